@@ -3,6 +3,7 @@
 import { authorization } from './session.svelte'
 import type {
   Applied,
+  ApplicationPage,
   ApplicationRow,
   Badges,
   Board,
@@ -15,9 +16,11 @@ import type {
   EnvoyPage,
   Graph,
   History,
+  LogLine,
   Mesh,
   Namespace,
   Node,
+  PlainCalls,
   Pod,
   Schema,
   ServicePage,
@@ -47,6 +50,8 @@ const path = (...parts: string[]) => parts.map((p) => `/${encodeURIComponent(p)}
 
 export const applications = (namespace: string) => get<ApplicationRow[]>(`/applications${where(namespace)}`)
 export const workloads = (namespace: string) => get<WorkloadRow[]>(`/workloads${where(namespace)}`)
+export const application = (namespace: string, name: string) => get<ApplicationPage>(path('applications', namespace, name))
+
 export const services = (namespace: string) => get<ServiceRow[]>(`/services${where(namespace)}`)
 export const config = (namespace: string) => get<ConfigRow[]>(`/config${where(namespace)}`)
 export const workload = (namespace: string, name: string, kind: string) =>
@@ -105,7 +110,15 @@ export async function wizard(name: string, namespace: string, service: string, f
 export const graph = (kind: GraphKind, namespace: string, window: number, at = 0) =>
   get<Graph>(`/graph?${new URLSearchParams({ kind, namespaces: namespace, window: String(window), ...(at ? { at: String(at) } : {}) })}`)
 
+let meanings: Promise<Record<string, string>> | undefined
+/** What Envoy's response flags mean. */
+export const flags = () => (meanings ??= get<Record<string, string>>('/flags'))
+
 export const badges = () => get<Badges>('/badges')
+
+/** Calls in plaintext of the last hour; `all`: by the logs of all pods, however many there are. */
+export const plaintext = (namespace: string, all: boolean) =>
+  get<PlainCalls[]>(`/plaintext?${new URLSearchParams({ namespace, ...(all ? { logs: 'all' } : {}) })}`)
 
 /** When configuration changed, the oldest first. */
 export const changes = (namespace: string) => get<Change[]>(`/changes${where(namespace)}`)
@@ -151,13 +164,14 @@ export function watchGraph(
   return () => source.close()
 }
 
-export function watchLog(pod: Pod, container: string, line: (text: string) => void, failed: (text: string) => void) {
+/** Follows the log of a container, or (without a name) of all of the pod's. */
+export function watchLog(pod: Pod, container: string, line: (line: LogLine) => void, failed: (text: string) => void) {
   const path = `${ROOT}/pods/${pod.namespace}/${pod.name}/log?container=${encodeURIComponent(container)}`
   const source = new EventSource(path)
-  source.onmessage = (event) => line(JSON.parse(event.data as string) as string)
+  source.onmessage = (event) => line(JSON.parse(event.data as string) as LogLine)
   source.addEventListener('failure', (event) => {
     failed(JSON.parse((event as MessageEvent).data as string) as string)
-    source.close()
+    if (container) source.close()
   })
   return () => source.close()
 }

@@ -3,6 +3,7 @@ import type { BoardPanel } from './shapes'
 export type Unit = BoardPanel['unit']
 
 export function rate(perSecond: number): string {
+  if (!perSecond) return '0 rps'
   if (perSecond >= 100) return `${Math.round(perSecond)} rps`
   if (perSecond >= 10) return `${perSecond.toFixed(1)} rps`
   return `${perSecond.toFixed(2)} rps`
@@ -34,8 +35,15 @@ export function amount(value: number, unit: Unit): string {
     return `${+n.toFixed(1)} ${prefix}B${unit === 'Bps' ? '/s' : ''}`
   }
   const text = `${+value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0)}`
+  if (unit === 'cores') return `${text} ${value === 1 ? 'core' : 'cores'}`
   return unit === 'rps' ? `${text}/s` : text
 }
+
+/** A time of day in 24 hours; `ms` since 1970. */
+export const clock = (ms: number) => new Date(ms).toLocaleTimeString('en-GB')
+
+/** A day and a time in 24 hours; `ms` since 1970. */
+export const moment = (ms: number) => `${new Date(ms).toLocaleDateString('en-CA')} ${clock(ms)}`
 
 export type Health = 'ok' | 'degraded' | 'failing' | 'idle'
 

@@ -9,6 +9,8 @@ const path = (...parts: string[]) => `#/${parts.map(encodeURIComponent).join('/'
 export const workloadLink = (r: Pick<WorkloadRow, 'namespace' | 'name' | 'kind'>) =>
   `${path('workloads', r.namespace, r.name)}${r.kind ? `?kind=${encodeURIComponent(r.kind)}` : ''}`
 
+export const applicationLink = (namespace: string, name: string) => path('applications', namespace, name)
+
 export const serviceLink = (r: Pick<ServiceRow, 'namespace' | 'name'>) => path('services', r.namespace, r.name)
 
 export const configLink = (r: Pick<ConfigRow, 'kind' | 'namespace' | 'name'>) => path('config', r.kind, r.namespace, r.name)

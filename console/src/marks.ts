@@ -1,7 +1,7 @@
 // Labels, badges and locks, drawn above the graph in the size of the screen: they can be read at every zoom.
 
 import { BADGES } from './labels'
-import type { Point } from './layout'
+import type { Point } from './path'
 import type { Badge } from './shapes'
 
 export interface Ink {

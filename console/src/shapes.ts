@@ -1,5 +1,8 @@
 // Written by tools/shapes.py from lateen.console.shapes; edit that file.
 
+/** What selects series of requests that have failed, in PromQL: any of these. */
+export const FAILED = ['response_code=~"5..|0"', 'response_flags=~"(.+,)?NR(,.+)?"', 'grpc_response_status=~"2|4|12|13|14|15"']
+
 export type NodeKind = 'app' | 'service' | 'workload' | 'external' | 'unknown'
 
 export type Level = 'Error' | 'Warning' | 'Info'
@@ -102,6 +105,7 @@ export interface Namespace {
   config: number
   errors: number
   warnings: number
+  found: number
   findings: Finding[]
   mtls: string
   traffic: Traffic
@@ -113,6 +117,27 @@ export interface Pod {
   namespace: string
   containers: string[]
   ready: boolean
+}
+
+export interface PlainCaller {
+  name: string
+  port: number
+  last: string
+}
+
+export interface PlainCalls {
+  namespace: string
+  service: string
+  calls: number
+  last: number
+  callers: PlainCaller[]
+  unread: number
+}
+
+export interface LogLine {
+  container: string
+  text: string
+  says: string[]
 }
 
 export interface Check {
@@ -169,6 +194,7 @@ export interface WorkloadRow {
   pods: number
   ready: number
   meshed: number
+  bare: boolean
   state: State
   says: string
 }
@@ -193,6 +219,7 @@ export interface WorkloadPage {
   pods: number
   ready: number
   meshed: number
+  bare: boolean
   state: State
   says: string
   labels: Record<string, string>
@@ -227,6 +254,16 @@ export interface ApplicationRow {
   workloads: WorkloadRow[]
   state: State
   says: string
+}
+
+export interface ApplicationPage {
+  namespace: string
+  name: string
+  workloads: WorkloadRow[]
+  state: State
+  says: string
+  services: ServiceRow[]
+  config: ConfigRow[]
 }
 
 export interface ControlPlane {

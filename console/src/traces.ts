@@ -126,9 +126,9 @@ export function took(us: number): string {
   return us < 1_000_000 ? `${(us / 1000).toFixed(us < 10_000 ? 1 : 0)} ms` : `${(us / 1_000_000).toFixed(2)} s`
 }
 
-/** A hue for a service that stays the same. */
+/** A hue for a service that stays the same; none of the reds, which are for errors. */
 export function hue(service: string): number {
   let sum = 7
-  for (const c of service) sum = (sum * 31 + c.charCodeAt(0)) % 360
-  return sum
+  for (const c of service) sum = (sum * 31 + c.charCodeAt(0)) % 300
+  return sum + 30
 }

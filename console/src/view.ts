@@ -1,14 +1,16 @@
-// Drawing: cytoscape holds nodes, edges and their positions; labels and moving dots are drawn on canvases above it.
+// The graph: cytoscape draws nodes and edges and holds their positions; `above` and `particles` are canvases on top.
 
 import cytoscape from 'cytoscape'
 
+import { Above, dots, inks, type Mark } from './above'
 import type { Found } from './find'
 import { COLORS, health } from './format'
 import { label as edgeText, shares } from './labels'
-import { arrange, HEIGHT, Path, relative, WIDTH, type Link, type Point } from './layout'
-import { badges, lock, Room, texts, type Ink, type Text } from './marks'
+import { arrange, relative, type Link } from './layout'
+import { Particles } from './particles'
+import { Routes } from './routes'
 import type { Badge, Edge, Graph, Node } from './shapes'
-import { BORDER, style } from './style'
+import { style } from './style'
 
 const SHAPES: Record<Node['kind'], string> = {
   app: 'round-rectangle',
@@ -18,20 +20,21 @@ const SHAPES: Record<Node['kind'], string> = {
   unknown: 'diamond',
 }
 const TCP = '#2a6fdb'
-const MOST_PARTICLES = 1500
-/** Labels are drawn anew after this many times as long as it takes; until then they move with the graph. */
-const REST = 3
 
-function nodeLabel(node: Node, boxed: boolean): string {
-  if (node.kind === 'app' && node.version) return boxed ? node.version : `${node.name}\n${node.version}`
-  return node.name
+/** `home`: the namespace that needs no mention. */
+function nodeLabel(node: Node, boxed: boolean, home: string): string {
+  if (boxed && node.version) return node.version
+  const lines = [node.name]
+  if (node.kind === 'app' && node.version) lines.push(node.version)
+  if (node.namespace && node.namespace !== home) lines.push(`(${node.namespace})`)
+  return lines.join('\n')
 }
 
-interface Particle {
-  edge: string
-  began: number
-  takes: number
-  error: boolean
+/** The namespace of most nodes. */
+function commonest(nodes: Node[]): string {
+  const counts = new Map<string, number>()
+  for (const n of nodes) if (n.namespace) counts.set(n.namespace, (counts.get(n.namespace) ?? 0) + 1)
+  return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]))[0]?.[0] ?? ''
 }
 
 /** What the page wants to see of the graph. */
@@ -45,22 +48,15 @@ export interface Wish {
 
 export class View {
   private cy: cytoscape.Core
-  private still: HTMLCanvasElement
-  private moving: HTMLCanvasElement
-  private particles: Particle[] = []
-  private frame = 0
+  private routes: Routes
+  private above: Above
+  private particles: Particles
   private moved = false
   private observer: ResizeObserver
   private byId = new Map<string, Edge>()
-  private paths = new Map<string, Path>()
-  /** What stands at an element. Not in its data: cytoscape would compute its style anew each time it changes. */
-  private texts = new Map<string, { label: string; traffic: number }>()
-  private due = false
-  private drawn = { at: 0, took: 0, zoom: 1, pan: { x: 0, y: 0 } }
+  private texts = new Map<string, Mark>()
   private graph: Graph | null = null
   private wish: Wish | null = null
-  private over = ''
-  private ink: Ink
   animated = true
 
   constructor(
@@ -68,34 +64,37 @@ export class View {
     select: (id: string | null) => void,
   ) {
     const place = layer('div')
-    this.moving = layer('canvas')
-    this.still = layer('canvas')
+    const [moving, still] = [layer('canvas'), layer('canvas')]
     place.style.pointerEvents = 'auto'
-    host.append(place, this.moving, this.still)
-    this.ink = this.inks()
-    this.cy = cytoscape({ container: place, style: style(this.ink), minZoom: 0.1, maxZoom: 2.5 })
+    host.append(place, moving, still)
+    this.cy = cytoscape({ container: place, style: style(inks(host)), minZoom: 0.1, maxZoom: 2.5 })
+    this.routes = new Routes(this.cy)
+    this.above = new Above(host, still, this.cy, this.routes, () => this.wish && { ...this.wish, texts: this.texts, edges: this.byId })
+    this.particles = new Particles(moving, this.cy, this.routes)
+    this.particles.colors(dots(this.above.ink))
     this.cy.on('tap', (event) => {
       const id = event.target === this.cy ? null : ((event.target as cytoscape.SingularElementArgument).id() as string)
       select(id && !id.startsWith('box/') ? id : null)
     })
     this.cy.on('mouseover mouseout', 'node, edge', (event) => {
-      this.over = event.type === 'mouseover' ? ((event.target as cytoscape.SingularElementArgument).id() as string) : ''
-      this.due = true
+      this.above.over = event.type === 'mouseover' ? ((event.target as cytoscape.SingularElementArgument).id() as string) : ''
+      this.above.refresh()
     })
     for (const gesture of ['dragpan', 'scrollzoom', 'pinchzoom', 'drag']) this.cy.on(gesture, () => (this.moved = true))
-    this.cy.on('drag', 'node', (event) => void (event.target as cytoscape.NodeSingular).connectedEdges().addClass('straight'))
-    this.cy.on('position', 'node', () => this.paths.clear())
-    this.cy.on('render', () => (this.due = true))
+    this.cy.on('drag', 'node', (event) => this.dragged(event.target as cytoscape.NodeSingular))
+    this.cy.on('viewport', () => this.particles.follow())
+    this.cy.on('render', this.above.refresh)
     this.observer = new ResizeObserver(() => {
       this.cy.resize()
+      this.particles.follow()
       if (!this.moved && this.cy.nodes().nonempty()) this.cy.animate({ fit: { eles: this.cy.elements(':visible'), padding: this.padding() } }, { duration: 250 })
     })
     this.observer.observe(host)
-    this.frame = requestAnimationFrame(this.draw)
   }
 
   destroy() {
-    cancelAnimationFrame(this.frame)
+    this.above.destroy()
+    this.particles.destroy()
     this.observer.disconnect()
     this.cy.destroy()
     this.host.replaceChildren()
@@ -103,8 +102,9 @@ export class View {
 
   /** After the theme has changed. */
   restyle() {
-    this.ink = this.inks()
-    this.cy.style(style(this.ink))
+    this.above.ink = inks(this.host)
+    this.particles.colors(dots(this.above.ink))
+    this.cy.style(style(this.above.ink))
   }
 
   fit() {
@@ -124,9 +124,9 @@ export class View {
   reset() {
     this.moved = false
     this.cy.elements().remove()
-    this.paths.clear()
+    this.routes.forget()
     this.texts.clear()
-    this.particles = []
+    this.particles.clear()
   }
 
   /** The position of each node as text, by which tests see that nothing moves by itself. */
@@ -157,7 +157,8 @@ export class View {
           this.cy.nodes(`[wish = "${box}"]`).forEach((n) => void n.move({ parent: box }))
           grown = true
         }
-      for (const node of graph.nodes) grown = this.node(node) || grown
+      const home = commonest(graph.nodes)
+      for (const node of graph.nodes) grown = this.node(node, home) || grown
       this.byId = new Map(graph.edges.map((e) => [e.id, e]))
       for (const edge of graph.edges) grown = this.edge(edge, edgeText(edge, wish.labels, parts.get(edge.id) ?? 0)) || grown
       const live = new Set([...graph.nodes.map((n) => n.id), ...this.byId.keys(), ...boxes.keys()])
@@ -165,8 +166,8 @@ export class View {
       this.filter(graph, wish, parts)
     })
     if (grown) this.arrange()
-    else this.due = true
-    if (fresh) for (const edge of graph.edges) this.emit(edge)
+    else this.above.refresh()
+    if (fresh && this.animated) this.particles.emit(graph.edges)
   }
 
   /** Hides and finds by the expressions. */
@@ -186,7 +187,7 @@ export class View {
     })
   }
 
-  private node(node: Node): boolean {
+  private node(node: Node, home: string): boolean {
     const box = node.parent && this.cy.getElementById(node.parent).nonempty() ? node.parent : undefined
     const data = {
       id: node.id,
@@ -195,7 +196,7 @@ export class View {
       wish: node.parent ?? '',
     }
     const known = this.cy.getElementById(node.id)
-    this.texts.set(node.id, { label: nodeLabel(node, Boolean(box)), traffic: node.rateIn + node.rateOut })
+    this.texts.set(node.id, { label: nodeLabel(node, Boolean(box), home), traffic: node.rateIn + node.rateOut })
     if (known.nonempty()) {
       renew(known, data)
       return false
@@ -233,168 +234,30 @@ export class View {
         edge.toggleClass('straight', !bends.length)
       }
     })
-    this.paths.clear()
+    this.routes.forget()
+    this.particles.moved()
     if (!this.moved) this.fit()
+  }
+
+  /** The edges of a node, or of all in a box, run straight after somebody has moved it. */
+  private dragged(node: cytoscape.NodeSingular) {
+    const edges = node.union(node.descendants()).connectedEdges()
+    edges.addClass('straight')
+    const ids = edges.map((e) => e.id())
+    this.routes.forget(ids)
+    this.particles.moved(ids)
   }
 
   /** On a phone the graph runs from top to bottom. */
   private narrow(): boolean {
-    return this.still.clientWidth < 520
+    return this.host.clientWidth < 520
   }
 
   private padding(): number {
     return this.narrow() ? 26 : 60
   }
 
-  private emit(edge: Edge) {
-    if (!this.animated || !edge.now) return
-    const now = performance.now()
-    const count = Math.min(edge.now, 14)
-    const takes = Math.min(2600, 700 + (edge.p50 ?? 100) * 4)
-    for (let i = 0; i < count; i++) {
-      const error = i < Math.ceil((edge.nowErrors / edge.now) * count)
-      this.particles.push({ edge: edge.id, began: now + (i / count) * 1000, takes, error })
-    }
-    if (this.particles.length > MOST_PARTICLES) this.particles.splice(0, this.particles.length - MOST_PARTICLES)
-  }
-
-  // --- the canvases above ----------------------------------------------------------------------------------
-
-  private draw = (now: number) => {
-    this.frame = requestAnimationFrame(this.draw)
-    if (this.due) this.follow(now)
-    if (!this.particles.length && this.moving.dataset.empty === 'yes') return
-    const pen = cleared(this.moving)
-    if (!pen) return
-    const size = Math.min(1, Math.max(0.35, this.cy.zoom()))
-    this.particles = this.particles.filter((p) => now < p.began + p.takes)
-    this.moving.dataset.empty = this.particles.length ? '' : 'yes'
-    pen.strokeStyle = this.ink.back
-    pen.lineWidth = 1
-    for (const p of this.particles) {
-      if (now < p.began) continue
-      const at = this.along(p.edge, (now - p.began) / p.takes)
-      if (!at) continue
-      pen.fillStyle = p.error ? COLORS.failing : COLORS.ok
-      pen.beginPath()
-      if (p.error) {
-        const r = 6 * size
-        pen.moveTo(at.x, at.y - r)
-        pen.lineTo(at.x + r, at.y)
-        pen.lineTo(at.x, at.y + r)
-        pen.lineTo(at.x - r, at.y)
-        pen.closePath()
-      } else pen.arc(at.x, at.y, 4.5 * size, 0, 2 * Math.PI)
-      pen.fill()
-      pen.stroke()
-    }
-  }
-
-  /** Labels, badges and locks, after whatever they stand at has moved: drawn anew, or moved along. */
-  private follow(now: number) {
-    const [zoom, pan] = [this.cy.zoom(), this.cy.pan()]
-    if (now < this.drawn.at + this.drawn.took * REST) {
-      const by = zoom / this.drawn.zoom
-      this.still.style.transform = `translate(${pan.x - this.drawn.pan.x * by}px, ${pan.y - this.drawn.pan.y * by}px) scale(${by})`
-      return
-    }
-    this.due = false
-    const began = performance.now()
-    this.mark()
-    this.still.style.transform = ''
-    this.drawn = { at: now, took: performance.now() - began, zoom, pan: { ...pan } }
-  }
-
-  private mark() {
-    const pen = cleared(this.still)
-    if (!pen || !this.wish || !this.graph) return
-    const zoom = this.cy.zoom()
-    const size = Math.min(1.15, Math.max(0.6, zoom))
-    const room = new Room()
-    const all: Text[] = []
-    const { w, h } = { w: this.still.clientWidth, h: this.still.clientHeight }
-    const inside = (p: Point) => p.x > -80 && p.y > -40 && p.x < w + 80 && p.y < h + 40
-    this.cy.nodes().forEach((n) => {
-      if (n.hasClass('hidden')) return
-      const { x, y } = n.renderedPosition()
-      const [nw, nh] = this.extent(n)
-      if (!n.data('box') && inside({ x, y })) room.take(x - nw / 2, y - nh / 2, nw, nh, true)
-      all.push(this.nodeText(n, x, y, nh))
-    })
-    this.cy.edges().forEach((e) => {
-      const text = e.hasClass('hidden') ? '' : this.texts.get(e.id())?.label
-      if (!text || !inside(e.renderedMidpoint())) return
-      const at = [0.5, 0.4, 0.62, 0.3].map((share) => this.along(e.id(), share)).filter((p) => p !== null)
-      all.push({ text, at, bold: false, rank: (this.byId.get(e.id())?.rate ?? 0) / 1e6, must: this.marked(e), faded: faded(e) })
-    })
-    const drawn = texts(pen, room, all.filter((t) => t.at.some(inside)), Math.round(12 * Math.min(1.2, Math.max(0.92, zoom))), this.ink)
-    this.host.dataset.labels = String(drawn)
-    this.signs(pen, room, size, inside)
-  }
-
-  private nodeText(n: cytoscape.NodeSingular, x: number, y: number, height: number): Text {
-    const box = Boolean(n.data('box'))
-    const { label, traffic } = this.texts.get(n.id()) ?? { label: '', traffic: 0 }
-    const lines = label.split('\n').length
-    const at = { x, y: box ? y - height / 2 + 2 : y + height / 2 + 2 + 8 * lines }
-    return { text: label, at: [at], bold: box, rank: (box ? 2e9 : 1e9) + traffic, must: this.marked(n), faded: faded(n) }
-  }
-
-  /** Width and height on the screen; those of all but boxes are known without a look at the style. */
-  private extent(n: cytoscape.NodeSingular): [number, number] {
-    if (n.data('box')) return [n.renderedOuterWidth(), n.renderedOuterHeight()]
-    return [(WIDTH + BORDER) * this.cy.zoom(), (HEIGHT + BORDER) * this.cy.zoom()]
-  }
-
-  private marked(e: cytoscape.SingularElementArgument): boolean {
-    return e.id() === this.over || e.hasClass('chosen') || e.hasClass('found')
-  }
-
-  private signs(pen: CanvasRenderingContext2D, room: Room, size: number, inside: (p: Point) => boolean) {
-    if (!this.wish) return
-    for (const [id, signs] of Object.entries(this.wish.badges)) {
-      const n = this.cy.getElementById(id)
-      if (n.empty() || n.hasClass('hidden') || !signs.length) continue
-      const { x, y } = n.renderedPosition()
-      const [nw, nh] = this.extent(n)
-      const at = { x: x + nw / 2, y: y - nh / 2 }
-      if (inside(at)) badges(pen, at, signs, Math.min(1, size), this.ink)
-    }
-    if (!this.wish.security || this.cy.zoom() < 0.3) return
-    for (const edge of this.byId.values()) {
-      if (!edge.mtls) continue
-      const e = this.cy.getElementById(edge.id)
-      if (e.empty() || e.hasClass('hidden')) continue
-      const r = 7 * Math.min(1, size)
-      const free = [0.22, 0.32, 0.72].map((share) => this.along(edge.id, share)).find((p) => p && inside(p) && room.take(p.x - r, p.y - r, 2 * r, 2 * r))
-      if (free) lock(pen, free, Math.min(1, size), this.ink, edge.mtls >= 0.999)
-    }
-  }
-
-  /** A point of an edge in pixels of the canvas. */
-  private along(id: string, share: number): Point | null {
-    let path = this.paths.get(id)
-    if (!path) {
-      const edge = this.cy.getElementById(id)
-      if (edge.empty() || edge.hasClass('hidden')) return null
-      const [a, b] = [edge.sourceEndpoint(), edge.targetEndpoint()]
-      if (!a || !b) return null
-      path = new Path([a, ...(edge.hasClass('straight') ? [] : (edge.segmentPoints() ?? [])), b])
-      this.paths.set(id, path)
-    }
-    const p = path.at(share)
-    const [zoom, pan] = [this.cy.zoom(), this.cy.pan()]
-    return { x: p.x * zoom + pan.x, y: p.y * zoom + pan.y }
-  }
-
-  private inks(): Ink {
-    const style = getComputedStyle(this.host)
-    const ink = (name: string) => style.getPropertyValue(`--${name}`).trim()
-    return { back: ink('bg'), panel: ink('panel'), text: ink('text'), soft: ink('soft'), accent: ink('accent') }
-  }
 }
-
-const faded = (e: cytoscape.SingularElementArgument) => e.hasClass('idle') || e.hasClass('other')
 
 function toggle(e: cytoscape.SingularElementArgument, name: string, on: boolean) {
   if (e.hasClass(name) !== on) e.toggleClass(name, on)
@@ -409,18 +272,4 @@ function layer<K extends 'div' | 'canvas'>(tag: K): HTMLElementTagNameMap[K] {
   const made = document.createElement(tag)
   made.style.cssText = 'position:absolute;inset:0;width:100%;height:100%;pointer-events:none'
   return made
-}
-
-/** The canvas' pen, in CSS pixels, with nothing drawn. */
-function cleared(canvas: HTMLCanvasElement): CanvasRenderingContext2D | null {
-  const scale = devicePixelRatio || 1
-  const { clientWidth: w, clientHeight: h } = canvas
-  if (canvas.width !== Math.round(w * scale) || canvas.height !== Math.round(h * scale)) {
-    canvas.width = Math.round(w * scale)
-    canvas.height = Math.round(h * scale)
-  }
-  const pen = canvas.getContext('2d')
-  pen?.setTransform(scale, 0, 0, scale, 0, 0)
-  pen?.clearRect(0, 0, w, h)
-  return pen
 }

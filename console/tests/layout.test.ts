@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 
-import { arrange, HEIGHT, Path, relative, WIDTH, type Box, type Link, type Point } from '../src/layout.ts'
+import { arrange, HEIGHT, relative, WIDTH, type Box, type Link } from '../src/layout.ts'
+import { Path, type Point } from '../src/path.ts'
 
 function crosses(a: Point, b: Point, at: Point): boolean {
   // Whether a line comes into the symbol, tried in many points.

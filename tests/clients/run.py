@@ -1,19 +1,20 @@
 """Clients that others have made against embedded clusters of our own: ``make test-clients``.
 
-The Python clients come from PyPI into an environment that is thrown away; the program of client-go and Istio's istioctl
-are built where there is a Go (istioctl only if there is none yet). What cannot be installed or built is named and does
-not count as a failure; the end says what was tried.
+The Python clients come from PyPI into an environment that is thrown away; the program of client-go is built where
+there is a Go, and so are istioctl, Helm 3 and 4, stern and Pebble, once (``binaries``). What cannot be had
+is named and does not count as a failure; the end says what was tried.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import venv
 from pathlib import Path
+
+import binaries
 
 HERE = Path(__file__).parent
 PYTHON = {
@@ -28,10 +29,7 @@ PYTHON = {
 SECONDS = 300
 PIP = ("-q", "--disable-pip-version-check", "--retries", "5", "--timeout", "60", "--prefer-binary")
 INSTALLING_S, ATTEMPTS = 900, 3
-ISTIOCTL = "istio.io/istio/istioctl/cmd/istioctl@v0.0.0-20260827124520-eed52ebb66ad"
-"""Of the commit whose behaviour the tests expect."""
-BUILDING_S, TESTING_S = 2400, 900
-GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+TESTING_S = 1800
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -91,11 +89,12 @@ class Trial:
         return done
 
     def go(self) -> None:
-        if not GO:
+        if not binaries.GO:
             self.leave_out("client-go", "there is no go here")
             return
         program = self.work / "client-go"
-        built = self.run(GO, "build", "-C", HERE / "go", "-o", program, ".", seconds=BUILDING_S)
+        argv = (binaries.GO, "build", "-C", HERE / "go", "-o", program, ".")
+        built = self.run(*argv, seconds=binaries.BUILDING_S)
         if built.returncode:
             self.leave_out("client-go", f"it could not be built ({last_line(built)})")
             return
@@ -104,26 +103,17 @@ class Trial:
         self.judge("client-go", done)
 
     def programs(self) -> None:
-        """istioctl and Helm; their tests have a cluster of their own, with the mesh and Bookinfo."""
-        found = os.environ.get("LATEEN_TEST_ISTIOCTL") or shutil.which("istioctl") or self.built_istioctl()
+        """Programs in Go; their tests start clusters of their own."""
+        for name in binaries.MODULES:
+            try:
+                binaries.built(name)
+            except binaries.Missing as e:
+                self.leave_out(name, str(e))
         for name in ("LATEEN_HOME", "LATEEN_API_PORT", "KUBECONFIG"):
             del self.environment[name]
-        if found:
-            self.environment["LATEEN_TEST_ISTIOCTL"] = found
         done = self.run(sys.executable, "-m", "pytest", "-q", "-rs", HERE, seconds=TESTING_S)
         print("\n".join(x for x in done.stdout.splitlines() if x.startswith("SKIPPED")), last_line(done), sep="\n")
-        self.judge("programs (istioctl, Helm)", done)
-
-    def built_istioctl(self) -> str:
-        if not GO:
-            self.leave_out("istioctl", "there is none, and no go to build it with; name one with LATEEN_TEST_ISTIOCTL")
-            return ""
-        self.environment["GOBIN"] = str(self.work)
-        built = self.run(GO, "install", ISTIOCTL, seconds=BUILDING_S)
-        if built.returncode:
-            self.leave_out("istioctl", f"it could not be built ({last_line(built)})")
-            return ""
-        return str(self.work / "istioctl")
+        self.judge("programs (istioctl, Helm, stern, Pebble)", done)
 
 
 def main() -> int:
@@ -139,7 +129,7 @@ def main() -> int:
         finally:
             trial.run(sys.executable, "-m", "lateen", "cluster", "delete")
         trial.programs()
-    tried = len(PYTHON) + 2 - len(trial.left_out)
+    tried = len(PYTHON) + 1 + len(binaries.MODULES) - len(trial.left_out)
     print(f"{tried} clients tried, {len(trial.failed)} failed: {', '.join(trial.failed) or 'none'}")
     if trial.left_out:
         print(f"not tried here: {', '.join(trial.left_out)}")

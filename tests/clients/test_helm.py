@@ -1,24 +1,17 @@
-"""The real Helm with our charts, against an embedded cluster with nothing in it.
+"""The real Helm 3 and Helm 4 with our charts, each against an embedded cluster with nothing in it (``binaries``)."""
 
-The binary is the one that LATEEN_TEST_HELM names, or the ``helm`` on the path.
-"""
-
-import os
-import shutil
 import sys
 
+import binaries
 import pytest
 from world import ROOT, Mesh
 
-HELM = os.environ.get("LATEEN_TEST_HELM") or shutil.which("helm") or ""
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not HELM, reason="there is no Helm; name one with LATEEN_TEST_HELM"),
-]
+pytestmark = pytest.mark.system
 
 
-@pytest.fixture(scope="module")
-def helm(tmp_path_factory):
+@pytest.fixture(scope="module", params=["helm3", "helm4"])
+def helm(request, tmp_path_factory):
+    program = binaries.needed(request.param)
     tmp = tmp_path_factory.mktemp("helm")
     mesh = Mesh(tmp / "home", tmp)
     charts = tmp / "charts"
@@ -31,7 +24,7 @@ def helm(tmp_path_factory):
 
         def run(verb, release, *argv, namespace="istio-system", **more):
             chart = [str(charts / argv[0]), *argv[1:]] if argv else []
-            return mesh.run(HELM, verb, release, *chart, "-n", namespace, **more)
+            return mesh.run(program, verb, release, *chart, "-n", namespace, **more)
 
         run.mesh = mesh
         yield run

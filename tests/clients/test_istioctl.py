@@ -1,25 +1,22 @@
-"""Istio's own istioctl against Lateen: each command that asks istiod, the API server or a proxy.
-
-The binary is the one that LATEEN_TEST_ISTIOCTL names, or the ``istioctl`` on the path.
-"""
+"""Istio's own istioctl (``binaries``) against Lateen: each command that asks istiod, the API server or a proxy."""
 
 import json
-import os
-import shutil
 
+import binaries
 import pytest
 
-ISTIOCTL = os.environ.get("LATEEN_TEST_ISTIOCTL") or shutil.which("istioctl") or ""
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not ISTIOCTL, reason="there is no istioctl; name one with LATEEN_TEST_ISTIOCTL"),
-]
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def program():
+    return binaries.needed("istioctl")
 
 
 @pytest.fixture
-def istioctl(mesh):
+def istioctl(program, mesh):
     def run(*argv, **more):
-        return mesh.run(ISTIOCTL, *argv, **more)
+        return mesh.run(program, *argv, **more)
 
     return run
 
@@ -154,7 +151,7 @@ def test_internal_debug_has_each_page_of_istio_or_says_that_it_is_not_there(mesh
         json.loads(istioctl("x", "internal-debug", f"{name}?proxyID={proxy}").stdout)
     for name in ABSENT:
         done = istioctl("x", "internal-debug", name, ok=False)
-        assert f"{name} is not there: " in done.stdout + done.stderr
+        assert f"{name} is not available: " in done.stdout + done.stderr
     leads = json.loads(istioctl("x", "internal-debug", "instancesz").stdout)[proxy]
     assert leads == [
         {"hostname": "details.default.svc.cluster.local", "port": 9080, "name": "http", "targetPort": 9080}

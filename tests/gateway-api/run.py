@@ -4,6 +4,9 @@ The suite is the Go module sigs.k8s.io/gateway-api/conformance in the version th
 images that it uses are built here: echo-basic is the suite's own, the others are stand-ins of ours (``echo``, ``dns``).
 Prints each test's outcome as it comes, then what passed, failed and was skipped by profile, also of a run that is cut
 (SIGINT, SIGTERM, ``--minutes``). Writes the official report where the run was whole. Exit code 1 if a test failed.
+
+``--mutate NAME`` takes a feature out of istiod (``mutants.py``) and runs the tests that have to notice: exit code 1 if
+one of them does not fail.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from mutants import MUTANTS, write
 
 from lateen import __version__
 from lateen.api.crds import EXPERIMENTAL
@@ -93,8 +98,13 @@ class Trial:
         shutil.copy2(self.work / "bin" / "echo", self.work / "bin" / "client")
         self.run(go, "test", "-vet=off", "-p", "1", "-c", "-o", self.work / "bin" / "suite", ".", cwd=HERE)
 
-    def start(self, gateways: bool, channel: str) -> None:
+    def start(self, gateways: bool, channel: str, mutant: str) -> None:
         self.lateen("cluster", "start")
+        if mutant:
+            directory = write(mutant, self.work / "mutants")
+            environment = ("--env", f"PYTHONPATH={directory}", "--env", "PYTHONUNBUFFERED=1")
+            program = (sys.executable, "-m", "lateen.control")
+            self.lateen("image", "add", "--mount", directory, *environment, "lateen/pilot", "--", *program)
         wanted = (
             ["--set", f"components.pilot.k8s.env[name:{EXPERIMENTAL}].value=true"] if channel == "experimental" else []
         )
@@ -239,19 +249,28 @@ def attempt(trial: Trial, go: str, given: argparse.Namespace) -> int:
     log.write_text("")
     code = 1
     try:
-        trial.start(any(p.startswith("GATEWAY") for p in profiles), given.channel)
+        trial.start(any(p.startswith("GATEWAY") for p in profiles), given.channel, given.mutate or "")
         print(f"running {', '.join(given.test or profiles)}; its output goes to {log}", flush=True)
         code = trial.suite(log, report, given)
     finally:
         if not given.keep:
             trial.lateen("cluster", "delete")
         print("\n".join(summary(tests, outcomes(log))), flush=True)
+    if given.mutate:
+        return judged(given.mutate, given.test, outcomes(log))
     if report.exists() and not given.test and not given.profile:
         shutil.copyfile(report, given.report)
         written: Json = yamldoc.load(report.read_text())
         given.report.with_name(PAGE).write_text(page(tests, outcomes(log), written))
         print(f"wrote {given.report}")
     return code
+
+
+def judged(mutant: str, tests: list[str], found: dict[str, str]) -> int:
+    """Whether all tests have noticed what is missing: 0, else 1."""
+    told = ", ".join(f"{t} {SAYS[found.get(t, '')]}" for t in tests)
+    print(f"without {mutant}: {told}")
+    return 1 if any(found.get(t) != "FAIL" for t in tests) else 0
 
 
 def interrupted(*_: object) -> None:
@@ -267,7 +286,10 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="let the cluster run afterwards")
     parser.add_argument("--work", type=Path, help="a directory for programs, cluster and log; kept, and used again")
     parser.add_argument("--report", type=Path, default=REPORT)
+    parser.add_argument("--mutate", choices=MUTANTS, help="run istiod without this feature, and the tests of it")
     given = parser.parse_args()
+    if given.mutate:
+        given.test = given.test or list(MUTANTS[given.mutate].tests)
     go = shutil.which("go")
     if go is None:
         print("the conformance suite is a Go program; install Go 1.26 or newer (https://go.dev/dl/)", file=sys.stderr)

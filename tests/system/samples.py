@@ -63,7 +63,7 @@ class Tasks:
     def __init__(self, mesh):
         self.mesh = mesh
 
-    def until(self, test, limit_s=25, what="the condition"):
+    def until(self, test, limit_s=60, what="the condition"):
         return self.mesh.until(test, limit_s, what)
 
     def sh(self, script, app="sleep", container="sleep", ok=True):

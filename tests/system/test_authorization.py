@@ -1,6 +1,7 @@
 """AuthorizationPolicy and PeerAuthentication between real proxies."""
 
 import json
+import time
 
 import pytest
 
@@ -138,3 +139,33 @@ spec:
 
     mesh.until(plain, what="only plain text on the port")
     becomes(mesh, 200, "ratings", "details:9080/details/0")
+
+
+STRICT = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: default}
+spec: {mtls: {mode: STRICT}}
+"""
+
+
+@pytest.fixture(scope="module")
+def collector(mesh):
+    mesh.lateen("addons", "apply", "prometheus")
+
+
+@pytest.mark.parametrize("built_in", ["", "yes"], ids=["real kubectl", "built in"])
+def test_before_strict_is_applied_lateen_kubectl_lists_who_calls_in_plaintext(mesh, collector, built_in, monkeypatch):
+    monkeypatch.setitem(mesh.environment, "LATEEN_KUBECTL_BUILT_IN", built_in)
+    where = ("exec", "-n", "istio-system", "deploy/istiod", "--", "curl", "-s", "-o", "/dev/null")
+
+    def warned():
+        """Calls that are refused are none, so the policy goes at once; and the first one only begins the series."""
+        for _ in range(3):
+            mesh.kubectl(*where, "details.default:9080/details/0", ok=False)
+            time.sleep(1.5)
+        told = mesh.lateen("kubectl", "apply", "-f", "-", stdin=STRICT).stderr
+        mesh.kubectl("delete", "peerauthentication", "default", "-n", "default")
+        return "pod istiod-" in told and "details.default: about" in told
+
+    mesh.until(warned, 60, what="the caller")

@@ -348,12 +348,12 @@ def test_certificates_are_renewed_before_they_expire_and_no_request_fails(mesh):
             logs = mesh.kubectl("logs", "deploy/details-v1", "-c", "istio-proxy").stdout
             return logs.count(issued)
 
-        codes, pages = set(), 0
-        while renewals() < 4 and pages < 400:
+        codes, pages, before = set(), 0, renewals()  # on a slow machine there have been some by now
+        while renewals() < before + 3 and pages < 400:
             code, body = mesh.page()
             codes.add((code, "Error fetching product details" in body))
             pages += 1
-        assert renewals() >= 4
+        assert renewals() >= before + 3
         assert codes == {(200, False)}
     finally:
         mesh.kubectl("set", "env", "-n", "istio-system", "deploy/istiod", "DEFAULT_WORKLOAD_CERT_TTL-")
@@ -374,11 +374,11 @@ spec:
     try:
         path = "jsonpath={.status.containerStatuses[0].state.waiting.reason}"
         mesh.until(lambda: mesh.get("pod", "crasher", "-o", path) == "CrashLoopBackOff", 20, "CrashLoopBackOff")
-        text = mesh.kubectl("describe", "pod", "crasher").stdout
-        assert "Back-off restarting failed container" in text
+        says = "Back-off restarting failed container"
+        mesh.until(lambda: says in mesh.kubectl("describe", "pod", "crasher").stdout, what="the event")
         assert mesh.kubectl("logs", "crasher").stdout == "last words\n"
     finally:
-        mesh.kubectl("delete", "pod", "crasher")
+        mesh.kubectl("delete", "pod", "crasher", "--grace-period=1")
 
 
 def test_probes_control_readiness_and_restarts(mesh):
@@ -404,7 +404,7 @@ spec:
         count = "jsonpath={.status.containerStatuses[0].restartCount}"
         mesh.until(lambda: mesh.get("pod", "probed", "-o", count) == "1", 20, "a restart")
     finally:
-        mesh.kubectl("delete", "pod", "probed")
+        mesh.kubectl("delete", "pod", "probed", "--grace-period=1")
 
 
 @pytest.mark.parametrize("binary", kubectls())

@@ -208,6 +208,7 @@ ISTIOD = ("LATEEN_ROOT_ANNOUNCED_FOR=20s", "DEFAULT_WORKLOAD_CERT_TTL=40s")
 """Pods see changes of mounted ConfigMaps after at most 15 s, and agents after two more."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_roots_and_intermediates_are_replaced(tasks):
     """Of pods, with a handshake for each request; in the end there are revocation lists."""

@@ -55,10 +55,17 @@ def test_proxy_config_shows_what_the_proxy_has(ruled):
 
 def test_a_saved_dump_gives_the_same_tables(ruled, tmp_path):
     dump = tmp_path / "dump.json"
-    dump.write_text(ruled.lateen("pc", "all", "deploy/reviews-v1", "-o", "json").stdout)
-    for part in ("cluster", "listener", "route"):
-        live = ruled.lateen("pc", part, "deploy/reviews-v1").stdout
-        assert ruled.lateen("pc", part, "--file", str(dump)).stdout == live
+
+    def same():
+        """The mesh may still be changing: an earlier file's objects have just been deleted."""
+        dump.write_text(ruled.lateen("pc", "all", "deploy/reviews-v1", "-o", "json").stdout)
+        for part in ("cluster", "listener", "route"):
+            live = ruled.lateen("pc", part, "deploy/reviews-v1").stdout
+            if ruled.lateen("pc", part, "--file", str(dump)).stdout != live:
+                return False
+        return True
+
+    ruled.until(same, 60, "the same tables from the dump")
     assert json.loads(ruled.lateen("pc", "route", "--file", str(dump), "--name", "9080", "-o", "json").stdout)
 
 

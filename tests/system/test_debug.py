@@ -102,8 +102,8 @@ def test_pages_of_istio_show_what_there_is_or_say_why_there_is_nothing(mesh, cha
     assert json.loads(page("telemetryz")) == []
     assert json.loads(page("endpointShardz")) == json.loads(page("endpointz"))
     assert json.loads(page("push_status"))["ProxyStatus"]["pilot_total_xds_rejects"] == []
-    assert b"cachez is not there: there are no caches" in page("cachez")
-    assert b"push is not there" in page("adsz?push=true")
+    assert b"cachez is not available: there are no caches" in page("cachez")
+    assert b"push is not available" in page("adsz?push=true")
 
 
 def test_nobody_without_a_token_for_istiod_gets_debug_data(mesh, channel):

@@ -275,11 +275,11 @@ def test_new_keys_are_fetched_and_old_ones_stay_while_the_server_is_down(users):
     users.becomes(200, new)
     assert users.condition()["status"] == "True"
     users.publish("keys", "not now")
-    users.mesh.until(lambda: "no usable key set" in users.condition()["message"], 20, "the reason")
-    assert "those fetched before stay" in users.condition()["message"]
+    users.mesh.until(lambda: "not a usable key set" in users.condition()["message"], 20, "the reason")
+    assert "those fetched before stay in use" in users.condition()["message"]
     assert [status for status, _ in users.ask(("/", [old]), ("/", [new]))] == [200, 200]
     restarted(users)
-    users.mesh.until(lambda: "those fetched before stay" in users.condition()["message"], 20, "the reason")
+    users.mesh.until(lambda: "those fetched before stay in use" in users.condition()["message"], 20, "the reason")
     assert [status for status, _ in users.ask(("/", [old]), ("/", [new]))] == [200, 200]
     users.publish("keys", tokens.key_set("new"))
     users.becomes(401, old)
@@ -300,7 +300,10 @@ def test_tokens_without_keys_are_rejected_and_the_policy_says_why(users):
 
 def test_the_gateway_routes_by_claims(users):
     users.authenticate(
-        rule(), name="gateway", namespace="istio-system", selector="{matchLabels: {istio: ingressgateway}}"
+        rule(outputClaimToHeaders=[{"header": "x-level", "claim": "level"}]),
+        name="gateway",
+        namespace="istio-system",
+        selector="{matchLabels: {istio: ingressgateway}}",
     )
     server = "{port: {number: 80, name: http, protocol: HTTP}, hosts: [users.example]}"
     gateway = f"{{selector: {{istio: ingressgateway}}, servers: [{server}]}}"
@@ -313,6 +316,7 @@ def test_the_gateway_routes_by_claims(users):
             **to,
         },
         {"match": [{"headers": {"@request.auth.claims[a][b]": {"prefix": "deep"}}}], "rewrite": {"uri": "/deep"}, **to},
+        {"match": [{"headers": {"x-level": {"exact": "high"}}}], "rewrite": {"uri": "/high"}, **to},
         {"match": [{"withoutHeaders": {"@request.auth.claims.sub": {}}}], "rewrite": {"uri": "/nobody"}, **to},
         {"rewrite": {"uri": "/others"}, **to},
     ]
@@ -335,3 +339,6 @@ def test_the_gateway_routes_by_claims(users):
     assert where(with_claims(group="users")) == "/others"
     assert where(with_claims(a={"b": "deeper"})) == "/deep"
     assert where(bearer("nonsense")) == 401
+    assert where(with_claims(level="high")) == "/high"
+    assert where(("x-level", "high")) == "/nobody"
+    assert where(with_claims(level="low"), ("x-level", "high")) == "/others"

@@ -112,11 +112,12 @@ spec: {containers: [{name: a, image: "example.com/some/thing:1"}], terminationGr
 
         mesh.until(lambda: reason() in ("ErrImagePull", "ImagePullBackOff"), 10, "ErrImagePull")
         mesh.until(lambda: reason() == "ImagePullBackOff", 15, "ImagePullBackOff")
-        assert "lateen image add some/thing" in mesh.kubectl("describe", "pod", "stranger").stdout
+        says = "lateen image add some/thing"
+        mesh.until(lambda: says in mesh.kubectl("describe", "pod", "stranger").stdout, what="the remedy")
         mesh.lateen("image", "add", "some/thing", "--", "/bin/sleep", "1000")
         mesh.kubectl("wait", "--for=condition=Ready", "pod/stranger", "--timeout=30s")
     finally:
-        mesh.kubectl("delete", "pod", "stranger")
+        mesh.kubectl("delete", "pod", "stranger", "--grace-period=1")
 
 
 # --- dying processes -----------------------------------------------------------------------------------------------
@@ -155,19 +156,16 @@ class Load:
 
 
 def test_traffic_goes_on_while_istiod_is_down_and_configuration_comes_after(mesh):
+    def killed():
+        try:
+            mesh.signal(signal.SIGKILL, "lateen.control", "discovery")
+        except AssertionError:  # the one after the last has not started yet
+            return False
+        return True
+
     with Load(mesh) as load:
         for _ in range(2):
-            mesh.kubectl(
-                "exec",
-                "-n",
-                "istio-system",
-                mesh.pod("istiod", "istio-system"),
-                "--",
-                "sh",
-                "-c",
-                "kill -9 1",
-                ok=False,
-            )
+            mesh.until(killed, 60, "an istiod to kill")
             mesh.kubectl(
                 "delete", "pod", "-n", "istio-system", "-l", "app=istiod", "--grace-period=0", "--force", "--wait=false"
             )
@@ -343,8 +341,8 @@ spec: {{type: LoadBalancer, selector: {{app: x}}, ports: [{{port: {port}}}]}}
             return other.get("svc", "busy", "-o", "jsonpath={.metadata.annotations.lateen\\.dev/host-ports}")
 
         assert f"{port}={port}" not in other.until(given, 10, "a port")
-        events = other.get("events")
-        assert f"port {port} on 127.0.0.1 is in use by another program" in events
+        says = f"port {port} on 127.0.0.1 is in use by another program"
+        other.until(lambda: says in other.get("events"), what="the reason")
 
 
 BULK = "y" * 60_000
@@ -361,7 +359,7 @@ def test_a_full_disk_refuses_writes_and_recovers(other, tmp_path):
         other.lateen("cluster", "start")
         filler = small / "filler"
         refused = None
-        with filler.open("wb") as f:
+        with filler.open("wb", buffering=0) as f:  # nothing is left to be written when it is closed
             try:
                 while True:
                     f.write(b"x" * 65536)
@@ -380,6 +378,8 @@ def test_a_full_disk_refuses_writes_and_recovers(other, tmp_path):
         other.kubectl("create", "-f", "-", stdin='{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"after"}}')
         other.lateen("cluster", "delete")
     finally:
+        (small / "filler").unlink(missing_ok=True)
+        other.lateen("cluster", "delete", ok=False)
         subprocess.run(["umount", "-l", str(small)], check=False)
 
 

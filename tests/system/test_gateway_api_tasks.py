@@ -344,6 +344,48 @@ def test_egress_gateway_and_tls_origination(tasks, front):
         )
 
 
+def test_a_time_limit_of_requests_to_the_outside(tasks, front):
+    rule = (
+        "{timeouts: {request: 500ms}, backendRefs:"
+        " [{kind: Hostname, group: networking.istio.io, name: httpbin.example.com, port: 80}]}"
+    )
+    parent = "{kind: ServiceEntry, group: networking.istio.io, name: ext}"
+    with tasks.applied(obj("ServiceEntry", "ext", OUTSIDE), route("ext", rule, parent)):
+        url = "http://httpbin.example.com"
+        tasks.until(lambda: tasks.get(f"{url}/delay/2", TO_OUTSIDE)[0] == 504, what="the timeout")
+        assert tasks.get(f"{url}/get", TO_OUTSIDE)[0] == 200
+
+
+def test_tls_of_an_application_passes_the_egress_gateway(tasks, front):
+    """istiod is the server outside; its TLS is not the mesh's."""
+    host = "secure.example.com"
+    entry = (
+        f"{{hosts: [{host}], location: MESH_EXTERNAL, resolution: DNS, ports: [{{number: 443, name: tls, protocol: TLS}}],"
+        " endpoints: [{address: istiod.istio-system.svc.cluster.local}]}"
+    )
+    gateway = api(
+        "Gateway",
+        "passing",
+        "{gatewayClassName: istio, infrastructure: {annotations: {networking.istio.io/service-type: ClusterIP}}, listeners:"
+        f" [{{name: tls, hostname: {host}, port: 443, protocol: TLS, tls: {{mode: Passthrough}}}}]}}",
+    )
+    parent = "{kind: ServiceEntry, group: networking.istio.io, name: secure}"
+    direct = route("direct", "{backendRefs: [{name: passing-istio, port: 443}]}", parent, host, "TLSRoute")
+    out = f"{{backendRefs: [{{kind: Hostname, group: networking.istio.io, name: {host}, port: 443}}]}}"
+
+    def code():
+        return tasks.get(f"https://{host}/inject", "-k", f"--connect-to {host}:443:10.1.1.1:443")[0]
+
+    with tasks.applied(obj("ServiceEntry", "secure", entry), gateway):
+        tasks.until(lambda: code() == 405, what="the server outside")  # it wants a POST
+        with tasks.applied(direct):
+            tasks.until(lambda: code() == 0, what="the way to a gateway that leads nowhere yet")
+            with tasks.applied(route("onward", out, "{name: passing}", host, "TLSRoute")):
+                tasks.until(lambda: code() == 405, 40, "the way over the gateway")
+                said = tasks.mesh.get("tlsroute", "direct", "-n", NS, "-o", "jsonpath={.status.parents[0].conditions}")
+                assert said.count('"status":"True"') >= 2
+
+
 def test_telemetry_of_a_gateway(tasks, front):
     spec = f"{{{OF_GATEWAY}, metrics: [{{providers: [{{name: prometheus}}], overrides: [{{match: {{metric: REQUEST_COUNT}}, tagOverrides: {{task: {{value: \"'tab'\"}}}}}}]}}]}}"
     with tasks.applied(

@@ -5,6 +5,9 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
 from datetime import timedelta
 
 import pytest
@@ -197,6 +200,52 @@ def test_connections_and_datagrams_are_forwarded(mesh, gateway, tmp_path):
     mesh.until(lambda: over_tcp() == b"HELLO", 30, "an answer over TCP")
     mesh.until(lambda: over_udp() == b"HELLO", 30, "an answer over UDP")
     mesh.until(issuer, 30, "istiod's certificate by TLS that passes through")
+
+
+def test_routes_of_connections_and_datagrams_are_named_with_their_rules(mesh, gateway):
+    shown = mesh.lateen("proxy-config", "listeners", "deploy/web-istio.edge").stdout
+    for kind, name in (("TCPRoute", "talks"), ("UDPRoute", "talks"), ("TLSRoute", "own")):
+        assert f"({kind} {name}.edge rule 1)" in shown
+    said = mesh.lateen("x", "describe", "service", "talks.edge").stdout
+    assert "Exposed on Gateway web.edge at 127." in said
+    assert "UDPRoute: talks.edge (listener udp)" in said
+    assert "   rule 1: every datagram -> talks:7001" in said
+
+
+def called(mesh):
+    """The hosts whose clusters the gateway has."""
+    found = json.loads(mesh.lateen("proxy-config", "clusters", "deploy/web-istio.edge", "-o", "json").stdout)
+    return {c["name"].split("|")[3].partition(".")[0] for c in found if c["name"].startswith("outbound|")}
+
+
+def test_a_gateway_has_the_clusters_of_its_routes_and_loses_no_request_when_these_change(mesh, gateway):
+    at = address(mesh)
+    mesh.until(lambda: code(at, 80, f"http://{at}/health") == "200", 30, "an answer by the Gateway")
+    assert called(mesh) <= {"productpage", "talks", "istiod"}
+    done, answers = threading.Event(), set()
+
+    def ask():
+        while not done.is_set():
+            try:
+                with urllib.request.urlopen(f"http://{at}/health", timeout=20) as answer:
+                    answers.add(answer.status)
+            except (OSError, urllib.error.URLError) as e:
+                answers.add(str(e))
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    try:
+        for service in ("reviews", "ratings", "details", "productpage"):
+            rules = json.dumps({"spec": {"rules": [{"backendRefs": [{"name": service, "port": 9080}]}]}})
+            mesh.kubectl("patch", "httproute", "books", "--type=merge", "-p", rules)
+            mesh.until(lambda service=service: service in called(mesh), 60, f"the cluster of {service}")
+    finally:
+        done.set()
+        for thread in asking:
+            thread.join()
+    assert answers == {200}
+    mesh.until(lambda: "ratings" not in called(mesh), 60, "the end of a cluster that nothing names any more")
 
 
 def test_what_was_made_goes_with_its_gateway(mesh, gateway):

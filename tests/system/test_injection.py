@@ -355,6 +355,9 @@ spec:
     hosts: [./db.free.svc.cluster.local]
   - port: {number: 8000, protocol: HTTP}
     hosts: [./api.free.svc.cluster.local]
+  - port: {number: 15080, protocol: HTTP_PROXY}
+    bind: 127.0.0.1
+    hosts: ["./*"]
 """ + "".join(
     f"""
 ---
@@ -390,6 +393,8 @@ def test_without_interception_a_pod_serves_and_calls_through_the_ports_of_its_si
         mesh.until(lambda: who in asked("db", "http://page:9080/headers"), what="mutual TLS to the ingress port")
         assert who in asked("page", "http://127.0.0.1:8000/headers", "-H", "Host: api.free")
         assert who in asked("page", "http://127.0.0.1:3307/headers"), "the service's only port"
+        through = ("-x", "http://127.0.0.1:15080")
+        assert who in asked("page", "http://api:8000/headers", *through), "the sidecar is an HTTP proxy there"
         assert not asked("page", "http://api:8000/headers"), "STRICT: only the proxy may call"
     finally:
         mesh.kubectl("delete", "namespace", "free", "--wait=false")

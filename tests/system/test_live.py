@@ -107,9 +107,9 @@ def test_stat_and_edges_read_the_proxies_counters(mesh, look):
 def test_mistakes_are_named(mesh):
     bad = mesh.lateen("x", "tap", "--status", "six", ok=False)
     assert bad.returncode == 64
-    assert '"six" is no status' in bad.stderr
+    assert '"six" is not a status' in bad.stderr
     nobody = mesh.lateen("x", "stat", "deploy/nobody", ok=False)
-    assert nobody.stderr.strip() == 'Error: nothing called "deploy/nobody" has pods in namespace default'
+    assert nobody.stderr.strip() == 'Error: nothing named "deploy/nobody" has pods in namespace default'
 
 
 BROKEN = """

@@ -128,6 +128,50 @@ def test_a_new_pod_is_isolated_before_its_first_program_runs(net):
     net.clear()
 
 
+HEAR = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 7000))
+while True: print(s.recv(99).decode(), flush=True)
+"""
+SAY = """
+import socket, struct, sys
+def said(source, text, to=sys.argv[1]):
+    data = struct.pack('!4H', 7001, 7000, 8 + len(text), 0) + text
+    ends = socket.inet_aton(source) + socket.inet_aton(to)
+    head = struct.pack('!BBHHHBBH', 69, 0, 20 + len(data), 1, 0, 64, 17, 0) + ends
+    s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW); s.sendto(head + data, (to, 0))
+for source, text in zip(sys.argv[2::2], sys.argv[3::2]): said(source, text.encode())
+"""
+
+
+def test_a_pod_cannot_take_another_ones_address(net):
+    """Policies go by address, and NET_RAW lets a program write any source into its packets."""
+    hears, says = pod("hears", NAMESPACE), pod("says", OTHER)
+    hears["spec"]["containers"][0]["command"] = ["python3", "-c", HEAR]
+    says["spec"]["containers"][0]["securityContext"] = {"capabilities": {"add": ["NET_RAW", "NET_ADMIN"]}}
+    net.mesh.apply(yaml.safe_dump_all([hears, says]))
+    for name, namespace in (("hears", NAMESPACE), ("says", OTHER)):
+        net.mesh.kubectl("wait", "pod", name, "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    address = {
+        name: net.mesh.get("pod", name, "-n", namespace, "-o", "jsonpath={.status.podIP}")
+        for name, namespace in (("hears", NAMESPACE), ("client", NAMESPACE), ("says", OTHER))
+    }
+    sources = [address["client"], "client", "10.244.0.1", "node", "192.0.2.7", "stranger", address["says"], "own"]
+    command = ["python3", "-c", SAY, address["hears"], *sources]
+    net.mesh.until(
+        lambda: (
+            net.mesh.kubectl("exec", "says", "-n", OTHER, "--", *command)
+            and net.mesh.kubectl("logs", "hears", "-n", NAMESPACE).stdout
+        ),
+        what="packets",
+    )
+    assert set(net.mesh.kubectl("logs", "hears", "-n", NAMESPACE).stdout.split()) == {"own"}
+    shown = net.mesh.kubectl(
+        "exec", "server", "-n", NAMESPACE, "--", "sh", "-c", f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' {SERVER}"
+    )
+    assert shown.stdout == "200"  # a pod reaches itself by its service
+
+
 def test_policies_and_sidecars_work_together(net):
     """Pods of the mesh: mutual TLS arrives at the application's own port, which is what policies name."""
     url = "http://details.default.svc.cluster.local:9080/health"

@@ -124,7 +124,7 @@ def test_arguments_replace_the_images_own_and_volumes_lie_behind_its_links(pods)
 
 def test_an_image_that_cannot_be_used_is_told(pods, tmp_path):
     done = pods.mesh.lateen("image", "add", "x", "--oci", str(tmp_path), ok=False)
-    assert (done.returncode != 0, "no OCI layout" in done.stderr) == (True, True)
+    assert (done.returncode != 0, "not an OCI layout" in done.stderr) == (True, True)
     done = pods.mesh.lateen("image", "add", "x", "--oci", str(tmp_path), "--", "sleep", ok=False)
-    assert "--oci brings its own command" in done.stderr
+    assert "--oci takes command" in done.stderr
     assert "rootfs" in pods.mesh.lateen("image", "show", "example.com/app:1").stdout

@@ -283,7 +283,7 @@ def test_an_extension_may_come_by_itself_and_a_bootstrap_may_be_patched(more):
             assert "from-bootstrap::" in found
             more.until(lambda: "when it starts" in patched(more, "boot")[1], what="the status")
         finally:
-            more.mesh.kubectl("delete", "pod", "booted", "-n", NS)
+            more.mesh.kubectl("delete", "pod", "booted", "-n", NS, "--grace-period=1")
 
 
 def with_other_lua(old, new):
@@ -338,7 +338,7 @@ def test_a_proxy_config_is_what_new_pods_have(more):
             assert json.loads(settings)["concurrency"] == 1
             assert {"name": "ISTIO_META_COLOR", "value": "red"} in found["env"]
         finally:
-            more.mesh.kubectl("delete", "pod", "one", "-n", NS)
+            more.mesh.kubectl("delete", "pod", "one", "-n", NS, "--grace-period=1")
 
 
 def test_the_tls_of_an_application_passes_through(more):
@@ -479,7 +479,7 @@ spec: {{containers: [{{name: echo, image: lateen/grpc-echo, ports: [{{containerP
                 say = channel.unary_unary("/echo.Echo/Say")
                 more.until(lambda: _said(say).startswith(b"hello from "), what="gRPC")
     finally:
-        mesh.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=grpc)
+        mesh.kubectl("delete", "-f", "-", "--ignore-not-found", "--grace-period=1", stdin=grpc)
 
 
 def _said(say):

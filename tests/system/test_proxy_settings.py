@@ -103,3 +103,38 @@ def test_a_gateway_behind_a_trusted_proxy_believes_what_it_forwards(mesh):
     finally:
         mesh.kubectl("delete", "authorizationpolicy", "known", "-n", "istio-system")
         annotate(None)
+
+
+def received(found):
+    """How many requests the proxy of ``hurried`` has answered with 503."""
+    text = found.sh("curl -s localhost:15020/stats/prometheus", "hurried", "httpbin")
+    lines = [x for x in text.splitlines() if x.startswith("istio_requests_total{") and 'response_code="503"' in x]
+    return sum(int(float(x.rpartition(" ")[2])) for x in lines if 'reporter="destination"' in x)
+
+
+def attempts(found):
+    """How often one request is sent."""
+    before = received(found)
+    assert found.get("hurried:8000/status/503")[0] == 503
+    return received(found) - before
+
+
+@pytest.mark.parametrize(
+    ("policy", "sent"), [("{attempts: 3, retryOn: 5xx}", 4), ("{attempts: 0}", 1)], ids=["three", "none"]
+)
+def test_requests_are_repeated_as_the_mesh_says(hurried, policy, sent):
+    where = ("configmap", "istio", "-n", "istio-system")
+    before = json.loads(hurried.mesh.kubectl("get", *where, "-o", "json").stdout)["data"]["mesh"]
+
+    def set_to(text):
+        hurried.mesh.kubectl("patch", *where, "--type=merge", "-p", json.dumps({"data": {"mesh": text}}))
+
+    set_to(
+        f"{before.rstrip()}\ndefaultHttpRetryPolicy: {policy}\n"
+        if before.strip() not in ("", "{}")
+        else f"defaultHttpRetryPolicy: {policy}"
+    )
+    try:
+        hurried.until(lambda: attempts(hurried) == sent, what="the mesh's retries")
+    finally:
+        set_to(before)

@@ -1,7 +1,9 @@
 """Rate limits by BackendTrafficPolicy and by Istio's EnvoyFilters, asked of real proxies."""
 
+import contextlib
 import json
 import re
+import signal
 import time
 
 import pytest
@@ -107,11 +109,12 @@ GATEWAY = obj(
 ROUTE = obj(
     "VirtualService",
     "limited",
-    "{hosts: [l.test], gateways: [limited], http: [{route: [{destination: {host: httpbin, port: {number: 8000}}}]}]}",
+    "{hosts: [l.test], gateways: [limited], http: [{match: [{uri: {prefix: /get}}, {uri: {prefix: /anything}}],"
+    " route: [{destination: {host: httpbin, port: {number: 8000}}}]}]}",
 )
 
 
-def test_a_gateway_limits_what_it_serves(one):
+def test_a_gateway_limits_what_it_serves_however_many_routes_lead_there(one):
     target = "[{group: networking.istio.io, kind: Gateway, name: limited}]"
     with one.applied(GATEWAY, ROUTE):
         host = ("-H", "Host: l.test")
@@ -119,7 +122,8 @@ def test_a_gateway_limits_what_it_serves(one):
         with one.applied(policy(f"[{{{HOUR}}}]", target, "gateway")):
             where = ("backendtrafficpolicy", "gateway", "-n", NS)
             one.mesh.kubectl("wait", *where, "--for=condition=Reconciled", "--timeout=30s")
-            assert [one.mesh.page("/get", *host)[0] for _ in range(5)] == [200, 200, 200, 429, 429]
+            paths = ("/get", "/anything", "/get", "/anything", "/get")
+            assert [one.mesh.page(path, *host)[0] for path in paths] == [200, 200, 200, 429, 429]
             assert one.mesh.page()[0] == 200
         one.until(lambda: one.mesh.page("/get", *host)[0] == 200, what="no limit")
 
@@ -239,3 +243,144 @@ def test_two_pods_share_a_limit_also_while_istiod_restarts(two):
     assert answers(two, 10, path="/anything/twenty") == {429: 10}
     two.mesh.kubectl("rollout", "status", "deploy/istiod", "-n", "istio-system", "--timeout=60s", timeout=70)
     assert answers(two, 10, path="/anything/twenty").get(200, 0) <= 1
+
+
+ISTIOD = ("lateen.control", "discovery")
+
+
+def restarts(mesh):
+    where = ("pods", "-n", "istio-system", "-l", "app=istiod", "-o")
+    return int(mesh.get(*where, "jsonpath={.items[0].status.containerStatuses[0].restartCount}"))
+
+
+def test_a_limit_is_still_used_up_when_istiod_is_killed_and_comes_back(two):
+    two.until(
+        lambda: answers(two, 10, path="/anything/twenty") == {429: 10}, what="the end of what both may let through"
+    )
+    before = restarts(two.mesh)
+    two.mesh.signal(signal.SIGKILL, *ISTIOD)
+    assert answers(two, 10, path="/anything/twenty") == {429: 10}
+    two.until(lambda: restarts(two.mesh) > before, what="another istiod")
+    two.mesh.kubectl("rollout", "status", "deploy/istiod", "-n", "istio-system", "--timeout=60s", timeout=70)
+    assert answers(two, 10, path="/anything/twenty").get(200, 0) <= 1
+
+
+# --- how exact limits are -------------------------------------------------------------------------------------------
+
+STEADY = f"""
+apiVersion: {ENVOY_GATEWAY}
+kind: BackendTrafficPolicy
+metadata: {{name: steady, namespace: {NS}}}
+spec:
+  targetRefs: {SERVICE}
+  rateLimit:
+    local:
+      rules: [{{clientSelectors: [{{path: {{value: /anything/local}}}}], limit: {{requests: 20, unit: Second}}}}]
+    global:
+      rules: [{{clientSelectors: [{{path: {{value: /anything/global}}}}], limit: {{requests: 30, unit: Second}}}}]
+"""
+LOAD = r"""
+import http.client, json, sys, threading, time
+rates, path, seconds = json.load(sys.stdin)
+passed, lock, begin = dict.fromkeys(rates, 0), threading.Lock(), time.monotonic()
+def ask(address, every, first):
+    connection, due = http.client.HTTPConnection(address, 8080, timeout=10), begin + first
+    while due < begin + seconds:
+        time.sleep(max(0, due - time.monotonic()))
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        with lock:
+            passed[address] += answer.status == 200
+        due += every
+threads = [threading.Thread(target=ask, args=(a, 4 / r, i / r)) for a, r in rates.items() for i in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(json.dumps([passed, time.monotonic() - begin]))
+"""
+
+
+@pytest.fixture
+def three(tasks):  # noqa: F811
+    """The addresses of three pods of httpbin, whose proxies have a limit each and one together."""
+    tasks.mesh.kubectl("delete", "backendtrafficpolicy", "--all", "-n", NS)
+    tasks.mesh.kubectl("scale", "deploy/httpbin-v2", "-n", NS, "--replicas=2")
+    addresses = ("endpoints", "httpbin", "-n", NS, "-o", "jsonpath={.subsets[*].addresses[*].ip}")
+    found = tasks.until(lambda: len(f := tasks.mesh.get(*addresses).split()) == 3 and f, what="three endpoints")
+    tasks.mesh.apply(STEADY)
+    tasks.mesh.kubectl("wait", "btp/steady", "-n", NS, "--for=condition=Reconciled", "--timeout=30s")
+    yield found
+    tasks.mesh.kubectl("delete", "backendtrafficpolicy", "--all", "-n", NS)
+    tasks.mesh.kubectl("scale", "deploy/httpbin-v2", "-n", NS, "--replicas=1")
+
+
+def passing(found, rates, path, seconds=10):
+    """(requests that passed at each address, seconds that it took) under a load of so many requests a second."""
+    pod = found.mesh.pod("ratings")
+    command = ("exec", "-i", pod, "-c", "ratings", "--", "python3", "-c", LOAD)
+    return json.loads(found.mesh.kubectl(*command, stdin=json.dumps([rates, path, seconds])).stdout)
+
+
+@pytest.mark.long
+def test_a_limit_of_each_proxy_is_kept_within_five_percent(tasks, three):  # noqa: F811
+    """A bucket that is full lets through what it holds at first; after that, over ten seconds."""
+    rates = dict(zip(three, (40, 30, 10), strict=True))
+    passing(tasks, rates, "/anything/local", 2)
+    passed, took = passing(tasks, rates, "/anything/local")
+    for address, wanted in zip(three, (20, 20, 10), strict=True):
+        assert abs(passed[address] - wanted * took) <= 0.05 * wanted * took + 1, (passed, took)
+
+
+@pytest.mark.long
+def test_a_limit_that_three_proxies_share_is_kept_within_five_percent_under_skewed_load(tasks, three):  # noqa: F811
+    seen = []
+
+    def exact():
+        rates = dict(zip(three, (50, 15, 5), strict=True))
+        passed, took = passing(tasks, rates, "/anything/global")
+        seen.append(sum(passed.values()) / took)
+        return abs(seen[-1] - 30) <= 1.5
+
+    tasks.until(exact, 90, f"30 requests a second: {seen}")
+    assert all(rate <= 31.5 for rate in seen[1:]), seen
+
+
+@contextlib.contextmanager
+def scaled(mesh):
+    mesh.kubectl("scale", "deploy/istiod", "-n", "istio-system", "--replicas=0")
+    try:
+        yield
+    finally:
+        mesh.kubectl("scale", "deploy/istiod", "-n", "istio-system", "--replicas=1")
+
+
+@contextlib.contextmanager
+def killed(mesh):
+    """It hangs with its connections open, and dies without closing them."""
+    before = restarts(mesh)
+    mesh.signal(signal.SIGSTOP, *ISTIOD)
+    try:
+        yield
+    finally:
+        mesh.signal(signal.SIGKILL, *ISTIOD)
+        mesh.until(lambda: restarts(mesh) > before, 60, "another istiod")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("without", [scaled, killed])
+def test_without_istiod_limits_stay_or_close_as_the_policy_says(tasks, three, without):  # noqa: F811
+    closed = STEADY.replace("name: steady, ", 'name: closed, annotations: {lateen.dev/fail-closed: "true"}, ')
+    closed = closed.replace("/anything/global", "/anything/closed").replace("/anything/local", "/anything/other")
+    tasks.mesh.kubectl("delete", "btp/steady", "-n", NS)
+    for name, text, wanted in (("steady", STEADY, 200), ("closed", closed, 429)):
+        path = "/anything/global" if name == "steady" else "/anything/closed"
+        tasks.mesh.apply(text)
+        tasks.mesh.kubectl("wait", f"btp/{name}", "-n", NS, "--for=condition=Reconciled", "--timeout=30s")
+        tasks.until(lambda p=path: answers(tasks, 6, path=p) == {200: 6}, 40, "shares")
+        with without(tasks.mesh):
+            time.sleep(20)  # more than the 15 s after which a proxy gives a share up that is to be closed
+            # One proxy may get more of the requests than its own share lets through at once.
+            assert answers(tasks, 6, path=path).get(wanted, 0) >= (6 if wanted == 429 else 3)
+        tasks.mesh.kubectl("rollout", "status", "deploy/istiod", "-n", "istio-system", "--timeout=60s", timeout=70)
+        tasks.until(lambda p=path: answers(tasks, 6, path=p) == {200: 6}, 90, "shares of the istiod that is back")
+        tasks.mesh.kubectl("delete", f"btp/{name}", "-n", NS)

@@ -1,6 +1,8 @@
 """Two control planes side by side, and upgrades that keep what was chosen."""
 
 import pytest
+from test_several_clusters import HELLO
+from world import ROOT
 
 ISTIOD = "jsonpath={.metadata.uid} {.metadata.generation}"
 MESH = "jsonpath={.data.mesh}"
@@ -46,6 +48,32 @@ def test_a_revision_runs_beside_the_old_one_and_is_removed_alone(canary):
     left = canary.get("deployment", "-n", "istio-system", "-o", "name")
     assert ("deployment.apps/istiod\n" in f"{left}\n", "istiod-canary" in left) == (True, False)
     canary.kubectl("run", "after", "-n", "canary", "--image=lateen/sleep")  # no webhook is left that would refuse it
+
+
+def control_plane_of(mesh, app):
+    """The istiod to which the proxy of the newest pod is connected; empty while it is to none."""
+    listed = mesh.get("pod", "-n", "canary", "-l", f"app={app}", "--sort-by=.metadata.creationTimestamp", "-o", "name")
+    name = listed.split()[-1].partition("/")[2]
+    lines = [line.split() for line in mesh.lateen("proxy-status").stdout.splitlines()]
+    return next((word for line in lines if line[0] == f"{name}.canary" for word in line if "istiod" in word), "")
+
+
+def test_a_namespace_goes_to_the_new_revision_and_back_while_its_service_answers(canary):
+    """https://istio.io/latest/docs/setup/upgrade/canary/"""
+    canary.kubectl("label", "namespace", "canary", "istio.io/rev=default")
+    canary.kubectl("apply", "-n", "canary", "-f", "-", stdin=HELLO.format("v1"))
+    canary.kubectl("apply", "-n", "canary", "-f", str(ROOT / "samples/sleep/sleep.yaml"))
+    canary.kubectl("rollout", "status", "deployment/sleep", "-n", "canary", "--timeout=60s")
+    command = "for i in 1 2 3 4 5; do curl -s -o /dev/null -w '%{http_code} ' helloworld:5000/hello; done"
+    for label in ("default", "canary", "default"):
+        canary.kubectl("label", "namespace", "canary", f"istio.io/rev={label}", "--overwrite")
+        canary.kubectl("rollout", "restart", "deployment/helloworld-v1", "-n", "canary")
+        canary.kubectl("rollout", "status", "deployment/helloworld-v1", "-n", "canary", "--timeout=60s")
+        at = canary.until(lambda: control_plane_of(canary, "helloworld"), what="a connected proxy")
+        assert at.startswith("istiod-canary-") == (label == "canary")
+        # Its client stays with the old revision: both trust the same root.
+        asked = canary.kubectl("exec", "-n", "canary", "deploy/sleep", "-c", "sleep", "--", "sh", "-c", command)
+        assert asked.stdout.split() == ["200"] * 5
 
 
 def test_an_upgrade_keeps_settings_and_shows_what_changes(mesh):

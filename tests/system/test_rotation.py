@@ -19,6 +19,7 @@ from lateen.ca.authority import Authority, Identity
 from lateen.ca.rotation import Pace
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
+from lateen.mesh.settings import Transport
 from lateen.xds import tls
 
 pytestmark = pytest.mark.system
@@ -33,10 +34,10 @@ LATE_S = 0.6
 def socket_of(kind, directory):
     """The TLS that istiod sends, with files of the test in the place of a pod's."""
     if kind == "server":
-        made = tls.downstream(tls.ALPN_H1, ("cluster.local", "their.domain"))
+        made = tls.downstream(tls.ALPN_H1, Transport(aliases=("their.domain",)))
     else:
         san = f"spiffe://cluster.local/ns/default/sa/{NAMES['server']}"
-        made = tls.upstream(tls.ALPN_H1, "outbound_.80_._.a", ("cluster.local",), (san,))
+        made = tls.upstream(tls.ALPN_H1, "outbound_.80_._.a", Transport(), (san,))
     return json.loads(json.dumps(json_format.MessageToDict(made)).replace(tls.SECRETS, str(directory)))
 
 

@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import logins
 import pytest
@@ -38,7 +39,32 @@ spec: {{selector: {{app: login}}, ports: [{{name: http, port: 80, targetPort: 80
 """
 SERVICE = "[{group: '', kind: Service, name: httpbin}]"
 ROUTED = "[{group: networking.istio.io, kind: Gateway, name: guarded, sectionName: guarded}]"
-PLACES = (SERVICE, ROUTED)
+LISTENER = "[{group: gateway.networking.k8s.io, kind: Gateway, name: standard, sectionName: guarded}]"
+RULE = "[{group: gateway.networking.k8s.io, kind: HTTPRoute, name: standard, sectionName: main}]"
+PLACES = (SERVICE, ROUTED, LISTENER, RULE)
+IDS = ("sidecar", "gateway", "listener", "rule")
+HOSTS = {ROUTED: "guarded.test", LISTENER: "standard.test", RULE: "standard.test"}
+STANDARD = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: standard}
+spec:
+  gatewayClassName: istio
+  addresses: [{type: Hostname, value: istio-ingressgateway.istio-system.svc.cluster.local}]
+  listeners:
+  - {name: guarded, hostname: standard.test, port: 80, protocol: HTTP}
+  - {name: open, hostname: open.test, port: 80, protocol: HTTP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: standard}
+spec:
+  parentRefs: [{name: standard}]
+  hostnames: [standard.test, open.test]
+  rules:
+  - {name: other, matches: [{path: {value: /anything/other}}], backendRefs: [{name: httpbin, port: 8000}]}
+  - {name: main, backendRefs: [{name: httpbin, port: 8000}]}
+"""
 GATEWAY = """
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -69,7 +95,7 @@ class Guarded:
         """(status, answer with its headers) at the service or at the gateway."""
         if targets == SERVICE:
             return self.tasks.get(f"httpbin.{NS}:8000{path}", "-i", *(f"'{c}'" for c in curl))
-        return self.mesh.page(path, "-i", "-H", "Host: guarded.test", *curl)
+        return self.mesh.page(path, "-i", "-H", f"Host: {HOSTS[targets]}", *curl)
 
     def status(self, targets, *curl, path="/get"):
         return self.ask(targets, *curl, path=path)[0]
@@ -77,7 +103,8 @@ class Guarded:
     def apply(self, spec, targets):
         """Returns once proxies have the policy."""
         before = self.mesh.get("securitypolicy", "guard", "-n", NS, "-o", "yaml", "--ignore-not-found")
-        if before and ("kind: Service" in before) != (targets == SERVICE):
+        named = targets.partition("kind: ")[2].partition("}")[0].split(",")
+        if before and not all(part.strip() in before for part in ("kind: " + named[0], *named[1:])):
             self.mesh.kubectl("delete", "securitypolicy", "guard", "-n", NS)
         self.mesh.apply(policy(spec, targets).replace("metadata: {", f"metadata: {{namespace: {NS}, ", 1))
 
@@ -112,6 +139,7 @@ def guarded(tasks):  # noqa: F811
     for host, server, port in (("guarded", "httpbin", 8000), ("login", "login", 80)):
         text = GATEWAY.replace("HOST", host).replace("SERVER", server).replace("PORT", str(port))
         mesh.kubectl("apply", "-n", NS, "-f", "-", stdin=text)
+    mesh.kubectl("apply", "-n", NS, "-f", "-", stdin=STANDARD)
     for name, data in SECRETS.items():
         given = {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NS}, "data": given}
@@ -122,11 +150,12 @@ def guarded(tasks):  # noqa: F811
     mesh.kubectl("wait", "-n", NS, "--for=condition=Available", "deploy/login", "--timeout=60s")
     out = Guarded(tasks)
     out.becomes(200, ROUTED)
+    out.becomes(200, LISTENER)
     yield out
     mesh.kubectl("delete", "securitypolicy", "--all", "-n", NS)
 
 
-@pytest.mark.parametrize("place", PLACES, ids=["sidecar", "gateway"])
+@pytest.mark.parametrize("place", PLACES, ids=IDS)
 def test_a_client_needs_a_key_and_the_server_learns_whose_it_is(guarded, place):
     auth = "credentialRefs: [{name: clients}], extractFrom: [{headers: [x-key], params: [key]}]"
     guarded.apply(f"apiKeyAuth: {{{auth}, forwardClientIDHeader: x-client, sanitize: true}}", place)
@@ -155,7 +184,7 @@ def test_keys_are_in_no_dump_and_no_log(guarded):
     assert not [k for k in (*KEYS.values(), "of-the-shop") if k in said]
 
 
-@pytest.mark.parametrize("place", PLACES, ids=["sidecar", "gateway"])
+@pytest.mark.parametrize("place", PLACES, ids=IDS)
 def test_a_user_needs_a_password_and_another_site_the_servers_consent(guarded, place):
     cors = "allowOrigins: ['https://*.shop.test'], allowMethods: [GET], allowHeaders: [x-id], maxAge: 1m"
     guarded.apply(f"basicAuth: {{users: {{name: users}}, forwardUsernameHeader: x-user}}, cors: {{{cors}}}", place)
@@ -176,7 +205,7 @@ def test_a_user_needs_a_password_and_another_site_the_servers_consent(guarded, p
     assert "access-control-allow-origin" not in said.lower()
 
 
-@pytest.mark.parametrize("place", PLACES, ids=["sidecar", "gateway"])
+@pytest.mark.parametrize("place", PLACES, ids=IDS)
 def test_tokens_and_rules_decide_and_the_first_rule_that_matches_wins(guarded, place):
     keys = tokens.key_set("one").replace('"', '\\"')
     provider = f'{{name: one, issuer: tests.example, localJWKS: {{inline: "{keys}"}}}}'
@@ -207,7 +236,7 @@ def test_tokens_and_rules_decide_and_the_first_rule_that_matches_wins(guarded, p
     )
 
 
-@pytest.mark.parametrize("place", PLACES, ids=["sidecar", "gateway"])
+@pytest.mark.parametrize("place", PLACES, ids=IDS)
 def test_another_server_decides(guarded, place):
     asked = "http: {backendRefs: [{name: login, port: 80}], path: /check, headersToBackend: [x-checked]}"
     guarded.apply(f"extAuth: {{{asked}, headersToExtAuth: [x-pass]}}", place)
@@ -226,9 +255,9 @@ oidc: {
 
 
 def browse(guarded, place, url, jars):
-    if place == ROUTED:
+    if place != SERVICE:
         here = ["127.0.0.1", guarded.mesh.host_port(80)]
-        given = json.dumps([url, {"guarded.test": here, "login.test": here}, jars])
+        given = json.dumps([url, {HOSTS[place]: here, "login.test": here}, jars])
         found = subprocess.run(
             [sys.executable, "-c", logins.BROWSER], input=given, capture_output=True, text=True, timeout=60, check=True
         ).stdout
@@ -240,13 +269,13 @@ def browse(guarded, place, url, jars):
     return json.loads(found)
 
 
-@pytest.mark.parametrize("place", PLACES, ids=["sidecar", "gateway"])
+@pytest.mark.parametrize("place", PLACES, ids=IDS)
 def test_a_browser_logs_in_with_a_provider_and_out_again(guarded, place):
     conditions = guarded.apply(OIDC, place)
     assert conditions["KeysFetched"]["status"] == "True"
     guarded.becomes(302, place)
     guarded.becomes(401, place, "-H", "x-ajax: yes")
-    host = "guarded.test" if place == ROUTED else f"httpbin.{NS}:8000"
+    host = HOSTS.get(place) or f"httpbin.{NS}:8000"
     found = guarded.tasks.until(
         lambda: (f := browse(guarded, place, f"http://{host}/headers", {}))["steps"][-1][0] == 200 and f, what="a login"
     )
@@ -273,3 +302,64 @@ def test_what_is_broken_lets_nobody_in_and_says_so(guarded):
     guarded.tasks.until(said, what="the finding")
     done = guarded.mesh.apply(policy("cors: {allowOrigins: ['*'], allowCredentials: true}", SERVICE), ok=False)
     assert "every site could act as the user" in done.stderr
+
+
+def test_the_most_specific_policy_of_a_gateways_request_replaces_the_others(guarded):
+    """As in Envoy Gateway: a rule's, its route's, a listener's, its Gateway's."""
+    keys = "apiKeyAuth: {credentialRefs: [{name: clients}], extractFrom: [{headers: [x-key]}]}"
+    key, password = ("-H", "x-key: key-of-alice"), ("-u", "alice:password")
+    whole = LISTENER.replace(", sectionName: guarded", "")
+    guarded.apply(keys, whole)
+    guarded.becomes(401, LISTENER)
+    assert guarded.mesh.page("/get", "-H", "Host: open.test")[0] == 401
+    assert guarded.status(LISTENER, *key) == 200
+    guarded.mesh.kubectl(
+        "apply", "-n", NS, "-f", "-", stdin=policy("basicAuth: {users: {name: users}}", RULE, "of-the-rule")
+    )
+    guarded.becomes(200, RULE, *password)
+    assert guarded.status(RULE, *key) == 401, "the password replaces the key"
+    assert guarded.status(RULE, *key, path="/anything/other") == 200, "another rule of the route has the Gateway's"
+    assert guarded.status(RULE, *password, path="/anything/other") == 401
+    guarded.mesh.kubectl("delete", "securitypolicy", "of-the-rule", "-n", NS)
+    guarded.apply(keys, LISTENER)
+    guarded.becomes(401, LISTENER)
+    guarded.tasks.until(
+        lambda: guarded.mesh.page("/get", "-H", "Host: open.test")[0] == 200, what="the other listener without a policy"
+    )
+    guarded.mesh.kubectl("delete", "securitypolicy", "guard", "-n", NS)
+
+
+def test_a_preflight_is_no_way_around_a_token(guarded):
+    keys = tokens.key_set("one").replace('"', '\\"')
+    jwt = f'jwt: {{providers: [{{name: one, issuer: tests.example, localJWKS: {{inline: "{keys}"}}}}]}}'
+    asks = ("-X", "OPTIONS", "-H", "Access-Control-Request-Method: GET", "-H", "Origin: https://a.test")
+    for place in (SERVICE, LISTENER):
+        guarded.apply(jwt, place)
+        guarded.becomes(401, place, *asks)
+
+
+HELD = f"""
+import http.client, time
+held = [http.client.HTTPConnection("httpbin.{NS}", 8000, timeout=20) for _ in range(8)]
+said = dict.fromkeys(held)
+end = time.monotonic() + 60
+while time.monotonic() < end and not all(s and s[0] == 401 for s in said.values()):
+    for c in held:
+        c.request("GET", "/get")
+        answer = c.getresponse()
+        answer.read()
+        said[c] = (answer.status, answer.getheader("connection"))
+    time.sleep(0.02)
+print(sorted(set(said.values())))
+"""
+
+
+def test_the_first_policy_of_a_service_holds_on_open_connections_and_closes_none(guarded):
+    """A connection whose listener drains is told so with its next answer, which the policy has not seen."""
+    guarded.mesh.kubectl("delete", "securitypolicy", "--all", "-n", NS)
+    guarded.becomes(200, SERVICE)
+    command = ("exec", guarded.mesh.pod("login", NS), "-n", NS, "--", sys.executable, "-c", HELD)
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(guarded.mesh.kubectl, *command, timeout=90)
+        guarded.apply("apiKeyAuth: {credentialRefs: [{name: clients}], extractFrom: [{headers: [x-key]}]}", SERVICE)
+        assert held.result().stdout.strip() == "[(401, None)]"

@@ -15,6 +15,7 @@ import pytest
 from world import ROOT, free_port
 
 import addons
+from lateen.console.boards import BOARDS
 
 pytestmark = pytest.mark.system
 
@@ -70,12 +71,23 @@ def prometheus(mesh):
     everywhere = 'istio_requests_total{reporter="destination", destination_app="productpage"}'
     assert mesh.page()[0] == 200
     mesh.until(lambda: found.one(f"sum({everywhere})"), what="the first request in the store")
-    time.sleep(6)  # the series that the first request has made have their first samples, all kinds of metrics
+
+    def steady():
+        """All kinds of metrics have samples of what was before, the requests of other tests included, and the collector
+        keeps up."""
+        before = found.one(f"sum({everywhere})")
+        time.sleep(8)
+        behind_s = found.one(f"time() - min(timestamp({everywhere}))")
+        return found.one(f"sum({everywhere})") == before and behind_s < 5
+
+    mesh.until(steady, 120, "the end of other requests")
+    page = f"{mesh.ingress()}/productpage"
     started = time.time()
     for _ in range(REQUESTS):
-        assert mesh.page()[0] == 200
+        with urllib.request.urlopen(page, timeout=30) as answer:
+            assert answer.status == 200
     seen = f"sum({everywhere}) - sum({everywhere} @ {started:.3f})"
-    mesh.until(lambda: found.one(seen) == REQUESTS, what="the requests in the store")
+    mesh.until(lambda: found.one(seen) == REQUESTS, 120, "the requests in the store")
     found.started, found.ended = started, time.time() + 1
     time.sleep(6)
     yield found
@@ -250,12 +262,54 @@ def test_a_connection_counts_while_it_is_open(prometheus, mesh):
     mesh.until(lambda: counted("closed") == both, 15, "the end of the connection")
     assert counted("opened") == both
     caller = prometheus.values(
-        'istio_tcp_connections_closed_total{reporter="destination"}', "source_workload_namespace"
+        'istio_tcp_connections_closed_total{reporter="destination",destination_service_name="tcp-echo"}',
+        "source_workload_namespace",
     )
     assert caller == {("default",): 1}
-    sent = prometheus.values('istio_tcp_received_bytes_total{destination_service_name="tcp-echo"}', "reporter")
-    assert sent == {("source",): 6, ("destination",): 6}
+    received = 'istio_tcp_received_bytes_total{destination_service_name="tcp-echo"}'
+    mesh.until(lambda: prometheus.values(received, "reporter") == dict.fromkeys(both, 6), 15, "its bytes")
     mesh.kubectl("delete", "-f", str(ROOT / "samples" / "tcp-echo" / "tcp-echo-services.yaml"))
+
+
+def test_every_panel_of_every_dashboard_shows_data(mesh, prometheus):
+    """Of Bookinfo's productpage, under requests, and after a change of the configuration."""
+    mesh.apply(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: shown, namespace: default}\n"
+        "spec: {hosts: [details], http: [{route: [{destination: {host: details}}]}]}\n"
+    )
+    chosen = {"service": "productpage.default.svc.cluster.local", "namespace": "default", "workload": "productpage-v1"}
+
+    def filled(text):
+        for name, value in {"window": "1m", **chosen}.items():
+            text = text.replace(f"${name}", value)
+        return text
+
+    for board in BOARDS:
+        for v in board.variables:
+            matched = {"match[]": filled(v.metric)}
+            assert chosen[v.name] in prometheus.api(f"label/{v.label}/values", **matched), (board.name, v.name)
+
+    def empty():
+        assert mesh.page()[0] == 200
+        end = time.time()
+        asked = {"start": end - 60, "end": end, "step": 5}
+        return [
+            (board.name, panel.title, query.legend)
+            for board in BOARDS
+            for panel in board.panels
+            if panel.title != "Days until certificates of servers expire"  # none is ordered
+            for query in panel.queries
+            if not any(
+                value != "NaN"
+                for series in prometheus.api("query_range", query=filled(query.expr), **asked)["result"]
+                for _, value in series["values"]
+            )
+        ]
+
+    try:
+        mesh.until(lambda: not empty(), 60, "data in each panel; without: " + str(empty()))
+    finally:
+        mesh.kubectl("delete", "virtualservice", "shown")
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,17 @@ spec:
   retryConstraint: {budget: {percent: 25}, minRetryRate: {count: 3}}
   sessionPersistence: {sessionName: x-reviewer, type: Header}
 """
+RETRIED = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: retried}
+spec:
+  parentRefs: [{group: "", kind: Service, name: reviews}]
+  rules:
+  - matches: [{path: {value: /nowhere}}]
+    retry: {codes: [404], attempts: 4, backoff: 25ms}
+    backendRefs: [{name: reviews, port: 9080}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +127,28 @@ def test_a_policy_of_a_service_keeps_its_clients_and_limits_retries(mesh, experi
     finally:
         mesh.kubectl("delete", "xbackendtrafficpolicy", "--all")
     mesh.until(lambda: not ask()[1], what="the end of the policy")
+
+
+def test_a_budget_limits_how_many_requests_are_retries(mesh, experimental):
+    """Without one, each of the requests, which all fail, is tried five times."""
+    asked, host = 40, "outbound|9080||reviews."
+
+    def total():
+        at = ("-c", "istio-proxy", "--", "pilot-agent", "request", "GET", "clusters")
+        lines = mesh.kubectl("exec", mesh.pod("productpage"), *at).stdout.splitlines()
+        return sum(int(ln.rsplit("::", 1)[1]) for ln in lines if ln.startswith(host) and "::rq_total::" in ln)
+
+    def tried():
+        before = total()
+        url = f"reviews:9080/nowhere?n=[1-{asked}]"
+        mesh.inside("productpage", "curl", "-s", "-Z", "--parallel-max", str(asked), "-o", "/dev/null", url)
+        return total() - before
+
+    mesh.apply(RETRIED)
+    try:
+        mesh.until(lambda: tried() >= 5 * asked, what="all retries")
+        mesh.apply(POLICY % "budget")
+        mesh.until(lambda: asked < tried() < 4 * asked, what="fewer retries")
+    finally:
+        mesh.kubectl("delete", "httproute/retried")
+        mesh.kubectl("delete", "xbackendtrafficpolicy", "--all")

@@ -145,6 +145,37 @@ def test_the_other_network_takes_over_when_ours_has_no_instance(pair):
     seen(west, "v1", "v2")
 
 
+EGRESS = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: abroad}
+spec:
+  podSelector: {matchLabels: {app: sleep}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{namespaceSelector: {}}]
+  - to: [{ipBlock: {cidr: 10.97.0.0/16}}]
+    ports: [{port: 6443}]
+"""
+
+
+def test_policies_let_pods_out_to_the_other_cluster_by_its_ports(pair):
+    west, east = pair
+
+    def answers(port):
+        """The proxy's own connections are not redirected."""
+        at = f"https://{Home(east.home).outside}:{port}"
+        script = f"curl -sk -o /dev/null --connect-timeout 2 {at}; echo $?"
+        return west.inside("sleep", "sh", "-c", script, container="istio-proxy").stdout.strip() != "28"
+
+    assert answers(15443)
+    west.apply(EGRESS)
+    west.until(lambda: not answers(15443), what="closed port")
+    assert answers(6443)
+    west.kubectl("delete", "networkpolicy", "abroad")
+    west.until(lambda: answers(15443), what="open port")
+
+
 def test_a_cluster_goes_with_its_secret_and_comes_back(pair):
     west, east = pair
     west.kubectl("delete", "secret", "istio-remote-secret-east", "-n", "istio-system")

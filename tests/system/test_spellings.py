@@ -1,39 +1,41 @@
 """A secret behind policies: no alternative spelling of its path or host bypasses them, at a gateway or at a sidecar."""
 
+import functools
 import json
+import shutil
+import sys
 
+import backends
 import pytest
 
 pytestmark = pytest.mark.system
 
 NS = "spellings"
-SITE = '''
-import functools, http.server, os
-
-class Site(http.server.SimpleHTTPRequestHandler):
-    """Python's own file server, which decodes paths, with a virtual host."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        given = [h for line in self.headers.get_all("Host", []) for h in line.split(",")]
-        names = {h.strip().lower().rpartition("@")[2].partition(":")[0].rstrip(".") for h in given}
-        if "admin.site.test" not in names:
-            return super().do_GET()
-        self.send_response(200)
-        self.send_header("content-length", "6")
-        self.end_headers()
-        self.wfile.write(b"SECRET")
-
-    def log_message(self, *_):
-        pass
-
-os.makedirs("/tmp/site/open")
-open("/tmp/site/admin", "w").write("SECRET")
-open("/tmp/site/open/x", "w").write("open")
-made = functools.partial(Site, directory="/tmp/site")
-http.server.ThreadingHTTPServer(("0.0.0.0", 8080), made).serve_forever()
-'''
+SERVERS = {
+    "python": ["python3", "-c", backends.PYTHON],
+    "node": ["node", "-e", backends.NODE],
+    "nginx": ["sh", "-c", f"cat > /tmp/nginx.conf <<'E'\n{backends.NGINX}\nE\nexec nginx -c /tmp/nginx.conf"],
+}
+SERVERS = {name: command for name, command in SERVERS.items() if name == "python" or shutil.which(name)}
+"""Server -> the command that runs it. Where nginx or Node is not installed, the others are asked alone."""
+SERVER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME, namespace: NS, labels: {app: site, server: NAME}}
+spec:
+  containers:
+  - name: site
+    image: lateen/sleep
+    command: COMMAND
+    ports: [{containerPort: 8080}]
+    readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: NAME, namespace: NS}
+spec: {selector: {server: NAME}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+"""
 WORLD = f"""
 apiVersion: v1
 kind: Namespace
@@ -41,20 +43,8 @@ metadata: {{name: {NS}, labels: {{istio-injection: enabled}}}}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {{name: site, namespace: {NS}, labels: {{app: site}}}}
-spec:
-  containers:
-  - {{name: site, image: lateen/sleep, command: [python3, -c, {json.dumps(SITE)}], ports: [{{containerPort: 8080}}]}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: site, namespace: {NS}}}
-spec: {{selector: {{app: site}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}
----
-apiVersion: v1
-kind: Pod
 metadata: {{name: client, namespace: {NS}, labels: {{app: client, sidecar.istio.io/inject: "false"}}}}
-spec: {{containers: [{{name: client, image: lateen/sleep}}]}}
+spec: {{containers: [{{name: client, image: lateen/http-echo}}]}}
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -69,36 +59,7 @@ metadata: {{name: site, namespace: {NS}}}
 spec:
   hosts: [site.test, "*.site.test"]
   gateways: [site]
-  http: [{{route: [{{destination: {{host: site}}}}]}}]
-"""
-CLIENT = r"""
-import concurrent.futures, http.client, json, socket, subprocess, sys
-
-def h1(address, hosts, path):
-    lines = [b"GET " + path.encode("latin-1") + b" HTTP/1.1", *(b"Host: " + h.encode() for h in hosts)]
-    with socket.create_connection(address.split(":"), timeout=5) as s:
-        s.sendall(b"\r\n".join([*lines, b"Connection: close", b"", b""]))
-        answer = http.client.HTTPResponse(s)
-        try:
-            answer.begin()
-            return answer.read()
-        except (OSError, http.client.HTTPException):
-            return b""
-
-def h2(address, hosts, path):
-    command = ["curl", "-s", "-m", "5", "-g", "--http2-prior-knowledge", "--path-as-is", "-H", f"Host: {hosts[0]}"]
-    return subprocess.run([*command, f"http://{address}{path}"], capture_output=True).stdout
-
-out = {}
-for address, asked in json.load(sys.stdin).items():
-    # HTTP/2 has one host; curl sends neither fragments nor what is no path.
-    other = [a for a in asked[:100] if len(a[0]) == 1 and a[1].isascii() and a[1][0] == "/" and "#" not in a[1]]
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        sent = [("1.1", a, pool.submit(h1, address, *a)) for a in asked]
-        sent += [("2", a, pool.submit(h2, address, *a)) for a in other]
-        found = [(version, a, answer.result()) for version, a, answer in sent]
-    out[address] = {"asked": len(found), "hits": [(v, *a) for v, a, r in found if b"SECRET" in r]}
-print(json.dumps(out))
+  http: ROUTES
 """
 SPELLINGS = r"""
 /admin /admin?x /admin?/open/x /admin#x /./admin /a/../admin /%61dmin /%41dmin /%2e/admin //admin ///admin
@@ -113,37 +74,72 @@ http://site.test/admin http://site.test//admin http://site.test/%2fadmin * admin
 PATHS = [
     *SPELLINGS.split(),
     "/admin\xad",
+    "/admin?\xff",
+    "/admin?\xad\xff/x",
     *(f"/%{byte:02x}admin" for byte in (*range(0x20, 0x40), 0x5C, 0x5E, 0x60, 0x7E, 0x7F, 0x80, 0xAF, 0xC0, 0xFF)),
 ]
 NAMES = """
 admin.site.test ADMIN.Site.test admin.site.test:80 admin.site.test:1234 admin.site.test. admin.site.test:
 admin.site.test.:80 x@admin.site.test x:y@admin.site.test:80 admin.site.test,site.test
 """
-HOSTS = [*NAMES.split(), " admin.site.test "]
+HOSTS = [*NAMES.split(), " admin.site.test ", "\xff@admin.site.test", "\xff:\xff@admin.site.test:80"]
 SEVERAL = [
     ["site.test", "admin.site.test"],
     ["admin.site.test", "site.test"],
     ["admin.site.test", "admin.site.test"],
     ["x.site.test,admin.site.test"],
 ]
+ROLES = [
+    ["x-role: evil"],
+    ["X-ROLE: evil"],
+    ["x-role:evil"],
+    ["x-role:\t evil \t"],
+    ["x-role: ok,evil"],
+    ["x-role: evil, ok"],
+    ["x-role: ok ,\tevil\t, ok"],
+    ["x-role: ,evil"],
+    ["x-role: \xff,evil,\xff"],
+    ["x-role: ok", "x-role: evil"],
+    ["x-role: evil", "x-role: ok"],
+    ["x-role: ok", "X-Role: ok,evil"],
+    ["x-role: ok", "x-other: ok", "x-role:", "x-role: evil"],
+    ["x-role:\r\n evil"],
+    ["x-role: ok,\r\n evil"],
+    ["x-role : evil"],
+    [" x-role: evil"],
+    ["x-other: ok\nx-role: evil"],
+    ["x-other: ok\rx-role: evil"],
+    ["connection: x-role", "x-role: evil"],
+]
 
 
 class Site:
     def __init__(self, mesh):
         self.mesh = mesh
-        # The sidecar is asked at the pod's port, without another proxy before it.
-        sidecar = mesh.get("pod", "site", "-n", NS, "-o", "jsonpath={.status.podIP}").strip()
         where = ("svc", "istio-ingressgateway", "-n", "istio-system")
         gateway = mesh.get(*where, "-o", "jsonpath={.spec.clusterIP}").strip()
-        self.places = (f"{sidecar}:8080", f"{gateway}:80")
+        # Sidecars are asked at the pods' ports, without another proxy before them.
+        pods = {n: mesh.get("pod", n, "-n", NS, "-o", "jsonpath={.status.podIP}").strip() for n in SERVERS}
+        self.places = [place for name, ip in pods.items() for place in (f"{ip}:8080/{name}", f"{gateway}:80/{name}")]
 
     def ask(self, asked):
-        """Place -> the requests that got the secret there."""
-        argv = ("exec", "client", "-n", NS, "-i", "--", "python3", "-c", CLIENT)
-        return json.loads(self.mesh.kubectl(*argv, stdin=json.dumps(dict.fromkeys(self.places, asked))).stdout)
+        """Place -> the requests that get the secret there; a request is (version, hosts, path, further headers)."""
+        argv = ("exec", "client", "-n", NS, "-i", "--", sys.executable, "-c", backends.CLIENT)
+        return json.loads(self.mesh.kubectl(*argv, stdin=json.dumps(asked)).stdout)
+
+    def everywhere(self, asked):
+        return self.ask(dict.fromkeys(self.places, asked))
+
+    @functools.cached_property
+    def bare(self):
+        """Place -> of all spellings, those that get the secret while there is no policy."""
+        return self.everywhere(BY_PATH + BY_HOST + BY_ROLE)
 
     def hits(self, asked):
-        return [h for found in self.ask(asked).values() for h in found["hits"]]
+        """(place, request) of those that get past a policy."""
+        sent = {place: [a for a in found if a in asked] for place, found in self.bare.items()}
+        assert all(map(len, sent.values()))
+        return [(place, hit) for place, found in self.ask(sent).items() for hit in found]
 
     def protected(self, spec):
         """Apply a policy to the site's sidecar and to the gateway; returns what ends it."""
@@ -173,22 +169,42 @@ class Protected:
 
 @pytest.fixture(scope="module")
 def site(mesh):
-    mesh.apply(WORLD)
+    routes = [
+        {"match": [{"headers": {"x-server": {"exact": n}}}], "route": [{"destination": {"host": n}}]} for n in SERVERS
+    ]
+    servers = (SERVER.replace("NAME", n).replace("COMMAND", json.dumps(c)) for n, c in SERVERS.items())
+    text = WORLD.replace("ROUTES", json.dumps(routes)) + "---" + "".join(servers).replace("NS", NS)
+    mesh.apply(text)
     mesh.kubectl("wait", "pod", "--all", "-n", NS, "--for=condition=Ready", "--timeout=60s")
     out = Site(mesh)
-    mesh.until(lambda: len(out.hits([[["site.test"], "/admin"]])) == 4, what="the secret without a policy")
+    first = spelled("/admin") + spelled(hosts=["admin.site.test"])
+    mesh.until(lambda: set(map(len, out.everywhere(first).values())) == {4}, what="the secret without a policy")
     yield out
-    mesh.kubectl("delete", "namespace", NS, timeout=120)
+    mesh.remove(NS)
 
 
 def rule(**operation):
     return [{"to": [{"operation": operation}]}]
 
 
+def spelled(path="/open/x", hosts=("site.test",), lines=()):
+    return [[version, list(hosts), path, list(lines)] for version in ("1.1", "2")]
+
+
+BY_PATH = [asked for p in PATHS for asked in spelled(p)]
+CONTRADICTING = [asked for h in SEVERAL for asked in spelled(hosts=h)]
+BY_HOST = [asked for h in HOSTS for asked in spelled(hosts=[h])] + CONTRADICTING
+BY_ROLE = [asked for lines in ROLES for asked in spelled(lines=lines)]
+
+
 def test_many_spellings_lead_to_the_secret_without_a_policy(site):
-    found = site.ask([[[h], "/open/x"] for h in HOSTS] + [[["site.test"], p] for p in PATHS])
-    assert all(len(there["hits"]) > 30 for there in found.values()), found
-    assert {version for there in found.values() for version, *_ in there["hits"]} == {"1.1", "2"}
+    for spellings, least in ((BY_PATH, 70), (BY_HOST, 7), (BY_ROLE, 20)):
+        for place, found in site.bare.items():
+            hits = [asked for asked in found if asked in spellings]
+            assert len(hits) > least, (place, hits)
+            assert {version for version, *_ in hits} == {"1.1", "2"}
+            # Requests with an invalid authority were sent beside these, over the same connections between proxies.
+            assert all(asked in hits for asked in spellings[:2]), (place, hits)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +218,7 @@ def test_many_spellings_lead_to_the_secret_without_a_policy(site):
 )
 def test_no_spelling_of_a_path_gets_past_a_policy(site, spec):
     with site.protected(spec):
-        assert site.hits([[["site.test"], p] for p in PATHS]) == []
+        assert site.hits(BY_PATH) == []
 
 
 @pytest.mark.parametrize(
@@ -216,11 +232,30 @@ def test_no_spelling_of_a_path_gets_past_a_policy(site, spec):
 )
 def test_no_spelling_of_a_host_gets_past_a_policy(site, spec):
     with site.protected(spec):
-        assert site.hits([[[h], "/open/x"] for h in HOSTS] + [[h, "/open/x"] for h in SEVERAL]) == []
+        assert site.hits(BY_HOST) == []
+
+
+def when(**condition):
+    return [{"when": [{"key": "request.headers[x-role]", **condition}]}]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"action": "DENY", "rules": when(values=["evil"])},
+        {"action": "ALLOW", "rules": when(notValues=["*il"])},
+    ],
+    ids=["denied", "exempt by suffix"],
+)
+def test_no_spelling_of_a_header_gets_past_a_policy(site, spec):
+    with site.protected(spec):
+        assert site.hits(BY_ROLE) == []
 
 
 def test_contradicting_hosts_are_refused_without_any_policy(site):
-    assert site.hits([[h, "/open/x"] for h in SEVERAL]) == []
+    """In HTTP/2 the authority stands for itself: what a field "host" says beside it never gets to the server."""
+    for found in site.bare.values():
+        assert all(version == "2" and hosts[0] == "admin.site.test" for version, hosts, *_ in found if len(hosts) > 1)
 
 
 def test_apply_says_which_spellings_are_others(site):

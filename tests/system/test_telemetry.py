@@ -64,6 +64,46 @@ spec:
 """
 
 
+SERVER = """
+import socketserver
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(line * 2)
+socketserver.ThreadingTCPServer(("", 9000), Handler).serve_forever()
+"""
+CLIENT = """
+import socket, time
+while True:
+    try:
+        with socket.create_connection(("lines", 9000)) as link:
+            while True:
+                link.sendall(b"x" * 99 + b"\\n"); link.recv(4096); time.sleep(0.1)
+    except OSError:
+        time.sleep(0.1)  # the proxy does not know the server yet
+"""
+TALK = f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: lines, namespace: default}}
+spec: {{selector: {{app: lines}}, ports: [{{name: tcp, port: 9000}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: lines, namespace: default, labels: {{app: lines, version: v2}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{{name: lines, image: lateen/sleep, command: [python3, -c, {json.dumps(SERVER)}]}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: talker, namespace: default, labels: {{app: talker, version: v7}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{{name: talker, image: lateen/sleep, command: [python3, -c, {json.dumps(CLIENT)}]}}]
+"""
+
+
 @pytest.fixture(scope="module")
 def reports(mesh):
     before = json.loads(mesh.get("configmap", "istio", "-n", "istio-system", "-o", "json"))["data"]["mesh"]
@@ -150,3 +190,46 @@ def test_spans_reach_the_collector_with_their_tags(reports):
     assert span["service"] == "productpage.default"
     assert span["tags"]["istio.canonical_service"] == "productpage"
     assert span["tags"]["istio.cluster_id"]
+
+
+def test_an_open_connection_is_counted_while_it_is_open_by_both_sides_which_know_each_other(mesh):
+    mesh.apply(TALK)
+    mesh.kubectl("wait", "--for=condition=Ready", "pod/lines", "pod/talker", "--timeout=60s")
+
+    def counted(pod, what):
+        """The labels and the value of the connection between the two, as the proxy of one of them counts it."""
+        text = mesh.kubectl("exec", pod, "-c", "istio-proxy", "--", "curl", "-s", "localhost:15020/metrics").stdout
+        for line in text.splitlines():
+            if line.startswith(f"istio_tcp_{what}_total{{") and 'destination_workload="lines"' in line:
+                return dict(re.findall(r'(\w+)="([^"]*)"', line)), int(line.rpartition(" ")[2])
+        return {}, 0
+
+    def both(what):
+        return [counted(pod, what) for pod in ("talker", "lines")]
+
+    def grows():
+        now = both("sent_bytes")
+        return all(value > former > 0 for (_, value), (_, former) in zip(now, before, strict=True)) and now
+
+    try:
+        before = mesh.until(
+            lambda: (f := both("sent_bytes")) and all(v for _, v in f) and f, what="bytes on both sides"
+        )
+        after = mesh.until(grows, what="more bytes on both sides")
+        opened, closed = both("connections_opened"), both("connections_closed")
+    finally:
+        mesh.kubectl("delete", "service/lines", "pod/lines", "pod/talker", "--wait=false")
+    assert [value for _, value in closed] == [0, 0], "all that is one connection"
+    account = "spiffe://cluster.local/ns/default/sa/default"
+    for labels, _ in (*after, *opened):
+        found = {key: labels[key] for key in labels if key.startswith(("source_", "destination_w"))}
+        assert found == {
+            "source_workload": "talker", "source_canonical_service": "talker", "source_canonical_revision": "v7",
+            "source_workload_namespace": "default", "source_principal": account, "source_app": "talker",
+            "source_version": "v7", "source_cluster": labels["source_cluster"],
+            "destination_workload": "lines", "destination_workload_namespace": "default",
+        }  # fmt: skip
+        assert labels["destination_principal"] == account
+        assert labels["destination_version"] == "v2"
+        assert labels["connection_security_policy"] == "mutual_tls"
+    assert [labels["reporter"] for labels, _ in after] == ["source", "destination"]

@@ -46,7 +46,7 @@ def wizard(mesh):
     yield Made
     forward.terminate()
     forward.wait(10)
-    mesh.kubectl("delete", "pod", "plain")
+    mesh.kubectl("delete", "pod", "plain", "--grace-period=1")
     mesh.kubectl("delete", "-f", str(ROOT / "samples" / "httpbin" / "httpbin.yaml"))
     mesh.lateen("addons", "delete", "kiali")
 

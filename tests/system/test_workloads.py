@@ -60,7 +60,7 @@ def test_a_job_completes_and_keeps_its_words(work):
     work.wait("job/hello", "condition=complete")
     assert work.kubectl("logs", "job/hello").stdout == "hello\n"
     assert work.kubectl("get", "job", "hello", "--no-headers").stdout.split()[1:3] == ["Complete", "1/1"]
-    assert "Job completed" in work.kubectl("describe", "job", "hello").stdout
+    work.mesh.until(lambda: "Job completed" in work.kubectl("describe", "job", "hello").stdout, what="the event")
     work.kubectl("delete", "job", "hello")
     assert not work.names("-l", "job-name=hello")
 
@@ -79,7 +79,7 @@ def test_a_job_that_fails_says_why(work):
     spec = {"backoffLimit": 0, "template": template("fails", "exit 3", restartPolicy="Never")}
     work.apply("batch/v1", "Job", "fails", spec)
     work.wait("job/fails", "condition=failed")
-    assert "BackoffLimitExceeded" in work.kubectl("describe", "job", "fails").stdout
+    work.mesh.until(lambda: "BackoffLimitExceeded" in work.kubectl("describe", "job", "fails").stdout, what="the event")
 
 
 def test_a_job_in_the_mesh_completes_when_its_application_has(work):
@@ -301,5 +301,5 @@ def test_a_busy_deployment_grows(work):
     work.apply("autoscaling/v2", "HorizontalPodAutoscaler", "busy", spec)
     work.mesh.until(lambda: work.get("deploy", "busy")["spec"]["replicas"] == 2, limit_s=60, what="two replicas")
     work.mesh.until(lambda: "%/50%" in work.kubectl("get", "hpa", "busy").stdout, what="the use")
-    assert "SuccessfulRescale" in work.kubectl("describe", "hpa", "busy").stdout
+    work.mesh.until(lambda: "SuccessfulRescale" in work.kubectl("describe", "hpa", "busy").stdout, what="the event")
     work.kubectl("delete", "hpa,deploy", "busy")

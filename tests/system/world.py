@@ -49,16 +49,25 @@ class Mesh:
             "NO_COLOR": "1",
         }
         self.kubectl_path = kubectls()[-1] if kubectls() else "kubectl"
+        self.with_addons = False
 
     def run(self, *argv, ok=True, stdin=None, timeout=120):
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=timeout, env=self.environment, input=stdin, check=False
+            argv,
+            capture_output=True,
+            text=True,
+            errors="replace",  # an Envoy that aborts writes its buffers to its log
+            timeout=timeout,
+            env=self.environment,
+            input=stdin,
+            check=False,
         )
         if ok:
             assert done.returncode == 0, f"{' '.join(map(str, argv))}\n{done.stdout}\n{done.stderr}"
         return done
 
     def lateen(self, *argv, **more):
+        self.with_addons = self.with_addons or argv[:2] == ("addons", "apply")
         return self.run(sys.executable, "-m", "lateen", *argv, **more)
 
     def kubectl(self, *argv, **more):
@@ -117,6 +126,12 @@ class Mesh:
         self.lateen("install", "--set", "profile=demo", "-y", timeout=120)
         self.connected()
 
+    def without_addons(self):
+        """Delete what a file of tests has applied, so that the next one finds the mesh as every other does."""
+        if self.with_addons:
+            self.lateen("addons", "delete")
+            self.with_addons = False
+
     def connected(self):
         """Wait until Bookinfo's proxies are back at istiod: Envoy may try again half a minute after it has failed."""
         bookinfo = ("pods", "-n", "default", "-l", "app in (productpage,details,reviews,ratings)", "-o", "name")
@@ -141,9 +156,28 @@ class Mesh:
         unshare = _children(portal)[0]
         return _children(unshare)[0]
 
+    def signal(self, number, *words):
+        """Send a signal to the first process of each container whose command has these words. From outside: a
+        container's own processes cannot kill its first one."""
+        found, queue = [], [self.outside()]
+        while queue:
+            pid = queue.pop()
+            queue += _children(pid)
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+                status = Path(f"/proc/{pid}/status").read_text()
+                first = status.partition("NSpid:")[2].split("\n")[0].split()[-1] == "1"
+                found += [pid] if first and set(words) <= set(command) else []
+        assert found, f"no process {words}"
+        for pid in found:
+            os.kill(pid, number)
+
 
 def _children(pid):
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 @contextlib.contextmanager
@@ -155,7 +189,8 @@ def demo(tmp):
         if "cannot create namespaces" in started.stderr:
             pytest.skip(started.stderr.strip())
         assert started.returncode == 0, started.stderr
-        found.lateen("addons", "delete")  # the tests that need them apply them
+        found.with_addons = True
+        found.without_addons()  # the tests that need them apply them
         yield found
     finally:
         found.lateen("cluster", "delete", ok=False)

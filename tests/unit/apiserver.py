@@ -57,8 +57,8 @@ class Peer:
 class Cluster:
     """A server with the namespaces default and kube-system and their service accounts."""
 
-    def __init__(self):
-        self.store = Store(lambda *_: None)
+    def __init__(self, persist=lambda _: None):
+        self.store = Store(persist)
         self.registry = Registry()
         self.tokens = Tokens(b"k" * 32, self.store)
         allocator = strategies.Allocator(self.store, "10.96.0.0/16")

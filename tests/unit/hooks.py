@@ -28,14 +28,17 @@ def _certificate():
 
 
 class Hook:
-    """``asked``: the requests so far; ``patch``: JSON patch operations that it answers with; ``says``: why not."""
+    """``asked``: the requests so far; ``patch``: JSON patch operations that it answers with; ``says``: why not;
+    ``code``: as what."""
 
     def __init__(self):
-        self.asked, self.patch, self.says, self.url, self.bundle = [], [], "", "", ""
+        self.asked, self.patch, self.says, self.url, self.bundle, self.code = [], [], "", "", "", None
 
     def answer(self, request):
         self.asked.append(request)
         response = {"uid": request["uid"], "allowed": not self.says, "status": {"message": self.says}}
+        if self.code is not None:
+            response["status"]["code"] = self.code
         if self.patch:
             patch = base64.b64encode(json.dumps(self.patch).encode()).decode()
             response |= {"patchType": "JSONPatch", "patch": patch}

@@ -12,6 +12,8 @@ from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.common.matching.v3 import extension_matcher_pb2
+from envoy.extensions.filters.http.composite.v3 import composite_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _  # noqa: F401
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2 as proxy_pb2
@@ -52,6 +54,15 @@ def decoded(all_sets):
                 found[r.name] = message
         out[type_url] = found
     return out
+
+
+def inside(slot):
+    """The filters in a slot that may have several."""
+    whole, action = extension_matcher_pb2.ExtensionWithMatcher(), composite_pb2.ExecuteFilterAction()
+    if not slot.typed_config.Unpack(whole):
+        return []
+    assert whole.xds_matcher.on_no_match.action.typed_config.Unpack(action)
+    return list(action.filter_chain.typed_config)
 
 
 def waited_for(found):

@@ -8,10 +8,15 @@ from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 from lateen.mesh.observability import Reporting
-from lateen.mesh.settings import MeshConfig
+from lateen.mesh.settings import Cluster, MeshConfig
 from lateen.mesh.views import Views
+from lateen.wire import connections
 
+AGENT = {connections.METADATA: "true"}
+"""What an agent says of itself."""
 LOGGING = MeshConfig(reporting=Reporting("/dev/stdout"))
+EVERY_CLUSTER = MeshConfig(Cluster(filtered=False), reporting=Reporting("/dev/stdout"))
+"""At gateways, whether they call it or not."""
 
 
 def pod(name, address, namespace="default", meshed=True, **labels):
@@ -93,4 +98,4 @@ def kind_of(doc):
 def view(found, name="productpage-v1", namespace="default"):
     views = Views(Mesh(found))
     kind = "router" if name == "ingress" else "sidecar"
-    return views.of(found.pods[(namespace, name)], kind)
+    return views.of(found.pods[(namespace, name)], kind, AGENT)

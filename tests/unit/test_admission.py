@@ -212,3 +212,15 @@ def test_questions_to_the_authorizer_are_counted():
     assert (code, "running out of cost budget" in answer["message"]) == (422, True)
     swallowed = bound(f"object.spec.template.spec.containers.all(c, {asks} || true)")
     assert swallowed.ask("POST", DEPLOYMENTS, large)[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("given", "code"), [(None, 400), (403, 403), (499, 499), (200, 400), (0, 400), (700, 400), (1e300, 400), ("x", 400)]
+)
+def test_a_webhook_refuses_with_any_code_of_a_failure_and_no_other(hook, given, code):
+    cluster = Cluster()
+    hook.register(cluster, "validating", "", ["secrets"])
+    hook.says, hook.code = "no", given
+    found, answer = cluster.ask("POST", SECRETS, {"metadata": {"name": "s"}})
+    assert (found, answer["code"]) == (code, code)
+    assert answer["message"].endswith("denied the request: no")

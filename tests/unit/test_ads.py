@@ -8,9 +8,9 @@ from google.rpc import status_pb2
 
 from lateen.ads import rpc, session
 from lateen.ads.rpc import Status
-from lateen.ads.server import AdsServer
+from lateen.ads.server import LINGER_S, AdsServer
 from lateen.wire import names
-from lateen.wire.resource import Resource, ResourceSet
+from lateen.wire.resource import EMPTY, Resource, ResourceSet
 
 BIG = ResourceSet({"c": Resource("c", "1", discovery_pb2.Resource(name="c").SerializeToString())})
 
@@ -54,13 +54,13 @@ def accepted(ours):
 
 
 def server():
-    return AdsServer(lambda *_: None, lambda _: {names.CDS: (BIG,)}, lambda _: {}, lambda *_: None)
+    return AdsServer(lambda *_: None, lambda _: {names.CDS: (BIG,)}, lambda *_: {}, lambda *_: None)
 
 
-def request(name="", type_url=names.CDS, **fields):
+def request(name="", type_url=names.CDS, kind="sidecar", **fields):
     made = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, **fields)
     if name:
-        made.node.id = f"sidecar~10.0.0.1~{name}.default~default.svc.cluster.local"
+        made.node.id = f"{kind}~10.0.0.1~{name}.default~default.svc.cluster.local"
     return made.SerializeToString()
 
 
@@ -103,6 +103,68 @@ def test_an_acknowledgement_does_not_overtake_what_was_asked_before():
     asyncio.run(run())
 
 
+def later(monkeypatch, waiting):
+    """What the loop is to do later is put into ``waiting``; returns its clock, in seconds, to be set."""
+    loop, now = asyncio.get_running_loop(), [1000.0]
+    monkeypatch.setattr(loop, "call_later", lambda after, do, *args: waiting.append((after, do, args)) or waiting)
+    monkeypatch.setattr(loop, "time", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize("kind", ["sidecar", "router"])
+def test_gateways_keep_removed_clusters_for_a_while(kind, monkeypatch):
+    offered = {names.CDS: (BIG,)}
+    waiting = []
+
+    async def run():
+        now = later(monkeypatch, waiting)
+        ours = AdsServer(lambda *_: None, lambda _: dict(offered), lambda *_: {}, lambda *_: None)
+        call = accepted(ours)
+        call.ask(request("p", kind=kind))
+        await turns()
+        call.ask(request(response_nonce=call.sent[0].nonce))
+        offered[names.CDS] = (EMPTY,)
+        await ours.push()
+        if kind == "router":
+            assert len(call.sent) == 1
+            ((after, withdraw, args),) = waiting
+            assert after == LINGER_S
+            now[0] += LINGER_S
+            withdraw(*args)
+        assert [list(r.removed_resources) for r in call.sent] == [[], ["c"]]
+
+    asyncio.run(run())
+
+
+def test_a_cluster_that_comes_and_goes_is_kept_for_a_while_each_time(monkeypatch):
+    offered = {names.CDS: (BIG,)}
+    waiting = []
+
+    async def run():
+        now = later(monkeypatch, waiting)
+        ours = AdsServer(lambda *_: None, lambda _: dict(offered), lambda *_: {}, lambda *_: None)
+        call = accepted(ours)
+        call.ask(request("p", kind="router"))
+        await turns()
+        call.ask(request(response_nonce=call.sent[0].nonce))
+        for sets, after in (((EMPTY,), 0.0), ((BIG,), 1.0), ((EMPTY,), LINGER_S - 2)):
+            now[0] += after
+            offered[names.CDS] = sets
+            await ours.push()
+        now[0] += 1
+        _, withdraw, args = waiting.pop()
+        assert not waiting
+        withdraw(*args)
+        assert len(call.sent) == 1, "it has been gone for a second"
+        ((after, withdraw, args),) = waiting
+        assert after == LINGER_S - 1
+        now[0] += after
+        withdraw(*args)
+        assert [list(r.removed_resources) for r in call.sent] == [[], ["c"]]
+
+    asyncio.run(run())
+
+
 QUOTED = 'goo.gle/debugonly    \ncredentials {\n  key: "of-alice"\n  client: "alice"\n}\n'
 VIOLATED = "Proto constraint validation failed (A.B[0]: a | caused by C.D: value (x) is longer than 1024 characters)"
 
@@ -122,7 +184,7 @@ VIOLATED = "Proto constraint validation failed (A.B[0]: a | caused by C.D: value
 def test_a_rejection_does_not_tell_the_keys_that_envoy_quotes(says, kept):
     async def run():
         told = []
-        ours = AdsServer(lambda *_: None, lambda _: {names.ECDS: (BIG,)}, lambda _: {}, lambda _, r: told.append(r))
+        ours = AdsServer(lambda *_: None, lambda _: {names.ECDS: (BIG,)}, lambda *_: {}, lambda _, r: told.append(r))
         call = accepted(ours)
         call.ask(request("p", names.ECDS, resource_names_subscribe=["c"]))
         await turns()

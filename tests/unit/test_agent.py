@@ -1,6 +1,7 @@
 """The agent over real sockets: the application's probes, orders from its own pod only, and what it is told."""
 
 import asyncio
+import json
 import socket
 from concurrent import futures
 from dataclasses import replace
@@ -8,7 +9,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from lateen.agent import grpc_health, options
+from lateen.agent import bootstrap, envoy, grpc_health, options
 from lateen.agent.metrics import Metrics
 from lateen.agent.probing import Prober
 from lateen.agent.serving import Server
@@ -278,3 +279,58 @@ def test_spans_name_the_workload_as_tracing_service_name_says(monkeypatch, tmp_p
     found = read(monkeypatch, tmp_path, PROXY_CONFIG=config, POD_NAMESPACE="shop")[0]
     labels = {"app": "productpage", "service.istio.io/canonical-name": "page"}
     assert replace(found, labels=labels).service_cluster == wanted
+
+
+STATS = {
+    "proxyStatsMatcher": {
+        "inclusionPrefixes": ["cluster.outbound", "http.{pod_ip}_"],
+        "inclusionRegexps": [".*circuit.*"],
+    }
+}
+
+
+def started(monkeypatch, tmp_path, annotations="", **config):
+    """The bootstrap of Envoy."""
+    given = read(
+        monkeypatch, tmp_path, annotations=annotations, PROXY_CONFIG=json.dumps(config), INSTANCE_IP="10.0.0.7"
+    )[0]
+    proxy = bootstrap.Proxy(given.node, {}, "", "", statistics=given.statistics, runtime=given.runtime)
+    return bootstrap.bootstrap(proxy)
+
+
+def test_statistics_are_kept_that_the_proxys_configuration_names(monkeypatch, tmp_path):
+    kept = started(monkeypatch, tmp_path, **STATS)["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
+    assert {"prefix": "cluster.outbound"} in kept
+    assert {"prefix": "http.10.0.0.7_"} in kept
+    assert {"safe_regex": {"regex": ".*circuit.*"}} in kept
+    assert {"prefix": "istio"} in kept, "those that the product needs stay"
+
+
+def test_an_annotation_takes_the_place_of_its_list_of_statistics(monkeypatch, tmp_path):
+    notes = (
+        'sidecar.istio.io/statsInclusionPrefixes="a,b"\nsidecar.istio.io/statsFlushInterval="1m"\n'
+        'sidecar.istio.io/statsHistogramBuckets="{\\"istio\\":[1,5]}"\n'
+    )
+    made = started(monkeypatch, tmp_path, notes, **STATS)
+    kept = made["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
+    assert [p for p in kept if p in ({"prefix": "a"}, {"prefix": "b"}, {"prefix": "cluster.outbound"})] == [
+        {"prefix": "a"},
+        {"prefix": "b"},
+    ]
+    assert {"safe_regex": {"regex": ".*circuit.*"}} in kept
+    assert made["stats_flush_interval"] == "60s"
+    assert made["stats_config"]["histogram_bucket_settings"] == [{"match": {"prefix": "istio"}, "buckets": [1, 5]}]
+
+
+def test_runtime_values_are_envoys_and_the_limit_of_connections_is_its_own(monkeypatch, tmp_path):
+    given = {"overload.global_downstream_max_connections": "77", "a.b": "true", "re2.max_program_size.error_level": ""}
+    made = started(monkeypatch, tmp_path, runtimeValues=given)
+    static = made["layered_runtime"]["layers"][0]["static_layer"]
+    assert static == {"envoy.reloadable_features.http_reject_path_with_fragment": False, "a.b": True}
+    assert made["overload_manager"]["resource_monitors"][0]["typed_config"]["max_active_downstream_connections"] == 77
+
+
+def test_an_envoy_that_cannot_follow_its_files_is_explained():
+    assert "fs.inotify.max_user_instances is" in envoy.no_watches(lambda: -1)
+    with socket.socket() as ours:
+        assert envoy.no_watches(ours.detach) == ""

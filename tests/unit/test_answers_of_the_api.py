@@ -3,11 +3,13 @@
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from lateen import __version__
+from lateen.cli import foreign
 from lateen.cli.analyze import analyze
 from lateen.cli.check import check
 from lateen.cli.main import cli
@@ -130,3 +132,38 @@ def test_the_version_is_structured_for_scripts_also_without_a_cluster(tmp_path):
 def test_a_command_of_ambient_mode_is_not_mistaken_for_another_one():
     done = CliRunner().invoke(cli, ["ztunnel-config"])
     assert "ambient mode" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("authz", "check"), "lateen x authz check"),
+        (("manifest", "apply"), "lateen install"),
+        (
+            ("proxy-status", "--xds-address", "istiod:15012"),
+            "istioctl's --xds-address is not supported: istiod is reached",
+        ),
+        (("x", "describe", "pod", "web", "--proxy-admin-port=1"), "fixed (15000)"),
+        (("install", "--manifests", "/tmp"), "no other charts"),
+        (("bug-report", "--full-secrets"), "everything except Secrets"),
+    ],
+)
+def test_what_istioctl_has_and_this_command_does_not_is_refused_with_what_to_do_instead(words, says):
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code
+    assert says in str(done.exception)
+
+
+def test_no_command_has_an_option_that_is_said_to_be_missing():
+    """... except that an option of one command may be missing in another."""
+    shared = {"--authority", "--duration", "--manifests", "--output-threshold", "--selector"}
+
+    def options(group):
+        for name in group.list_commands(None):
+            found = group.get_command(None, name)
+            if isinstance(found, click.Group):
+                yield from options(found)
+            else:
+                yield from (o for p in found.params for o in p.opts)
+
+    assert not (set(options(cli)) & set(foreign.OPTIONS)) - shared

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,8 +19,9 @@ from lateen.ca.signer import PLUGGED, RECORD, SELF_SIGNED, Unusable
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.control import serving
 from lateen.control.measures import Measures
-from lateen.control.roots import ASKED, DISTRUSTED, Roots, Settings
-from lateen.control.trust import Trust
+from lateen.control.roots import Roots
+from lateen.control.trust import Reached, Trust
+from lateen.control.wanted import ASKED, DISTRUSTED, Settings
 from lateen.control.world import World
 from lateen.kit import certs, tasks, times
 from lateen.kube.errors import KubeError
@@ -288,7 +290,7 @@ class Mesh:
 
     async def told(self, istiod):
         """What trust tells an istiod that leads, and its next step."""
-        istiod.distributed(istiod.authority.told, "")
+        istiod.distributed(istiod.authority.told, Reached())
         await istiod.advance()
 
     async def secret(self, name):
@@ -446,7 +448,7 @@ def test_an_istiod_that_was_stopped_halfway_makes_one_root_for_one_request():
         istiod = await mesh.istiod()
         await mesh.client.patch(kinds.SECRET, "istio-system", RECORD, {"metadata": {"annotations": {ASKED: "now"}}})
         await mesh.events(istiod)
-        assert await istiod._make_root("now")
+        assert await istiod._wanted.make_root("now")
         made = (await mesh.secret(SELF_SIGNED))["data"]
         again = await mesh.istiod()
         await again.advance()
@@ -492,6 +494,28 @@ def test_an_istiod_whose_ca_has_expired_starts_and_gets_the_next_one():
             istiod.authority.sign(certs.request(certs.new_key()), who, times.now())
         await istiod.advance()
         assert istiod.authority.sign(certs.request(certs.new_key()), who, times.now())
+
+    asyncio.run(work())
+
+
+def test_a_certificate_that_could_not_be_replaced_is_replaced_later(monkeypatch):
+    mesh = Mesh()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    async def work():
+        istiod = await mesh.istiod()
+        me = Identity("cluster.local", "istio-system", "istiod")
+        served = serving.Certificate(istiod.authority, ["localhost"], me)
+        before, context = served.pair, served.mutual
+        with monkeypatch.context() as m:
+            m.setattr(serving.tempfile, "NamedTemporaryFile", full)
+            with pytest.raises(OSError, match="No space"):
+                served.replace()
+        assert (served.pair, served.mutual) == (before, context)  # so that the next look finds it due again
+        served.replace()
+        assert served.pair != before
 
     asyncio.run(work())
 
@@ -557,18 +581,18 @@ def test_a_bad_ca_from_the_beginning_is_said_and_nothing_is_made_up():
     asyncio.run(work())
 
 
-class Forbidding:
-    """A client that may not write to one namespace."""
+class Failing:
+    """A client whose requests to create something in one namespace fail."""
 
-    def __init__(self, client, namespace):
-        self._client, self.namespace = client, namespace
+    def __init__(self, client, namespace, code=503):
+        self._client, self.namespace, self._code = client, namespace, code
 
     def __getattr__(self, name):
         return getattr(self._client, name)
 
     async def create(self, kind, obj):
         if obj["metadata"].get("namespace") == self.namespace:
-            raise KubeError(403, "Forbidden", "not there")
+            raise KubeError(self._code, "", "not there")
         return await self._client.create(kind, obj)
 
 
@@ -582,7 +606,7 @@ def test_every_namespace_gets_the_roots_and_gets_them_back():
         await mesh.events(istiod)
         await istiod.advance()
         spaces, _ = await mesh.client.list(kinds.NAMESPACE)
-        client = Forbidding(mesh.client, "default")
+        client = Failing(mesh.client, "default")
         trust = Trust(client, Revision(), lambda: istiod.authority.told, lambda: spaces, istiod.distributed)
         running = tasks.spawn(trust.run(), "trust")
         trust.wake()
@@ -610,7 +634,127 @@ def test_every_namespace_gets_the_roots_and_gets_them_back():
         assert not trust.altered(("x", "other"), None)
         running.cancel()
         gone = {"metadata": {"name": "gone"}}
-        assert not await trust.everywhere([gone]), "a namespace that is gone is not waited for"
+        assert await trust.everywhere([gone]) == Reached(), "a namespace that is gone is not waited for"
+
+    asyncio.run(work())
+
+
+def test_a_namespace_that_refuses_the_roots_holds_up_nobody_else():
+    """A tenant's immutable ConfigMap (the API's 422), or its quota (403)."""
+    mesh = Mesh()
+
+    async def work():
+        istiod = await mesh.istiod(announce=timedelta(0))
+        old = istiod.authority.state.signer.anchor
+        meta = {"name": "istio-ca-root-cert", "namespace": "default"}
+        fixed = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"root-cert.pem": old}}
+        await mesh.client.create(kinds.CONFIG_MAP, {**fixed, "immutable": True})
+        root = certs.authority("mine", times.now())
+        await mesh.put(PLUGGED, plugged(root, now=times.now()))
+        await mesh.events(istiod)
+        await istiod.advance()
+        spaces, _ = await mesh.client.list(kinds.NAMESPACE)
+        trust = Trust(mesh.client, Revision(), lambda: istiod.authority.told, lambda: spaces, istiod.distributed)
+        istiod.distributed(istiod.authority.told, await trust.everywhere(spaces))
+        assert "namespace default: " in istiod.status()["problem"]
+        assert "immutable" in istiod.status()["problem"]
+        await istiod.advance()
+        assert istiod.authority.state.signer.anchor == root.certificate
+        denied = Failing(mesh.client, "other", 403)
+        trust = Trust(
+            denied, Revision(), lambda: istiod.authority.told, lambda: spaces, istiod.distributed, own="other"
+        )
+        found = await trust.namespace({"metadata": {"name": "other"}})
+        assert found == Reached(), "it is gone"
+        denied.namespace = "kube-public"
+        trust = Trust(denied, Revision(), lambda: istiod.authority.told, lambda: spaces, istiod.distributed)
+        await mesh.client.create(kinds.NAMESPACE, {"metadata": {"name": "kube-public"}})
+        assert (await trust.namespace({"metadata": {"name": "kube-public"}})).refused
+        trust = Trust(
+            denied, Revision(), lambda: istiod.authority.told, lambda: spaces, istiod.distributed, own="kube-public"
+        )
+        assert (await trust.namespace({"metadata": {"name": "kube-public"}})).problem, "istiod itself may not write"
+
+    asyncio.run(work())
+
+
+def test_each_revision_tells_its_own_namespaces():
+    """Two that trust different roots of others would overwrite each other's for ever."""
+    mesh = Mesh()
+
+    async def work():
+        istiod = await mesh.istiod()
+        common = istiod.authority.told
+        others = {r: certs.authority(r, times.now()).certificate for r in ("default", "canary")}
+        spaces = [
+            {"metadata": {"name": "old", "labels": {}}},
+            {"metadata": {"name": "new", "labels": {"istio.io/rev": "canary"}}},
+            {"metadata": {"name": "tagged", "labels": {"istio.io/rev": "prod"}}},
+            {"metadata": {"name": "stale", "labels": {"istio.io/rev": "uninstalled"}}},
+        ]
+        for s in spaces:
+            await mesh.client.create(kinds.NAMESPACE, s)
+        tag = {"name": "prod", "labels": {"istio.io/tag": "prod", "istio.io/rev": "canary"}}
+        await mesh.client.create(kinds.MUTATING_WEBHOOK, {"metadata": tag, "webhooks": []})
+        running = ("default", "canary")
+
+        def trust(revision):
+            told = replace(common, root=common.own + others[revision])
+            return Trust(
+                mesh.client,
+                Revision(revision),
+                lambda: told,
+                lambda: spaces,
+                istiod.distributed,
+                running=lambda: running,
+            )
+
+        first, second = trust("default"), trust("canary")
+        reached = await first.everywhere(spaces)
+        assert "namespace new: the revision canary has not told it yet" in reached.problem
+        for _ in range(2):
+            assert await second.everywhere(spaces) == Reached()
+            assert await first.everywhere(spaces) == Reached()
+            for name, revision in (("old", "default"), ("new", "canary"), ("tagged", "canary"), ("stale", "default")):
+                found = await mesh.client.get(kinds.CONFIG_MAP, name, "istio-ca-root-cert")
+                assert found["data"]["root-cert.pem"] == common.own + others[revision], name
+        running = ("default",)
+        assert await first.everywhere(spaces) == Reached()
+        found = await mesh.client.get(kinds.CONFIG_MAP, "new", "istio-ca-root-cert")
+        assert others["default"] in found["data"]["root-cert.pem"], "canary is gone"
+
+    asyncio.run(work())
+
+
+def test_an_immutable_config_map_in_a_namespace_of_another_revision_is_not_waited_for():
+    """Whoever owns a namespace would stop the rotation for the mesh by it."""
+    mesh = Mesh()
+
+    async def work():
+        istiod = await mesh.istiod()
+        told = istiod.authority.told
+        space = {"metadata": {"name": "new", "labels": {"istio.io/rev": "canary"}}}
+        await mesh.client.create(kinds.NAMESPACE, space)
+        trust = Trust(
+            mesh.client,
+            Revision(),
+            lambda: told,
+            lambda: [space],
+            istiod.distributed,
+            running=lambda: ("default", "canary"),
+        )
+        meta = {"name": "istio-ca-root-cert", "namespace": "new"}
+        fixed = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"root-cert.pem": "x"}}
+        await mesh.client.create(kinds.CONFIG_MAP, fixed)
+        assert (await trust.everywhere([space])).problem, "canary can write this one"
+        await mesh.client.patch(kinds.CONFIG_MAP, "new", "istio-ca-root-cert", {"immutable": True})
+        reached = await trust.everywhere([space])
+        assert not reached.problem
+        assert "namespace new: the ConfigMap istio-ca-root-cert is immutable" in reached.refused
+        await mesh.client.delete(kinds.CONFIG_MAP, "new", "istio-ca-root-cert")
+        fixed["data"]["root-cert.pem"] = told.own
+        await mesh.client.create(kinds.CONFIG_MAP, {**fixed, "immutable": True})
+        assert await trust.everywhere([space]) == Reached(), "it has what it needs"
 
     asyncio.run(work())
 

@@ -8,15 +8,17 @@ from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
+from envoy.type.matcher.v3 import number_pb2, value_pb2
 
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
+from lateen.api.mesh.rules import can_be_asked
 from lateen.api.security import AuthorizationPolicy
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
-from lateen.mesh.settings import MeshConfig, Trust
+from lateen.mesh.settings import MeshConfig, Transport, Trust
 from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.xds.authz import filters, matchers
@@ -89,7 +91,8 @@ def chain_filters(text, protocol="http", config=CONFIG):
         return [f.name for f in chain.filters[:-1]]
     manager = hcm.HttpConnectionManager()
     chain.filters[-1].typed_config.Unpack(manager)
-    held = [found[names.ECDS][f.name].typed_config for f in manager.http_filters[:-1]]
+    slots = [found[names.ECDS][f.name] for f in manager.http_filters[:-1] if f.HasField("config_discovery")]
+    held = [f.typed_config for s in slots for f in (judge.inside(s) or [s])]
     return [h.type_url.rpartition(".")[2] for h in held if h.value and h.value != unrestricted().value]
 
 
@@ -140,6 +143,41 @@ def test_a_changed_policy_does_not_change_http_filter_chains():
     assert held[1] == held[2] != held[0]
 
 
+INGRESS = """
+kind: Gateway
+metadata: {name: web, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{hosts: ["*"], port: {number: 8080, name: http, protocol: HTTP}}]
+"""
+
+
+@pytest.mark.parametrize(("proxy", "where"), [("productpage-v1", "default"), ("ingress", "istio-system")])
+def test_no_action_and_no_provider_of_a_policy_changes_what_takes_requests(proxy, where):
+    """Not even the first policy of a second provider, an unknown one, or of AUDIT."""
+    policy = "kind: AuthorizationPolicy\nmetadata: {name: %s, namespace: istio-system}\nspec: {action: %s, rules: [{}]}"
+    each = [policy % (a.lower(), a) for a in ("AUDIT", "DENY", "ALLOW")]
+    each += [
+        policy % (p, f"CUSTOM, provider: {{name: {p}}}") for p in ("http", "unknown", "grpc", "http-2", "unknown-2")
+    ]
+    providers = [*CONFIG.trust.providers, decode(ExtensionProvider, {**HTTP, "name": "http-2"})]
+    config = MeshConfig(trust=Trust(providers=tuple(providers)))
+
+    def seen(policies):
+        return judge.messages(mesh.view(mesh.objects("\n---\n".join([INGRESS, *policies]), config), proxy, where))
+
+    def about_requests(found):
+        every = [f for li in found[names.LDS].values() for c in li.filter_chains for f in c.filters]
+        return [f for f in every if f.name.endswith("http_connection_manager")]
+
+    before, after = seen([]), seen(each)
+    assert about_requests(before)
+    assert about_requests(before) == about_requests(after)
+    asked = [name for name in after[names.ECDS] if name.startswith("istio.authorization.custom")]
+    assert len(asked) == len(providers) + 1, "one more than there are providers, so that a new one has its place"
+    assert set(before[names.ECDS]) == set(after[names.ECDS])
+
+
 def test_connections_that_a_policy_has_admitted_close_when_it_changes():
     """Envoy decides about a connection once: the chain must be another one for it to be drained."""
     deny = "kind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{}]}"
@@ -175,12 +213,81 @@ spec:
         ("b", "ab,c", False),
         ("b*", "a,bc", True),
         ("b*", "a,cb", False),
+        ("b*", "a,bc, d", True),
+        ("*b", "ab, c", True),
+        ("*b", "a, bc", False),
+        ("*b*", "a, xbx", True),
+        ("a*c", "x, abc", True),
+        ("a*c", "a, c", False),
         ("a.c", "abc", False),
+        ("adm*", b"adm\xff", True),
+        ("adm*", b"ok, adm\xff, b", True),
+        ("*min", b"ok, \xffmin , b", True),
+        ("*min", b"ok, min\xff", False),
+        ("adm*", b"\xffadm", False),
     ],
 )
 def test_one_item_of_a_header_that_is_a_list(value, header, matches):
     found = matchers.listed_header("x", value).header.string_match.safe_regex.regex
     assert (re2.fullmatch(found, header) is not None) is matches
+
+
+@pytest.mark.parametrize(
+    ("value", "header", "matches"),
+    [
+        ("a*c", b"a\xffc", True),
+        ("a*c", b"x, a\xffc , y", True),
+        ("a*c", b"\xff, a, c", True),
+        ("a*c", b"\xff, c, a", False),
+        ("a*c", "a, c", False),
+        ("a*c", "\u00ff, a, c", False),
+        ("a*c", "x, abc", True),
+        ("adm*", b"ok, adm\xff, b", True),
+        ("a*c*", b"a\xffcd", True),
+    ],
+)
+def test_what_is_kept_out_by_an_item_of_a_header_is_kept_out_whatever_bytes_it_has(value, header, matches):
+    """And what is let in by it has no such bytes where it has a star in between."""
+
+    def holds(principal):
+        match principal.WhichOneof("identifier"):
+            case "or_ids":
+                return any(map(holds, principal.or_ids.ids))
+            case "and_ids":
+                return all(map(holds, principal.and_ids.ids))
+        found = re2.fullmatch(principal.header.string_match.safe_regex.regex, header) is not None
+        return found is not principal.header.invert_match
+
+    assert holds(matchers.listed_header_kept_out("x", value)) is matches
+    if isinstance(header, bytes) and "*" in value.strip("*"):
+        assert not holds(matchers.listed_header("x", value))
+
+
+@pytest.mark.parametrize(("action", "field"), [("DENY", "values"), ("ALLOW", "notValues")])
+def test_claims_that_are_no_strings_are_kept_out_as_they_are_written(action, field):
+    for value, wanted in (
+        ("false", value_pb2.ValueMatcher(bool_match=False)),
+        ("42", value_pb2.ValueMatcher(double_match=number_pb2.DoubleMatcher(exact=42.0))),
+        ("*", value_pb2.ValueMatcher(present_match=True)),
+        ("a", None),
+    ):
+        rule = {"when": [{"key": "request.auth.claims[a][b]", field: [value]}]}
+        made = filters.plain((policy(f"{action}-{value}".lower(), action, rules=[rule]),), False, spelled=True)
+        (found,) = unpacked(made[0], rbac_pb2.RBAC).rules.policies.values()
+        (seen,) = found.principals[0].and_ids.ids
+        claim = (seen if field == "values" else seen.not_id).metadata.value.or_match.value_matchers
+        others = [m for m in claim[1:] if m.WhichOneof("match_pattern") == "or_match"]
+        assert [m for o in others for m in o.or_match.value_matchers][1:] == ([wanted] if wanted else [])
+        assert ([m.list_match.one_of for m in claim[:1]] == others) is bool(wanted), "and lists of such"
+    let_in = {"when": [{"key": "request.auth.claims[a]", "values": ["true"]}]}
+    (allowed,) = filters.plain((policy("let-in", "ALLOW", rules=[let_in]),), False, spelled=True)
+    assert "bool_match" not in str(unpacked(allowed, rbac_pb2.RBAC))
+
+
+def test_anything_is_also_what_is_no_text():
+    for value in ("*", "\n", "a\nb", b"\xff", "\u00ff"):
+        assert re2.fullmatch(matchers.ANYTHING, value)
+    assert not re2.fullmatch(matchers.ANYTHING, "")
 
 
 @pytest.mark.parametrize(
@@ -201,8 +308,9 @@ def test_what_is_audited_is_counted_and_decides_nothing(tmp_path):
     rule = "{to: [{operation: {paths: [/x]}}]}"
     audit = f"kind: AuthorizationPolicy\nmetadata: {{name: a}}\nspec: {{action: AUDIT, rules: [{rule}]}}"
     seen = mesh.view(mesh.objects(audit, CONFIG))
-    held = rbac_pb2.RBAC()
-    judge.messages(seen)[names.ECDS]["istio.authorization.audit"].typed_config.Unpack(held)
+    audited, denied = judge.inside(judge.messages(seen)[names.ECDS]["istio.authorization.deny"])
+    assert denied.typed_config.value == unrestricted().value
+    held = unpacked(audited, rbac_pb2.RBAC)
     assert held.rules.action == held.rules.LOG
     assert held.shadow_rules_stat_prefix == "istio_audit_"
     assert set(held.shadow_rules.policies) == {"ns[default]-policy[a]-rule[0]"}
@@ -266,15 +374,20 @@ spec: {action: CUSTOM, provider: {name: unknown}, rules: [{to: [{operation: {pat
 
 def test_each_provider_is_asked_about_what_its_own_policies_match(tmp_path):
     seen = mesh.view(mesh.objects(TWO, CONFIG))
-    assert chain_filters(TWO) == ["RBAC", "ExtAuthz", "RBAC", "ExtAuthz", "RBAC"]
-    held = judge.messages(seen)[names.ECDS]
-    for name, letter in (("grpc", "b"), ("http", "a")):
-        rules = unpacked(held[f"istio.authorization.question/{name}"], rbac_pb2.RBAC).shadow_rules.policies
-        asked = unpacked(held[f"istio.authorization.custom/{name}"], ext_authz_pb2.ExtAuthz)
+    assert chain_filters(TWO) == ["RBAC", "RBAC", "ExtAuthz", "RBAC", "ExtAuthz"]
+    slots = judge.messages(seen)[names.ECDS]
+    denying, *first = judge.inside(slots["istio.authorization.custom"])
+    for held, name, letter in (
+        (judge.inside(slots["istio.authorization.custom/1"]), "grpc", "b"),
+        (first, "http", "a"),
+    ):
+        matching, asking = held
+        rules = unpacked(matching, rbac_pb2.RBAC).shadow_rules.policies
+        asked = unpacked(asking, ext_authz_pb2.ExtAuthz)
         prefix = asked.filter_enabled_metadata.value.string_match.prefix
         assert list(rules) == [f"istio-ext-authz-{name}-ns[default]-policy[{letter}]-rule[0]"]
         assert [n for n in rules if n.startswith(prefix)] == list(rules)
-    denied = unpacked(held["istio.authorization.question/unknown"], rbac_pb2.RBAC).rules
+    denied = unpacked(denying, rbac_pb2.RBAC).rules
     assert denied.action == denied.DENY
     assert list(denied.policies) == [
         "istio-ext-authz-unknown-ns[default]-policy[c]-rule[0]-deny-due-to-bad-CUSTOM-action"
@@ -285,8 +398,8 @@ def test_each_provider_is_asked_about_what_its_own_policies_match(tmp_path):
 def test_on_tcp_one_provider_s_protocol_does_not_matter_to_the_other():
     assert chain_filters(TWO, "tcp") == [
         "envoy.filters.network.rbac",
-        "envoy.filters.network.ext_authz",
         "envoy.filters.network.rbac",
+        "envoy.filters.network.ext_authz",
     ]
 
 
@@ -296,13 +409,13 @@ def test_on_tcp_one_provider_s_protocol_does_not_matter_to_the_other():
         ("a/b", {"exact": "a"}, {"exact": "b"}),
         ("https://a/b", {"exact": "https://a"}, {"exact": "b"}),
         ("a", {"exact": "a"}, {"exact": ""}),
-        ("*", {"safe_regex": ".+"}, {"safe_regex": ".+"}),
-        ("*/b", {"safe_regex": ".+"}, {"exact": "b"}),
+        ("*", {"safe_regex": matchers.ANYTHING}, {"safe_regex": matchers.ANYTHING}),
+        ("*/b", {"safe_regex": matchers.ANYTHING}, {"exact": "b"}),
         ("*a/b*", {"suffix": "a"}, {"exact": "b*"}),
-        ("*b", {"safe_regex": ".+"}, {"suffix": "b"}),
-        ("a/*", {"exact": "a"}, {"safe_regex": ".+"}),
+        ("*b", {"safe_regex": matchers.ANYTHING}, {"suffix": "b"}),
+        ("a/*", {"exact": "a"}, {"safe_regex": matchers.ANYTHING}),
         ("a/b*", {"exact": "a"}, {"prefix": "b"}),
-        ("a*", {"prefix": "a"}, {"safe_regex": ".+"}),
+        ("a*", {"prefix": "a"}, {"safe_regex": matchers.ANYTHING}),
         ("a*/b", {"exact": "a*"}, {"exact": "b"}),
     ],
 )
@@ -325,11 +438,58 @@ def test_the_principal_of_a_token_is_an_issuer_and_a_subject(value, iss, sub):
         ("*/ns/a/sa/b", ["*/ns/a/sa/b"]),
         ("*ld/ns/a/sa/b", ["new/ns/a/sa/b", "*ld/ns/a/sa/b"]),
         ("old/*", ["old/*"]),
+        ("ol*/ns/a/sa/b", ["new/ns/a/sa/b", "old/ns/a/sa/b"]),
         ("*/sa/b", ["*/sa/b"]),
     ],
 )
 def test_identities_of_one_trust_domain_of_the_mesh_are_of_all(value, expected):
     assert matchers.in_every_domain([value], ("new", "old")) == expected
+
+
+def test_a_trust_domain_of_the_mesh_stands_for_its_aliases():
+    rule = {"from": [{"source": {"trustDomains": ["old", "other"], "notTrustDomains": ["new"]}}]}
+    (found,) = filters.plain((policy("a", "ALLOW", rules=[rule]),), False, ("new", "old"))
+    (held,) = unpacked(found, rbac_pb2.RBAC).rules.policies.values()
+    some, none = held.principals[0].and_ids.ids
+    prefixes = [i.authenticated.principal_name.prefix for i in some.or_ids.ids]
+    assert prefixes == ["spiffe://new/", "spiffe://old/", "spiffe://other/"]
+    assert [i.authenticated.principal_name.prefix for i in none.not_id.or_ids.ids] == prefixes[:2]
+
+
+def test_any_trust_domain_is_an_identity_of_spiffe():
+    assert matchers.trust_domain("*").authenticated.principal_name.prefix == "spiffe://"
+
+
+def test_cluster_local_is_the_trust_domain_of_a_mesh_without_aliases():
+    """As in Istio, ``cluster.local`` in a principal stands for whatever domain the mesh has."""
+    config = MeshConfig(transport=Transport(trust_domain="corp.test"))
+    allow = (
+        "kind: AuthorizationPolicy\nmetadata: {name: a}\n"
+        "spec: {rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/sleep]}}]}]}"
+    )
+    objects = mesh.objects(allow, config)
+    held = Mesh(objects).access("default", objects.pods[("default", "productpage-v1")].label_map)
+    (found,) = filters.of_workload(held, held.policies, tcp=False)
+    (made,) = unpacked(found, rbac_pb2.RBAC).rules.policies.values()
+    (one,) = made.principals[0].and_ids.ids
+    assert one.or_ids.ids[0].authenticated.principal_name.exact == "spiffe://corp.test/ns/default/sa/sleep"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"statusOnError": "999"},
+        {"pathPrefix": "check"},
+        {"headersToUpstreamOnAllow": ["*"]},
+        {"port": 0},
+    ],
+)
+def test_a_provider_with_a_wrong_setting_cannot_be_asked(wrong):
+    right = {"service": "a.test", "port": 80}
+    given = [decode(ExtensionProvider, {"name": "one", "envoyExtAuthzHttp": right | more}) for more in ({}, wrong)]
+    assert can_be_asked(given[:1]) == tuple(given[:1])
+    assert can_be_asked(given[1:]) == ()
+    assert can_be_asked([given[0], given[0]]) == ()  # whose name says nothing
 
 
 def test_metadata_of_filters_are_looked_at_on_tcp_too():
@@ -381,7 +541,7 @@ def test_a_provider_is_asked_as_soon_as_its_service_exists():
 
     def asked():
         found = judge.messages(views.of(objects.pods[("default", "productpage-v1")], "sidecar"))[names.ECDS]
-        return bool(found["istio.authorization.custom/grpc"].typed_config.type_url.endswith("ExtAuthz"))
+        return len(judge.inside(found["istio.authorization.custom"])) > 1
 
     assert not asked()
     entry = {

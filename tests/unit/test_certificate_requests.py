@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from test_controllers import AUTHORITY, play, until
 
 from lateen.api import kinds
-from lateen.cluster.rules import signing
+from lateen.cluster.rules import requests, signing
 from lateen.kit import times
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -90,7 +90,7 @@ def test_only_who_may_approve_for_the_signer_approves():
     for user, code in (("nobody", 403), ("domain", 403), ("signer", 200)):
         got, answer = cluster.ask("PUT", f"{CSRS}/r/status", issued, user=user, groups=())
         assert got == code, (user, answer)
-    assert signing.state(answer) == "Approved,Issued"
+    assert requests.state(answer) == "Approved,Issued"
 
 
 def test_decisions_are_final_and_exclusive():
@@ -209,7 +209,7 @@ def test_rsa_and_ed25519_keys_are_signed(key):
     csr = signing.parse(base64.b64encode(pem(key=key)).decode())
     usages = ["client auth", "key encipherment", "signing"]
     assert not signing.unfit(CLIENT, csr, usages[:2])
-    made = signing.sign(AUTHORITY, csr, usages, signing.lifetime({}), times.now())
+    made = signing.sign(AUTHORITY, csr, usages, requests.lifetime({}), times.now())
     found = x509.load_pem_x509_certificate(made.encode())
     assert found.public_key() == key.public_key()
     bits = found.extensions.get_extension_for_class(x509.KeyUsage).value

@@ -24,6 +24,18 @@ def test_the_certificate_says_what_the_token_said():
     assert not found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
+@pytest.mark.parametrize("size", [1, 127, 128, 255, 256, 700])
+def test_a_description_and_a_group_may_have_any_length(size):
+    ca = Authority.create(NOW, "cluster.local")
+    text = "x" * size
+    pem = ca.sign(certs.request(certs.new_key()), WHO, NOW, group=text, description=text)
+    found = x509.load_pem_x509_certificate(pem.encode())
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    (said,) = (n.value for n in names if isinstance(n, x509.OtherName))
+    assert said.endswith(text.encode())
+    assert certs.machine(found.public_bytes(serialization.Encoding.DER)) == text
+
+
 def test_names_in_the_request_are_ignored():
     key = certs.new_key()
     csr = (

@@ -16,12 +16,13 @@ from lateen.kit.jsons import dig
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 charts = importlib.import_module("charts")
+values = importlib.import_module("chart_values")
 FILES = charts.charts()
 
 
-def helm(chart, values=None, name="it", namespace="istio-system"):
+def helm(chart, own=None, name="it", namespace="istio-system"):
     """The objects that ``helm template`` prints, by kind and name."""
-    given = injection.overlay(yamldoc.load(FILES[f"{chart}/values.yaml"]), values or {})
+    given = injection.overlay(yamldoc.load(FILES[f"{chart}/values.yaml"]), own or {})
     data = {"Values": given, "Release": {"Name": name, "Namespace": namespace}}
     found = [
         o
@@ -65,9 +66,9 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_chart_of_istiod_installs_what_lateen_install_does(case):
-    values, settings = CASES[case]
-    ours, wanted = helm("istiod", values), installed(*settings)
-    revision = values.get("revision", "default")
+    given, settings = CASES[case]
+    ours, wanted = helm("istiod", given), installed(*settings)
+    revision = given.get("revision", "default")
     end = "" if revision == "default" else f"-{revision}"
     wanted.pop(("ConfigMap", f"istio-installation{end}"))  # what lateen upgrade starts from
     assert ours.keys() == wanted.keys()
@@ -108,8 +109,8 @@ def test_a_chart_for_another_namespace_or_another_authority_is_refused():
 
 
 def test_settings_of_istiods_pod():
-    values = {"replicaCount": 2, "nodeSelector": {"a": "b"}, "podAnnotations": {"x": "y"}, "resources": {"limits": {}}}
-    made = helm("istiod", {"pilot": values})[("Deployment", "istiod")]["spec"]
+    given = {"replicaCount": 2, "nodeSelector": {"a": "b"}, "podAnnotations": {"x": "y"}, "resources": {"limits": {}}}
+    made = helm("istiod", {"pilot": given})[("Deployment", "istiod")]["spec"]
     assert made["replicas"] == 2
     pod = made["template"]
     assert pod["spec"]["nodeSelector"] == {"a": "b"}
@@ -154,3 +155,75 @@ def test_addons_are_installed_one_by_one():
     some = helm("addons", {"jaeger": {"enabled": False}})
     assert ("Deployment", "jaeger") in everything.keys() - some.keys()
     assert ("Deployment", "kiali") in some
+
+
+def allowed(chart, path):
+    """Whether the chart's schema lets somebody set a value."""
+    found = yamldoc.load(FILES[f"{chart}/values.schema.json"])
+    for key in path.split("."):
+        if key not in found.get("properties", {}):
+            return found.get("additionalProperties", True)
+        found = found["properties"][key]
+    return True
+
+
+@pytest.mark.parametrize("chart", values.REFUSED)
+def test_values_of_istio_that_have_no_effect_are_refused(chart):
+    let_through = [path for path in values.REFUSED[chart] if allowed(chart, path)]
+    # Helm gives what is below ``global`` to every chart; the chart of definitions has no use for any of it.
+    assert let_through == (["global.istioNamespace"] if chart == "base" else [])
+
+
+def other(path, default):
+    """Another value than the default one."""
+    special = {"service.ports": [], "base.enableCRDs": None, "base.enableGatewayAPI": None}
+    if path in special:
+        return special[path]
+    made = {bool: lambda d: not d, int: lambda d: d + 1, str: lambda d: f"{d}x", list: lambda d: [*d, "x"]}
+    return made.get(type(default), lambda d: {**d, "other": "x"})(default)
+
+
+def nested(path, value):
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+CNI_CASES = {
+    "as it comes": ({}, ()),
+    "a revision": ({"revision": "v2"}, ("revision=v2",)),
+    "other directories": (
+        {"cniBinDir": "/var/bin", "cniConfDir": "/var/conf", "excludeNamespaces": ["a", "b"]},
+        (
+            "values.cni.cniBinDir=/var/bin",
+            "values.cni.cniConfDir=/var/conf",
+            "values.cni.excludeNamespaces[0]=a",
+            "values.cni.excludeNamespaces[1]=b",
+        ),
+    ),
+    "without repair": ({"repair": {"enabled": False}}, ("values.cni.repair.enabled=false",)),
+    "an image of another hub": ({"global": {"hub": "example.com/m", "tag": "v1"}}, ("hub=example.com/m", "tag=v1")),
+}
+
+
+@pytest.mark.parametrize("case", CNI_CASES)
+def test_the_chart_of_the_cni_plugin_installs_what_lateen_install_does(case):
+    given, settings = CNI_CASES[case]
+    parts = manifests.render(resolve("empty", [], ["components.cni.enabled=true", *settings]))
+    (wanted,) = (p.objects for p in parts if p.title == "CNI")
+    assert helm("cni", given) == {(o["kind"], o["metadata"]["name"]): o for o in wanted}
+
+
+@pytest.mark.parametrize("chart", ["cni", "gateway", "istiod"])
+def test_every_value_of_a_chart_makes_a_difference(chart):
+    default, free = values.CHARTS[chart]
+    before = helm(chart)
+    without = []
+    for path, given in values.leaves(default(), free):
+        if chart == "istiod" and not path.startswith(("pilot.", "global.multiCluster", "revision")):
+            continue  # the injector reads them in its ConfigMap: tests of injection say what they do
+        if path in ("global.istioNamespace", "pilot.env"):
+            continue
+        if helm(chart, nested(path, other(path, given))) == before:
+            without.append(path)
+    assert without == []

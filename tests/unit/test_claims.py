@@ -234,8 +234,38 @@ def test_a_claim_that_nothing_can_meet_is_refused(change, says):
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("1Gi", 2**30), ("100m", Decimal("0.1")), ("1e3", 1000), ("2", 2), ("1.5k", 1500)]
+    ("text", "number"),
+    [
+        ("1Gi", 2**30),
+        ("100m", Decimal("0.1")),
+        ("1e3", 1000),
+        ("2", 2),
+        ("1.5k", 1500),
+        ("1E", 10**18),
+        ("3Ei", 3 * 2**60),
+    ],
 )
 def test_amounts_are_read_and_written(text, number):
     assert amounts.parse(text) == number
     assert amounts.parse(amounts.text(amounts.parse(text), binary=text.endswith("i"))) == number
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("1E", "1E"),
+        ("1000P", "1E"),
+        ("1Ei", "1Ei"),
+        ("1024Pi", "1Ei"),
+        ("9" * 40, "9" * 40),
+        ("9" * 40 + "Ei", "9" * 40 + "Ei"),
+        ("0." + "1" * 40, "0." + "1" * 40),
+        ("9" * 40 + ".5", "9" * 40 + "500m"),
+        ("1e999", "1e999"),
+    ],
+)
+def test_amounts_of_any_length_are_written_back_exactly(given, written):
+    assert amounts.canonical(given) == written
+    requests = {"requests": {"memory": given}}
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "resources": requests}]}}
+    assert Cluster().ask("POST", "/api/v1/namespaces/default/pods?dryRun=All", pod)[0] in (201, 422)

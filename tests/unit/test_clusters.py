@@ -6,7 +6,7 @@ import judge
 import meshes as mesh
 import pytest
 
-from lateen.ads.server import Connection
+from lateen.ads.peers import Connection
 from lateen.ads.session import Session
 from lateen.api import kinds
 from lateen.api import objects as o
@@ -151,6 +151,23 @@ spec: {host: reviews, trafficPolicy: {tls: {mode: DISABLE}}}
     assert ("203.0.113.7", 15443) not in at(assigned(Views(Mesh(two_networks(plain)))))
 
 
+def test_a_gateway_to_another_network_takes_mutual_tls_whatever_its_own_port_number_means_to_workloads():
+    policies = """
+kind: PeerAuthentication
+metadata: {name: v1}
+spec: {selector: {matchLabels: {app: reviews, version: v1}}, mtls: {mode: DISABLE}}
+---
+kind: PeerAuthentication
+metadata: {name: v2}
+spec: {selector: {matchLabels: {app: reviews, version: v2}}, portLevelMtls: {15443: {mode: DISABLE}}}
+"""
+    found = assigned(Views(Mesh(two_networks(policies))))
+    secure = {
+        a for a, e in zip(at(found), found, strict=True) if "envoy.transport_socket_match" in e.metadata.filter_metadata
+    }
+    assert secure == {("10.244.0.4", 9080), ("10.244.0.5", 9080), ("203.0.113.7", 15443)}
+
+
 def test_gateways_share_the_weight_of_the_instances_behind_them():
     found = two_networks()
     gateways = replace(GATEWAY, outside=("203.0.113.7", "203.0.113.8"))
@@ -267,6 +284,56 @@ def test_a_service_of_other_clusters_alone_is_called_by_its_name():
     domains = [d for h in hosts for d in h.domains]
     assert len(domains) == len(set(domains))
     assert any(d.startswith("lone.default") for d in domains)
+
+
+def domains(views, pod="productpage-v1"):
+    sets = generate(views.of(views.mesh.objects.pods[("default", pod)], "sidecar"))
+    hosts = [judge.message("VHDS", r) for s in sets[names.VHDS] for r in s.resources.values()]
+    return {h.name: sorted(h.domains) for h in hosts}
+
+
+def once(found):
+    """Whether each domain is in one virtual host of its port, as Envoy demands."""
+    by_port = {}
+    for name, ds in found.items():
+        by_port.setdefault(name.split("/")[0], []).extend(ds)
+    return all(len(ds) == len(set(ds)) for ds in by_port.values())
+
+
+def with_service(name, **more):
+    other = east()
+    found = replace(other.services[("default", "reviews")], name=name, address="", elsewhere=True, **more)
+    return other.put(kinds.SERVICE, ("default", name), found)
+
+
+ENTRY = """
+kind: ServiceEntry
+apiVersion: networking.istio.io/v1
+metadata: {name: lone, namespace: default}
+spec:
+  hosts: [lone.default]
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 192.0.2.1}]
+"""
+
+
+def test_a_short_name_of_a_service_elsewhere_is_claimed_once():
+    """A ServiceEntry of ours has the name by which clients call a service that only the other cluster has."""
+    views = Views(Mesh(replace(mesh.objects(ENTRY), others={"east": with_service("lone")})))
+    found = domains(views)
+    assert once(found)
+    assert [n for n, ds in found.items() if "lone.default" in ds] == ["9080/lone.default:9080"]
+    assert any("lone.default.svc.cluster.local" in ds for ds in found.values())
+
+
+def test_a_name_that_is_an_alias_in_the_other_cluster_alone_means_our_own_service():
+    target = "ratings.default.svc.cluster.local"
+    views = Views(Mesh(replace(mesh.objects(), others={"east": with_service("reviews", external_name=target)})))
+    found = domains(views)
+    assert once(found)
+    (host,) = [n for n, ds in found.items() if "reviews.default" in ds]
+    assert "ratings" not in host
 
 
 def test_weights_that_add_up_to_more_than_envoy_takes_are_scaled_down():

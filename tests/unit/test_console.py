@@ -307,6 +307,21 @@ def test_a_gateways_address_is_where_it_actually_listens():
     }  # fmt: skip
 
 
+def test_a_gateway_of_the_gateway_api_shows_requests_of_its_own_routes():
+    here = service(annotations={"lateen.dev/host-ports": "80=44147"}, namespace="default")
+    here["spec"]["selector"] = {"gateway.networking.k8s.io/gateway-name": "web"}
+    here["status"] = {"loadBalancer": {"ingress": [{"hostname": "localhost"}]}}
+
+    def route(name, gateway, **more):
+        matches = [{"path": {"type": "Exact", "value": "/cart"}}]
+        spec = {"parentRefs": [{"name": gateway}], "rules": [{"matches": matches}], **more}
+        return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+    routes = [route("other", "others"), route("cart", "web", hostnames=["shop.test"])]
+    (found,) = health.gateways([here], [RULE], routes)
+    assert found["examples"] == {"default": "curl -s -H 'Host: shop.test' http://localhost:44147/cart"}
+
+
 def tool(name):
     from importlib.util import module_from_spec, spec_from_file_location
 
@@ -336,6 +351,15 @@ def test_a_workloads_page_has_what_holds_for_it_and_nothing_else():
     assert [c["name"] for c in page["config"]] == ["strict"]
     assert [s["name"] for s in page["services"]] == ["cart"]
     assert cluster(*SHOP).inventory().workload("shop", "nope") is None
+
+
+def test_an_applications_page_has_what_belongs_to_its_workloads():
+    page = cluster(*SHOP).inventory().application("shop", "cart")
+    assert [w["name"] for w in page["workloads"]] == ["cart-v1"]
+    assert [s["name"] for s in page["services"]] == ["cart"]
+    assert [c["name"] for c in page["config"]] == ["strict"]
+    assert page["state"] == "degraded"
+    assert cluster(*SHOP).inventory().application("shop", "nope") is None
 
 
 def test_a_services_page_has_its_rules_with_their_findings():
@@ -557,3 +581,11 @@ def test_the_console_answers_under_its_own_names_alone(host, status):
         return found
 
     assert asyncio.run(play()) == status
+
+
+@pytest.mark.parametrize(("flags", "share"), [("NR", 1.0), ("UF,NR", 1.0), ("NRX", 0.0), ("RL", 0.0), ("-", 0.0)])
+def test_what_no_rule_routes_is_an_error_though_its_status_is_404(flags, share):
+    text = line(code=404, value=4).replace(b'response_flags="-"', f'response_flags="{flags}"'.encode())
+    assert flags.encode() in text
+    edge = edges(Graph().build(added(text), 10))["app/shop/web/v1", "service/shop/cart"]
+    assert edge["errorRate"] == share

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from lateen.console import collector as collector_module
 from lateen.console.collector import Collector
 from lateen.console.federation import Federation
 from lateen.console.gate import AT_ONCE, WAITING, Deadline, Gate
@@ -65,6 +67,65 @@ def test_whatever_reads_the_store_is_refused_where_too_many_wait(path):
     status, says = asyncio.run(served(work))
     assert status == 503
     assert "too many queries are waiting" in says
+
+
+LIVE = ("/api/graph", "/api/graph?kind=service&window=5", "/api/health?window=60")
+
+
+@pytest.mark.parametrize("path", LIVE)
+def test_questions_about_now_wait_for_one_another_but_not_for_those_about_the_past(path):
+    async def work(session, collector):
+        statuses = []
+        for gate in (collector.gate, collector.live):
+            end = threading.Event()
+            wait = partial(gate.worked, lambda _, end=end: end.wait())
+            busy = [tasks.spawn(wait(), "busy") for _ in range(AT_ONCE + WAITING)]
+            await asyncio.sleep(0)
+            async with session.get(path) as found:
+                statuses.append(found.status)
+            collector._answers.clear()
+            end.set()
+            await asyncio.gather(*busy)
+        async with session.get(path) as found:
+            return [*statuses, found.status]
+
+    assert asyncio.run(served(work)) == [200, 503, 200]
+
+
+def test_what_everybody_asks_is_worked_out_once_before_the_next_reading():
+    async def work(session, collector):
+        drawn = []
+        collector.graph = lambda *question: drawn.append(question) or {"nodes": []}
+
+        async def ask(path):
+            async with session.get(path) as found:
+                return found.status, await found.json()
+
+        found = await asyncio.gather(*(ask("/api/graph?window=60.1&namespaces=b,a,a") for _ in range(20)))
+        return drawn, found
+
+    drawn, found = asyncio.run(served(work))
+    assert drawn == [("versionedApp", ("a", "b"), 60)]
+    assert found == [(200, {"nodes": []})] * 20
+
+
+def test_pages_that_show_the_live_graph_are_bounded_and_the_place_of_one_that_is_closed_is_free(monkeypatch):
+    monkeypatch.setattr(collector_module, "STREAMS", 2)
+
+    async def work(session, collector):
+        open_ = [await session.get("/api/graph/stream") for _ in range(2)]
+        assert [found.status for found in open_] == [200, 200]
+        async with session.get("/api/graph/stream") as full:
+            refused = full.status
+        for found in open_:
+            found.close()
+        while collector._streams:
+            async with collector.looked:
+                collector.looked.notify_all()
+            await asyncio.sleep(0.01)
+        return refused
+
+    assert asyncio.run(served(work)) == 503
 
 
 def test_no_more_than_a_few_run_at_once_also_when_clients_hang_up():

@@ -77,6 +77,43 @@ def test_a_service_that_a_gateway_leads_to_shows_it(host):
     assert of(kubernetes(kinds.VIRTUAL_SERVICE, "web", spec=spec))["service/shop/cart"] == ["gateway"]
 
 
+def route(*rules, parent="Service", name="cart", kind=kinds.HTTP_ROUTE):
+    group = "" if parent == "Service" else "gateway.networking.k8s.io"
+    parents = [{"group": group, "kind": parent, "name": name}]
+    return kubernetes(kind, "canary", spec={"parentRefs": parents, "rules": [*rules]})
+
+
+CART_80 = {"name": "cart", "port": 80}
+MIRROR = {"type": "RequestMirror", "requestMirror": {"backendRef": CART_80}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"backendRefs": [CART_80]}, ["virtual-service"]),
+        ({"backendRefs": [CART_80], "timeouts": {"request": "3s"}}, ["timeout", "virtual-service"]),
+        ({"backendRefs": [CART_80], "retry": {"attempts": 2}}, ["retries", "virtual-service"]),
+        ({"backendRefs": [CART_80], "filters": [MIRROR]}, ["mirror", "virtual-service"]),
+        ({"backendRefs": [CART_80 | {"filters": [MIRROR]}]}, ["mirror", "virtual-service"]),
+        ({"backendRefs": [CART_80, {"name": "cart-v2", "port": 80}]}, ["shift", "virtual-service"]),
+        ({"backendRefs": [CART_80, {"name": "cart-v2", "port": 80, "weight": 0}]}, ["virtual-service"]),
+    ],
+)
+def test_a_service_shows_what_its_routes_of_the_gateway_api_do(rule, expected):
+    assert of(route(rule))["service/shop/cart"] == expected
+
+
+@pytest.mark.parametrize(
+    "kind", [kinds.HTTP_ROUTE, kinds.GRPC_ROUTE, kinds.TLS_ROUTE, kinds.TCP_ROUTE, kinds.UDP_ROUTE]
+)
+def test_a_service_that_a_route_of_a_gateway_leads_to_shows_it_and_lists_the_route(kind):
+    found = route({"backendRefs": [CART_80]}, parent="Gateway", name="web", kind=kind)
+    assert of(found)["service/shop/cart"] == ["gateway"]
+    page = cluster(*SHOP[:3], found).inventory().service("shop", "cart")
+    assert [(r["kind"], r["name"]) for r in page["rules"]] == [(str(kind.id), "canary")]
+    assert page["config"] == 1
+
+
 # --- when configuration changed ------------------------------------------------------------------------------------
 
 

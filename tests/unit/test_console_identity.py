@@ -9,7 +9,7 @@ from aiohttp import web
 from lateen.console import envoy
 from lateen.console.cluster import Cluster
 from lateen.console.editing import Editing
-from lateen.console.envoy import Envoy
+from lateen.console.envoy import Envoy, Istiod
 from lateen.console.identity import Identity
 from lateen.console.pages import Pages
 from lateen.dump import DumpError
@@ -77,7 +77,7 @@ def asked(path, token, tmp_path, monkeypatch, method="GET", data=None):
             identity = Identity(client)
             app = web.Application()
             pages = Pages(Cluster(client, "istio-system"), identity)
-            for part in (identity, Envoy(identity), Editing(identity), pages):
+            for part in (identity, Envoy(identity, Istiod()), Editing(identity), pages):
                 app.add_routes(part.routes("/api"))
             second, url = await started(app)
             headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -130,4 +130,5 @@ def test_kills_for_want_of_memory_are_counted(tmp_path, version, file):
 def test_a_limit_of_no_less_than_the_machine_is_none():
     huge = {"resources": {"limits": {"memory": "900Ti", "cpu": "4000"}}}
     assert limits.of(huge) == Limits()
+    assert limits.of({"resources": {"limits": {"memory": "100m"}}}) == Limits(1)
     assert limits.of({"resources": {"limits": {"memory": "1Mi", "cpu": "100m"}}}) == Limits(1 << 20, 0.1)

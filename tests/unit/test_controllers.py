@@ -50,7 +50,7 @@ async def running(cluster):
     client, told = DirectClient(cluster.api, "kube-controller-manager"), Told()
     work = tasks.spawn(
         controllers(
-            client, told, AUTHORITY, told.usage, lambda account, _: f"{account['metadata']['name']}-token"
+            client, lambda _: told, AUTHORITY, told.usage, lambda account, _: f"{account['metadata']['name']}-token"
         ).run(),
         "controllers",
     )
@@ -121,6 +121,7 @@ def test_a_deployment_without_its_service_account_does_not_block_others(monkeypa
         assert rs["status"]["conditions"][0]["type"] == "ReplicaFailure"
         await client.create(kinds.SERVICE_ACCOUNT, thing("nobody", kind=kinds.SERVICE_ACCOUNT))
         await until(pods_of(client, "broken"))
+        await until(lambda: _said(told, "SuccessfulCreate", 2))
         said = {(e[0], e[3]) for e in told.events}
         assert {("Deployment", "ScalingReplicaSet"), ("ReplicaSet", "SuccessfulCreate")} <= said
 

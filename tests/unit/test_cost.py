@@ -109,7 +109,9 @@ def test_an_endpoint_change_changes_endpoints_only():
     assert changed(before, after) == {names.EDS}
     news = {n for b, a in zip(before, after, strict=True) for n in a[names.EDS][0].changes_since(b[names.EDS][0])[0]}
     assert news == {"outbound|80||redis.n5.svc.cluster.local"}
-    assert views.of(pods[-1], "sidecar") is narrow  # its Sidecar does not show that namespace
+    kept = views.of(pods[-1], "sidecar")  # its Sidecar does not show that namespace
+    assert kept.outbound is narrow.outbound
+    assert kept.own is narrow.own
 
 
 def test_one_name_in_many_namespaces_is_shared_by_all_of_them():

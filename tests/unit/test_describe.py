@@ -3,7 +3,8 @@
 from lateen.analysis.effective import PeerModes
 from lateen.analysis.model import model
 from lateen.analysis.snapshot import Snapshot, Source
-from lateen.cli import describe
+from lateen.api import kinds
+from lateen.cli import describe, describe_routes
 
 
 def pod(name, **labels):
@@ -76,3 +77,63 @@ def test_the_mode_is_the_mesh_s_own_reading_with_ports_and_the_policy_that_decid
     assert "port 9080: DISABLE" in text
     unset = [obj("default", {"mtls": {"mode": "UNSET"}}), policies[0]]
     assert PeerModes(unset, "istio-system").of("shop", {})[0] == "STRICT"
+
+
+def route(kind, name, spec, namespace="shop", parents=()):
+    status = {"parents": [{"parentRef": p, "conditions": [c]} for p, c in parents]}
+    return kinds.find(kinds.GATEWAY_API, kind), obj(name, spec, namespace) | {"status": status}
+
+
+def routed(*routes):
+    web = obj("web", {}, "edge") | {"status": {"addresses": [{"value": "127.96.0.7"}]}}
+    found = describe_routes.Routed(routes, [web])
+    return "\n".join([*describe_routes.of_callers(SERVICE, found), *describe_routes.exposed(SERVICE, found)])
+
+
+TO_REVIEWS = {"backendRefs": [{"name": "reviews", "port": 9080}]}
+AT_WEB = {"name": "web", "namespace": "edge"}
+
+
+def test_the_gateway_apis_routes_of_a_services_callers_are_shown_with_rules_and_shares():
+    here = {"group": "", "kind": "Service", "name": "reviews"}
+    backends = [{"name": "reviews-v1", "port": 9080, "weight": 3}, {"name": "reviews-v2", "port": 9080}]
+    matches = [{"path": {"type": "PathPrefix", "value": "/a"}, "headers": [{"name": "x", "value": "y"}]}]
+    rules = [{"name": "some", "matches": matches, "backendRefs": backends}, TO_REVIEWS]
+    away = {**here, "namespace": "shop", "port": 9080}
+    text = routed(
+        route("HTTPRoute", "r", {"parentRefs": [here], "rules": rules}),
+        route("GRPCRoute", "g", {"parentRefs": [away], "rules": [{"matches": [{"method": {"service": "S"}}]}]}, "me"),
+        route("HTTPRoute", "other", {"parentRefs": [{**here, "name": "ratings"}], "rules": []}),
+        route("HTTPRoute", "far", {"parentRefs": [here], "rules": []}, "elsewhere"),
+    )
+    assert text.splitlines() == [
+        "HTTPRoute: r.shop",
+        '   rule "some": /a/* and header x y -> reviews-v1:9080 75%, reviews-v2:9080 25%',
+        "   rule 2: /* -> reviews:9080",
+        "GRPCRoute: g.me (for clients in me) (port 9080)",
+        "   rule 1: gRPC S/* -> nothing",
+    ]
+
+
+def test_gateways_that_a_service_is_exposed_on_are_shown_with_their_addresses_and_routes():
+    text = routed(
+        route("TCPRoute", "t", {"parentRefs": [{**AT_WEB, "sectionName": "tcp"}], "rules": [TO_REVIEWS]}),
+        route("TLSRoute", "s", {"parentRefs": [AT_WEB], "hostnames": ["a.test"], "rules": [TO_REVIEWS]}),
+        route("HTTPRoute", "h", {"parentRefs": [{"name": "gone"}], "hostnames": ["b.test"], "rules": [TO_REVIEWS]}),
+    )
+    line = "--------------------"
+    assert text.splitlines() == [
+        *(line, "Exposed on Gateway web.edge at 127.96.0.7"),
+        *("TCPRoute: t.shop (listener tcp)", "   rule 1: every connection -> reviews:9080"),
+        *("TLSRoute: s.shop", "   rule 1: SNI a.test -> reviews:9080"),
+        *(line, "Exposed on Gateway gone.shop", "HTTPRoute: h.shop", "   rule 1: /* for b.test -> reviews:9080"),
+    ]
+
+
+def test_what_a_routes_status_says_against_it_is_a_warning():
+    refused = {"type": "Accepted", "status": "False", "reason": "NotAllowedByListeners", "message": "not from here"}
+    spec = {"parentRefs": [AT_WEB], "rules": [TO_REVIEWS]}
+    assert "   WARNING: Accepted is False: not from here" in routed(
+        route("UDPRoute", "u", spec, parents=[(AT_WEB, refused)])
+    )
+    assert "WARNING" not in routed(route("UDPRoute", "u", spec, parents=[({"name": "other"}, refused)]))

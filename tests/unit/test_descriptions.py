@@ -39,3 +39,23 @@ def test_a_driver_that_does_not_run_here_is_taken_with_a_warning():
     assert "starts no CSI drivers" in cluster.head
     body = {"metadata": {"name": "x"}, "spec": {"volumeLifecycleModes": ["Never"]}}
     assert cluster.ask("POST", path, body)[0] == 422
+
+
+def test_a_pod_template_is_kept_with_the_defaults_of_pods_and_checked_as_one():
+    path, cluster = "/api/v1/namespaces/default/podtemplates", Cluster()
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x:1"}]}}
+    made = cluster.must("POST", path, {"metadata": {"name": "t"}, "template": template})
+    assert made["template"]["spec"]["restartPolicy"] == "Always"
+    assert made["template"]["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+    table = cluster.must("GET", path, headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"})
+    assert table["rows"][0]["cells"] == ["t", "c", "x:1", "a=b"]
+    code, refused = cluster.ask("POST", path, {"metadata": {"name": "u"}, "template": {"spec": {"containers": []}}})
+    assert (code, refused["details"]["causes"][0]["field"]) == (422, "template.spec.containers")
+
+
+def test_a_pod_of_another_runtime_is_refused():
+    spec = {"containers": [{"name": "c", "image": "x"}], "runtimeClassName": "gvisor"}
+    body = {"metadata": {"name": "p"}, "spec": spec}
+    code, refused = Cluster().ask("POST", "/api/v1/namespaces/default/pods", body)
+    assert code == 403
+    assert 'RuntimeClass "gvisor" not found' in refused["message"]

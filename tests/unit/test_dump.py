@@ -37,6 +37,28 @@ def test_every_filter_chain_is_a_row():
     assert tables.kind_of(listener) == "HTTP+TCP"
 
 
+def test_routes_of_the_gateway_api_are_named_with_their_rules_at_listeners():
+    def of(kind, rule):
+        config = f"/apis/gateway.networking.k8s.io/v1/namespaces/a/{kind}/b"
+        return {"filter_metadata": {"istio": {"config": config, "rule": rule}}}
+
+    tcp = {"name": tables.TCP, "typed_config": {"cluster": "outbound|1||h"}}
+    action = {"name": "route", "typed_config": {"cluster": "datagrams|53"}}
+    udp = {"name": tables.UDP, "typed_config": {"matcher": {"on_no_match": {"action": action}}}}
+    by_name = {"filter_chain_match": {"server_names": ["x"]}, "filters": [tcp], "metadata": of("tlsroute", "a.b.0")}
+    listeners = [
+        {"filter_chains": [by_name], "default_filter_chain": {"filters": [tcp], "metadata": of("tcproute", "mine")}},
+        {"listener_filters": [udp], "metadata": of("udproute", "a.b.0")},
+    ]
+    found = dump("ListenersConfigDump", dynamic_listeners=[{"active_state": {"listener": li}} for li in listeners])
+    assert [r[2:] for r, _ in tables.listeners(found)] == [
+        ["SNI: x", "Cluster: outbound|1||h (TLSRoute b.a rule 1)"],
+        ["ALL", 'Cluster: outbound|1||h (TCPRoute b.a rule "mine")'],
+        ["UDP", "Cluster: datagrams|53 (UDPRoute b.a rule 1)"],
+    ]
+    assert [tables.kind_of(li) for _, li in tables.listeners(found)] == ["TCP", "TCP", "UDP"]
+
+
 def test_a_listener_that_is_only_warming_has_no_rows():
     assert tables.listeners(dump("ListenersConfigDump", dynamic_listeners=[{"name": "l", "warming_state": {}}])) == []
 

@@ -77,7 +77,7 @@ def test_the_policy_that_denied_is_named():
     ("details", "says"),
     [
         ("upstream_reset_before_response_started{connection_termination}", "it closed the connection"),
-        ("jwt_authn_access_denied{Jwt_is_missing}", "its token is missing or was refused"),
+        ("jwt_authn_access_denied{Jwt_is_missing}", "its token is missing or was rejected"),
         ("http1.headers_too_large", "the message is not valid HTTP/1.1 (headers too large)"),
         ("downstream_local_disconnect(on_idle_timeout)", "this proxy closed the caller's connection"),
         ("something_new{a}", "Envoy says: something new"),

@@ -1,5 +1,6 @@
 """What the analysis says of routes of the Gateway API."""
 
+import pytest
 from test_gateway_api import CLASS, PRODUCER, gateway, listener, path, route, rule, to
 
 from lateen.analysis import Snapshot, Source, analyze
@@ -116,3 +117,54 @@ spec:
         ("Service", "default/gone", "it does not exist"),
         ("Gateway.gateway.networking.k8s.io", "istio-system/web", ""),
     ]
+
+
+FRONT = """
+apiVersion: v1
+kind: Service
+metadata: {name: istio-ingressgateway, namespace: istio-system}
+spec:
+  clusterIP: 10.96.0.3
+  selector: {istio: ingressgateway}
+  ports: [{name: http, port: 80}, {name: https, port: 443}]
+"""
+
+
+def dated(document, day):
+    return document.replace("metadata: {", f'metadata: {{creationTimestamp: "2026-01-0{day}T00:00:00Z", ')
+
+
+def intruders(*documents):
+    aged = [dated(d, i + 1) for i, d in enumerate(documents)]
+    sources = [Source(d) for d in yamldoc.objects("---".join((CLASS, FRONT, *aged)))]
+    found = analyze(Snapshot(sources), ["gateway.NamespaceAnalyzer"])
+    return [(m.source.ref.split(" ")[1], m.path, m.text) for m in found]
+
+
+@pytest.mark.parametrize(
+    ("older", "younger", "told"),
+    [
+        ("a.example.com", "a.example.com", True),
+        ("*.example.com", "a.example.com", True),
+        ("a.example.com", "*.example.com", True),
+        ("a.example.com", "", True),
+        ("", "a.example.com", True),
+        ("a.example.com", "b.example.com", False),
+        ("*.example.com", "example.com", False),
+        ("*.a.example.com", "*.b.example.com", False),
+    ],
+)
+def test_a_gateway_that_takes_a_host_of_another_namespace_at_the_same_proxies_is_named(older, younger, told):
+    first = gateway(listener("x", older), namespace="bank")
+    found = intruders(first, gateway(listener("x", younger), namespace="other"))
+    assert [(ref, at) for ref, at, _ in found] == ([("other/web", ("spec", "listeners", 0))] if told else [])
+    if told:
+        assert "the older Gateway.gateway.networking.k8s.io bank/web" in found[0][2]
+    assert intruders(first, gateway(listener("x", younger), namespace="bank", name="second")) == []
+
+
+def test_other_ports_and_other_proxies_are_no_intrusion():
+    first = gateway(listener("x", "a.example.com"), namespace="bank")
+    assert intruders(first, gateway(listener("x", "a.example.com", 443), namespace="other")) == []
+    elsewhere = "istio-egressgateway.istio-system.svc.cluster.local"
+    assert intruders(first, gateway(listener("x", "a.example.com"), namespace="other", host=elsewhere)) == []

@@ -49,9 +49,9 @@ class Api:
         (crd("v1.6.10"), "standard", "v1.6.10"),
         (crd(channel="experimental"), "standard", "experimental"),
         (crd(ours=False), "standard", ""),
-        (crd("v1.4.0", ours=False), "standard", "somebody else has installed v1.4.0"),
-        (crd("v1.9.0", ours=False), "standard", "somebody else has installed v1.9.0"),
-        (crd(ours=False), "experimental", "somebody else"),
+        (crd("v1.4.0", ours=False), "standard", "they were not installed by Lateen: v1.4.0"),
+        (crd("v1.9.0", ours=False), "standard", "they were not installed by Lateen: v1.9.0"),
+        (crd(ours=False), "experimental", "not installed by Lateen"),
     ],
 )
 def test_install_replaces_no_newer_definitions_and_takes_no_fields_away(there, channel, wanted):
@@ -85,7 +85,7 @@ def test_istiod_knows_the_definitions_that_it_may_read():
         def know(kind, found):
             known[kind.kind] = found
 
-        asyncio.run(Definitions(api, know).look())
+        asyncio.run(Definitions(api, know, lambda _: None).look())
         return known
 
     known = look(Api(crd("v1.5.1", "experimental")), {})
@@ -122,7 +122,7 @@ def test_analysis_names_definitions_that_are_too_old_or_new_and_fields_that_they
     retried = http_route(retry={"attempts": 2}, sessionPersistence={})
     assert codes(crd(), http_route(timeouts={"request": "1s"})) == set()
     assert codes(retried) == set()  # files alone
-    assert codes(crd("v0.9.0")) == {("IST0176", f"metadata.annotations.{crds.BUNDLE}")}
+    assert codes(crd("v1.0.0", kind=kinds.GRPC_ROUTE)) == {("IST0176", f"metadata.annotations.{crds.BUNDLE}")}
     assert codes(crd("v1.7.0")) == {("LAT0114", f"metadata.annotations.{crds.BUNDLE}")}
     assert codes(crd(), retried) == {
         ("LAT0115", "spec.rules.0.retry"),

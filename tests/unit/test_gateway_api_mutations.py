@@ -3,6 +3,11 @@
 Each row replaces one function of the translator by one that leaves the feature out, and names a test that must fail.
 """
 
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
 import pytest
 import test_gateway_api as routes
 import test_gateway_api_sessions as sessions
@@ -18,6 +23,10 @@ from lateen.mesh.gateway_routes import GatewayRoutes
 from lateen.mesh.sending import Sendings
 from lateen.xds.routes import gateway, virtual_host
 
+_SUITE = importlib.util.spec_from_file_location("mutants", Path(__file__).parents[1] / "gateway-api" / "mutants.py")
+_mutants = importlib.util.module_from_spec(_SUITE)
+_SUITE.loader.exec_module(_mutants)
+MUTANTS = _mutants.MUTANTS
 OUT = [
     ("the order of matches", templates, "_http_rank", lambda m: (0,), routes.test_matches_of_all_routes_are_ordered_by_how_narrow_they_are),
     ("the age of routes", templates, "in_order", lambda found: tuple(f[-1] for f in sorted(found, key=lambda f: (f[0], [-ord(c) for c in f[1][0]]))), routes.test_the_older_route_comes_first_among_equal_matches),
@@ -51,3 +60,14 @@ def test_a_feature_that_is_taken_out_is_missed(monkeypatch, module, name, withou
     monkeypatch.setattr(module, name, without)
     with pytest.raises((AssertionError, KeyError, ValueError, AttributeError, IndexError, TypeError)):
         test()
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_conformance_suites_mutants_replace_what_is_there(name):
+    found = MUTANTS[name]
+    owner = importlib.import_module(f"lateen.{found.path.removesuffix('.py').replace('/', '.')}")
+    replaced = re.match(r"def (\w+)\(|(\w+)\.(\w+) = ", found.without)
+    if replaced[2]:
+        assert hasattr(getattr(owner, replaced[2]), replaced[3])
+    else:
+        assert hasattr(owner, replaced[1])

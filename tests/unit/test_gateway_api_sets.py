@@ -319,7 +319,8 @@ def test_the_systems_authorities_may_verify_a_backend():
 def test_a_policy_for_a_port_precedes_one_for_the_service():
     both = (policy(verified("all.example.com"), "all"), policy(verified("two.example.com"), "two", "two"))
     for port, name in ((443, "all.example.com"), (8443, "two.example.com")):
-        assert upstream(port, *both, ca("one", "default"))[0].sni == name
+        other = route(rule(to("web", 8443)), name="other")
+        assert upstream(port, *both, other, ca("one", "default"))[0].sni == name
 
 
 def test_sidecars_reach_a_backend_with_a_policy_as_before():

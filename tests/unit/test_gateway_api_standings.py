@@ -1,6 +1,22 @@
 """What becomes of the Gateway API's objects: conditions, with the API's reasons."""
 
-from test_gateway_api import FRONT, HOST, TLS, V1, accepted, gateway, hosts, listener, of, route, rule, standing, to
+import pytest
+from test_gateway_api import (
+    CLASS,
+    FRONT,
+    HOST,
+    TLS,
+    V1,
+    accepted,
+    gateway,
+    hosts,
+    listener,
+    of,
+    route,
+    rule,
+    standing,
+    to,
+)
 
 from lateen.api import kinds
 
@@ -23,6 +39,30 @@ def test_a_route_is_told_why_no_listener_takes_it():
         accepted(route(rule(to("ratings")), parent="{group: '', kind: Service, name: missing}"))[1]
         == "NoMatchingParent"
     )
+
+
+@pytest.mark.parametrize(("kind", "instead"), [("TCPRoute", "need an HTTPRoute"), ("UDPRoute", "are not captured")])
+def test_routes_of_connections_at_http_and_of_datagrams_are_not_accepted_at_services(kind, instead):
+    one = f"""
+{V1}
+kind: {kind}
+metadata: {{name: r, namespace: default}}
+spec:
+  parentRefs: [{{group: '', kind: Service, name: reviews}}]
+  rules: [{{backendRefs: [{{name: reviews, port: 80}}]}}]
+"""
+    (parent,) = standing(kinds.find(kinds.GATEWAY_API, kind), "r", "default", one).parents
+    said = next(c for c in parent.conditions if c.type == "Accepted")
+    assert (said.true, said.reason) == (False, "UnsupportedValue")
+    assert instead in said.says
+
+
+def test_a_gateway_of_the_class_of_waypoints_says_that_there_are_none():
+    of_class = CLASS.replace("istio}", "istio-waypoint}").replace("gateway-controller", "mesh-controller")
+    found = standing(kinds.KUBERNETES_GATEWAY, "web", "istio-system", of_class, gateway(klass="istio-waypoint"))
+    (accepted,) = found.conditions
+    assert (accepted.type, accepted.true) == ("Accepted", False)
+    assert "not implemented" in accepted.says
 
 
 def test_routes_of_other_controllers_are_not_ours_to_judge():

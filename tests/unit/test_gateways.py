@@ -211,7 +211,7 @@ spec:
 
 
 def test_a_gateway_chooses_an_endpoint_of_a_headless_service():
-    found = mesh.objects(HEADLESS)
+    found = mesh.objects(HEADLESS, mesh.EVERY_CLUSTER)
     found = found.put(
         kinds.ENDPOINT_SLICE, ("default", "web"), ("web", {"http": (o.Endpoint("10.244.0.3", 9080, "p"),)})
     )
@@ -230,7 +230,7 @@ def test_a_gateway_chooses_an_endpoint_of_a_headless_service():
 
 def test_a_gateway_sends_http_1_to_a_port_whose_protocol_nobody_names():
     def version(*proxy):
-        made = judge.messages(mesh.view(mesh.objects(protocol="web"), *proxy))
+        made = judge.messages(mesh.view(mesh.objects("", mesh.EVERY_CLUSTER, protocol="web"), *proxy))
         cluster = made[names.CDS]["outbound|9080||reviews.default.svc.cluster.local"]
         options = http_protocol_options_pb2.HttpProtocolOptions()
         next(iter(cluster.typed_extension_protocol_options.values())).Unpack(options)

@@ -338,7 +338,7 @@ def test_a_proxy_may_not_take_part_in_a_limit_that_it_is_not_configured_with(cap
     usage.bucket_id.bucket["rule"] = "default/p/0"
     service.report(stream, [usage])
     assert len(service.quotas) == 0
-    assert "with which it is not configured" in caplog.text
+    assert "which it is not configured with" in caplog.text
     usage.bucket_id.bucket["rule"] = "default/nothing/0"
     service.report(stream, [usage])
     assert list(stream.pending.values()) == [None]

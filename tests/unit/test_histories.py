@@ -7,7 +7,8 @@ import judge
 import meshes as mesh
 import pytest
 
-from lateen.ads.session import Request, Session
+from lateen.ads.conversation import Request
+from lateen.ads.session import Session
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.config import decode

@@ -1,11 +1,12 @@
 """Image names of samples, mirrors and digests lead to the catalogue; what a program needs is found."""
 
 import os
+import time
 
 import pytest
 
 from lateen.cluster.kubelet import programs
-from lateen.cluster.kubelet.catalogue import Catalogue
+from lateen.cluster.kubelet.catalogue import UNPACKING_S, Catalogue, Unreadable
 from lateen.cluster.kubelet.images import UnknownImage
 
 
@@ -60,6 +61,31 @@ def test_an_added_image_has_what_it_was_given_and_is_found_by_its_exact_name_fir
 
 
 # --- programs --------------------------------------------------------------------------------------------------------
+
+
+def test_files_of_images_in_use_stay_wherever_the_state_directory_is_now(tmp_path):
+    rootfs, long_ago = tmp_path / "rootfs", time.time() - UNPACKING_S - 1
+    for name in ("sha256-used", "sha256-left"):
+        (rootfs / name).mkdir(parents=True)
+        os.utime(rootfs / name, (long_ago, long_ago))
+    catalogue = Catalogue(tmp_path / "images.json", tmp_path / "bin")
+    catalogue.add("app", {"command": ["/app"], "rootfs": "/another/way/rootfs/sha256-used"})
+    catalogue.sweep(rootfs)
+    assert [p.name for p in rootfs.iterdir()] == ["sha256-used"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_nothing_is_lost_where_the_list_of_images_cannot_be_read(tmp_path, text):
+    own, rootfs = tmp_path / "images.json", tmp_path / "rootfs"
+    own.write_text(text)
+    (rootfs / "sha256-used").mkdir(parents=True)
+    os.utime(rootfs / "sha256-used", (0, 0))
+    catalogue = Catalogue(own, tmp_path / "bin")
+    for work in (lambda: catalogue.sweep(rootfs), lambda: catalogue.add("app", {}), lambda: catalogue.find("app")):
+        with pytest.raises(Unreadable, match="repair it"):
+            work()
+    assert own.read_text() == text
+    assert (rootfs / "sha256-used").exists()
 
 
 def executable(path, text="#!/bin/sh\n"):

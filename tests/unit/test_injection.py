@@ -52,6 +52,7 @@ VALUES = {
     "prometheus.istio.io/scrape-targets": "8080:/m,9100:/n",
     "proxy.istio.io/config": "concurrency: 3",
     "proxy.istio.io/overrides": None,  # written by the injection itself
+    "sidecar.istio.io/init-containers-before-proxy": None,  # test_injection_as_istio
     "sidecar.istio.io/inject": None,  # decides whether, not what
     "sidecar.istio.io/status": None,
     "sidecar.istio.io/agentLogLevel": "all:debug",
@@ -69,6 +70,10 @@ VALUES = {
     "sidecar.istio.io/proxyMemory": "9Mi",
     "sidecar.istio.io/proxyMemoryLimit": "10Mi",
     "sidecar.istio.io/rewriteAppHTTPProbers": "false",
+    **dict.fromkeys(
+        [f"sidecar.istio.io/stats{n}" for n in ("FlushInterval", "HistogramBuckets")]
+        + [f"sidecar.istio.io/statsInclusion{n}" for n in ("Prefixes", "Regexps", "Suffixes")]
+    ),  # the agent reads them (test_agent)
     "sidecar.istio.io/userVolume": '{"v": {"emptyDir": {}}}',
     "sidecar.istio.io/userVolumeMount": '{"v": {"mountPath": "/v"}}',
     "status.sidecar.istio.io/port": "15999",
@@ -124,7 +129,7 @@ def test_every_annotation_without_an_effect_is_warned_about_by_name(name):
         ("proxy.istio.io/config", "holdApplicationUntilProxyStart: true", "holdApplicationUntilProxyStarts"),
         ("proxy.istio.io/config", "[1]", "expected an object"),
         ("proxy.istio.io/config", "{a", "cannot be read"),
-        ("inject.istio.io/templates", "a b", "is not a list of templates"),
+        ("inject.istio.io/templates", "a b", "is not a list of names"),
     ],
 )
 def test_a_value_that_cannot_be_used_refuses_the_pod_with_the_annotations_name(name, value, says):
@@ -512,6 +517,18 @@ def test_with_tproxy_the_redirection_knows_the_proxy_by_the_usual_id():
     settings = pods.settings(uid=1000700001, gid=1000700001)
     assert argument(init(injected({}, settings)), "-u") == "1000700001"
     assert argument(init(injected({"sidecar.istio.io/interceptionMode": "TPROXY"}, settings)), "-u") == "1337"
+
+
+def test_pods_without_redirection_say_so_wherever_that_was_chosen():
+    """istiod knows of a pod what its annotations say."""
+    name = "sidecar.istio.io/interceptionMode"
+    for found in (
+        injected({"proxy.istio.io/config": "interceptionMode: NONE"}),
+        injected({}, pods.settings(mesh={"defaultConfig": {"interceptionMode": "NONE"}})),
+        injected({name: "NONE"}),
+    ):
+        assert found["metadata"]["annotations"][name] == "NONE"
+    assert name not in injected()["metadata"]["annotations"]
 
 
 def test_image_types():

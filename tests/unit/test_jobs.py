@@ -1,5 +1,6 @@
 """Jobs and CronJobs over the real API verbs, with pods that do as they are told."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -56,13 +57,16 @@ async def condition(client, name, wanted):
 def test_a_job_runs_as_many_pods_at_once_as_it_says_until_enough_have_succeeded():
     async def story(client, told):
         await client.create(kinds.JOB, job("sum", completions=3, parallelism=2))
-        for pod in await running(client, "sum", 2):
-            await end(client, pod)
+        await asyncio.gather(*(end(client, pod) for pod in await running(client, "sum", 2)))
         await end(client, (await running(client, "sum", 1))[0])
         found = await condition(client, "sum", "Complete")
         assert found["status"]["succeeded"] == 3
         assert found["status"]["completionTime"]
-        assert ("Job", "sum", "Normal", "Completed", "Job completed") in told.events
+
+        async def said():
+            return ("Job", "sum", "Normal", "Completed", "Job completed") in told.events
+
+        await until(said)
 
         async def released():
             return not any(FINALIZER in p["metadata"].get("finalizers", []) for p in await pods_of(client, "sum"))
@@ -88,8 +92,7 @@ def test_a_deleted_pod_has_been_counted_before_it_goes():
 def test_a_job_fails_when_its_pods_have_failed_too_often():
     async def story(client, told):
         await client.create(kinds.JOB, job("bad", backoffLimit=1, parallelism=2, completions=2))
-        for pod in await running(client, "bad", 2):
-            await end(client, pod, "Failed", 1)
+        await asyncio.gather(*(end(client, pod, "Failed", 1) for pod in await running(client, "bad", 2)))
         found = await condition(client, "bad", "Failed")
         assert found["status"]["failed"] == 2
         ended = next(c for c in found["status"]["conditions"] if c["type"] == "Failed")
@@ -210,7 +213,11 @@ def test_a_cron_job_makes_one_job_for_the_time_that_is_due():
             return status.get("lastSuccessfulTime") and not status.get("active")
 
         await until(seen)
-        assert any(e[3] == "SawCompletedJob" for e in told.events)
+
+        async def said():
+            return any(e[3] == "SawCompletedJob" for e in told.events)
+
+        await until(said)
 
     play(story)
 

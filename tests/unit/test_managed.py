@@ -457,7 +457,7 @@ def test_a_client_may_rewrite_managed_fields_as_kubectl_does_when_it_migrates():
         ({"fieldsType": "FieldsV2"}, "[0].fieldsType: must be `FieldsV1`"),
         (
             {"fieldsV1": {"x": {}}},
-            '[0].fieldsV1: "x" is no path element (f:, k:, v: or i:)',
+            '[0].fieldsV1: "x" is not a path element (f:, k:, v: or i:)',
         ),
         ({"fieldsV1": {"f:x": 1}}, "[0].fieldsV1: must be an object"),
     ],

@@ -44,6 +44,23 @@ def config_map(text):
         ("accessLogFormat: '%NOSUCH%'", "accessLogFormat", "no operator %NOSUCH%"),
         ("accessLogFormat: '%REQ%'", "accessLogFormat", "needs an argument"),
         ("accessLogFormat: '100% sure'", "accessLogFormat", "%% for a percent sign"),
+        (
+            "discoverySelectors: [{matchExpressions: [{key: a, operator: Is, values: [b]}]}]",
+            "discoverySelectors[0].matchExpressions[0].operator",
+            "is not In, NotIn",
+        ),
+        (
+            "defaultConfig: {proxyStatsMatcher: {inclusionRegexps: ['(']}}",
+            "defaultConfig.proxyStatsMatcher.inclusionRegexps[0]",
+            "missing closing )",
+        ),
+        (
+            "defaultConfig: {runtimeValues: {overload.global_downstream_max_connections: many}}",
+            "defaultConfig.runtimeValues[overload.global_downstream_max_connections]",
+            "not a number of connections",
+        ),
+        ("defaultVirtualServiceExportTo: ['~']", "defaultVirtualServiceExportTo[0]", "not allowed"),
+        ("defaultServiceExportTo: ['a b']", "defaultServiceExportTo[0]", "not the name of a namespace"),
     ],
 )
 def test_a_mistake_is_named_with_its_path_and_a_remedy(text, path, says):
@@ -169,15 +186,30 @@ SPECIAL = {
     "defaultConfig.tracing.zipkin.address": "zipkin:9411",
     "defaultConfig.gatewayTopology.forwardClientCertDetails": "SANITIZE",
     "defaultConfig.gatewayTopology.proxyProtocol": {},
+    "defaultConfig.proxyHeaders.forwardedClientCert": "SANITIZE",
+    "defaultConfig.connectionSettings.profile": "EDGE",
+    "defaultConfig.connectionSettings.http2InitialStreamWindowSize": 65536,
+    "defaultConfig.connectionSettings.http2InitialConnectionWindowSize": 65536,
+    "defaultConfig.connectionSettings.httpHeadersWithUnderscoresAction": "HEADERS_WITH_UNDERSCORES_DROP_HEADER",
+    "defaultConfig.connectionSettings.httpPathWithEscapedSlashesAction": "REJECT_REQUEST",
     "extensionProviders[].envoyExtAuthzGrpc.statusOnError": "503",
     "extensionProviders[].envoyExtAuthzHttp.statusOnError": "503",
     "extensionProviders[].envoyExtAuthzHttp.pathPrefix": "/a",
     "localityLbSetting.distribute[].to{}": 100,
+    "meshMTLS.minProtocolVersion": "TLSV1_3",
+    "meshMTLS.cipherSuites": "ECDHE-RSA-AES256-GCM-SHA384",
+    "tlsDefaults.minProtocolVersion": "TLSV1_3",
+    "tlsDefaults.cipherSuites": "ECDHE-RSA-AES256-GCM-SHA384",
+    "tlsDefaults.ecdhCurves": "P-384",
+    "defaultHttpRetryPolicy.retryOn": "5xx",
+    "discoverySelectors[].matchExpressions[].operator": "Exists",
 }
 SAMPLES = {str: "sample", int: 7, bool: True, float: 0.5, Duration: "7s"}
 SERVED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp", "zipkin", "datadog", "skywalking", "opentelemetry")
 LOGS = ("envoyHttpAls", "envoyTcpAls", "envoyOtelAls")
 ENOUGH = {
+    "defaultHttpRetryPolicy": {"attempts": 1},
+    "discoverySelectors[].matchExpressions[]": {"operator": "In"},
     "caCertificates[]": {"pem": ROOT},
     "localityLbSetting.distribute[]": {"from": "a", "to": {"b": 100}},
     "extensionProviders[]": {"name": "a"},

@@ -16,7 +16,7 @@ from aiohttp import web
 from envoy.extensions.filters.http.wasm.v3 import wasm_pb2
 from test_plugins import filters
 
-from lateen.ads.server import Connection
+from lateen.ads.peers import Connection
 from lateen.control import pulling
 from lateen.control.fetching import Answer, Fetcher, NotFetched
 from lateen.control.modules import Modules
@@ -98,7 +98,7 @@ def pulled(content, url, sha256="", secret="account", auth=("me", "secret")):
         puller = Puller(Fetcher(lambda _: ""), secrets, frozenset([host]))
         place = ModuleSource(url.replace("HOST", host), sha256, ("default", secret), "")
         try:
-            return await puller.module(place), registry.asked
+            return await puller.module(place, "default"), registry.asked
         finally:
             await runner.cleanup()
 
@@ -122,7 +122,7 @@ def test_references_of_images_are_read_as_container_engines_do(text, is_):
 
 @pytest.mark.parametrize("text", ["ghcr.io/../x", "ghcr.io/a?b=c", "ghcr.io/a:../../x", "ghcr.io/A", "a@sha1:00", "a:"])
 def test_a_reference_that_leads_elsewhere_in_a_url_is_refused(text):
-    with pytest.raises(NotFetched, match="no reference of an image"):
+    with pytest.raises(NotFetched, match="not an image reference"):
         Image.of(text)
 
 
@@ -144,7 +144,7 @@ def test_a_module_comes_from_a_web_server(body):
         (CODE[:6], "", "neither a WebAssembly module"),
         (CODE, "0" * 64, "another checksum"),
         (archive("other.wasm"), "", "has no plugin.wasm"),
-        (archive(content=b"x"), "", "is no WebAssembly module"),
+        (archive(content=b"x"), "", "is not a WebAssembly module"),
         (gzip.compress(bytes(pulling.MAX_UNPACKED + 1)), "", "when it is decompressed"),
         (gzip.compress(CODE)[:40], "", "neither a WebAssembly module"),
         (b"\x1f\x8bxxxxxxxxxxxx", "", "cannot be decompressed"),
@@ -187,7 +187,7 @@ def test_of_an_index_the_usual_platform_is_taken():
         ({}, "HOST/a:2", "answers with status 404"),
         ({f"/v2/a/blobs/{digest(CODE)}": modules.closing()}, "HOST/a:1", "another checksum"),
         ({"/v2/a/manifests/1": b"[]"}, "HOST/a:1", "not JSON"),
-        ({"/v2/a/manifests/1": b'{"layers": [{"digest": "../x"}]}'}, "HOST/a:1", "no image"),
+        ({"/v2/a/manifests/1": b'{"layers": [{"digest": "../x"}]}'}, "HOST/a:1", "not an image"),
         ({"/v2/a/manifests/1": b'{"manifests": 3}'}, "HOST/a:1", "lists no image"),
         ({}, f"HOST/a@{digest(b'other')}", "404"),
         ({f"/v2/a/manifests/{digest(b'other')}": image(CODE, WASM_LAYER)}, f"HOST/a@{digest(b'other')}", "checksum"),
@@ -259,7 +259,7 @@ def test_until_a_new_version_is_fetched_the_one_before_stays_and_the_status_says
     async def work():
         answers = {URL: Module("one", CODE)}
 
-        async def fetch(place):
+        async def fetch(place, _):
             if place.url not in answers:
                 raise NotFetched(f"{place.url} answers with status 404")
             return answers[place.url]
@@ -278,7 +278,7 @@ def test_until_a_new_version_is_fetched_the_one_before_stays_and_the_status_says
                 break
         said = followed.missing(after.wasm_plugins["default", "one"])
         assert said is not None
-        assert said[0].endswith("answers with status 404; the one that was fetched before stays")
+        assert said[0].endswith("answers with status 404; the previous one stays in use")
         followed.follow({})
         assert world.objects.modules == {}
 
@@ -287,7 +287,7 @@ def test_until_a_new_version_is_fetched_the_one_before_stays_and_the_status_says
 
 def test_of_two_plugins_with_one_module_the_one_that_changes_keeps_it_meanwhile():
     async def work():
-        async def fetch(place):
+        async def fetch(place, _):
             if place.url != URL:
                 raise NotFetched("not there")
             return Module("one", CODE)
@@ -315,7 +315,7 @@ def test_after_a_restart_a_proxy_keeps_its_plugin_until_there_is_a_first_answer_
     async def work():
         answer = asyncio.Event()
 
-        async def fetch(place):
+        async def fetch(place, _):
             if not place.url.startswith(URL):
                 await asyncio.Event().wait()
             await answer.wait()
@@ -363,7 +363,7 @@ def test_after_a_restart_a_proxy_keeps_its_plugin_until_there_is_a_first_answer_
 
 def test_a_new_version_is_pushed_with_the_module_that_it_keeps():
     async def work():
-        async def fetch(place):
+        async def fetch(place, _):
             if place.url != URL:
                 raise NotFetched("not there")
             return Module("one", CODE)
@@ -401,7 +401,7 @@ def test_only_a_few_modules_are_fetched_at_once(monkeypatch):
 
         puller = Puller(Slow(), None)
         places = [ModuleSource(f"http://a/{n}", "", ("default", ""), "") for n in range(5 * pulling.AT_ONCE)]
-        found = await asyncio.gather(*map(puller.module, places))
+        found = await asyncio.gather(*(puller.module(place, str(n % 5)) for n, place in enumerate(places)))
         assert {m.code for m in found} == {CODE}
         assert max(most) == pulling.AT_ONCE
 
@@ -412,7 +412,7 @@ def test_all_modules_together_are_bounded(monkeypatch):
     monkeypatch.setattr("lateen.control.modules.MAX_TOTAL", len(CODE) * 2)
 
     async def work():
-        async def fetch(place):
+        async def fetch(place, _):
             return Module(place.url, CODE)
 
         followed = Modules(World("istio-system", lambda: None), fetch)

@@ -1,9 +1,12 @@
 """Mutual TLS between the mesh's proxies."""
 
+from dataclasses import replace
+
 import judge
 import meshes as mesh
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
+from lateen.api import kinds
 from lateen.mesh.settings import MeshConfig, Transport
 from lateen.wire import names
 from lateen.xds import tls
@@ -97,3 +100,69 @@ def test_without_an_alias_other_trust_domains_are_refused():
     assert tls.in_all(("a", "b"), ("spiffe://c/ns/x/sa/y", "spiffe://b/ns/x/sa/y", "dns.example")) == (
         "spiffe://c/ns/x/sa/y", "spiffe://b/ns/x/sa/y", "spiffe://a/ns/x/sa/y", "dns.example",
     )  # fmt: skip
+
+
+# --- servers of which only some take mutual TLS --------------------------------------------------------------------
+
+
+def taking(documents="", change=lambda objects: objects):
+    """Addresses of the endpoints of reviews that are spoken to by mutual TLS, and of all; the cluster's sockets."""
+    found = judge.messages(mesh.view(change(mesh.objects(documents))))
+    name = CLUSTER % ""
+    endpoints = [e for group in found[names.EDS][name].endpoints for e in group.lb_endpoints]
+    marked = [
+        e.endpoint.address.socket_address.address
+        for e in endpoints
+        if "envoy.transport_socket_match" in e.metadata.filter_metadata
+    ]
+    return marked, len(endpoints), [m.name for m in found[names.CDS][name].transport_socket_matches]
+
+
+BOTH = ["tlsMode-istio", "tlsMode-disabled"]
+
+
+def test_one_workload_that_disables_mutual_tls_is_spoken_to_in_plain_text_among_others_that_do_not():
+    policy = """
+kind: PeerAuthentication
+metadata: {name: v1}
+spec: {selector: {matchLabels: {app: reviews, version: v1}}, mtls: {mode: DISABLE}}
+"""
+    marked, count, sockets = taking(policy)
+    assert (len(marked), count, sockets) == (2, 3, BOTH)
+
+
+def unredirected(*names_):
+    """Pods to which nothing is redirected."""
+
+    def change(objects):
+        for name in names_:
+            key = ("default", name)
+            pod = replace(objects.pods[key], notes=(("sidecar.istio.io/interceptionMode", "NONE"),))
+            objects = objects.put(kinds.POD, key, pod)
+        return objects
+
+    return change
+
+
+INGRESS = """
+kind: Sidecar
+metadata: {name: reviews}
+spec:
+  workloadSelector: {labels: {app: reviews}}
+  ingress: [{port: {number: %d, name: http, protocol: HTTP}, defaultEndpoint: 127.0.0.1:8080}]
+"""
+
+
+def test_ports_that_no_proxy_has_are_spoken_to_in_plain_text_where_nothing_is_redirected():
+    marked, count, sockets = taking("", unredirected("reviews-v2"))
+    assert (len(marked), count, sockets) == (2, 3, BOTH)
+    everywhere = unredirected("reviews-v1", "reviews-v2", "reviews-v3")
+    assert taking("", everywhere)[2] == []
+    assert taking(INGRESS % 7777, everywhere)[2] == [], "the listener is at another port"
+
+
+def test_a_sidecars_ingress_listener_takes_mutual_tls_where_nothing_is_redirected():
+    found = judge.messages(
+        mesh.view(unredirected("reviews-v1", "reviews-v2", "reviews-v3")(mesh.objects(INGRESS % 9080)))
+    )
+    assert found[names.CDS][CLUSTER % ""].HasField("transport_socket")

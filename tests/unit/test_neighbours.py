@@ -3,6 +3,7 @@
 import asyncio
 import struct
 
+from lateen.cluster.controllers import service_proxy
 from lateen.cluster.home import Home
 from lateen.cluster.network import neighbours, services
 
@@ -50,3 +51,15 @@ def test_the_door_leads_to_the_port_that_is_asked_for_and_nowhere_else(tmp_path)
             assert await ask(port) is None
 
     asyncio.run(run())
+
+
+def test_connections_to_a_service_lead_to_its_tcp_port_at_the_neighbour_and_to_no_other():
+    """Of two services with one address and port, connections are those of the first, as by the rules."""
+    there = "10.97.0.1"
+    ports = [
+        services.ServicePort("10.96.0.9", "TCP", 53, ((there, 5300), ("10.244.0.2", 1))),
+        services.ServicePort("10.96.0.9", "UDP", 53, ((there, 9999),)),
+        services.ServicePort("10.96.0.9", "TCP", 53, ((there, 7777),)),
+        services.ServicePort("10.96.0.10", "UDP", 53, ((there, 9999),)),
+    ]
+    assert service_proxy.behind(ports, [there]) == {("10.96.0.9", 53, there): 5300}

@@ -18,6 +18,8 @@ WEB = Peer("shop", "10.244.0.2", {"app": "web"}, (("http", "TCP", 8080),))
 SQL = Peer("shop", "10.244.0.3", {"app": "sql"}, (("http", "TCP", 9090),))
 FAR = Peer("other", "10.244.0.4", {"app": "web"}, (("http", "TCP", 7070),))
 PODS = [WEB, SQL, FAR]
+ABROAD = Peer("", "10.97.3.4")
+"""A neighbouring cluster."""
 
 
 def policy(selector=None, namespace="shop", **spec):
@@ -28,7 +30,7 @@ class Kernel:
     """A plain reading of the rules, as iptables reads them."""
 
     def __init__(self, *policies, sctp=True):
-        self.text = rules(PODS, NAMESPACES, policies, sctp)
+        self.text = rules(PODS, NAMESPACES, policies, sctp, neighbours=[ABROAD.address])
         self._chains = {}
         for chain, match, target in re.findall(r"^-A (\S+) (.*?)-j (\S+)$", self.text, re.MULTILINE):
             self._chains.setdefault(chain, []).append((match.split(), target))
@@ -36,6 +38,8 @@ class Kernel:
     def admits(self, source, target, port=80, protocol="tcp", established=False):
         packet = {"-s": source.address, "-d": target.address, "--dport": port, "-p": protocol}
         chain = "INPUT" if target.address in (plan.DNS_IP, plan.NODE_IP) else "FORWARD"
+        if target is ABROAD:
+            chain = "PREROUTING"
         return self._walk(chain, packet, established)
 
     def _walk(self, chain, packet, established):
@@ -91,6 +95,17 @@ def test_a_pod_reaches_itself_and_the_node_and_the_node_every_pod():
     assert kernel.admits(WEB, WEB)
     assert kernel.admits(WEB, node, 6443)
     assert kernel.admits(node, WEB)
+
+
+def test_ports_of_neighbouring_clusters_are_those_that_the_pod_asks_for():
+    """The node rewrites them on the way."""
+    kernel = Kernel(policy(policyTypes=["Egress"], egress=[{"ports": [{"port": 15443}]}]))
+    assert kernel.admits(WEB, ABROAD, 15443)
+    assert not kernel.admits(WEB, ABROAD, 6443)
+    assert kernel.admits(FAR, ABROAD, 6443)
+    there = {"ipBlock": {"cidr": f"{ABROAD.address}/32"}}
+    assert Kernel(policy(policyTypes=["Egress"], egress=[{"to": [there]}])).admits(WEB, ABROAD, 6443)
+    assert not Kernel(policy(policyTypes=["Egress"])).admits(WEB, ABROAD, 15443)
 
 
 def test_answers_and_established_connections_pass():

@@ -18,6 +18,7 @@ from lateen.install import reader
 from lateen.kit import tasks, yamldoc
 from lateen.kube.apply import apply
 from lateen.kube.kubeconfig import ConfigError, from_text
+from lateen.mesh.model import Mesh
 
 SERVICE = {
     "metadata": {"name": "reviews", "namespace": "default"},
@@ -88,7 +89,8 @@ def test_a_cluster_is_part_of_the_mesh_while_its_secret_is_there():
         world.clusters.secret("remote", secret(east=config))
         assert not world.objects.others
         found = await until(lambda: world.objects.others.get("east"))
-        assert [s.elsewhere for s in found.services.values() if s.name == "reviews"] == [True]
+        assert ("default", "reviews") in found.services
+        assert Mesh(world.objects).service("reviews.default.svc.cluster.local").elsewhere
         before = world.objects
         assert world.objects is before
         await client.delete(kinds.SERVICE, "default", "reviews")
@@ -142,15 +144,18 @@ def test_a_renewed_kubeconfig_takes_over_once_it_has_been_read():
         world.clusters.secret("remote", secret(east=config))
         first = await until(lambda: world.objects.others.get("east"))
         gone = kubeconfig(f"http://127.0.0.1:{free_port()}")
+        asked = world.clusters.client("east")
         for unusable in (gone, "{", gone):
             world.clusters.secret("remote", secret(east=unusable))
             assert world.objects.others == {"east": first}
+            assert world.clusters.client("east") is asked, "tokens are reviewed by the kubeconfig that works"
         await until(lambda: world.clusters.others["east"].trouble)
         await client.delete(kinds.SERVICE, "default", "reviews")
         await until(lambda: ("default", "reviews") not in world.objects.others["east"].services)
         world.clusters.secret("remote", secret(east=config))
         assert "east" in world.objects.others
         await until(lambda: world.clusters.others["east"].synced and not world.clusters.others["east"].former)
+        assert world.clusters.client("east") is not asked
         assert "east" in world.objects.others
         await until(lambda: len([t for t in asyncio.all_tasks() if t.get_name().endswith(" of east")]) == len(KINDS))
         world.clusters.secret("remote", secret(east=gone))
@@ -164,7 +169,7 @@ def test_a_renewed_kubeconfig_takes_over_once_it_has_been_read():
 
 @pytest.mark.parametrize("field", ["certificate-authority-data", "certificate-authority"])
 def test_a_field_that_is_no_text_is_an_error_with_its_name(field):
-    with pytest.raises(ConfigError, match=f"it: {field} is no text"):
+    with pytest.raises(ConfigError, match=f"it: {field} is not a string"):
         from_text(kubeconfig(**{field: 123}), "it", frozenset({"certificateAuthority"}))
     with pytest.raises(ConfigError, match="wrong type"):
         from_text(kubeconfig(user={"as-groups": 5}), "it")

@@ -143,7 +143,7 @@ def test_clients_learn_what_they_talk_to():
         ("query", {"query": "sum_over_time(up[100d:1ms])", "time": AT}, 422, "execution", "too many steps"),
         ("series", {}, 400, "bad_data", "no match[]"),
         ("series", {"match[]": "sum(up)"}, 400, "bad_data", "not a series selector"),
-        ("query_exemplars", {"query": "up"}, 404, "not_found", "not there"),
+        ("query_exemplars", {"query": "up"}, 404, "not_found", "not implemented"),
     ],
 )
 def test_what_is_wrong_gets_a_clear_refusal(path, given, status, kind, says):

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from lateen.console import calls
 from lateen.console.gate import Deadline
 from lateen.console.promql import parsing
 from lateen.console.promql.engine import Engine
@@ -193,6 +194,55 @@ def test_a_series_that_was_not_seen_for_five_minutes_is_gone():
 def test_a_counter_that_was_reset_still_only_grows():
     store = loaded(c=[100, 110, 3, 8])
     assert ask(store, "increase(c[40s])", 30.0) == pytest.approx({"": (10 + 3 + 5) * 40 / 30})
+
+
+def test_first_samples_count_as_calls_once_the_collector_was_looking():
+    """A series that begins counts with its value; what was counted before anybody looked does not."""
+    old = [7.0] * 15 + [8.0] * 15
+    first = [None] * 9 + [1.0] * 21
+    store = loaded(
+        up=[1] * 30,
+        hits__reporter_destination__app_old=old,
+        hits__reporter_destination__app_new=first,
+        hits__app_other=first,
+    )
+    query, step = calls.counted("hits", "app", 290), calls.step(290)
+    found = {name: sum(at.values()) for name, at in ask(store, query, 0.0, 290.0, step).items()}
+    assert found["app=new"] == pytest.approx(1)
+    assert found["app=old"] == pytest.approx(1, rel=0.35)
+    assert set(found) == {"app=new", "app=old"}
+
+
+def test_a_missed_scrape_does_not_turn_what_a_proxy_has_counted_into_new_calls():
+    """What a proxy had counted before it was read, again or for the first time, is of an unknown time."""
+    query, step = calls.counted("hits", "app", 290), calls.step(290)
+    # Missed at any place among the moments that are looked at.
+    for missed in range(1, 29):
+        up = [1.0] * 30
+        old = [1000.0] * 30
+        up[missed], old[missed] = 0.0, END
+        store = loaded(
+            up__instance_a=[1] * 30,
+            up__instance_b=up,
+            hits__reporter_destination__instance_b__app_old=old,
+            hits__reporter_destination__instance_a__app_new=[None] * 9 + [1.0] * 21,
+        )
+        found = {name: sum(at.values()) for name, at in ask(store, query, 0.0, 290.0, step).items()}
+        assert found == pytest.approx({"app=old": 0, "app=new": 1}), missed
+
+
+@pytest.mark.parametrize("before", [_, 0], ids=["not known", "not reached"])
+def test_what_a_proxy_had_counted_before_it_was_read_first_is_no_new_call(before):
+    since = 12
+    store = loaded(
+        up__instance_a=[1] * 30,
+        up__instance_b=[before] * since + [1] * (30 - since),
+        hits__reporter_destination__instance_b__app_late=[_] * since + [500.0] * (30 - since),
+        hits__reporter_destination__instance_b__app_new=[_] * 22 + [1.0] * 8,
+    )
+    query, step = calls.counted("hits", "app", 290), calls.step(290)
+    found = {name: sum(at.values()) for name, at in ask(store, query, 0.0, 290.0, step).items()}
+    assert found == pytest.approx({"app=late": 0, "app=new": 1})
 
 
 def test_a_counter_is_not_extrapolated_below_zero():

@@ -146,6 +146,22 @@ def test_requests_to_a_unix_socket_name_a_service_and_perhaps_its_port():
     assert list(rest.domains) == ["*"]
 
 
+def test_requests_to_an_http_proxy_name_a_service_and_its_port():
+    text = """
+kind: Sidecar
+metadata: {name: s}
+spec: {egress: [{port: {number: 15080, protocol: HTTP_PROXY}, bind: 127.0.0.1, hosts: ["./*"]}]}
+"""
+    for variables in ({}, {"INTERCEPTION_MODE": "NONE"}):
+        listener = made("LDS", variables, documents=text)["127.0.0.1_15080"]
+        (chain,) = listener.filter_chains
+        assert chain.filters[-1].name == "envoy.filters.network.http_connection_manager"
+        hosts = made("RDS", variables, documents=text)["127.0.0.1_15080"].virtual_hosts
+        (ratings,) = [h for h in hosts if "ratings:9080" in h.domains]
+        assert ratings.routes[0].route.cluster == "outbound|9080||ratings.default.svc.cluster.local"
+        assert "outbound|9080||ratings.default.svc.cluster.local" in made("CDS", variables, documents=text)
+
+
 def test_inbound_requests_go_to_localhost_where_the_mesh_says_so():
     cluster = made("CDS", text="inboundTrafficPolicy: {mode: LOCALHOST}")["inbound|9080||"]
     address = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address

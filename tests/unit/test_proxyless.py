@@ -2,6 +2,7 @@
 
 import judge
 import meshes as mesh
+import pytest
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.wire import names
@@ -41,3 +42,28 @@ def test_fields_that_grpc_does_not_support_are_left_out():
         assert not route.route.HasField("timeout")
         assert not route.route.HasField("max_grpc_timeout")
         assert not route.route.HasField("retry_policy")
+
+
+SPLIT = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: reviews}
+spec:
+  parentRefs: [{group: "", kind: Service, name: reviews}]
+  rules:
+  - backendRefs:
+    - {name: reviews, port: 9080, filters: [MIRROR]}
+    - {name: ratings, port: 9080, filters: [REWRITE]}
+    - {name: nowhere, port: 9080}
+    - {name: ratings, port: 9080}
+"""
+MIRROR = "{type: RequestMirror, requestMirror: {backendRef: {name: productpage, port: 9080}}}"
+REWRITE = "{type: URLRewrite, urlRewrite: {hostname: a.test}}"
+
+
+def test_each_route_has_its_share_of_what_those_before_it_have_left():
+    """Each of them draws a number of its own."""
+    found = routes(SPLIT.replace("MIRROR", MIRROR).replace("REWRITE", REWRITE))
+    shares = [r.match.runtime_fraction.default_value.numerator / 1e6 for r in found[:-1]]
+    assert shares == pytest.approx([1 / 4, 1 / 3, 1 / 2], abs=1e-5)
+    assert not found[-1].match.HasField("runtime_fraction")

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from lateen.kit.queries import UNUSED_STEPS, Queries, Table, query
+from lateen.kit.queries import UNUSED_STEPS, Queries, query
+from lateen.kit.tables import Table
 
 
 class Shop:

@@ -12,10 +12,10 @@ from envoy.service.rate_limit_quota.v3 import rlqs_pb2
 from test_global_limits import policy
 
 from lateen.ads import listening
-from lateen.ads.server import Connection
+from lateen.ads.peers import Connection
 from lateen.ca.authority import Authority, Identity
 from lateen.control.quotas import QuotaService
-from lateen.control.relay import PASSED_ON
+from lateen.control.relay import CALLS, PASSED_ON, Channels
 from lateen.control.serving import Certificate
 from lateen.kit import certs, tasks, times
 from lateen.wire import names
@@ -45,8 +45,8 @@ class Proxies:
 
 
 @contextlib.asynccontextmanager
-async def istiod(*configured, leader=None):
-    """(port, service); ``leader``: the port of the istiod that divides."""
+async def istiod(*configured, leader=None, made_to=None):
+    """(port, service); ``leader``: the port of the istiod that divides; ``made_to``: makes channels to it."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -55,7 +55,7 @@ async def istiod(*configured, leader=None):
         Proxies(*configured),
         str(ISTIOD),
         lambda: str(leader) if leader else None,
-        lambda port: channel(port, CERTIFICATE.pair),
+        Channels(made_to or (lambda port: channel(port, CERTIFICATE.pair)), lambda: "certificate").to,
     )
     server = await listening.serve(service.accept, "127.0.0.1", port, lambda: CERTIFICATE.mutual)
     dividing = tasks.spawn(service.run(), "quotas")
@@ -82,8 +82,8 @@ def report(rule="default/p/0"):
     return out
 
 
-async def answered(port, given, identity=WEB, metadata=()):
-    """The first answer to a report; None if there is none within half a second."""
+async def answered(port, given, identity=WEB, metadata=(), within_s=30.0):
+    """The first answer to a report; None if there is none within so many seconds."""
     async with channel(port, leaf(identity)) as made:
         call = made.stream_stream(
             METHOD,
@@ -92,7 +92,7 @@ async def answered(port, given, identity=WEB, metadata=()):
         )(metadata=metadata)
         await call.write(given)
         try:
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(within_s):
                 return await call.read()
         except TimeoutError:
             return None
@@ -107,7 +107,7 @@ def test_a_proxy_that_is_configured_with_a_limit_gets_a_share_and_another_one_do
     async def run():
         async with istiod(WEB) as (port, service):
             assert tokens(await answered(port, report())) == 59  # one has been let through
-            assert await answered(port, report(), "spiffe://cluster.local/ns/other/sa/web") is None
+            assert await answered(port, report(), "spiffe://cluster.local/ns/other/sa/web", within_s=0.5) is None
             (action,) = (await answered(port, report("default/none/0"))).bucket_action
             assert action.HasField("abandon_action")
             assert service.quotas.allowed == {"default/p/0": 1}
@@ -119,7 +119,7 @@ def test_nobody_but_istiod_speaks_for_others():
     async def run():
         async with istiod(WEB) as (port, _):
             stranger = "spiffe://cluster.local/ns/other/sa/web"
-            assert await answered(port, report(), stranger, ((PASSED_ON, WEB),)) is None
+            assert await answered(port, report(), stranger, ((PASSED_ON, WEB),), 0.5) is None
             assert (
                 tokens(await answered(port, report(), str(ISTIOD), ((PASSED_ON, stranger),))) == 59
             )  # one has been let through
@@ -131,8 +131,59 @@ def test_an_istiod_that_does_not_divide_passes_on_what_its_proxies_may_report():
     async def run():
         async with istiod() as (dividing, service), istiod(WEB, leader=dividing) as (port, other):
             assert tokens(await answered(port, report())) == 59  # one has been let through
-            assert await answered(port, report(), "spiffe://cluster.local/ns/other/sa/web") is None
+            assert await answered(port, report(), "spiffe://cluster.local/ns/other/sa/web", within_s=0.5) is None
             assert (len(other.quotas), service.quotas.allowed) == (0, {"default/p/0": 1})
+
+    asyncio.run(run())
+
+
+def test_the_calls_of_all_proxies_share_one_channel_which_ends_with_the_last_of_them():
+    made = []
+
+    def another(port):
+        made.append(channel(port, CERTIFICATE.pair))
+        return made[-1]
+
+    async def run():
+        async with istiod() as (dividing, _), istiod(WEB, leader=dividing, made_to=another) as (port, _):
+            found = await asyncio.gather(*(answered(port, report()) for _ in range(5)))
+            assert all(tokens(f) > 0 for f in found)
+            assert len(made) == 1
+            async with asyncio.timeout(5):
+                while made[0].get_state() is not grpc.ChannelConnectivity.SHUTDOWN:
+                    await asyncio.sleep(0.02)
+            assert tokens(await answered(port, report())) > 0
+            assert len(made) == 2
+
+    asyncio.run(run())
+
+
+def test_a_connection_has_no_more_calls_than_it_takes_at_a_time():
+    class Made:
+        closed = False
+
+        async def close(self):
+            self.closed = True
+
+    made = []
+
+    def another(_):
+        made.append(Made())
+        return made[-1]
+
+    async def run():
+        channels, ends = Channels(another, lambda: "certificate"), asyncio.Event()
+
+        async def call():
+            async with channels.to("127.0.0.1"):
+                await ends.wait()
+
+        calls = [tasks.spawn(call(), "a call") for _ in range(2 * CALLS + 1)]
+        await asyncio.sleep(0)
+        assert len(made) == 3
+        ends.set()
+        await asyncio.gather(*calls)
+        assert all(m.closed for m in made)
 
     asyncio.run(run())
 

@@ -3,6 +3,7 @@
 import judge
 import meshes as mesh
 import pytest
+from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from rules import check
@@ -54,15 +55,16 @@ def slots(text, pod="productpage-v1"):
     held = {n: m for n, m in found[names.ECDS].items() if n.startswith("lateen.rate_limit")}
     assert asked == set(held)
     out = {}
-    for name, message in held.items():
-        out[name] = local.LocalRateLimit()
-        message.typed_config.Unpack(out[name])
+    for message in held.values():
+        for filter_ in judge.inside(message):
+            out[filter_.name] = local.LocalRateLimit()
+            assert filter_.typed_config.Unpack(out[filter_.name])
     return out
 
 
 def test_a_limit_is_at_the_port_of_the_pods_behind_a_service():
-    found = slots(policy())["lateen.rate_limit.9080"]
-    assert not slots(policy())["lateen.rate_limit_shadow.9080"].descriptors
+    found = slots(policy())["lateen.rate_limit"]
+    assert "lateen.rate_limit_shadow" not in slots(policy())
     (descriptor,) = found.descriptors
     bucket = descriptor.token_bucket
     assert (bucket.max_tokens, bucket.tokens_per_fill.value, bucket.fill_interval.seconds) == (2, 2, 60)
@@ -76,10 +78,10 @@ def test_a_limit_is_at_the_port_of_the_pods_behind_a_service():
 def test_shadow_mode_is_a_filter_that_refuses_nothing():
     both = f"{ONE}, {{limit: {{requests: 1, unit: Hour}}, shadowMode: true}}"
     found = slots(policy(both))
-    assert set(found) == {"lateen.rate_limit.9080", "lateen.rate_limit_shadow.9080"}
-    shadow = found["lateen.rate_limit_shadow.9080"]
+    assert set(found) == {"lateen.rate_limit", "lateen.rate_limit_shadow"}
+    shadow = found["lateen.rate_limit_shadow"]
     assert shadow.filter_enforced.default_value.numerator == 0
-    assert len(shadow.descriptors) == len(found["lateen.rate_limit.9080"].descriptors) == 1
+    assert len(shadow.descriptors) == len(found["lateen.rate_limit"].descriptors) == 1
 
 
 def test_the_oldest_policy_of_a_service_counts_and_the_other_one_has_an_outcome():
@@ -116,18 +118,87 @@ def test_the_analysis_says_it():
 def test_a_port_can_be_limited_alone():
     named = "{kind: Service, name: productpage, sectionName: http}"
     found = f"{policy(name='whole', rules='{limit: {requests: 7, unit: Second}}')}---{policy(target=named)}"
-    assert slots(found)["lateen.rate_limit.9080"].descriptors[0].token_bucket.max_tokens == 2
+    assert slots(found)["lateen.rate_limit"].descriptors[0].token_bucket.max_tokens == 2
 
 
-def gateway_routes(text):
+def gateway_hosts(text):
     found = judge.messages(mesh.view(mesh.objects(text), "ingress", "istio-system"))
-    hosts = judge.routes(found, "http.8080").virtual_hosts
-    return {h.domains[0]: [sorted(r.typed_per_filter_config) for r in h.routes] for h in hosts}
+    return {h.domains[0]: h for h in judge.routes(found, "http.8080").virtual_hosts}
+
+
+def buckets(host):
+    out = local.LocalRateLimit()
+    host.typed_per_filter_config["lateen.rate_limit"].Unpack(out)
+    return out
+
+
+def limited_by(host):
+    """The policies that each of a host's routes names."""
+    return [sorted(r.metadata.filter_metadata["lateen.rate_limits"]) for r in host.routes]
 
 
 def test_a_gateways_limit_is_on_its_own_routes():
     text = f"{GATEWAY}---{policy(target='{group: networking.istio.io, kind: Gateway, name: g}')}"
-    assert gateway_routes(text) == {"a.test": [["lateen.rate_limit"]], "b.test": [[]]}
+    hosts = gateway_hosts(text)
+    assert {name: sorted(h.typed_per_filter_config) for name, h in hosts.items()} == {
+        "a.test": ["lateen.rate_limit"],
+        "b.test": [],
+    }
+    assert limited_by(hosts["a.test"]) == [["default/p"]]
+
+
+def test_routes_of_a_host_share_the_buckets_and_only_those_that_name_a_policy_count():
+    first = GATEWAY.replace("[{route:", "[{match: [{uri: {prefix: /a}}, {uri: {prefix: /b}}], route:", 1)
+    text = f"{first}---{policy(target='{group: networking.istio.io, kind: Gateway, name: g}')}"
+    host = gateway_hosts(text)["a.test"]
+    assert limited_by(host) == [["default/p"]] * 2
+    assert not [r for r in host.routes if r.typed_per_filter_config]
+    found = buckets(host)
+    assert len(found.descriptors) == len(found.rate_limits) == 1
+    action = found.rate_limits[0].actions[0].metadata
+    assert (action.source, action.default_value, action.skip_if_absent) == (action.ROUTE_ENTRY, "", False)
+    assert [(e.key, e.value) for e in found.descriptors[0].entries] == [
+        ("policy", "default/p"),
+        ("rule", "default/p/0"),
+    ]
+
+
+def off(host):
+    """The filters that are off, for each of a host's routes."""
+    out = []
+    for r in host.routes:
+        found = {n: rc.FilterConfig() for n in r.typed_per_filter_config}
+        for n, config in found.items():
+            assert r.typed_per_filter_config[n].Unpack(config)
+        out.append(sorted(n for n, config in found.items() if config.disabled))
+    return out
+
+
+def test_a_route_without_limits_has_no_filter_for_those_of_other_routes_of_its_host(tmp_path):
+    """The filter would say of it that 4294967295 requests are left (x-ratelimit-limit)."""
+    text = GATEWAY.replace("hosts: [b.test]", "hosts: [a.test]").replace(
+        "[{route:", "[{match: [{uri: {prefix: /a}}], route:", 1
+    )
+    both = f"{ONE}, {{limit: {{requests: 1, unit: Hour}}, shadowMode: true}}"
+    enforced, shadow = "lateen.rate_limit", "lateen.rate_limit_shadow"
+    for rules, kinds in ((ONE, [enforced]), (both, [enforced, shadow])):
+        documents = f"{text}---{policy(rules, '{group: networking.istio.io, kind: Gateway, name: g}')}"
+        host = gateway_hosts(documents)["a.test"]
+        assert sorted(host.typed_per_filter_config) == kinds
+        assert off(host) == [[], kinds]
+        judge.validate(mesh.view(mesh.objects(documents), "ingress", "istio-system"), tmp_path)
+
+
+def test_a_route_whose_only_limit_is_in_shadow_mode_has_no_filter_that_enforces():
+    text = GATEWAY.replace("hosts: [b.test]", "hosts: [a.test]").replace(
+        "[{route:", "[{match: [{uri: {prefix: /a}}], route:", 1
+    )
+    tried = policy(
+        "{limit: {requests: 1}, shadowMode: true}", "{group: networking.istio.io, kind: Gateway, name: g}", "s"
+    )
+    held = policy(ONE, "{group: networking.istio.io, kind: Gateway, name: other}")
+    host = gateway_hosts(f"{text}---{tried}---{held}")["a.test"]
+    assert off(host) == [["lateen.rate_limit"], ["lateen.rate_limit_shadow"]]
 
 
 def spec(rules=None, **more):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from apiserver import Cluster
 
-from lateen.ads.server import Connection
+from lateen.ads.peers import Connection
 from lateen.api import kinds
 from lateen.api.crds import crds
 from lateen.cluster.apiserver.direct import DirectClient

@@ -236,7 +236,7 @@ def test_a_body_that_does_not_arrive_times_out(cluster, monkeypatch):
 
 def test_bodies_in_transit_are_bounded_in_total(cluster, monkeypatch):
     monkeypatch.setattr(bodies, "MAX_ALL", 1000)
-    code, answer = cluster.ask("POST", PODS, b"x" * 5000)
+    code, answer = cluster.ask("POST", PODS, b"x" * 20_000)
     assert (code, answer["reason"], answer["details"]["retryAfterSeconds"]) == (429, "TooManyRequests", 1)
 
 
@@ -346,3 +346,66 @@ def test_health_is_told_in_a_word_or_check_by_check():
     cluster = Cluster()
     assert cluster.must("GET", "/readyz") == "ok"
     assert cluster.must("GET", "/readyz?verbose") == "[+]ping ok\nreadyz check passed\n"
+
+
+def test_a_dry_run_refuses_what_a_write_would_refuse_for_its_size(monkeypatch):
+    monkeypatch.setattr("lateen.cluster.store.objects.MAX_OBJECT", 5000)
+    found = Cluster()
+    large = {"metadata": {"name": "large"}, "stringData": {"a": "x" * 5000}}
+    for query in ("", "?dryRun=All"):
+        code, answer = found.ask("POST", f"{SECRETS}{query}", large)
+        assert (code, answer["reason"]) == (413, "RequestEntityTooLarge")
+    found.must("POST", SECRETS, {"metadata": {"name": "large"}})
+    for query in ("", "?dryRun=All"):
+        assert found.ask("PATCH", f"{SECRETS}/large{query}", {"stringData": large["stringData"]})[0] == 413
+    found.must("PATCH", f"{SECRETS}/large?dryRun=All", {"stringData": {"a": "x"}})
+
+
+def test_an_object_of_the_largest_size_can_be_deleted_and_let_go(monkeypatch):
+    found = Cluster()
+    body = {"metadata": {"name": "large", "finalizers": ["a.b/c"]}, "data": {"a": "eHh4"}}
+    size = len(json.dumps(found.must("POST", SECRETS, body), separators=(",", ":")))
+    monkeypatch.setattr("lateen.cluster.store.objects.MAX_OBJECT", size)
+    monkeypatch.setattr("lateen.cluster.store.objects.CAPACITY", found.store.size)
+    assert found.ask("PATCH", f"{SECRETS}/large", {"data": {"b": "eHh4"}})[0] == 413
+    assert "deletionTimestamp" in found.must("DELETE", f"{SECRETS}/large")["metadata"]
+    found.must("PATCH", f"{SECRETS}/large", {"metadata": {"finalizers": None}})
+    assert found.ask("GET", f"{SECRETS}/large")[0] == 404
+
+
+def test_a_pod_can_be_evicted_from_a_full_store(monkeypatch):
+    found, labels = Cluster(), {"app": "x"}
+    found.must(
+        "POST", PODS, {"metadata": {**META, "labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    )
+    found.must(
+        "PATCH",
+        f"{PODS}/m/status",
+        {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}},
+    )
+    budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    spec = {"selector": {"matchLabels": labels}, "maxUnavailable": 1}
+    found.must("POST", budgets, {"metadata": {"name": "b"}, "spec": spec})
+    allows = {
+        "observedGeneration": 1,
+        "disruptionsAllowed": 1,
+        "currentHealthy": 1,
+        "desiredHealthy": 0,
+        "expectedPods": 1,
+    }
+    found.must("PATCH", f"{budgets}/b/status", {"status": allows})
+    monkeypatch.setattr("lateen.cluster.store.objects.CAPACITY", found.store.size)
+    assert found.ask("PATCH", f"{PODS}/m", {"metadata": {"labels": {"b": "y"}}})[0] == 507
+    found.must("POST", f"{PODS}/m/eviction", {"metadata": {"name": "m"}})
+    assert "m" in found.must("GET", f"{budgets}/b")["status"]["disruptedPods"]
+    code, pod = found.ask("GET", f"{PODS}/m")
+    assert code == 404 or pod["metadata"]["deletionTimestamp"]
+
+
+def test_a_change_leaves_the_stored_object_and_what_watches_have_of_it_alone():
+    found = Cluster()
+    found.must("POST", PODS, {"metadata": META, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    entry = found.store.get("pods", "default", "m")
+    old = found.store.update("pods", "default", "m", entry.obj | {"status": {"phase": "Running"}}, None)
+    found.must("PATCH", f"{PODS}/m", {"metadata": {"labels": {"a": "b"}}})
+    assert old.obj["status"] == {"phase": "Running"}

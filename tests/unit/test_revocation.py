@@ -14,7 +14,7 @@ from lateen.api import kinds
 from lateen.ca import revocation, rotation, signer
 from lateen.ca.rotation import Pace
 from lateen.ca.signer import PLUGGED
-from lateen.control.trust import Trust
+from lateen.control.trust import Reached, Trust
 from lateen.kit import certs, tasks, times
 from lateen.wire.revision import Revision
 
@@ -148,7 +148,7 @@ def test_lists_are_told_to_every_namespace_and_taken_back():
         istiod = await mesh.istiod()
         spaces, _ = await mesh.client.list(kinds.NAMESPACE)
         trust = Trust(mesh.client, Revision(), lambda: istiod.authority.told, lambda: spaces, istiod.distributed)
-        assert not await trust.everywhere(spaces)
+        assert await trust.everywhere(spaces) == Reached()
         found = await mesh.client.get(kinds.CONFIG_MAP, "default", "istio-ca-crl")
         assert found["data"] == {"ca-crl.pem": istiod.authority.lists[0]}
         assert not trust.altered(("default", "istio-ca-crl"), found)
@@ -156,7 +156,7 @@ def test_lists_are_told_to_every_namespace_and_taken_back():
         await mesh.put(PLUGGED, plugged())
         await mesh.events(istiod)
         await istiod.advance()
-        assert not await trust.everywhere(spaces)
+        assert await trust.everywhere(spaces) == Reached()
         assert not (await mesh.client.get(kinds.CONFIG_MAP, "default", "istio-ca-crl")).get("data")
 
     asyncio.run(work())

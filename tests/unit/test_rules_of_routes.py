@@ -103,7 +103,11 @@ def test_delegates(spec, says):
     ("an empty prefix of a parameter is a mistake", match(queryParams={"a": {"prefix": ""}}), "no prefix string match"),
     ("an empty expression is a mistake", match(uri={"regex": ""}), "no regex string match should not be empty"),
     ("an expression is RE2's", match(uri={"regex": "(?=a)"}), "no RE2 style"),
-    ("what is wrong with it is said in words", match(uri={"regex": "["}), 'no "[": missing ]: [; Istio uses'),
+    (
+        "what is wrong with it is said in words",
+        match(uri={"regex": "["}),
+        'no "[": error parsing regexp: missing closing ]: `[`; Istio uses',
+    ),
     ("an expression has 1024 characters at most", match(uri={"regex": "a" * 1025}), "no regex is too large"),
     ("a namespace is a label", match(sourceNamespace="a.b"), "no sourceNamespace match a.b is invalid"),
     ("port 0 is any port", match(port=0), None),

@@ -90,7 +90,24 @@ def test_settings_of_a_traffic_policy(spec, says):
     ("a ring has a limit", hashed(ringHash={"minimumRingSize": 2**24}), "no Envoy's rings have at most"),
     ("one way to choose", lb(simple="RANDOM", consistentHash={"useSourceIp": True}), "no simple and consistentHash"),
     ("warming up takes time", lb(warmup={}), "no duration"),
-    ("it does not slow down", lb(warmup={"duration": "1s", "aggression": 0.5}), "no greater than or equal to 1"),
+    ("it does not stand still", lb(warmup={"duration": "1s", "aggression": 0}), "no should be greater than 0"),
+    ("it may begin fast", lb(warmup={"duration": "1s", "aggression": 0.5}), None),
+    ("one spelling of it", lb(warmup={"duration": "1s"}, warmupDurationSecs="1s"), "no only one of warmupDurationSecs"),
+    (
+        "one way to prefer what is near",
+        lb(localityLbSetting={}, zoneAwareLbSetting={}),
+        "no only one of localityLbSetting and zoneAwareLbSetting",
+    ),
+    (
+        "zones are weighed by themselves",
+        lb(zoneAwareLbSetting={"failoverPriority": ["topology.kubernetes.io/zone"]}),
+        "no must not use topology label",
+    ),
+    (
+        "from one region to another",
+        lb(zoneAwareLbSetting={"failover": [{"from": "a", "to": "a"}]}),
+        "no zone aware lb failover settings must specify different regions",
+    ),
     ("it begins with a share", lb(warmup={"duration": "1s", "minimumPercent": 101}), "no percentage 101"),
 )
 def test_how_endpoints_are_chosen(spec, says):
@@ -379,7 +396,7 @@ def at(*addresses, resolution="STATIC", **more):
         se("NONE", workloadSelector={"labels": {"a": "b"}}),
         "warn resolution mode is NONE",
     ),
-    ("DNS too", se("DNS", workloadSelector={"labels": {"a": "b"}}), None),
+    ("DNS, too", se("DNS", workloadSelector={"labels": {"a": "b"}}), "warn resolution mode is DNS"),
     ("any name is looked up", se("DYNAMIC_DNS", ["*.test"]), None),
     ("which only wildcards need", se("DYNAMIC_DNS"), "no host must be wildcarded for resolution mode DYNAMIC_DNS"),
     ("parts of a label, too", se("DYNAMIC_DNS", ["*-a.test"]), None),
@@ -515,8 +532,8 @@ def test_annotations_of_istio_itself(kind, spec):
 
 
 def test_null_in_a_list_is_reported():
-    check("DestinationRule", {"host": "a", "subsets": [None]}, "no it may not be null")
-    check("AuthorizationPolicy", {"rules": [None]}, "no it may not be null")
+    check("DestinationRule", {"host": "a", "subsets": [None]}, "no subset may not be null")
+    check("AuthorizationPolicy", {"rules": [None]}, "no `rule` must not be nil")
     check("AuthorizationPolicy", {"rules": [{}]}, None)
 
 

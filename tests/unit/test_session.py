@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lateen.ads.session import MAX_NAME, MAX_NAMES, Request, Session, TooMany
+from lateen.ads.conversation import Request
+from lateen.ads.session import MAX_NAME, MAX_NAMES, Session, TooMany
 from lateen.ads.sotw import SotwSession
+from lateen.ads.subscription import Subscription
 from lateen.wire import names
-from lateen.wire.resource import EMPTY, Resource, ResourceSet
+from lateen.wire.resource import EMPTY, Offer, Part, Resource, ResourceSet
 
 
 def sets(**versions):
@@ -104,6 +106,45 @@ def test_endpoints_follow_a_changed_cluster_even_if_unchanged():
     ack(session, eds[0])
     both = session.offer({names.CDS: (sets(a="2"),), names.EDS: (sets(a="e"),)})
     assert sent(both) == [("CDS", {"a": "2"}, ()), ("EDS", {"a": "e"}, ())]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["called", "served"]), st.sampled_from(names.ORDER), st.integers(0, 2)),
+        st.tuples(st.sampled_from(["taken", "rejected"]), st.integers(0, 3)),
+        st.tuples(st.just("subscribe"), st.sampled_from(names.ORDER)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS)
+def test_an_offer_in_parts_says_the_same_as_everything_at_once(steps):
+    """What is known not to have changed is not looked at, and nothing is missed by that."""
+    versions = {which: [sets(**{f"{which}/{n}": str(v) for n in "ab"}) for v in range(3)] for which in "cs"}
+    parts = {which: Part(dict.fromkeys(names.ORDER, (EMPTY,))) for which in ("called", "served")}
+    sessions = {"in parts": Session(), "at once": Session()}
+    flying: list = []
+    for what, *about in steps:
+        if what in parts:
+            type_url, version = about
+            parts[what] = Part({**parts[what], type_url: (versions[what[0]][version],)})
+            offer = Offer(**parts)
+            both = [sessions["in parts"].offer(offer), sessions["at once"].offer(dict(offer))]
+        elif what == "subscribe":
+            asked = () if about[0] in (names.CDS, names.LDS) else ("c/a", "c/b", "s/a", "c")
+            both = [s.receive(Request(about[0], subscribe=asked))[0] for s in sessions.values()]
+        else:
+            if not flying:
+                continue
+            one = flying.pop(about[0] % len(flying))
+            both = [ack(s, one, "no" if what == "rejected" else "")[0] for s in sessions.values()]
+        assert both[0] == both[1] or [(*r[:2], r.content.names, r.removed) for r in both[0]] == [
+            (*r[:2], r.content.names, r.removed) for r in both[1]
+        ]
+        flying += both[0]
+    assert dict(sessions["in parts"].sets()) == dict(sessions["at once"].sets())
 
 
 def test_routes_wait_until_new_clusters_are_acknowledged():
@@ -263,6 +304,129 @@ def test_what_a_proxy_had_before_a_restart_of_istiod_is_not_taken_away_for_a_bro
     assert [r.resources for r in after] == [()]
 
 
+CLUSTERS = st.dictionaries(st.sampled_from(["one", "two", "three", "bad"]), st.sampled_from("12"), max_size=4)
+EVENTS = st.one_of(
+    st.tuples(st.just("offer"), CLUSTERS, CLUSTERS),
+    st.tuples(st.just("answer"), st.booleans()),
+    st.tuples(st.just("subscribe"), st.sampled_from(["one", "two", "three"])),
+    st.tuples(st.just("unsubscribe"), st.sampled_from(["one", "two", "three"])),
+    st.tuples(st.just("reconnect")),
+)
+
+
+class Envoy:
+    """Takes what it is sent, except for everything that comes with ``bad``; asks for endpoints by name."""
+
+    def __init__(self):
+        self.has = {names.CDS: {}, names.EDS: {}}
+        self.wanted, self.sets = {"one"}, {names.CDS: (EMPTY,), names.EDS: (EMPTY,)}
+        self.connect()
+
+    def connect(self):
+        self.session, self.pending = Session(), []
+        self.session.offer(self.sets)
+        self.pending += self.session.receive(Request(names.CDS, initial=dict(self.has[names.CDS])))[0]
+        self.has[names.EDS] = {n: v for n, v in self.has[names.EDS].items() if n in self.wanted}
+        first = Request(names.EDS, subscribe=tuple(sorted(self.wanted)), initial=dict(self.has[names.EDS]))
+        self.pending += self.session.receive(first)[0]
+
+    def answer(self, says="bad: no"):
+        response = self.pending.pop(0)
+        bad = any(r.name == "bad" for r in response.resources)
+        has = self.has[response.type_url]
+        if not bad:
+            wanted = self.wanted if response.type_url == names.EDS else {r.name for r in response.resources}
+            has.update({r.name: r.version for r in response.resources if r.name in wanted})
+            for name in response.removed:
+                has.pop(name, None)
+        self.pending += ack(self.session, response, says if bad else "")[0]
+
+    def ask(self, more=(), less=()):
+        self.wanted = (self.wanted | set(more)) - set(less)
+        for name in less:
+            self.has[names.EDS].pop(name, None)
+        request = Request(names.EDS, subscribe=tuple(more), unsubscribe=tuple(less))
+        self.pending += self.session.receive(request)[0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(EVENTS, max_size=14))
+def test_whatever_happens_a_proxy_ends_with_what_it_wants_and_takes(events):
+    envoy = Envoy()
+    for event, *about in [*events, ("answers",)]:
+        if event == "offer":
+            envoy.sets = {names.CDS: (sets(**about[0]), sets(own="1")), names.EDS: (sets(**about[1]),)}
+            envoy.pending += envoy.session.offer(envoy.sets)
+        elif event == "answer" and envoy.pending:
+            envoy.answer("bad: no" if about[0] else "no")
+        elif event == "subscribe":
+            envoy.ask(more=about)
+        elif event == "unsubscribe":
+            envoy.ask(less=about)
+        elif event == "reconnect":
+            envoy.connect()
+    while envoy.pending:
+        envoy.answer()
+    clusters, endpoints = (
+        {n: r.version for s in envoy.sets[t] for n, r in s.resources.items() if n != "bad"} for t in envoy.has
+    )
+    assert envoy.has[names.CDS] == clusters
+    assert envoy.has[names.EDS] == {n: v for n, v in endpoints.items() if n in envoy.wanted}
+    assert envoy.session.offer(dict(envoy.sets)) == []
+
+
+@pytest.mark.parametrize("says", ["bad: no", "no"])
+def test_what_goes_while_a_newer_version_of_it_is_rejected_is_withdrawn(says):
+    envoy = Envoy()
+    for offer in ({"one": "1", "two": "1"}, {"one": "2", "two": "1", "bad": "1"}):
+        envoy.answer()
+        envoy.sets = {names.CDS: (sets(**offer),), names.EDS: (EMPTY,)}
+        envoy.pending += envoy.session.offer(envoy.sets)
+    envoy.answer(says)
+    envoy.sets = {names.CDS: (sets(two="1"),), names.EDS: (EMPTY,)}
+    envoy.pending += envoy.session.offer(envoy.sets)
+    while envoy.pending:
+        envoy.answer()
+    assert envoy.has[names.CDS] == {"two": "1"}
+
+
+def test_what_is_withdrawn_in_a_rejected_response_is_withdrawn_again():
+    """Envoy takes all of a response or nothing."""
+    session = Session()
+    session.offer({names.LDS: (sets(a="1", b="1"),)})
+    responses, _ = session.receive(Request(names.LDS))
+    ack(session, responses[0])
+    both = session.offer({names.LDS: (sets(a="2"),)})
+    assert sent(both) == [("LDS", {"a": "2"}, ("b",))]
+    after, _ = ack(session, both[0], "a: bad value")
+    assert sent(after) == [("LDS", {}, ("b",))]
+    assert ack(session, after[0])[0] == []
+    assert session.offer({names.LDS: (sets(a="2"),)}) == []
+
+
+def test_what_two_parts_have_is_sent_once():
+    """Envoy refuses a message with a resource that comes twice."""
+    host = Resource("x", "1", b"x=1", ())
+    parts = tuple(ResourceSet({n: Resource(n, "1", n.encode(), ()), "x": host}) for n in ("a", "b"))
+    session = Session()
+    session.offer({names.CDS: (ResourceSet.union(parts),)})
+    responses, _ = session.receive(Request(names.CDS))
+    assert sorted(r.name for r in responses[0].resources) == ["a", "b", "x"]
+
+
+def test_proxies_in_step_are_told_the_same_which_is_made_once():
+    first, second = (Session() for _ in range(2))
+    before, after = (sets(a="1", b="1"),), (sets(a="1", b="2"),)
+    for content in (before, after):
+        told = []
+        for session in (first, second):
+            responses = session.offer({names.CDS: content})
+            responses += session.receive(Request(names.CDS))[0] if content is before else []
+            ack(session, responses[0])
+            told.append(responses[0].content)
+        assert told[0] is told[1]
+
+
 # --- gRPC without a proxy: the state of the world ----------------------------------------------------------------
 
 
@@ -282,3 +446,30 @@ def test_names_that_a_client_asks_for_are_bounded():
         session.receive(names.EDS, tuple(map(str, range(MAX_NAMES + 1))), "")
     with pytest.raises(TooMany):
         session.receive(names.EDS, ("x" * (MAX_NAME + 1),), "")
+
+
+def test_of_a_change_a_proxy_is_told_what_it_asked_for_and_stays_in_step():
+    """Otherwise a gateway with few of many services would be compared with all of them for each change."""
+    before, after, less = (sets(a="1", b="1", c="1"),), (sets(a="2", b="1", c="2", d="1"),), (sets(a="2", b="1"),)
+    state = Subscription(names.EDS, names={"a", "b"}, offered=before, versions=None)
+    told = state.common(after)
+    assert told is not None
+    assert [(r.name, r.version) for r in told.resources] == [("a", "2")]
+    told = state.common(less)
+    assert told is not None
+    assert (told.resources, told.removed) == ((), ()), "it does not have what is gone"
+    assert state.common((sets(a="2"),)) is None, "something of its own goes"
+
+
+def test_of_a_rejected_change_that_is_a_part_for_this_proxy_the_rest_is_offered_again():
+    session = Session()
+    session.offer({names.EDS: (sets(one="1", two="1", c="1"),)})
+    (first,), _ = session.receive(Request(names.EDS, subscribe=("one", "two")))
+    ack(session, first)
+    (second,) = session.offer({names.EDS: (sets(one="2", two="2", c="2"),)})
+    again, rejection = ack(session, second, "one is broken")
+    assert rejection.resources == ("one",)
+    assert sent(again) == [("EDS", {"two": "2"}, ())]
+    ack(session, again[0])
+    assert session.refusals(names.EDS) == {"one": "one is broken"}
+    assert sent(session.offer({names.EDS: (sets(one="3", two="2", c="2"),)})) == [("EDS", {"one": "3"}, ())]

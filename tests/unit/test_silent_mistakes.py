@@ -58,6 +58,19 @@ def test_two_virtual_services_on_one_tcp_port_of_a_gateway():
     assert [(n, "TCP port 31400" in t) for n, t in said(text, "LAT0101")] == [("b", True)]
 
 
+@pytest.mark.parametrize(("port", "shadowed"), [(31400, ["b"]), (31401, [])])
+def test_virtual_services_that_name_the_tcp_port_which_they_share(port, shadowed):
+    tcp = "tcp: [{match: [{port: %d}], route: [{destination: {host: db}}]}]"
+    text = DOOR % TCP + vs("a", "a.test", tcp % 31400) + vs("b", "b.test", tcp % port, at=2)
+    assert [n for n, _ in said(text, "LAT0101")] == shadowed
+
+
+def test_the_server_that_wrong_routes_were_meant_for_is_named():
+    routes = "tls: [{match: [{sniHosts: [a.apps.test]}], route: [{destination: {host: web}}]}]"
+    ((_, says),) = said(DOOR % f"{HTTP}, {ENDS}" + vs("one", "a.apps.test", routes), "LAT0103")
+    assert "servers[1] (TLS" in says
+
+
 def test_an_exact_host_shadows_a_wildcard():
     text = DOOR % HTTP + vs("one", "a.shop.test", NARROW) + vs("all", "*.shop.test", ROUTE)
     assert [n for n, _ in said(text, "LAT0102")] == ["one"]

@@ -5,8 +5,10 @@ import asyncio
 
 import pytest
 
-from lateen.ads.server import AdsServer, Connection
-from lateen.ads.session import Request, Session
+from lateen.ads.conversation import Request
+from lateen.ads.peers import Connection
+from lateen.ads.server import AdsServer
+from lateen.ads.session import Session
 from lateen.api import kinds
 from lateen.control.findings import Found
 from lateen.control.leadership import RENEW_S, TAKEOVER_S, Leadership
@@ -133,6 +135,17 @@ def test_after_everything_is_written_nothing_is_written_again():
     assert mine.write() == []
     mine.pushed()
     assert mine.write() == []
+
+
+def test_a_route_about_which_proxies_have_no_say_has_its_status_before_the_push():
+    mine = made()
+    parent = {"group": "", "kind": "Service", "name": "nowhere"}
+    mine.api.set(kinds.HTTP_ROUTE, "r", spec={"parentRefs": [parent], "rules": [{}]})
+    assert mine.write() == []  # the mesh has not taken it
+    mine.mesh.advance(mine.world.objects)
+    assert mine.write() == [("HTTPRoute", "r")]
+    (at,) = mine.api.status(kinds.HTTP_ROUTE, "r")["parents"]
+    assert {c["observedGeneration"] for c in at["conditions"]} == {1}
 
 
 def test_a_changed_object_has_its_own_status_written_and_no_other():

@@ -1,14 +1,15 @@
 """Policies from what was seen: who may call whom."""
 
 from lateen.api import validate
-from lateen.cli.suggest import Seen, callers, policy, services
+from lateen.cli.suggest import Seen, callers, policy
+from lateen.console.plaintext import services
 
 WEB = "cluster.local/ns/default/sa/web"
 
 
-def sample(principal, service="api", value="3", namespace="default"):
+def series(principal, service="api", value="3", namespace="default"):
     labels = {"destination_workload_namespace": namespace, "destination_canonical_service": service}
-    return {"metric": {**labels, "source_principal": principal}, "value": [0, value]}
+    return {"metric": {**labels, "source_principal": principal}, "values": [[0, "0"], [60, value]]}
 
 
 def pod(labels, containers=("app", "istio-proxy"), namespace="default"):
@@ -19,7 +20,7 @@ def pod(labels, containers=("app", "istio-proxy"), namespace="default"):
 
 
 def test_callers_are_known_by_their_certificates_and_the_others_are_counted():
-    found = callers([sample(f"spiffe://{WEB}"), sample("unknown", value="2.5"), sample("spiffe://x", value="0")])
+    found = callers([series(f"spiffe://{WEB}"), series("unknown", value="2.5"), series("spiffe://x", value="0")])
     assert found == {("default", "api"): Seen({WEB}, 2.5)}
 
 

@@ -224,6 +224,7 @@ def test_it_is_secure_where_the_peer_has_shown_a_certificate_of_the_mesh():
     [
         ({"status": 200}, False),
         ({"status": 404}, False),
+        ({"status": 404, "flags": "NR"}, True),
         ({"status": 500}, True),
         ({"status": 0}, True),
         ({"status": 200, "grpcStatus": 14}, True),
@@ -267,7 +268,7 @@ def test_filters(wanted, passes):
 
 
 def test_a_status_that_is_none_is_refused():
-    with pytest.raises(BadFilter, match='"fivehundred" is no status; write 503, 5xx or 400-499'):
+    with pytest.raises(BadFilter, match='"fivehundred" is not a status; write 503, 5xx or 400-499'):
         statuses("503,fivehundred")
 
 

@@ -22,7 +22,7 @@ from lateen.control.fetching import MAX_BYTES, Fetcher, NotFetched, networks
 from lateen.control.kept_keys import KeptKeys
 from lateen.control.keys import Keys
 from lateen.control.world import World
-from lateen.kit import addresses, jwks
+from lateen.kit import addresses, jwks, yamldoc
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
@@ -146,13 +146,13 @@ def test_keys_are_fetched_by_their_url_or_by_discovery():
     [
         ({}, False, "answers with status 404"),
         ({"/keys": 500}, False, "answers with status 500"),
-        ({"/keys": "no keys here"}, False, "no usable key set"),
+        ({"/keys": "no keys here"}, False, "not a usable key set"),
         ({"/keys": " " * (MAX_BYTES + 1)}, False, "has more than 1048576 bytes"),
         ({"/keys": "/keys"}, False, "behind more than 5 redirects"),
         ({"/keys": "http://169.254.169.254/"}, False, "does not connect to 169.254.169.254: it is link-local"),
         ({"/keys": "http://[::ffff:169.254.169.254]/"}, False, "link-local"),
         ({DISCOVERY: json.dumps({"issuer": "x"})}, True, "does not say where the keys are"),
-        ({DISCOVERY: json.dumps({"jwks_uri": "file:///etc/passwd"})}, True, "no URL of http or https"),
+        ({DISCOVERY: json.dumps({"jwks_uri": "file:///etc/passwd"})}, True, "not an http or https URL"),
         ({DISCOVERY: json.dumps({"jwks_uri": "http://169.254.170.2/"})}, True, "link-local"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_slow_server_is_given_up():
 
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(NotFetched, match=r"has not answered within 0\.2 s"):
+        with pytest.raises(NotFetched, match=r"did not answer within 0\.2 s"):
             await Fetcher(lambda _: "").keys(KeySource(f"http://127.0.0.1:{port}/", False), 0.2)
         server.close()
 
@@ -279,6 +279,55 @@ def test_keys_are_kept_over_a_restart_for_a_day():
     asyncio.run(work())
 
 
+@pytest.mark.parametrize(
+    ("kept", "found"),
+    [
+        ({}, True),
+        ({"keys": '{"authorization_endpoint": "https://a.test/a"}'}, False),
+        ({"keys": '{"authorization_endpoint": "https://a.test/a", "token_endpoint": "https://a b"}'}, False),
+        ({"keys": "[]"}, False),
+        ({"endpoints": False}, False),
+    ],
+)
+def test_the_endpoints_of_a_provider_are_kept_over_a_restart(kept, found):
+    cluster = Cluster()
+    cluster.must("POST", "/api/v1/namespaces", {"metadata": {"name": "istio-system"}})
+    client = DirectClient(cluster.api, "istiod")
+    source = KeySource("https://a.test/.well-known/openid-configuration", True, endpoints=True)
+    ends = '{"authorization_endpoint": "https://a.test/a", "token_endpoint": "https://a.test/t"}'
+
+    async def work():
+        answers = [ends]
+
+        async def fetch(*_):
+            if not answers:
+                raise NotFetched("down")
+            return answers.pop()
+
+        async def istiod():
+            world = World("istio-system", lambda: None)
+            keys = Keys(world, fetch, again_s=60)
+            memory = KeptKeys(client, "istio-system", lambda: keys.latest, lambda: True)
+            keys.former = await memory.read()
+            keys.follow({source: 0})
+            await keys.first(5)
+            return world.objects.token_keys[source], keys, memory
+
+        there, keys, memory = await istiod()
+        assert there == ends
+        await memory.keep()
+        keys.follow({})
+        secret = await client.get(kinds.SECRET, "istio-system", "lateen-jwks")
+        (entry,) = json.loads(base64.b64decode(secret["data"]["keys.json"]))
+        data = {"keys.json": base64.b64encode(json.dumps([entry | kept]).encode()).decode()}
+        await client.update(kinds.SECRET, {**secret, "data": data})
+        there, keys, _ = await istiod()
+        assert there == (ends if found else "")
+        keys.follow({})
+
+    asyncio.run(work())
+
+
 def test_the_policy_says_why_its_tokens_are_rejected():
     async def work():
         async def fetch(_, __):
@@ -333,6 +382,7 @@ def test_an_issuer_without_keys_is_asked_for_at_the_black_hole():
     assert slot(found)["providers"]["origins-0"]["remote_jwks"]["http_uri"]["cluster"] == "BlackHoleCluster"
     known = replace(found, token_keys={KEYS: GOOD})
     assert slot(known)["providers"]["origins-0"]["local_jwks"] == {"inline_string": GOOD}
+    assert "jwt_cache_config" in slot(known)["providers"]["origins-0"], "signatures are verified once"
 
 
 def test_places_in_common_are_one_question_and_others_another():
@@ -350,6 +400,33 @@ def test_places_in_common_are_one_question_and_others_another():
         "requires_any": {"requirements": [{"provider_name": "origins-2"}, {"provider_name": "origins-3"}]}
     }
     assert found["bypass_cors_preflight"]
+
+
+def test_clients_of_a_gateway_cannot_choose_a_route_by_what_a_token_would_say(tmp_path):
+    """Envoy removes such headers only once it has chosen a route, and chooses again only for a valid token."""
+    out = [{"header": "X-Role", "claim": "role"}, {"header": "x-token", "claim": "a"}]
+    rule = {"issuer": "i", "jwks": GOOD, "outputClaimToHeaders": out, "outputPayloadToHeader": "x-payload"}
+    rule["fromHeaders"] = [{"name": "x-token"}]
+    policy = {"kind": "RequestAuthentication", "metadata": {"name": "a", "namespace": "istio-system"}}
+    server = {"hosts": ["*"], "port": {"number": 8080, "name": "http", "protocol": "HTTP"}}
+    gateway = {"kind": "Gateway", "metadata": {"name": "g", "namespace": "istio-system"}}
+    documents = [
+        policy | {"spec": {"jwtRules": [rule]}},
+        gateway | {"spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]}},
+    ]
+    seen = mesh.view(mesh.objects("---\n".join(map(yamldoc.dump, documents))), "ingress", "istio-system")
+    managers = [
+        json_format.MessageToDict(f.typed_config)
+        for listener in judge.messages(seen)[names.LDS].values()
+        for chain in listener.filter_chains
+        for f in chain.filters
+        if f.name.endswith("http_connection_manager")
+    ]
+    assert managers
+    for manager in managers:
+        (early,) = manager["earlyHeaderMutationExtensions"]
+        assert early["typedConfig"]["mutations"] == [{"remove": "x-payload"}, {"remove": "x-role"}]
+    judge.validate(seen, tmp_path)
 
 
 def test_a_policy_and_its_keys_change_one_resource_of_its_workloads():

@@ -111,9 +111,9 @@ def test_a_span_of_opentelemetry_is_the_same_as_json_and_as_protobuf():
         (b"{}", "no JSON list"),
         (b"[1]", "no JSON list"),
         (b'[{"id": "1"}]', "traceId"),
-        (json.dumps([ZIPKIN | {"traceId": "zz"}]).encode(), 'span 0: "zz" is no trace id'),
-        (json.dumps([ZIPKIN | {"id": "0"}]).encode(), "no span id"),
-        (json.dumps([ZIPKIN | {"timestamp": -1}]).encode(), "no time in microseconds"),
+        (json.dumps([ZIPKIN | {"traceId": "zz"}]).encode(), 'span 0: "zz" is not a trace id'),
+        (json.dumps([ZIPKIN | {"id": "0"}]).encode(), "not a span id"),
+        (json.dumps([ZIPKIN | {"timestamp": -1}]).encode(), "not a time in microseconds"),
         (json.dumps([ZIPKIN | {"tags": {"a": 1}}]).encode(), "tags"),
         (b"[" * 100_000, "no JSON list"),
     ],
@@ -343,7 +343,7 @@ def test_spans_come_by_grpc(tmp_path):
 
     refused = serving(tmp_path, work)
     assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "no trace id" in refused.details()
+    assert "not a trace id" in refused.details()
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_bodies_that_cannot_be_taken_get_a_clear_answer(tmp_path, path, kind, bo
         ("/api/traces?service=a&tags=x", "tags"),
         ("/api/traces?service=a&minDuration=soon", "minDuration"),
         ("/api/traces?service=a&start=12x", "start"),
-        ("/api/traces/nothex", "no trace id"),
+        ("/api/traces/nothex", "not a trace id"),
         ("/api/v2/traces?limit=many", "limit"),
     ],
 )

@@ -154,7 +154,7 @@ def test_a_step_by_step_history_equals_a_build_from_scratch():
     views = Views(Mesh(steps[0]))
     for found in steps:
         views.advance(found)
-        step = views.of(found.pods[("default", "productpage-v1")], "sidecar")
+        step = views.of(found.pods[("default", "productpage-v1")], "sidecar", mesh.AGENT)
         fresh = mesh.view(found)
         for type_url, sets in generate(step).items():
             assert [s.resources for s in sets] == [s.resources for s in generate(fresh)[type_url]]
@@ -163,11 +163,11 @@ def test_a_step_by_step_history_equals_a_build_from_scratch():
 def test_one_endpoint_costs_one_resource():
     found = mesh.objects()
     views = Views(Mesh(found))
-    before = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar"))
+    before = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar", mesh.AGENT))
     name, ports = found.slices[("default", "reviews")]
     fewer = found.put(kinds.ENDPOINT_SLICE, ("default", "reviews"), (name, {"http": ports["http"][:2]}))
     views.advance(fewer)
-    after = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar"))
+    after = generate(views.of(found.pods[("default", "productpage-v1")], "sidecar", mesh.AGENT))
     changed = {t: sum(len(n.changes_since(o)[0]) for n, o in zip(after[t], before[t], strict=True)) for t in after}
     assert sum(changed.values()) == changed[names.EDS] == 1
 

@@ -66,9 +66,9 @@ def test_policies_of_the_root_namespace_are_for_all():
 
 def test_callers_are_read_from_the_collectors_answers():
     labels = {"destination_workload_namespace": "shop", "destination_canonical_service": "api"}
-    samples = [
-        {"metric": {**labels, "source_principal": f"spiffe://{WEB}"}, "value": [0, "3"]},
-        {"metric": {**labels, "source_principal": "unknown"}, "value": [0, "1"]},
-        {"metric": labels, "value": [0, "0"]},
+    series = [
+        {"metric": {**labels, "source_principal": f"spiffe://{WEB}"}, "values": [[0, "3"]]},
+        {"metric": {**labels, "source_principal": "unknown"}, "values": [[0, "1"]]},
+        {"metric": labels, "values": [[0, "0"]]},
     ]
-    assert calls(samples) == [(PLACE, WEB, 3.0), (PLACE, NOBODY, 1.0)]
+    assert calls(series) == [(PLACE, WEB, 3.0), (PLACE, NOBODY, 1.0)]

@@ -82,3 +82,44 @@ def test_a_service_applied_from_the_same_file_is_not_reported_as_missing(comes):
     _, said = asyncio.run(answer([body], mesh))
     warnings = json.loads(said)["response"]["warnings"]
     assert bool(warnings) is not comes
+
+
+def reviewed(spec, pods, namespace="default"):
+    found = Objects().replaced(kinds.POD, {(p.namespace, p.name): p for p in pods})
+    obj = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "p", "namespace": namespace},
+        "spec": spec,
+    }
+    body = json.dumps({"request": {"uid": "u", "object": obj, "operation": "CREATE", "namespace": namespace}})
+    _, said = asyncio.run(answer([body.encode()], lambda: Mesh(found)))
+    return json.loads(said)["response"].get("warnings", [])
+
+
+def a_pod(name, namespace, *labels):
+    return o.Pod(namespace, name, name, "10.0.0.1", labels, "default", name, (), True)
+
+
+def test_strict_mutual_tls_warns_with_the_pods_that_have_no_sidecar():
+    meshed = a_pod("new", "default", ("security.istio.io/tlsMode", "istio"))
+    pods = [a_pod("old", "default"), meshed, a_pod("dns", "kube-system")]
+    (warning,) = reviewed({"mtls": {"mode": "STRICT"}}, pods)
+    assert "these pods have no sidecar: default/old;" in warning
+    assert "lateen x authz plaintext" in warning
+    assert reviewed({"mtls": {"mode": "PERMISSIVE"}}, pods) == []
+    assert reviewed({"mtls": {"mode": "STRICT"}}, [meshed]) == []
+
+
+def test_a_policy_of_one_namespace_tells_no_names_of_pods_in_others():
+    pods = [a_pod("old", "legacy"), a_pod("secret", "finance")]
+    strict = {"mtls": {"mode": "STRICT"}}
+    (own,) = reviewed(strict, pods, "legacy")
+    assert "these pods have no sidecar: legacy/old, and 1 pod in other namespaces;" in own
+    (none,) = reviewed(strict, pods, "default")
+    assert "2 pods in other namespaces have no sidecar;" in none
+    for warning in (own, none):
+        assert "finance" not in warning
+        assert "lateen x authz plaintext" in warning
+    (whole,) = reviewed(strict, pods, "istio-system")
+    assert "these pods have no sidecar: finance/secret, legacy/old;" in whole

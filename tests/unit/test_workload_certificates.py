@@ -21,8 +21,9 @@ from lateen.api import kinds
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity, Refused, parse
 from lateen.ca.rotation import Pace
-from lateen.control import serving
+from lateen.control import ca_service, serving
 from lateen.control.ca_service import BURST, PER_SECOND, CaService, Rates, TooMany
+from lateen.control.clusters import NotServed
 from lateen.control.external import External, Signers
 from lateen.control.settings import Settings
 from lateen.install import core
@@ -51,10 +52,12 @@ class World:
         self.cluster = Cluster()
         self.authority = Authority.create(times.now(), "cluster.local")
         self.aliases = ()
+        self.described = {("default", "web"): "web;default;web;v1;web;v1"}
         self.machines = {("default", "group", "default")}
         self.service = CaService(
             Reviewer(self.cluster), self.authority, "cluster.local", ttl,
             machines=lambda *who: who in self.machines, aliases=lambda: self.aliases,
+            describes=lambda _cluster, *pod: self.described.get(pod, ""),
         )  # fmt: skip
         self.pod("web")
         self.of_web, self.of_machine = self.token(), self.token(pod=None)
@@ -123,7 +126,14 @@ def names_in(chain):
     found = x509.load_pem_x509_certificate(chain.encode())
     sans = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     basic = found.extensions.get_extension_for_class(x509.BasicConstraints).value
-    return [str(n.value) for n in sans], found.subject.rfc4514_string(), basic.ca
+    names = [str(n.value) for n in sans if not isinstance(n, x509.OtherName)]
+    return names, found.subject.rfc4514_string(), basic.ca
+
+
+def described_in(chain):
+    found = x509.load_pem_x509_certificate(chain.encode())
+    sans = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [n.value[2:].decode() for n in sans if isinstance(n, x509.OtherName) and n.type_id == certs.DESCRIPTION]
 
 
 ADMIN = x509.UniformResourceIdentifier("spiffe://cluster.local/ns/kube-system/sa/admin")
@@ -144,6 +154,144 @@ def test_whatever_a_request_asks_for_the_certificate_is_the_tokens(world, what):
     assert code == 200, answer
     assert answer["identity"] == OWN
     assert names_in(answer["certificate"]) == ([OWN], "", False)
+
+
+def test_a_pods_certificate_says_which_workload_it_is_and_no_request_can_say_otherwise(world):
+    claims = csr(x509.OtherName(certs.DESCRIPTION, b"\x0c\x01x"))
+    of_pod, of_machine = world.asked((world.token(), {"csr": claims}), (world.of_machine, {"csr": claims}))
+    assert described_in(of_pod[1]["certificate"]) == [world.described["default", "web"]]
+    assert described_in(of_machine[1]["certificate"]) == []
+
+
+def test_a_pod_that_istiod_has_not_heard_of_gets_its_certificate_all_the_same(world):
+    world.pod("new")
+    ((code, answer),) = world.asked((world.token(pod="new"), {"csr": csr()}))
+    assert (code, described_in(answer["certificate"])) == (200, [])
+
+
+OTHER_VERSIONS = {
+    "an older one, which says nothing of clusters and groups": ({}, {}),
+    "a newer one, which says more": ({"clusterid": "Kubernetes", "x-later": "1"}, {"group": "", "later": {"a": [1]}}),
+}
+
+
+@pytest.mark.parametrize("which", OTHER_VERSIONS)
+def test_agents_of_other_versions_are_served(world, which):
+    headers, more = OTHER_VERSIONS[which]
+
+    async def work():
+        async with world.serving():
+            return await world.ask(world.of_web, {"csr": csr(), **more}, **headers)
+
+    code, answer = asyncio.run(work())
+    assert (code, answer["identity"]) == (200, "spiffe://cluster.local/ns/default/sa/default")
+    assert {"certificate", "root"} <= answer.keys()
+
+
+class Clusters:
+    """``east`` is another cluster, whose pods are served; ``north`` one whose pods are not."""
+
+    def __init__(self, east):
+        self._east = Reviewer(east)
+
+    def home(self, claimed):
+        if claimed == "north":
+            raise NotServed("this istiod serves no proxies of other clusters")
+        return claimed if claimed == "east" else ""
+
+    def client(self, name):
+        assert name == "east"
+        return self._east
+
+
+def test_a_token_counts_in_the_cluster_whose_api_server_has_issued_it():
+    west, east = World(), World()
+    seen = []
+    west.service = CaService(
+        Reviewer(west.cluster), west.authority, "cluster.local", clusters=Clusters(east.cluster),
+        describes=lambda *pod: seen.append(pod) or "web;default;web;v1;web;v1",
+    )  # fmt: skip
+
+    async def work():
+        async with west.serving():
+            for token, cluster in (
+                (west.of_web, "west"),
+                (east.of_web, "east"),
+                (east.of_web, "west"),
+                (west.of_web, "east"),
+                (west.of_web, "north"),
+            ):
+                yield await west.ask(token, {"csr": csr()}, clusterid=cluster)
+
+    async def all_of_them():
+        return [answer async for answer in work()]
+
+    answers = asyncio.run(all_of_them())
+    assert [code for code, _ in answers] == [200, 200, 403, 403, 403]
+    assert "serves no proxies of other clusters" in answers[-1][1]["error"]
+    assert seen == [("", "default", "web"), ("east", "default", "web")]
+
+
+class BlackHole:
+    """The API server of a cluster that takes requests and never answers."""
+
+    async def request(self, *_):
+        await asyncio.Event().wait()
+
+
+def test_pods_get_certificates_while_another_cluster_does_not_answer(monkeypatch):
+    monkeypatch.setattr(ca_service, "AT_ONCE", 2)
+    west, east = World(), World()
+    others = Clusters(east.cluster)
+    others._east = BlackHole()
+    west.service = CaService(Reviewer(west.cluster), west.authority, "cluster.local", clusters=others)
+
+    async def work():
+        async with west.serving():
+            waiting = [tasks.spawn(west.ask("x", {"csr": csr()}, clusterid="east"), "pod") for _ in range(2)]
+            while not west.service._gates["east", "/certificates"].locked():
+                await asyncio.sleep(0.01)
+            full = await west.ask("x", {"csr": csr()}, clusterid="east")
+            own = await west.ask(west.of_web, {"csr": csr()}, clusterid="west")
+            await tasks.cancel(*waiting)
+            monkeypatch.setattr(ca_service, "REMOTE_S", 0.01)
+            return full, own, await west.ask("x", {}, "/roots", clusterid="east")
+
+    full, own, roots = asyncio.run(work())
+    assert (full[0], own[0], roots[0]) == (503, 200, 503)
+    assert "cluster east: too many tokens" in full[1]["error"]
+    assert "cluster east: no answer within" in roots[1]["error"]
+
+
+def test_a_cluster_whose_kubeconfig_is_wrong_refuses_nobody_for_good():
+    west, east = World(), World()
+    others = Clusters(east.cluster)
+
+    def client(name):
+        raise NotServed(f'the cluster "{name}" cannot be reached: its kubeconfig is wrong')
+
+    others.client = client
+    west.service = CaService(Reviewer(west.cluster), west.authority, "cluster.local", clusters=others)
+
+    async def work():
+        async with west.serving():
+            return await west.ask(east.of_web, {"csr": csr()}, clusterid="east")
+
+    code, answer = asyncio.run(work())
+    assert (code, "its kubeconfig is wrong" in answer["error"]) == (503, True)
+
+
+def test_a_request_that_nobody_can_sign_just_then_is_counted_and_may_come_again(world, monkeypatch):
+    class Down:
+        async def sign(self, *_):
+            raise OSError("the signer does not answer")
+
+    monkeypatch.setattr(world.service, "_external", Down())
+    counter = world.service._measures.unsigned
+    before = sum(value for *_, value in counter.samples())
+    ((code, answer),) = world.asked((world.token(), {"csr": csr()}))
+    assert (code, answer) == (503, {"error": "no certificate can be issued at the moment: the signer does not answer"})
+    assert sum(value for *_, value in counter.samples()) == before + 1
 
 
 def test_nobody_is_believed_to_ask_for_somebody_else(world):
@@ -217,6 +365,7 @@ def test_a_request_must_be_signed_with_its_own_key(world):
 
 def test_one_token_gets_so_many_certificates_and_others_are_not_affected(world):
     world.pod("greedy")
+    world.described["default", "greedy"] = "greedy;default;greedy;v1;greedy;v1"
     greedy = world.token(pod="greedy")
     answers = world.asked(*[(greedy, {"csr": csr()})] * (BURST + 5), (world.token(), {"csr": csr()}))
     codes = [code for code, _ in answers]
@@ -370,6 +519,25 @@ def test_a_machine_renews_by_its_certificate_when_its_token_has_expired(tmp_path
             world.authority.state = rotation.begin(world.authority.state.signer, times.now(), PACE)
             world.certificate.replace()
             await machine.certificates.get()
+
+    asyncio.run(work())
+
+
+def test_a_machine_gets_so_many_certificates_whatever_token_it_invents(tmp_path):
+    world = World()
+
+    async def work():
+        async with world.serving():
+            machine = Machine(world, tmp_path)
+            await machine.expired()
+
+            async def ask():
+                for i in range(BURST + 10):
+                    machine.token.write_text(f"invented-{i}")
+                    await machine.certificates.get()
+
+            with pytest.raises(OSError, match="too many requests"):
+                await ask()
 
     asyncio.run(work())
 
@@ -641,7 +809,7 @@ def test_what_a_signer_makes_of_it_is_verified(world, what):
 
 @pytest.mark.parametrize("what", [w for w in ASKED if w != "a line break"])
 def test_istiod_lets_nobody_else_sign_another_identity_than_the_tokens(world, what):
-    with pytest.raises(Refused, match="the request asks for"):
+    with pytest.raises(Refused, match="the request is for"):
         from_signer(world, signed, csr=ASKED[what])
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from lateen.api import kinds
 from lateen.control.world import World
+from lateen.wire.revision import Revision
 
 KEY = ("default", "reviews")
 
@@ -60,3 +61,35 @@ def test_objects_are_one_value_until_something_changes():
     world.changed(kinds.VIRTUAL_SERVICE, ("default", "other"), None, rule(GOOD))
     assert KEY in world.objects.virtual_services
     assert ("default", "other") not in first.virtual_services
+
+
+def test_the_revisions_that_run_follow_their_pods():
+    world = World("istio-system", lambda: None, Revision("canary"))
+    key = ("istio-system", "istiod-1")
+    meta = {"namespace": key[0], "name": key[1], "labels": {"app": "istiod"}}
+    pod = {"metadata": meta, "spec": {"containers": []}, "status": {"phase": "Running", "podIP": "10.0.0.9"}}
+    assert world.revisions() == ("canary",)
+    world.changed(kinds.POD, key, None, pod)
+    assert world.revisions() == ("default", "canary")
+    world.changed(kinds.POD, key, pod, None)
+    assert world.revisions() == ("canary",)
+
+
+@pytest.mark.parametrize(("phase", "first"), [("Running", "default"), ("Failed", "canary"), ("Succeeded", "canary")])
+def test_a_revision_whose_istiods_have_finished_does_not_run(phase, first):
+    """An evicted pod stays in the API until somebody removes it."""
+    world = World("istio-system", lambda: None, Revision("canary"))
+    meta = {"name": "istiod-0", "namespace": "istio-system", "uid": "u", "labels": {"app": "istiod"}}
+    pod = {"metadata": meta, "spec": {"containers": []}, "status": {"phase": phase, "podIP": "10.0.0.1"}}
+    world.changed(kinds.POD, ("istio-system", "istiod-0"), None, pod)
+    assert world.first_revision() == first
+
+
+def test_a_pod_that_has_finished_has_no_address_in_the_mesh():
+    world, key = World("istio-system", lambda: None), ("default", "job")
+    meta = {"name": "job", "namespace": "default", "uid": "u"}
+    pod = {"metadata": meta, "spec": {"containers": []}, "status": {"phase": "Running", "podIP": "10.0.0.1"}}
+    world.changed(kinds.POD, key, None, pod)
+    assert key in world.objects.pods
+    world.changed(kinds.POD, key, pod, {**pod, "status": {**pod["status"], "phase": "Succeeded"}})
+    assert key not in world.objects.pods

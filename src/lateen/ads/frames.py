@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
@@ -30,6 +32,15 @@ class Violation(H2Error):
 def frame(kind: int, flags: int, number: int, size: int) -> bytes:
     """A frame's header."""
     return size.to_bytes(3, "big") + bytes((kind, flags)) + number.to_bytes(4, "big")
+
+
+_MESSAGE = Struct(">BHBBIBI")
+
+
+def message(number: int, size: int) -> bytes:
+    """What comes before a gRPC message in a DATA frame of its own: the frame's header and the message's."""
+    whole = size + 5
+    return _MESSAGE.pack(whole >> 16, whole & 0xFFFF, DATA, 0, number, 0, size)
 
 
 class _Encoder(Encoder):

@@ -1,9 +1,10 @@
 """HTTP/2 connections that carry gRPC calls, for servers.
 
-``h2`` keeps the state of the connection and its streams, and reads headers. The frames that a settled stream consists
-of, DATA and WINDOW_UPDATE, are read and written here: with ``h2`` they were a third of what a push costs istiod
-(``bench/fanout.py``), and so the windows belong to those who know what has been read. ``grpc.aio`` costs four times as
-much; its completion queues and threads wake each other for each message.
+``h2`` keeps the state of the connection and of its streams, and decodes headers. DATA and WINDOW_UPDATE frames, which
+are nearly everything on a long-lived stream, are read and written here and in ``ads.streams``: in ``h2`` they were a
+third of istiod's cost of a push (``bench/fanout.py``). Flow control is therefore here, too, where it is known what has
+been read. ``grpc.aio`` costs four times as much, because its completion queues and threads wake each other for each
+message.
 Source: RFC 9113.
 """
 
@@ -13,10 +14,8 @@ import asyncio
 import logging
 import ssl
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
-from urllib.parse import quote
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -44,33 +43,24 @@ from lateen.ads.frames import (
     PREFACE,
     PUSH_PROMISE,
     WINDOW_UPDATE,
-    State,
     Violation,
     frame,
 )
 from lateen.ads.rpc import MAX_MESSAGE, Accept, Call, Status
-from lateen.ads.tls import Link
+from lateen.ads.streams import CALL_ROOM, ROOM, Streams
 
 log = logging.getLogger("lateen.ads")
 
 PING_S, PONG_S = 30.0, 10.0
-"""A client of which nothing has come for the first is asked for a sign of life, and dropped if none comes within the
-second."""
+"""Seconds without any frame after which a client is pinged, and seconds that it then has to send one."""
 MAX_NOISE = 1000
-"""Frames in that time that are no messages (pings, settings, resets, empty ones)."""
-CALL_ROOM, ROOM = 65_535, 1 << 20
-"""Bytes that a client may send before they are read: of one call (HTTP/2's initial value), of all of them."""
+"""Frames in that time that carry no messages (pings, settings, resets, empty DATA)."""
 MAX_PARTIAL = 2 * MAX_MESSAGE
 """Bytes of messages that are not complete yet, of all calls of a connection."""
-CREDIT = 1 << 14
-"""Read bytes after which a client is told that it may send more; not for each message, since most of them are small."""
 
 
 class Owner(Protocol):
     """The server of a connection."""
-
-    def admits(self, connection: Connection) -> bool:
-        """Whether there is room for another one."""
 
     def established(self, connection: Connection) -> None:
         """Its client is known."""
@@ -79,31 +69,24 @@ class Owner(Protocol):
         """It has ended."""
 
 
-class Connection(Link):
+class Connection(Streams):
     """One client's connection and its calls."""
 
     def __init__(self, context: ssl.SSLContext, accept: Accept, server: Owner) -> None:
         super().__init__(context)
         self._accept, self._server = accept, server
-        self._h2 = State()
-        self._calls: dict[int, Call] = {}
         self._identities: tuple[str, ...] = ()
         self._rest = b""
         """The beginning of a frame."""
         self._preface = PREFACE
         self._in_headers = False
-        self._window, self._room, self._read_bytes = CALL_ROOM, ROOM, 0
-        """Bytes that the client takes; that it may still send; that it does not know to be read."""
+        self._stirred = False
+        """Whether ``h2`` may have something to say."""
         self._heard, self._asked, self._noise = True, False, 0
         self._known_until: float | None = None
         self._watch: asyncio.TimerHandle | None = None
 
     # --- the connection itself -------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if not self._server.admits(self):
-            self.abort()
 
     def established(self) -> None:
         self._server.established(self)
@@ -133,9 +116,6 @@ class Connection(Link):
         self._heard, self._noise = False, 0
         pause = PONG_S if self._asked else PING_S
         self._watch = asyncio.get_running_loop().call_later(pause, self._check)
-
-    def _flush(self) -> None:
-        self.write(self._h2.data_to_send())
 
     def stop(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         """Tell the client to connect elsewhere, or what it has done wrong, and close."""
@@ -168,7 +148,8 @@ class Connection(Link):
             log.info("a client violates HTTP/2: %s", e)
             self.stop(e.code if isinstance(e, Violation) else ErrorCodes.PROTOCOL_ERROR)
             return
-        if not self.closing:
+        if not self.closing and self._stirred:
+            self._stirred = False
             self._flush()
 
     def _frames(self, data: bytes) -> None:
@@ -199,6 +180,7 @@ class Connection(Link):
         self._rest = data[at:]
 
     def _others(self, data: bytes) -> None:
+        self._stirred = True
         for event in self._h2.receive_data(data):
             self._on(event)
 
@@ -269,8 +251,7 @@ class Connection(Link):
         if not data and not flags & END_STREAM:
             self._be_noisy()
         call.unread += size
-        call.partial += data
-        call.deliver()
+        call.take(data)
         if len(call.partial) > CALL_ROOM and sum(len(c.partial) for c in self._calls.values()) > MAX_PARTIAL:
             call.finish(Status.RESOURCE_EXHAUSTED, f"unfinished messages have more than {MAX_PARTIAL} bytes")
         self.credit(number, call)
@@ -300,99 +281,6 @@ class Connection(Link):
         if self._window > MAX_WINDOW or (call is not None and call.window > MAX_WINDOW):
             raise Violation(ErrorCodes.FLOW_CONTROL_ERROR, "a window is too large")
 
-    def credit(self, number: int, call: Call) -> None:
-        """What is not read does not count as such, so that the client stops sending."""
-        if not call.ready and call.status is None:
-            return
-        if call.unread < CREDIT and call.status is None:
-            return
-        size, call.unread = call.unread, 0
-        if call.status is None and not call.complete:
-            call.room += size
-            self._grant(number, size)
-        self._release(size)
-
-    def _release(self, size: int) -> None:
-        self._read_bytes += size
-        if self._read_bytes >= CREDIT:
-            self._room += self._read_bytes
-            self._grant(0, self._read_bytes)
-            self._read_bytes = 0
-
-    def _grant(self, number: int, size: int) -> None:
-        self.write(frame(WINDOW_UPDATE, 0, number, 4) + size.to_bytes(4, "big"))
-
-    def _forget(self, number: int) -> None:
-        if (call := self._calls.pop(number, None)) is not None:
-            size, call.unread = call.unread, 0
-            self._release(size)
-            call.over()
-
-    # --- what goes -------------------------------------------------------------------------------------------
-
-    def writable(self) -> None:
-        for number, call in tuple(self._calls.items()):
-            if call.waiting:
-                self.pump(number, call)
-
-    def pump(self, number: int, call: Call) -> None:
-        if number not in self._calls or self.closing:
-            return
-        try:
-            self._pump(number, call)
-        except H2Error as e:  # the client has just ended the stream
-            log.debug("%s: %s", call.path, e)
-        if not call.waiting and call.status is None:
-            call.deliver()
-            self.credit(number, call)
-
-    def _pump(self, number: int, call: Call) -> None:
-        if call.waiting and not call.started:
-            call.started = True
-            self._h2.send_headers(number, _HEADERS)
-        self._flush()  # headers, and the acknowledgement of settings that allow what follows
-        while call.waiting and not self.paused:
-            room = min(call.window, self._window, FRAME)
-            if room <= 0:
-                return
-            parts, size = _taken(call.waiting, room)
-            call.window -= size
-            self._window -= size
-            self.write(b"".join((frame(DATA, 0, number, size), *parts)))
-        if call.status is not None and not call.waiting:
-            self._end(number, call.started, *call.status)
-
-    def _end(self, number: int, started: bool, status: Status, says: str) -> None:
-        trailers = [] if started else list(_HEADERS)
-        trailers.append(("grpc-status", str(int(status))))
-        if says:
-            trailers.append(("grpc-message", quote(says, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")))
-        self._h2.send_headers(number, trailers, end_stream=True)
-        try:
-            self._h2.reset_stream(number, ErrorCodes.NO_ERROR)  # the rest of the request is not read
-        except H2Error:
-            pass  # it was complete
-        self._flush()
-        self._forget(number)
-
-
-_HEADERS = ((":status", "200"), ("content-type", "application/grpc"))
-
 
 def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode(errors="replace")
-
-
-def _taken(waiting: deque[bytes | memoryview], room: int) -> tuple[list[bytes | memoryview], int]:
-    """Up to ``room`` bytes of what waits, and how many they are."""
-    parts: list[bytes | memoryview] = []
-    size = 0
-    while waiting and size < room:
-        part = waiting.popleft()
-        if len(part) > room - size:
-            part = memoryview(part)
-            waiting.appendleft(part[room - size :])
-            part = part[: room - size]
-        parts.append(part)
-        size += len(part)
-    return parts, size

@@ -46,3 +46,8 @@ class Measures:
             "Seconds from a change until everything that a proxy needs because of it has been sent to it.",
             SECONDS,
         )
+
+    def sent(self, kind: str, size: int) -> None:
+        """One message to a proxy, of so many bytes."""
+        self.pushes.add(kind)
+        self.size.observe(size, kind)

@@ -78,6 +78,9 @@ class Handler(Protocol):
 class Carrier(Protocol):
     """The connection of a call."""
 
+    def at_once(self, number: int, call: Call, parts: Sequence[bytes], size: int) -> bool:
+        """Send a message of this size that the client takes as a whole; False if it has to wait."""
+
     def pump(self, number: int, call: Call) -> None:
         """Send what waits, as far as the client takes it."""
 
@@ -116,6 +119,10 @@ class Call:
         """Send messages, each in parts, which are kept (not copied) until the client takes them."""
         if self.status is not None or not messages:
             return
+        if len(messages) == 1 and self.started and not self.waiting:
+            (message,) = messages
+            if self._carrier.at_once(self._number, self, message, sum(map(len, message))):
+                return
         self._unsent = len(messages) + (self._unsent if self.waiting else 0)
         if self._unsent > MAX_UNSENT:
             self.waiting.clear()
@@ -146,6 +153,21 @@ class Call:
     def ready(self) -> bool:
         """Whether the call is read."""
         return not self._held and not self.waiting and self.status is None and self.handler is not None
+
+    def take(self, data: bytes) -> None:
+        """What the client has sent."""
+        if not self.partial and len(data) >= 5 and self.ready and not self._delivering:
+            size = int.from_bytes(data[1:5], "big")
+            if not data[0] and len(data) == 5 + size:  # as nearly always: one message
+                self._delivering = True
+                assert self.handler is not None
+                try:
+                    self.guarded(self.handler.received, data[5:])
+                finally:
+                    self._delivering = False
+                return
+        self.partial += data
+        self.deliver()
 
     def deliver(self) -> None:
         """Give the handler the messages that are there, one at a time."""

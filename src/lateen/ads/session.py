@@ -1,60 +1,35 @@
-"""One proxy's conversation in the incremental protocol: what it has, wants and has rejected. No I/O, no clock.
+"""The incremental protocol for one proxy: requests in, responses out. No I/O, no clock.
 
-Rules (envoyproxy.io, xDS protocol): a resource that was asked for is sent even if unchanged; unknown names are
-remembered; an unchanged resource is not sent again; one response per type is in flight, and later changes are merged
-into the next; clusters are removed last, when no acknowledgement of what referred to them is pending, and filters'
-configurations not at all; a rejection (``error_detail``) keeps the last good configuration, and the same bytes are not
-offered again; changed clusters get their endpoints again, because Envoy waits for them.
+Rules (envoyproxy.io, xDS protocol):
+
+* A resource that is subscribed to is sent even if it has not changed; unknown names are remembered. Otherwise,
+  unchanged resources are not sent again.
+* One response per type is in flight; later changes are merged into the next one.
+* Removed clusters are withdrawn last, once the proxy has taken everything that named them: not while a response awaits
+  its acknowledgement, nor while the proxy keeps an older version of what it has refused. Removed extensions are not
+  withdrawn at all.
+* A rejection (``error_detail``) keeps the last good configuration; the same bytes are not offered again.
+* Endpoints are sent again with their cluster, because Envoy waits for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from operator import is_
-from types import MappingProxyType
-from typing import NamedTuple
 
-from lateen.ads.mending import Mending
+from lateen.ads.conversation import Conversation, Rejection, Request
+from lateen.ads.subscription import Response, Subscription, find
 from lateen.wire import names
-from lateen.wire.resource import Resource, ResourceSet
+from lateen.wire.resource import NOTHING, Content, Offer, Resource, Sets, group
 
-Sets = tuple[ResourceSet, ...]
 WILDCARD = "*"
 MAX_NAMES, MAX_NAME = 200_000, 4096
-"""Names of one type that a proxy may subscribe to, and characters of one: those that nobody knows are remembered."""
+"""How many names of one type a proxy may subscribe to, and how many characters each may have: unknown names are kept,
+too."""
 
 
 class TooMany(ValueError):
     """A proxy subscribes to more than can be remembered for it."""
-
-
-class Request(NamedTuple):  # as the next one: made for each message, and tuples cost a quarter of frozen dataclasses
-    """A DeltaDiscoveryRequest, independent of protobuf."""
-
-    type_url: str
-    nonce: str = ""
-    subscribe: tuple[str, ...] = ()
-    unsubscribe: tuple[str, ...] = ()
-    initial: Mapping[str, str] = MappingProxyType({})
-    error: str = ""
-
-
-class Response(NamedTuple):
-    type_url: str
-    nonce: str
-    resources: tuple[Resource, ...]
-    removed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """What a proxy has rejected: its own message, and the resources of that response with their origins."""
-
-    type_url: str
-    message: str
-    resources: tuple[str, ...]
-    origins: tuple[str, ...]
 
 
 def _without_culprits(every: list[str], named: tuple[str, ...]) -> list[frozenset[str]]:
@@ -66,98 +41,15 @@ def _without_culprits(every: list[str], named: tuple[str, ...]) -> list[frozense
     return [frozenset(every[:half]), frozenset(every[half:])] if half else []
 
 
-def _find(sets: Sets, name: str) -> Resource | None:
-    return next((s.resources[name] for s in sets if name in s.resources), None)
-
-
-@dataclass
-class _Type:
-    wildcard: bool = False
-    names: set[str] = field(default_factory=set)
-    acked: dict[str, str] = field(default_factory=dict)
-    """Versions that the proxy has (or was sent and has not rejected)."""
-    offered: Sets = ()
-    pending: Response | None = None
-    forced: set[str] = field(default_factory=set)
-    subscribed: bool = False
-    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Versions that it has rejected, with its message; they are not offered again."""
-    batches: list[frozenset[str]] = field(default_factory=list)
-    """Parts of a rejected response that are offered again separately, until the culprits are isolated."""
-    held: set[str] = field(default_factory=set)
-    """Removed clusters to which routes in flight may still refer."""
-    acks: int = 0
-    nacks: int = 0
-    sent: str = ""
-    """The nonce of the last response, and of the last one that was taken."""
-    taken: str = ""
-
-    def has(self, sets: Sets) -> bool:
-        """Whether there is nothing to say about these: they were offered before, and nothing was asked since."""
-        if self.forced or self.batches or not (self.acks or self.nacks or self.pending):
-            return False
-        if self.offered is sets:
-            return True
-        return len(self.offered) == len(sets) and all(map(is_, self.offered, sets))
-
-
-class Session:
-    """State of one stream."""
-
-    def __init__(self) -> None:
-        self._types: dict[str, _Type] = {}
-        self._sets: dict[str, Sets] = {}
-        self._nonce = 0
-        self._deferred = False
-        """Whether something waits for an acknowledgement."""
-        self._mending = Mending()
-        self.rejections: dict[str, Rejection] = {}
-
-    def subscribed(self) -> tuple[str, ...]:
-        return tuple(t for t, state in self._types.items() if state.subscribed)
-
-    def synced(self, type_url: str) -> str:
-        """NOT SENT, SYNCED, STALE (sent, not acknowledged) or ERROR, as shown by proxy-status."""
-        state = self._types.get(type_url)
-        if state is None or not (state.acks or state.nacks or state.pending):
-            return "NOT SENT"
-        if type_url in self.rejections:
-            return "ERROR"
-        return "STALE" if state.pending else "SYNCED"
-
-    def sets(self) -> Mapping[str, Sets]:
-        """What the proxy should have."""
-        return self._sets
-
-    def names(self, type_url: str) -> tuple[str, ...]:
-        """The names that the proxy asked for."""
-        state = self._types.get(type_url)
-        return tuple(sorted(state.names)) if state else ()
-
-    def nonces(self, type_url: str) -> tuple[str, str]:
-        """Of the last response of a type, and of the last one that the proxy has taken; empty where there is none."""
-        state = self._types.get(type_url)
-        return (state.sent, state.taken) if state else ("", "")
-
-    @property
-    def refusing(self) -> bool:
-        """Whether the proxy has refused resources that it shall still have."""
-        return any(state.refused for state in self._types.values())
-
-    def missing(self, type_url: str) -> tuple[frozenset[str], frozenset[str]]:
-        """(names of resources in flight, names of those that it has rejected)"""
-        state = self._types.get(type_url)
-        if state is None:
-            return frozenset(), frozenset()
-        waiting = {r.name for r in state.pending.resources} if state.pending else set()
-        return frozenset(waiting.union(*state.batches)), frozenset(state.refused)
+class Session(Conversation):
+    """The side of a conversation that answers requests and offers changes."""
 
     def receive(self, request: Request) -> tuple[list[Response], Rejection | None]:
         """Handle a request of the proxy; returns what to send now, and what it has rejected. Types that are not served
         are ignored. Raises TooMany."""
         if request.type_url not in names.SHORT:
             return [], None
-        state = self._types.setdefault(request.type_url, _Type())
+        state = self._type(request.type_url)
         rejection = None
         if request.nonce:
             if state.pending is None or request.nonce != state.pending.nonce:
@@ -170,22 +62,25 @@ class Session:
         self._subscribe(state, request)
         return self.flush(), rejection
 
-    def _subscribe(self, state: _Type, request: Request) -> None:
+    def _subscribe(self, state: Subscription, request: Request) -> None:
         if len(state.names) + len(request.subscribe) > MAX_NAMES or any(len(n) > MAX_NAME for n in request.subscribe):
             raise TooMany(f"a proxy subscribes to up to {MAX_NAMES} names of up to {MAX_NAME} characters for each type")
         first = not state.subscribed
         state.subscribed = True
         if first:
-            state.acked |= dict(request.initial)
+            self._subscribed = [found for t in names.ORDER if (found := self._types.get(t)) and found.subscribed]
+            state.versions = dict(request.initial)
             if request.type_url == names.ECDS:
                 self._mending.resumes(request.initial)
             if not request.subscribe and request.type_url in (names.CDS, names.LDS):
                 state.wildcard = True
+        known = [s.resources for s in self._sets.get(request.type_url, ())]
         for name in request.subscribe:
             if name == WILDCARD:
-                state.wildcard = True
+                self._subscribe_to_all(state)
             elif request.type_url != names.VHDS:
-                name = self._own_name(request.type_url, name)
+                # The same string object for all sessions: most of a session's memory is names.
+                name = next((found[name].name for found in known if name in found), name)
                 state.names.add(name)
                 if not (first and request.initial.get(name)):
                     state.forced.add(name)
@@ -196,24 +91,24 @@ class Session:
                 state.wildcard = False
             state.names.discard(name)
             state.forced.discard(name)
-            state.acked.pop(name, None)
-        if first or request.subscribe:
-            state.offered = ()
+            state.drop(name)
 
-    def _own_name(self, type_url: str, name: str) -> str:
-        """The same string object for all sessions if the resource is known: most of a session's memory is names."""
-        found = _find(self._sets.get(type_url, ()), name)
-        return found.name if found else name
+    @staticmethod
+    def _subscribe_to_all(state: Subscription) -> None:
+        """What it has of these is not known to be what was offered."""
+        if not state.wildcard:
+            state.listed()
+            state.wildcard, state.offered = True, ()
 
     def _hosts_of_routes(self, request: Request, first: bool) -> None:
         """Envoy asks for virtual hosts without naming them, and drops those of a route configuration that it does
         not have yet: they are sent (again) for each configuration that it asks for."""
-        hosts = self._types.setdefault(names.VHDS, _Type())
+        hosts = self._type(names.VHDS)
         hosts.names |= set(request.subscribe)
         hosts.forced |= {n for n in request.subscribe if not (first and request.initial.get(n))}
         hosts.names -= set(request.unsubscribe)
 
-    def _answered(self, state: _Type, request: Request) -> Rejection | None:
+    def _answered(self, state: Subscription, request: Request) -> Rejection | None:
         sent, state.pending = state.pending, None
         assert sent is not None
         if not request.error:
@@ -222,12 +117,14 @@ class Session:
             if request.type_url == names.ECDS:
                 self._mending.taken(sent.nonce, [r.name for r in sent.resources])
             self._forgive(request.type_url, state)
+            state.answered()
+            state.settle()
             return None
         state.nacks += 1
+        state.lost(sent.content)
         every = [r.name for r in sent.resources]
         named = tuple(n for n in every if n in request.error) or tuple(every)
         for r in sent.resources:
-            state.acked.pop(r.name, None)
             if r.name in named and (len(named) < len(every) or len(every) == 1):
                 state.refused[r.name] = (r.version, request.error)
         state.batches += _without_culprits(every, named)
@@ -238,53 +135,58 @@ class Session:
         self.rejections[request.type_url] = rejection
         return rejection
 
-    def _forgive(self, type_url: str, state: _Type) -> None:
+    def _forgive(self, type_url: str, state: Subscription) -> None:
         """A rejection stands until nothing that it was about is refused any more: the proxy may have taken others."""
         rejection = self.rejections.get(type_url)
         if rejection is not None and state.refused.keys().isdisjoint(rejection.resources):
             del self.rejections[type_url]
 
-    def _withdrawn(self, type_url: str, state: _Type, removed: set[str]) -> set[str]:
+    def _withdrawn(self, type_url: str, state: Subscription, sets: Sets, removed: set[str]) -> set[str]:
         """What the proxy is told at once of what it shall no longer have.
 
         Filters of listeners that drain still use their configurations, and Envoy unsubscribes once nothing does;
         withdrawn before, they would answer every request with status 500."""
         if type_url == names.CDS:
-            state.held |= removed
-            state.held -= {n for s in state.offered for n in state.held if n in s.resources}
+            state.held |= {n: state.version(n) or "" for n in removed}
+            for name in [n for n in state.held if find(sets, n)]:
+                del state.held[name]
         return set() if type_url in (names.CDS, names.ECDS) else removed
 
-    def _forget(self, type_url: str, state: _Type, sets: Sets) -> None:
+    def _forget(self, type_url: str, state: Subscription, sets: Sets) -> None:
         """What the proxy shall no longer have is not refused any more; if it comes back, it is offered anew."""
         for name in [n for n in state.refused if not any(n in s.resources for s in sets)]:
             del state.refused[name]
             self._mending.forget(name)
             self._forgive(type_url, state)
 
-    def refusals(self, type_url: str) -> Mapping[str, str]:
-        """Name of a resource that the proxy has rejected -> its message."""
-        state = self._types.get(type_url)
-        return {name: says for name, (_, says) in state.refused.items()} if state else {}
-
     def offer(self, sets: Mapping[str, Sets]) -> list[Response]:
         """Set the resources that the proxy should have now; returns what to send."""
-        self._sets = dict(sets)
+        before, self._sets = self._sets, sets
+        if self._deferred or self._mending.due:
+            return self.flush()
+        if sets is before:
+            return []
+        if isinstance(sets, Offer) and isinstance(before, Offer):
+            changed = sets.differing(before)
+            return self.flush(changed) if changed else []
         return self.flush()
 
-    def flush(self) -> list[Response]:
+    def flush(self, changed: Collection[str] | None = None) -> list[Response]:
         """Responses for every type with changes and none in flight; resources are sent before those that refer to
-        them."""
+        them. ``changed``: the types whose sets are others than before; None if that is not known."""
         out: list[Response] = []
         self._deferred = False
-        for type_url in names.ORDER:
-            state = self._types.get(type_url)
+        for state in self._subscribed:
+            type_url = state.type_url
+            if changed is not None and type_url not in changed and not state.forced:
+                continue
             sets = self._sets.get(type_url)
-            if state is None or sets is None or not state.subscribed:
+            if sets is None:
                 continue
             mending = type_url == names.ECDS and bool(self._mending.due)
-            if state.has(sets) and not mending:
+            if state.knows(sets) and not mending:
                 continue
-            if state.pending is not None or self._waits(type_url):
+            if state.pending is not None or (not mending and self._waits(type_url, state, sets)):
                 self._deferred = True
                 continue
             response = self._mend(state) if mending else self._respond(type_url, state, sets)
@@ -293,83 +195,100 @@ class Session:
                 state.sent = response.nonce
                 out.append(response)
                 if type_url == names.CDS and (eds := self._types.get(names.EDS)):
-                    sent = {r.name for r in response.resources}
-                    eds.forced |= sent & eds.names
+                    eds.forced |= response.content.names & eds.names
             if state.batches or state.forced or mending:
                 self._deferred = True
         return [*out, *self._removals()]
 
-    def _mend(self, state: _Type) -> Response:
+    def _mend(self, state: Subscription) -> Response:
         self._nonce += 1
         resources, removed = self._mending.response(str(self._nonce))
-        state.acked |= {r.name: r.version for r in resources}
-        return Response(names.ECDS, str(self._nonce), resources, removed)
+        state.listed().update((r.name, r.version) for r in resources)
+        return Response(names.ECDS, str(self._nonce), Content(resources, removed))
 
-    def _removals(self) -> list[Response]:
-        """Removed clusters are withdrawn last: after everything that referred to them has been acknowledged."""
+    def withdraw(self, chosen: frozenset[str]) -> list[Response]:
+        """Withdraw those of the chosen clusters that are still held, unless the proxy may still use them."""
         clusters = self._types.get(names.CDS)
-        if clusters is None or not clusters.held:
+        gone = tuple(sorted(chosen & clusters.held.keys())) if clusters else ()
+        if clusters is None or not gone or not self._settled():
             return []
-        if any(t.pending for t in self._types.values()):
-            self._deferred = True
-            return []
-        gone, clusters.held = clusters.held, set()
         for name in gone:
-            clusters.acked.pop(name, None)
+            clusters.drop(name)
         self._nonce += 1
-        clusters.pending = Response(names.CDS, str(self._nonce), (), tuple(sorted(gone)))
+        clusters.pending = Response(names.CDS, str(self._nonce), Content((), gone))
         clusters.sent = clusters.pending.nonce
         return [clusters.pending]
 
+    def _settled(self) -> bool:
+        """Whether the proxy has all of what names clusters as it was offered, and no older version of it."""
+        if any(t.pending for t in self._types.values()):
+            return False
+        naming = (t for t in self._subscribed if t.type_url in names.NAMING)
+        return not any(t.refused or t.batches or t.unheard for t in naming)
+
+    def _removals(self) -> list[Response]:
+        """Removed clusters are withdrawn last: after everything that referred to them has been acknowledged."""
+        if self._lingering or not (held := self.holding):
+            return []
+        self._deferred = self._deferred or not self._settled()
+        return self.withdraw(held)
+
     @staticmethod
-    def _hosts(state: _Type, sets: Sets, changed: set[str]) -> set[str]:
-        """Virtual hosts are subscribed to by the name of their route configuration, which is a prefix of theirs."""
+    def _hosts(state: Subscription, sets: Sets, changed: set[str]) -> set[str]:
         if state.forced:
-            state.forced |= {n for s in sets for n in s.resources if n.partition("/")[0] in state.forced}
-        return {n for n in changed if n.partition("/")[0] in state.names} | state.forced
+            state.forced |= {n for s in sets for n in s.resources if group(n) in state.forced}
+        return {n for n in changed if group(n) in state.names} | state.forced
 
-    def _waits(self, type_url: str) -> bool:
-        """Routes must not refer to clusters that are not there yet; Envoy does not wait for them by itself. Nor must
-        listeners to an extension that may turn out to be broken (``ads.mending``)."""
-        before = self._types.get(names.CDS if type_url in (names.RDS, names.VHDS) else names.ECDS)
-        return type_url in (names.LDS, names.RDS, names.VHDS) and before is not None and before.pending is not None
+    def _waits(self, type_url: str, state: Subscription, sets: Sets) -> bool:
+        """Routes must not refer to clusters that are not there yet. Envoy does not wait for them by itself, but
+        acknowledges clusters when they are ready. Nor must listeners and extensions; since policies are among these,
+        others of them do not wait. Nor must listeners refer to an extension that may turn out to be broken
+        (``ads.mending``)."""
+        if type_url == names.LDS and self._in_flight(names.ECDS):
+            return True
+        if type_url in (names.RDS, names.VHDS):
+            return self._in_flight(names.CDS) is not None
+        clusters = self._in_flight(names.CDS) if type_url in (names.LDS, names.ECDS) else None
+        if clusters is None:
+            return False
+        late = clusters.added().union(*(c.names for c in clusters.coming(self._sets.get(names.CDS, ()))))
+        return bool(late) and not all(late.isdisjoint(c.clusters) for c in state.coming(sets))
 
-    def _nothing(self, type_url: str) -> Response:
-        """The empty response to a first request for which there is nothing: Envoy waits for one."""
+    def _in_flight(self, type_url: str) -> Subscription | None:
+        found = self._types.get(type_url)
+        return found if found is not None and found.pending is not None else None
+
+    def _response(self, type_url: str, content: Content) -> Response:
         self._nonce += 1
-        return Response(type_url, str(self._nonce), (), ())
+        return Response(type_url, str(self._nonce), content)
 
-    def _fresh(self, type_url: str, state: _Type, candidates: set[str], old: Sets, removed: set[str]) -> list[Resource]:
-        """Of the candidates, those that the proxy lacks or asked for; what is gone is added to ``removed``. ``old``:
-        what was offered before."""
-        out = []
-        for name in candidates:
-            found = _find(state.offered, name)
-            if found is None:
-                if name in state.acked:
-                    removed.add(name)
-                continue
-            if state.refused.get(name, ("", ""))[0] == found.version and name not in state.forced:
-                continue
-            if name in state.forced or state.acked.get(name) != found.version:
-                if type_url == names.ECDS:
-                    self._mending.replaces(_find(old, name), state.acked.get(name))
-                out.append(found)
-                state.acked[name] = found.version
-                state.refused.pop(name, None)
-        return out
+    def _respond(self, type_url: str, state: Subscription, sets: Sets) -> Response | None:
+        """None if there is nothing to say. The first request is always answered: Envoy waits for it."""
+        content = state.common(sets)
+        if content is None:
+            content, asked = self._own_content(type_url, state, sets)
+            state.offered = sets
+        else:
+            asked = False
+        if not (content.resources or content.removed or asked) and state.answering:
+            return self._respond(type_url, state, sets) if state.batches else None
+        return self._response(type_url, content)
 
-    def _respond(self, type_url: str, state: _Type, sets: Sets) -> Response | None:
+    def _own_content(self, type_url: str, state: Subscription, sets: Sets) -> tuple[Content, bool]:
+        """What this proxy is told that is a case of its own, and whether it has asked for something by name."""
         comparable = len(state.offered) == len(sets)
-        if comparable and not state.forced and not state.batches and all(map(is_, state.offered, sets)):
-            return self._nothing(type_url)
+        if not comparable:
+            state.listed()
+        elif not (state.forced or state.batches or state.unheard) and all(map(is_, state.offered, sets)):
+            return NOTHING, False
         changed: set[str] = set()
         removed: set[str] = set()
         for i, current in enumerate(sets):
             new, gone = current.changes_since(state.offered[i] if comparable else None)
             changed |= new
             removed |= gone
-        old, state.offered = state.offered, sets
+        removed |= state.unheard
+        state.unheard.clear()
         if type_url == names.VHDS:
             candidates = self._hosts(state, sets, changed)
         else:
@@ -379,18 +298,40 @@ class Session:
             batch = state.batches.pop(0)
             later = candidates - batch
             candidates = set(batch)
-        resources = self._fresh(type_url, state, candidates, old, removed)
+        resources = self._fresh(type_url, state, sets, candidates, removed)
         self._forget(type_url, state, sets)
-        known = state.acked.keys() if state.wildcard or type_url == names.VHDS else state.names
-        removed &= known
-        removed |= set() if comparable else state.acked.keys()
-        removed = self._withdrawn(type_url, state, {n for n in removed if not any(n in s.resources for s in sets)})
+        if state.wildcard or type_url == names.VHDS:
+            removed = {n for n in removed if state.version(n) is not None}
+        else:
+            removed &= state.names
+        removed |= set() if comparable else state.listed().keys()
+        removed = self._withdrawn(type_url, state, sets, {n for n in removed if find(sets, n) is None})
         forced, state.forced = state.forced, later
         for name in removed:
-            state.acked.pop(name, None)
-        if not resources and not removed and not forced and (state.acks or state.nacks or state.pending):
-            return None
-        self._nonce += 1
-        return Response(
-            type_url, str(self._nonce), tuple(sorted(resources, key=lambda r: r.name)), tuple(sorted(removed))
-        )
+            state.drop(name)
+        content = Content(tuple(sorted(resources, key=lambda r: r.name)), tuple(sorted(removed)))
+        return content, bool(forced)
+
+    def _fresh(
+        self, type_url: str, state: Subscription, sets: Sets, candidates: set[str], removed: set[str]
+    ) -> list[Resource]:
+        """Of the candidates, those that the proxy lacks or asked for; what is gone is added to ``removed``."""
+        out = []
+        for name in candidates:
+            found, has = find(sets, name), state.version(name)
+            if found is None:
+                if has is not None:
+                    removed.add(name)
+                continue
+            if state.refused.get(name, ("", ""))[0] == found.version and name not in state.forced:
+                continue
+            if name in state.forced or has != found.version:
+                if type_url == names.ECDS:
+                    self._mending.replaces(find(state.offered, name), has)
+                out.append(found)
+                if has is not None:
+                    state.replaced.add(name)
+                if state.versions is not None:
+                    state.versions[name] = found.version
+                state.refused.pop(name, None)
+        return out

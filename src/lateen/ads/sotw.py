@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lateen.ads.session import MAX_NAME, MAX_NAMES, Sets, TooMany
+from lateen.ads.session import MAX_NAME, MAX_NAMES, TooMany
 from lateen.wire import names
-from lateen.wire.resource import Resource
+from lateen.wire.resource import Resource, Sets
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,9 @@ class Link(asyncio.BufferedProtocol):
         if self.transport is None or self.closing or not data:
             return
         try:
-            while data:
-                data = data[self._tls.write(data) :]
+            written = self._tls.write(data)
+            while written < len(data):
+                written += self._tls.write(data[written:])
         except ssl.SSLError as e:
             log.debug("connection lost: %s", e)
             self.abort()
@@ -73,7 +74,9 @@ class Link(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """What has been written is sent before, if the client takes it soon."""
-        if self.transport is not None and not self.closing:
+        if self.transport is None:
+            self.closing = True
+        elif not self.closing:
             self._leave()
             self.closing = True
             self.transport.close()
@@ -95,6 +98,8 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        if self.closing:  # in the meantime
+            self.abort()
         self._expect(HANDSHAKE_S)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from lateen.agent import statistics
+from lateen.agent.statistics import PLAIN, Statistics
 from lateen.kit.jsons import Json
 from lateen.wire import ports
 from lateen.wire.node import NodeId
@@ -26,6 +29,9 @@ class Proxy:
     mark: int | None = None
     outlier_log: str = ""
     agent_port: int = ports.MERGED_METRICS
+    statistics: Statistics = PLAIN
+    runtime: Mapping[str, str] = field(default_factory=dict)
+    """``runtimeValues`` of the proxy's configuration"""
 
 
 def _cluster(name: str, host: str, port: int, **more: object) -> Json:
@@ -110,20 +116,6 @@ def _listener(name: str, port: int, route: Json, cluster: str) -> Json:
     }
 
 
-# Istio's default: keep few of Envoy's own series; the others cost memory for each cluster.
-_KEPT_PREFIXES = (
-    "cluster_manager",
-    "listener_manager",
-    "server",
-    "cluster.xds-grpc",
-    "istio",
-    "access_logger",
-)
-_KEPT_SUFFIXES = ("downstream_cx_active", "ssl.handshake")
-_KEPT_PARTS = ("rbac.", "http_local_rate_limit.")
-"""Statistics of what authorization policies allow and deny, or would deny in a dry run, and of rate limits."""
-
-
 def bootstrap(p: Proxy) -> Json:
     ads = {
         "api_type": "DELTA_GRPC",
@@ -131,11 +123,6 @@ def bootstrap(p: Proxy) -> Json:
         "set_node_on_first_message_only": True,
         "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
     }
-    keep = [
-        *({"prefix": s} for s in _KEPT_PREFIXES),
-        *({"suffix": s} for s in _KEPT_SUFFIXES),
-        *({"contains": s} for s in _KEPT_PARTS),
-    ]
     out: Json = {
         "node": {
             "id": str(p.node),
@@ -182,19 +169,16 @@ def bootstrap(p: Proxy) -> Json:
                 _listener("metrics", ports.ENVOY_METRICS, {"path": "/stats/prometheus"}, "prometheus_stats"),
             ],
         },
-        "stats_config": {
-            "use_all_default_tags": False,
-            "stats_matcher": {"inclusion_list": {"patterns": keep}},
-            "histogram_bucket_settings": [],
-        },
+        # Memory of a cluster that is never called: 26 instead of 37 kB with two workers. Istio's agent does the same
+        # (ENABLE_DEFERRED_CLUSTER_CREATION, ENABLE_DEFERRED_STATS_CREATION).
+        "cluster_manager": {"enable_deferred_cluster_creation": True},
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        "stats_config": p.statistics.config(),
         "layered_runtime": {
             "layers": [
                 {
                     "name": "limits",
-                    "static_layer": {
-                        "re2.max_program_size.error_level": 32768,
-                        "envoy.reloadable_features.http_reject_path_with_fragment": False,
-                    },
+                    "static_layer": statistics.runtime(p.runtime),
                 },
                 {"name": "admin", "admin_layer": {}},
             ]
@@ -206,26 +190,26 @@ def bootstrap(p: Proxy) -> Json:
                     "typed_config": {
                         "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
                         "DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": 50000,
+                        "max_active_downstream_connections": statistics.most_connections(p.runtime),
                     },
                 }
             ]
         },
     }
     if p.mark is not None:
-        out["cluster_manager"] = {
-            "upstream_bind_config": {
-                "socket_options": [
-                    {
-                        "description": "the proxy's own",
-                        "level": 1,
-                        "name": 36,
-                        "int_value": p.mark,
-                        "state": "STATE_PREBIND",
-                    }
-                ]
-            }
+        out["cluster_manager"]["upstream_bind_config"] = {
+            "socket_options": [
+                {
+                    "description": "the proxy's own",
+                    "level": 1,
+                    "name": 36,
+                    "int_value": p.mark,
+                    "state": "STATE_PREBIND",
+                }
+            ]
         }
+    if p.statistics.flush_s:
+        out["stats_flush_interval"] = f"{p.statistics.flush_s:g}s"
     if p.outlier_log:
-        out.setdefault("cluster_manager", {})["outlier_detection"] = {"event_log_path": p.outlier_log}
+        out["cluster_manager"]["outlier_detection"] = {"event_log_path": p.outlier_log}
     return out

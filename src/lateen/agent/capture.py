@@ -203,22 +203,40 @@ def nat(c: Capture) -> str:
     return "\n".join([*out, "COMMIT", ""])
 
 
+class NotWritten(Exception):
+    """The rules could not be written; the message says why."""
+
+
 def install(c: Capture) -> None:
     """Write the rules. Raises SystemExit with a sentence if that fails."""
-    if c.tproxy and (why := _no_tproxy(c)):
-        print(f"TPROXY is not possible here ({why}): connections are redirected as with REDIRECT, and the application")
-        print("does not see the client's address")
-        c = replace(c, tproxy=False)
-    failed = _restore(rules(c))
-    if failed:
-        sys.exit(f"istio-iptables: {failed} (the container needs the capability NET_ADMIN)")
-    how = "by TPROXY" if c.tproxy else "redirected"
+    try:
+        written, why = write(c)
+    except NotWritten as e:
+        sys.exit(f"istio-iptables: {e} (the container needs the capability NET_ADMIN)")
+    if why:
+        print(why)
+    how = "by TPROXY" if written.tproxy else "redirected"
     print(f"redirected: outbound to {c.outbound}; inbound {how} to {c.inbound}; except what the proxy itself sends")
 
 
-def _restore(text: str, *options: str) -> str:
+def write(c: Capture, inside: tuple[str, ...] = ()) -> tuple[Capture, str]:
+    """What has been written, and why it is not what was asked for. ``inside``: the command that leads into another
+    network namespace. Raises NotWritten."""
+    why = ""
+    if c.tproxy and (no := _no_tproxy(c, inside)):
+        why = (
+            f"TPROXY is not possible here ({no}): connections are redirected as with REDIRECT, and the application\n"
+            "does not see the client's address"
+        )
+        c = replace(c, tproxy=False)
+    if failed := _restore(rules(c), inside=inside):
+        raise NotWritten(failed)
+    return c, why
+
+
+def _restore(text: str, *options: str, inside: tuple[str, ...] = ()) -> str:
     """The error message; empty on success."""
-    return _run(["iptables-restore", "-w", "10", "--noflush", *options], text)
+    return _run([*inside, "iptables-restore", "-w", "10", "--noflush", *options], text)
 
 
 def _run(command: list[str], text: str = "") -> str:
@@ -229,14 +247,14 @@ def _run(command: list[str], text: str = "") -> str:
     return done.stderr.strip() or f"{command[0]} failed" if done.returncode else ""
 
 
-def _no_tproxy(c: Capture) -> str:
+def _no_tproxy(c: Capture, inside: tuple[str, ...] = ()) -> str:
     """Why there is no TPROXY; the routes for it where there is."""
     if c.mark is not None:
         return "without root on the host, the proxy is known by the mark that TPROXY needs"
-    if failed := _restore(mangle(c), "--test"):
+    if failed := _restore(mangle(c), "--test", inside=inside):
         return failed
     for command in (f"ip rule add {ROUTES}", f"ip route replace local default dev lo table {ports.TPROXY_TABLE}"):
-        if (failed := _run(command.split())) and "File exists" not in failed:
+        if (failed := _run([*inside, *command.split()])) and "File exists" not in failed:
             return failed
     return ""
 

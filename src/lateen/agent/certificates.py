@@ -186,7 +186,7 @@ class Certificates:
         lists = self._trusted.crl
         changed = self._follow()
         if self._trusted.crl != lists and certs.revoked(self._pair.certificate, self._trusted.crl):
-            log.warning("the certificate, or an authority above it, is revoked")
+            log.warning("the certificate, or a CA above it, is revoked")
             at = time.time()
         elif changed and not certs.anchored(self._pair.certificate, self._trusted.root):
             # Signed under another root than new certificates are, which will not be trusted for ever.
@@ -235,9 +235,11 @@ class Certificates:
                 found.check()
                 self._write(self._directory, self._pair.certificate, self._pair.key, found)
                 self._trusted = found
-                log.info("what is trusted has changed")
+                log.info("the trusted roots have changed")
         except ValueError as e:
-            log.warning("what is mounted in %s is not used, the former roots stay: %s", self._istiod.root.parent, e)
+            log.warning(
+                "the roots mounted in %s are not used, the previous roots stay: %s", self._istiod.root.parent, e
+            )
         self._mounted = found  # not before it is written: what fails is tried again
         return before.root != self._trusted.root
 

@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import shutil
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lateen.agent import bootstrap
+from lateen.agent.connections import Connections
 from lateen.agent.istiod import FAILURES, Istiod
 from lateen.agent.metrics import Metrics
 from lateen.agent.options import Options
@@ -29,8 +33,8 @@ OVERRIDE = "ISTIO_BOOTSTRAP_OVERRIDE"
 
 
 class Envoy:
-    def __init__(self, options: Options, istiod: Istiod, metrics: Metrics) -> None:
-        self._options, self._istiod, self._metrics = options, istiod, metrics
+    def __init__(self, options: Options, istiod: Istiod, metrics: Metrics, connections: Connections) -> None:
+        self._options, self._istiod, self._metrics, self._connections = options, istiod, metrics, connections
         self._process: asyncio.subprocess.Process | None = None
         self._draining = self._configured = self._stopping = False
         self._drain_s, self._termination_s = DRAIN_S, TERMINATION_S
@@ -48,6 +52,8 @@ class Envoy:
                 mark=o.mark,
                 outlier_log=o.outlier_log,
                 agent_port=o.status_port or ports.MERGED_METRICS,
+                statistics=o.statistics,
+                runtime=o.runtime,
             )
         )
         try:
@@ -76,6 +82,7 @@ class Envoy:
         path = DIRECTORY / "envoy-rev.json"
         write_atomic(path, json.dumps(config), 0o600)
         write_atomic(Path(tap.FILE), "", 0o600)  # Envoy would make it readable by everybody
+        self._connections.open()
         wait = 0.1
         while True:
             started = time.monotonic()
@@ -89,8 +96,10 @@ class Envoy:
             if self._stopping:
                 return
             self._metrics.restarts += 1
+            self._connections.restarted()
             wait = 0.1 if time.monotonic() - started > 30 else min(wait * 2, 10.0)
-            log.error("Envoy exited with %s; restarting it in %.1f s", code, wait)
+            why = no_watches() if code == -signal.SIGABRT else ""
+            log.error("Envoy exited with %s%s; restarting it in %.1f s", code, why and f" ({why})", wait)
             await asyncio.sleep(wait)
 
     async def ready(self) -> str | None:
@@ -142,3 +151,22 @@ def updated(counters: bytes) -> bool:
     """Whether Envoy's ``update_success`` counters of both clusters and listeners are above zero."""
     counts = [line.rpartition(b":")[2].strip() for line in counters.splitlines() if line.strip()]
     return len(counts) == 2 and all(c != b"0" for c in counts)
+
+
+def _inotify() -> int:
+    import ctypes  # only where something has gone wrong: it costs memory
+
+    found: int = ctypes.CDLL(None).inotify_init1(0)
+    return found
+
+
+def no_watches(new: Callable[[], int] = _inotify) -> str:
+    """Why Envoy aborts where the machine has no inotify instance left, which it follows its files with; else empty.
+    What it writes then is no text: it has whatever was in its buffers."""
+    found = new()
+    if found >= 0:
+        os.close(found)
+        return ""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    now = limit.read_text().strip() if limit.exists() else "too low"
+    return f"the machine has no inotify instance left: fs.inotify.max_user_instances is {now}; raise it with sysctl"

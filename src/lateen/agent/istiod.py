@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from lateen.kit import certs, http, times
 from lateen.wire import ports
+from lateen.wire.node import CLUSTER_HEADER
 
 log = logging.getLogger("lateen.agent.istiod")
 
@@ -41,8 +42,11 @@ class Istiod:
         token: Path = TOKEN,
         port: int = ports.CA,
         shows: Path | None = None,
+        cluster: str = "",
     ) -> None:
-        """``shows``: the directory with the certificate that a machine shows, whose token nobody renews."""
+        """``shows``: the directory with the certificate that a machine shows, whose token nobody renews. ``cluster``:
+        the name of the cluster whose API server knows the token; empty for istiod's."""
+        self._cluster = cluster
         self._shows = shows
         self.host, self.mark, self.root, self._token, self._port = host, mark, root, token, port
 
@@ -77,7 +81,7 @@ class Istiod:
             server_hostname=self.host,
             timeout=timeout,
             sock=await self._connect(self._port),
-            headers={**bearer, "content-type": "application/json"},
+            headers={**bearer, "content-type": "application/json", CLUSTER_HEADER: self._cluster},
         )
         if answer.status != 200:
             raise NotAnswered(f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}")

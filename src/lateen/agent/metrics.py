@@ -8,9 +8,12 @@ import re
 import time
 from typing import Protocol
 
+from lateen.agent.connections import Connections
 from lateen.agent.options import Options
 from lateen.kit import http
 from lateen.wire import ports
+from lateen.wire.connections import PEER as PEER_KEYS
+from lateen.wire.connections import SEPARATOR
 
 METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])')
@@ -18,6 +21,16 @@ ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])
 CALLER = re.compile(rb'[{,]source_principal="spiffe://[^/"]*/ns/([^/"]+)/sa/')
 GRPC = re.compile(rb'grpc_response_status="\d')
 FLAGS = re.compile(rb'response_flags="([^"]*)"')
+PEER = re.compile(rb'source_([a-z_]+)="([^";]*(?:;[^";]*)+)"')
+"""What a certificate says of a workload (``wire.connections.PEER``) stands in each of its labels."""
+PARTS = {
+    b"workload": "workload",
+    b"workload_namespace": "namespace",
+    b"canonical_service": "service",
+    b"canonical_revision": "revision",
+    b"app": "app",
+    b"version": "version",
+}
 _STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
 
@@ -29,8 +42,9 @@ class Expiring(Protocol):
 
 
 class Metrics:
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, connections: Connections | None = None) -> None:
         self._options = options
+        self._connections = connections or Connections()
         self._started = time.monotonic()
         self.restarts = 0
         self.certificates: Expiring | None = None
@@ -38,7 +52,7 @@ class Metrics:
     async def all(self) -> bytes:
         parts = []
         if not self._options.proxyless:
-            parts.append(istio_names(await _get("127.0.0.1", ports.ADMIN, "/stats/prometheus")))
+            parts.append(await self._envoy("/stats/prometheus"))
         parts.append(
             b"# TYPE istio_agent_uptime_seconds gauge\nistio_agent_uptime_seconds %.1f\n"
             b"# TYPE istio_agent_envoy_restarts_total counter\nistio_agent_envoy_restarts_total %d\n"
@@ -54,11 +68,17 @@ class Metrics:
 
     async def standard(self) -> bytes:
         """Istio's own metrics, without Envoy's and the application's."""
-        return istio_names(await _get("127.0.0.1", ports.ADMIN, _STANDARD))
+        return await self._envoy(_STANDARD)
 
     async def graph(self) -> bytes:
         """Only the metrics that edges of the graph are made of: cheap enough to be read every second."""
-        return istio_names(await _get("127.0.0.1", ports.ADMIN, _GRAPH))
+        return await self._envoy(_GRAPH)
+
+    async def _envoy(self, path: str) -> bytes:
+        """Envoy's metrics, with what open connections have carried so far."""
+        self._connections.read_now()
+        found = await _get("127.0.0.1", ports.ADMIN, path)
+        return summed(istio_names(found), istio_names(self._connections.text())) if found else b""
 
 
 async def _get(host: str, port: int, path: str) -> bytes:
@@ -66,6 +86,28 @@ async def _get(host: str, port: int, path: str) -> bytes:
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         return (await http.fetch(host, port, path, timeout=5)).body
     return b""
+
+
+def summed(found: bytes, more: bytes) -> bytes:
+    """Metrics with further counters added: those of the same metric and labels are one. ``more`` has nothing but
+    samples."""
+    extra = [line.rsplit(b" ", 1) for line in more.split(b"\n") if line]
+    if not extra:
+        return found
+    kept, groups = [], {series.partition(b"{")[0]: dict[bytes, int]() for series, _ in extra}
+    for line in found.split(b"\n"):
+        name = line.partition(b"{")[0]
+        if (group := groups.get(name)) is None:
+            if not (line.startswith(b"# TYPE ") and line.split(b" ")[2] in groups):
+                kept.append(line)
+        else:
+            extra.append(line.rsplit(b" ", 1))
+    for series, value in extra:
+        group = groups[series.partition(b"{")[0]]
+        group[series] = group.get(series, 0) + int(value)
+    for name, group in groups.items():
+        kept += [b"# TYPE %s counter" % name, *(b"%s %d" % sample for sample in group.items())]
+    return b"\n".join(line for line in kept if line) + b"\n"
 
 
 def istio_names(raw: bytes) -> bytes:
@@ -84,9 +126,19 @@ def _told(line: bytes) -> bytes:
     if b'reporter="source"' in line:
         policy = b"mutual_tls" if b'destination_principal="spiffe:' in line else _without_certificate(line)
         return line.replace(b'connection_security_policy="unknown"', b'connection_security_policy="%s"' % policy)
+    if b";" in line:
+        line = PEER.sub(_part, line)
     if b'source_workload_namespace="unknown"' in line and (found := CALLER.search(line)):
         return line.replace(b'source_workload_namespace="unknown"', b'source_workload_namespace="%s"' % found[1])
     return line
+
+
+def _part(found: re.Match[bytes]) -> bytes:
+    """The label's part of what its value says."""
+    values = found[2].split(SEPARATOR.encode())
+    if len(values) != len(PEER_KEYS) or found[1] not in PARTS:
+        return found[0]
+    return b'source_%s="%s"' % (found[1], values[PEER_KEYS.index(PARTS[found[1]])])
 
 
 def _without_certificate(line: bytes) -> bytes:

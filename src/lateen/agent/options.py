@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lateen.agent import capture
+from lateen.agent.statistics import PLAIN, Statistics, statistics
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
 from lateen.kit.digits import digits
-from lateen.wire import ports
+from lateen.wire import connections, ports
 from lateen.wire.node import ISTIO_VERSION, NodeId
 
 PODINFO = Path("/etc/istio/pod")
@@ -59,6 +60,9 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     service_naming: str = "APP_LABEL_AND_NAMESPACE"
     """``tracingServiceName`` of the proxy's configuration."""
+    statistics: Statistics = PLAIN
+    runtime: Mapping[str, str] = field(default_factory=dict)
+    """``runtimeValues`` of the proxy's configuration."""
     probers: Mapping[str, Any] = field(default_factory=dict)
     """Path -> probe of the application (``inject.probes``)."""
     scrape_targets: tuple[tuple[int, str], ...] = ()
@@ -91,6 +95,11 @@ class Options:
     @property
     def control_plane(self) -> str:
         return (self.env.get("CA_ADDR") or f"istiod.istio-system.svc:{ports.XDS}").rpartition(":")[0]
+
+    @property
+    def cluster(self) -> str:
+        """The name of its cluster; empty if nobody has told it."""
+        return self.env.get("ISTIO_META_CLUSTER_ID", "")
 
     @property
     def proxyless(self) -> bool:
@@ -135,6 +144,7 @@ class Options:
             "SERVICE_ACCOUNT": self.account,
             "INSTANCE_IPS": self.address,
             "ISTIO_VERSION": ISTIO_VERSION,
+            connections.METADATA: "true",
         }
 
 
@@ -166,6 +176,8 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
         env=env,
         labels=_podinfo("labels"),
         service_naming=config.get("tracingServiceName") or Options.service_naming,
+        statistics=statistics(config, annotations, env.get("INSTANCE_IP", "")),
+        runtime=config.get("runtimeValues") or {},
         probers=_object(env.get("ISTIO_KUBE_APP_PROBERS"), "ISTIO_KUBE_APP_PROBERS"),
         scrape_targets=_targets(_object(env.get("ISTIO_PROMETHEUS_ANNOTATIONS"), "ISTIO_PROMETHEUS_ANNOTATIONS")),
     )

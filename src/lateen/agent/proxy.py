@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lateen.agent import proxyless
 from lateen.agent.certificates import Asks, Certificates, Source, Write, renewal, write_all, write_files, write_secrets
+from lateen.agent.connections import Connections
 from lateen.agent.envoy import DIRECTORY, Envoy
 from lateen.agent.istiod import CRL, FAILURES, ROOT, Istiod, until_answered
 from lateen.agent.metrics import Metrics
@@ -39,9 +40,11 @@ class Agent:
         write = write_files if options.proxyless else write_all
         directory = output if options.proxyless else DIRECTORY
         group = options.env.get("ISTIO_META_AUTO_REGISTER_GROUP", "")
-        self._istiod = Istiod(options.control_plane, options.mark, shows=directory if group else None)
-        self._metrics = Metrics(options)
-        self._envoy = Envoy(options, self._istiod, self._metrics)
+        shows = directory if group else None
+        self._istiod = Istiod(options.control_plane, options.mark, shows=shows, cluster=options.cluster)
+        connections = Connections()
+        self._metrics = Metrics(options, connections)
+        self._envoy = Envoy(options, self._istiod, self._metrics, connections)
         self._certificates = self._given(
             directory, write_files if options.proxyless else write_secrets
         ) or Certificates(

@@ -47,7 +47,7 @@ def bootstrap(options: Options, directory: Path) -> dict[str, Any]:
 async def once(options: Options, path: Path) -> None:
     """Write a certificate and, next to it, the bootstrap file. Raises istiod.FAILURES."""
     directory = path.parent
-    istiod = Istiod(options.control_plane, options.mark)
+    istiod = Istiod(options.control_plane, options.mark, cluster=options.cluster)
     signer = options.env.get("ISTIO_META_CERT_SIGNER", "")
     await Certificates(istiod, directory, write_files, identity=options.identity, signer=signer).get()
     write_atomic(path, json.dumps(bootstrap(options, directory)))

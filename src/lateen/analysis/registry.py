@@ -22,6 +22,7 @@ class Analyzer(NamedTuple):
 _FOUND: dict[str, Analyzer] = {}
 _MODULES = (
     "annotations",
+    "certificate",
     "definitions",
     "destination_rule",
     "effect",

@@ -23,6 +23,13 @@ Key = tuple[str, str, str]
 """(kind as ``kind_of`` spells it, namespace, name)"""
 SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 SUPPRESS = "galley.istio.io/analyze-suppress"
+DEFAULT_EXPORT = {
+    kinds.SERVICE.id: "defaultServiceExportTo",
+    kinds.SERVICE_ENTRY.id: "defaultServiceExportTo",
+    kinds.VIRTUAL_SERVICE.id: "defaultVirtualServiceExportTo",
+    kinds.DESTINATION_RULE.id: "defaultDestinationRuleExportTo",
+}
+"""The mesh configuration's field for objects that do not say whom they are exported to."""
 
 
 def _nowhere(_: Path) -> tuple[int, int]:
@@ -264,7 +271,7 @@ class Snapshot:
 
     def visible(self, source: Source, export_to: Iterable[str]) -> set[str]:
         """Namespaces that an object is exported to; ``*`` for all."""
-        given = list(export_to) or ["*"]
+        given = list(export_to) or self.mesh.get(DEFAULT_EXPORT.get(source.id, "")) or ["*"]
         return {source.namespace if to == "." else to for to in given}
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from lateen.api.effective import general, leaves
 from lateen.api.mesh import ProxyConfig, effect
 from lateen.api.mesh.reading import proxy_config_problems
-from lateen.kit import jsons, yamldoc
+from lateen.kit import duration, jsons, regex, yamldoc
 from lateen.kit.digits import digits
 
 _QUANTITY = re.compile(r"[+-]?\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$")
@@ -24,6 +24,7 @@ _LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "of
 _INTERFACE = re.compile(r"[^\s/,]{1,15}$")
 PROXY_CONFIG = "proxy.istio.io/config"
 PROBERS = "sidecar.istio.io/rewriteAppHTTPProbers"
+BEFORE_PROXY = "sidecar.istio.io/init-containers-before-proxy"
 ANY = "any object"
 _SERVICE = ("Service",)
 _GATEWAY = ("Gateway",)
@@ -166,9 +167,31 @@ def _targets(text: str) -> None:
             raise ValueError(f'"{part}" is not port:/path')
 
 
+def _interval(text: str) -> None:
+    if duration.nanoseconds(text) < 10**6:
+        raise ValueError(f'"{text}" is shorter than 1ms')
+
+
+def _buckets(text: str) -> None:
+    try:
+        found = jsons.loads(text)
+    except ValueError as e:
+        raise ValueError(f"it is not JSON: {e}") from None
+    lists = list(found.values()) if isinstance(found, dict) else [()]
+    for given in lists:
+        numbers = isinstance(given, list) and given and all(isinstance(x, int | float) and x > 0 for x in given)
+        if not numbers or sorted(set(given)) != given:
+            raise ValueError('expected rising numbers by beginning of the name, as in {"istiocustom": [1, 5, 10]}')
+
+
+def _regexes(text: str) -> None:
+    for pattern in text.split(","):
+        regex.compiled(pattern)
+
+
 def _names(text: str) -> None:
     if not all(re.match(r"[\w.-]+$", n.strip()) for n in text.split(",")):
-        raise ValueError(f'"{text}" is not a list of templates separated by commas')
+        raise ValueError(f'"{text}" is not a list of names separated by commas')
 
 
 def _mode(text: str) -> str:
@@ -200,7 +223,7 @@ def _grpc_simple(text: str) -> str:
     return "the certificate of grpc-simple is valid for a day and not renewed; grpc-agent renews it" if simple else ""
 
 
-_STATS = "which statistics Envoy records is set at installation"
+_STATS = "statistics that are not used stay until the proxy ends"
 _GONE = "Istio has removed it"
 _AMBIENT = "ambient mode is not implemented"
 _OTHERWISE = "not implemented for Gateways of the Gateway API yet"
@@ -229,6 +252,7 @@ KNOWN: dict[str, Annotation] = {
     "sidecar.istio.io/discoveryAddress": Annotation("proxies connect to the istiod of their revision", deprecated=True),
     "sidecar.istio.io/enableCoreDump": Annotation(check=_bool, tell=_core_dump),
     "sidecar.istio.io/extraStatTags": Annotation("metrics have Istio's standard labels", deprecated=True),
+    BEFORE_PROXY: Annotation(check=_names),
     "sidecar.istio.io/inject": Annotation(tell=_inject, alpha=False, deprecated=True),
     "sidecar.istio.io/interceptionMode": Annotation(check=_one_of("REDIRECT", "TPROXY", "NONE"), tell=_mode),
     "sidecar.istio.io/logLevel": Annotation(check=_LOG_LEVEL),
@@ -242,11 +266,11 @@ KNOWN: dict[str, Annotation] = {
     PROBERS: Annotation(check=_bool),
     "sidecar.istio.io/statsCompression": Annotation("statistics are not compressed"),
     "sidecar.istio.io/statsEvictionInterval": Annotation(_STATS),
-    "sidecar.istio.io/statsFlushInterval": Annotation(_STATS),
-    "sidecar.istio.io/statsHistogramBuckets": Annotation(_STATS),
-    "sidecar.istio.io/statsInclusionPrefixes": Annotation(_STATS, deprecated=True),
-    "sidecar.istio.io/statsInclusionRegexps": Annotation(_STATS, deprecated=True),
-    "sidecar.istio.io/statsInclusionSuffixes": Annotation(_STATS, deprecated=True),
+    "sidecar.istio.io/statsFlushInterval": Annotation(check=_interval),
+    "sidecar.istio.io/statsHistogramBuckets": Annotation(check=_buckets),
+    "sidecar.istio.io/statsInclusionPrefixes": Annotation(deprecated=True),
+    "sidecar.istio.io/statsInclusionRegexps": Annotation(check=_regexes, deprecated=True),
+    "sidecar.istio.io/statsInclusionSuffixes": Annotation(deprecated=True),
     "sidecar.istio.io/status": Annotation(),
     "sidecar.istio.io/userVolume": Annotation(check=_volumes),
     "sidecar.istio.io/userVolumeMount": Annotation(check=_mounts),
@@ -338,7 +362,9 @@ def _proxy_config(text: str) -> list[Problem]:
     out = []
     for path, leaf in leaves(ProxyConfig, value or {}):
         form = f"defaultConfig.{general(path)}"
-        why = effect.reason(form)
+        why = effect.reason(form) or effect.variable(f"defaultConfig.{path}")
         if why is not None and leaf not in effect.SAME.get(form, ()):
             out.append(Problem(PROXY_CONFIG, f"{path} has no effect in this version of Lateen: {why}", False))
+        elif (says := effect.weaker(form, leaf)) is not None:
+            out.append(Problem(PROXY_CONFIG, f"{path}: {says}", False))
     return out

@@ -62,7 +62,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "targetRefs[].namespace": _REFUSED,
         "tracing[].disableContextPropagation": "Envoy always propagates trace context where it traces",
         "metrics[].overrides[].match.customMetric": "stock Envoy has Istio's standard metrics only",
-        "metrics[].reportingInterval": "metrics change when requests and connections end",
     },
     kinds.SIDECAR: {
         "ingress[].port.name": "it only names the entry",
@@ -152,6 +151,41 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         **_whole("Envoy sends them to no provider", "extAuth.contextExtensions"),
         **_whole("refused: there is no table of places", "authorization.rules[].principal.clientIPGeoLocations"),
         "authorization.rules[].principal.sourceCIDRs": "refused: use an AuthorizationPolicy",
+    },
+    **{
+        kind: {
+            **_whole("refused: it is not implemented", "vault", "venafi", "acme.solvers[].dns01"),
+            **_whole(
+                "all gateways of the mesh answer challenges, so nothing is made for one",
+                "acme.solvers[].http01.ingress",
+                "acme.solvers[].http01.gatewayHTTPRoute",
+            ),
+            "acme.skipTLSVerify": "refused: give the server's authority in caBundle",
+            "acme.preferredChain": "the CA's default chain is taken",
+            "acme.profile": "the CA's default profile is taken",
+            "acme.enableDurationFeature": "the CA decides how long its certificates are valid",
+            "acme.externalAccountBinding.keyAlgorithm": "it is HS256, as in cert-manager",
+            "ca.crlDistributionPoints": "it is not put into certificates",
+            "ca.ocspServers": "it is not put into certificates",
+            "ca.issuingCertificateURLs": "it is not put into certificates",
+            "selfSigned.crlDistributionPoints": "it is not put into certificates",
+        }
+        for kind in (kinds.ISSUER, kinds.CLUSTER_ISSUER)
+    },
+    kinds.CERTIFICATE: {
+        **_whole(
+            "refused: it is not implemented",
+            *("subject", "otherNames", "keystores", "additionalOutputFormats", "nameConstraints"),
+        ),
+        **dict.fromkeys(
+            ("uris", "ipAddresses", "emailAddresses", "literalSubject"),
+            "refused: it is not implemented",
+        ),
+        "usages": "certificates are for servers and clients",
+        "encodeUsagesInRequest": "the CA decides about usages",
+        "revisionHistoryLimit": "no CertificateRequests are kept",
+        "signatureAlgorithm": "it follows from the key of the issuer",
+        "privateKey.encoding": "keys are PKCS8, which Envoy reads as well",
     },
     kinds.REQUEST_AUTHENTICATION: {"targetRef.namespace": _REFUSED, "targetRefs[].namespace": _REFUSED},
     kinds.AUTHORIZATION_POLICY: {"targetRef.namespace": _REFUSED, "targetRefs[].namespace": _REFUSED},

@@ -39,6 +39,7 @@ STATEFUL_SET = row(Kind("apps", "v1", "statefulsets", "StatefulSet"))
 DAEMON_SET = row(Kind("apps", "v1", "daemonsets", "DaemonSet"))
 CONTROLLER_REVISION = row(Kind("apps", "v1", "controllerrevisions", "ControllerRevision"))
 REPLICATION_CONTROLLER = row(Kind("", "v1", "replicationcontrollers", "ReplicationController"))
+POD_TEMPLATE = row(Kind("", "v1", "podtemplates", "PodTemplate"))
 JOB = row(Kind("batch", "v1", "jobs", "Job"))
 CRON_JOB = row(Kind("batch", "v1", "cronjobs", "CronJob"))
 PERSISTENT_VOLUME_CLAIM = row(Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim"))
@@ -104,6 +105,7 @@ def _mesh(
     short: tuple[str, ...] = (),
     columns: tuple[tuple[str, str], ...] = (),
     idle: str = "",
+    namespaced: bool = True,
 ) -> Kind:
     """A row for a kind of the mesh's own; the first version is the stored one."""
     return row(
@@ -112,6 +114,7 @@ def _mesh(
             versions[0],
             plural,
             kind,
+            namespaced=namespaced,
             versions=versions,
             short=short,
             spec_at=f"lateen.api.{spec}:{kind}",
@@ -252,9 +255,36 @@ SECURITY_POLICY = _mesh(
     short=("sp",),
 )
 
+CERT_MANAGER = "cert-manager.io"
+"""Whose kinds are ours only where the cluster has no cert-manager."""
+_READY = (("Ready", '.status.conditions[?(@.type=="Ready")].status'),)
+ISSUER = _mesh(CERT_MANAGER, ("v1",), "issuers", "Issuer", "cert_manager", "cert_manager:issuer", columns=_READY)
+CLUSTER_ISSUER = _mesh(
+    CERT_MANAGER,
+    ("v1",),
+    "clusterissuers",
+    "ClusterIssuer",
+    "cert_manager",
+    "cert_manager:issuer",
+    columns=_READY,
+    namespaced=False,
+)
+CERTIFICATE = _mesh(
+    CERT_MANAGER,
+    ("v1",),
+    "certificates",
+    "Certificate",
+    "cert_manager",
+    "cert_manager:certificate",
+    short=("cert",),
+    columns=(*_READY, ("Secret", ".spec.secretName"), ("Issuer", ".spec.issuerRef.name")),
+)
+
 # After Istio's, so that a bare ``Gateway`` is Istio's.
 GATEWAY_API, GATEWAY_API_X = "gateway.networking.k8s.io", "gateway.networking.x-k8s.io"
 GATEWAY_APIS = (GATEWAY_API, GATEWAY_API_X)
+OTHERS = (*GATEWAY_APIS, CERT_MANAGER)
+"""Groups whose definitions may be missing, or be those of somebody else."""
 
 
 def _gateway_api(

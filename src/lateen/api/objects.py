@@ -88,7 +88,7 @@ class Service:
     gateway_port: int = 15443
     """Where it takes connections from other networks (label ``networking.istio.io/gatewayPort``)."""
     elsewhere: bool = False
-    """Whether it is from another cluster, where its addresses mean something."""
+    """Whether it is in other clusters alone, where its addresses mean something."""
 
     @property
     def host(self) -> str:
@@ -127,6 +127,10 @@ class Pod:
     network: str = ""
     notes: tuple[tuple[str, str], ...] = ()
     """Istio's annotations."""
+
+    def __hash__(self) -> int:
+        """Of what tells it from others: pods are keys of many queries, and a pod's two states are rarely both there."""
+        return hash((self.namespace, self.name, self.uid))
 
     @property
     def label_map(self) -> dict[str, str]:

@@ -68,14 +68,15 @@ def identity(review: Json, trust_domain: str) -> Identity:
     return Identity(trust_domain, m[1], m[2])
 
 
-def bound(review: Json) -> bool:
-    """Whether the token is that of a pod, valid for as long as the pod exists."""
-    return bool(((review.get("status") or {}).get("user") or {}).get("extra", {}).get(_POD))
+def bound(review: Json) -> str:
+    """The name of the pod whose token it is, valid for as long as the pod exists; empty for other tokens."""
+    found = (((review.get("status") or {}).get("user") or {}).get("extra") or {}).get(_POD) or []
+    return str(found[0]) if found else ""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What proxies are told to trust."""
+    """The roots that proxies trust."""
 
     root: str
     """The roots, PEM."""
@@ -83,6 +84,8 @@ class Told:
     """The revocation lists, PEM."""
     domains: str = ""
     """A JSON object of the roots (PEM) of each trust domain, where they differ; an empty text stands for ``root``."""
+    own: str = ""
+    """Those of the roots that are the authority's own (PEM), which all revisions have in common."""
 
     @property
     def maps(self) -> dict[str, dict[str, str]]:
@@ -141,11 +144,21 @@ class Authority:
     def told(self) -> Told:
         found = {domain: self._with(pems) for domain, pems in self.domains}
         domains = {domain: roots if roots != self.root else "" for domain, roots in found.items()}
-        return Told(self.root, self.lists[0], jsons.dumps(domains).decode() if domains else "")
+        by_domain = jsons.dumps(domains).decode() if domains else ""
+        return Told(self.root, self.lists[0], by_domain, self.state.bundle)
 
-    def sign(self, csr: str, who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL, group: str = "") -> str:
+    def sign(
+        self,
+        csr: str,
+        who: Identity,
+        now: datetime,
+        ttl: timedelta = DEFAULT_TTL,
+        group: str = "",
+        description: str = "",
+    ) -> str:
         """A certificate with its chain, without the root; ``group``: the WorkloadGroup of a machine, see
-        ``certs.machine``. Raises Refused for an invalid request, Expired."""
+        ``certs.machine``; ``description``: see ``certs.DESCRIPTION``. Raises Refused for an invalid request,
+        Expired."""
         try:
             key = certs.requested_key(csr)
         except ValueError as e:
@@ -154,7 +167,7 @@ class Authority:
         if signer.end - now < SHORTEST:
             raise Expired(f"the certificate authority of Secret {signer.source} has expired at {signer.end} (UTC)")
         ttl = min(ttl, MAX_TTL, signer.end - now)
-        return certs.sign(signer.pair, key, [str(who)], now, ttl, group=group) + signer.chain
+        return certs.sign(signer.pair, key, [str(who)], now, ttl, group=group, description=description) + signer.chain
 
     def server_pair(self, names: list[str], who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL) -> Pair:
         """A certificate, with its chain, for istiod's own servers. Where the authority has expired, it is one that has

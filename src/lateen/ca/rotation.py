@@ -1,4 +1,4 @@
-"""From one CA to the next without a moment in which somebody presents what another one does not trust yet. Pure.
+"""From one CA to the next, so that at no time a workload presents a certificate that a peer does not trust yet. Pure.
 
 A root is published before anything is signed under it, and stays published until everything that was signed under it
 has expired. One rule covers a new root, a new intermediate, and a change between Secrets: what is wanted is compared
@@ -64,7 +64,7 @@ class State:
     follows: str = SELF_SIGNED
     """The Secret whose CA is wanted."""
     lists: tuple[Listed, ...] = ()
-    """The revocation lists of all CAs that matter, as far as there are any."""
+    """The revocation lists of all relevant CAs, if there are any."""
 
     @property
     def bundle(self) -> str:
@@ -242,7 +242,7 @@ def load(text: str) -> State:
         state = State(signer, tuple(map(_trusted, found["trusted"])), ttl, str(found["follows"]), lists)
     except Unusable as e:
         raise ValueError(f"the recorded certificate authority cannot be used: {e}") from e
-    except Exception as e:  # whatever is in a Secret that somebody else has written
+    except Exception as e:  # anything may be in a Secret that somebody else wrote
         raise ValueError(f"the record of the certificate authority cannot be read: {type(e).__name__} {e}") from e
     if not state.trusts(signer.anchor):
         raise ValueError("the record of the certificate authority does not trust the root under which it signs")

@@ -78,10 +78,10 @@ def objects(path: Path, image: str) -> list[Json]:
 
 async def image_for(client: Client) -> str:
     """The console's image with the registry and tag of the running istiod's. Raises CliError, KubeError."""
-    found = await client.get(kinds.DEPLOYMENT, NAMESPACE, "istiod")
-    if found is None:
+    found, _ = await client.list(kinds.DEPLOYMENT, NAMESPACE, "app=istiod")  # of any revision
+    if not found:
         raise CliError(f"there is no istiod in {NAMESPACE} to collect metrics from; install it with: lateen install -y")
-    pilot = str(dig(found, "spec", "template", "spec", "containers", default=[{}])[0].get("image", ""))
+    pilot = str(dig(found[0], "spec", "template", "spec", "containers", default=[{}])[0].get("image", ""))
     hub, _, rest = pilot.rpartition("/")
     _, _, tag = rest.partition(":")
     return f"{hub}/console:{tag}" if hub and tag else f"{IMAGE}:{__version__}"

@@ -17,6 +17,7 @@ from lateen.analysis.snapshot import kind_of
 from lateen.api import kinds
 from lateen.api import validate as rules
 from lateen.api.config import unknown
+from lateen.api.crds import OURS
 from lateen.cli.base import command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, FINDINGS, USAGE, CliError, colored, colors, fail, say, table, warn
@@ -26,6 +27,8 @@ from lateen.kube.client import HttpClient, KubeError
 
 LEVELS = ("Info", "Warning", "Error")
 COLORS = {"Error": "1;31", "Warning": "33", "Info": "36"}
+CONNECTIONS = 8
+"""To the API server at a time: a handshake for each kind would cost more than the lists."""
 LIVE = (
     kinds.NAMESPACE,
     kinds.NODE,
@@ -62,10 +65,12 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
     """Everything that the analyzers look at; kinds that the cluster does not have are empty. Raises CliError on
     timeout, or if none of the mesh's kinds may be read."""
     forbidden: dict[str, str] = {}
+    several = asyncio.Semaphore(CONNECTIONS)
 
     async def of(kind: kinds.Kind) -> list[Source]:
         try:
-            found, _ = await client.list(kind)
+            async with several:
+                found, _ = await client.list(kind)
         except KubeError as e:
             if e.code in (401, 403):
                 forbidden[kind_of({"apiVersion": kind.api_version, "kind": kind.kind})] = e.message
@@ -82,7 +87,15 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
         raise CliError(f"the cluster could not be read within {timeout_s:g} s; use --timeout to allow more") from None
     if all(str(k.id) in forbidden for k in kinds.owned()):
         raise CliError(f"this account may not read the mesh's configuration: {forbidden['Gateway']}")
-    return Live([s for found in lists for s in found], forbidden)
+    found = [s for some in lists for s in some]
+    left = foreign(found)
+    return Live([s for s in found if s.id not in left], forbidden)
+
+
+def foreign(found: list[Source]) -> set[kinds.GroupKind]:
+    """Kinds of cert-manager, where the cluster has that: it says itself what is wrong with its objects."""
+    lent = {f"{k.plural}.{k.group}": k.id for k in kinds.owned() if k.group == kinds.CERT_MANAGER}
+    return {lent[s.name] for s in found if s.id == kinds.CRD.id and s.name in lent and OURS not in s.labels}
 
 
 def _suppressions(given: tuple[str, ...]) -> list[tuple[str, str]]:

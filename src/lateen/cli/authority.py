@@ -10,7 +10,7 @@ from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.mesh import ask_istiods, nothing_runs
 from lateen.cli.output import CliError, say, wide_table
-from lateen.control.roots import ASKED, DISTRUSTED
+from lateen.control.wanted import ASKED, DISTRUSTED
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
@@ -18,7 +18,7 @@ from lateen.kube.client import HttpClient
 ENTRIES = {
     "status": ("lateen.cli.authority:status", "Show what signs certificates, and which roots are trusted."),
     "rotate": ("lateen.cli.authority:rotate", "Replace the self-signed root by a new one."),
-    "distrust": ("lateen.cli.authority:distrust", "Stop trusting a former root before its time."),
+    "distrust": ("lateen.cli.authority:distrust", "Stop trusting an old root early."),
 }
 
 
@@ -47,7 +47,7 @@ def status(target: Target, output: str) -> None:
     signer = now["signer"]
     say(f"Certificates are signed by {signer['fingerprint'][:16]} (Secret {now['source']}), until {signer['end']}")
     if now["next"]:
-        when = f"from {now['nextAt']} on" if now["nextAt"] else "some time after all namespaces have got its root"
+        when = f"from {now['nextAt']} on" if now["nextAt"] else "once all namespaces have its root"
         say(f"{now['next']['fingerprint'][:16]} is to sign {when}")
     if now["problem"]:
         say(f"× {now['problem']}")
@@ -64,30 +64,28 @@ def status(target: Target, output: str) -> None:
 @command("rotate")
 @target_options
 def rotate(target: Target) -> None:
-    """Replace the self-signed root by a new one, which is published first, and signs later.
+    """Replace the self-signed root by a new one, which is first published and signs later.
 
-    The former root stays trusted until everything that was signed under it has expired.
+    The old root stays trusted until everything signed under it has expired.
     """
 
     async def work(client: HttpClient) -> None:
         if await client.get(kinds.SECRET, target.istio_namespace, "cacerts") is not None:
-            raise CliError(
-                "the CA is your own: replace the contents of the Secret cacerts, which istiod then takes by itself"
-            )
+            raise CliError("the CA is your own: replace the contents of the Secret cacerts; istiod picks the change up")
         await found(client, target)
         await _annotate(client, target, ASKED, times.stamp_micro())
 
     target.run(work)
-    say("✔ A new root certificate has been asked for; lateen x ca status shows when it signs")
+    say("✔ A new root certificate was requested; lateen x ca status shows when it starts to sign")
 
 
 @command("distrust")
 @click.argument("fingerprint")
 @target_options
 def distrust(target: Target, fingerprint: str) -> None:
-    """Stop trusting a former root before its time: lateen x ca distrust 3f1c09ab
+    """Stop trusting an old root early: lateen x ca distrust 3f1c09ab
 
-    Workloads whose certificates were signed under it, and that have not renewed them, are refused from then on.
+    Workloads whose certificates were signed under it and not renewed since are rejected from then on.
     """
     wanted = fingerprint.lower().replace(":", "")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from lateen.cli import foreign
 from lateen.cli.output import USAGE, CliError
 
 _BOOLEAN = re.compile(r"(--?[A-Za-z][-A-Za-z]*)=(true|false)")
@@ -20,7 +21,12 @@ class Command(click.Command):
     """A command whose flags may also be written ``--flag=true`` and ``--flag=false``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [a for arg in args for a in self._spelled(arg)])
+        try:
+            return super().parse_args(ctx, [a for arg in args for a in self._spelled(arg)])
+        except click.NoSuchOption as e:
+            if says := foreign.OPTIONS.get(e.option_name):
+                raise CliError(f"istioctl's {e.option_name} is not supported: {says}", USAGE) from None
+            raise
 
     def _spelled(self, arg: str) -> list[str]:
         m = _BOOLEAN.fullmatch(arg)
@@ -35,8 +41,6 @@ class Command(click.Command):
         return next((p for p in self.params if isinstance(p, click.Option) and p.is_flag and name in p.opts), None)
 
 
-AMBIENT = ("ztunnel-config", "waypoint")
-"""istioctl's commands that have no counterpart."""
 Entry = tuple[str, str]
 """(module:attribute, one line of help)"""
 
@@ -69,10 +73,8 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            if args[0] in AMBIENT:
-                raise CliError(
-                    f'"{args[0]}" belongs to ambient mode, which Lateen does not have: it uses sidecars', USAGE
-                )
+            if says := foreign.COMMANDS.get(args[0]):
+                raise CliError(f'"{args[0]}" {says}', USAGE)
             near = difflib.get_close_matches(args[0], [*self.entries, *self.aliases], 1)
             hint = f'; did you mean "{near[0]}"?' if near else f"; see {ctx.command_path} --help"
             raise CliError(f'unknown command "{args[0]}" for "{ctx.command_path}"{hint}', USAGE)

@@ -47,6 +47,13 @@ class Context:
     """The namespace whose workloads and findings are checked; empty for all."""
     status: Json = field(default_factory=dict)
     pods: list[Json] = field(default_factory=list)
+    elsewhere: bool = False
+    """Whether the control plane is in another cluster, where it is to be asked about itself and its proxies."""
+
+    def here(self) -> None:
+        """Raises Skip if the control plane is in another cluster."""
+        if self.elsewhere:
+            raise Skip("the control plane is in another cluster: ask there")
 
     def api(self) -> HttpClient:
         if self.client is None:

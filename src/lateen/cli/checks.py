@@ -15,8 +15,9 @@ from lateen.cli.mesh import sync_status
 from lateen.cli.precheck import permission_findings, version_findings
 from lateen.cluster import lifecycle
 from lateen.cluster.home import Home
+from lateen.install.state import REMOTE
 from lateen.kit import times
-from lateen.kit.jsons import dig
+from lateen.kit.jsons import Json, dig
 
 FREE_BYTES = 512 * 1024 * 1024
 
@@ -117,16 +118,31 @@ async def clock(c: Context) -> str:
 
 
 async def istiod_ready(c: Context) -> str:
-    found = await c.api().get(kinds.DEPLOYMENT, c.namespace, "istiod")
-    if found is None:
-        raise Wrong(f"there is no istiod in namespace {c.namespace}", "lateen install --set profile=demo -y")
-    ready, wanted = dig(found, "status", "readyReplicas", default=0), dig(found, "spec", "replicas", default=1)
-    if ready < wanted:
-        raise Wrong(f"{ready} of {wanted} pods are ready", f"kubectl logs -n {c.namespace} deploy/istiod")
-    return f"{ready} of {wanted} pods"
+    found, _ = await c.api().list(kinds.DEPLOYMENT, c.namespace, "app=istiod")
+    if not found:
+        hooks, _ = await c.api().list(kinds.MUTATING_WEBHOOK, labels=REMOTE)
+        c.elsewhere = bool(hooks)
+        if c.elsewhere:
+            return "in another cluster"
+    return istiods_ready(found, c.namespace)
+
+
+def istiods_ready(deployments: list[Json], namespace: str) -> str:
+    """How many pods of all revisions of istiod are ready. Raises Wrong unless all of them are."""
+    if not deployments:
+        raise Wrong(f"there is no istiod in namespace {namespace}", "lateen install --set profile=demo -y")
+    out = []
+    for found in deployments:
+        name = dig(found, "metadata", "name")
+        ready, wanted = dig(found, "status", "readyReplicas", default=0), dig(found, "spec", "replicas", default=1)
+        if ready < wanted:
+            raise Wrong(f"{ready} of {wanted} pods of {name} are ready", f"kubectl logs -n {namespace} deploy/{name}")
+        out.append(f"{ready} of {wanted} pods" + (f" of {name}" if len(deployments) > 1 else ""))
+    return ", ".join(out)
 
 
 async def istiod_answers(c: Context) -> str:
+    c.here()
     c.status = await sync_status(c.api()) or {}
     if not c.status:
         raise Wrong("istiod does not answer", f"kubectl logs -n {c.namespace} deploy/istiod")
@@ -134,6 +150,7 @@ async def istiod_answers(c: Context) -> str:
 
 
 async def same_version(c: Context) -> str:
+    c.here()
     found = c.status.get("version", "")
     if found != __version__:
         raise Wrong(f"istiod is {found}, this command {__version__}", "lateen upgrade -y", warning=True)
@@ -141,6 +158,7 @@ async def same_version(c: Context) -> str:
 
 
 async def objects_readable(c: Context) -> None:
+    c.here()
     bad = c.status.get("bad") or {}
     if bad:
         name, why = next(iter(bad.items()))
@@ -149,6 +167,7 @@ async def objects_readable(c: Context) -> None:
 
 async def secrets_readable(c: Context) -> None:
     """Only checked where proxies need Secrets."""
+    c.here()
     unread = c.status.get("unreadSecrets") or []
     if unread:
         role, namespace = "istiod-secrets", unread[0]
@@ -184,6 +203,7 @@ GROUPS: dict[str, list[tuple[str, Check]]] = {
     "certificates": [
         ("the certificate authority is in order", mesh.authority),
         ("the root certificate is valid", mesh.root_certificate),
+        ("certificates of servers are issued and renewed", mesh.servers_certificates),
         ("all namespaces trust the same root", mesh.same_roots),
         ("the other clusters of the mesh can be read", mesh.clusters),
     ],

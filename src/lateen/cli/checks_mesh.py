@@ -19,6 +19,11 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError, Unreachable
 
 ROTATE = "lateen x ca rotate, or with a CA of your own: a new one in the Secret cacerts"
+ATTACH = (
+    "in the control plane's cluster: lateen remote-clusters, and lateen create-remote-secret for this one; here: "
+    "kubectl annotate namespace istio-system topology.istio.io/controlPlaneClusters=ITS_NAME; its installation needs "
+    "values.global.externalIstiod=true"
+)
 SOON = timedelta(days=60)
 """A root certificate that expires within this time needs attention now."""
 
@@ -33,6 +38,8 @@ def _pem(data: Json, key: str) -> str:
 async def root_certificate(c: Context) -> str:
     found = await c.api().get(kinds.CONFIG_MAP, c.namespace, "istio-ca-root-cert")
     pem = str(dig(found or {}, "data", "root-cert.pem", default=""))
+    if not pem and c.elsewhere:
+        raise Wrong("the control plane has not told this cluster its root certificate", ATTACH)
     if not pem:
         raise Wrong("no root certificate has been distributed yet", f"kubectl logs -n {c.namespace} deploy/istiod")
     ends = [certs.validity(root)[1] for root in certs.split(pem)]
@@ -59,6 +66,49 @@ async def authority(c: Context) -> str:
         remedy = ROTATE if found["source"] != "cacerts" else "put a new intermediate into the Secret cacerts"
         raise Wrong(f"the certificate that signs expires on {end:%Y-%m-%d}", remedy, warning=True)
     return f"Secret {found['source']}, until {end:%Y-%m-%d}"
+
+
+async def servers_certificates(c: Context) -> str:
+    """Those of cert-manager's Certificates, by their status."""
+    try:
+        found, _ = await c.api().list(kinds.CERTIFICATE)
+    except KubeError as e:
+        if e.code != 404:
+            raise
+        found = []
+    if not found:
+        raise Skip("there are no Certificates")
+    bad = [(*said, f"kubectl describe certificate {_name(o)} -n {_space(o)}") for o in found if (said := _late(o))]
+    for only_warning in (False, True):
+        for warning, says, remedy in bad:
+            if warning is only_warning:
+                raise Wrong(says, remedy, warning=warning)
+    return f"{len(found)} Certificates"
+
+
+def _late(certificate: Json) -> tuple[bool, str] | None:
+    """(whether it is only a warning, what is wrong with a Certificate); a renewal may take a quarter of its time."""
+    name, now = f"{_space(certificate)}/{_name(certificate)}", times.now()
+    status = certificate.get("status") or {}
+    ready: Json = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
+    says = f": {ready['message']}" if ready.get("status") == "False" else ""
+    try:
+        end, due = (times.parse(str(status[k])) for k in ("notAfter", "renewalTime"))
+    except (KeyError, ValueError):
+        return (True, f"{name} has no certificate{says}") if says else None
+    if end < now:
+        return False, f"the certificate of {name} expired on {end:%Y-%m-%d}{says}"
+    if now > due + (end - due) / 4:
+        return True, f"the certificate of {name} expires on {end:%Y-%m-%d} and is not renewed{says}"
+    return None
+
+
+def _name(obj: Json) -> str:
+    return str(obj["metadata"]["name"])
+
+
+def _space(obj: Json) -> str:
+    return str(obj["metadata"]["namespace"])
 
 
 async def clusters(c: Context) -> str:
@@ -106,6 +156,8 @@ async def webhooks_trusted(c: Context) -> str:
                 count += 1
                 name = f"{config['metadata']['name']}/{hook['name']}"
                 bundle = _pem(hook.get("clientConfig") or {}, "caBundle").strip()
+                if not bundle and c.elsewhere:
+                    raise Wrong(f"{name} has no caBundle yet", ATTACH)
                 if not bundle:
                     raise Wrong(f"{name} has no caBundle yet", "check that istiod is running: it sets the bundle")
                 if wanted and bundle != wanted:
@@ -179,6 +231,7 @@ async def proxies_ready(c: Context) -> str:
 
 
 async def proxies_connected(c: Context) -> str:
+    c.here()
     known = {p["proxy"] for p in c.status.get("proxies", [])}
     missing = [n for p in c.pods if (n := f"{p['metadata']['name']}.{p['metadata']['namespace']}") not in known]
     if missing:
@@ -190,6 +243,7 @@ async def proxies_connected(c: Context) -> str:
 
 
 async def proxies_synced(c: Context) -> None:
+    c.here()
     for p in c.status.get("proxies", []):
         for kind, text in p["rejections"].items():
             raise Wrong(

@@ -6,18 +6,11 @@ from pathlib import Path
 
 import click
 
-from lateen.api import kinds
-from lateen.api.reading import outside
 from lateen.cli.base import command
-from lateen.cli.connect import with_client
 from lateen.cli.output import USAGE, CliError, say, step, table
 from lateen.cluster import lifecycle
 from lateen.cluster.home import Home
-from lateen.cluster.kubelet.limits import CONDITION
-from lateen.kit import jsons
 from lateen.kit.files import write_atomic
-from lateen.kit.jsons import dig
-from lateen.kube.client import Client
 
 
 @click.group()
@@ -33,12 +26,20 @@ def cluster() -> None:
     type=click.Path(path_type=Path),
     help="The state directory (LATEEN_HOME) of another embedded cluster that this one may reach.",
 )
-def start(neighbours: tuple[Path, ...]) -> None:
+@click.option(
+    "--outbound/--no-outbound",
+    default=None,
+    help="Let pods reach addresses outside of this machine (by slirp4netns); off unless it was given before.",
+)
+def start(neighbours: tuple[Path, ...], outbound: bool | None) -> None:
     """Start the cluster; a running one is left as it is.
 
-    Clusters that name each other with --neighbour can be one mesh (lateen create-remote-secret).
+    Clusters that name each other with --neighbour can be one mesh (lateen create-remote-secret). Both options hold for
+    later starts, too.
     """
     home = Home.default()
+    if outbound is not None:
+        _allow(home, outbound)
     if neighbours:
         _meet(home, neighbours)
     if lifecycle.running(home):
@@ -49,13 +50,28 @@ def start(neighbours: tuple[Path, ...]) -> None:
     say(f"export KUBECONFIG={home.kubeconfig}")
 
 
+def _allow(home: Home, outbound: bool) -> None:
+    """Remember whether pods have a way out of the machine. Raises CliError."""
+    if outbound == home.outbound.exists():
+        return
+    if lifecycle.running(home):
+        raise CliError("the cluster is running; --outbound takes effect when it starts: stop it first", USAGE)
+    if outbound:
+        home.create()
+        home.outbound.touch(0o600)
+    else:
+        home.outbound.unlink()
+
+
 def _meet(home: Home, neighbours: tuple[Path, ...]) -> None:
     """Remember the neighbours, for this and later starts. Raises CliError."""
     if lifecycle.running(home):
-        raise CliError("the cluster is running; it learns of neighbours when it starts: stop it first", USAGE)
+        raise CliError("the cluster is running; --neighbour takes effect when it starts: stop it first", USAGE)
     named = {Home(p).outside: p.absolute() for p in neighbours}
     if home.outside in named or len(named) < len(set(neighbours)):
         raise CliError("clusters with the same address cannot be neighbours; choose another LATEEN_HOME", USAGE)
+    from lateen.kit import jsons
+
     home.create()
     write_atomic(home.neighbours, jsons.dumps([str(p) for p in named.values()]), 0o600)
 
@@ -86,36 +102,13 @@ def status() -> None:
     click.echo(table(rows))
     if home.neighbours.exists():
         click.echo(f"\nneighbours reach this cluster at {home.outside}")
+    if home.outbound.exists():
+        click.echo("\npods reach addresses outside of this machine")
     if not pid:
         raise SystemExit(3)
-    if says := with_client(str(home.kubeconfig), _unlimited):
-        click.echo(f"\n{says}")
-    addresses = with_client(str(home.kubeconfig), _addresses)
-    if addresses:
-        click.echo()
-        click.echo(table([["LOAD BALANCER", "PORT", "ADDRESS"], *addresses]))
+    from lateen.cli import cluster_status  # imported late: a start needs no client of the API
 
-
-async def _unlimited(client: Client) -> str:
-    """Why containers are not confined to their limits; empty if they are."""
-    nodes, _ = await client.list(kinds.NODE)
-    found = (c for node in nodes for c in dig(node, "status", "conditions", default=[]))
-    return next((str(c["message"]) for c in found if c["type"] == CONDITION and c["status"] == "False"), "")
-
-
-async def _addresses(client: Client) -> list[list[str]]:
-    """The host ports of LoadBalancer services, which differ from the services' own if another program uses those."""
-    services, _ = await client.list(kinds.SERVICE)
-    rows = []
-    for service in services:
-        meta = service["metadata"]
-        if dig(service, "spec", "type") != "LoadBalancer":
-            continue
-        names = {str(p["port"]): str(p.get("name") or p["port"]) for p in dig(service, "spec", "ports", default=[])}
-        for port, at in outside(service).items():
-            where = "none: no port of this machine was free" if at.endswith(":0") else at
-            rows.append([f"{meta['namespace']}/{meta['name']}", f"{names.get(port, port)} ({port})", where])
-    return rows
+    cluster_status.show(home)
 
 
 @cluster.command()

@@ -16,6 +16,7 @@ from lateen.api import kinds
 from lateen.cli.output import BAD_DATA, CliError
 from lateen.cluster.home import Home
 from lateen.kube.client import HttpClient, KubeError, Unreachable
+from lateen.kube.errors import Stranger
 from lateen.kube.kubeconfig import ConfigError, from_files, namespace_of
 
 T = TypeVar("T")
@@ -147,6 +148,8 @@ def with_client(given: str | None, work: Callable[[HttpClient], Awaitable[T]], c
     try:
         return asyncio.run(main())
     except ConfigError as e:
+        raise CliError(str(e)) from e
+    except Stranger as e:
         raise CliError(str(e)) from e
     except Unreachable as e:
         raise CliError(f"{e}; is the cluster running? (lateen cluster status)") from e

@@ -45,6 +45,7 @@ PAGES = {
     "prometheus": Page(PROMETHEUS, 9090, first=f"{PROMETHEUS},app.kubernetes.io/instance=prometheus-server"),
     "grafana": Page("app=grafana", 3000, instead="/kiali#/boards/mesh"),
     "jaeger": Page("app=jaeger", 16686, missing="install it with: lateen addons apply jaeger"),
+    "skywalking": Page("app=skywalking-ui", 8080, missing="Lateen has no add-on of this name"),
     "zipkin": Page("app=zipkin", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),
 }
 SHOWN_BY = "lateen.dev/page"
@@ -57,6 +58,7 @@ HELP = {
     "jaeger": "Traces.",
     "kiali": "Open the console with the live graph.",
     "prometheus": "Open Prometheus if it is installed, else the metrics collector.",
+    "skywalking": "Traces.",
     "zipkin": "Traces.",
 }
 
@@ -80,7 +82,7 @@ async def _shown_by(client: HttpClient, namespace: str, name: str) -> tuple[Json
     page = PAGES[name]
     pod = await _running(client, namespace, page.labels)
     if pod is None:
-        raise CliError(f"the console shows traces, and is not there; {page.missing} {name}")
+        raise CliError(f"traces are shown by the console, which is not installed; {page.missing} {name}")
     return pod, page.port, f"{page.path}#/traces"
 
 
@@ -121,8 +123,8 @@ def _simple(name: str) -> click.Command:
     return run
 
 
-kiali_, prometheus_, grafana_, jaeger_, zipkin_ = (
-    _simple(n) for n in ("kiali", "prometheus", "grafana", "jaeger", "zipkin")
+kiali_, prometheus_, grafana_, jaeger_, skywalking_, zipkin_ = (
+    _simple(n) for n in ("kiali", "prometheus", "grafana", "jaeger", "skywalking", "zipkin")
 )
 
 

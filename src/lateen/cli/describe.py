@@ -27,6 +27,7 @@ from lateen.api.reading import (
 from lateen.cli import pods
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, complete, target_options
+from lateen.cli.describe_routes import Routed, exposed, of_callers, routed
 from lateen.cli.output import CliError
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
@@ -48,6 +49,7 @@ class Found(NamedTuple):
     """The cluster's DNS domain."""
     ingresses: Sequence[Resource[Ingress]] = ()
     """Those that the mesh's gateway serves."""
+    routed: Routed = Routed()
 
     def full_host(self, host: object, namespace: str) -> str:
         return full_host(str(host or ""), namespace, self.domain)
@@ -69,9 +71,11 @@ def describe() -> None:
 async def _objects(client: HttpClient, root: str) -> Found:
     wanted = (kinds.SERVICE, kinds.VIRTUAL_SERVICE, kinds.DESTINATION_RULE, kinds.GATEWAY, kinds.PEER_AUTHENTICATION)
     lists = [found for found, _ in await asyncio.gather(*(client.list(k) for k in wanted))]
-    ingresses = await _ingresses(client, root)
+    ingresses, routes = await asyncio.gather(_ingresses(client, root), routed(client))
     values = injector_values(await client.get(kinds.CONFIG_MAP, root, Revision().injector))
-    return Found(lists[0], lists[1], lists[2], lists[3], PeerModes(lists[4], root), cluster_domain(values), ingresses)
+    return Found(
+        lists[0], lists[1], lists[2], lists[3], PeerModes(lists[4], root), cluster_domain(values), ingresses, routes
+    )
 
 
 async def _ingresses(client: HttpClient, root: str) -> Sequence[Resource[Ingress]]:
@@ -173,12 +177,14 @@ def of_service(service: Json, behind: list[Json], found: Found) -> list[str]:
         hosts = [found.full_host(h, vs["metadata"]["namespace"]) for h in dig(vs, "spec", "hosts", default=[])]
         if "mesh" in dig(vs, "spec", "gateways", default=["mesh"]) and host in hosts:
             out += [f"VirtualService: {vs['metadata']['name']}", *_routes(vs)]
+    out += of_callers(service, found.routed)
     return [
         *out,
         LINE,
         "Effective PeerAuthentication:",
         *_modes(meta["namespace"], behind, found),
         *_exposed(service, found),
+        *exposed(service, found.routed),
     ]
 
 

@@ -15,16 +15,19 @@ ENTRIES = {
     "edges": ("lateen.cli.live.counters:edges", "Show who calls whom, and which calls are secured."),
     "envoy-stats": ("lateen.cli.workloads:envoy_stats", "Show a proxy's statistics."),
     "injector": ("lateen.cli.injection:injector", "List sidecar injectors."),
+    "internal-debug": ("lateen.cli.support:internal_debug", "Show what istiod's debug pages show."),
     "metrics": ("lateen.cli.workloads:metrics", "Show rates and latencies of workloads."),
     "precheck": ("lateen.cli.precheck:precheck", "Check whether the mesh can be installed or upgraded."),
+    "proxy-status": ("lateen.cli.mesh:proxy_status", "Show which proxies are connected and in sync."),
     "routes": ("lateen.cli.live.requests:routes", "Show success, rate and latency by route."),
     "stat": ("lateen.cli.live.counters:stat", "Show success, rate and latency of workloads."),
     "tap": ("lateen.cli.live.tap:tap", "Show requests as they pass."),
     "top": ("lateen.cli.live.requests:top", "Show the busiest calls as they happen."),
+    "version": ("lateen.cli.version:version", "Print the versions of client, control plane and proxies."),
     "wait": ("lateen.cli.workloads:wait", "Wait until proxies have a configuration."),
     "workload": ("lateen.cli.machine:workload", "Configure workloads outside of Kubernetes."),
 }
-ALIASES = {"des": "describe", "m": "metrics", "es": "envoy-stats"}
+ALIASES = {"ps": "proxy-status", "des": "describe", "m": "metrics", "es": "envoy-stats"}
 
 
 @click.group(cls=Group, entries=ENTRIES, aliases=ALIASES)

@@ -1,4 +1,4 @@
-"""lateen image: which local command an image name stands for in the embedded cluster."""
+"""lateen image: which local command an image name runs in the embedded cluster."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def add(
 
     lateen image add example/app --oci app.tar
 
-    What COMMAND needs outside of /usr is mounted as far as it can be found: a virtual environment and the interpreter
-    behind it, scripts and their interpreters, files among the arguments.
+    What COMMAND needs outside /usr is mounted if it can be determined: a virtual environment and its interpreter,
+    scripts and their interpreters, files among the arguments.
     """
     from lateen.cluster.kubelet import programs
 
@@ -109,7 +109,7 @@ def add(
     mounts = [_mount(m) for m in mount]
     if oci is not None:
         if command or user or workdir or cmd:
-            raise CliError("--oci brings its own command, user and directory: give none besides", USAGE)
+            raise CliError("--oci takes command, user and directory from the image; do not set them", USAGE)
         entry = _of_layout(Path(oci), ref) | {"mounts": mounts}
         entry["env"] |= dict(_variable(e) for e in env)
         _catalogue().add(name, entry)
@@ -169,10 +169,15 @@ def _of_layout(path: Path, ref: str) -> dict[str, Any]:
 
 
 def _catalogue() -> Any:
-    from lateen.cluster.kubelet.catalogue import Catalogue
+    from lateen.cluster.kubelet.catalogue import Catalogue, Unreadable
 
     home = Home.default()
-    return Catalogue(home.images, home.bin)
+    found = Catalogue(home.images, home.bin)
+    try:
+        found.added()
+    except Unreadable as e:
+        raise CliError(str(e.args[0]), BAD_DATA) from e
+    return found
 
 
 def _shown(found: Any) -> dict[str, Any]:

@@ -130,8 +130,8 @@ def install(
 ) -> None:
     """Install the mesh into a cluster: lateen install --set profile=demo -y
 
-    With --revision, a control plane beside those that run; theirs is not touched. Over an installation of the same
-    revision, everything becomes as the options say; to keep its settings use: lateen upgrade
+    With --revision, install another control plane and leave the running ones alone. An installation of the same
+    revision is replaced by what the options say; to keep its settings, use: lateen upgrade
     """
     found = operator(files, settings, revision)
     if dry_run:
@@ -224,7 +224,7 @@ def upgrade(
 
 
 @command("uninstall")
-@revision_option
+@click.option("-r", "--revision", "revision", default="", help="Only this revision of the control plane.")
 @kubeconfig_option
 @context_option
 @click.option(
@@ -277,11 +277,11 @@ async def _left_behind(client: HttpClient, revisions: list[Revision]) -> list[st
         used = [p for p in pods if dig(p, "metadata", "labels", "app") != "istiod"]
         if used:
             out.append(
-                f"{len(used)} pods have proxies of revision {r.name}; they keep their configuration but get no changes "
-                "and no new certificates until they are restarted with another revision"
+                f"revision {r.name} still serves proxies (pods: {len(used)}); they keep their configuration but get no "
+                "changes and no new certificates until they are restarted with another revision"
             )
         tags, _ = await client.list(kinds.MUTATING_WEBHOOK, labels=f"{LABEL}={r.name}")
         names = [str(t) for c in tags if (t := dig(c, "metadata", "labels", TAG_LABEL))]
         if names:
-            out.append(f"tags that stand for it are removed, too: {', '.join(names)}")
+            out.append(f"tags that point to it are removed, too: {', '.join(names)}")
     return out

@@ -128,8 +128,25 @@ def workload_entry() -> None:
     default="",
     help="The address at which the machine reaches istiod; by default, that of its Service.",
 )
+@click.option("--clusterID", "cluster", default="", help="The cluster that the machine belongs to.")
+@click.option(
+    "--autoregister/--no-autoregister", default=True, help="Whether istiod creates the machine's WorkloadEntry."
+)
+@click.option("--capture-dns/--no-capture-dns", "dns", default=False, help="Whether the proxy answers DNS queries.")
+@click.option("-r", "--revision", default="", help="The control plane that the machine connects to.")
 @target_options
-def entry_configure(target: Target, file: str | None, name: str, output: str, seconds: int, address: str) -> None:
+def entry_configure(
+    target: Target,
+    file: str | None,
+    name: str,
+    output: str,
+    seconds: int,
+    address: str,
+    cluster: str,
+    autoregister: bool,
+    dns: bool,
+    revision: str,
+) -> None:
     """Write the files that a machine needs to join the mesh: environment, token, root certificate and hosts.
 
     On the machine, cluster.env is pilot-agent's environment, istio-token belongs in /var/run/secrets/tokens,
@@ -144,7 +161,14 @@ def entry_configure(target: Target, file: str | None, name: str, output: str, se
         )  # fmt: skip
         if group is None:
             raise CliError(f'there is no WorkloadGroup "{name}" in namespace "{target.namespace}"')
-        return await _machine(client, group, target, seconds, address)
+        files, environment = await _machine(client, group, target, seconds, address, _revision(revision))
+        if cluster:
+            environment["ISTIO_META_CLUSTER_ID"] = cluster
+        if not autoregister:
+            del environment["ISTIO_META_AUTO_REGISTER_GROUP"]
+        if dns:
+            environment["ISTIO_META_DNS_CAPTURE"] = "true"
+        return files | {"cluster.env": "".join(f"{k}='{v}'\n" for k, v in environment.items())}
 
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
@@ -160,14 +184,23 @@ def _group_of(text: str) -> Json:
     return found[0]
 
 
-async def _machine(client: HttpClient, group: Json, target: Target, seconds: int, address: str) -> dict[str, str]:
-    """File name -> contents."""
+def _revision(name: str) -> Revision:
+    try:
+        return Revision(name) if name else Revision()
+    except ValueError as e:
+        raise CliError(f"--revision: {e}", USAGE) from None
+
+
+async def _machine(
+    client: HttpClient, group: Json, target: Target, seconds: int, address: str, revision: Revision
+) -> tuple[dict[str, str], dict[str, str]]:
+    """(file name -> contents, the agent's environment)"""
     name = group["metadata"]["name"]
     namespace = group["metadata"].get("namespace") or target.namespace
     account = dig(group, "spec", "template", "serviceAccount", default="") or "default"
     root = await client.get(kinds.CONFIG_MAP, namespace, "istio-ca-root-cert")
-    istiod = await client.get(kinds.SERVICE, target.istio_namespace, "istiod")
-    values = injector_values(await client.get(kinds.CONFIG_MAP, target.istio_namespace, Revision().injector))
+    istiod = await client.get(kinds.SERVICE, target.istio_namespace, revision.istiod)
+    values = injector_values(await client.get(kinds.CONFIG_MAP, target.istio_namespace, revision.injector))
     if root is None or istiod is None:
         raise CliError("there is no mesh in this cluster; install it with: lateen install --set profile=demo")
     body = {
@@ -179,7 +212,7 @@ async def _machine(client: HttpClient, group: Json, target: Target, seconds: int
         token = await client.request(kinds.SERVICE_ACCOUNT, namespace, account, "token", body)
     except KubeError as e:
         raise CliError(f'no token for the service account "{account}" of namespace "{namespace}": {e}') from None
-    host = f"istiod.{target.istio_namespace}.svc"
+    host = f"{revision.istiod}.{target.istio_namespace}.svc"
     environment = {
         "CA_ADDR": f"{host}:{ports.XDS}",
         "ISTIO_META_AUTO_REGISTER_GROUP": name,
@@ -188,10 +221,10 @@ async def _machine(client: HttpClient, group: Json, target: Target, seconds: int
         "POD_NAMESPACE": namespace,
         "SERVICE_ACCOUNT": account,
     }
-    return {
-        "cluster.env": "".join(f"{k}='{v}'\n" for k, v in environment.items()),
+    files = {
         "istio-token": str(token["status"]["token"]),
         "root-cert.pem": str(root["data"]["root-cert.pem"]),
         "mesh.yaml": yamldoc.dump({"defaultConfig": {"discoveryAddress": f"{host}:{ports.XDS}"}}),
         "hosts": f"{address or istiod['spec']['clusterIP']} {host}\n",
     }
+    return files, environment

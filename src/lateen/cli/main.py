@@ -31,7 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "cluster": ("lateen.cli.cluster:cluster", "Start, stop and inspect the embedded cluster."),
     "create-remote-secret": (
         "lateen.cli.remote:create_remote_secret",
-        "Print the Secret with which another cluster's istiod reads this one.",
+        "Print a Secret that lets another cluster's istiod read this cluster.",
     ),
     "dashboard": ("lateen.cli.dashboard:dashboard", "Open a web page of the mesh: kiali, prometheus, envoy…"),
     "demo": ("lateen.cli.demo:demo", "Start a cluster with the mesh and Bookinfo in one step."),

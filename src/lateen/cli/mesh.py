@@ -60,8 +60,8 @@ async def _ask(client: HttpClient, pod: Json, path: str) -> Any:
         status = jsons.loads(out)
     except ValueError:
         says = (err + out).decode(errors="replace").strip() or "no answer"
-        raise CliError(f"istiod ({meta['name']}) cannot be asked: {says}") from None
-    if "error" in status:
+        raise CliError(f"istiod ({meta['name']}) cannot be queried: {says}") from None
+    if isinstance(status, dict) and "error" in status:
         raise CliError(f"istiod ({meta['name']}) answered: {status['error']}")
     return status
 
@@ -80,9 +80,10 @@ KINDS = ("CDS", "LDS", "EDS", "RDS", "ECDS")
 @click.option("-f", "--file", "file", default="", help="With a pod: a saved config dump of its proxy.")
 @target_options
 def proxy_status(target: Target, pod: str | None, output: str, revision: str, file: str) -> None:
-    """Which proxies are connected to istiod, and whether each is in sync.
+    """Show which proxies are connected to istiod, and whether each is in sync.
 
-    With a pod: what istiod has sent to its proxy against what the proxy has. Without -n: proxies of all namespaces.
+    With a pod, compare istiod's configuration for its proxy with what the proxy has. Without -n, show the proxies of
+    all namespaces.
     """
     if pod:
         _compare(target, pod, revision, file)

@@ -137,7 +137,7 @@ def cluster_(
 @dump_options
 @click.option("--address", default="")
 @click.option("--port", type=int, default=None)
-@click.option("--type", "kind", default="", help="HTTP or TCP.")
+@click.option("--type", "kind", default="", help="HTTP, TCP or UDP.")
 def listener_(
     target: Target, pod: str | None, file: str, output: str, address: str, port: int | None, kind: str
 ) -> None:

@@ -33,10 +33,11 @@ WAIT_S = 10.0
 @command("create-remote-secret")
 @click.option("--name", default="", help="The cluster's name in the mesh; default: the UID of namespace kube-system.")
 @click.option("--server", default="", help="Where other clusters reach its API server, e.g. https://203.0.113.7:6443.")
-@click.option("--service-account", default="", help="The account whose token is given away.")
-@click.option("--secret-name", default="", help="The Secret with the account's token, if it is not to be made.")
+@click.option("--service-account", default="", help="The service account whose token the Secret contains.")
+@click.option("--secret-name", default="", help="An existing Secret with the account's token.")
 @click.option("--create-service-account/--no-create-service-account", default=True, help="Make the account.")
 @click.option("--type", "kind", type=click.Choice(["remote", "config"]), default="remote", help="Only remote.")
+@click.option("-d", "--manifests", default="", help="Refused: there are no charts to read.")
 @click.option("--auth-type", type=click.Choice(["bearer-token", "plugin"]), default="bearer-token")
 @click.option("--auth-plugin-name", default="", help="Refused: istiod runs no plugins of Secrets.")
 @click.option("--auth-plugin-config", multiple=True, help="Refused: istiod runs no plugins of Secrets.")
@@ -49,16 +50,21 @@ def create_remote_secret(
     secret_name: str,
     create_service_account: bool,
     kind: str,
+    manifests: str,
     auth_type: str,
     auth_plugin_name: str,
     auth_plugin_config: tuple[str, ...],
 ) -> None:
-    """Print the Secret with which another cluster's istiod reads this one.
+    """Print a Secret that lets another cluster's istiod read this cluster.
 
     lateen create-remote-secret --context east --name east | kubectl apply --context west -f -
     """
     if kind == "config":
         raise CliError("--type=config is for a control plane outside of its cluster, which is not supported", USAGE)
+    if manifests:
+        raise CliError(
+            "--manifests: the account is created by this command, not from charts; leave the flag out", USAGE
+        )
     if auth_type == "plugin" or auth_plugin_name or auth_plugin_config:
         raise CliError("plugins are not supported: istiod runs no commands that a Secret names; use a token", USAGE)
     if name and not is_label(name):
@@ -143,7 +149,7 @@ async def _token(client: HttpClient, namespace: str, account: str, secret_name: 
         if all(dig(found, "data", key) for key in ("token", "ca.crt")):
             return found
         if asyncio.get_running_loop().time() > deadline:
-            raise CliError(f"Secret {namespace}/{name} has got no token in {WAIT_S:.0f} s")
+            raise CliError(f"Secret {namespace}/{name} got no token within {WAIT_S:.0f} s")
         await asyncio.sleep(0.1)
 
 

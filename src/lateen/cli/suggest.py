@@ -1,8 +1,7 @@
-"""lateen x authz suggest: AuthorizationPolicies that let in whoever has been seen to call, and nobody else."""
+"""lateen x authz suggest: AuthorizationPolicies that admit the observed callers, and nobody else."""
 
 from __future__ import annotations
 
-import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,16 +9,15 @@ import click
 
 from lateen.api import kinds
 from lateen.cli.base import command
+from lateen.cli.collected import ranged, total
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import USAGE, CliError, say
-from lateen.kit import duration, jsons, yamldoc
-from lateen.kit.jsons import Json, dig
+from lateen.console import calls
+from lateen.console.plaintext import SCHEME, services
+from lateen.kit import duration, yamldoc
+from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
-from lateen.wire import ports
 
-LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-"""The labels that name a service's workloads, in Istio's order."""
-SCHEME = "spiffe://"
 _SEEN = ("istio_requests_total", "istio_tcp_connections_opened_total")
 _BY = "source_principal, destination_workload_namespace, destination_canonical_service"
 
@@ -34,11 +32,11 @@ class Seen:
     """Requests and connections without an identity: in plaintext, or from outside of the mesh."""
 
 
-def callers(samples: Iterable[Json]) -> dict[tuple[str, str], Seen]:
-    """(namespace, service) -> its callers, from samples of Prometheus' API."""
+def callers(series: Iterable[Json]) -> dict[tuple[str, str], Seen]:
+    """(namespace, service) -> its callers, from series of calls (``console.calls``) as Prometheus' API has them."""
     out: dict[tuple[str, str], Seen] = {}
-    for sample in samples:
-        labels, value = sample["metric"], float(sample["value"][1])
+    for one in series:
+        labels, value = one["metric"], total(one)
         if value <= 0:
             continue
         place = (labels.get("destination_workload_namespace", ""), labels.get("destination_canonical_service", ""))
@@ -48,20 +46,6 @@ def callers(samples: Iterable[Json]) -> dict[tuple[str, str], Seen]:
             seen.principals.add(principal.removeprefix(SCHEME))
         else:
             seen.nameless += value
-    return out
-
-
-def services(pods: Iterable[Json]) -> dict[tuple[str, str], Json]:
-    """(namespace, service) -> the label that selects its pods with a sidecar."""
-    out = {}
-    for pod in pods:
-        containers = [*dig(pod, "spec", "containers", default=[]), *dig(pod, "spec", "initContainers", default=[])]
-        if not any(c["name"] == "istio-proxy" for c in containers):
-            continue
-        labels = pod["metadata"].get("labels") or {}
-        label = next((name for name in LABELS if labels.get(name)), None)
-        if label is not None:
-            out[(pod["metadata"]["namespace"], labels[label])] = {label: labels[label]}
     return out
 
 
@@ -84,20 +68,21 @@ def policy(place: tuple[str, str], selector: Json, seen: Seen) -> Json:
 @click.option("--since", default="1h", help="How far back to look; the collector keeps 24 hours.")
 @target_options
 def authz_suggest(target: Target, everywhere: bool, since: str) -> None:
-    """Write AuthorizationPolicies that admit the callers of a namespace's services that have been seen, and nobody
-    else. Nothing is applied: lateen x authz suggest | kubectl apply --dry-run=server -f -"""
+    """Write AuthorizationPolicies that admit the observed callers of a namespace's services, and nobody else.
+
+    Nothing is applied: lateen x authz suggest | kubectl apply --dry-run=server -f -"""
     try:
         seconds = round(duration.seconds(since))
     except ValueError as e:
         raise CliError(f"--since: {e}", USAGE) from None
 
     async def work(client: HttpClient) -> tuple[list[Json], list[Json]]:
-        samples = await calls(client, target.istio_namespace, seconds)
+        series = await called(client, target.istio_namespace, seconds)
         pods, _ = await client.list(kinds.POD, "" if everywhere else target.namespace)
-        return samples, pods
+        return series, pods
 
-    samples, pods = target.run(work)
-    known, seen = services(pods), callers(samples)
+    series, pods = target.run(work)
+    known, seen = services(pods), callers(series)
     made = []
     for place, selector in sorted(known.items()):
         found = seen.get(place, Seen())
@@ -116,23 +101,10 @@ def authz_suggest(target: Target, everywhere: bool, since: str) -> None:
     click.echo("---\n".join(yamldoc.dump(p) for p in made).rstrip())
 
 
-async def calls(client: HttpClient, namespace: str, seconds: int) -> list[Json]:
-    """How many requests and connections the collector has seen, by caller and service, as samples of Prometheus'
-    API."""
+async def called(client: HttpClient, namespace: str, seconds: int) -> list[Json]:
+    """Series of the requests and connections that the collector has seen, by caller and service."""
     out = []
     for metric in _SEEN:
-        query = f'sum by ({_BY}) (increase({metric}{{reporter="destination"}}[{seconds}s]))'
-        out += await _asked(client, namespace, query)
+        query = calls.counted(metric, _BY, seconds)
+        out += await ranged(client, namespace, query, seconds, calls.step(seconds))
     return out
-
-
-async def _asked(client: HttpClient, namespace: str, query: str) -> list[Json]:
-    """The samples of an instant query to the collector."""
-    from lateen.cli.workloads import collector, through
-
-    path = f"/api/v1/query?query={urllib.parse.quote(query)}"
-    answer = jsons.loads(await through(client, await collector(client, namespace), ports.COLLECTOR, path))
-    if answer.get("status") != "success":
-        raise CliError(f"the collector cannot answer: {answer.get('error', answer)}")
-    found: list[Json] = answer["data"]["result"]
-    return found

@@ -79,10 +79,31 @@ async def _scopes(client: HttpClient, pod: Json, method: str, path: str, body: J
     try:
         answer = jsons.loads(out) if out.strip() else []
     except ValueError:
-        raise CliError(f"istiod ({meta['name']}) cannot be asked: {(err or out).decode(errors='replace')}") from None
+        raise CliError(f"istiod ({meta['name']}) cannot be queried: {(err or out).decode(errors='replace')}") from None
     if isinstance(answer, dict) and "error" in answer:
         raise CliError(str(answer["error"]))
     return list(answer)
+
+
+@command("internal-debug")
+@click.argument("page", required=False)
+@click.option("-L", "--list", "listed", is_flag=True, help="List the pages.")
+@click.option("--all", "every", is_flag=True, help="Ask every istiod: an object of their answers by pod.")
+@click.option("-r", "--revision", default="", help="Only control planes of this revision.")
+@target_options
+def internal_debug(target: Target, page: str | None, listed: bool, every: bool, revision: str) -> None:
+    """Show a debug page of istiod: lateen x internal-debug "edsz?proxyID=web.shop" """
+    from lateen.cli.mesh import ask_istiods, nothing_runs
+
+    if not page and not listed:
+        raise CliError("name a page; --list shows which there are", USAGE)
+    path = f"/debug/{page if page and not listed else 'list'}"
+    found = target.run(
+        lambda client: ask_istiods(client, path, target.istio_namespace, revision, limit=16 if every else 1)
+    )
+    if not found:
+        raise nothing_runs(target.istio_namespace)
+    click.echo(jsons.pretty(found if every else next(iter(found.values()))))
 
 
 # --- bug report --------------------------------------------------------------------------------------------------

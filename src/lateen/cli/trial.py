@@ -19,14 +19,15 @@ from lateen.api import kinds, validate
 from lateen.api import security as sec
 from lateen.api.config import decode
 from lateen.cli.base import command
+from lateen.cli.collected import total
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, USAGE, CliError
-from lateen.cli.suggest import SCHEME, services
-from lateen.cli.suggest import calls as seen
+from lateen.cli.suggest import called
+from lateen.console.plaintext import SCHEME, services
 from lateen.kit import duration, yamldoc
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
-from lateen.mesh.base import has_labels
+from lateen.mesh.selecting import has_labels
 
 Place = tuple[str, str]
 """(namespace, service)"""
@@ -40,7 +41,7 @@ class Verdict:
 
     allowed: float = 0
     depends: float = 0
-    """Of which the path, the method or something else decides that the collector does not know."""
+    """Calls whose outcome depends on a path, a method or something else that the collector does not know."""
     denied: dict[str, float] = field(default_factory=dict)
     """By caller"""
 
@@ -91,7 +92,7 @@ def allows(policies: Sequence[Json], caller: str) -> bool | None:
     if True in denied:
         return False
     wanted = [_matches(s, m["namespace"], caller) for m, s in found if s.action == "ALLOW"]
-    # A provider that is asked may refuse what nothing else does.
+    # An external provider may deny what no policy denies.
     asks = any(s.action == "CUSTOM" and _matches(s, m["namespace"], caller) is not False for m, s in found)
     if wanted and True not in wanted:
         return None if None in wanted else False
@@ -163,8 +164,9 @@ def told(found: dict[Place, Verdict]) -> list[str]:
 @click.option("--since", default="1h", help="How far back to look; the collector keeps 24 hours.")
 @target_options
 def authz_test(target: Target, names: tuple[str, ...], more: tuple[str, ...], since: str) -> None:
-    """Say which calls of those that have been seen AuthorizationPolicies would deny, together with those that are
-    applied. Nothing is changed: lateen x authz test -f FILE"""
+    """Show which observed calls AuthorizationPolicies would deny, together with the applied ones.
+
+    Nothing is changed: lateen x authz test -f FILE"""
     try:
         seconds = round(duration.seconds(since))
     except ValueError as e:
@@ -174,16 +176,16 @@ def authz_test(target: Target, names: tuple[str, ...], more: tuple[str, ...], si
         raise CliError("name a file with AuthorizationPolicies: lateen x authz test -f FILE", USAGE)
 
     async def work(client: HttpClient) -> tuple[list[Json], list[Json], list[Json]]:
-        samples = await seen(client, target.istio_namespace, seconds)
+        series = await called(client, target.istio_namespace, seconds)
         pods, _ = await client.list(kinds.POD, "")
         policies, _ = await client.list(kinds.AUTHORIZATION_POLICY, "")
-        return samples, pods, policies
+        return series, pods, policies
 
-    samples, pods, applied = target.run(work)
+    series, pods, applied = target.run(work)
     mine = {_name(p) for p in given}
     labels = {place: pod["metadata"].get("labels") or {} for pod in pods for place in services([pod])}
     found = judged(
-        [*given, *(p for p in applied if _name(p) not in mine)], calls(samples), labels, target.istio_namespace
+        [*given, *(p for p in applied if _name(p) not in mine)], calls(series), labels, target.istio_namespace
     )
     lines = told(
         {
@@ -197,10 +199,10 @@ def authz_test(target: Target, names: tuple[str, ...], more: tuple[str, ...], si
     click.echo("\n".join(lines))
 
 
-def calls(samples: Iterable[Json]) -> list[tuple[Place, str, float]]:
+def calls(series: Iterable[Json]) -> list[tuple[Place, str, float]]:
     out = []
-    for sample in samples:
-        labels, value = sample["metric"], float(sample["value"][1])
+    for one in series:
+        labels, value = one["metric"], total(one)
         place = (labels.get("destination_workload_namespace", ""), labels.get("destination_canonical_service", ""))
         principal = labels.get("source_principal", "")
         if value > 0:

@@ -52,7 +52,7 @@ def _namespace() -> str:
 
 
 def _asked(kubeconfig: str | None, context: str) -> tuple[dict[str, Any], CliError | None]:
-    """What each istiod says of itself, by pod; or why nobody could be asked."""
+    """What each istiod reports about itself, by pod; or why none could be asked."""
     from lateen.cli.connect import with_client
     from lateen.cli.mesh import ask_istiods
 

@@ -37,8 +37,9 @@ _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
     cls=Group,
     entries={
         "check": ("lateen.cli.workloads:authz_check", "Show the policies that a proxy has."),
-        "test": ("lateen.cli.trial:authz_test", "Say which calls that have been seen policies would deny."),
-        "suggest": ("lateen.cli.suggest:authz_suggest", "Write policies that admit the callers that have been seen."),
+        "test": ("lateen.cli.trial:authz_test", "Show which observed calls a policy would deny."),
+        "plaintext": ("lateen.cli.plaintext:authz_plaintext", "List callers that still use plaintext."),
+        "suggest": ("lateen.cli.suggest:authz_suggest", "Generate policies that allow the observed callers."),
     },
 )
 def authz() -> None:
@@ -72,6 +73,7 @@ def authz_check(target: Target, pod: str | None, file: str) -> None:
     missing = target.run(work)
     if missing:
         raise CliError(f"{missing} AuthorizationPolicies select this pod, but its proxy enforces none of them")
+    say("no AuthorizationPolicy applies to this pod: it lets all callers in")
 
 
 def _policies(dump: ConfigDump) -> list[list[str]]:

@@ -6,8 +6,6 @@ import hashlib
 import os
 from pathlib import Path
 
-from lateen.kit import jsons
-
 
 class Home:
     """``$LATEEN_HOME``, or ``lateen`` below ``$XDG_STATE_HOME`` (``~/.local/state``)."""
@@ -26,7 +24,16 @@ class Home:
         self.log = root / "cluster.log"
         self.pid = root / "cluster.pid"
         self.neighbours = root / "neighbours.json"
+        self.outbound = root / "outbound"
+        """Exists where pods have a way out of the machine."""
+        self.control_plane = root / "control-plane"
+        """Exists where the control plane is somebody else's; see ``worker``."""
+        self.cni = root / "cni"
+        """The node's network configuration and the plugins in it."""
         self.lock = root / "cluster.lock"
+        """Held by the cluster while it runs."""
+        self.starting = root / "start.lock"
+        """Held by whoever starts it."""
 
     @classmethod
     def default(cls) -> Home:
@@ -46,6 +53,8 @@ class Home:
         others. Raises ValueError."""
         if not self.neighbours.exists():
             return None
+        from lateen.kit import jsons  # imported late: the start of the cluster waits for whatever this module needs
+
         return {Home(Path(p)).outside: Path(p) for p in jsons.loads(self.neighbours.read_bytes())}
 
     def create(self) -> None:

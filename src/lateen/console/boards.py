@@ -9,9 +9,9 @@ https://istio.io/latest/docs/reference/config/metrics/.
 from __future__ import annotations
 
 from lateen.console.panels import WINDOW, Board, Panel, Query, Variable
+from lateen.dump.failures import ANSWERED
 
 FAULTS_OF_CLIENTS, FAULTS_OF_SERVERS = 'response_code=~"4.."', 'response_code=~"5..|0"'
-ANSWERED = 'response_code!~"5..|0"'
 
 
 def _rate(metric: str, by: str, matchers: str = "") -> str:
@@ -32,7 +32,17 @@ def _quantiles(metric: str, *matchers: str) -> tuple[Query, ...]:
     return tuple(Query(f"histogram_quantile({q / 100:g}, {inner})", f"p{q}") for q in (50, 90, 95, 99))
 
 
+def _bytes(title: str, *matchers: str) -> Panel:
+    """0 where there are no TCP connections: most workloads speak HTTP."""
+    sent, received = (
+        f"{_rate(f'istio_tcp_{way}_bytes_total', '', ', '.join(matchers))} or vector(0)" for way in ("sent", "received")
+    )
+    return Panel(title, "Bps", (Query(sent, "sent"), Query(received, "received")))
+
+
 LATENCY = "istio_request_duration_milliseconds"
+TRAFFIC = '__name__=~"istio_requests_total|istio_tcp_connections_opened_total"'
+"""Series of whatever is called, by requests or by connections."""
 BY_CLIENT, BY_SERVER = 'reporter="source"', 'reporter="destination"'
 
 MESH = Board(
@@ -40,7 +50,7 @@ MESH = Board(
     "Mesh",
     (
         Panel("Requests", "rps", (Query(_requests("", BY_CLIENT), "all"),)),
-        Panel("Success rate", "share", (Query(_success("", BY_CLIENT), "not 5xx"),)),
+        Panel("Success rate", "share", (Query(_success("", BY_CLIENT), "answered"),)),
         Panel(
             "Errors",
             "rps",
@@ -60,14 +70,7 @@ MESH = Board(
             "rps",
             (Query(_requests("connection_security_policy", BY_SERVER), "{{connection_security_policy}}"),),
         ),
-        Panel(
-            "TCP traffic",
-            "Bps",
-            (
-                Query(_rate("istio_tcp_sent_bytes_total", "", BY_CLIENT), "sent"),
-                Query(_rate("istio_tcp_received_bytes_total", "", BY_CLIENT), "received"),
-            ),
-        ),
+        _bytes("TCP traffic", BY_CLIENT),
     ),
 )
 
@@ -77,10 +80,10 @@ SERVICE = Board(
     "Service",
     (
         Panel("Requests, by clients", "rps", (Query(_requests("", BY_CLIENT, _SERVICE), "all"),)),
-        Panel("Success rate, by clients", "share", (Query(_success("", BY_CLIENT, _SERVICE), "not 5xx"),)),
+        Panel("Success rate, by clients", "share", (Query(_success("", BY_CLIENT, _SERVICE), "answered"),)),
         Panel("Latency, by clients", "ms", _quantiles(LATENCY, BY_CLIENT, _SERVICE)),
         Panel("Requests, by servers", "rps", (Query(_requests("", BY_SERVER, _SERVICE), "all"),)),
-        Panel("Success rate, by servers", "share", (Query(_success("", BY_SERVER, _SERVICE), "not 5xx"),)),
+        Panel("Success rate, by servers", "share", (Query(_success("", BY_SERVER, _SERVICE), "answered"),)),
         Panel("Latency, by servers", "ms", _quantiles(LATENCY, BY_SERVER, _SERVICE)),
         Panel(
             "Requests by client and code",
@@ -99,16 +102,9 @@ SERVICE = Board(
         ),
         Panel("Size of requests", "bytes", _quantiles("istio_request_bytes", BY_SERVER, _SERVICE)),
         Panel("Size of responses", "bytes", _quantiles("istio_response_bytes", BY_SERVER, _SERVICE)),
-        Panel(
-            "TCP traffic",
-            "Bps",
-            (
-                Query(_rate("istio_tcp_sent_bytes_total", "", f"{BY_SERVER}, {_SERVICE}"), "sent"),
-                Query(_rate("istio_tcp_received_bytes_total", "", f"{BY_SERVER}, {_SERVICE}"), "received"),
-            ),
-        ),
+        _bytes("TCP traffic", BY_SERVER, _SERVICE),
     ),
-    (Variable("service", "Service", "istio_requests_total", "destination_service"),),
+    (Variable("service", "Service", f"{{{TRAFFIC}}}", "destination_service"),),
 )
 
 _TO = ('destination_workload_namespace="$namespace"', 'destination_workload="$workload"')
@@ -127,7 +123,7 @@ WORKLOAD = Board(
                 ),
             ),
         ),
-        Panel("Inbound success rate", "share", (Query(_success("", BY_SERVER, *_TO), "not 5xx"),)),
+        Panel("Inbound success rate", "share", (Query(_success("", BY_SERVER, *_TO), "answered"),)),
         Panel("Inbound latency", "ms", _quantiles(LATENCY, BY_SERVER, *_TO)),
         Panel(
             "Outbound requests",
@@ -145,13 +141,15 @@ WORKLOAD = Board(
             (Query(_success("destination_service", BY_CLIENT, *_FROM), "{{destination_service}}"),),
         ),
         Panel("Outbound latency", "ms", _quantiles(LATENCY, BY_CLIENT, *_FROM)),
+        _bytes("Inbound TCP traffic", BY_SERVER, *_TO),
+        _bytes("Outbound TCP traffic", BY_CLIENT, *_FROM),
     ),
     (
-        Variable("namespace", "Namespace", "istio_requests_total", "destination_workload_namespace"),
+        Variable("namespace", "Namespace", f"{{{TRAFFIC}}}", "destination_workload_namespace"),
         Variable(
             "workload",
             "Workload",
-            'istio_requests_total{destination_workload_namespace="$namespace"}',
+            f'{{{TRAFFIC}, destination_workload_namespace="$namespace"}}',
             "destination_workload",
         ),
     ),
@@ -201,6 +199,16 @@ CONTROL_PLANE = Board(
             (
                 Query(_rate("citadel_server_success_cert_issuance_count", ""), "issued"),
                 Query(_rate("citadel_server_authentication_failure_count", ""), "refused"),
+            ),
+        ),
+        Panel(
+            "Days until certificates of servers expire",
+            "count",
+            (
+                Query(
+                    "min by (name, namespace) (certmanager_certificate_expiration_timestamp_seconds - time()) / 86400",
+                    "{{namespace}}/{{name}}",
+                ),
             ),
         ),
         Panel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -42,6 +43,8 @@ WHOLE_S = 5.0
 AT_ONCE = 16
 """Proxies that are read concurrently; together with scraping.MAX_TEXT it bounds memory."""
 POINTS = 60
+STREAMS = 200
+"""Pages that show the live graph."""
 
 T = TypeVar("T")
 Question = tuple[str, tuple[str, ...], float]
@@ -61,8 +64,11 @@ class Collector:
         self.failures: dict[str, str] = {}
         self.interval = INTERVAL_S
         self.looked = asyncio.Condition()
-        self.gate = Gate()
-        self._events: dict[Question, bytes] = {}
+        self.gate, self.live = Gate(), Gate()
+        """Questions about the past; about now, which shall not wait for those."""
+        self._streams = 0
+        self._answers: dict[tuple[str, Question], asyncio.Task[bytes | QueryError]] = {}
+        """About now, for everybody who asks before the next reading."""
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -113,7 +119,7 @@ class Collector:
         self._rounds.append((now, added))
         while self._rounds and self._rounds[0][0] < now - KEEP_S:
             self._rounds.popleft()
-        self._events.clear()
+        self._answers.clear()
         async with self.looked:
             self.looked.notify_all()
 
@@ -121,7 +127,7 @@ class Collector:
         """What was counted in the last ``window_s`` seconds."""
         since = time.time() - window_s
         out: Added = {}
-        for at, round_ in reversed(self._rounds):
+        for at, round_ in reversed(list(self._rounds)):
             if at < since:
                 break
             for sample, value in round_.items():
@@ -132,14 +138,18 @@ class Collector:
 
     def graph(self, kind: str, namespaces: tuple[str, ...], window_s: float) -> shapes.Graph:
         drawn = Graph(kind, namespaces).build(self.added(window_s), window_s)
-        latest = self._rounds[-1][1] if self._rounds else {}
+        latest = next((added for _, added in reversed(list(self._rounds))), {})
         now = {e["id"]: e for e in Graph(kind, namespaces).build(latest, self.interval)["edges"]}
         for edge in drawn["edges"]:
             just = now.get(edge["id"])
             edge["now"] = just["requests"] + just["connections"] if just else 0
             edge["nowErrors"] = round(just["requests"] * just["errorRate"]) if just else 0
-        drawn["at"], drawn["proxies"], drawn["failures"] = time.time(), len(self._targets), self.failures
+        drawn["at"], drawn["proxies"], drawn["failures"] = time.time(), len(self._targets), dict(self.failures)
         return drawn
+
+    def health(self, window_s: float) -> dict[str, shapes.Traffic]:
+        """By namespace."""
+        return {ns: {"requests": r, "errors": e} for ns, (r, e) in health(self.added(window_s)).items()}
 
     def history(self, kind: str, wanted: str, window_s: float, in_time: Callable[[], None]) -> shapes.History:
         """The rate of a node or an edge (requests per second; bytes per second for TCP edges) over a window.
@@ -178,16 +188,33 @@ class Collector:
         at = request.query.get("at")
         question = _question(request)
         if not at:
-            return web.Response(body=self._event(question), content_type="application/json")
+            return await self._now("graph", question)
         moment = _moment(at)
         found = await self._worked(lambda deadline: self._past(question, moment, deadline))
         return web.Response(body=jsons.dumps(found), content_type="application/json")
 
-    def _event(self, question: Question) -> bytes:
-        """The graph as it is now; drawn once for everybody who asks before the next reading."""
-        if question not in self._events:
-            self._events[question] = jsons.dumps(self.graph(*question))
-        return self._events[question]
+    async def _now(self, what: str, question: Question) -> web.Response:
+        return web.Response(body=await self._answer(what, question), content_type="application/json")
+
+    async def _answer(self, what: str, question: Question) -> bytes:
+        """The ``graph`` or the ``health`` of now. Raises HTTPException."""
+        key = what, question
+        if key not in self._answers:
+            self._answers[key] = tasks.spawn(self._drawn(what, question), what)
+        found = await asyncio.shield(self._answers[key])
+        if isinstance(found, QueryError):
+            self._answers.pop(key, None)
+            raise _refusal(found)
+        return found
+
+    async def _drawn(self, what: str, question: Question) -> bytes | QueryError:
+        def work(_: Deadline) -> bytes:
+            return jsons.dumps(self.graph(*question) if what == "graph" else self.health(question[2]))
+
+        try:
+            return await self.live.worked(work)
+        except QueryError as e:
+            return e
 
     def _past(self, question: Question, at: float, deadline: Deadline) -> shapes.Graph:
         """Raises QueryError."""
@@ -205,21 +232,26 @@ class Collector:
         try:
             return await self.gate.worked(work)
         except QueryError as e:
-            refusal = web.HTTPUnprocessableEntity if STATUS[e.kind] == 422 else web.HTTPServiceUnavailable
-            raise refusal(text=e.text) from None
+            raise _refusal(e) from None
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the graph after each reading."""
         question = _question(request)
+        if self._streams >= STREAMS:
+            raise web.HTTPServiceUnavailable(text="too many pages show the graph; close some")
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-        await answer.prepare(request)
+        self._streams += 1
         try:
+            await answer.prepare(request)
             while True:
-                await answer.write(b"data: " + self._event(question) + b"\n\n")
+                with contextlib.suppress(web.HTTPException):  # too much to do: the next one comes
+                    await answer.write(b"data: " + await self._answer("graph", question) + b"\n\n")
                 async with self.looked:
                     await self.looked.wait()
         except (ConnectionError, asyncio.CancelledError):
             return answer
+        finally:
+            self._streams -= 1
 
     async def _history(self, request: web.Request) -> web.Response:
         kind, _, window = _question(request)
@@ -229,8 +261,7 @@ class Collector:
 
     async def _health(self, request: web.Request) -> web.Response:
         _, _, window = _question(request)
-        found = {ns: {"requests": r, "errors": e} for ns, (r, e) in health(self.added(window)).items()}
-        return web.Response(body=jsons.dumps(found), content_type="application/json")
+        return await self._now("health", (KINDS[0], (), window))
 
     async def _page(self, _: web.Request) -> web.Response:
         store = self.intake.store
@@ -256,23 +287,32 @@ def rate_of(kind: str, wanted: str, added: Added, step_s: float) -> float:
     return next((float(n["rateIn"]) for n in drawn["nodes"] if n["id"] == wanted), 0.0)
 
 
+def _refusal(e: QueryError) -> web.HTTPException:
+    kind = web.HTTPUnprocessableEntity if STATUS[e.kind] == 422 else web.HTTPServiceUnavailable
+    return kind(text=e.text)
+
+
 def _question(request: web.Request) -> Question:
     kind = request.query.get("kind", KINDS[0])
     if kind not in KINDS:
         raise web.HTTPBadRequest(text=f"kind must be one of {', '.join(KINDS)}")
+    window = _number(request.query.get("window", "60"))
+    if not 0 < window < float("inf"):
+        raise web.HTTPBadRequest(text="window must be a number of seconds, more than 0")
+    namespaces = tuple(sorted({n for n in request.query.get("namespaces", "").split(",") if n}))
+    return kind, namespaces, min(max(round(window), 1), KEEP_S)
+
+
+def _number(given: str) -> float:
+    """NaN, which is neither more nor less than anything, for what is no number."""
     try:
-        window = float(request.query.get("window", "60"))
+        return float(given)
     except ValueError:
-        raise web.HTTPBadRequest(text="window must be a number of seconds") from None
-    namespaces = tuple(n for n in request.query.get("namespaces", "").split(",") if n)
-    return kind, namespaces, min(max(window, 1.0), KEEP_S)
+        return float("nan")
 
 
 def _moment(given: str) -> float:
-    try:
-        at = float(given)
-    except ValueError:
-        at = float("nan")
+    at = _number(given)
     if not 0 <= at < 1e11:
         raise web.HTTPBadRequest(text="at must be a number of seconds since 1970")
     return at

@@ -29,7 +29,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects, Slice
 from lateen.mesh.views import Views
 from lateen.mesh.workloads import container_port
-from lateen.wire import names
+from lateen.wire import connections, names
 from lateen.wire.node import ROUTER, SIDECAR
 from lateen.wire.resource import Resource
 from lateen.xds.generate import generate
@@ -158,7 +158,7 @@ def _is_gateway(container: Json) -> bool:
 
 
 def _owned(views: Views, proxy: _Proxy) -> Owned:
-    view = views.of(proxy.pod, proxy.kind)
+    view = views.of(proxy.pod, proxy.kind, {connections.METADATA: "true"})
     sets = generate(view)
     patches = tuple(p for p in view.patches if not isinstance(parsed(p), str))
     found = apply(sets, patches, view.gateway is not None).sets if patches else sets

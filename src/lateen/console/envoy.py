@@ -25,11 +25,42 @@ ISTIOD = "http://istiod.istio-system:15014"
 LIMIT_S = 10.0
 
 
-class Envoy:
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
-        self._istiod = os.environ.get("ISTIOD_URL", ISTIOD).rstrip("/")
+class Istiod:
+    """Asks istiod what it gave to proxies."""
+
+    def __init__(self) -> None:
+        self._url = os.environ.get("ISTIOD_URL", ISTIOD).rstrip("/")
         self._token = Path(os.environ.get("ISTIOD_TOKEN", str(TOKEN)))
+
+    async def dump(self, proxy: str) -> Json:
+        """Raises HTTPBadGateway and HTTPNotFound."""
+        try:
+            headers = {"Authorization": f"Bearer {self._token.read_text().strip()}"}
+            limit = aiohttp.ClientTimeout(total=LIMIT_S)
+            # The user may read this pod, and no other one whose name contains its name.
+            query = {"proxyID": proxy, "exactly": "true", "include_eds": "true"}
+            async with (
+                aiohttp.ClientSession(timeout=limit, headers=headers) as session,
+                session.get(f"{self._url}/debug/config_dump", params=query) as found,
+            ):
+                body = await found.read()
+        except OSError as e:
+            raise web.HTTPBadGateway(text=f"istiod did not answer ({e}); is it running? lateen check") from None
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise web.HTTPBadGateway(text=f"istiod does not answer ({str(e) or 'timeout'}); lateen check") from None
+        if found.status == 404:
+            raise web.HTTPNotFound(text=f"the proxy of {proxy} is not connected to istiod; lateen proxy-status")
+        if found.status != 200:
+            raise web.HTTPBadGateway(text=f"istiod answered {found.status}: {body[:300].decode(errors='replace')}")
+        try:
+            return dict(jsons.loads(body))
+        except (ValueError, TypeError):
+            raise web.HTTPBadGateway(text="istiod's answer is not JSON") from None
+
+
+class Envoy:
+    def __init__(self, identity: Identity, istiod: Istiod) -> None:
+        self._identity, self._istiod = identity, istiod
 
     def routes(self, root: str) -> list[web.RouteDef]:
         return [web.get(f"{root}/envoy/{{namespace}}/{{pod}}", self._page)]
@@ -44,34 +75,9 @@ class Envoy:
         if not allowed:
             raise web.HTTPForbidden(text=f"your account may not read the pods of namespace {namespace}")
         try:
-            return answer(page(await self._dump(f"{pod}.{namespace}")))
+            return answer(page(await self._istiod.dump(f"{pod}.{namespace}")))
         except DumpError as e:
             raise web.HTTPBadGateway(text=f"istiod's answer {e}") from None
-
-    async def _dump(self, proxy: str) -> Json:
-        """Raises HTTPBadGateway and HTTPNotFound."""
-        try:
-            headers = {"Authorization": f"Bearer {self._token.read_text().strip()}"}
-            limit = aiohttp.ClientTimeout(total=LIMIT_S)
-            # The user may read this pod, and no other one whose name contains its name.
-            query = {"proxyID": proxy, "exactly": "true", "include_eds": "true"}
-            async with (
-                aiohttp.ClientSession(timeout=limit, headers=headers) as session,
-                session.get(f"{self._istiod}/debug/config_dump", params=query) as found,
-            ):
-                body = await found.read()
-        except OSError as e:
-            raise web.HTTPBadGateway(text=f"istiod cannot be asked ({e}); is it running? lateen check") from None
-        except (aiohttp.ClientError, TimeoutError) as e:
-            raise web.HTTPBadGateway(text=f"istiod does not answer ({str(e) or 'timeout'}); lateen check") from None
-        if found.status == 404:
-            raise web.HTTPNotFound(text=f"the proxy of {proxy} is not connected to istiod; lateen proxy-status")
-        if found.status != 200:
-            raise web.HTTPBadGateway(text=f"istiod answered {found.status}: {body[:300].decode(errors='replace')}")
-        try:
-            return dict(jsons.loads(body))
-        except (ValueError, TypeError):
-            raise web.HTTPBadGateway(text="istiod's answer is not JSON") from None
 
 
 def page(value: Json) -> shapes.EnvoyPage:

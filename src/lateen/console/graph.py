@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from lateen.console import shapes
-from lateen.console.metrics import UNKNOWN, Added, Flow, Workload, quantile
+from lateen.console.metrics import UNKNOWN, Added, Flow, Sample, Workload, quantile
+from lateen.dump import failures
 from lateen.kit.digits import digits
 
 KINDS = ("versionedApp", "app", "workload", "service")
@@ -77,7 +78,7 @@ class Graph:
                         edge.secured += value if flow.mtls else 0.0
                         edge.plain += 0.0 if flow.mtls else value
                     if counts:
-                        _count(edge, sample.detail, sample.flags, value)
+                        _count(edge, sample, value)
                 elif sample.metric == "opened" and flow.reporter == "destination":
                     edge.secured += value if flow.mtls else 0.0
                     edge.plain += 0.0 if flow.mtls else value
@@ -133,7 +134,9 @@ class Graph:
         return self._node(node, "app", w.app, w.namespace, version=w.version, parent=box, **more)
 
     def _service(self, name: str, namespace: str) -> str:
-        if name in ("PassthroughCluster", "BlackHoleCluster", UNKNOWN):
+        if name == UNKNOWN:
+            return self._node(f"external/{name}", "external", "no route", "")
+        if name in ("PassthroughCluster", "BlackHoleCluster"):
             return self._node(f"external/{name}", "external", name, "")
         return self._node(f"service/{namespace}/{name}", "service", name, namespace)
 
@@ -162,12 +165,17 @@ class Graph:
         return node
 
 
-def _count(edge: Edge, code: str, flags: str, value: float) -> None:
+def failed(sample: Sample) -> bool:
+    """Whether requests count as errors."""
+    code, grpc = (int(text) if digits(text) else None for text in (sample.detail, sample.grpc))
+    return failures.failed(code or 0, sample.flags, grpc)
+
+
+def _count(edge: Edge, sample: Sample, value: float) -> None:
     edge.requests += value
-    edge.codes[code] = edge.codes.get(code, 0.0) + value
-    edge.flags[flags] = edge.flags.get(flags, 0.0) + value
-    if not digits(code) or int(code) >= 500 or int(code) == 0:
-        edge.errors += value
+    edge.codes[sample.detail] = edge.codes.get(sample.detail, 0.0) + value
+    edge.flags[sample.flags] = edge.flags.get(sample.flags, 0.0) + value
+    edge.errors += value if failed(sample) else 0.0
 
 
 def _add(edge: Edge, metric: str, detail: str, value: float) -> None:
@@ -187,6 +195,5 @@ def health(added: Added) -> dict[str, tuple[float, float]]:
             continue
         where = flow.service_namespace if flow.service_namespace != UNKNOWN else flow.destination.namespace
         requests, errors = out.get(where, (0.0, 0.0))
-        bad = not digits(sample.detail) or int(sample.detail) >= 500 or int(sample.detail) == 0
-        out[where] = (requests + value, errors + (value if bad else 0.0))
+        out[where] = (requests + value, errors + (value if failed(sample) else 0.0))
     return out

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from lateen.api.reading import is_finished, is_terminating, outside
 from lateen.console.shapes import App, ControlPlane, Gateway, State
+from lateen.inject.deployment import GATEWAY_NAME
 from lateen.kit.jsons import Json, dig
 
 GRAVITY: tuple[State, ...] = ("healthy", "idle", "degraded", "down")
@@ -93,23 +94,23 @@ def control_plane(deployments: Iterable[Json], root: str) -> ControlPlane:
 _LOSS = "proxies keep their last configuration, new pods get no sidecar, certificates are not renewed"
 
 
-def gateways(services: Iterable[Json], rules: Iterable[Json]) -> list[Gateway]:
-    """The LoadBalancer Services of gateways and where they listen. ``rules``: VirtualServices, for examples."""
-    rules = list(rules)
+def gateways(services: Iterable[Json], rules: Iterable[Json], routes: Iterable[Json] = ()) -> list[Gateway]:
+    """The LoadBalancer Services of gateways and where they listen. ``rules``: VirtualServices, ``routes``: HTTPRoutes,
+    both for examples."""
+    rules, routes = list(rules), list(routes)
     out: list[Gateway] = []
     for s in services:
-        if dig(s, "spec", "type") != "LoadBalancer" or "istio" not in (dig(s, "spec", "selector") or {}):
+        selector, meta = dig(s, "spec", "selector", default={}), s["metadata"]
+        if dig(s, "spec", "type") != "LoadBalancer" or not {"istio", GATEWAY_NAME} & selector.keys():
             continue
-        meta = s["metadata"]
         where = outside(s)
         plain = next((where[p] for p in _http_ports(s) if p in where), None)
+        examples: dict[str, str] = {}
+        if plain:
+            of = (str(meta.get("namespace", "")), str(selector.get(GATEWAY_NAME, "")))
+            examples = _of_routes(plain, routes, of) if of[1] else _examples(plain, rules)
         out.append(
-            {
-                "name": meta["name"],
-                "namespace": meta.get("namespace", ""),
-                "addresses": where,
-                "examples": _examples(plain, rules) if plain else {},
-            }
+            {"name": meta["name"], "namespace": meta.get("namespace", ""), "addresses": where, "examples": examples}
         )
     return sorted(out, key=lambda g: (g["namespace"], g["name"]))
 
@@ -117,6 +118,26 @@ def gateways(services: Iterable[Json], rules: Iterable[Json]) -> list[Gateway]:
 def _http_ports(service: Json) -> list[str]:
     ports = dig(service, "spec", "ports", default=[])
     return [str(p["port"]) for p in ports if str(p.get("name", "")).startswith("http") and p.get("name") != "https"]
+
+
+def _curl(address: str, path: str, hosts: Iterable[str]) -> str:
+    host = next((h for h in hosts if not str(h).startswith("*")), "")
+    header = f"-H 'Host: {host}' " if host else ""
+    return f"curl -s {header}http://{address.removesuffix(':80')}{path}"
+
+
+def _of_routes(address: str, routes: list[Json], gateway: tuple[str, str]) -> dict[str, str]:
+    """Like ``_examples``, of the HTTPRoutes of a Gateway (namespace, name)."""
+    out: dict[str, str] = {}
+    for route in routes:
+        spec, namespace = route.get("spec") or {}, str(route["metadata"].get("namespace", ""))
+        parents = spec.get("parentRefs") or []
+        if any((p.get("namespace") or namespace, p.get("name")) == gateway for p in parents):
+            matches = [m for rule in spec.get("rules") or [] for m in rule.get("matches") or []]
+            literal = (dig(m, "path", "value") for m in matches if dig(m, "path", "type") != "RegularExpression")
+            path = next((str(p) for p in literal if p), "/")
+            out.setdefault(namespace, _curl(address, path, spec.get("hostnames") or []))
+    return out
 
 
 def _examples(address: str, rules: list[Json]) -> dict[str, str]:
@@ -132,8 +153,5 @@ def _examples(address: str, rules: list[Json]) -> dict[str, str]:
                 for how in ("exact", "prefix")
             )
             path = next((p for p in paths if p), "/")
-            host = next((h for h in spec.get("hosts") or [] if not str(h).startswith("*")), "")
-            header = f"-H 'Host: {host}' " if host else ""
-            url = f"http://{address.removesuffix(':80')}{path}"
-            out.setdefault(str(rule["metadata"].get("namespace", "")), f"curl -s {header}{url}")
+            out.setdefault(str(rule["metadata"].get("namespace", "")), _curl(address, path, spec.get("hosts") or []))
     return out

@@ -6,6 +6,7 @@ What holds for a host or a workload is asked of the mesh's own model, so that th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, cast
 
 from lateen.analysis import Message
@@ -14,8 +15,9 @@ from lateen.analysis.messages import LEVELS
 from lateen.api import kinds
 from lateen.api.domain import service_host
 from lateen.api.reading import has_proxy, is_finished, is_terminating, outside
-from lateen.console import health, shapes
+from lateen.console import health, routes, shapes
 from lateen.console.checks import checked, shown, written
+from lateen.inject.required import SKIPPED_NAMESPACES
 from lateen.inject.workload import canonical_name, canonical_revision, of_pod
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
@@ -72,9 +74,15 @@ class Inventory:
             "pods": len(pods),
             "ready": ready,
             "meshed": sum(has_proxy(p) for p in pods),
+            "bare": any(not has_proxy(p) and self._could(p) for p in pods),
             "state": state,
             "says": says,
         }
+
+    def _could(self, pod: Json) -> bool:
+        """Whether injection could give a pod a proxy; the control plane and its add-ons need none."""
+        where = pod["metadata"]["namespace"]
+        return where not in (*SKIPPED_NAMESPACES, self._mesh.root_namespace) and not dig(pod, "spec", "hostNetwork")
 
     def _labels(self, key: tuple[str, str, str], pods: list[Json]) -> dict[str, str]:
         """Those of its pods; of its template where it has none."""
@@ -142,7 +150,7 @@ class Inventory:
     def _service(self, s: Json) -> shapes.ServiceRow:
         meta = s["metadata"]
         host = service_host(meta["name"], meta["namespace"], self._domain)
-        found = self._rules_for(host, meta["namespace"])
+        found = self._leading_to(host, meta["namespace"])
         checks = self._findings.get(_ref(kinds.SERVICE, s), [])
         return {
             "namespace": meta["namespace"],
@@ -164,7 +172,7 @@ class Inventory:
             "origin": "ServiceEntry",
             "ports": [f"{p.get('number')}/{p.get('protocol', '')}" for p in dig(entry, "spec", "ports", default=[])],
             "workloads": 0,
-            "config": len(self._rules_for(host, meta["namespace"])),
+            "config": len(self._leading_to(host, meta["namespace"])),
             "worst": _worst(self._findings.get(_ref(kinds.SERVICE_ENTRY, entry), [])),
         }
 
@@ -174,7 +182,7 @@ class Inventory:
         if row is None:
             return None
         s = self.find(kinds.SERVICE, namespace, name)
-        refs = self._rules_for(row["host"], namespace)
+        refs = self._leading_to(row["host"], namespace)
         if row["origin"] == "ServiceEntry":
             entries = self._of(kinds.SERVICE_ENTRY, namespace)
             refs += [kinds.SERVICE_ENTRY.ref(namespace, e["metadata"]["name"]) for e in entries if _names(e, name)]
@@ -197,11 +205,31 @@ class Inventory:
         ]
 
     def _rules_for(self, host: str, namespace: str) -> list[kinds.Ref]:
-        """The VirtualServices and DestinationRules for a host, as clients of its own namespace see them."""
+        """The VirtualServices and DestinationRules for a host, as clients of its own namespace see them, and the routes
+        of the Gateway API that have its service as their parent."""
         mesh = self._mesh
         refs = [r.ref for r in mesh.mesh_rules(host, namespace)]
+        refs += [kinds.TABLE[kind].ref(*key) for kind, key, _, _ in mesh.routes_for_host(host)]
         refs += [r.ref for r in mesh.destination_rule(host, namespace)]
         return list(dict.fromkeys(refs))
+
+    def _leading_to(self, host: str, namespace: str) -> list[kinds.Ref]:
+        """The rules for a host, and the routes of the Gateway API that lead to it from elsewhere."""
+        return list(dict.fromkeys((*self._rules_for(host, namespace), *self._routes_to.get(host, ()))))
+
+    @cached_property
+    def _routes_to(self) -> dict[str, list[kinds.Ref]]:
+        out: dict[str, list[kinds.Ref]] = {}
+        for kind in routes.KINDS:
+            for route in self._objects.get(kind, ()):
+                for host in sorted(routes.backends(route, self._domain)):
+                    out.setdefault(host, []).append(kind.ref(route["metadata"]["namespace"], route["metadata"]["name"]))
+        return out
+
+    def routed_from_gateways(self) -> set[str]:
+        """The hosts that routes of the Gateway API lead to from Gateways."""
+        found = (route for kind in routes.KINDS for route in self._objects.get(kind, ()) if routes.at_gateway(route))
+        return {host for route in found for host in routes.backends(route, self._domain)}
 
     def hosts(self, namespace: str, name: str) -> list[str]:
         """The names by which clients in other namespaces call a Service."""
@@ -209,7 +237,7 @@ class Inventory:
         return [host, f"{host}.", f"{name}.{namespace}", f"{name}.{namespace}.svc"]
 
     def rules(self, namespace: str, name: str) -> list[kinds.Ref]:
-        """The VirtualServices and DestinationRules for a Service."""
+        """The VirtualServices, DestinationRules and routes for a Service."""
         return self._rules_for(service_host(name, namespace, self._domain), namespace)
 
     # --- applications ----------------------------------------------------------------------------------------
@@ -228,6 +256,20 @@ class Inventory:
             }
             for (where, app), rows in sorted(apps.items())
         ]
+
+    def application(self, namespace: str, name: str) -> shapes.ApplicationPage | None:
+        """None where no workload is one of it."""
+        row = next((a for a in self.applications(namespace) if a["name"] == name), None)
+        if row is None:
+            return None
+        members = {(namespace, w["kind"], w["name"]) for w in row["workloads"]}
+        services = [s for s in self._of(kinds.SERVICE, namespace) if not members.isdisjoint(self._behind(s))]
+        refs = (r for key in members for r in self._concerning(namespace, self._labels(key, self._pods[key])))
+        return {
+            **row,
+            "services": sorted((self._service(s) for s in services), key=lambda s: s["name"]),
+            "config": self._items(sorted(set(refs), key=str)),
+        }
 
     # --- configuration ---------------------------------------------------------------------------------------
 

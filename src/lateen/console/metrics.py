@@ -45,6 +45,8 @@ class Sample(NamedTuple):
     detail: str
     """The response code, or a bucket's upper bound."""
     flags: str = ""
+    grpc: str = ""
+    """The gRPC status, where the call is one."""
 
 
 METRICS = {
@@ -89,7 +91,8 @@ def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
         labels.get("request_protocol", "tcp"),
         labels.get("connection_security_policy") == "mutual_tls",
     )
-    return Sample(flow, metric, labels.get(_DETAIL.get(metric, ""), ""), labels.get("response_flags", ""))
+    detail = labels.get(_DETAIL.get(metric, ""), "")
+    return Sample(flow, metric, detail, labels.get("response_flags", ""), labels.get("grpc_response_status", ""))
 
 
 def _is_bound(text: str) -> bool:

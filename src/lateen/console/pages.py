@@ -17,6 +17,7 @@ from lateen.console.cluster import Cluster, what_if
 from lateen.console.effect import effect
 from lateen.console.identity import Identity
 from lateen.console.wizards import Wizards
+from lateen.dump.outcomes import FLAGS
 from lateen.kit import jsons, yamldoc
 
 
@@ -29,8 +30,10 @@ class Pages:
         return [
             web.get(f"{root}/boards", self._boards),
             web.get(f"{root}/badges", self._badges),
+            web.get(f"{root}/flags", self._flags),
             web.get(f"{root}/changes", self._changes),
             web.get(f"{root}/applications", self._applications),
+            web.get(f"{root}/applications/{{namespace}}/{{name}}", self._application),
             web.get(f"{root}/workloads", self._workloads),
             web.get(f"{root}/workloads/{{namespace}}/{{name}}", self._workload),
             web.get(f"{root}/services", self._services),
@@ -48,6 +51,10 @@ class Pages:
 
     async def _badges(self, _: web.Request) -> web.Response:
         return answer(badges(self._cluster.inventory()))
+
+    async def _flags(self, _: web.Request) -> web.Response:
+        """What each of Envoy's response flags means."""
+        return answer({flag: meaning.says for flag, meaning in FLAGS.items()})
 
     async def _changes(self, request: web.Request) -> web.Response:
         """Changes of configuration, of one ``namespace`` or of all."""
@@ -72,6 +79,11 @@ class Pages:
         kind = request.query.get("kind", "")
         found = self._cluster.inventory().workload(where["namespace"], where["name"], kind)
         return answer(_there(found, "workload", where["namespace"], where["name"]))
+
+    async def _application(self, request: web.Request) -> web.Response:
+        where = request.match_info
+        found = self._cluster.inventory().application(where["namespace"], where["name"])
+        return answer(_there(found, "application", where["namespace"], where["name"]))
 
     async def _service(self, request: web.Request) -> web.Response:
         where = request.match_info
@@ -108,7 +120,7 @@ class Pages:
     async def _schema(self, request: web.Request) -> web.Response:
         found = fieldhelp.fields(request.match_info["kind"])
         if found is None:
-            raise web.HTTPNotFound(text=f"{request.match_info['kind']} is no kind of the mesh")
+            raise web.HTTPNotFound(text=f"{request.match_info['kind']} is not a kind of the mesh")
         return answer(found)
 
     async def _effect(self, request: web.Request) -> web.Response:

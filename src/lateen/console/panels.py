@@ -9,7 +9,18 @@ from lateen.kit.jsons import Json
 
 WINDOW = "$window"
 """Stands for the time over which rates are taken; the page and Grafana fill it in."""
-GRAFANA_UNITS = {"rps": "reqps", "share": "percentunit", "ms": "ms", "Bps": "Bps", "bytes": "bytes", "s": "s"}
+GRAFANA_UNITS: dict[shapes.Unit, str] = {
+    "rps": "reqps",
+    "share": "percentunit",
+    "ms": "ms",
+    "Bps": "Bps",
+    "bytes": "bytes",
+    "s": "s",
+    "count": "short",
+    "cores": "short",
+}
+"""Grafana's names; it has no unit for cores:
+https://github.com/grafana/grafana/blob/main/packages/grafana-data/src/valueFormats/categories.ts"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def grafana(board: Board) -> Json:
             "title": p.title,
             "datasource": source,
             "gridPos": {"x": 12 * (i % 2), "y": 8 * (i // 2), "w": 12, "h": 8},
-            "fieldConfig": {"defaults": {"unit": GRAFANA_UNITS.get(p.unit, "short"), "min": 0}, "overrides": []},
+            "fieldConfig": {"defaults": {"unit": GRAFANA_UNITS[p.unit], "min": 0}, "overrides": []},
             "targets": [
                 {
                     "refId": chr(ord("A") + n),

@@ -197,7 +197,7 @@ class Api:
         return {"activeTargets": self._intake.targets(), "droppedTargets": [], "droppedTargetCounts": {}}
 
     async def _unknown(self, _: Asked) -> Json:
-        raise QueryError("not_found", "this part of Prometheus' API is not there; see docs/howto-see.md")
+        raise QueryError("not_found", "this part of Prometheus' API is not implemented; see docs/howto-see.md")
 
     # --- about itself ----------------------------------------------------------------------------------------
 

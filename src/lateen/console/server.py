@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import aiohttp
 from aiohttp import web
@@ -22,13 +21,15 @@ from lateen.api.reading import has_proxy, is_finished, is_terminating
 from lateen.console import health
 from lateen.console.cluster import Cluster
 from lateen.console.editing import Editing
-from lateen.console.envoy import Envoy
+from lateen.console.envoy import Envoy, Istiod
 from lateen.console.identity import Identity
+from lateen.console.logs import Logs
 from lateen.console.pages import Pages
+from lateen.console.plain_callers import PlainCallers
 from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Pod, Traffic
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
-from lateen.kube.client import HttpClient, KubeError, Unreachable
+from lateen.kube.client import HttpClient
 
 log = logging.getLogger("lateen.console.server")
 
@@ -41,6 +42,9 @@ POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "frame-ancestors 'none'; base-uri 'none'"
 )
+
+SHOWN_FINDINGS = 50
+"""Of each namespace, on the overview."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -70,6 +74,10 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
+class Part(Protocol):
+    def routes(self, root: str) -> list[web.RouteDef]: ...
+
+
 class Console:
     def __init__(self, client: HttpClient, collector: str) -> None:
         self._traces = os.environ.get("TRACES_URL", "http://tracing.istio-system").rstrip("/")
@@ -77,7 +85,15 @@ class Console:
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
         self.cluster = Cluster(client, self._root)
         identity = Identity(client)
-        self._parts = (Pages(self.cluster, identity), identity, Editing(identity), Envoy(identity))
+        istiod = Istiod()
+        self._parts: tuple[Part, ...] = (
+            Pages(self.cluster, identity),
+            identity,
+            Editing(identity),
+            Envoy(identity, istiod),
+            Logs(client, self.cluster, istiod),
+            PlainCallers(client, self._collector, self._root),
+        )
         self._session: aiohttp.ClientSession | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -95,7 +111,6 @@ class Console:
             web.get(f"{ROOT}/api/v1/query_range", self._pass),
             web.get(f"{ROOT}/api/v1/label/{{label}}/values", self._pass),
             web.get(f"{ROOT}/api/pods", self._pods),
-            web.get(f"{ROOT}/api/pods/{{namespace}}/{{pod}}/log", self._log),
             *(route for part in self._parts for route in part.routes(f"{ROOT}/api")),
         ]
 
@@ -176,7 +191,7 @@ class Console:
         _traffic, why = await self._health()
         mesh: Mesh = {
             "controlPlane": health.control_plane(self._objects(kinds.DEPLOYMENT), self._root),
-            "gateways": health.gateways(self._objects(kinds.SERVICE), self._objects(kinds.VIRTUAL_SERVICE)),
+            "gateways": health.gateways(*map(self._objects, (kinds.SERVICE, kinds.VIRTUAL_SERVICE, kinds.HTTP_ROUTE))),
             "collector": why,
         }
         return web.Response(body=jsons.dumps(mesh), content_type="application/json")
@@ -218,7 +233,8 @@ class Console:
             "config": sum(len(self._of(k, name)) for k in kinds.owned()),
             "errors": levels.count("Error"),
             "warnings": levels.count("Warning"),
-            "findings": mine[:50],
+            "found": len(mine),
+            "findings": mine[:SHOWN_FINDINGS],
             "mtls": modes.of(name, {})[0],
             "traffic": traffic.get(name, {"requests": 0, "errors": 0}),
             "failure": failure,
@@ -248,23 +264,6 @@ class Console:
             and all(dig(p, "metadata", "labels", k) == v for k, v in wanted.items())
         ]
         return web.Response(body=jsons.dumps(out), content_type="application/json")
-
-    async def _log(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events, one per log line."""
-        namespace, pod = request.match_info["namespace"], request.match_info["pod"]
-        container = request.query.get("container", "istio-proxy")
-        lines = self._client.logs(namespace, pod, container, tail=200, follow=True)
-        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-        await answer.prepare(request)
-        try:
-            async with contextlib.aclosing(lines):  # type: ignore[type-var]
-                async for line in lines:
-                    await answer.write(b"data: " + jsons.dumps(line.decode(errors="replace").rstrip("\n")) + b"\n\n")
-        except (KubeError, Unreachable) as e:
-            await answer.write(b"event: failure\ndata: " + jsons.dumps(str(e)) + b"\n\n")
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the page was closed
-        return answer
 
 
 def _own_first(namespace: Json) -> tuple[bool, bool, str]:

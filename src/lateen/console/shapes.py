@@ -133,6 +133,7 @@ class Namespace(TypedDict):
     config: int
     errors: int
     warnings: int
+    found: int
     findings: list[Finding]
     mtls: str
     traffic: Traffic
@@ -144,6 +145,34 @@ class Pod(TypedDict):
     namespace: str
     containers: list[str]
     ready: bool
+
+
+class PlainCaller(TypedDict):
+    """``name``: a pod, or an address; ``last``: when its latest call was, as the access log spells it."""
+
+    name: str
+    port: int
+    last: str
+
+
+class PlainCalls(TypedDict):
+    """Calls of a service in plaintext; ``last`` in seconds since 1970; ``callers``: empty without access logs;
+    ``unread``: pods of the service whose logs were not read, so that callers may be missing."""
+
+    namespace: str
+    service: str
+    calls: int
+    last: float
+    callers: list[PlainCaller]
+    unread: int
+
+
+class LogLine(TypedDict):
+    """``says``: what a failed request's flags and details mean, and the objects that routed it."""
+
+    container: str
+    text: str
+    says: list[str]
 
 
 class Check(TypedDict):
@@ -193,7 +222,8 @@ class ConfigPage(ConfigRow):
 
 
 class WorkloadRow(TypedDict):
-    """``meshed`` of its ``pods`` have a proxy; ``says``: why it is not healthy."""
+    """``meshed`` of its ``pods`` have a proxy; ``bare``: some have none, though they could; ``says``: why it is not
+    healthy."""
 
     namespace: str
     name: str
@@ -203,6 +233,7 @@ class WorkloadRow(TypedDict):
     pods: int
     ready: int
     meshed: int
+    bare: bool
     state: State
     says: str
 
@@ -248,6 +279,13 @@ class ApplicationRow(TypedDict):
     workloads: list[WorkloadRow]
     state: State
     says: str
+
+
+class ApplicationPage(ApplicationRow):
+    """``services``: that lead to one of its workloads; ``config``: what holds for at least one."""
+
+    services: list[ServiceRow]
+    config: list[ConfigRow]
 
 
 class ControlPlane(TypedDict):

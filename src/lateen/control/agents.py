@@ -11,9 +11,9 @@ import msgspec
 from aiohttp import web
 from google.protobuf import json_format
 
-from lateen.ca.authority import Identity, Refused
+from lateen.ca.authority import Refused
 from lateen.control import registration
-from lateen.control.ca_service import CaService, read
+from lateen.control.ca_service import Caller, CaService, read
 from lateen.kit import jsons
 from lateen.kube.client import KubeError
 from lateen.mesh import proxies
@@ -28,11 +28,12 @@ NAMES_S = 30.0
 """Seconds that a request for names waits at most for a change."""
 
 
-Answer = Callable[[Identity, jsons.Json], Awaitable[jsons.Json]]
+Answer = Callable[[Caller, jsons.Json], Awaitable[jsons.Json]]
 
 
 class Agents:
-    def __init__(self, ca: CaService, views: Callable[[], Views], registrar: registration.Registrar) -> None:
+    def __init__(self, ca: CaService, views: Callable[[str], Views | None], registrar: registration.Registrar) -> None:
+        """``views``: the mesh as a cluster sees it (``Sides.of``)."""
         self._ca, self._views, self._registrar = ca, views, registrar
         self._changed = asyncio.Event()
 
@@ -44,12 +45,12 @@ class Agents:
     async def names(self, request: web.Request) -> web.Response:
         """``{"version"}`` -> ``{"version", "names": {host: [address]}}``, at once if the version differs."""
 
-        async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
+        async def answer(who: Caller, body: jsons.Json) -> jsons.Json:
             loop = asyncio.get_running_loop()
             end = loop.time() + NAMES_S
             while True:
                 changed = self._changed
-                found = self._views().names(who.namespace)
+                found = self._seen(who).names(who.identity.namespace)
                 version = hashlib.blake2b(jsons.dumps(found), digest_size=8).hexdigest()
                 left = end - loop.time()
                 if version != body.get("version") or left <= 0:
@@ -65,9 +66,9 @@ class Agents:
     async def probe(self, request: web.Request) -> web.Response:
         """``{"node", "group"}`` -> ``{"probe"}`` of the machine's WorkloadGroup, null if it has none."""
 
-        async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
+        async def answer(who: Caller, body: jsons.Json) -> jsons.Json:
             parse(str(body["node"]))
-            group = self._registrar.group(who.namespace, {registration.GROUP: str(body["group"])})
+            group = self._registrar.group(who.identity.namespace, {registration.GROUP: str(body["group"])})
             return {"probe": msgspec.to_builtins(group.spec.probe) if group and group.spec.probe else None}
 
         return await self._answered(request, answer)
@@ -75,8 +76,8 @@ class Agents:
     async def health(self, request: web.Request) -> web.Response:
         """``{"node", "group", "healthy", "says"}``: the result of a machine's probe."""
 
-        async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
-            node = parse(str(body["node"]))
+        async def answer(caller: Caller, body: jsons.Json) -> jsons.Json:
+            node, who = parse(str(body["node"])), caller.identity
             says_no = self._registrar.refuses(node, {registration.GROUP: str(body["group"])}, who.service_account)
             if says_no is not None or node.namespace != who.namespace:
                 raise Refused(says_no or f"the token is for namespace {who.namespace}, not {node.namespace}")
@@ -90,11 +91,11 @@ class Agents:
         """``{"node", "bootstrap"}`` -> ``{"bootstrap", "drain"}``: null if no EnvoyFilter patches it, and seconds
         (see ``mesh.proxies.drain``)."""
 
-        async def answer(who: Identity, body: jsons.Json) -> jsons.Json:
+        async def answer(who: Caller, body: jsons.Json) -> jsons.Json:
             node = parse(str(body["node"]))
-            mesh = self._views().mesh
+            mesh = self._seen(who).mesh
             pod = mesh.objects.pods.get((node.namespace, node.pod))
-            if pod is None or pod.namespace != who.namespace:
+            if pod is None or pod.namespace != who.identity.namespace:
                 return {"bootstrap": None, "drain": proxies.drain(mesh.proxy_defaults)}
             drain = proxies.drain(mesh.proxy_defaults, pod.notes)
             found = mesh.envoy_filters(pod.namespace, pod.label_map)
@@ -111,13 +112,20 @@ class Agents:
 
         return await self._answered(request, answer)
 
+    def _seen(self, who: Caller) -> Views:
+        """Raises OSError."""
+        found = self._views(who.cluster)
+        if found is None:
+            raise OSError(f"the cluster {who.cluster} has not been read yet")
+        return found
+
     async def _answered(self, request: web.Request, answer: Answer) -> web.Response:
         try:
             body = jsons.loads(await read(request))
-            return web.json_response(await answer(await self._ca.who(request), body))
+            return web.json_response(await answer(await self._ca.caller(request), body))
         except Refused as e:
             return web.json_response({"error": str(e)}, status=403)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             return web.json_response({"error": str(e)}, status=400)
         except (KubeError, OSError) as e:
-            return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
+            return web.json_response({"error": f"this cannot be answered at the moment: {e}"}, status=503)

@@ -18,30 +18,38 @@ from lateen.ca.authority import Refused
 from lateen.control import controlz, relay, serving
 from lateen.control.agents import Agents
 from lateen.control.ca_service import CaService
+from lateen.control.challenges import Challenges
 from lateen.control.cookies import Cookies
 from lateen.control.debug import Debug
 from lateen.control.definitions import Definitions
 from lateen.control.deployments import Deployments
 from lateen.control.deployments import Istiod as Shown
 from lateen.control.external import External, cluster_roots
+from lateen.control.fetching import Fetcher
 from lateen.control.findings import Child
 from lateen.control.injection import Injector
+from lateen.control.issuers import Issuers
+from lateen.control.issuing import Issuing
 from lateen.control.kept_keys import KeptKeys
 from lateen.control.monitoring import Monitoring, Readiness
 from lateen.control.plane import Control
 from lateen.control.quotas import QuotaService
+from lateen.control.remotes import Remotes
+from lateen.control.renewing import Rights, expiry, readiness
 from lateen.control.roots import Roots
 from lateen.control.settings import Settings
 from lateen.control.status import StatusWriter
 from lateen.control.trust import Trust
 from lateen.control.webhooks import Webhooks
+from lateen.inject import deployment
 from lateen.inject.deployment import reader
-from lateen.kit import jsons, memory, tasks
+from lateen.kit import addresses, jsons, memory, tasks
 from lateen.kit import log as logs
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer, Key
 from lateen.kube.kubeconfig import in_cluster
+from lateen.mesh import workloads
 from lateen.wire import ports
 
 log = logging.getLogger("lateen.control")
@@ -78,7 +86,15 @@ class Istiod:
             lambda: list(self._namespaces().values()) if self.leads else None,
             roots.distributed,
             control.measures,
+            settings.namespace,
+            control.world.revisions,
         )
+        self.remotes = Remotes(
+            control.world.clusters, settings.cluster.name, settings.namespace, self.trust.teller, self.trust.wake
+        )
+        self.trust.others, self.trust.unread = self.remotes.tellers, self.remotes.unread
+        control.world.clusters.joined = self.remotes.joined
+        control.world.clusters.happened = self._elsewhere
         self.certificate = serving.Certificate(authority, settings.host_names, settings.identity)
         roots.changed += [self.certificate.replace, self.trust.wake]
         roots.measure(control.measures)
@@ -92,11 +108,13 @@ class Istiod:
             control.measures,
             control.registrar.admits,
             lambda: control.world.objects.config.transport.aliases,
+            self._described,
+            control.world.clusters,
         )
         self.debug = Debug(control, roots)
         me = {"Component": "istiod", "ID": settings.pod, "Info": {"version": __version__}}
         self.questions = control.ads.questions = Questions(self.debug.answer, jsons.dumps(me).decode())
-        self.agents = Agents(self.ca, lambda: control.views, control.registrar)
+        self.agents = Agents(self.ca, control.sides.of, control.registrar)
         self.injector = Injector(
             control.mesh,
             lambda: control.world.mesh_config.accepted,
@@ -105,7 +123,13 @@ class Istiod:
             settings.proxy_image,
             settings.native_sidecars,
         )
-        self.hooks = Webhooks(self.injector, control.newest, settings.revision.config_map, control.measures)
+        self.hooks = Webhooks(
+            self.injector,
+            control.newest,
+            settings.revision.config_map,
+            control.measures,
+            lambda: control.world.foreign,
+        )
         self.writer = StatusWriter(
             client,
             control.world,
@@ -126,7 +150,10 @@ class Istiod:
             control.ads,
             str(settings.identity),
             self._leader,
-            lambda address: relay.channel(address, self.certificate, settings.host_names[0]),
+            relay.Channels(
+                lambda address: relay.channel(address, self.certificate, settings.host_names[0]),
+                lambda: self.certificate.pair.certificate,
+            ).to,
         )
         self.cookies = Cookies(client, settings.namespace)
         self.writer.leadership.changed = self.quotas.changed
@@ -145,10 +172,28 @@ class Istiod:
         self.writer.undeployed, self.deployments.told = self.deployments.problems, self.writer.gateway
         self.kept_keys = KeptKeys(client, settings.namespace, lambda: control.keys.latest, lambda: self.leads)
         self.informers = [
-            Informer(client, kind, self._changed, optional=kind.group in kinds.GATEWAY_APIS) for kind in kinds.watched()
+            Informer(client, kind, self._changed, optional=kind.group in kinds.OTHERS) for kind in kinds.watched()
         ]
-        self.definitions = Definitions(client, control.world.define)
+        control.world.held = lambda: [(i.kind, i.objects) for i in self.informers]
+        self.definitions = Definitions(client, control.world.define, self._lend)
+        fetcher = Fetcher(partial(addresses.refused, blocked=settings.fetching.blocked))
+        self.challenges = Challenges(client, settings.namespace, control.answers)
+        self.issuing = Issuing(
+            client,
+            control.world,
+            Issuers(client, settings.namespace, fetcher, self.challenges),
+            Rights(settings.namespace, settings.service_account, deployment.writer(settings.revision)),
+            lambda: self.leads,
+            self._status_of,
+            self.writer.pushed,
+        )
+        states = self.writer.issued = self.issuing.states
+        control.measures.server_expiry.read = lambda: expiry(states, "notAfter")
+        control.measures.server_renewal.read = lambda: expiry(states, "renewalTime")
+        control.measures.server_ready.read = lambda: readiness(states)
+        self.writer.leadership.gained.append(self._issue)
         self.writer.informers = self.informers
+        control.world.moved += [self.writer.moved, self.deployments.moved, lambda _: self.issuing.wake()]
         control.credentials.changed = self._secret_changed
         control.keys.reported = control.modules.reported = self.writer.pushed
         control.changed = self._pushed
@@ -166,11 +211,28 @@ class Istiod:
             for space in (n for k, n in self._namespaces().items() if k[1] == key[0]):
                 tasks.spawn(self.trust.namespace(space), "root certificates")
 
+    def _elsewhere(self, cluster: str, kind: kinds.Kind, key: Key, new: Json | None) -> None:
+        tasks.tell((self.injector.elsewhere, self.remotes.happened), cluster, kind, key, new)
+
     def _secret_changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         self.writer.changed(kind, key, old, new)
+        self.issuing.secret(*key)
         if key[0] == self.settings.namespace:
             self.roots.secret(key[1], new)
             self.control.world.clusters.secret(key[1], new)
+
+    def _lend(self, foreign: frozenset[kinds.Kind]) -> None:
+        self.control.world.foreign = foreign
+        self.issuing.wake()
+
+    def _issue(self) -> None:
+        """As a new leader, which begins with what its predecessor has left."""
+        tasks.spawn(tasks.until_done(self.challenges.clear, "challenges"), "challenges")
+        self.issuing.wake()
+
+    def _status_of(self, ref: kinds.Ref) -> Json:
+        found = next((i.objects for i in self.informers if i.kind.id == ref.group_kind), {})
+        return dict(found.get((ref.namespace, ref.name), {}).get("status") or {})
 
     def _namespaces(self) -> dict[Key, Json]:
         return next(i.objects for i in self.informers if i.kind is kinds.NAMESPACE)
@@ -185,11 +247,17 @@ class Istiod:
     def _pushed(self) -> None:
         self.roots.also(self._roots_of(""), self.control.world.mesh_config.settings.trust.domains)
         self.agents.changed()
+        self.issuing.wake()
         self.writer.pushed()
         self.deployments.listeners(self.control.mesh().added_ports())
         self.quotas.changed()
         if self.control.mesh().has_logins():
             self.cookies.wanted()
+
+    def _described(self, cluster: str, namespace: str, name: str) -> str:
+        objects = self.control.world.objects
+        there = objects.others.get(cluster) if cluster else objects
+        return workloads.said(there.pods.get((namespace, name)) if there else None)
 
     def _having(self, code: str) -> dict[tuple[str, ...], float]:
         return {(): self.writer.having(code)}
@@ -246,7 +314,7 @@ class Istiod:
         except Refused as e:
             raise NotAnswered(rpc.Status.UNAUTHENTICATED, str(e)) from None
         except (KubeError, OSError) as e:
-            raise NotAnswered(rpc.Status.UNAVAILABLE, f"the token cannot be checked now: {e}") from None
+            raise NotAnswered(rpc.Status.UNAVAILABLE, f"the token cannot be verified at the moment: {e}") from None
 
     def work(self) -> list[asyncio.Task[None]]:
         """The tasks that run until istiod exits."""
@@ -261,6 +329,7 @@ class Istiod:
             tasks.spawn(tasks.forever(self.trust.run, "root certificates"), "root certificates"),
             tasks.spawn(tasks.forever(self.kept_keys.run, "keys of issuers"), "keys of issuers"),
             tasks.spawn(tasks.forever(self.quotas.run, "quotas"), "quotas"),
+            tasks.spawn(tasks.forever(self.issuing.run, "certificates"), "certificates"),
             tasks.spawn(tasks.forever(self.deployments.run, "deployments"), "deployments"),
         ]
 
@@ -288,6 +357,7 @@ async def run(settings: Settings, analysis: Child | None) -> None:
         settings.trust_domain,
         settings.pod,
         settings.insecure,
+        settings.serves,
     )
     roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: istiod.leads)
     await roots.start()

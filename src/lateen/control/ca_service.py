@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,30 +16,37 @@ from aiohttp import web
 
 from lateen.api import kinds
 from lateen.ca.authority import AUDIENCE, DEFAULT_TTL, Authority, Identity, Refused, bound, identity, parse
+from lateen.control.clusters import Clusters, NotServed
 from lateen.control.external import External
 from lateen.control.measures import Measures
 from lateen.kit import bodies, certs, jsons, times
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client, KubeError
+from lateen.wire.node import CLUSTER_HEADER
 
 log = logging.getLogger("lateen.control.ca")
 
 MAX_BODY = 256 * 1024
 AT_ONCE = 64
-"""Tokens that the API server reviews at the same time; further requests wait for their turn."""
+"""Tokens of one path that an API server reviews at the same time; further requests wait for their turn."""
+REMOTE_S = 5.0
+"""How long the API server of another cluster may take to review one. Nobody waits for a turn there: which cluster is
+asked is only what the caller says, and one that does not answer must not keep the requests of others waiting."""
 BURST, PER_SECOND = 20, 0.5
-"""Certificates that one token gets at once, and per second later on: an agent needs one in hours."""
+"""Certificates that one caller gets at once, and per second later on: an agent needs one in hours."""
+HEARD_S, LOOK_S = 1.0, 0.05
+"""How long a certificate waits for its pod to be known, and between two looks."""
 KEPT = 20_000
-"""Tokens of which it is remembered how many certificates they have got lately."""
+"""Callers of which it is remembered how many certificates they have got lately."""
 
 
 class TooMany(Refused):
-    """More requests with one token than an agent makes."""
+    """More requests of one caller than an agent makes."""
 
 
 class Rates:
-    """A bucket for each of the latest callers; only those with a valid token count, so that nobody else can empty the
-    table."""
+    """A bucket for each of the latest callers; only those with a valid token or certificate count, so that nobody else
+    can empty the table."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -54,7 +61,7 @@ class Rates:
         if len(self._left) > KEPT:
             self._left.popitem(last=False)
         if left < 1:
-            raise TooMany("too many requests with this token; try again later")
+            raise TooMany("too many requests; try again later")
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,13 @@ class Caller:
     identity: Identity
     group: str = ""
     """The WorkloadGroup of a machine."""
+    pod: str = ""
+    """Its name, where the token is that of a pod."""
+    counted: str = ""
+    """What its requests are counted by: its token, or where it has none the certificate's identity and its address.
+    Certificates are no measure, since each request makes another one."""
+    cluster: str = ""
+    """The other cluster whose API server knows it; empty for istiod's own."""
 
 
 async def read(request: web.Request) -> bytes:
@@ -80,33 +94,56 @@ class CaService:
         measures: Measures | None = None,
         machines: Callable[[str, str, str], bool] = lambda *_: False,
         aliases: Callable[[], tuple[str, ...]] = lambda: (),
+        describes: Callable[[str, str, str], str] = lambda *_: "",
+        clusters: Clusters | None = None,
     ) -> None:
         """``external`` signs in the place of ``authority``, if there is one. ``machines``: whether machines of a
         WorkloadGroup (namespace, name) run under an account; they may renew by the certificate that they have.
-        ``aliases``: other names of the trust domain."""
-        self._external, self._machines, self._aliases = external, machines, aliases
+        ``aliases``: other names of the trust domain. ``describes``: what a certificate says of a pod (cluster,
+        namespace, name), for the metrics of its peers (``wire.connections.PEER``); empty for one that is not known
+        (yet). ``clusters``: the others, whose API servers review the tokens of their pods."""
+        self._clusters = clusters
+        self._external, self._machines, self._aliases, self._describes = external, machines, aliases, describes
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
-        self._gate, self._rates = asyncio.Semaphore(AT_ONCE), Rates()
+        self._gates: defaultdict[tuple[str, str], asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+        """(cluster, path): requests of one kind, or for one cluster, hold up no others."""
+        self._rates = Rates()
         self._measures = measures or Measures()
 
-    async def who(self, request: web.Request) -> Identity:
-        """The identity of a token's bearer; that of a machine's certificate, since nobody renews its token. Raises
-        Refused, KubeError, OSError."""
-        return (await self._caller(request, "")).identity
-
-    async def _caller(self, request: web.Request, group: str) -> Caller:
-        """``group``: the WorkloadGroup that the caller claims to be of. A pod's token is bound to the pod, so that its
-        bearer is none of a group's machines, whatever account both of them run under."""
+    async def caller(self, request: web.Request, group: str = "") -> Caller:
+        """Who has a token, or a machine's certificate, since nobody renews its token. ``group``: the WorkloadGroup that
+        the caller claims to be of. A pod's token is bound to the pod, so that its bearer is none of a group's machines,
+        whatever account both of them run under. Raises Refused, KubeError, OSError."""
+        claimed = request.headers.get(CLUSTER_HEADER, "")
+        cluster = self._home(claimed)
         try:
-            review = await self._review(_token(request))
+            review = await self._review(bearer(request), cluster, request.path)
         except Refused:
             shown = self._shown(request)
             if shown is None:
                 raise
             return shown
+        except (KubeError, OSError) as e:
+            if cluster:
+                raise OSError(f"the API server of the cluster {cluster}: {e}") from e
+            raise
         who = identity(review, self._trust_domain)
         machine = bool(group) and not bound(review) and self._machines(who.namespace, group, who.service_account)
-        return Caller(who, group if machine else "")
+        return Caller(who, group if machine else "", bound(review), bearer(request), cluster)
+
+    def _home(self, claimed: str) -> str:
+        """See ``Clusters.home``. Raises Refused."""
+        try:
+            return self._clusters.home(claimed) if self._clusters else ""
+        except NotServed as e:
+            raise Refused(str(e)) from None
+
+    def _api(self, cluster: str) -> Client:
+        """``cluster``: see ``_home``. Raises OSError for one that cannot be asked now."""
+        try:
+            return self._clusters.client(cluster) if self._clusters and cluster else self._client
+        except NotServed as e:
+            raise OSError(str(e)) from None
 
     def _shown(self, request: web.Request) -> Caller | None:
         """Who has the certificate that the client has shown, and that TLS has verified, if it was issued to a machine
@@ -123,20 +160,30 @@ class CaService:
         mine = found.trust_domain in (self._trust_domain, *self._aliases())
         if not mine or not group or not self._machines(found.namespace, group, found.service_account):
             return None
-        return Caller(replace(found, trust_domain=self._trust_domain), group)
+        who = replace(found, trust_domain=self._trust_domain)
+        return Caller(who, group, counted=f"{who} {group} {request.remote}")
 
     async def whose(self, token: str) -> Identity:
-        """Raises Refused, KubeError, OSError."""
+        """Of a token of istiod's own cluster. Raises Refused, KubeError, OSError."""
         return identity(await self._review(token), self._trust_domain)
 
-    async def _review(self, token: str) -> Json:
-        """Of a token that is valid. Raises Refused, KubeError, OSError."""
+    async def _review(self, token: str, cluster: str = "", path: str = "") -> Json:
+        """Of a token that is valid in a cluster; ``path``: of the request. Raises Refused, KubeError, OSError."""
         if not token:
             raise Refused("a service account token is required")
         spec = {"token": token, "audiences": [AUDIENCE]}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
-        async with self._gate:
-            found = await self._client.request(kinds.TOKEN_REVIEW, "", "", "", body)
+        api, gate = self._api(cluster), self._gates[cluster, path]
+        if cluster and gate.locked():
+            raise OSError("too many tokens are being reviewed")
+        limit = asyncio.timeout(REMOTE_S if cluster else None)
+        try:
+            async with limit, gate:
+                found = await api.request(kinds.TOKEN_REVIEW, "", "", "", body)
+        except TimeoutError:
+            if limit.expired():
+                raise OSError(f"no answer within {REMOTE_S:.0f} s") from None
+            raise
         identity(found, self._trust_domain)
         return found
 
@@ -146,9 +193,9 @@ class CaService:
         self._measures.requested.add()
         try:
             body = jsons.loads(await read(request))
-            caller = await self._caller(request, str(body.get("group") or ""))
+            caller = await self.caller(request, str(body.get("group") or ""))
             who = caller.identity
-            self._rates.take(_token(request) or str(who))
+            self._rates.take(caller.counted)
             certificate = await self._signed(str(body["csr"]), caller, str(body.get("signer") or ""))
         except (Refused, ValueError, KeyError, TypeError, AttributeError) as e:
             refused = isinstance(e, Refused)
@@ -157,7 +204,7 @@ class CaService:
             status = 429 if isinstance(e, TooMany) else 403 if refused else 400
             return web.json_response({"error": str(e)}, status=status)
         except (KubeError, OSError) as e:
-            return web.json_response({"error": f"no certificate can be issued now: {e}"}, status=503)
+            return web.json_response({"error": f"no certificate can be issued at the moment: {e}"}, status=503)
         self._measures.issued.add()
         log.info("certificate for %s", who)
         return web.json_response({"certificate": certificate, **self._told(), "identity": str(who)})
@@ -168,23 +215,38 @@ class CaService:
 
     async def _signed(self, csr: str, caller: Caller, signer: str) -> str:
         """Signers of others do not mark machines, so that these need a token for each renewal."""
-        if self._external is not None:
-            return await self._external.sign(csr, caller.identity, signer, self._ttl)
-        return self._authority.sign(csr, caller.identity, times.now(), self._ttl, caller.group)
+        try:
+            if self._external is not None:
+                return await self._external.sign(csr, caller.identity, signer, self._ttl)
+            description = await self._description(caller)
+            return self._authority.sign(csr, caller.identity, times.now(), self._ttl, caller.group, description)
+        except (KubeError, OSError):
+            self._measures.unsigned.add()
+            raise
+
+    async def _description(self, caller: Caller) -> str:
+        """A pod asks as soon as it runs, possibly before istiod has heard of it."""
+        if not caller.pod:
+            return ""
+        for _ in range(round(HEARD_S / LOOK_S)):
+            if found := self._describes(caller.cluster, caller.identity.namespace, caller.pod):
+                return found
+            await asyncio.sleep(LOOK_S)
+        return ""
 
     async def roots(self, request: web.Request) -> web.Response:
         """``{}`` with a bearer token -> ``{"root", "crl", "domains"}`` (``ca.authority.Told``), for those that do not
         have these mounted."""
         try:
-            await self.who(request)
+            await self.caller(request)
         except Refused as e:
             return web.json_response({"error": str(e)}, status=403)
         except (KubeError, OSError) as e:
-            return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
+            return web.json_response({"error": f"the token cannot be verified at the moment: {e}"}, status=503)
         return web.json_response(self._told())
 
 
-def _token(request: web.Request) -> str:
-    """Empty if there is none."""
+def bearer(request: web.Request) -> str:
+    """The token; empty if there is none."""
     header = request.headers.get("Authorization", "")
     return header.removeprefix("Bearer ").strip() if header.startswith("Bearer ") else ""

@@ -18,7 +18,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.api.mesh.config import LabelSelector
+from lateen.control.discovery import Discovery, read_again
 from lateen.control.inventory import KINDS, Inventory
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
@@ -37,7 +40,15 @@ SLOW_S = 30.0
 """A cluster that has not been read within this time is shown as ``timeout``; it is still waited for."""
 
 
-@dataclass
+OnEvent = Callable[[str, Kind, Key, Json | None], None]
+"""(cluster, kind, key, the new object)"""
+
+
+class NotServed(Exception):
+    """istiod does not serve a proxy of another cluster; the message says why."""
+
+
+@dataclass(eq=False)
 class Other:
     """One other cluster."""
 
@@ -46,6 +57,7 @@ class Other:
     digest: bytes
     """Of its kubeconfig."""
     inventory: Inventory
+    discovery: Discovery
     problem: str = ""
     """Why it cannot be used at all."""
     client: HttpClient | None = None
@@ -60,9 +72,27 @@ class Other:
         return bool(self.informers) and all(i.synced.is_set() for i in self.informers)
 
     @property
+    def read(self) -> Other | None:
+        """What is known of it, if it has been read: by this kubeconfig, or by the one of before."""
+        return self if self.synced else self.former
+
+    @property
     def trouble(self) -> str:
         """What is wrong with it now; empty if nothing is."""
         return self.problem or next((i.problem for i in self.informers if i.problem), "")
+
+    def take(self, kind: Kind, key: Key, new: Json | None) -> bool:
+        """An event. Returns whether it changes anything."""
+        try:
+            moved = {key[1]} if kind is kinds.NAMESPACE and self.discovery.named(key[1], new) else set()
+            taken = self.inventory.take(kind, key, new if self.discovery.takes(kind, key[0]) else None)
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            log.warning("%s %s of cluster %s cannot be read: %r", kind.kind, "/".join(key), self.name, e)
+            return False
+        return taken | self.read_again(frozenset(moved))
+
+    def read_again(self, namespaces: frozenset[str]) -> bool:
+        return read_again([(i.kind, i.objects) for i in self.informers], namespaces, self.take)
 
     def describe(self, namespace: str) -> Json:
         """As Istio's page ``clusterz``, and what is wrong."""
@@ -73,14 +103,51 @@ class Other:
 
 
 class Clusters:
-    def __init__(self, namespace: str, own: Cluster, allowed: frozenset[str], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        own: Cluster,
+        allowed: frozenset[str],
+        on_change: Callable[[], None],
+        serves: bool = False,
+    ) -> None:
         """``own``: istiod's cluster; ``allowed``: what kubeconfigs may have that is refused otherwise (see
-        ``kubeconfig.from_text``)."""
+        ``kubeconfig.from_text``); ``serves``: whether istiod is the control plane of other clusters' proxies, too."""
         self._namespace, self._own, self._domain, self._allowed = namespace, own.name, own.domain, allowed
-        self._on_change = on_change
+        self._on_change, self.serves = on_change, serves
+        self.happened: OnEvent = lambda *_: None
+        """Called with each event of another cluster's objects."""
+        self.joined: Callable[[Other], None] = lambda _: None
+        """Called with each cluster that has been read."""
+        self._selectors: tuple[LabelSelector, ...] = ()
         self._secrets: dict[str, dict[str, bytes]] = {}
         """Secret -> cluster -> its kubeconfig."""
         self.others: dict[str, Other] = {}
+        self._gone: set[str] = set()
+        """Clusters whose Secrets are gone; their proxies may still be connected."""
+
+    def home(self, claimed: str) -> str:
+        """The cluster in which a proxy says it runs; empty for istiod's own, which a name that nobody else has stands
+        for, too: proxies keep it when their cluster gets another one. Raises NotServed."""
+        if claimed in self._gone:
+            raise NotServed(f'the cluster "{claimed}" has left the mesh: its Secret is gone')
+        if claimed in ("", self._own) or claimed not in self.others:
+            return ""
+        if not self.serves:
+            raise NotServed(
+                f'this istiod serves no proxies of other clusters, as those of "{claimed}"; install it with '
+                "values.global.externalIstiod=true"
+            )
+        return claimed
+
+    def client(self, name: str) -> HttpClient:
+        """Of another cluster's API, by the kubeconfig of before until the lists have been read with a new one. Raises
+        NotServed."""
+        other = self.others.get(name)
+        found = other.read or other if other else None
+        if found is None or found.client is None:
+            raise NotServed(f'the cluster "{name}" cannot be reached: {found.problem if found else "it has no Secret"}')
+        return found.client
 
     def secret(self, name: str, new: Json | None) -> None:
         """An event of a Secret of istiod's namespace."""
@@ -103,7 +170,7 @@ class Clusters:
                     log.warning("Secret %s: its cluster %s is istiod's own, and is ignored", secret, name)
                 elif name in wanted:
                     log.warning(
-                        "Secret %s: its cluster %s is known by Secret %s already", secret, name, wanted[name][0]
+                        "Secret %s: its cluster %s is already defined by Secret %s", secret, name, wanted[name][0]
                     )
                 elif len(wanted) >= MOST:
                     log.error("Secret %s: its cluster %s is left out: there are %d others", secret, name, MOST)
@@ -118,26 +185,26 @@ class Clusters:
                 self._follow(name, secret, config, before)
 
     def _follow(self, name: str, secret: str, config: bytes, before: Other | None) -> None:
-        other = Other(name, secret, _digest(config), Inventory(self._domain, elsewhere=True))
+        discovery = Discovery(self._namespace)
+        discovery.choose(self._selectors)
+        other = Other(name, secret, _digest(config), Inventory(self._domain), discovery)
         if before is not None:
             other.former, unread = (before, before.former) if before.synced else (before.former, before)
             before.former = None
             _close(unread)
         self.others[name] = other
+        self._gone.discard(name)
         try:
             other.client = from_text(config.decode(errors="replace"), f"{secret}, cluster {name}", self._allowed)
         except ConfigError as e:
             other.problem = str(e)
-            log.error("the cluster %s is not used: %s", name, e)
+            log.error("cluster %s is not used: %s", name, e)
             return
-        log.info("the cluster %s joins the mesh (Secret %s)", name, secret)
+        log.info("cluster %s joins the mesh (Secret %s)", name, secret)
 
         def changed(kind: Kind, key: Key, _: Json | None, new: Json | None) -> None:
-            try:
-                differs = other.inventory.take(kind, key, new)
-            except (KeyError, TypeError, ValueError, AttributeError) as e:
-                log.warning("%s %s of the cluster %s cannot be read: %r", kind.kind, "/".join(key), name, e)
-                return
+            differs = other.take(kind, key, new)
+            self.happened(name, kind, key, new)
             if differs and other.synced:
                 self._on_change()
 
@@ -145,23 +212,32 @@ class Clusters:
         other.running = [tasks.spawn(i.run(), f"informer {i.kind.plural} of {name}") for i in other.informers]
         other.running.append(tasks.spawn(self._joined(other), f"cluster {name}"))
 
+    def choose(self, given: tuple[LabelSelector, ...]) -> None:
+        """Which namespaces of the clusters belong to the mesh."""
+        self._selectors = given
+        for other in self.others.values():
+            if other.read_again(other.discovery.choose(given)) and other.synced:
+                self._on_change()
+
     async def _joined(self, other: Other) -> None:
         await asyncio.gather(*(i.synced.wait() for i in other.informers))
-        log.info("the cluster %s is known: %d services", other.name, len(other.inventory.objects.services))
+        log.info("cluster %s has been read: %d services", other.name, len(other.inventory.objects.services))
         former, other.former = other.former, None
         _close(former)
+        self.joined(other)
         self._on_change()
 
     def _forget(self, other: Other) -> None:
-        log.info("the cluster %s leaves the mesh", other.name)
+        log.info("cluster %s leaves the mesh", other.name)
         del self.others[other.name]
+        self._gone.add(other.name)
         _close(other)
         _close(other.former)
         self._on_change()
 
     def objects(self) -> Mapping[str, Objects]:
         """What is known of the clusters that have been read."""
-        read = {name: other if other.synced else other.former for name, other in self.others.items()}
+        read = {name: other.read for name, other in self.others.items()}
         return {name: other.inventory.objects for name, other in read.items() if other is not None}
 
     async def learn(self, limit_s: float) -> None:

@@ -23,6 +23,10 @@ from lateen.kit.jsons import Json, dig
 SHADOWED = "LAT0101"
 OF_ANALYSIS = ("Analyzed", "Shadowed")
 """Conditions that come from the analysis."""
+OF_ISSUING = ("Ready", "Issuing")
+"""Conditions of issuers and certificates, as cert-manager's."""
+ISSUED = ("acme", "notBefore", "notAfter", "renewalTime", "lastFailureTime", "failedIssuanceAttempts")
+"""Fields of their status."""
 SHOWN, MESSAGES = 5, 20
 """How many findings a condition names, and how many are listed as messages."""
 
@@ -39,6 +43,8 @@ class Facts(NamedTuple):
     """Conditions that only some objects have."""
     addresses: Sequence[Json] = ()
     """The addresses that were made for a ServiceEntry's hosts."""
+    fields: Json | None = {}
+    """More of the status; None as long as it is not known, so that it stays as it is."""
 
 
 class Outcome(NamedTuple):
@@ -60,18 +66,24 @@ def outcome(kind: kinds.Kind, obj: Json, facts: Facts, now: str) -> Outcome:
     far = reconciled(kind, facts.far, done)
     made = [accepted(kind, facts.bad), *_of_analysis(facts.found), far, *facts.extras]
     new = [c | {"observedGeneration": generation} for c in made]
-    kept = ("Healthy",) if facts.found is not None else ("Healthy", *OF_ANALYSIS)  # the first is the probe's, not ours
+    kept: tuple[str, ...] = (
+        ("Healthy",) if facts.found is not None else ("Healthy", *OF_ANALYSIS)
+    )  # the first is the probe's, not ours
+    kept += OF_ISSUING if facts.fields is None else ()
+    fields = {k: status[k] for k in ISSUED if k in status} if facts.fields is None else facts.fields
     new += [_bare(c) for c in old if c.get("type") in kept]
     before: list[Json] = status.get("validationMessages") or []
     messages = before if facts.found is None else validation_messages(facts.found)
     settled = far["status"] == "True" or far["reason"] == "NoProxy"
     same = before == messages and (status.get("addresses") or []) == list(facts.addresses)
+    same = same and all(status.get(k) == fields.get(k) for k in ISSUED)
     if same and len(old) == len(new) and {c.get("type"): _bare(c) for c in old} == {c["type"]: c for c in new}:
         return Outcome(None, settled)
     written = {
         "conditions": merged(old, new, now),
         "observedGeneration": generation,
         "validationMessages": messages,
+        **{k: fields.get(k) for k in ISSUED if k in fields or k in status},
         **({"addresses": list(facts.addresses)} if facts.addresses or status.get("addresses") else {}),
     }
     return Outcome(written, settled)
@@ -131,8 +143,8 @@ def conflicted(says: list[str]) -> Json:
 
 
 FETCHED = {
-    kinds.REQUEST_AUTHENTICATION: ("KeysFetched", "istiod has the keys of all issuers"),
-    kinds.SECURITY_POLICY: ("KeysFetched", "istiod has what it fetches for the policy"),
+    kinds.REQUEST_AUTHENTICATION: ("KeysFetched", "istiod has fetched the keys of all issuers"),
+    kinds.SECURITY_POLICY: ("KeysFetched", "istiod has fetched everything that the policy needs"),
     kinds.WASM_PLUGIN: ("ModuleFetched", "istiod has the module"),
     kinds.TRAFFIC_EXTENSION: ("ModuleFetched", "istiod has the module"),
 }
@@ -151,7 +163,7 @@ def enforced(says: list[str]) -> Json:
     """Of a SecurityPolicy: whether each of its parts can do what it is there for."""
     if says:
         return condition("Enforced", "False", "Broken", "; ".join(says[:SHOWN]))
-    return condition("Enforced", "True", "Complete", "all that the policy names is there")
+    return condition("Enforced", "True", "Complete", "everything that the policy refers to exists")
 
 
 def patched(says: list[str]) -> Json:

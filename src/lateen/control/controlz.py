@@ -38,7 +38,7 @@ def routes() -> list[web.RouteDef]:
 def _inside(answer: Answer) -> Answer:
     async def answered(request: web.Request) -> web.Response:
         if not from_inside(request):
-            return _error(403, "ControlZ is for clients that call it localhost")
+            return _error(403, "ControlZ accepts only requests to the host localhost")
         return await answer(request)
 
     return answered

@@ -35,7 +35,7 @@ class Cookies:
     async def _make(self) -> None:
         try:
             await self._client.create(kinds.SECRET, self._secret())
-            log.info("made the Secret %s/%s, which signs the cookies of logins", self._namespace, COOKIE_SECRET)
+            log.info("created the Secret %s/%s, whose key signs login cookies", self._namespace, COOKIE_SECRET)
         except KubeError as e:
             if e.code != 409:
                 raise

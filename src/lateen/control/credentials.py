@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from lateen.ads.server import Connection
+from lateen.ads.peers import Connection
 from lateen.api import kinds
 from lateen.control.world import World
 from lateen.kit import tasks

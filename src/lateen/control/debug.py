@@ -16,8 +16,8 @@ from google.protobuf import json_format
 
 from lateen import __version__
 from lateen.ads.debug import NotAnswered
+from lateen.ads.peers import Connection
 from lateen.ads.rpc import Status
-from lateen.ads.server import Connection
 from lateen.api import kinds
 from lateen.ca.authority import parse
 from lateen.control import dumps
@@ -120,7 +120,7 @@ class Debug:
     def page(self, name: str, query: Query, caller: Caller) -> Any:
         """What a page shows, for JSON. Raises PageError."""
         if why := ABSENT.get(name.partition("/")[0]):
-            raise PageError(404, f"{name} is not there: {why}\n")
+            raise PageError(404, f"{name} is not available: {why}\n")
         if name not in self._pages:
             raise PageError(404, NO_PAGE)
         if not caller.everything and name not in OF_ONE_PROXY:
@@ -201,9 +201,7 @@ class Debug:
 
     def _adsz(self, query: Query, caller: Caller) -> Json:
         if query.get("push"):
-            says = (
-                "push is not there: a proxy is sent whatever differs from what it has, at once and again if refused\n"
-            )
+            says = "push is not available: a proxy is sent every difference at once, and again after a rejection\n"
             raise PageError(400, says)
         found = [self._asked(query, caller)] if query.get("proxyID") else self._visible(caller)
         clients = []

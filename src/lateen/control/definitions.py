@@ -1,4 +1,4 @@
-"""Which release and channel of the Gateway API the cluster's definitions are of.
+"""Which release and channel of the Gateway API the cluster's definitions are of, and whose those of cert-manager are.
 
 They are asked for by name once in a while: a watch of CRDs would bring those of all other projects, too.
 """
@@ -10,17 +10,28 @@ import contextlib
 from collections.abc import Callable
 
 from lateen.api import kinds
-from lateen.api.crds import Bundle, bundle
+from lateen.api.crds import OURS, Bundle, bundle
+from lateen.kit.jsons import dig
 from lateen.kube.client import Client, KubeError, Unreachable
 
 PAUSE_S = 60.0
+CERT_MANAGER = "cert-manager"
 KINDS = tuple(k for k in kinds.owned() if k.group in kinds.GATEWAY_APIS)
+LENT = tuple(k for k in kinds.owned() if k.group == kinds.CERT_MANAGER)
+"""Kinds for which another program may work: cert-manager, where the cluster has it."""
 
 
 class Definitions:
-    def __init__(self, client: Client, know: Callable[[kinds.Kind, Bundle | None], None]) -> None:
-        """``know``: called with each kind, and its definition if the cluster has one."""
-        self._client, self._know = client, know
+    def __init__(
+        self,
+        client: Client,
+        know: Callable[[kinds.Kind, Bundle | None], None],
+        lend: Callable[[frozenset[kinds.Kind]], None],
+    ) -> None:
+        """``know``: called with each kind, and its definition if the cluster has one; ``lend``: with the kinds that
+        another program works for."""
+        self._client, self._know, self._lend = client, know, lend
+        self._lent: frozenset[kinds.Kind] = frozenset()
 
     async def look(self) -> None:
         """What may not be read, or cannot be read now, stays as it was."""
@@ -28,6 +39,13 @@ class Definitions:
             with contextlib.suppress(KubeError, Unreachable):
                 found = await self._client.get(kinds.CRD, "", f"{kind.plural}.{kind.group}")
                 self._know(kind, bundle(found) if found else None)
+        for kind in LENT:
+            with contextlib.suppress(KubeError, Unreachable):
+                found = await self._client.get(kinds.CRD, "", f"{kind.plural}.{kind.group}")
+                labels = dig(found, "metadata", "labels", default={}) if found else {OURS: ""}
+                theirs = OURS not in labels or CERT_MANAGER in (labels.get("app"), labels.get("app.kubernetes.io/name"))
+                self._lent = self._lent | {kind} if theirs else self._lent - {kind}
+        self._lend(self._lent)
 
     async def run(self) -> None:
         """Never returns."""

@@ -85,24 +85,22 @@ class Deployments:
         """(reason, in a sentence)"""
         self.told: Callable[[Key], None] = lambda _: None
         """Called with a Gateway whose problem is another one than before."""
+        self._follows: dict[kinds.Kind, Callable[[Key, Json | None, Json | None], None]] = {
+            kinds.KUBERNETES_GATEWAY: lambda key, _, new: self._gateway(key, new),
+            kinds.REFERENCE_GRANT: lambda key, _, new: self._grant(key, new),
+            kinds.GATEWAY_CLASS: lambda key, _, new: self._class(key[1], new),
+            kinds.LISTENER_SET: lambda key, _, new: self._listener_set(key, new),
+            kinds.CONFIG_MAP: self._config_map,
+            kinds.SERVICE: self._made,
+            kinds.DEPLOYMENT: self._made,
+        }
 
     # --- what changes --------------------------------------------------------------------------------------------
 
     def changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         """An informer's event."""
-        match kind:
-            case kinds.KUBERNETES_GATEWAY:
-                self._gateway(key, new)
-            case kinds.REFERENCE_GRANT:
-                self._grant(key, new)
-            case kinds.GATEWAY_CLASS:
-                self._class(key[1], new)
-            case kinds.LISTENER_SET:
-                self._listener_set(key, new)
-            case kinds.CONFIG_MAP:
-                self._config_map(key, old, new)
-            case kinds.SERVICE | kinds.DEPLOYMENT:
-                self._made(key, old, new)
+        if (follow := self._follows.get(kind)) is not None:
+            follow(key, old, new)
 
     def _gateway(self, key: Key, new: Json | None) -> None:
         before = self._gateways.pop(key, None)
@@ -161,6 +159,10 @@ class Deployments:
             of = (key[0], str(name))
             self._applied.pop(of, None)
             self._mark([of])
+
+    def moved(self, namespaces: frozenset[str]) -> None:
+        """Called with namespaces that have joined or left the mesh: no event of their Gateways comes."""
+        self._mark([key for key in self._gateways if key[0] in namespaces])
 
     def everything(self) -> None:
         """Called when this istiod has begun to lead."""
@@ -236,7 +238,7 @@ class Deployments:
             wanted = self._reading(kind, self._sharing[place], f"{key[1]}-{suffix}")
             await self._client.apply(kinds.ROLE_BINDING, wanted, FIELD_MANAGER)
         except (KubeError, Unreachable) as e:
-            log.warning("%s %s/%s: istiod cannot be let read its Secrets: %s", kind.kind, *key, e)
+            log.warning("%s %s/%s: istiod cannot be granted access to its Secrets: %s", kind.kind, *key, e)
             self._due_sharing.add(place)
             asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
 

@@ -19,7 +19,7 @@ from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 from udpa.annotations import sensitive_pb2
 
-from lateen.ads.server import Connection
+from lateen.ads.peers import Connection
 from lateen.wire import names
 from lateen.wire.node import ISTIO_VERSION
 
@@ -99,17 +99,13 @@ def _redacted(found: Any) -> Any:
 def _without_keys(found: Any) -> Any:
     """A filter's configuration without what Envoy's API marks as sensitive, as Envoy dumps it."""
     filter_ = extension_pb2.TypedExtensionConfig.FromString(found.value)
-    kind = descriptor_pool.Default().FindMessageTypeByName(filter_.typed_config.TypeName())
-    held = message_factory.GetMessageClass(kind)()
-    filter_.typed_config.Unpack(held)
-    if not _redact(held):
-        return found
-    filter_.typed_config.Pack(held, deterministic=True)
-    return packed(filter_)
+    return packed(filter_) if _redact(filter_) else found
 
 
 def _redact(message: Any, inside: bool = False) -> bool:
     """``inside``: of a field that is sensitive as a whole. Returns whether anything was."""
+    if isinstance(message, any_pb2.Any):
+        return _redact_packed(message, inside)
     some = False
     for field, value in message.ListFields():
         secret = inside or field.GetOptions().Extensions[sensitive_pb2.sensitive]
@@ -124,6 +120,21 @@ def _redact(message: Any, inside: bool = False) -> bool:
             else:
                 message.ClearField(field.name)
     return some
+
+
+def _redact_packed(message: any_pb2.Any, inside: bool) -> bool:
+    held = _unpacked(message)
+    some = _redact(held, inside)
+    if some:
+        message.Pack(held, deterministic=True)
+    return some
+
+
+def _unpacked(message: any_pb2.Any) -> Message:
+    kind = descriptor_pool.Default().FindMessageTypeByName(message.TypeName())
+    held = message_factory.GetMessageClass(kind)()
+    message.Unpack(held)
+    return held
 
 
 def _with_hosts(c: Connection, found: Any) -> Any:

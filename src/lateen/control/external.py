@@ -79,7 +79,7 @@ class External:
         except ValueError as e:
             raise Refused(str(e)) from e
         if found != [str(who)]:
-            raise Refused(f"the request asks for {', '.join(found) or 'no identity'}, the token is that of {who}")
+            raise Refused(f"the request is for {', '.join(found) or 'no identity'}, the token is that of {who}")
 
     async def _approve(self, name: str, who: Identity) -> None:
         found = await self._client.get(kinds.CERTIFICATE_REQUEST, "", name)
@@ -101,13 +101,13 @@ class External:
                             raise Refused(f"the signer {signer} refuses: {c.get('message') or c['type']}")
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise OSError(f"the signer {signer} has not signed within {ANSWER_S:.0f} s") from None
+            raise OSError(f"the signer {signer} did not sign within {ANSWER_S:.0f} s") from None
 
     async def _forget(self, name: str) -> None:
         try:
             await self._client.delete(kinds.CERTIFICATE_REQUEST, "", name)
         except (KubeError, OSError) as e:
-            log.warning("the certificate request %s is left to Kubernetes to remove: %s", name, e)
+            log.warning("the certificate request %s is left for Kubernetes to delete: %s", name, e)
 
     def _verify(self, chain: str, csr: str, who: Identity, signer: str) -> None:
         """Nobody gets a certificate that others would refuse, or that is not what was asked for. Raises Refused."""
@@ -115,7 +115,7 @@ class External:
             certs.verify(chain, self._roots(signer), certs.requested_key(csr), str(who), times.now())
         except ValueError as e:
             raise Refused(
-                f"what the signer {signer} has signed is not used: {e}; its root must be in meshConfig.caCertificates"
+                f"the certificate from {signer} is not used: {e}; its root must be in meshConfig.caCertificates"
             ) from e
 
 

@@ -98,7 +98,7 @@ class Fetcher:
                         url = _advertised(await self._document(session, url), url)
                     return _usable(await self._document(session, url), url)
             except TimeoutError:
-                raise NotFetched(f"{shown(source.url)} has not answered within {limit:g} s") from None
+                raise NotFetched(f"{shown(source.url)} did not answer within {limit:g} s") from None
 
     def session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(resolver=_Resolver(self._refuses), use_dns_cache=False, force_close=True)
@@ -114,7 +114,7 @@ class Fetcher:
         try:
             return answer.body.decode()
         except UnicodeDecodeError:
-            raise NotFetched(f"{shown(answer.url)} is no text") from None
+            raise NotFetched(f"{shown(answer.url)} is not text") from None
 
     async def get(
         self,
@@ -127,7 +127,7 @@ class Fetcher:
         """A document of at most ``limit`` bytes, after redirects; another host does not get the ``Authorization``.
         ``also``: other answers than 200 that the caller wants. Raises NotFetched."""
         for _ in range(MAX_REDIRECTS + 1):
-            self._check(url)
+            self.check(url)
             try:
                 async with session.get(url, allow_redirects=False, headers=headers) as answer:
                     if answer.status in _MOVED:
@@ -147,7 +147,7 @@ class Fetcher:
                 raise NotFetched(f"{shown(url)} cannot be read: {str(e) or type(e).__name__}") from None
         raise NotFetched(f"{shown(url)} is behind more than {MAX_REDIRECTS} redirects")
 
-    def _check(self, url: URL) -> None:
+    def check(self, url: URL) -> None:
         """An address in the place of a name is not looked up, so that no resolver sees it."""
         try:
             why = self._refuses(url.host or "")
@@ -165,7 +165,7 @@ def absolute(text: str, base: URL | None = None) -> URL:
     except ValueError as e:
         raise NotFetched(f"{text[:200]} is no URL: {e}") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise NotFetched(f"{shown(url)} is no URL of http or https")
+        raise NotFetched(f"{shown(url)} is not an http or https URL")
     if base is not None and base.scheme == "https" and url.scheme != "https":
         raise NotFetched(f"{shown(base)} leads to {shown(url)}, which is not protected by TLS")
     return url
@@ -192,17 +192,17 @@ def _said(text: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-_WANTED, _OPTIONAL = ("authorization_endpoint", "token_endpoint"), ("end_session_endpoint",)
+REQUIRED, _OPTIONAL = ("authorization_endpoint", "token_endpoint"), ("end_session_endpoint",)
 
 
 def _endpoints(text: str, url: URL) -> str:
     """Source: https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata and RP-Initiated Logout."""
     said, out = _said(text), {}
-    for name in (*_WANTED, *_OPTIONAL):
+    for name in (*REQUIRED, *_OPTIONAL):
         value = said.get(name)
         if isinstance(value, str):
             out[name] = str(absolute(value, url))
-        elif name in _WANTED:
+        elif name in REQUIRED:
             raise NotFetched(f"{shown(url)} does not say the {name}")
     return json.dumps(out, sort_keys=True)
 
@@ -211,7 +211,7 @@ def _usable(text: str, url: URL) -> str:
     try:
         return jwks.usable(text)
     except ValueError as e:
-        raise NotFetched(f"{shown(url)} is no usable key set: {e}") from None
+        raise NotFetched(f"{shown(url)} is not a usable key set: {e}") from None
 
 
 def shown(url: str | URL) -> str:

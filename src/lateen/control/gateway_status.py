@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from lateen.api import kinds
 from lateen.api.domain import service_host
-from lateen.api.kinds import Ref
+from lateen.api.kinds import Kind, Ref
 from lateen.control.conditions import Outcome, condition, merged
 from lateen.control.reach import Reach
 from lateen.kit.jsons import Json, dig
@@ -49,6 +50,11 @@ def gateway_of(ref: Ref, standing: Standing) -> Ref | None:
         case ListenerSetStanding():
             return standing.gateway
     return None
+
+
+def by_proxies(kind: Kind) -> bool:
+    """Whether proxies have a say in the statuses of a kind (see ``gateway_of``)."""
+    return kind in (kinds.KUBERNETES_GATEWAY, kinds.LISTENER_SET)
 
 
 def services_of(standing: Standing) -> tuple[str, ...]:

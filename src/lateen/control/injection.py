@@ -18,6 +18,31 @@ from lateen.wire.revision import Revision
 log = logging.getLogger("lateen.control.injection")
 
 
+class Surroundings:
+    """What one cluster's nodes and namespaces say of pods."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, str] = {}
+        """Node -> the version of its kubelet."""
+        self.namespaces: dict[str, Json] = {}
+        """Namespace -> its annotations."""
+
+    def changed(self, kind: kinds.Kind, key: Key, new: Json | None) -> None:
+        match kind:
+            case kinds.NODE if new is not None:
+                self._nodes[key[1]] = str(dig(new, "status", "nodeInfo", "kubeletVersion", default=""))
+            case kinds.NODE:
+                self._nodes.pop(key[1], None)
+            case kinds.NAMESPACE if new is not None:
+                self.namespaces[key[1]] = dig(new, "metadata", "annotations", default={})
+            case kinds.NAMESPACE:
+                self.namespaces.pop(key[1], None)
+
+    def runs(self, version: tuple[int, int]) -> bool:
+        """Whether all nodes have at least this version."""
+        return injector.native_nodes(list(self._nodes.values()), version)
+
+
 class Injector:
     """Settings for pods. ``native`` is ENABLE_NATIVE_SIDECARS: true, false, or auto, which enables native sidecars if
     every node can run them."""
@@ -34,8 +59,7 @@ class Injector:
         self._mesh, self._mesh_config, self._root = mesh, mesh_config, root_namespace
         self._revision, self._image, self._native = revision or Revision(), image, native.lower()
         self._values: Json = {}
-        self._nodes: dict[str, str] = {}
-        self._namespaces: dict[str, Json] = {}
+        self._own, self._others = Surroundings(), dict[str, Surroundings]()
         self.problem = ""
         """What is wrong with the ConfigMap; its last valid version stays in use."""
 
@@ -44,14 +68,12 @@ class Injector:
         match kind:
             case kinds.CONFIG_MAP if key == (self._root, self._revision.injector):
                 self._configure(new)
-            case kinds.NODE if new is not None:
-                self._nodes[key[1]] = str(dig(new, "status", "nodeInfo", "kubeletVersion", default=""))
-            case kinds.NODE:
-                self._nodes.pop(key[1], None)
-            case kinds.NAMESPACE if new is not None:
-                self._namespaces[key[1]] = dig(new, "metadata", "annotations", default={})
-            case kinds.NAMESPACE:
-                self._namespaces.pop(key[1], None)
+            case _:
+                self._own.changed(kind, key, new)
+
+    def elsewhere(self, cluster: str, kind: kinds.Kind, key: Key, new: Json | None) -> None:
+        """Take an event of another cluster."""
+        self._others.setdefault(cluster, Surroundings()).changed(kind, key, new)
 
     def _configure(self, new: Json | None) -> None:
         try:
@@ -61,24 +83,23 @@ class Injector:
             self.problem = str(e)
             log.error("ConfigMap %s/%s is not used: %s", self._root, self._revision.injector, e)
 
-    def _nodes_since(self, version: tuple[int, int]) -> bool:
-        return injector.native_nodes(list(self._nodes.values()), version)
-
     def settings(self, pod: Json, namespace: str, path: str = "") -> pods.Settings:
         """``path`` is that of the webhook's URL. Raises ValueError if the namespace's id ranges cannot be parsed."""
+        given = pods.url_environment(path)
+        around = self._others.get(given.get("ISTIO_META_CLUSTER_ID", ""), self._own)
         text = self._mesh_config()
         mesh = (yamldoc.load(text) if text else None) or {}
         out = pods.settings(
             {**self._values},
             mesh,
             revision=self._revision.name,
-            native=self._native == "true" or (self._native != "false" and self._nodes_since(injector.NATIVE_SINCE)),
-            native_supported=self._native == "true" or self._nodes_since(injector.NATIVE_POSSIBLE),
+            native=self._native == "true" or (self._native != "false" and around.runs(injector.NATIVE_SINCE)),
+            native_supported=self._native == "true" or around.runs(injector.NATIVE_POSSIBLE),
             image="" if dig(self._values, "global", "hub") else self._image,
         )
-        uid, gid = openshift.proxy_ids(self._namespaces.get(namespace, {}))
+        uid, gid = openshift.proxy_ids(around.namespaces.get(namespace, {}))
         out = replace(out, uid=uid, gid=gid, proxy_config=self._proxy_config(pod, namespace, mesh))
-        return pods.with_cluster(out, pods.url_environment(path))
+        return pods.with_cluster(out, given)
 
     def _proxy_config(self, pod: Json, namespace: str, mesh: Json) -> Json:
         """The mesh's ``defaultConfig``, overridden by the ProxyConfig that selects the workload."""

@@ -9,18 +9,18 @@ from typing import Any
 from lateen.api import decoding, kinds
 from lateen.api import objects as o
 from lateen.api.kinds import Kind
+from lateen.api.reading import is_finished
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
 from lateen.mesh.objects import Objects
+from lateen.mesh.perspective import KINDS as KINDS
 from lateen.mesh.settings import DEFAULTS, MeshConfig
-
-KINDS = (kinds.SERVICE, kinds.ENDPOINT_SLICE, kinds.POD, kinds.NAMESPACE, kinds.NODE)
 
 
 class Inventory:
-    def __init__(self, domain: str, config: MeshConfig = DEFAULTS, elsewhere: bool = False) -> None:
-        """``domain``: the DNS domain of its services; ``elsewhere``: it is not istiod's own cluster."""
-        self._domain, self._elsewhere = domain, elsewhere
+    def __init__(self, domain: str, config: MeshConfig = DEFAULTS) -> None:
+        """``domain``: the DNS domain of its services."""
+        self._domain = domain
         self._objects = Objects(config)
         self._changed: dict[Kind, dict[Key, Any]] = {}
         """All objects of the kinds that have changed since ``objects`` was last asked for."""
@@ -61,10 +61,11 @@ class Inventory:
         """An event of one of ``KINDS``. Returns whether it changes anything."""
         match kind:
             case kinds.SERVICE:
-                return self.put(kind, key, self._service(new) if new else None)
+                return self.put(kind, key, decoding.service(new, self._domain) if new else None)
             case kinds.POD:
-                pod = self._placed(decoding.pod(new)) if new and dig(new, "status", "podIP") else None
-                return self.put(kind, key, pod)
+                # A finished pod's address may be another pod's by now, and an evicted istiod no longer runs.
+                runs = new is not None and dig(new, "status", "podIP") and not is_finished(new)
+                return self.put(kind, key, self._placed(decoding.pod(new)) if new and runs else None)
             case kinds.NAMESPACE:
                 labels = dig(new, "metadata", "labels", default={})
                 return self.put(kind, key, tuple(sorted(labels.items())) if new else None)
@@ -74,10 +75,6 @@ class Inventory:
                 service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
                 return self.put(kind, key, (service, decoding.endpoints(new)) if new and service else None)
         raise ValueError(f"{kind.kind} is not in the inventory")
-
-    def _service(self, obj: Json) -> o.Service:
-        found = decoding.service(obj, self._domain)
-        return replace(found, elsewhere=True) if self._elsewhere else found
 
     def _placed(self, pod: o.Pod) -> o.Pod:
         """A pod's locality is that of its node, unless its labels override it."""

@@ -1,4 +1,5 @@
-"""The fetched keys of issuers over a restart: when an issuer's server does not answer just then, its tokens stay valid.
+"""The fetched keys of issuers, and the endpoints of providers, over a restart: when a server does not answer just then,
+its tokens stay valid, and its users can log in.
 
 Kept in a Secret, since keys may be symmetric ones. Whoever may write it may configure the mesh anyway.
 """
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lateen.api import kinds
+from lateen.api.security_policy import is_endpoint
+from lateen.control.fetching import REQUIRED
 from lateen.kit import jsons, jwks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
@@ -34,6 +37,7 @@ MAX_BYTES = 500_000
 @dataclass(frozen=True)
 class Fetched:
     keys: str
+    """Or the endpoints, as JSON"""
     at: float
     """When, in seconds since the epoch."""
 
@@ -58,7 +62,7 @@ class KeptKeys:
             secret = await self._client.get(kinds.SECRET, self._namespace, SECRET)
             self._kept = _read(secret) if secret else {}
         except (KubeError, Unreachable) as e:
-            log.warning("the keys of issuers from before the restart are not known: %s", e)
+            log.warning("the keys of issuers from before the restart cannot be read: %s", e)
         oldest = self._clock() - OLDEST_S
         return {source: found for source, found in self._kept.items() if found.at >= oldest}
 
@@ -75,7 +79,7 @@ class KeptKeys:
         if not self._differs(wanted):
             return
         before = await self._client.get(kinds.SECRET, self._namespace, SECRET)
-        entries = [{"url": s.url, "discovered": s.discovered, "keys": f.keys, "at": f.at} for s, f in wanted.items()]
+        entries = [{**s._asdict(), "keys": f.keys, "at": f.at} for s, f in wanted.items()]
         data = {ENTRY: base64.b64encode(jsons.dumps(entries)).decode()}
         if before is None:
             meta = {"name": SECRET, "namespace": self._namespace}
@@ -99,19 +103,30 @@ def _bounded(found: Mapping[KeySource, Fetched]) -> dict[KeySource, Fetched]:
     for source, one in sorted(found.items(), key=lambda item: (len(item[1].keys), item[0])):
         left -= len(one.keys) + len(source.url)
         if left < 0:
-            log.warning("the keys from %s and others are not kept over a restart: they are too many", source.url[:200])
+            log.warning("the keys of %s and others do not survive a restart: there are too many", source.url[:200])
             break
         out[source] = one
     return out
 
 
 def _read(secret: Json) -> dict[KeySource, Fetched]:
-    """As far as it can be read; keys that Envoy would refuse are left out."""
+    """As far as it can be read; keys and endpoints that Envoy would refuse are left out."""
     out: dict[KeySource, Fetched] = {}
     try:
         for one in jsons.loads(base64.b64decode(dig(secret, "data", ENTRY, default=""))):
-            source = KeySource(str(one["url"]), bool(one["discovered"]))
-            out[source] = Fetched(jwks.usable(str(one["keys"])), float(one["at"]))
+            source = KeySource(str(one["url"]), bool(one["discovered"]), bool(one.get("endpoints")))
+            read = _endpoints if source.endpoints else jwks.usable
+            out[source] = Fetched(read(str(one["keys"])), float(one["at"]))
     except (ValueError, KeyError, TypeError) as e:
         log.warning("Secret %s is not used: %s", SECRET, e)
     return out
+
+
+def _endpoints(text: str) -> str:
+    """Raises ValueError."""
+    found = jsons.loads(text.encode())
+    if not isinstance(found, dict) or not all(isinstance(v, str) and is_endpoint(v) for v in found.values()):
+        raise ValueError("endpoints are not URLs for Envoy")
+    if missing := [name for name in REQUIRED if not found.get(name)]:
+        raise ValueError(f"endpoints lack {', '.join(missing)}")
+    return text

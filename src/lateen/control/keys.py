@@ -37,8 +37,8 @@ class Keys(Facts[KeySource, float, str]):
 
     @property
     def latest(self) -> dict[KeySource, Fetched]:
-        """The keys that were fetched last of the sources that are in use."""
-        return {s: found for s, found in self._latest.items() if s in self._following and not s.endpoints}
+        """The keys and endpoints that were fetched last of the sources that are in use."""
+        return {s: found for s, found in self._latest.items() if s in self._following}
 
     async def first(self, limit_s: float) -> None:
         """As of all facts; keys that are not there by then are those of before."""
@@ -55,7 +55,7 @@ class Keys(Facts[KeySource, float, str]):
         found = self.former.get(place)
         if found is None:
             return ""
-        log.info("the keys from %s are those from before the restart", place.url)
+        log.info("keys of %s from before the restart are used", place.url)
         self._latest[place] = found
         return found.keys
 
@@ -72,7 +72,7 @@ class Keys(Facts[KeySource, float, str]):
 
 def _meanwhile(place: KeySource, known: str) -> str:
     if known:
-        return "those fetched before stay"
+        return "those fetched before stay in use"
     return "no request passes" if place.endpoints else "its tokens are rejected"
 
 

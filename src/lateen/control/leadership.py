@@ -70,7 +70,7 @@ class Leadership:
                 return False
             if code in (403, 404):
                 if not self.held:
-                    log.warning("lease %s cannot be used: %s; statuses are written whatever others do", self._name, e)
+                    log.warning("lease %s cannot be used: %s; statuses are written without a leader", self._name, e)
                 return True
             return self.held and self._clock() - self._seen[1] < DURATION_S
 

@@ -47,6 +47,32 @@ CONFLICTS = {
 }
 """By the code of the finding."""
 
+ABSENT = {
+    "pilot_conflict_inbound_listener": "a port of a workload has one listener whatever services share it: the first "
+    "one with an explicit protocol decides",
+    "pilot_duplicate_envoy_clusters": "resources are kept by name, so that none is sent twice",
+    "pilot_destrule_subsets": "not counted",
+    "pilot_dns_cluster_without_endpoints": "see `pilot_eds_no_instances`, which counts by service",
+    "pilot_envoy_filter_status": "`pilot_total_xds_rejects` and istiod's log say which patches proxies reject",
+    "pilot_k8s_endpoints_pending_pod, pilot_k8s_endpoints_with_no_pods, endpoint_no_pod": "endpoints and pods are read "
+    "from tables of one instant; no endpoint waits for a pod",
+    "pilot_k8s_object_errors": "see `pilot_total_rejected_configs`",
+    "pilot_sds_certificate_errors_total": "`lateen analyze` names the Secrets that are missing or cannot be used",
+    "pilot_worker_queue_depth, pilot_worker_queue_duration, pilot_worker_queue_latency, controller_sync_errors_total": (
+        "changes are not queued for workers: one loop takes them"
+    ),
+    "pilot_xds_expired_nonce, pilot_xds_write_timeout": "not counted",
+    "xds_cache_reads, xds_cache_evictions, xds_cache_size, xds_cache_dependent_config_size": "resources are kept in "
+    "the views that they are made of; there is no cache beside them",
+    "galley_validation_config_*, webhook_patch_retries_total": "webhooks are installed with their configuration; "
+    "only their CA is set, see `webhook_patch_attempts_total`",
+    "citadel_server_id_extraction_err_count": "an identity comes with the token; see "
+    "`citadel_server_authentication_failure_count`",
+    "provider_lookup_cluster_failures, remote_cluster_sync_timeouts_total": "see `istiod_managed_clusters` and "
+    "`lateen remote-clusters`",
+}
+"""Metrics of Istio's istiod that have no meaning here, and why."""
+
 
 class Measures:
     def __init__(self) -> None:
@@ -156,6 +182,7 @@ class Measures:
         self.patches = r.counter(
             "webhook_patch_attempts_total", "Attempts to set the CA of a webhook's configuration.", "name"
         )
+        self.failed_patches = r.counter("webhook_patch_failures_total", "Those that have failed.", "name", "reason")
 
     def _of_certificates(self, r: Registry) -> None:
         name = "citadel_server"
@@ -165,6 +192,9 @@ class Measures:
             f"{name}_authentication_failure_count", "Certificate requests whose token was not accepted."
         )
         self.unreadable = r.counter(f"{name}_csr_parsing_err_count", "Certificate requests that could not be read.")
+        self.unsigned = r.counter(
+            f"{name}_csr_sign_err_count", "Certificate requests that the CA could not sign at the time."
+        )
         self.root_expiry = r.gauge(
             f"{name}_root_cert_expiry_timestamp", "When the root certificate expires (Unix time)."
         )
@@ -176,6 +206,16 @@ class Measures:
             f"{name}_cert_chain_expiry_seconds", "Seconds until the CA's own certificate expires."
         )
 
+        name = "certmanager_certificate"  # cert-manager's names and meanings
+        self.server_expiry = r.gauge(
+            f"{name}_expiration_timestamp_seconds", "When a Certificate's certificate expires.", "name", "namespace"
+        )
+        self.server_renewal = r.gauge(
+            f"{name}_renewal_timestamp_seconds", "From when on it is renewed.", "name", "namespace"
+        )
+        self.server_ready = r.gauge(
+            f"{name}_ready_status", "1 where a Certificate is ready, 0 where not.", "name", "namespace"
+        )
         self.trusted_roots = r.gauge("lateen_ca_trusted_roots", "Root certificates that proxies trust.")
         self.ca_problem = r.gauge("lateen_ca_problem", "1 while something is wrong with the CA's certificates.")
 

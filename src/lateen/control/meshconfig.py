@@ -59,7 +59,7 @@ class MeshConfigSource:
         elif name == self._revision.config_map:
             self._missing = text is None
             if text is None:
-                self.problem = "the ConfigMap has been deleted; its last content stays in force"
+                self.problem = "the ConfigMap has been deleted; its last content stays in effect"
                 log.error("ConfigMap %s: %s", name, self.problem)
             else:
                 self._take(text, networks)
@@ -114,6 +114,6 @@ class MeshConfigSource:
                 else:
                     await client.patch(kinds.CONFIG_MAP, self._root, name, {"data": {NETWORKS: None, **data}})
             except (KubeError, OSError) as e:
-                log.warning("the mesh configuration in use has not been stored yet: %s", e)
+                log.warning("the mesh configuration in use could not be stored yet: %s", e)
                 await asyncio.sleep(RETRY_S)
                 self.taken.set()

@@ -17,8 +17,8 @@ from lateen.mesh.plugins import NO_MODULE, Extension, Module, ModuleSource, open
 
 MAX_TOTAL = 256 << 20
 """Bytes of all modules together."""
-Fetch = Callable[[ModuleSource], Awaitable[Module]]
-"""Raises NotFetched."""
+Fetch = Callable[[ModuleSource, str], Awaitable[Module]]
+"""(what, the namespace that wants it) -> a module. Raises NotFetched."""
 
 
 Named = tuple[Ref, ...]
@@ -27,8 +27,8 @@ Named = tuple[Ref, ...]
 
 class Modules(Facts[ModuleSource, Named, Module]):
     def __init__(self, world: World, fetch: Fetch, again_s: float = AGAIN_S) -> None:
-        async def one(place: ModuleSource, _: Named) -> Module:
-            found = await fetch(place)
+        async def one(place: ModuleSource, named: Named) -> Module:
+            found = await fetch(place, named[0].namespace if named else "")
             others = {m.digest: len(m.code) for p, m in world.objects.modules.items() if p != place}
             if sum(others.values()) + (len(found.code) if found.digest not in others else 0) > MAX_TOTAL:
                 raise NotFetched(f"{place.url}: all modules together have more than {MAX_TOTAL >> 20} MiB")
@@ -68,7 +68,7 @@ class Modules(Facts[ModuleSource, Named, Module]):
         if why is None and known is not None:
             return []
         if known is not None and known.digest:
-            then = "the one that was fetched before stays"
+            then = "the previous one stays in use"
         elif known is None and place in self.awaited and not opens(e):
             then = "proxies that need it keep what they have"
         elif known is None:

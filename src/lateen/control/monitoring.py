@@ -9,7 +9,7 @@ from aiohttp import web
 from lateen import __version__
 from lateen.ads.debug import NotAnswered
 from lateen.ca.authority import Refused
-from lateen.control.ca_service import CaService
+from lateen.control.ca_service import CaService, bearer
 from lateen.control.debug import INSIDE, Caller, Debug, PageError
 from lateen.control.plane import Control
 from lateen.kube.client import KubeError
@@ -57,13 +57,13 @@ class Monitoring:
         except PageError as e:
             return web.Response(text=e.text, status=e.status)
         except (KubeError, OSError) as e:
-            return web.json_response({"error": f"the token cannot be checked now: {e}"}, status=503)
+            return web.json_response({"error": f"the token cannot be verified at the moment: {e}"}, status=503)
 
     async def _caller(self, request: web.Request) -> Caller:
         """Raises Refused, NotAnswered, KubeError, OSError."""
         if from_inside(request):
             return INSIDE
-        return self._debug.caller(str(await self._ca.who(request)))
+        return self._debug.caller(str(await self._ca.whose(bearer(request))))
 
 
 def from_inside(request: web.Request) -> bool:

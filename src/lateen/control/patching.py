@@ -11,9 +11,10 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lateen.ads.server import Connection
-from lateen.ads.session import Rejection, Sets
+from lateen.ads.conversation import Rejection
+from lateen.ads.peers import Connection
 from lateen.mesh.view import Patch, View
+from lateen.wire.resource import Sets
 from lateen.xds.patches.apply import Patched, apply
 from lateen.xds.patches.operations import parsed
 
@@ -51,7 +52,8 @@ class Patching:
     def sets(self, connection: Connection, view: View, sets: Mapping[str, Sets]) -> Mapping[str, Sets]:
         """The resources with the proxy's patches, except those that it has rejected or that are invalid."""
         if not view.patches:
-            self._states.pop(connection, None)
+            if self._states:
+                self._states.pop(connection, None)
             return sets
         state = self._states.setdefault(connection, _State())
         if state.patches != view.patches:

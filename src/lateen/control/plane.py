@@ -9,15 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from lateen.ads.server import AdsServer, Connection
-from lateen.ads.session import Rejection, Sets
+from lateen.ads.conversation import Rejection
+from lateen.ads.peers import Connection
+from lateen.ads.server import AdsServer
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.ca.authority import parse
 from lateen.control import dumps
+from lateen.control.clusters import NotServed
 from lateen.control.credentials import Credentials
 from lateen.control.fetching import DEFAULT_FETCHING, Fetcher, Fetching
 from lateen.control.keys import Keys
@@ -25,17 +27,23 @@ from lateen.control.measures import Measures
 from lateen.control.modules import Modules
 from lateen.control.patching import Patching
 from lateen.control.pulling import Puller
+from lateen.control.reach import Reach, reach
 from lateen.control.registration import Registrar
+from lateen.control.sides import Sides, cluster_of
 from lateen.control.world import World
 from lateen.kit import addresses
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client
+from lateen.mesh import challenges
 from lateen.mesh.dangling import dangling
 from lateen.mesh.model import Mesh
 from lateen.mesh.settings import Cluster
-from lateen.mesh.views import Views
+from lateen.mesh.view import View
+from lateen.mesh.views import Viewer, Views, viewer
+from lateen.mesh.workloads import Proxy
 from lateen.wire import names
 from lateen.wire.node import NodeId
+from lateen.wire.resource import Sets
 from lateen.wire.revision import Revision
 from lateen.xds import proxyless
 from lateen.xds.generate import generate
@@ -46,6 +54,16 @@ QUIET_S, LONGEST_S = 0.02, 1.0
 """Seconds: a push waits until nothing has changed for the first, but no longer than the second."""
 GRACE_S = 0.5
 """Seconds that a new rule waits for a host or subset that it refers to and that does not exist yet."""
+
+
+class _Seen(NamedTuple):
+    """What a proxy was offered last, and as whom."""
+
+    viewer: Viewer | None
+    view: View | None
+
+
+_NOT_SEEN = _Seen(None, None)
 
 
 class Control:
@@ -59,14 +77,16 @@ class Control:
         trust_domain: str = TRUST_DOMAIN,
         me: str = "istiod",
         insecure: frozenset[str] = frozenset(),
+        serves: bool = False,
     ) -> None:
-        """``trust_domain``: in which certificates are issued. ``me``: the name of this istiod's pod. ``insecure``: see
-        ``World``."""
+        """``trust_domain``: in which certificates are issued. ``me``: the name of this istiod's pod. ``insecure``,
+        ``serves``: see ``World``."""
         self._trust_domain = trust_domain
         self.client, self.namespace, self.revision = client, namespace, revision
         self._dirty = asyncio.Event()
-        self.world = World(namespace, self._dirty.set, revision, cluster, insecure)
+        self.world = World(namespace, self._dirty.set, revision, cluster, insecure, serves)
         self.views = Views(Mesh(self.world.objects))
+        self.sides = Sides(self.views)
         self.offered = self.world.objects
         """The mesh that proxies have been offered."""
         self._pushed = False
@@ -97,7 +117,7 @@ class Control:
         """
         if self.views.mesh.instant is not self.world.objects:
             try:
-                self.views.advance(self.world.objects)
+                self.sides.advance(self.world.objects)
             except Exception:
                 log.exception("the mesh stays as it was before the latest changes")
         return self.views.mesh
@@ -110,12 +130,28 @@ class Control:
             return "a workload certificate is required"
         if who.trust_domain not in (self._trust_domain, *self.world.objects.config.transport.trust_domains):
             return f"the certificate is for trust domain {who.trust_domain}, not {self._trust_domain}"
-        pod = self.world.objects.pods.get((node.namespace, node.pod))
+        try:
+            pod = self._pod(self.world.clusters.home(cluster_of(metadata)), node)
+        except NotServed as e:
+            return str(e)
         if who.namespace != node.namespace:
             return f"the certificate is for namespace {who.namespace}, not {node.namespace}"
         if pod is not None and pod.service_account != who.service_account:
             return f"pod {node.pod} runs as {pod.service_account}, not {who.service_account}"
         return self.registrar.refuses(node, metadata, who.service_account)
+
+    def _pod(self, cluster: str, node: NodeId) -> o.Pod | None:
+        """``cluster``: see ``Clusters.home``."""
+        objects = self.world.objects
+        there = objects.others.get(cluster) if cluster else objects
+        return there.pods.get((node.namespace, node.pod)) if there else None
+
+    def home(self, metadata: Mapping[str, str]) -> Views | None:
+        """The mesh as a proxy's cluster sees it; None where that is not known (yet), or not served (any more)."""
+        try:
+            return self.sides.of(self.world.clusters.home(cluster_of(metadata)))
+        except NotServed:
+            return None
 
     def _joined(self, connection: Connection) -> None:
         self.registrar.connected(connection)
@@ -126,14 +162,19 @@ class Control:
         self.credentials.disconnected(connection)
 
     def _sets(self, connection: Connection) -> Mapping[str, Sets]:
-        pod = self.registrar.workload(connection) or self.views.mesh.objects.pods.get(
-            (connection.node.namespace, connection.node.pod)
-        )
-        if pod is None or not self.credentials.known(connection.node) or self._awaits(pod):
+        node, views = connection.node, self.home(connection.metadata)
+        if views is None:
+            return {}
+        pod = self.registrar.workload(connection) or views.mesh.objects.pods.get((node.namespace, node.pod))
+        if pod is None or not self.credentials.known(node) or self._awaits(pod):
             return {}  # not known yet (or no longer): nothing is sent, and nothing is removed
-        view = self.views.of(pod, connection.node.kind, connection.metadata)
+        seen, before = connection.kept if isinstance(connection.kept, _Seen) else _NOT_SEEN
+        if seen is None or seen.proxy.workloads[0] is not pod:
+            seen = viewer(Proxy(node.kind, (pod,)), connection.metadata)
+        view = views.seen_by(seen, connection.metadata, before)
         made = self.patching.sets(connection, view, generate(view))
-        connection.view = view
+        if view is not before:
+            connection.kept = _Seen(seen, view)
         return made
 
     def _awaits(self, pod: o.Pod) -> bool:
@@ -141,8 +182,9 @@ class Control:
         awaited = self.modules.awaited
         return bool(awaited) and not awaited.isdisjoint(self.mesh().missing_modules(pod.namespace, pod.label_map))
 
-    def _proxyless(self, node: NodeId) -> Mapping[str, Sets]:
-        return proxyless.generate(self.views.outbound(node.namespace))
+    def _proxyless(self, node: NodeId, metadata: Mapping[str, str]) -> Mapping[str, Sets]:
+        views = self.home(metadata)
+        return {} if views is None else proxyless.generate(views.outbound(node.namespace))
 
     def _rejected(self, connection: Connection, rejection: Rejection) -> None:
         short = names.SHORT.get(rejection.type_url, rejection.type_url)
@@ -170,11 +212,11 @@ class Control:
                 await asyncio.sleep(QUIET_S)
             self._dirty.clear()
             began = time.monotonic()
-            self.views.advance(self.world.objects)
+            self.sides.advance(self.world.objects)
             self.measures.context.observe(time.monotonic() - began)
             self._follow(self.mesh())
             if self.mesh().instant is not self.world.objects:
-                self.views.advance(self.world.objects)  # with the modules that new versions of plugins keep meanwhile
+                self.sides.advance(self.world.objects)  # with the modules that new versions of plugins keep meanwhile
             left = first + GRACE_S - time.monotonic()
             if left <= 0 or not (self._fetching() or (self._pushed and dangling(self.offered, self.mesh()))):
                 return
@@ -220,6 +262,15 @@ class Control:
 
     # --- what it tells of itself -----------------------------------------------------------------------------
 
+    def answers(self, entries: Mapping[str, str]) -> bool:
+        """Whether all connected gateways answer exactly these challenges of ACME servers (``mesh.challenges``)."""
+        ref = kinds.SECRET.ref(self.namespace, challenges.SECRET)
+        found = self.offered.credentials.get((ref.namespace, ref.name))
+        if found is None or dict(found.entries) != entries:
+            return False
+        far = reach(self.ads.connections, {str(ref)}).get(str(ref), Reach())
+        return far.have == far.concerned
+
     def status(self) -> list[Json]:
         """One entry per connected proxy, as shown by proxy-status."""
         out = []
@@ -263,10 +314,12 @@ class Control:
         return {(str(c.node), "rejected"): 1 for c in refused}
 
     def _without_endpoint(self) -> dict[tuple[str, ...], float]:
-        slices = self.world.objects.of(kinds.ENDPOINT_SLICE).values()
-        known = {e.address for _, ports in slices for endpoints in ports.values() for e in endpoints}
-        sidecars = (c.node for c in self.ads.connections if c.node.kind == "sidecar")
-        return {(): sum(node.address not in known for node in sidecars)}
+        sidecars = [(c.node.address, self.home(c.metadata)) for c in self.ads.connections if c.node.kind == "sidecar"]
+        known: dict[Views, set[str]] = {}
+        for views in {views for _, views in sidecars if views is not None}:
+            slices = views.mesh.objects.of(kinds.ENDPOINT_SLICE).values()
+            known[views] = {e.address for _, ports in slices for endpoints in ports.values() for e in endpoints}
+        return {(): sum(views is not None and address not in known[views] for address, views in sidecars)}
 
     def _without_instances(self) -> dict[tuple[str, ...], float]:
         slices = self.world.objects.of(kinds.ENDPOINT_SLICE).items()

@@ -22,6 +22,7 @@ import aiohttp
 from yarl import URL
 
 from lateen.control.fetching import Answer, Fetcher, NotFetched, absolute, shown
+from lateen.control.turns import Turns
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.plugins import Module, ModuleSource, scheme
 
@@ -29,8 +30,8 @@ MAX_MODULE = 32 << 20
 """Bytes of one module. It travels with the configuration of each proxy."""
 MAX_UNPACKED = 2 * MAX_MODULE
 TIMEOUT_S = 60.0
-AT_ONCE = 4
-"""Modules that are fetched at the same time, which bounds the memory for it."""
+AT_ONCE, OF_ONE = 4, 2
+"""Modules that are fetched at the same time, which bounds the memory for it: of all namespaces, and of one."""
 MAGIC = b"\0asm\1\0\0\0"
 HUB = "registry-1.docker.io"
 _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io", "")
@@ -67,7 +68,7 @@ class Image:
             registry, path = HUB, path if "/" in path else f"library/{path}"
         reference = digest or (tag if colon else "latest")
         if not _REPOSITORY.fullmatch(path) or not _REFERENCE.fullmatch(reference):
-            raise NotFetched(f'"{text[:200]}" is no reference of an image, such as ghcr.io/me/plugin:1.0')
+            raise NotFetched(f'"{text[:200]}" is not an image reference such as ghcr.io/me/plugin:1.0')
         return cls(registry, path, reference)
 
     def url(self, what: str, reference: str, insecure: bool) -> URL:
@@ -78,18 +79,18 @@ class Puller:
     def __init__(self, fetcher: Fetcher, secret: Secret, insecure: frozenset[str] = frozenset()) -> None:
         """``insecure``: registries (``host:port``) that are asked without TLS."""
         self._fetcher, self._secret, self._insecure = fetcher, secret, insecure
-        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE, OF_ONE)
 
-    async def module(self, source: ModuleSource) -> Module:
-        """Raises NotFetched. The time of waiting for others does not count."""
+    async def module(self, source: ModuleSource, namespace: str) -> Module:
+        """``namespace``: who wants it. Raises NotFetched. The time of waiting for others does not count."""
         try:
-            async with self._at_once, asyncio.timeout(TIMEOUT_S), self._fetcher.session() as session:
+            async with self._turns.turn(namespace), asyncio.timeout(TIMEOUT_S), self._fetcher.session() as session:
                 get = self._image if scheme(source.url) == "oci" else self._file
                 code = await get(session, source)
         except TimeoutError:
-            raise NotFetched(f"{shown(source.url)} has not answered within {TIMEOUT_S:g} s") from None
+            raise NotFetched(f"{shown(source.url)} did not answer within {TIMEOUT_S:g} s") from None
         if not code.startswith(MAGIC):
-            raise NotFetched(f"{shown(source.url)} is no WebAssembly module")
+            raise NotFetched(f"{shown(source.url)} is not a WebAssembly module")
         return Module(hashlib.sha256(code).hexdigest(), code)
 
     async def _file(self, session: aiohttp.ClientSession, source: ModuleSource) -> bytes:
@@ -139,7 +140,7 @@ class Puller:
         found = await self._secret(source.secret)
         if found is None:
             raise NotFetched(
-                f"the Secret {name} in {namespace} (imagePullSecret) is not there, or istiod may not read it: "
+                f"the Secret {name} in {namespace} (imagePullSecret) does not exist, or istiod may not read it: "
                 "lateen check says how to allow it"
             )
         try:
@@ -216,7 +217,7 @@ def _chosen(manifests: Any, url: URL) -> str:
 def _layers(manifest: Mapping[str, Any], url: URL) -> list[dict[str, Any]]:
     found = manifest.get("layers")
     if not isinstance(found, list) or not found or not all(isinstance(m, dict) and _digested(m) for m in found):
-        raise NotFetched(f"{shown(url)} is no image: it has no layers")
+        raise NotFetched(f"{shown(url)} is not an image: it has no layers")
     return found
 
 

@@ -11,14 +11,16 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from envoy.service.rate_limit_quota.v3 import rlqs_pb2
 
+from lateen.ads.peers import identity_of
 from lateen.ads.quotas import Bucket, Limit, Quotas, Share, filling
 from lateen.ads.rpc import Call, Handler, Status, decoded
-from lateen.ads.server import AdsServer, identity_of
+from lateen.ads.server import AdsServer
 from lateen.api import envoy_gateway as eg
 from lateen.api.objects import Ref, Resource
 from lateen.api.validate.backend_traffic import by_caller
@@ -71,7 +73,12 @@ class Stream:
 
 class QuotaService:
     def __init__(
-        self, find: Find, ads: AdsServer, me: str, leader: Callable[[], str | None], connect: Callable[[str], Any]
+        self,
+        find: Find,
+        ads: AdsServer,
+        me: str,
+        leader: Callable[[], str | None],
+        connect: Callable[[str], AbstractAsyncContextManager[Any]],
     ) -> None:
         """``me``: istiod's own identity. ``leader``: the address of the istiod that divides, if it is another one."""
         self._find, self._ads, self._me, self._leader, self._connect = find, ads, me, leader, connect
@@ -134,7 +141,7 @@ class QuotaService:
             stream.refused.pop(ref, None)
             return True
         if found is None:
-            log.warning("%s reports about %s, with which it is not configured", stream.identity, ref)
+            log.warning("%s reports on %s, which it is not configured with", stream.identity, ref)
         stream.refused[ref] = now
         return False
 

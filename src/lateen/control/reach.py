@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from lateen.ads.server import Connection
+from lateen.ads.peers import Connection
 from lateen.api import kinds
 from lateen.wire.resource import ResourceSet
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from lateen.ads.server import Connection
+from lateen.ads.peers import Connection
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.networking import WorkloadGroup
@@ -232,7 +232,7 @@ class Registrar:
                 raise
         found = await self._client.get(kinds.WORKLOAD_ENTRY, *place) or {}
         if found and NOTE not in dig(found, "metadata", "annotations", default={}):
-            log.error("%s/%s is not registered: there is a WorkloadEntry of that name, made by somebody else", *place)
+            log.error("%s/%s is not registered: a WorkloadEntry of that name exists that istiod did not create", *place)
             return
         change = {"spec": made["spec"], "metadata": {"annotations": meta["annotations"]}}
         await self._client.patch(kinds.WORKLOAD_ENTRY, *place, change)

@@ -6,7 +6,9 @@ gRPC's library is loaded when the first call is passed on: an istiod alone never
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from envoy.service.rate_limit_quota.v3 import rlqs_pb2
@@ -22,8 +24,11 @@ log = logging.getLogger("lateen.control.quotas")
 PASSED_ON = "x-lateen-proxy-of"
 """The identity of the proxy whose call another istiod passes on."""
 
-Connect = Callable[[], Any]
-"""Makes a channel (grpc.aio.Channel) with istiod's own certificate."""
+CALLS = 50
+"""Proxies whose calls share a channel. A connection takes 100 calls at a time (``SETTINGS_MAX_CONCURRENT_STREAMS``);
+gRPC holds others back without a word."""
+Connect = Callable[[], AbstractAsyncContextManager[Any]]
+"""Gives a channel (grpc.aio.Channel) with istiod's own certificate."""
 Usage = rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage
 
 
@@ -34,8 +39,46 @@ def channel(address: str, certificate: Certificate, name: str) -> Any:
 
     pair = certificate.pair
     credentials = grpc.ssl_channel_credentials(certificate.root.encode(), pair.key.encode(), pair.certificate.encode())
-    options = [("grpc.ssl_target_name_override", name)]
+    options = [
+        ("grpc.ssl_target_name_override", name),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]  # a connection of its own
     return grpc.aio.secure_channel(f"{address}:{ports.XDS}", credentials, options)
+
+
+@dataclass
+class _Shared:
+    channel: Any
+    calls: int = 0
+
+
+class Channels:
+    """Channels to another istiod, each for the calls of CALLS proxies and open as long as there are some. With a
+    renewed certificate, calls that begin have another one, so that the former can end with its certificate."""
+
+    def __init__(self, make: Callable[[str], Any], shown: Callable[[], Hashable]) -> None:
+        """``make``: a channel to an address, with the certificate that is ``shown`` now."""
+        self._make, self._shown = make, shown
+        self._open: dict[tuple[str, Hashable], list[_Shared]] = {}
+
+    @asynccontextmanager
+    async def to(self, address: str) -> AsyncIterator[Any]:
+        key = (address, self._shown())
+        mine = self._open.setdefault(key, [])
+        held = next((h for h in mine if h.calls < CALLS), None)
+        if held is None:
+            held = _Shared(self._make(address))
+            mine.append(held)
+        held.calls += 1
+        try:
+            yield held.channel
+        finally:
+            held.calls -= 1
+            if not held.calls:
+                mine.remove(held)
+                if not mine:
+                    del self._open[key]
+                await held.channel.close()
 
 
 class Relay:
@@ -82,7 +125,7 @@ class Relay:
         except grpc.RpcError as e:
             says = f"the istiod that divides limits: {e.code().name}"
         except Exception:
-            log.exception("reports about quotas are not passed on")
-            says = "the istiod that divides limits cannot be asked"
+            log.exception("quota reports are not forwarded")
+            says = "the istiod that divides limits cannot be reached"
         finally:
             self._call.finish(Status.UNAVAILABLE, says)

@@ -28,7 +28,6 @@ class Certificate:
 
     def __init__(self, authority: Authority, names: list[str], me: Identity) -> None:
         self._authority, self._names, self._me = authority, names, me
-        self.pair = self._issue()
         self._replaced = asyncio.Event()
         self.withdrawn: list[Callable[[], None]] = []
         """Called when a root is no longer trusted, or something may be revoked, whose clients may be connected."""
@@ -38,7 +37,7 @@ class Certificate:
         """For HTTPS; clients may show a certificate of the mesh."""
         self.asking.verify_mode = ssl.CERT_OPTIONAL
         self.asking.sni_callback = self._verify_by_present_roots
-        self._load()
+        self._load(self._issue())
 
     @property
     def root(self) -> str:
@@ -47,28 +46,29 @@ class Certificate:
     def _issue(self) -> Pair:
         return self._authority.server_pair(self._names, self._me, times.now())
 
-    def _load(self) -> None:
+    def _load(self, pair: Pair) -> None:
+        """All or nothing is taken over: where one step fails, the next look at the certificate finds the former one."""
         # A context cannot be told to trust less than before, so that those that verify clients are made anew.
-        self.http2, self.mutual = _context("h2"), _verifying("h2")
-        self.mutual.verify_mode = ssl.CERT_REQUIRED
-        self._optional = _verifying()
-        self._optional.verify_mode = ssl.CERT_OPTIONAL
-        self._loaded, self._lists = self.root, self._authority.lists[0]
-        for context in (self.mutual, self._optional):
-            context.load_verify_locations(cadata=self._loaded)
-            if self._lists:
+        http2, mutual, optional = _context("h2"), _verifying("h2"), _verifying()
+        mutual.verify_mode, optional.verify_mode = ssl.CERT_REQUIRED, ssl.CERT_OPTIONAL
+        roots, lists = self.root, self._authority.lists[0]
+        for context in (mutual, optional):
+            context.load_verify_locations(cadata=roots)
+            if lists:
                 with tempfile.NamedTemporaryFile() as f:  # lists can be loaded from files only
-                    f.write(self._lists.encode())
+                    f.write(lists.encode())
                     f.flush()
                     context.load_verify_locations(cafile=f.name)
-        for context in (self.mutual, self._optional, self.asking):  # a connection has the flags of its listener's
+        for context in (mutual, optional, self.asking):  # a connection has the flags of its listener's
             context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
-            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN if self._lists else ssl.VerifyFlags(0)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN if lists else ssl.VerifyFlags(0)
         with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
-            f.write(self.pair.certificate.encode() + b"\n" + self.pair.key.encode())
+            f.write(pair.certificate.encode() + b"\n" + pair.key.encode())
             f.flush()
-            for context in (self.context, self.http2, self.mutual, self.asking, self._optional):
+            for context in (http2, mutual, optional, self.context, self.asking):
                 context.load_cert_chain(f.name)
+        self.http2, self.mutual, self._optional = http2, mutual, optional
+        self._loaded, self._lists, self.pair = roots, lists, pair
 
     def _verify_by_present_roots(self, link: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         """A listener keeps its context; each connection gets the present one."""
@@ -77,8 +77,7 @@ class Certificate:
     def replace(self) -> None:
         """New connections get a new certificate, and their clients are verified by what is trusted now."""
         before, lists = frozenset(certs.split(self._loaded)), self._lists
-        self.pair = self._issue()
-        self._load()
+        self._load(self._issue())
         self._replaced.set()
         if not before <= frozenset(certs.split(self._loaded)) or lists != self._lists:
             for told in self.withdrawn:

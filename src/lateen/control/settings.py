@@ -12,7 +12,7 @@ from lateen.api.crds import EXPERIMENTAL
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN, service_suffix
 from lateen.ca.authority import DEFAULT_TTL, MAX_TTL, Identity
 from lateen.ca.rotation import Pace
-from lateen.control import roots
+from lateen.control import wanted
 from lateen.control.external import MODE, Signers
 from lateen.control.fetching import DEFAULT_FETCHING, Fetching, networks
 from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
@@ -36,6 +36,11 @@ EXTERNAL, SIGNER, SIGNER_DOMAIN = "EXTERNAL_CA", "K8S_SIGNER", "CERT_SIGNER_DOMA
 """As in Istio: a CA behind Kubernetes' certificate requests, and the names of its signers."""
 INSECURE = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS"
 """As in Istio: what is allowed in the kubeconfigs of other clusters (clientCertificate, clientKey, exec, tokenFile)."""
+SERVES = "EXTERNAL_ISTIOD"
+"""As in Istio: whether it is the control plane of proxies in other clusters, too."""
+FILTERED, SCOPED = "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG", "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
+"""As in Istio, where the former is off by default: whether gateways have the clusters alone that they need, and whether
+Gateways select workloads of their own namespaces only."""
 ANNOUNCED = "LATEEN_ROOT_ANNOUNCED_FOR"
 """How long a new root is published before anything is signed under it."""
 
@@ -55,7 +60,9 @@ class Settings:
     deploys_gateways: bool = True
     """Whether it deploys proxies for the Gateways of the Gateway API; with false, Gateways are manual ones."""
     fetching: Fetching = DEFAULT_FETCHING
-    ca: roots.Settings = roots.DEFAULTS
+    ca: wanted.Settings = wanted.DEFAULTS
+    serves: bool = False
+    """Whether it is the control plane of proxies in other clusters, too."""
     insecure: frozenset[str] = frozenset()
     """What kubeconfigs of other clusters may have that is refused otherwise; see ``kubeconfig.from_text``."""
     signers: Signers | None = None
@@ -76,6 +83,8 @@ class Settings:
                 name=given("CLUSTER_ID") or CLUSTER_NAME,
                 domain=given("CLUSTER_DOMAIN") or CLUSTER_DOMAIN,
                 experimental=_read(EXPERIMENTAL, given(EXPERIMENTAL) or "false", flag),
+                filtered=_read(FILTERED, given(FILTERED) or "true", flag),
+                scoped=_read(SCOPED, given(SCOPED) or "false", flag),
             ),
             trust_domain=given("TRUST_DOMAIN") or TRUST_DOMAIN,
             certificate_ttl=ttl,
@@ -88,6 +97,7 @@ class Settings:
             native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
             ca=_authority(given, ttl),
             signers=_read(EXTERNAL, given(EXTERNAL) or "", partial(_signers, given)),
+            serves=_read(SERVES, given(SERVES) or "false", flag),
             insecure=frozenset(filter(None, (given(INSECURE) or "").replace(" ", "").split(","))),
             deploys_gateways=_read(DEPLOYS_GATEWAYS, given(DEPLOYS_GATEWAYS) or "true", flag),
         )
@@ -111,9 +121,9 @@ def flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _authority(given: Callable[[str], str | None], ttl: timedelta) -> roots.Settings:
-    default = roots.DEFAULTS
-    return roots.Settings(
+def _authority(given: Callable[[str], str | None], ttl: timedelta) -> wanted.Settings:
+    default = wanted.DEFAULTS
+    return wanted.Settings(
         pace=Pace(_period(given, ANNOUNCED, default.pace.announce), ttl),
         root_ttl=_period(given, ROOT_TTL, default.root_ttl),
         check=_period(given, ROOT_CHECK, default.check),

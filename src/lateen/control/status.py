@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from lateen.control import conditions, gateway_status, ingress_status
 from lateen.control.analyst import Analyst
 from lateen.control.due import Due, Place
 from lateen.control.findings import Child, Found
+from lateen.control.issuing_status import State
 from lateen.control.leadership import NAME, Leadership
 from lateen.control.patching import Patching
 from lateen.control.reach import Reach, reach, refused, served
@@ -82,6 +84,8 @@ class StatusWriter:
         self.informers: list[Informer] = []
         self.undeployed: Mapping[Key, tuple[str, str]] = {}
         """Why proxies of Gateways could not be deployed: (reason, in a sentence)."""
+        self.issued: Mapping[Ref, State] = {}
+        """What becomes of issuers and certificates."""
         ads.answered = self._dirty.set
 
     def lives(self, istiod: str) -> bool:
@@ -104,6 +108,14 @@ class StatusWriter:
     def gateway(self, key: Key) -> None:
         """Called where the deployment of a Gateway's proxies has got on, or has got stuck."""
         self._due.mark([(kinds.KUBERNETES_GATEWAY, key)])
+        self._dirty.set()
+
+    def moved(self, namespaces: frozenset[str]) -> None:
+        """Called with namespaces that have joined or left the mesh: no event of their objects comes."""
+        self._due.mark(
+            (i.kind, key) for i in self.informers if i.kind.owned for key in i.objects if key[0] in namespaces
+        )
+        self._ingresses_due = True
         self._dirty.set()
 
     def pushed(self) -> None:
@@ -227,7 +239,7 @@ class StatusWriter:
             self._first = self._world.first_revision()
             self._mark_all()
         self._due.sessions(refused(connections), served(connections))
-        self._due.conditions(_extras(mesh, self._patching.report(connections), self._unfetched))
+        self._due.conditions(_extras(mesh, self._patching.report(connections), self._unfetched, self.issued))
         self._due.standings(mesh.standings())
         addresses = mesh.automatic()
         self._due.addresses(addresses, mesh.objects.service_entries)
@@ -240,9 +252,9 @@ class StatusWriter:
         out: list[Change] = []
         for kind, key in due:
             obj = objects.get(kind, {}).get(key)
-            if obj is None or not self._world.writes(obj):
+            if obj is None or kind in self._world.foreign or not self._world.writes(obj):
                 self._due.settle((kind, key), True)
-            elif self._ahead(kind, key):
+            elif self._ahead(mesh, kind, key):
                 self._due.mark([(kind, key)])  # its status is written after the push that brings it to proxies
             else:
                 obj = {**obj, "status": self._written.get((kind, key), obj.get("status"))}
@@ -295,12 +307,19 @@ class StatusWriter:
             self._found.get(ref, []) if self._analyzed.is_set() else None,
             (*extras, conditions.patched([])) if kind is kinds.ENVOY_FILTER and not extras else extras,
             [{"host": h, "value": ip} for h in hosts if (ip := addresses.get((identity.namespace, h)))],
+            self._issued(identity) if kind.group == kinds.CERT_MANAGER else {},
         )
 
-    def _ahead(self, kind: kinds.Kind, key: Key) -> bool:
-        """Whether the object differs from what proxies have been offered."""
-        known, pushed = self._world.objects, self._offered()
-        return known is not pushed and known.of(kind).get(key) is not pushed.of(kind).get(key)
+    def _issued(self, identity: Ref) -> Json | None:
+        state = self.issued.get(identity)
+        return state.fields if state is not None else None
+
+    def _ahead(self, mesh: Mesh, kind: kinds.Kind, key: Key) -> bool:
+        """Whether the object differs from what the status is made of: what proxies have been offered, or the mesh for
+        objects about which proxies have no say, whose statuses need not wait for a push."""
+        of_mesh = kind.group in kinds.GATEWAY_APIS and not gateway_status.by_proxies(kind)
+        known, seen = self._world.objects, mesh.instant if of_mesh else self._offered()
+        return known is not seen and known.of(kind).get(key) is not seen.of(kind).get(key)
 
 
 def _fronts(mesh: Mesh, refs: Iterable[Ref]) -> set[str]:
@@ -310,7 +329,10 @@ def _fronts(mesh: Mesh, refs: Iterable[Ref]) -> set[str]:
 
 
 def _extras(
-    mesh: Mesh, patches: dict[str, list[str]], unfetched: Callable[[Any], list[str] | None]
+    mesh: Mesh,
+    patches: dict[str, list[str]],
+    unfetched: Callable[[Any], list[str] | None],
+    issued: Mapping[Ref, State],
 ) -> dict[str, list[Json]]:
     """Conditions that only some objects have, by object."""
     out: dict[str, list[Json]] = {}
@@ -320,6 +342,8 @@ def _extras(
             out.setdefault(str(outcome.of), []).append(conditions.conflicted(says))
     for key, securing in mesh.objects.security_policies.items():
         out.setdefault(str(securing.ref), []).append(conditions.enforced(mesh.broken(*key)))
+    for at, state in issued.items():
+        out[str(at)] = list(itertools.starmap(conditions.condition, state.conditions))
     for ref, says in patches.items():
         out.setdefault(ref, []).append(conditions.patched(says))
     for kind, what in conditions.FETCHED.items():

@@ -1,29 +1,33 @@
-"""Tells proxies which roots are trusted, by a ConfigMap in each namespace, and the API server, in the webhooks."""
+"""Tells everybody which roots are trusted: the proxies and API servers of all clusters that this istiod serves.
+
+Revisions share a certificate authority but not the roots of others (``caCertificates``), so each of them tells the
+namespaces that have its label (or a tag's); the first one that runs tells all others.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 from collections.abc import Callable
 
-from lateen.api import kinds
-from lateen.ca import revocation
-from lateen.ca.authority import ROOT_CONFIG_MAP, Told
+from lateen.ca.authority import Told
 from lateen.control.measures import Measures
-from lateen.kit.jsons import Json, dig
-from lateen.kube.client import Client, KubeError
+from lateen.control.telling import Reached, Round, Teller
+from lateen.kit import tasks
+from lateen.kit.jsons import Json
+from lateen.kube.client import Client
 from lateen.kube.informer import Key
-from lateen.wire.revision import LABEL, Revision
+from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.trust")
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 """Seconds after which those are told again whom it was not possible to tell."""
-AT_ONCE = 16
-"""ConfigMaps that are written at the same time."""
-LABELS = {"istio.io/config": "true"}
+REMOTE_S = 5.0
+"""How long a round waits for another cluster. What is written there goes on meanwhile."""
+Others = Callable[[], list[tuple[Teller, list[Json]]]]
+"""The other clusters that are told, with their namespaces."""
 
 
 class Trust:
@@ -36,16 +40,31 @@ class Trust:
         revision: Revision,
         trusted: Callable[[], Told],
         spaces: Callable[[], list[Json] | None],
-        told: Callable[[Told, str], None],
+        told: Callable[[Told, Reached], None],
         measures: Measures | None = None,
+        own: str = "istio-system",
+        running: Callable[[], tuple[str, ...]] | None = None,
     ) -> None:
-        """``spaces``: the namespaces that this istiod has to tell; None if another one does. ``told``: called with
-        what has been told, and with why somebody does not know it yet (else empty)."""
-        self._measures = measures or Measures()
-        self._client, self._revision, self._trusted = client, revision, trusted
+        """``spaces``: the namespaces of the cluster; None if another istiod of this revision tells them. ``told``:
+        called with what has been told, and whom it has reached. ``own``: istiod's namespace. ``running``: the
+        revisions that run, the first one first."""
+        self._measures, self._space = measures or Measures(), own
+        self._running = running or (lambda: (revision.name,))
+        self._revision, self._trusted = revision, trusted
         self._spaces, self._told = spaces, told
-        self._gate = asyncio.Semaphore(AT_ONCE)
         self._woken = asyncio.Event()
+        self._own = self.teller(client)
+        self._rounds: dict[Teller, tuple[Told, asyncio.Task[Round]]] = {}
+        """What is being told to other clusters, and to whom; those that answer slowly hold up nobody else."""
+        self.others: Others = list
+        self.unread: Callable[[], list[str]] = list
+        """Why it is not known whether some clusters are among the others."""
+
+    def teller(self, client: Client, cluster: str = "") -> Teller:
+        """``cluster``: the name of another cluster, whose client it is."""
+        return Teller(
+            client, self._revision, self._trusted, self.wake, self._measures, self._space, self._running, cluster
+        )
 
     def wake(self) -> None:
         """Tell everybody what is trusted now."""
@@ -53,85 +72,79 @@ class Trust:
 
     async def run(self) -> None:
         """Never returns."""
-        wait = FIRST_WAIT_S
+        wait, refused = FIRST_WAIT_S, ""
         while True:
             await self._woken.wait()
             self._woken.clear()
             trusted, spaces = self._trusted(), self._spaces()
             if spaces is None:
                 continue
-            problem = await self.everywhere(spaces)
-            self._told(trusted, problem)
-            if not problem:
+            reached = await self.everywhere(spaces)
+            self._told(trusted, reached)
+            if reached == Reached():
                 wait = FIRST_WAIT_S
                 continue
-            log.warning("%s (again in %.0f s)", problem, wait)
+            if reached.problem:
+                log.warning("%s (again in %.0f s)", reached.problem, wait)
+            if reached.refused and reached.refused != refused:
+                log.warning("%s", reached.refused)
+            refused = reached.refused
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(wait if reached.problem else LONGEST_WAIT_S):
                     await self._woken.wait()
             self._woken.set()
             wait = min(wait * 2, LONGEST_WAIT_S)
 
-    async def everywhere(self, namespaces: list[Json]) -> str:
-        """Tell all proxies and the API server; the result says who could not be told, and why."""
-        failures = [f for f in await asyncio.gather(*map(self.namespace, namespaces)) if f]
-        try:
-            await self.webhooks()
-        except (KubeError, OSError) as e:
-            failures.append(f"the API server (webhooks): {e}")
-        more = f", and {len(failures) - 3} more" if len(failures) > 3 else ""
-        return f"not everybody knows the root certificates: {'; '.join(failures[:3])}{more}" if failures else ""
+    async def everywhere(self, namespaces: list[Json]) -> Reached:
+        """Tell all proxies and API servers. ``namespaces``: of istiod's own cluster."""
+        others = self.others()
+        for gone in self._rounds.keys() - {teller for teller, _ in others}:
+            self._rounds.pop(gone)[1].cancel()
+        rounds = (self._elsewhere(teller, spaces) for teller, spaces in others)
+        found = await asyncio.gather(self._own.everywhere(namespaces), *rounds)
+        failures, refused = (
+            [*self.unread(), *(f for one, _ in found for f in one)],
+            [r for _, one in found for r in one],
+        )
+        return Reached(
+            f"not all namespaces have the root certificates: {_listed(failures)}" if failures else "",
+            f"root certificates could not be written to some namespaces: {_listed(refused)}" if refused else "",
+        )
 
-    async def namespace(self, namespace: Json) -> str:
-        """Write the roots to a namespace, for its proxies; the result says why that was not possible."""
-        name = namespace["metadata"]["name"]
-        if namespace["metadata"].get("deletionTimestamp"):
-            return ""
+    async def _elsewhere(self, teller: Teller, namespaces: list[Json]) -> Round:
+        """Of another cluster; as ``Teller.everywhere``. A round that has been left before counts once it has ended, and
+        another one follows it: somebody may have changed what it had written already."""
+        trusted = self._trusted()
+        told, left = self._rounds.pop(teller, (trusted, None))
+        if left is not None and told != trusted:
+            left.cancel()
+            left = None
+        task = left or tasks.spawn(teller.everywhere(namespaces), "root certificates")
         try:
-            async with self._gate:
-                for config_map, data in self._trusted().maps.items():
-                    await self._write(name, config_map, data)
-        except (KubeError, OSError) as e:
-            if await self._ends(name):
-                return ""
-            self.wake()  # the leader's turn
-            return f"namespace {name}: {e}"
-        return ""
+            await asyncio.wait({task}, timeout=REMOTE_S)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not task.done():
+            self._rounds[teller] = trusted, task
+            return [f"{teller.where}it is still being told"], []
+        if left is not None:
+            self.wake()
+        return task.result()
 
-    async def _write(self, namespace: str, name: str, data: dict[str, str]) -> None:
-        found = await self._client.get(kinds.CONFIG_MAP, namespace, name)
-        before = (found or {}).get("data") or {}
-        if found is None and data:
-            meta = {"name": name, "namespace": namespace, "labels": LABELS}
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": meta}
-            await self._client.create(kinds.CONFIG_MAP, body)
-        elif before != data:
-            change = {**dict.fromkeys(before), **data}
-            await self._client.patch(kinds.CONFIG_MAP, namespace, name, {"data": change})
-
-    async def _ends(self, name: str) -> bool:
-        """Whether a namespace is being deleted, or gone."""
-        try:
-            found = await self._client.get(kinds.NAMESPACE, "", name)
-        except (KubeError, OSError):
-            return False
-        return found is None or bool(found["metadata"].get("deletionTimestamp"))
+    async def namespace(self, namespace: Json) -> Reached:
+        """Write the roots to a namespace of istiod's own cluster, for its proxies."""
+        return await self._own.namespace(namespace)
 
     def altered(self, key: Key, new: Json | None) -> bool:
         """Whether somebody else has changed or deleted the roots of a namespace."""
-        if key[1] not in (ROOT_CONFIG_MAP, revocation.CONFIG_MAP):
-            return False
-        return bool(dig(new or {}, "data", default={}) != self._trusted().maps[key[1]])
+        return self._own.altered(key, new)
 
     async def webhooks(self) -> None:
-        """Set the webhooks' CA bundle, so that the API server trusts them. Raises KubeError, OSError."""
-        bundle = base64.b64encode(self._trusted().root.encode()).decode()
-        for kind in (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK):
-            found, _ = await self._client.list(
-                kind, labels=f"{LABEL}={self._revision.name},app in (sidecar-injector,istiod)"
-            )
-            for config in found:
-                hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": bundle}} for h in config["webhooks"]]
-                if hooks != config["webhooks"]:
-                    self._measures.patches.add(config["metadata"]["name"])
-                    await self._client.patch(kind, "", config["metadata"]["name"], {"webhooks": hooks})
+        """Set the CA bundle of the webhooks of istiod's own cluster. Raises KubeError, OSError."""
+        await self._own.webhooks()
+
+
+def _listed(failures: list[str]) -> str:
+    more = f", and {len(failures) - 3} more" if len(failures) > 3 else ""
+    return f"{'; '.join(failures[:3])}{more}"

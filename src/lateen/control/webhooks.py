@@ -18,6 +18,7 @@ from lateen.control.injection import Injector
 from lateen.control.measures import Measures
 from lateen.inject import pods
 from lateen.inject.notes import notes
+from lateen.inject.required import SKIPPED_NAMESPACES
 from lateen.kit import bodies, jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
@@ -26,6 +27,8 @@ from lateen.xds.patches.check import verdict
 log = logging.getLogger("lateen.control.webhooks")
 
 MAX_BODY = 4 * 1024 * 1024
+SHOWN = 5
+"""Pods that a warning names"""
 NEWS_S = 0.5
 """Seconds by which an object may reach us late, before a missing host is worth a warning."""
 
@@ -37,9 +40,11 @@ class Webhooks:
         mesh: Callable[[], Mesh],
         mesh_config: str = "",
         measures: Measures | None = None,
+        foreign: Callable[[], frozenset[kinds.Kind]] = frozenset,
     ) -> None:
         """``mesh``: the mesh of all objects known by now, pushed or not. ``mesh_config``: the name of the mesh
-        configuration's ConfigMap."""
+        configuration's ConfigMap. ``foreign``: kinds that another program of the cluster works for."""
+        self._foreign = foreign
         self._injector, self._mesh, self._mesh_config = injector, mesh, mesh_config
         self._measures = measures or Measures()
 
@@ -97,6 +102,8 @@ class Webhooks:
             return _answer(answer)
         if kinds.of(obj) is kinds.CONFIG_MAP:
             return _answer(answer | self._config_map(obj))
+        if (of := kinds.of(obj)) is not None and of in self._foreign():
+            return _answer(answer)
         findings = verdict(obj)
         if found := [f"{f.path}: {f.says}" for f in findings if not f.warning]:
             self._measures.invalid.add(*resource_of(obj), "invalid_resource")
@@ -114,6 +121,7 @@ class Webhooks:
             warnings = [f"{f.path}: {f.says}" for f in findings]
             warnings += ineffective(kind, obj.get("spec") or {})
             warnings += await self._missing_hosts(obj)
+            warnings += in_plaintext(obj, self._mesh())
             answer["warnings"] = warnings
         elif unknown := kinds.stranger(obj):
             answer["warnings"] = [f"{unknown}; it is stored and ignored"]
@@ -146,6 +154,38 @@ def resource_of(obj: Json) -> tuple[str, str, str]:
     group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
     kind = kinds.of(obj)
     return (group, version, kind.plural) if kind is not None else ("", "", "")
+
+
+def in_plaintext(obj: Json, mesh: Mesh) -> list[str]:
+    """Pods without a sidecar, whose calls a STRICT PeerAuthentication refuses. Who does call, the collector knows.
+
+    Who may write a policy may not be allowed to read other namespaces; so only a policy of the root namespace, which is
+    about all of them, names pods of others.
+    """
+    modes = [dig(obj, "spec", "mtls", "mode")]
+    modes += [dig(m, "mode") for m in dig(obj, "spec", "portLevelMtls", default={}).values()]
+    if kinds.of(obj) is not kinds.PEER_AUTHENTICATION or "STRICT" not in modes:
+        return []
+    namespace = dig(obj, "metadata", "namespace", default="default")
+    found = [
+        p
+        for p in mesh.objects.pods.values()
+        if not p.meshed and p.namespace not in (mesh.root_namespace, *SKIPPED_NAMESPACES)
+    ]
+    if not found:
+        return []
+    told = sorted(f"{p.namespace}/{p.name}" for p in found if namespace in (p.namespace, mesh.root_namespace))
+    says = f"calls in plaintext are refused, and {_without_sidecar(told, len(found) - len(told))}"
+    return [f'spec.mtls.mode: {says}; "lateen x authz plaintext" lists who has called in plaintext']
+
+
+def _without_sidecar(told: list[str], others: int) -> str:
+    """``others``: the number of pods whose names are not told."""
+    elsewhere = f"{others} {'pod' if others == 1 else 'pods'} in other namespaces"
+    if not told:
+        return f"{elsewhere} {'has' if others == 1 else 'have'} no sidecar"
+    shown = ", ".join(told[:SHOWN]) + (f" and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+    return f"these pods have no sidecar: {shown}" + (f", and {elsewhere}" if others else "")
 
 
 def missing_hosts(obj: Json, mesh: Mesh) -> list[str]:

@@ -15,9 +15,10 @@ from lateen.api.kinds import Kind
 from lateen.api.validate import Finding
 from lateen.ca.signer import KEPT_BACK
 from lateen.control.clusters import Clusters
+from lateen.control.discovery import Discovery, Held, read_again
 from lateen.control.inventory import KINDS, Inventory
 from lateen.control.meshconfig import MeshConfigSource
-from lateen.kit import certs
+from lateen.kit import certs, tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
 from lateen.mesh.authentication import KeySource
@@ -46,11 +47,17 @@ class World:
         revision: Revision | None = None,
         cluster: Cluster | None = None,
         insecure: frozenset[str] = frozenset(),
+        serves: bool = False,
     ) -> None:
-        """``insecure``: see ``kubeconfig.from_text``; of other clusters."""
+        """``insecure``: see ``kubeconfig.from_text``; of other clusters. ``serves``: see ``Clusters``."""
         self.revision, self.cluster = revision or Revision(), cluster or Cluster()
         self.mesh_config = MeshConfigSource(root_namespace, self.revision, self.cluster)
         self._own = Inventory(self.cluster.domain, self.mesh_config.settings)
+        self.discovery = Discovery(root_namespace)
+        self.held: Callable[[], Held] = tuple
+        """Called when namespaces join or leave the mesh; returns all objects that are watched."""
+        self.moved: list[Callable[[frozenset[str]], None]] = []
+        """Called with namespaces that have joined or left the mesh."""
         self.bad: dict[o.Ref, str] = {}
         """Objects that are left out of the mesh, or kept in their last valid version, and why."""
         self.validated: dict[o.Ref, list[Finding]] = {}
@@ -60,10 +67,12 @@ class World:
         """Called with each event (add, update, delete), and whether the mesh is another one by it."""
         self.left_out: Callable[[o.Ref], None] = lambda _: None
         """Called with each object that is wrong."""
-        self._first = ""
-        """The cached result of ``first_revision``; empty if pods have changed since."""
+        self._revisions: tuple[str, ...] = ()
+        """The cached result of ``revisions``; empty if pods have changed since."""
         self._kept_back = {(root_namespace, name) for name in KEPT_BACK}
-        self.clusters = Clusters(root_namespace, self.cluster, insecure, on_change)
+        self.foreign: frozenset[Kind] = frozenset()
+        """Kinds of the table that another program of the cluster works for; their objects are none of ours."""
+        self.clusters = Clusters(root_namespace, self.cluster, insecure, on_change, serves)
 
     @property
     def objects(self) -> Objects:
@@ -75,23 +84,29 @@ class World:
 
     @objects.setter
     def objects(self, objects: Objects) -> None:
-        self._own.objects, self._first = objects, ""
+        self._own.objects, self._revisions = objects, ()
 
     def writes(self, obj: Json) -> bool:
         """Whether this revision writes the status of an object: its own revision's objects, and those without a
-        revision if it is the first one that runs."""
+        revision if it is the first one that runs; none of namespaces outside of the mesh."""
+        if not self.discovery.selects(dig(obj, "metadata", "namespace", default=self._root)):
+            return False
         return bool(dig(obj, "metadata", "labels", LABEL, default=self.first_revision()) == self.revision.name)
 
     def first_revision(self) -> str:
         """Of the revisions that run in the cluster: the default one if it does, else the first by name."""
-        if not self._first:
+        return self.revisions()[0]
+
+    def revisions(self) -> tuple[str, ...]:
+        """The revisions that run in the cluster, the first one first."""
+        if not self._revisions:
             running = {
                 p.label_map.get(LABEL, DEFAULT)
                 for (namespace, _), p in self._own.of(kinds.POD).items()
                 if namespace == self._root and p.label_map.get("app") == "istiod"
             }
-            self._first = min(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r))
-        return self._first
+            self._revisions = tuple(sorted(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r)))
+        return self._revisions
 
     def changed(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         """Handle an informer's event."""
@@ -102,10 +117,15 @@ class World:
 
     def _handle(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> bool:
         """Returns whether the mesh has changed."""
+        if not self.discovery.takes(kind, key[0]):
+            new = None
         match kind:
+            case kinds.NAMESPACE:
+                moved = {key[1]} if self.discovery.named(key[1], new) else set()
+                return self._own.take(kind, key, new) | self._read_again(frozenset(moved))
             case _ if kind in KINDS:
                 if kind is kinds.POD:
-                    self._first = ""
+                    self._revisions = ()
                 return self._own.take(kind, key, new)
             case kinds.SECRET:
                 return self._credential(key, new)
@@ -114,6 +134,12 @@ class World:
                 return self._config(key, new) or taken
             case _:
                 return self._resource(kind, key, old, new)
+
+    def _read_again(self, namespaces: frozenset[str]) -> bool:
+        changed = read_again(self.held(), namespaces, lambda kind, key, obj: self._handle(kind, key, None, obj))
+        if namespaces:
+            tasks.tell(self.moved, namespaces)
+        return changed
 
     def know(self, source: KeySource, keys: str | None) -> None:
         """Set the keys of an issuer: empty if they cannot be fetched, None if they are no longer used."""
@@ -188,6 +214,9 @@ class World:
         if self.mesh_config.settings == self._own.objects.config:
             return False
         self.objects = replace(self.objects, config=self.mesh_config.settings)
+        chosen = self.mesh_config.settings.discovery
+        self._read_again(self.discovery.choose(chosen))
+        self.clusters.choose(chosen)
         return True
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from lateen.api.mesh.accesslog import JSON, TEXT
-from lateen.kit import jsons
-from lateen.kit.jsons import Json
+from lateen.api.mesh.accesslog import JSON, TEXT, json_labels
+from lateen.kit import jsons, yamldoc
+from lateen.kit.jsons import Json, dig
 
 KEYS = {
     "START_TIME": "start",
@@ -104,3 +104,14 @@ def _typed(given: Json) -> Json:
                 continue
         out[key] = value
     return out
+
+
+def parser_of(config_map: Json | None) -> Parser:
+    """For the format that the mesh configuration (the ConfigMap ``istio``) names; Istio's where it names none."""
+    try:
+        mesh = yamldoc.load(str(dig(config_map or {}, "data", "mesh", default=""))) or {}
+    except ValueError:
+        return Parser()
+    text = str(mesh.get("accessLogFormat") or "") if isinstance(mesh, dict) else ""
+    encoded = isinstance(mesh, dict) and mesh.get("accessLogEncoding") == "JSON"
+    return Parser(labels=json_labels(text)) if encoded else Parser(text)

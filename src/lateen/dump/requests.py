@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from lateen.api.decoding import owner
+from lateen.dump import failures
 from lateen.dump.tables import ROUTES, cluster_name, rule_of
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
@@ -94,9 +95,8 @@ class Request:
 
     @property
     def failed(self) -> bool:
-        """As Linkerd counts: a 5xx, no response at all, or a gRPC status of the server's fault."""
         grpc = self.seen.get("grpcStatus")
-        return self.status >= 500 or not self.status or (isinstance(grpc, int) and grpc in _GRPC_FAILURES)
+        return failures.failed(self.status, self.text("flags"), grpc if isinstance(grpc, int) else None)
 
     @property
     def milliseconds(self) -> float:
@@ -149,10 +149,6 @@ class Request:
     @property
     def route(self) -> str:
         return self.text("route") or "default"
-
-
-_GRPC_FAILURES = (2, 4, 12, 13, 14, 15)
-"""Unknown, DeadlineExceeded, Unimplemented, Internal, Unavailable, DataLoss: as Linkerd's proxy classifies them."""
 
 
 def object_of(path: str, route: Json | None = None) -> str:
@@ -215,5 +211,5 @@ def statuses(text: str) -> list[tuple[int, int]]:
         elif digits(low) and (digits(high) if dash else True):
             out.append((int(low), int(high or low)))
         else:
-            raise BadFilter(f'--status: "{part}" is no status; write 503, 5xx or 400-499, several with commas')
+            raise BadFilter(f'--status: "{part}" is not a status; write 503, 5xx or 400-499, several with commas')
     return out

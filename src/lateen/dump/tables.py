@@ -22,8 +22,9 @@ EXTENSION = ["ECDS NAME", "TYPE"]
 HCM = "envoy.filters.network.http_connection_manager"
 TCP = "envoy.filters.network.tcp_proxy"
 _CONFIG = re.compile(r"/namespaces/([^/]+)/([^/]+)/([^/]+)$")
-ROUTES = {"httproute": "HTTPRoute", "grpcroute": "GRPCRoute"}
-"""Kinds whose rules are routes, as they are written in a route's metadata."""
+UDP = "envoy.filters.udp_listener.udp_proxy"
+ROUTES = {f"{kind}route": f"{kind.upper()}Route" for kind in ("http", "grpc", "tls", "tcp", "udp")}
+"""Routes of the Gateway API, which are named with their rules, by the words that stand for their kinds in metadata."""
 
 
 class Cluster(NamedTuple):
@@ -43,7 +44,8 @@ def cluster_name(name: str) -> Cluster:
 
 
 def config_name(resource: Json) -> str:
-    """``name.namespace`` of the user's object that shaped a resource, if the resource names one."""
+    """``name.namespace`` of the user's object that shaped a resource, if the resource names one; of the Gateway API's
+    routes also the kind and the rule."""
     found = _CONFIG.search(str(dig(resource, "metadata", "filter_metadata", "istio", "config", default="")))
     if not found:
         return ""
@@ -52,8 +54,9 @@ def config_name(resource: Json) -> str:
 
 
 def rule_of(route: Json, namespace: str, name: str) -> str:
-    """Which rule of an HTTPRoute or GRPCRoute a route is: `` rule 2``, or by the rule's own name."""
-    said = str(route.get("name") or "")
+    """Which rule of a route of the Gateway API a route or a filter chain is: `` rule 2``, or by the rule's own
+    name."""
+    said = str(dig(route, "metadata", "filter_metadata", "istio", "rule") or route.get("name") or "")
     number = said.removeprefix(f"{namespace}.{name}.")
     if number != said and digits(number):
         return f" rule {int(number) + 1}"
@@ -90,10 +93,12 @@ def address_of(listener: Json) -> tuple[str, str]:
 
 
 def kind_of(listener: Json) -> str:
-    """HTTP, TCP or HTTP+TCP, for ``--type``."""
+    """HTTP, TCP, HTTP+TCP or UDP, for ``--type``."""
     chains = _all_chains(listener)
     http = any(f.get("name") == HCM for c in chains for f in c.get("filters") or [])
     tcp = any(f.get("name") == TCP for c in chains for f in c.get("filters") or [])
+    if any(f.get("name") == UDP for f in listener.get("listener_filters") or []):
+        return "UDP"
     return "HTTP+TCP" if http and tcp else "HTTP" if http else "TCP" if tcp else "UNKNOWN"
 
 
@@ -104,9 +109,19 @@ def _all_chains(listener: Json) -> list[Json]:
 
 def _chains(listener: Json) -> Iterator[tuple[str, str]]:
     for chain in listener.get("filter_chains") or []:
-        yield _match(chain.get("filter_chain_match") or {}), _destination(chain)
+        yield _match(chain.get("filter_chain_match") or {}), _destination(chain) + _ruled(chain)
     if default := listener.get("default_filter_chain"):
-        yield "ALL", _destination(default)
+        yield "ALL", _destination(default) + _ruled(default)
+    for f in listener.get("listener_filters") or []:
+        if f.get("name") == UDP:
+            cluster = dig(f, "typed_config", "matcher", "on_no_match", "action", "typed_config", "cluster", default="")
+            yield "UDP", f"Cluster: {cluster}{_ruled(listener)}"
+
+
+def _ruled(part: Json) -> str:
+    """The route of the Gateway API whose rule it is, in the place of a route configuration with its name."""
+    found = config_name(part)
+    return f" ({found})" if found.startswith(tuple(ROUTES.values())) else ""
 
 
 def _match(match: Json) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lateen.inject import pods
+from lateen.inject.context import PROXY
 from lateen.inject.merge import merge
-from lateen.inject.parts import PROXY
 from lateen.inject.settings import Settings
 from lateen.inject.workload import MAX_LABEL, Workload
 from lateen.kit import yamldoc
@@ -48,6 +48,11 @@ def reader(revision: Revision) -> str:
     return revision.of("istiod-certificates")
 
 
+def writer(revision: Revision) -> str:
+    """The ClusterRole that lets istiod keep Secrets with certificates in the namespaces where it is bound."""
+    return revision.of("istiod-issuing")
+
+
 def reads_secrets(spec: Json) -> bool:
     """Whether a Gateway names Secrets: of its listeners' certificates, or the one that it shows to backends."""
     listeners = spec.get("listeners") or []
@@ -63,8 +68,8 @@ def shares_secrets(grant: Json) -> bool:
 
 
 def reading_secrets(owner: Json, name: str, role: str, account: str, root: str) -> Json:
-    """Lets istiod read Secrets in the namespace of ``owner``, for as long as that is there. ``owner``: a Gateway or a
-    ReferenceGrant, with its kind; ``role``: see ``reader``; ``account``: istiod's, in namespace ``root``."""
+    """Lets istiod read Secrets in the namespace of ``owner``, or write them, for as long as that is there. ``owner``:
+    an object with its kind; ``role``: see ``reader`` and ``writer``; ``account``: istiod's, in namespace ``root``."""
     meta = owner["metadata"]
     ref = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": meta["name"], "uid": meta["uid"]}
     rbac = "rbac.authorization.k8s.io"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lateen.inject import parts
-from lateen.inject.parts import Context
+from lateen.inject import environment, parts, volumes
+from lateen.inject.context import PROXY, Context
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 from lateen.wire import ports
@@ -21,7 +21,7 @@ def template(c: Context) -> Json:
     spec = {
         "securityContext": _security(c),
         "containers": [_proxy(c)],
-        "volumes": parts.volumes(),
+        "volumes": volumes.volumes(),
         **parts.pull_secrets(c),
     }
     return {"metadata": {"labels": parts.canonical(c), "annotations": annotations}, "spec": spec}
@@ -37,7 +37,7 @@ def _security(c: Context) -> Json:
 
 def _proxy(c: Context) -> Json:
     out: Json = {
-        "name": parts.PROXY,
+        "name": PROXY,
         "image": parts.image(c),
         "ports": [{"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
         "args": parts.arguments(c, "router"),
@@ -45,7 +45,7 @@ def _proxy(c: Context) -> Json:
         **parts.pull(c),
         "readinessProbe": parts.readiness(c),
         "securityContext": {"runAsUser": c.settings.uid, "runAsGroup": c.settings.gid},
-        "volumeMounts": parts.mounts(),
+        "volumeMounts": volumes.mounts(),
     }
     if lifecycle := c.settings.proxy("lifecycle"):
         out["lifecycle"] = jsons.copy(lifecycle)
@@ -54,7 +54,7 @@ def _proxy(c: Context) -> Json:
 
 def _environment(c: Context) -> list[Json]:
     """A sidecar's variables, in the order of Istio's gateway template."""
-    found = parts.environment(c)
+    found = environment.environment(c)
     names = [e["name"] for e in found]
     applications = found.pop(names.index("ISTIO_META_APP_CONTAINERS"))
     names.remove("ISTIO_META_APP_CONTAINERS")

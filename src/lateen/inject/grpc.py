@@ -3,8 +3,8 @@ redirection; the application's gRPC library reads the bootstrap file named by GR
 
 from __future__ import annotations
 
-from lateen.inject import parts
-from lateen.inject.parts import PROXY, Context
+from lateen.inject import environment, parts, volumes
+from lateen.inject.context import PROXY, Context
 from lateen.kit.jsons import Json
 from lateen.wire import ports
 
@@ -18,8 +18,8 @@ def agent(c: Context) -> Json:
     annotations = {**parts.default_containers(c), "sidecar.istio.io/rewriteAppHTTPProbers": "false"}
     spec: Json = {
         "containers": [_agent(c), *(_application(name) for name in c.applications)],
-        "volumes": [v for v in parts.volumes(envoy="istio-xds") if v["name"] != "credential-socket"]
-        + parts.user_items(c, "userVolume"),
+        "volumes": [v for v in volumes.volumes(envoy="istio-xds") if v["name"] != "credential-socket"]
+        + volumes.user_items(c, "userVolume"),
         **parts.pull_secrets(c),
     }
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
@@ -29,8 +29,8 @@ def _application(name: str) -> Json:
     return {
         "name": name,
         "env": [
-            parts.env("GRPC_XDS_EXPERIMENTAL_SECURITY_SUPPORT", "true"),
-            parts.env("GRPC_XDS_BOOTSTRAP", "/etc/istio/proxy/grpc-bootstrap.json"),
+            environment.env("GRPC_XDS_EXPERIMENTAL_SECURITY_SUPPORT", "true"),
+            environment.env("GRPC_XDS_BOOTSTRAP", "/etc/istio/proxy/grpc-bootstrap.json"),
         ],
         "volumeMounts": [
             {"name": "istio-data", "mountPath": "/var/lib/istio/data"},
@@ -42,7 +42,7 @@ def _application(name: str) -> Json:
 
 def _agent(c: Context) -> Json:
     ready = f"--url=http://localhost:{ports.MERGED_METRICS}/healthz/ready"
-    mounts = [{**m, "name": "istio-xds"} if m["name"] == "istio-envoy" else m for m in parts.mounts()]
+    mounts = [{**m, "name": "istio-xds"} if m["name"] == "istio-envoy" else m for m in volumes.mounts()]
     out: Json = {
         "name": PROXY,
         "image": parts.image(c),
@@ -50,17 +50,17 @@ def _agent(c: Context) -> Json:
         "args": parts.arguments(c, "sidecar"),
         "lifecycle": {"postStart": {"exec": {"command": ["pilot-agent", "wait", ready]}}},
         "env": [
-            parts.env("ISTIO_META_GENERATOR", "grpc"),
-            parts.env("OUTPUT_CERTS", "/var/lib/istio/data"),
-            *parts.environment(c, limits=False, mode=False),
-            parts.env("ISTIO_META_DNS_CAPTURE", "false"),
-            parts.env("DISABLE_ENVOY", "true"),
+            environment.env("ISTIO_META_GENERATOR", "grpc"),
+            environment.env("OUTPUT_CERTS", "/var/lib/istio/data"),
+            *environment.environment(c, limits=False, mode=False),
+            environment.env("ISTIO_META_DNS_CAPTURE", "false"),
+            environment.env("DISABLE_ENVOY", "true"),
         ],
         **parts.pull(c),
         "resources": parts.resources(c),
         "volumeMounts": [
             *(m for m in mounts if m["name"] != "credential-socket"),
-            *parts.user_items(c, "userVolumeMount"),
+            *volumes.user_items(c, "userVolumeMount"),
         ],
     }
     if c.status_port != "0":
@@ -75,7 +75,7 @@ def simple(c: Context) -> Json:
         "name": "grpc-bootstrap-init",
         "image": parts.image(c),
         "args": ["grpc-bootstrap", f"--output={DATA}bootstrap.json"],
-        "env": [*parts.identity(c.settings), parts.env("TRUST_DOMAIN", c.settings.trust_domain)],
+        "env": [*environment.identity(c.settings), environment.env("TRUST_DOMAIN", c.settings.trust_domain)],
         "volumeMounts": [
             {"name": BOOTSTRAP_VOLUME, "mountPath": DATA},
             {"name": "istio-token", "mountPath": "/var/run/secrets/tokens"},
@@ -86,20 +86,20 @@ def simple(c: Context) -> Json:
         {
             "name": name,
             "env": [
-                parts.env("GRPC_XDS_BOOTSTRAP", f"{DATA}bootstrap.json"),
-                parts.env("GRPC_GO_LOG_VERBOSITY_LEVEL", "99"),
-                parts.env("GRPC_GO_LOG_SEVERITY_LEVEL", "info"),
+                environment.env("GRPC_XDS_BOOTSTRAP", f"{DATA}bootstrap.json"),
+                environment.env("GRPC_GO_LOG_VERBOSITY_LEVEL", "99"),
+                environment.env("GRPC_GO_LOG_SEVERITY_LEVEL", "info"),
             ],
             "volumeMounts": [{"name": BOOTSTRAP_VOLUME, "mountPath": DATA}],
         }
         for name in c.applications
     ]
-    volumes: list[Json] = [
+    held: list[Json] = [
         {"name": BOOTSTRAP_VOLUME, "emptyDir": {}},
-        parts.token_volume(),
+        volumes.token_volume(),
         {"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}},
     ]
     return {
         "metadata": {"annotations": {"sidecar.istio.io/rewriteAppHTTPProbers": "false"}},
-        "spec": {"initContainers": [init], "containers": applications, "volumes": volumes},
+        "spec": {"initContainers": [init], "containers": applications, "volumes": held},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lateen.inject import pods
+from lateen.inject.notes import notes
 from lateen.inject.settings import Settings
 from lateen.inject.workload import Workload, of_pod
 from lateen.kit.jsons import Json, dig
@@ -20,8 +21,8 @@ _KINDS = {
 
 
 def into(obj: Json, namespace: str, settings: Settings, told: list[str]) -> Json:
-    """The object with its pod template injected; other kinds are returned as they are. Why a workload is skipped is
-    appended to ``told``. Raises ValueError.
+    """The object with its pod template injected; other kinds are returned as they are. Why a workload is skipped, and
+    which annotations have no effect, is appended to ``told``. Raises ValueError.
 
     A CronJob's metadata is copied to its jobs, as by Istio's kube-inject: pods get it only from the webhook."""
     kind, meta = str(obj.get("kind")), obj.get("metadata") or {}
@@ -56,4 +57,6 @@ def _injected(
         why = "host networking enabled" if dig(pod, "spec", "hostNetwork") else "sidecar injection disabled"
         told.append(f'Skipping injection because {kind} "{namespace}/{workload.name}" has {why}')
         return None
-    return pods.inject(pod, namespace, settings, workload)
+    done = pods.inject(pod, namespace, settings, workload)
+    told += notes(pod, settings)
+    return done

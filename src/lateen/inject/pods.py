@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from lateen.inject import gateway, gotemplate, grpc, parts, probes, prometheus, sidecar
+from lateen.api.annotations import BEFORE_PROXY, problems
+from lateen.api.decoding import NETWORK
+from lateen.inject import environment, gateway, gotemplate, grpc, probes, prometheus, sidecar
+from lateen.inject.context import PROXY, Context, proxy_config
 from lateen.inject.merge import merge
-from lateen.inject.parts import PROXY, Context
 from lateen.inject.required import INJECT, SKIPPED_NAMESPACES, wanted
 from lateen.inject.settings import Settings, settings
 from lateen.inject.workload import Workload, of_pod
@@ -37,6 +39,8 @@ def inject(pod: Json, namespace: str, settings: Settings, workload: Workload | N
     original = jsons.copy(pod)
     for part in ("metadata", "spec"):
         original[part] = original.get(part) or {}
+    if wrong := [str(p) for p in problems(_annotations(original)) if p.error]:
+        raise ValueError("; ".join(wrong))
     context = _context(original, namespace, settings, workload)
     merged, template = _templates(original, context)
     before = STATUS in _annotations(original)
@@ -52,7 +56,7 @@ def _annotations(pod: Json) -> Json:
 
 def _context(pod: Json, namespace: str, settings: Settings, workload: Workload | None) -> Context:
     plain = _stripped(pod, settings.status_port)
-    config = parts.proxy_config(pod, settings)
+    config = proxy_config(pod, settings)
     if settings.environment:
         config["proxyMetadata"] = {**settings.environment, **(config.get("proxyMetadata") or {})}
     return Context(plain, namespace, workload or of_pod(pod, namespace), settings, config)
@@ -235,12 +239,15 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
         }
     ).decode()
     annotations |= c.settings.injector.get("injectedAnnotations") or {}
+    if network := environment.network(c):
+        pod["metadata"].setdefault("labels", {})[NETWORK] = network
     _order(pod["spec"], c)
 
 
 def _order(spec: Json, c: Context) -> None:
     """The proxy is last, or first if it holds the application back. Native: redirection, proxy, then the user's init
-    containers, which are thereby in the mesh; otherwise the redirection is last, so that it does not cut them off."""
+    containers, which are thereby in the mesh, but for those that an annotation puts before the proxy. Otherwise the
+    redirection is last, so that it does not cut them off."""
 
     def move(kind: str, name: str, first: bool) -> None:
         found = [i for i in spec.get(kind) or [] if i.get("name") == name]
@@ -250,7 +257,8 @@ def _order(spec: Json, c: Context) -> None:
 
     move("containers", PROXY, c.hold)
     if any(i.get("name") == PROXY for i in spec.get("initContainers") or []):
-        for name in (sidecar.CORE_DUMP, PROXY, sidecar.VALIDATION, sidecar.INIT):
+        before = [name.strip() for name in c.annotations.get(BEFORE_PROXY, "").split(",")]
+        for name in (sidecar.CORE_DUMP, PROXY, *reversed(before), sidecar.VALIDATION, sidecar.INIT):
             move("initContainers", name, True)
     else:
         move("initContainers", sidecar.VALIDATION, True)

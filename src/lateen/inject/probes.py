@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lateen.inject.parts import PROXY
+from lateen.inject.context import PROXY
 from lateen.kit import jsons
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from lateen.inject import parts
-from lateen.inject.parts import Context, text
+from lateen.inject import environment, parts, volumes
+from lateen.inject.context import PROXY, Context, text
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 
 INIT, VALIDATION, CORE_DUMP = "istio-init", "istio-validation", "enable-core-dump"
 _TRAFFIC = "traffic.sidecar.istio.io/"
+_INTERCEPTION = "sidecar.istio.io/interceptionMode"
 REROUTE = "istio.io/reroute-virtual-interfaces"
 
 
@@ -24,7 +25,12 @@ def template(c: Context) -> Json:
     spec: Json = {"initContainers": init, "volumes": _volumes(c), **parts.pull_secrets(c)}
     if not c.native:
         spec["containers"] = [proxy]
-    annotations = {"istio.io/rev": c.settings.revision or "default", **parts.default_containers(c), **_cni(c)}
+    annotations = {
+        "istio.io/rev": c.settings.revision or "default",
+        **parts.default_containers(c),
+        **_unredirected(c),
+        **_cni(c),
+    }
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
 
 
@@ -92,7 +98,7 @@ def _redirection(c: Context) -> Json:
         "securityContext": _init_security(c),
     }
     if c.metadata:
-        out["env"] = [parts.env(k, v) for k, v in sorted(c.metadata.items())]
+        out["env"] = [environment.env(k, v) for k, v in sorted(c.metadata.items())]
     return out
 
 
@@ -144,19 +150,19 @@ def _core_dump(c: Context) -> Json:
 
 def _proxy(c: Context) -> Json:
     out: Json = {
-        "name": parts.PROXY,
+        "name": PROXY,
         "image": parts.image(c),
         "ports": [{"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
         "args": parts.arguments(c, "sidecar"),
         **_lifecycle(c),
-        "env": [*_legacy_localhost(c), *parts.environment(c)],
+        "env": [*_legacy_localhost(c), *environment.environment(c)],
         **parts.pull(c),
         "securityContext": _security(c),
         "resources": parts.resources(c),
         "volumeMounts": [
-            *parts.mounts(crl=True),
+            *volumes.mounts(crl=True),
             *([_BOOTSTRAP_MOUNT] if "sidecar.istio.io/bootstrapOverride" in c.annotations else []),
-            *parts.user_items(c, "userVolumeMount"),
+            *volumes.user_items(c, "userVolumeMount"),
         ],
     }
     if c.status_port != "0":
@@ -180,7 +186,7 @@ _BOOTSTRAP_MOUNT = {"name": "custom-bootstrap-volume", "mountPath": "/etc/istio/
 def _legacy_localhost(c: Context) -> list[Json]:
     """Where inbound traffic goes to localhost, the agent probes there as well."""
     local = dig(c.settings.mesh, "inboundTrafficPolicy", "mode") == "LOCALHOST"
-    return [parts.env("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true")] if local else []
+    return [environment.env("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true")] if local else []
 
 
 def _lifecycle(c: Context) -> Json:
@@ -215,10 +221,16 @@ def _security(c: Context) -> Json:
 
 
 def _volumes(c: Context) -> list[Json]:
-    out = parts.volumes(crl=True)
+    out = volumes.volumes(crl=True)
     if override := c.annotations.get("sidecar.istio.io/bootstrapOverride"):
         out.insert(3, {"name": "custom-bootstrap-volume", "configMap": {"name": override}})
-    return [*out, *parts.user_items(c, "userVolume")]
+    return [*out, *volumes.user_items(c, "userVolume")]
+
+
+def _unredirected(c: Context) -> Json:
+    """Clients must know that nothing is redirected to the proxy, whoever has said so: the pod's annotation is all that
+    istiod has of it."""
+    return {_INTERCEPTION: c.mode} if c.mode == "NONE" else {}
 
 
 def _cni(c: Context) -> Json:
@@ -229,7 +241,7 @@ def _cni(c: Context) -> Json:
     if c.settings.multus:
         name = "k8s.v1.cni.cncf.io/networks"
         out[name] = multus_network(c.annotations.get(name, ""))
-    out["sidecar.istio.io/interceptionMode"] = c.mode
+    out[_INTERCEPTION] = c.mode
     for name, value in (
         ("includeOutboundIPRanges", "includeIPRanges"),
         ("excludeOutboundIPRanges", "excludeIPRanges"),

@@ -9,6 +9,9 @@ from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 from lateen.wire.revision import Revision
 
+SERVES = "EXTERNAL_ISTIOD"
+"""The variable behind ``externalIstiod``: whether proxies of other clusters are served."""
+
 
 def objects(spec: Json, revision: Revision) -> list[Json]:
     k8s = dig(spec, "components", "pilot", "k8s", default={})
@@ -74,6 +77,8 @@ def pilot_env(spec: Json) -> list[Json]:
     given = dig(spec, "components", "pilot", "k8s", "env", default=[])
     named = {e["name"] for e in given}
     values = dig(spec, "values", "pilot", "env", default={})
+    if dig(spec, "values", "global", "externalIstiod"):
+        values = {SERVES: "true", **values}
     return [*({"name": k, "value": v} for k, v in sorted(values.items()) if k not in named), *given]
 
 

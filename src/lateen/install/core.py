@@ -56,6 +56,17 @@ def _deploying(reader: str) -> list[Json]:
     ]
 
 
+def _issuing(writer: str) -> list[Json]:
+    """What certificates need: to make those that Gateways and Ingresses ask for, to tell what becomes of them, and to
+    be let write Secrets in their namespaces, by binding this role."""
+    return [
+        {"apiGroups": [kinds.CERT_MANAGER], "resources": ["certificates"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+        {"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": ["get", "create", "patch"]},
+        {"apiGroups": [RBAC], "resources": ["clusterroles"], "resourceNames": [writer], "verbs": ["bind"]},
+    ]
+
+
 def signers(spec: Json) -> list[str]:
     """Whom istiod lets sign in its place, as names of Kubernetes' signers; empty where it signs itself."""
     given = {e["name"]: str(e.get("value") or "") for e in pilot_env(spec)}
@@ -78,7 +89,7 @@ def _requesting(names: list[str]) -> list[Json]:
 def permissions(revision: Revision, deploys: bool = True, external: Sequence[str] = ()) -> list[Json]:
     """istiod's service account and its permissions; ``deploys``: those for proxies of Gateways; ``external``: the
     signers whose requests it approves."""
-    reader = deployment.reader(revision)
+    reader, writer = deployment.reader(revision), deployment.writer(revision)
     rules = [
         {
             "apiGroups": kinds.groups(),
@@ -98,6 +109,7 @@ def permissions(revision: Revision, deploys: bool = True, external: Sequence[str
             "verbs": [*READ, "patch", "update"],
         },
         *(_deploying(reader) if deploys else ()),
+        *_issuing(writer),
         *(_requesting(list(external)) if external else ()),
     ]
     own = [
@@ -105,7 +117,7 @@ def permissions(revision: Revision, deploys: bool = True, external: Sequence[str
         {
             "apiGroups": [""],
             "resources": ["secrets"],
-            "resourceNames": ["istio-ca-secret", "lateen-ca", "lateen-jwks"],
+            "resourceNames": ["istio-ca-secret", "lateen-ca", "lateen-jwks", "lateen-acme"],
             "verbs": ["update"],
         },
         READ_SECRETS,
@@ -120,13 +132,15 @@ def permissions(revision: Revision, deploys: bool = True, external: Sequence[str
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(name, revision)},
         *bound("ClusterRole", meta(f"{name}-{NAMESPACE}", revision, None), rules, name),
         *bound("Role", meta(name, revision), own, name),
-        *([_reader(reader, revision)] if deploys else []),
+        *([_unbound(reader, revision, READ)] if deploys else []),
+        _unbound(writer, revision, ["get", "create", "update"]),
     ]
 
 
-def _reader(name: str, revision: Revision) -> Json:
-    """Not bound by the installation: istiod binds it in namespaces whose Gateways name Secrets."""
-    rules = [READ_SECRETS]
+def _unbound(name: str, revision: Revision, verbs: list[str]) -> Json:
+    """What may be done with Secrets where istiod binds the role: in namespaces whose Gateways name some, or where
+    certificates are kept."""
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}]
     return {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": meta(name, revision, None), "rules": rules}
 
 
@@ -150,8 +164,13 @@ def settings(operator: Operator) -> list[Json]:
             {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": yamldoc.dump({"networks": networks})},
         ),
         _config_map(revision.injector, revision, _injector(spec)),
-        _config_map(revision.installation, revision, record(operator)),
+        recorded(operator),
     ]
+
+
+def recorded(operator: Operator) -> Json:
+    """The ConfigMap of the settings that the installation was made with."""
+    return _config_map(operator.revision.installation, operator.revision, record(operator))
 
 
 def _injector(spec: Json) -> dict[str, str]:

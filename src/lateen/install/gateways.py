@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lateen.api.domain import service_suffix
-from lateen.inject import parts, pods
+from lateen.inject import environment, pods, volumes
+from lateen.inject.context import Context
 from lateen.inject.workload import Workload
 from lateen.install import profiles
 from lateen.install.control_plane import variables
@@ -41,7 +42,7 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str, values: 
     pod = {
         "serviceAccountName": account,
         "containers": [_container(name, namespace, k8s, service_ports, settings)],
-        "volumes": parts.volumes(),
+        "volumes": volumes.volumes(),
     }
     return [
         *elsewhere,
@@ -61,13 +62,13 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str, values: 
 
 
 def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], settings: pods.Settings) -> Json:
-    context = parts.Context({}, namespace, Workload(name, namespace, "Deployment", "apps/v1"), settings, {})
+    context = Context({}, namespace, Workload(name, namespace, "Deployment", "apps/v1"), settings, {})
     listened = [p["targetPort"] for p in service_ports if isinstance(p["targetPort"], int)]
     return {
         "name": "istio-proxy",
         "image": settings.image,
-        "env": [*parts.environment(context, limits=False), *variables(k8s)],
-        "volumeMounts": parts.mounts(),
+        "env": [*environment.environment(context, limits=False), *variables(k8s)],
+        "volumeMounts": volumes.mounts(),
         "args": [
             "proxy",
             "router",

@@ -36,7 +36,9 @@ async def install(client: Client, parts: list[Part], step: Step, limit_s: float 
             for namespace in dict.fromkeys(ns for ns, _ in part.deployments):
                 names = [name for ns, name in part.deployments if ns == namespace]
                 await wait_available(client, namespace, names, limit_s)
-    return [f"the cluster's definitions of {', '.join(names)} stay as they are: {why}" for why, names in kept.items()]
+            for namespace, name in part.daemons:
+                await wait_available(client, namespace, [name], limit_s, kinds.DAEMON_SET)
+    return [f"the cluster's CRDs {', '.join(names)} are left unchanged: {why}" for why, names in kept.items()]
 
 
 async def _stays(client: Client, obj: Json) -> str | None:
@@ -54,12 +56,12 @@ async def _stays(client: Client, obj: Json) -> str | None:
     if dig(found, "metadata", "labels", crds.OURS):
         return f"they are {there}, and {mine} would take fields away" if newer or richer else None
     older = there.numbers < mine.numbers or (there.channel, mine.channel) == ("standard", "experimental")
-    says = f"somebody else has installed {there}"
+    says = f"they were not installed by Lateen: {there}"
     return f"{says}; this version follows {mine}" if older or newer else ""
 
 
 async def _is_others(client: Client, obj: Json) -> bool:
-    """Whether it is a CRD of the Gateway API that somebody else has installed: its release is theirs to choose."""
+    """Whether it is a CRD of the Gateway API that somebody else installed, who then chooses its release."""
     if kind_of(obj) is not kinds.CRD or not dig(obj, "metadata", "labels", crds.OURS):
         return False
     found = await client.get(kinds.CRD, "", obj["metadata"]["name"])

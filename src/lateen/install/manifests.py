@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lateen.install import control_plane, core, gateways, webhooks
+from lateen.install import cni, control_plane, core, gateways, remote, webhooks
 from lateen.install.objects import NAMESPACE, PILOT_IMAGE, PROXY_IMAGE, image
 from lateen.install.operator import Operator, enabled
 from lateen.kit.jsons import Json, dig
@@ -22,12 +22,18 @@ class Part:
     objects: tuple[Json, ...]
     deployments: tuple[tuple[str, str], ...] = ()
     """(namespace, name)"""
+    daemons: tuple[tuple[str, str], ...] = ()
+    """DaemonSets that are waited for."""
 
 
 def render(operator: Operator) -> list[Part]:
     spec, revision = operator.spec, operator.revision
     base = core.shared(core.is_experimental(spec), dig(spec, "values", "global", "network", default=""))
-    if not dig(spec, "components", "pilot", "enabled"):
+    if remote.wanted(spec):
+        record = core.recorded(operator)
+        elsewhere = _labelled((*remote.objects(spec, revision), record), "IstiodRemote")
+        out = [Part("Istio core", (*base,)), Part("Istiod remote", elsewhere)]
+    elif not dig(spec, "components", "pilot", "enabled"):
         out = [Part("Istio core", (*base,))]
     else:
         settings = core.settings(operator)
@@ -35,6 +41,9 @@ def render(operator: Operator) -> list[Part]:
         out = [Part("Istio core", (*base, *_labelled(own, "Pilot")))]
         istiod = (*control_plane.objects(spec, revision), *webhooks.objects(revision))
         out.append(Part("Istiod", _labelled(istiod, "Pilot"), ((NAMESPACE, revision.istiod),)))
+    if dig(spec, "components", "cni", "enabled"):
+        plugin = _labelled(cni.objects(spec, revision), "Cni")
+        out.append(Part("CNI", plugin, daemons=((NAMESPACE, cni.NAME),)))
     for kind, title in (("egressGateways", "Egress gateways"), ("ingressGateways", "Ingress gateways")):
         wanted = enabled(spec, kind)
         if wanted:

@@ -8,7 +8,7 @@ from typing import Any
 from lateen.api.mesh import MeshConfig, effect
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.reading import Invalid, problems, read, type_at
-from lateen.install import options, paths
+from lateen.install import options, paths, remote
 from lateen.install.profiles import PROFILES
 from lateen.kit import jsons
 from lateen.kit.digits import digits
@@ -79,7 +79,12 @@ def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config
             except ValueError as e:
                 raise OperatorError(f"--set {text}: {e}") from None
     spec["profile"] = name
+    if dig(spec, "components", "cni", "enabled"):  # pods are injected for the CNI plugin unless configured otherwise
+        told = spec.setdefault("values", {}).setdefault("pilot", {}).setdefault("cni", {})
+        told.setdefault("enabled", True)
     _check(spec)
+    if remote.wanted(spec) and (says := remote.problem(spec)):
+        raise OperatorError(says)
     return Operator(spec, name, overlays, settings)
 
 
@@ -91,6 +96,9 @@ def _check(spec: Any) -> None:
         raise OperatorError(str(e)) from None
     if found := problems(spec.get("meshConfig"), "spec.meshConfig"):
         raise OperatorError(str(Invalid(found)))
+    serves = dig(spec, "values", "global", "externalIstiod", default=False)
+    if not isinstance(serves, bool):
+        raise OperatorError(f'spec.values.global.externalIstiod: expected true or false, got "{serves}"')
     networks = dig(spec, "values", "global", "meshNetworks", default={})
     try:
         read(MeshNetworks, {"networks": networks}, "spec.values.global.meshNetworks")

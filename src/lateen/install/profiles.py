@@ -36,6 +36,12 @@ def _profile(ingress: bool, egress: bool, pilot: bool, mesh: Json | None = None,
     }
 
 
+def _remote() -> Json:
+    out = _profile(False, False, False)
+    out["components"]["istiodRemote"] = {"enabled": True}
+    return out
+
+
 DEMO: Json = {
     "accessLogFile": "/dev/stdout",
     "defaultConfig": {"tracing": {"sampling": 100.0}},
@@ -68,13 +74,12 @@ PROFILES: dict[str, Json] = {
     "empty": _profile(False, False, False),
     "openshift": _profile(True, False, True),
     "preview": _profile(True, False, True),
-    "remote": _profile(False, False, False),
+    "remote": _remote(),
 }
 
 
 NOTES = {
-    "openshift": "there is no CNI plugin; grant sidecars NET_ADMIN, with which istio-init redirects their traffic",
+    "openshift": "sidecars need NET_ADMIN, or the CNI plugin (components.cni.enabled) with OpenShift's directories",
     "preview": "this version has no experimental features; the profile is the same as default",
-    "remote": "a control plane in another cluster is not supported yet; only the CRDs are installed",
 }
 """A warning for users of a profile."""

@@ -13,13 +13,30 @@ ACCOUNT = "istio-reader-service-account"
 LABELS = {"app": "istio-reader", "release": "istio"}
 
 
-def objects(account: str = ACCOUNT, namespace: str = NAMESPACE) -> list[Json]:
-    """The account, and what it may do: read what a service is made of, and have tokens checked."""
+SERVING = [
+    {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "verbs": [*READ, "create", "update", "patch"],
+    },
+    {
+        "apiGroups": ["admissionregistration.k8s.io"],
+        "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+        "verbs": [*READ, "update", "patch"],
+    },
+]
+"""What a control plane elsewhere needs besides, whose proxies run here: to tell them and the API server its roots."""
+
+
+def objects(account: str = ACCOUNT, namespace: str = NAMESPACE, serves: bool = False) -> list[Json]:
+    """The account, and what it may do: read what a service is made of, and have tokens checked. ``serves``: whether the
+    control plane that has it serves this cluster's proxies."""
     name = f"istio-reader-clusterrole-{namespace}"
     rules = [
         {"apiGroups": [""], "resources": ["services", "pods", "nodes", "namespaces", "endpoints"], "verbs": READ},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+        *(SERVING if serves else ()),
     ]
     subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
     return [

@@ -12,7 +12,10 @@ from lateen.install.operator import Operator, resolve
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
-from lateen.wire.revision import DEFAULT, LABEL, Revision
+from lateen.wire.revision import COMPONENT, DEFAULT, LABEL, Revision
+
+REMOTE = f"{COMPONENT}=IstiodRemote"
+"""The labels of what an installation has whose control plane is in another cluster."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ async def installed(client: Client) -> dict[str, Installation]:
         name = str(dig(d, "metadata", "labels", LABEL, default=DEFAULT))
         image = str(dig(d, "spec", "template", "spec", "containers", 0, "image", default=""))
         out[name] = await _installation(client, Revision(name), image.rpartition(":")[2])
+    hooks, _ = await client.list(kinds.MUTATING_WEBHOOK, labels=REMOTE)
+    for h in hooks:  # the control plane is in another cluster
+        name = str(dig(h, "metadata", "labels", LABEL, default=DEFAULT))
+        if name not in out:
+            out[name] = await _installation(client, Revision(name), "")
     return dict(sorted(out.items()))
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_METADATA = tuple(
+METADATA = tuple(
     map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
 )
-"""Services of clouds that give credentials to whoever asks, apart from those at link-local addresses."""
+"""Metadata services of clouds, which return credentials to any client, except those at link-local addresses."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv4 behind NAT64 (RFC 6052)."""
 
@@ -19,7 +19,7 @@ _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 def refused(text: str, blocked: Iterable[Network] = ()) -> str:
     """Why an address is not connected to; empty where it may be. Raises ValueError where it is none."""
     address = _inner(ipaddress.ip_address(text))
-    if address in _METADATA:
+    if address in METADATA:
         return "it is a cloud's metadata service"
     for what, found in (
         ("link-local", address.is_link_local),
@@ -34,7 +34,7 @@ def refused(text: str, blocked: Iterable[Network] = ()) -> str:
 
 
 def _inner(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for."""
+    """The IPv4 address that is embedded in an IPv6 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _TRANSLATED:

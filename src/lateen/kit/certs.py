@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -13,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from lateen.kit.pair import Pair as Pair
+
 SKEW = timedelta(minutes=2)
 """Certificates are valid from a little before the present, because clocks differ."""
 RSA_BITS = 2048
@@ -21,19 +22,10 @@ EC_BITS = 256
 MACHINE = x509.ObjectIdentifier("2.25.279862249368158230209448911899279130912")
 """The extension by which istiod knows its own certificates of machines, whose value is the name of a WorkloadGroup.
 (2.25 is for identifiers made of a UUID.)"""
+DESCRIPTION = x509.ObjectIdentifier("2.25.329872934461926714136529609444938449983")
+"""The kind of alternative name (RFC 5280, ``otherName``) with what a certificate says of the workload that has it."""
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A certificate (chain) and its key; the key does not show in ``repr``."""
-
-    certificate: str
-    key: str
-
-    def __repr__(self) -> str:
-        return "Pair(certificate=…, key=[redacted])"
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -80,6 +72,14 @@ def _san(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def _utf8(text: str) -> bytes:
+    """As a DER UTF8String, whose length must have as few bytes as possible (X.690, 10.1)."""
+    raw = text.encode()
+    size = len(raw).to_bytes((len(raw).bit_length() + 7) // 8, "big")
+    length = bytes([len(raw)]) if len(raw) < 128 else bytes([0x80 | len(size)]) + size
+    return b"\x0c" + length + raw
 
 
 def intermediate(
@@ -136,8 +136,10 @@ def sign(
     client: bool = True,
     server: bool = True,
     group: str = "",
+    description: str = "",
 ) -> str:
-    """A leaf certificate that does not outlive its CA. ``group``: see ``machine``."""
+    """A leaf certificate that does not outlive its CA. ``group``: see ``machine``; ``description``: see
+    ``DESCRIPTION``."""
     issuer, issuer_key = _parsed(ca)
     usages = [
         u
@@ -158,13 +160,11 @@ def sign(
         .add_extension(_issued_by(issuer), critical=False)
     )
     if names:
-        builder = builder.add_extension(
-            x509.SubjectAlternativeName([_san(n) for n in names]), critical=not common and not organizations
-        )
+        sans = [_san(n) for n in names]
+        sans += [x509.OtherName(DESCRIPTION, _utf8(description))] if description else []
+        builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=not common and not organizations)
     if group:
-        raw = group.encode()  # as a UTF8String
-        length = bytes([len(raw)]) if len(raw) < 128 else b"\x82" + len(raw).to_bytes(2, "big")
-        builder = builder.add_extension(x509.UnrecognizedExtension(MACHINE, b"\x0c" + length + raw), critical=False)
+        builder = builder.add_extension(x509.UnrecognizedExtension(MACHINE, _utf8(group)), critical=False)
     return _pem(builder.sign(issuer_key, hashes.SHA256()))
 
 
@@ -177,7 +177,8 @@ def machine(der: bytes) -> str:
     except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
         raise ValueError(f"the certificate cannot be read: {e}") from e
     raw = found.value if isinstance(found, x509.UnrecognizedExtension) else b""
-    return raw[4 if raw[1:2] == b"\x82" else 2 :].decode()
+    long = raw[1] & 0x7F if raw[1:2] >= b"\x80" else 0
+    return raw[2 + long :].decode()
 
 
 def issue(

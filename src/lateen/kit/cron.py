@@ -102,7 +102,7 @@ def parse(text: str) -> Schedule:
         return _macro(text)
     fields = text.split()
     if len(fields) != 5:
-        raise ValueError(f"expected exactly 5 fields, found {len(fields)}: {text.split()}")
+        raise ValueError(f"expected exactly 5 fields, found {len(fields)}: [{' '.join(text.split())}]")
     minutes, hours, days, months, weekdays = (_field(part, *_FIELDS[i]) for i, part in enumerate(fields))
     either = not any(part.startswith(("*", "?")) for part in (fields[2], fields[4]))
     return Schedule(minutes, hours, days, months, weekdays, either)

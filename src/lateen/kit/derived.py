@@ -1,4 +1,4 @@
-"""Values that are computed from an immutable object once and freed together with it."""
+"""Values that are computed once, and freed with the immutable object that they are made from, or with their users."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def derived(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
         kept: dict[Any, T] | None = subject.__dict__.get(name)
         if kept is None:
             kept = subject.__dict__[name] = {}
-        if args not in kept:
-            kept[args] = cast("Callable[..., T]", function)(subject, *args)
-        return kept[args]
+        try:
+            return kept[args]
+        except KeyError:
+            found = kept[args] = cast("Callable[..., T]", function)(subject, *args)
+            return found
 
     return cast("Callable[Concatenate[S, P], T]", update_wrapper(get, function))
 
@@ -48,3 +50,14 @@ class Shared:
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def held(function: Callable[P, T]) -> Callable[P, T]:
+    """Equal arguments give the same object, for as long as something refers to it: no capacity to guess. Arguments are
+    hashable and positional; results can be referred to weakly."""
+    known = Shared()
+
+    def get(*args: Any) -> T:
+        return known(args, lambda: cast("Callable[..., T]", function)(*args))
+
+    return cast("Callable[P, T]", update_wrapper(get, function))

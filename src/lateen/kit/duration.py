@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+LONGEST = 2.0**63
+"""Nanoseconds; Go's durations are less."""
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 
 
@@ -23,6 +25,8 @@ def nanoseconds(text: str) -> int:
         at = part.end()
     if not rest or at != len(rest):
         raise ValueError(f'"{text}" is not a duration; write it like "10s", "1.5h" or "100ms"')
+    if total >= LONGEST:
+        raise ValueError(f'"{text[:40]}" is too long for a duration; the longest is about 292 years')
     return sign * round(total)
 
 

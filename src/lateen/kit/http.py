@@ -197,7 +197,7 @@ async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
             parts.append(await reader.readexactly(size))
             await reader.readline()
         while (await reader.readline()).strip():
-            pass  # trailers, which nobody asked for
+            pass  # trailers are not used
         return b"".join(parts)
     if "content-length" in headers:
         return await reader.readexactly(int(headers["content-length"]))

@@ -14,7 +14,7 @@ Values = tuple[str, ...]
 
 @dataclass(eq=False)
 class Metric:
-    """``labels``: the names of what its series are told apart by."""
+    """``labels``: the names of the labels of its series."""
 
     name: str
     help: str
@@ -37,8 +37,10 @@ class Counter(Metric):
     kind = "counter"
 
     def add(self, *values: str, by: float = 1.0) -> None:
-        if values in self.counts or len(self.counts) < MAX_SERIES:
-            self.counts[values] = self.counts.get(values, 0.0) + by
+        if values in self.counts:
+            self.counts[values] += by
+        elif len(self.counts) < MAX_SERIES:
+            self.counts[values] = by
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
         for values, count in sorted(self.counts.items() or ([((), 0.0)] if not self.labels else [])):
@@ -47,7 +49,7 @@ class Counter(Metric):
 
 @dataclass(eq=False)
 class Gauge(Metric):
-    """``read`` is asked whenever somebody looks."""
+    """``read`` is called for each scrape."""
 
     read: Callable[[], Mapping[Values, float]] = dict
     kind = "gauge"
@@ -59,7 +61,7 @@ class Gauge(Metric):
 
 @dataclass(eq=False)
 class Total(Gauge):
-    """A counter that somebody else counts."""
+    """A counter whose value is kept elsewhere."""
 
     kind = "counter"
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+_SHORT = tuple(bytes((n,)) for n in range(0x80))
+
 
 def varint(n: int) -> bytes:
+    if n <= 0x7F:
+        return _SHORT[n]
     out = bytearray()
     while n > 0x7F:
         out.append((n & 0x7F) | 0x80)

@@ -6,6 +6,18 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import Any
 
+GO = {
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "missing ]": "missing closing ]",
+    "missing )": "missing closing )",
+    "trailing \\": "trailing backslash at end of expression",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture",
+}
+"""What RE2 says -> what Go's ``regexp/syntax`` says of the same fault, where they differ."""
+
 
 @cache
 def _re2() -> tuple[Any, Any]:
@@ -19,13 +31,17 @@ def _re2() -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> Any:
-    """RE2's compiled form, which has ``search`` and ``fullmatch`` as Python's. Raises ValueError with RE2's message."""
+    """RE2's compiled form, which has ``search`` and ``fullmatch`` as Python's. Raises ValueError with a message in the
+    words of Go's ``regexp``, which those who know Istio look for."""
     re2, options = _re2()
     try:
         return re2.compile(pattern, options)
     except re2.error as e:
         (says,) = e.args
-        raise ValueError(says.decode(errors="replace") if isinstance(says, bytes) else str(says)) from None
+        text = says.decode(errors="replace") if isinstance(says, bytes) else str(says)
+        fault, colon, where = text.partition(": ")
+        found = f": `{where}`" if colon else ""
+        raise ValueError(f"error parsing regexp: {GO.get(fault, fault)}{found}") from None
 
 
 def escape(text: str) -> str:

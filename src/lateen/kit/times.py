@@ -11,13 +11,22 @@ def now() -> datetime:
 
 def stamp(at: datetime | None = None) -> str:
     """RFC 3339 with whole seconds, as metav1.Time."""
-    return (at or now()).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (at or now()).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def stamp_micro(at: datetime | None = None) -> str:
     """RFC 3339 with microseconds, as metav1.MicroTime."""
-    return (at or now()).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (at or now()).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def moment(found: object) -> datetime | None:
+    """What somebody else has written; None where it is no time, or a time of no zone."""
+    try:
+        at = parse(found) if isinstance(found, str) else None
+    except ValueError:
+        return None
+    return at if at and at.tzinfo else None

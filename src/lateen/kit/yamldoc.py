@@ -20,7 +20,7 @@ MAX_DEPTH = 100
 MAX_BYTES = 10 * 1024 * 1024
 MAX_ALIASES = 100
 MAX_NODES = 250_000
-"""Values in one document; every use of an alias counts with everything that it stands for."""
+"""Values in one document; every use of an alias counts as all the values that it refers to."""
 MAX_ALL_NODES = 1_000_000
 """Values in all documents of a stream."""
 

@@ -64,14 +64,16 @@ def _with_bundles(wanted: list[Json], found: list[Json]) -> list[Json]:
     ]
 
 
-async def wait_available(client: Client, namespace: str, names: list[str], limit_s: float = 120.0) -> None:
-    """Wait until every deployment has all its replicas ready. Raises TimeoutError with the names of those that do
-    not."""
+async def wait_available(
+    client: Client, namespace: str, names: list[str], limit_s: float = 120.0, kind: Kind = kinds.DEPLOYMENT
+) -> None:
+    """Wait until every deployment (or DaemonSet) has all its pods ready. Raises TimeoutError with the names of those
+    that do not."""
     left = list(names)
     try:
         async with asyncio.timeout(limit_s):
             while left:
-                found, _ = await client.list(kinds.DEPLOYMENT, namespace)
+                found, _ = await client.list(kind, namespace)
                 done = {d["metadata"]["name"] for d in found if _available(d)}
                 left = [n for n in left if n not in done]
                 if left:
@@ -83,8 +85,11 @@ async def wait_available(client: Client, namespace: str, names: list[str], limit
 
 
 def _available(d: Json) -> bool:
-    want = dig(d, "spec", "replicas", default=1)
-    status = d.get("status") or {}
+    want, status = dig(d, "spec", "replicas", default=1), d.get("status") or {}
     if status.get("observedGeneration", 0) < d["metadata"].get("generation", 1):
         return False
+    if "desiredNumberScheduled" in status:  # a DaemonSet
+        return all(
+            status.get(key, 0) == status["desiredNumberScheduled"] for key in ("updatedNumberScheduled", "numberReady")
+        )
     return all(status.get(key, 0) == want for key in ("updatedReplicas", "readyReplicas", "replicas"))

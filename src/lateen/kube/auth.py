@@ -116,7 +116,9 @@ class Plugin:
                 out, _ = await process.communicate()
         except TimeoutError:
             process.kill()
-            raise AuthError(f'the kubeconfig\'s command "{command[0]}" has not answered in {PLUGIN_S:.0f} s') from None
+            raise AuthError(
+                f'the kubeconfig\'s command "{command[0]}" did not answer within {PLUGIN_S:.0f} s'
+            ) from None
         if process.returncode:
             raise AuthError(f'the kubeconfig\'s command "{command[0]}" failed with exit code {process.returncode}')
         self._take(command[0], out)

@@ -15,7 +15,7 @@ from lateen.kube import bulk
 from lateen.kube.bulk import Change
 from lateen.kube.connection import error_of
 from lateen.kube.errors import KubeError, Unreachable
-from lateen.kube.streams import Streams
+from lateen.kube.streams import Streams, selecting
 
 MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 PAGE = 500
@@ -24,13 +24,13 @@ Failures = list[tuple[Change, KubeError | Unreachable]]
 
 
 class Client(Protocol):
-    """Every method raises KubeError, and Unreachable if nobody answers."""
+    """Every method raises KubeError, and Unreachable if the API server does not respond."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """None if there is no such object."""
 
-    async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
-        """The objects, and the list's resource version."""
+    async def list(self, kind: Kind, namespace: str = "", labels: str = "", fields: str = "") -> tuple[list[Json], str]:
+        """The objects, and the list's resource version. ``labels``, ``fields``: selectors."""
 
     async def create(self, kind: Kind, obj: Json) -> Json: ...
 
@@ -45,13 +45,18 @@ class Client(Protocol):
     async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
         """Merge patches whose answers do not matter; those that failed."""
 
-    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "") -> bool:
-        """False if there was no such object. ``version``: KubeError 409 if its resource version is another one."""
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "", uid: str = ""
+    ) -> bool:
+        """False if there was no such object. ``version``, ``uid``: KubeError 409 if its resource version or its UID is
+        another one."""
 
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
         """POST to a subresource, or (with an empty name) a review such as TokenReview."""
 
-    def watch(self, kind: Kind, namespace: str, version: str, labels: str = "") -> AsyncIterator[tuple[str, Json]]:
+    def watch(
+        self, kind: Kind, namespace: str, version: str, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[tuple[str, Json]]:
         """(ADDED | MODIFIED | DELETED | BOOKMARK, object) after ``version``; KubeError 410 if that is too old. A
         BOOKMARK has a newer version and nothing else. Ends from time to time; continue from the last version."""
 
@@ -61,15 +66,19 @@ class HttpClient(Streams):
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         try:
-            found: Json = await self.call("GET", kind.path(namespace, name))
-            return found
+            return self._object(kind, await self.call("GET", kind.path(namespace, name)))
         except KubeError as e:
             if e.code == 404:
                 return None
             raise
 
-    async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
-        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+    def _object(self, kind: Kind, found: Json) -> Json:
+        if not isinstance(found.get("metadata"), dict):
+            raise self.stranger(f"JSON that is no {kind.kind}")
+        return found
+
+    async def list(self, kind: Kind, namespace: str = "", labels: str = "", fields: str = "") -> tuple[list[Json], str]:
+        query = {"limit": str(PAGE), **selecting(labels, fields)}
         items: list[Json] = []
         while True:
             try:
@@ -79,14 +88,16 @@ class HttpClient(Streams):
                     raise
                 items, query = [], {k: v for k, v in query.items() if k not in ("continue", "limit")}
                 continue  # the pages have expired in the meantime: list everything at once
-            items += found.get("items") or []
-            if not (more := found["metadata"].get("continue")):
-                return items, found["metadata"]["resourceVersion"]
+            meta = found.get("metadata")
+            if not isinstance(meta, dict) or "resourceVersion" not in meta:
+                raise self.stranger(f"JSON that is not a list of {kind.plural}")
+            items += (_whole(o, kind) for o in found.get("items") or [])
+            if not (more := meta.get("continue")):
+                return items, meta["resourceVersion"]
             query["continue"] = more
 
     async def create(self, kind: Kind, obj: Json) -> Json:
-        out: Json = await self.call("POST", kind.path(obj["metadata"].get("namespace", "")), obj)
-        return out
+        return self._object(kind, await self.call("POST", kind.path(obj["metadata"].get("namespace", "")), obj))
 
     async def update(self, kind: Kind, obj: Json, subresource: str = "") -> Json:
         meta = obj["metadata"]
@@ -100,8 +111,7 @@ class HttpClient(Streams):
     async def apply(self, kind: Kind, obj: Json, manager: str) -> Json:
         meta, query = obj["metadata"], {"fieldManager": manager, "force": "true"}
         path = kind.path(meta.get("namespace", ""), meta["name"])
-        out: Json = await self.call("PATCH", path, obj, query, content_type=APPLY)
-        return out
+        return self._object(kind, await self.call("PATCH", path, obj, query, content_type=APPLY))
 
     async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
         if self.proxy or len(changes) <= bulk.FEW:
@@ -119,10 +129,13 @@ class HttpClient(Streams):
             return c, e
         return None
 
-    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "") -> bool:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "", uid: str = ""
+    ) -> bool:
         try:
             body: Json = {"propagationPolicy": "Background"} | ({} if grace is None else {"gracePeriodSeconds": grace})
-            body |= {"preconditions": {"resourceVersion": version}} if version else {}
+            wanted = {k: v for k, v in (("resourceVersion", version), ("uid", uid)) if v}
+            body |= {"preconditions": wanted} if wanted else {}
             await self.call("DELETE", kind.path(namespace, name), body)
             return True
         except KubeError as e:
@@ -133,6 +146,13 @@ class HttpClient(Streams):
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
         out: Json = await self.call("POST", kind.path(namespace, name, subresource), body)
         return out
+
+
+def _whole(obj: Json, kind: Kind) -> Json:
+    """kube-apiserver says in lists of built-in kinds only once what their objects are."""
+    obj.setdefault("kind", kind.kind)
+    obj.setdefault("apiVersion", kind.api_version)
+    return obj
 
 
 __all__ = ["Client", "Failures", "HttpClient", "KubeError", "Unreachable"]

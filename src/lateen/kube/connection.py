@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
-
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
+from typing import TYPE_CHECKING, Any, Self
 
 from lateen.kit import jsons
+from lateen.kit.later import aiohttp, yarl
 from lateen.kube.auth import Auth, AuthError, Fixed
-from lateen.kube.errors import KubeError, Unreachable
+from lateen.kube.errors import KubeError, Stranger, Unreachable
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
 MAX_LINE = 8 * 1024 * 1024
 
@@ -26,9 +25,9 @@ class Connection:
         self, base: str, context: ssl.SSLContext, auth: Auth | None = None, proxy: str = "", tls_name: str = ""
     ) -> None:
         """``tls_name``: the name in the server's certificate, if it is not the host's."""
-        url = URL(base)
+        url = yarl.URL(base)
         self.url, self.tls_name = url, tls_name
-        self._resolver = _Elsewhere(tls_name, str(url.host)) if tls_name else None
+        self._resolver = _elsewhere(tls_name, str(url.host)) if tls_name else None
         self.base = str(url.with_host(tls_name) if tls_name else url).rstrip("/")
         self.context, self.auth, self.proxy = context, auth or Fixed(), proxy or None
         self._session: aiohttp.ClientSession | None = None
@@ -99,9 +98,24 @@ class Connection:
                 self.warnings += [_warning(w) for w in response.headers.getall("Warning", [])]
                 if response.status >= 400:
                     raise error_of(response.status, raw)
-                return jsons.loads(raw) if response.content_type == "application/json" else raw
+                return self._decoded(raw, response.content_type)
         except (aiohttp.ClientError, TimeoutError) as e:
             raise self.unreachable(e) from e
+
+    def _decoded(self, raw: bytes, content_type: str) -> Any:
+        try:
+            found = jsons.loads(raw)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise self.stranger(content_type if raw.strip() else "nothing")
+        return found
+
+    def stranger(self, what: str) -> Stranger:
+        says = "it is not a Kubernetes API, or something in front of it responds instead, such as a login page"
+        return Stranger(
+            f"{self.base} did not answer as expected, but with {what}: {says}; check the kubeconfig's server"
+        )
 
     def unreachable(self, e: Exception) -> Unreachable:
         return Unreachable(f"the Kubernetes API at {self.base} does not answer: {str(e) or 'timeout'}")
@@ -120,20 +134,10 @@ class Connection:
             raise self.unreachable(e) from e
 
 
-class _Elsewhere(AbstractResolver):
-    """Resolves one name to the address of another host."""
+def _elsewhere(name: str, host: str) -> AbstractResolver:
+    from lateen.kube.elsewhere import Elsewhere  # imported late: its base class is aiohttp's
 
-    def __init__(self, name: str, host: str) -> None:
-        self._name, self._host, self._inner = name, host, aiohttp.DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(self._host if host == self._name else host, port, family)
-        return [{**r, "hostname": host} for r in found]
-
-    async def close(self) -> None:
-        await self._inner.close()
+    return Elsewhere(name, host)
 
 
 def error_of(code: int, raw: bytes) -> KubeError:
@@ -141,7 +145,8 @@ def error_of(code: int, raw: bytes) -> KubeError:
         status = jsons.loads(raw)
         return KubeError(code, str(status.get("reason", "")), str(status.get("message", "")))
     except (ValueError, AttributeError):
-        return KubeError(code, "", raw[:300].decode(errors="replace") or f"HTTP {code}")
+        text = " ".join(raw[:300].decode(errors="replace").split())
+        return KubeError(code, "", f"HTTP {code}{': ' if text else ''}{text}")
 
 
 def _warning(header: str) -> str:

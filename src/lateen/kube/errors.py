@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class KubeError(Exception):
-    """The API refused a request: code, reason and message of its Status."""
+    """The API rejected a request: code, reason and message of its Status."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -13,3 +13,7 @@ class KubeError(Exception):
 
 class Unreachable(OSError):
     """No API server answered; the message has its address."""
+
+
+class Stranger(Unreachable):
+    """What answered is no API server: a login page, a proxy, another service."""

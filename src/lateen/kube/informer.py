@@ -64,14 +64,16 @@ class Informer:
         on_trouble: OnTrouble | None = None,
         labels: str = "",
         optional: bool = False,
+        fields: str = "",
     ) -> None:
-        """``labels``: a selector of the objects that are copied; ``optional``: a cluster may be without the kind, which
-        then has no objects."""
+        """``labels``, ``fields``: selectors of the objects that are copied; ``optional``: a cluster may be without the
+        kind, which then has no objects."""
         self.kind, self.objects = kind, dict[Key, Json]()
         self.synced = asyncio.Event()
         self.problem = ""
         """Why the objects cannot be read at present; empty if they can."""
         self._client, self._namespace, self._labels = client, namespace, labels
+        self._fields = {"fields": fields} if fields else {}
         self._optional = optional
         self._on_change = on_change or (lambda *_: None)
         self._on_trouble = on_trouble or self._warn
@@ -83,7 +85,7 @@ class Informer:
         while True:
             began = time.monotonic()
             try:
-                items, version = await self._client.list(self.kind, self._namespace, self._labels)
+                items, version = await self._client.list(self.kind, self._namespace, self._labels, **self._fields)
                 self._replace(items)
                 self.synced.set()
                 self.problem = ""
@@ -119,7 +121,7 @@ class Informer:
             log.warning("watching %s: %s", self.kind.plural, error)
 
     async def _follow(self, version: str) -> str:
-        stream = self._client.watch(self.kind, self._namespace, version, self._labels)
+        stream = self._client.watch(self.kind, self._namespace, version, self._labels, **self._fields)
         async with contextlib.aclosing(stream):  # type: ignore[type-var]
             async for event, obj in stream:
                 version = obj["metadata"]["resourceVersion"]
@@ -130,7 +132,8 @@ class Informer:
 
     def _replace(self, items: list[Json]) -> None:
         found = {_key(o): o for o in items}
-        for key in [k for k in self.objects if k not in found]:
+        # An object that was replaced by another one of the same name is gone, too, even without a DELETED event.
+        for key in [k for k, old in self.objects.items() if k not in found or _uid(found[k]) != _uid(old)]:
             self._change(key, None)
         for key, obj in found.items():
             old = self.objects.get(key)
@@ -145,6 +148,10 @@ class Informer:
             self.objects[key] = obj
         if old is not None or obj is not None:
             tasks.tell((self._on_change,), self.kind, key, old, obj)
+
+
+def _uid(obj: Json) -> object:
+    return obj["metadata"].get("uid")
 
 
 def _key(obj: Json) -> Key:

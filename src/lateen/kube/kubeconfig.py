@@ -174,7 +174,7 @@ def _text(section: Json, field: str) -> str:
     """Empty where it is not there."""
     found = section.get(field) or ""
     if not isinstance(found, str):
-        raise ConfigError(f"{field} is no text; put its value in quotes")
+        raise ConfigError(f"{field} is not a string; put its value in quotes")
     return found
 
 

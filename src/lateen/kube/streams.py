@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-
-import aiohttp
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from lateen.api.kinds import POD, Kind
 from lateen.kit import jsons, tasks
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
+from lateen.kit.later import aiohttp
 from lateen.kit.spdy import Session
 from lateen.kube.connection import Connection, error_of
 from lateen.kube.errors import KubeError, Unreachable
 
 WATCH_S, SILENCE_S = 1800, 90.0
 """Seconds that a watch lasts, and that it may be silent: API servers send a bookmark each minute."""
+
+
+def selecting(labels: str, fields: str) -> dict[str, str]:
+    """The part of a query that chooses objects."""
+    return {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
 
 
 class Streams(Connection):
@@ -68,7 +72,7 @@ class Streams(Connection):
 
     async def logs(
         self, namespace: str, pod: str, container: str, tail: int = 100, follow: bool = False, timestamps: bool = False
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Lines of a container's log; with ``follow``, as they are written; with ``timestamps``, RFC 3339 and a space
         before each. Raises KubeError and Unreachable."""
         params = {"container": container, "tailLines": str(tail), "follow": "true" if follow else "false"}
@@ -82,7 +86,7 @@ class Streams(Connection):
                     raise error_of(answer.status, await answer.read())
                 async for line in answer.content:
                     yield line
-        except (aiohttp.ClientConnectionError, TimeoutError) as e:
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as e:
             raise self.unreachable(e) from e
 
     @contextlib.asynccontextmanager
@@ -109,14 +113,14 @@ class Streams(Connection):
             raise self.unreachable(e) from e
 
     async def watch(
-        self, kind: Kind, namespace: str, version: str, labels: str = ""
+        self, kind: Kind, namespace: str, version: str, labels: str = "", fields: str = ""
     ) -> AsyncIterator[tuple[str, Json]]:
         query = {
             "watch": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_S),
             "allowWatchBookmarks": "true",
-            **({"labelSelector": labels} if labels else {}),
+            **selecting(labels, fields),
         }
         session = self.session()
         try:

@@ -14,13 +14,16 @@ from lateen.api.domain import service_host
 from lateen.api.ingress import Ingress
 from lateen.api.networking import Gateway
 from lateen.kit.queries import query
-from lateen.mesh.base import has_labels
+from lateen.mesh import challenges
+from lateen.mesh.challenges import Challenges
 from lateen.mesh.dialects import gateway, ingress, istio, source
+from lateen.mesh.dialects.gateway_api.listeners import FOR_REQUESTS
 from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.routing import Attached, Backend, ConnectionRoute, DatagramRoute, Listener, PortRoutes, Route
 from lateen.mesh.rules import Rule
 from lateen.mesh.securing import Securing
+from lateen.mesh.selecting import has_labels
 
 Chosen = tuple[tuple[str, str], ...]
 """A Gateway's selector"""
@@ -34,6 +37,19 @@ class Attachments(Securing):
         if pod.label_map.get("istio") == self.ingress.selector and self.objects.ingresses:
             found += [li for own in self.ingresses() for li in ingress.listeners(own, self.root_namespace)]
         return sorted(found, key=lambda li: li.age)
+
+    def asked_listeners_of(self, pod: o.Pod) -> list[Listener]:
+        """Also those that cannot be served because their certificates are missing."""
+        return [*self.listeners_of(pod), *self.kubernetes_listeners(pod, closed=True)]
+
+    @query
+    def challenges(self) -> Challenges | None:
+        """The same for all gateways; None where no issuer is of ACME, so that nothing is paid for it."""
+        issuers = (*self.objects.issuers.values(), *self.objects.cluster_issuers.values())
+        if not any(i.spec.acme is not None for i in issuers):
+            return None
+        ref = kinds.SECRET.ref(self.root_namespace, challenges.SECRET)
+        return challenges.read(self.objects.credentials.get((ref.namespace, ref.name)), str(ref))
 
     def requests_at(self, listeners: Sequence[Listener], pod: o.Pod) -> list[Attached]:
         """What is routed at listeners of one port of a workload, in order of precedence."""
@@ -65,9 +81,12 @@ class Attachments(Securing):
         self, host: str, rules: tuple[Rule, ...], ports: tuple[int, ...], namespace: str, labels: Labels
     ) -> tuple[PortRoutes, ...]:
         """The routes of a mesh host's ports, as rules for it give them to some clients. Where routes of the Gateway API
-        have the host's service as their parent, no VirtualService routes the requests of the port."""
-        own = {port: self.mesh_requests(host, port, namespace) for port in ports if self.routes_for_host(host)}
-        if not rules and not any(found is not None for found in own.values()):
+        have the host's service as their parent, no VirtualService routes the requests of the port; nor its connections,
+        where some of these routes are of connections."""
+        routed = ports if self.routes_for_host(host) else ()
+        own = {port: self.mesh_requests(host, port, namespace) for port in routed}
+        connected = {port: self.mesh_connections(host, port, namespace) for port in routed}
+        if not rules and not any(found is not None for found in (*own.values(), *connected.values())):
             return ()
         find = self._finder(namespace)
         mine = tuple(source.narrowed(vs, namespace, dict(labels)) for vs in rules)
@@ -78,6 +97,8 @@ class Attachments(Securing):
                 made = replace(made, requests=requests, ruled=True, by_address=True)
             elif self.objects.x_backend_traffic_policies:
                 made = replace(made, requests=self._persistent(made.requests))
+            if (connections := connected.get(port)) is not None:
+                made = replace(made, by_name=connections[0], by_place=connections[1])
             out.append(made)
         return tuple(out)
 
@@ -106,20 +127,17 @@ class Attachments(Securing):
 
     def gateways_for(self, pod: o.Pod) -> tuple[o.Resource[Gateway], ...]:
         """Those that select a pod, or that name one of its services, oldest first."""
-        labels = pod.label_map
+        labels, scoped = pod.label_map, self.cluster.scoped
         buckets: Iterable[tuple[str, str] | None] = (*labels.items(), None)
         found = [g for b in buckets for g in self._gateways_by_label.get(b) if has_labels(g.spec.selector, labels)]
+        found = [g for g in found if not scoped or g.ref.namespace == pod.namespace]
         return tuple(sorted(found, key=lambda g: g.age_order))
 
     @query
     def gateway_rules(self, gateway: Key, viewer: str) -> tuple[Rule, ...]:
         """VirtualServices bound to a gateway (namespace, name) and visible from its workload's namespace, oldest
         first."""
-        found = [
-            vs
-            for vs in self._wholes(self._rules_of_gateway.get(gateway))
-            if self.visible_to(vs.spec.export_to, vs.ref.namespace, viewer)
-        ]
+        found = [vs for vs in self._wholes(self._rules_of_gateway.get(gateway)) if self.visible_to(vs, viewer)]
         return tuple(sorted(found, key=lambda v: v.age_order))
 
     def _rules_at(self, listener: Listener, pod: o.Pod) -> list[Rule]:
@@ -180,10 +198,11 @@ class Attachments(Securing):
     def gateway_outcomes(self, chosen: Chosen) -> tuple[Outcome, ...]:
         """Of Gateways with one selector: their servers are left out where an older one uses the port otherwise."""
         out: dict[o.Ref, tuple[Problem, ...]] = {}
-        first: dict[tuple[str, int], Listener] = {}
+        first: dict[tuple[str, str, int], Listener] = {}
         found = [li for gw in self._gateways_alike.get(chosen) for li in gateway.listeners(gw)]
         for li in sorted(found, key=lambda li: li.age):
-            older = first.setdefault((li.bind, li.port), li)
+            space = li.source.namespace if self.cluster.scoped else ""
+            older = first.setdefault((space, li.bind, li.port), li)
             if not li.beside(older):
                 text = f"port {li.port} is {older.family.upper()} by the older {older.source}"
                 which = f"the server of {li.family.upper()}" if li.family != older.family else "the other server"
@@ -193,12 +212,12 @@ class Attachments(Securing):
 
     @query
     def overridden(self) -> tuple[Outcome, ...]:
-        """Of VirtualServices whose requests routes of the Gateway API have."""
+        """Of VirtualServices whose requests or connections routes of the Gateway API have."""
         out: dict[o.Ref, list[Problem]] = {}
         for host in self.hosts_with_routes():
             for kind, (namespace, name), owner, _ in self.routes_for_host(host):
                 for vs in self.mesh_rules(host, namespace) if namespace == owner else ():
-                    if vs.spec.http:
+                    if vs.spec.http if kind in FOR_REQUESTS else vs.spec.tls or vs.spec.tcp:
                         about = str(kinds.TABLE[kind].ref(namespace, name))
                         problem = Problem("OverriddenByRoute", host, ("spec", "hosts"), about)
                         out.setdefault(vs.ref, []).append(problem)

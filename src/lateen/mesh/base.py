@@ -18,7 +18,8 @@ from lateen.api.networking import (
     VirtualService,
 )
 from lateen.api.security_policy import SecurityPolicy
-from lateen.kit.queries import Index, Queries, Table
+from lateen.kit.queries import Queries
+from lateen.kit.tables import Index, Table
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.dialects import delegates
 from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
@@ -30,8 +31,11 @@ from lateen.mesh.observability import Reporting
 from lateen.mesh.plugins import Module, ModuleSource
 from lateen.mesh.policy import asks_for_place
 from lateen.mesh.registry import inline
-from lateen.mesh.settings import Cluster, IngressSettings, MeshConfig, OutboundPolicy, Transport, Trust
+from lateen.mesh.selecting import Selecting, workload_labels
+from lateen.mesh.settings import Cluster, Exports, IngressSettings, MeshConfig, OutboundPolicy, Transport, Trust
 from lateen.mesh.spelling import spellings
+
+Exported = o.Service | o.Resource[VirtualService] | o.Resource[DestinationRule]
 
 
 class Registry:
@@ -44,8 +48,9 @@ class Registry:
         self.selecting = objects.services.index(lambda key, s: ((key[0], s.selector[0]),) if s.selector else ())
         """By namespace and the first label of the selector: a pod only needs to check a few."""
         self.standing_for = objects.services.index(lambda _, s: (s.external_name,) if s.external_name else ())
-        self.claims = objects.services.index(_service_claims)
-        """By its addresses and every spelling of its name but the bare one, which clients of its own namespace use."""
+        self.claims = objects.services.index(_spelled if cluster else _service_claims)
+        """By every spelling of its name but the bare one, which clients of its own namespace use, and in the mesh's own
+        cluster by its addresses."""
         self.bare = objects.services.index(lambda key, _: (key[1],))
         self.gateways_of = objects.services.index(lambda _, s: (s.network,) if s.network else ())
         """Services that are gateways to a network."""
@@ -53,10 +58,12 @@ class Registry:
         self.pods_in = objects.pods.index(lambda key, _: (key[0],))
 
 
-def _service_claims(_: Key, s: o.Service) -> Iterable[str]:
-    return dict.fromkeys(
-        (*(n for n in spellings(s.host, s.namespace, s.name, s.domain) if n != s.name), *s.all_addresses)
-    )
+def _spelled(_: Key, s: o.Service) -> Iterable[str]:
+    return dict.fromkeys(n for n in spellings(s.host, s.namespace, s.name, s.domain) if n != s.name)
+
+
+def _service_claims(key: Key, s: o.Service) -> Iterable[str]:
+    return dict.fromkeys((*_spelled(key, s), *s.all_addresses))
 
 
 Written = str | tuple[str, str]
@@ -163,17 +170,17 @@ class Base:
         self._labels_of_traffic = t.destination_rules.index(_traffic_labels)
         self._gateways_by_label = t.gateways.index(_gateway_labels)
         self._gateways_alike = t.gateways.index(lambda _, g: (tuple(sorted(g.spec.selector.items())),))
-        self._peers_in = t.peer_authentications.index(in_namespace)
-        self._requests_in = t.request_authentications.index(in_namespace)
-        self._authorization_in = t.authorization_policies.index(in_namespace)
-        self._sidecars_in = t.sidecars.index(in_namespace)
-        self._filters_in = t.envoy_filters.index(in_namespace)
-        self._proxy_configs_in = t.proxy_configs.index(in_namespace)
+        self._peers = Selecting(t.peer_authentications)
+        self._requests = Selecting(t.request_authentications)
+        self._authorization = Selecting(t.authorization_policies)
+        self._sidecars = Selecting(t.sidecars, workload_labels)
+        self._filters = Selecting(t.envoy_filters, workload_labels)
+        self._proxy_configs = Selecting(t.proxy_configs)
         self._traffic_policies_at = t.backend_traffic_policies.index(_policy_targets)
         self._security_policies_at = t.security_policies.index(_policy_targets)
-        self._telemetries_in = t.telemetries.index(in_namespace)
-        self._extensions_in = t.traffic_extensions.index(in_namespace)
-        self._wasm_in = t.wasm_plugins.index(in_namespace)
+        self._telemetries = Selecting(t.telemetries)
+        self._traffic_extensions = Selecting(t.traffic_extensions)
+        self._wasm = Selecting(t.wasm_plugins)
         self._grants_in = t.reference_grants.index(in_namespace)
         self._gateways_naming = t.kubernetes_gateways.index(_named_services)
         self._sets_of = t.listener_sets.index(lambda _, found: (key,) if (key := set_parent(found)) else ())
@@ -260,12 +267,22 @@ class Base:
     def reporting(self) -> Reporting:
         return cast("Reporting", self._settings["reporting"])
 
-    @staticmethod
-    def visible_to(export_to: tuple[str, ...], owner: str, viewer: str) -> bool:
-        """Whether an object of namespace ``owner`` is exported to ``viewer``; an empty viewer stands for a namespace
-        that no object names."""
-        return not export_to or any(e == "*" or (e == "." and owner == viewer) or e == viewer for e in export_to)
+    @property
+    def exports(self) -> Exports:
+        return cast("Exports", self._settings["exports"])
 
+    def exports_of(self, found: Exported) -> tuple[str, ...]:
+        """An object's ``exportTo``, or what the mesh configuration says for its kind."""
+        if isinstance(found, o.Service):
+            return found.export_to or self.exports.services
+        if isinstance(found.spec, VirtualService):
+            return found.spec.export_to or self.exports.rules
+        return found.spec.export_to or self.exports.traffic
 
-def has_labels(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    return all(labels.get(k) == v for k, v in wanted.items())
+    def visible_to(self, found: Exported, viewer: str) -> bool:
+        """Whether an object is exported to a namespace; an empty one stands for any that no object names."""
+        given = self.exports_of(found)
+        if not given:
+            return True
+        owner = found.namespace if isinstance(found, o.Service) else found.ref.namespace
+        return any(e == "*" or (e == "." and owner == viewer) or e == viewer for e in given)

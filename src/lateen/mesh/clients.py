@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from lateen.api import objects as o
 from lateen.mesh.rules import Interest
@@ -25,6 +26,14 @@ class Client:
     """``namespace/name`` of the Secret with which a gateway shows itself to backends."""
     captured: bool = True
     """Whether connections are redirected to its proxy; otherwise it listens only where a Sidecar says."""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        place = (self.namespace, self.sidecar, self.locality, self.network, self.certificate)
+        return hash((place, self.labels, self.dns, self.gateway, self.captured))
 
     @property
     def label_map(self) -> Mapping[str, str]:

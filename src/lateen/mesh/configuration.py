@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lateen.api import mesh as api
 from lateen.api.config import Duration
 from lateen.api.domain import CLUSTER_NAME
+from lateen.api.mesh import rules
 from lateen.api.mesh.accesslog import JSON, json_labels
-from lateen.api.mesh.config import DefaultProviders, PathNormalization
+from lateen.api.mesh.config import DefaultProviders, PathNormalization, TlsConfig
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.providers import LogFormat
+from lateen.api.networking.http import HTTPRetry
+from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import (
     DEFAULTS,
     Anchor,
     Cluster,
+    Exports,
+    Handshakes,
     IngressSettings,
     MeshConfig,
     NetworkSettings,
     OutboundPolicy,
+    StatNames,
     Transport,
     Trust,
 )
@@ -42,9 +50,15 @@ def settings(
         connect_timeout_s=_seconds(config.connect_timeout, Transport.connect_timeout_s),
         dns_refresh_s=_seconds(config.dns_refresh_rate, Transport.dns_refresh_s),
         localhost=inbound is not None and inbound.mode == "LOCALHOST",
+        keepalive=config.tcp_keepalive,
+        retries=_retries(config.default_http_retry_policy),
+        detection_s=None if config.protocol_detection_timeout is None else config.protocol_detection_timeout.seconds,
+        mutual_tls=_handshakes(config.mesh_mtls),
+        tls=_handshakes(config.tls_defaults),
+        stat_names=StatNames(config.inbound_cluster_stat_name, config.outbound_cluster_stat_name),
         redis=ours.redis_filter,
     )
-    asked = tuple(p for p in config.extension_providers if p.envoy_ext_authz_grpc or p.envoy_ext_authz_http)
+    asked = rules.can_be_asked(config.extension_providers)
     ingress = IngressSettings(
         class_name=config.ingress_class or IngressSettings.class_name,
         mode=IngressSettings.mode if mode in (None, "UNSPECIFIED") else mode,
@@ -62,9 +76,20 @@ def settings(
         locality=config.locality_lb_setting,
         proxy=proxy,
         networks=_networks(config, networks or MeshNetworks(), cluster),
+        exports=Exports(
+            config.default_service_export_to,
+            config.default_virtual_service_export_to,
+            config.default_destination_rule_export_to,
+        ),
+        discovery=config.discovery_selectors,
         root_namespace=root_namespace,
         paths=_paths(config.path_normalization),
     )
+
+
+def _retries(given: HTTPRetry | None) -> HTTPRetry | None:
+    """Tries have a timeout of their own only where a VirtualService says so, as in Istio."""
+    return msgspec.structs.replace(given, per_try_timeout=None) if given else None
 
 
 def _networks(config: api.MeshConfig, given: MeshNetworks, cluster: Cluster) -> NetworkSettings:
@@ -95,6 +120,17 @@ def _anchors(config: api.MeshConfig, trust_domain: str) -> tuple[Anchor, ...]:
 def _domains(config: api.MeshConfig, transport: Transport) -> tuple[tuple[str, tuple[str, ...]], ...]:
     found = tuple((d, tuple(a.pem for a in _anchors(config, d))) for d in transport.trust_domains)
     return found if len({pems for _, pems in found}) > 1 else ()
+
+
+def _handshakes(given: TlsConfig | None) -> Handshakes:
+    """Names that Envoy does not know are left out; ``api.mesh.effect`` warns about them."""
+    if given is None:
+        return Handshakes()
+    return Handshakes(
+        "TLSv1_3" if given.min_protocol_version == "TLSV1_3" else Handshakes.minimum,
+        tuple(c for c in dict.fromkeys(given.cipher_suites) if c in CIPHER_SUITES),
+        tuple(c for c in dict.fromkeys(given.ecdh_curves) if c in ECDH_CURVES),
+    )
 
 
 def _paths(chosen: PathNormalization | None) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from lateen.api import objects as o
 from lateen.kit.queries import query
 from lateen.mesh import registry
-from lateen.mesh.base import Registry, has_labels
+from lateen.mesh.base import Registry
 from lateen.mesh.networks import Networks
+from lateen.mesh.selecting import has_labels
 from lateen.mesh.workloads import Instance, Instances, instance
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from lateen.api import kinds
 from lateen.api import objects as o
@@ -12,9 +13,10 @@ from lateen.api.kinds import GroupKind
 from lateen.kit.queries import query
 from lateen.mesh.dialects.gateway_api import authorities, faults, listeners
 from lateen.mesh.dialects.gateway_api.authorities import Authorities
+from lateen.mesh.dialects.gateway_api.intrusions import Asked, Intrusion, intrusions
 from lateen.mesh.dialects.gateway_api.listeners import Placed
 from lateen.mesh.objects import Key
-from lateen.mesh.routing import Listener
+from lateen.mesh.routing import Age, Listener
 from lateen.mesh.sending import Sendings
 from lateen.mesh.spelling import spellings
 
@@ -33,7 +35,10 @@ class GatewayListeners(Sendings):
         return found if found and self.is_our_class(found.spec.gateway_class_name) else None
 
     def _namespace_labels(self, namespace: str) -> Mapping[str, str]:
-        return dict(self.objects.namespaces.get(("", namespace)) or ()) | {"kubernetes.io/metadata.name": namespace}
+        """Of a namespace that routes and ListenerSets are in, which is one of the cluster that has the Gateway."""
+        home = self._others.get(self.cluster.home)
+        namespaces = home.objects.namespaces if home else self.objects.namespaces
+        return dict(namespaces.get(("", namespace)) or ()) | {"kubernetes.io/metadata.name": namespace}
 
     @query
     def front_services(self, namespace: str, name: str) -> tuple[str, ...]:
@@ -68,13 +73,14 @@ class GatewayListeners(Sendings):
         named = self.front_services(gateway.ref.namespace, gateway.ref.name)
         return any(s.host in named for s in self.services_of(pod))
 
-    def kubernetes_listeners(self, pod: o.Pod) -> Iterator[Listener]:
+    def kubernetes_listeners(self, pod: o.Pod, closed: bool = False) -> Iterator[Listener]:
+        """Those that can be served, or that cannot be (``closed``)."""
         for gateway in self.kubernetes_gateways_for(pod):
             services = self.front_services(gateway.ref.namespace, gateway.ref.name)
             key = (gateway.ref.namespace, gateway.ref.name)
             found = self._faults(*key)
             for placed in self._placed(*key):
-                if not any(fault.closed for fault in found[placed.id]):
+                if any(fault.closed for fault in found[placed.id]) == closed:
                     yield listeners.listener(gateway, placed, services)
 
     # --- listeners -----------------------------------------------------------------------------------------------
@@ -112,6 +118,20 @@ class GatewayListeners(Sendings):
                 good = [p.written for p in added if not any(f.closed for f in found[p.id])]
                 out[key] = tuple((li.name, li.port, li.protocol) for li in good)
         return out
+
+    def intrusions(self) -> Iterator[Intrusion]:
+        """Hosts that listeners of Gateways of several namespaces have at the same proxies."""
+        asked = []
+        for key in self.objects.kubernetes_gateways:
+            gateway = self.kubernetes_gateway(*key)
+            for service in self.front_services(*key) if gateway else ():
+                for p in self._placed(*key):
+                    asked.append(Asked(self._age_of(p.owner), service, p))
+        return intrusions(asked)
+
+    def _age_of(self, ref: o.Ref) -> Age:
+        found: o.Resource[Any] = self.objects.of(kinds.TABLE[ref.group_kind])[ref.namespace, ref.name]
+        return found.age_order
 
     # --- certificates --------------------------------------------------------------------------------------------
 

@@ -22,7 +22,12 @@ from lateen.mesh.routing import Attached, Backend, ConnectionRoute, DatagramRout
 
 REQUEST_KINDS, CONNECTION_KINDS = listeners.FOR_REQUESTS, listeners.FOR_CONNECTIONS
 ROUTE_KINDS = (*REQUEST_KINDS, *CONNECTION_KINDS)
+CONNECTIONS_IN_MESH = (kinds.TLS_ROUTE.id, kinds.TCP_ROUTE.id)
+MESH_KINDS = (*REQUEST_KINDS, *CONNECTIONS_IN_MESH)
+"""Those that may have a Service or a ServiceEntry as their parent."""
 Backends = tuple[Backend, ...]
+Connections = tuple[tuple[ConnectionRoute, ...], tuple[ConnectionRoute, ...]]
+"""(by the name that clients ask for, all others)"""
 NOWHERE = (Backend("", 0, broken="nothing is routed here"),)
 _Translate = Callable[[Any, backends.Find, bool], Translated]
 _TRANSLATE: dict[GroupKind, _Translate] = {
@@ -91,12 +96,11 @@ class GatewayRoutes(GatewayListeners):
             hostnames = getattr(route.spec, "hostnames", ())
             labels = self._namespace_labels(route.ref.namespace)
             return attaching.to_listeners(kind, parent, placed, hostnames, route.ref.namespace, labels)
-        if (group, of) in (SERVICE_PARENT, ENTRY_PARENT) and kind in CONNECTION_KINDS:
-            says = f"a {kind.kind} can only have Gateways as parents; use a VirtualService for connections in the mesh"
-            return Attachment("UnsupportedValue", says)
-        if (group, of) in (SERVICE_PARENT, ENTRY_PARENT):
-            return attaching.to_service(parent, self._parent_services(of, space, name))
-        return None
+        if (group, of) not in (SERVICE_PARENT, ENTRY_PARENT):
+            return None
+        if kind not in MESH_KINDS:
+            return attaching.no_service(kind)
+        return attaching.to_service(kind, parent, self._parent_services(of, space, name))
 
     def _gateway_of(self, parent: tuple[str, str], namespace: str, name: str) -> Key | None:
         """The Gateway that a parent's listeners are of, if that is of a class of ours."""
@@ -142,7 +146,7 @@ class GatewayRoutes(GatewayListeners):
     @query
     def translated(self, kind: GroupKind, namespace: str, name: str, mesh: bool) -> Translated:
         if kind in CONNECTION_KINDS:
-            return Translated((), self._destinations(kind, namespace, name).problems)
+            return Translated((), self._destinations(kind, namespace, name, mesh).problems)
         return _TRANSLATE[kind](self.routes_of_kind(kind)[namespace, name], self._find, not mesh)
 
     @query
@@ -174,7 +178,7 @@ class GatewayRoutes(GatewayListeners):
             for r in self._made(kind, *key, False, port, scheme)
         ]
         source = kinds.KUBERNETES_GATEWAY.ref(namespace, name)
-        return HostRoutes(host, port, templates.in_order(found), source, listener)
+        return HostRoutes(host, port, templates.in_order(found), ((source, listener),))
 
     def gateway_requests(self, at: Listener) -> Attached:
         """What is routed at a listener. Every listener has its hostname to itself, even if nothing is routed there. At
@@ -192,19 +196,21 @@ class GatewayRoutes(GatewayListeners):
         return Attached(at.age, tuple(made))
 
     @query
-    def _destinations(self, kind: GroupKind, namespace: str, name: str) -> connections.Destinations:
-        return connections.destinations(self.routes_of_kind(kind)[namespace, name], self._find)
+    def _destinations(self, kind: GroupKind, namespace: str, name: str, mesh: bool) -> connections.Destinations:
+        return connections.destinations(self.routes_of_kind(kind)[namespace, name], self._find, not mesh)
 
     @query
-    def _at(self, namespace: str, name: str, listener: str) -> tuple[tuple[o.Ref, tuple[str, ...], Backends], ...]:
-        """(route, hosts that the listener has to itself, backends) of routes of connections, oldest first."""
+    def _at(self, namespace: str, name: str, listener: str) -> tuple[tuple[o.Ref, str, tuple[str, ...], Backends], ...]:
+        """(route, name of its rule, hosts that the listener has to itself, backends) of routes of connections, oldest
+        first."""
         written = self._listener(namespace, name, listener).written
         others = [p.written for p in self._placed(namespace, name)]
         found = []
         for member in self._attached_to(namespace, name).get(listener, ()):
             route = self.routes_of_kind(member.kind)[member.key]
             hosts = listeners.isolated(written, others, member.hosts)
-            found.append((route.age_order, route.ref, hosts, self._destinations(member.kind, *member.key).backends))
+            to = self._destinations(member.kind, *member.key, False)
+            found.append((route.age_order, route.ref, to.rule, hosts, to.backends))
         return tuple(f[1:] for f in sorted(found, key=lambda f: f[0]))
 
     def gateway_connections(self, at: Listener) -> tuple[ConnectionRoute, ...]:
@@ -215,14 +221,16 @@ class GatewayRoutes(GatewayListeners):
         if not found:
             return (ConnectionRoute(at.hosts if at.secure and "*" not in at.hosts else (), (), NOWHERE, at.source),)
         if not at.secure:
-            return tuple(ConnectionRoute((), (), backends, ref) for ref, _, backends in found[:1])
+            return tuple(ConnectionRoute((), (), backends, ref, rule) for ref, rule, _, backends in found[:1])
         return tuple(
-            ConnectionRoute(() if "*" in hosts else hosts, (), backends, ref) for ref, hosts, backends in found if hosts
+            ConnectionRoute(() if "*" in hosts else hosts, (), backends, ref, rule)
+            for ref, rule, hosts, backends in found
+            if hosts
         )
 
     def gateway_datagrams(self, at: Listener) -> tuple[DatagramRoute, ...]:
         found = self._at(at.source.namespace, at.source.name, at.name)
-        return tuple(DatagramRoute(backends, ref) for ref, _, backends in found[:1]) or (
+        return tuple(DatagramRoute(backends, ref, rule) for ref, rule, _, backends in found[:1]) or (
             DatagramRoute(NOWHERE, at.source),
         )
 
@@ -235,7 +243,7 @@ class GatewayRoutes(GatewayListeners):
         for s in self.candidates(host):
             parents = [(*ENTRY_PARENT, ref.namespace, ref.name) for ref in s.entries]
             parents += [] if s.hostname else [(*SERVICE_PARENT, s.namespace, s.name)]
-            for kind in REQUEST_KINDS:
+            for kind in MESH_KINDS:
                 for parent in parents:
                     for route in self._routes_by_parent[kind].get(parent):
                         key = (route.ref.namespace, route.ref.name)
@@ -250,7 +258,7 @@ class GatewayRoutes(GatewayListeners):
     @query
     def hosts_with_routes(self) -> tuple[str, ...]:
         """Of Services that are parents of routes."""
-        found = {parent for kind in REQUEST_KINDS for parent in self._routes_by_parent[kind].buckets()}
+        found = {parent for kind in MESH_KINDS for parent in self._routes_by_parent[kind].buckets()}
         services = sorted((name, space) for group, of, space, name in found if (group, of) == SERVICE_PARENT)
         return tuple(service_host(name, space, self.cluster.domain) for name, space in services)
 
@@ -276,13 +284,51 @@ class GatewayRoutes(GatewayListeners):
         return shadows(host, ((place[:2], route) for _, _, place, route in ordered))
 
     def mesh_requests(self, host: str, port: int, viewer: str) -> tuple[Route, ...] | None:
-        """The routes of a service's port for clients of a namespace: those that are written there for a service of
-        another namespace (consumer routes), else those of the service's own namespace (producer routes). None where
-        there are none."""
-        found = [r for r in self.routes_for_host(host) if port in r[3]]
-        consumer = [r for r in found if r[1][0] == viewer != r[2]]
-        chosen = consumer or [r for r in found if r[1][0] == r[2]]
-        if not chosen:
-            return None
-        made = [r for kind, key, *_ in chosen for r in self._made(kind, *key, True, port, "http")]
-        return templates.in_order(made)
+        """The routes of a service's port for clients of a namespace; None where there are none."""
+        chosen = self._for_clients(host, port, viewer, REQUEST_KINDS)
+        made = [r for kind, key in chosen for r in self._made(kind, *key, True, port, "http")]
+        return templates.in_order(made) if chosen else None
+
+    def mesh_connections(self, host: str, port: int, viewer: str) -> Connections | None:
+        """Where connections to a service's port go: by the name that clients ask for in TLS, then all others, which the
+        oldest TCPRoute has. None where there are no such routes."""
+        found = []
+        for kind, key in self._for_clients(host, port, viewer, CONNECTIONS_IN_MESH):
+            route, to = self.routes_of_kind(kind)[key], self._destinations(kind, *key, True)
+            names = route.spec.hostnames if kind == kinds.TLS_ROUTE.id else ()
+            found.append((route.age_order, ConnectionRoute(tuple(names), (), to.backends, route.ref, to.rule)))
+        ordered = [made for _, made in sorted(found, key=lambda f: f[0])]
+        by_name = tuple(made for made in ordered if made.sni)
+        return (by_name, tuple(made for made in ordered if not made.sni)[:1]) if ordered else None
+
+    def mesh_targets(self, host: str) -> frozenset[str]:
+        """The hosts that connections to a service are routed to."""
+        return frozenset(
+            b.host
+            for kind, key, *_ in self.routes_for_host(host)
+            if kind in CONNECTIONS_IN_MESH
+            for b in self._destinations(kind, *key, True).backends
+            if not b.broken
+        )
+
+    def route_targets(self, host: str, viewer: str) -> frozenset[str]:
+        """The hosts that routes of a service lead clients of a namespace to, mirrors too."""
+        found: list[Backend] = []
+        for kind, key, owner, _ in self.routes_for_host(host):
+            if key[0] not in (viewer, owner):
+                continue
+            if kind in CONNECTIONS_IN_MESH:
+                found += self._destinations(kind, *key, True).backends
+            for t in self.translated(kind, *key, True).templates:
+                found += [*t.part.backends, *(m.backend for m in t.part.mirrors)]
+        return frozenset(b.host for b in found if not b.broken)
+
+    def _for_clients(
+        self, host: str, port: int, viewer: str, wanted: tuple[GroupKind, ...]
+    ) -> list[tuple[GroupKind, Key]]:
+        """The routes of some kinds that clients of a namespace have: those that are written there for a service of
+        another namespace (consumer routes), else those of the service's own namespace (producer routes)."""
+        found = [(kind, key, owner) for kind, key, owner, ports in self.routes_for_host(host) if port in ports]
+        found = [f for f in found if f[0] in wanted]
+        consumer = [(kind, key) for kind, key, owner in found if key[0] == viewer != owner]
+        return consumer or [(kind, key) for kind, key, owner in found if key[0] == owner]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lateen.api import objects as o
 from lateen.kit.derived import Shared
 from lateen.mesh import credentials, proxies
+from lateen.mesh.challenges import HTTPS_PORT, Challenges
 from lateen.mesh.model import Mesh
 from lateen.mesh.protocols import protocol
 from lateen.mesh.routing import Backend, Listener
@@ -49,7 +51,9 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
     who = identity(pod, mesh.transport.trust_domain)
     tokens = mesh.authentication(pod.namespace, pod.label_map)
     plugins = mesh.plugins(pod.namespace, pod.label_map)
-    key = (pod, who, where, tokens, plugins, *servers)
+    asked = _challenges(mesh, pod)
+    filtered = mesh.cluster.filtered and not plugins and not any(s.automatic for s in servers)
+    key = (pod, who, where, tokens, plugins, asked, filtered, *servers)
     values: dict[str, Any] = {
         "pod": pod,
         "identity": who,
@@ -57,9 +61,20 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
         "authentication": tokens,
         "plugins": plugins,
         "servers": tuple(servers),
+        "challenges": asked,
+        "filtered": filtered,
     }
     made = shared(("gateway", key), lambda: GatewayView(key, **values))
     return made, used
+
+
+def _challenges(mesh: Mesh, pod: o.Pod) -> Challenges | None:
+    found = mesh.challenges()
+    if found is None or not found.shown:
+        return found
+    secure = [li for li in mesh.asked_listeners_of(pod) if li.port == HTTPS_PORT and li.secure and not li.datagrams]
+    places = {(li.bind or "0.0.0.0", target) for li in secure for target in _targets(mesh, pod, li)}
+    return replace(found, places=tuple(sorted(places)))
 
 
 def _server(
@@ -69,7 +84,7 @@ def _server(
     hosts = tuple(dict.fromkeys(_name(h) for li in listeners for h in li.hosts))
     requests = tuple(h for a in mesh.requests_at(listeners, pod) for h in a.hosts) if route else ()
     values: dict[str, Any] = {
-        "trust_domains": mesh.transport.trust_domains,
+        "transport": mesh.transport,
         "port": first.port,
         "target": place[1],
         "bind": place[0],
@@ -86,7 +101,9 @@ def _server(
         "connections": () if route or first.automatic or first.datagrams else mesh.connections_at(first, pod),
         "datagrams": _datagrams(mesh, first, pod) if first.datagrams else None,
         "authorization": mesh.access(pod.namespace, pod.label_map),
-        "limits": mesh.limits_at([*(h.source for h in requests), *(r.rule for h in requests for r in h.routes)]),
+        "limits": mesh.limits_at(
+            [*(of for h in requests for of, _ in h.places), *(r.rule for h in requests for r in h.routes)]
+        ),
         "secured": mesh.secured_at(requests),
     }
     key = tuple(values.values())
@@ -108,8 +125,8 @@ def _datagrams(mesh: Mesh, listener: Listener, pod: o.Pod) -> Datagrams:
     """The oldest route has the port: datagrams say nothing that they could be told apart by."""
     route = next(iter(mesh.datagrams_at(listener)), None)
     if route is None:
-        return Datagrams((), ())
-    return Datagrams(tuple((b.weight, _behind(mesh, b, pod.namespace)) for b in route.backends), (route.rule,))
+        return Datagrams((), None)
+    return Datagrams(tuple((b.weight, _behind(mesh, b, pod.namespace)) for b in route.backends), route)
 
 
 def _behind(mesh: Mesh, backend: Backend, viewer: str) -> Instances:

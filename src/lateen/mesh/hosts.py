@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lateen.api import objects as o
@@ -16,8 +17,10 @@ from lateen.mesh.routing import PortRoutes
 from lateen.mesh.rules import Rule, Seen
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security
-from lateen.mesh.workloads import Instance, Instances
+from lateen.mesh.workloads import Instance, Instances, Workload
 
+INTERCEPTION = "sidecar.istio.io/interceptionMode"
+"""The annotation that injection writes, however the mode was chosen."""
 Made = tuple[HostView, tuple[EndpointsView, ...]]
 Traffic = tuple[o.Resource[DestinationRule], ...]
 
@@ -163,6 +166,8 @@ def _clusters(
             weighted = weighted or place is not None
             secure = not disabled and not service.external
             reached = mesh.reached(chosen, client.network, lambda i: secure and _is_secured(i, mesh))  # noqa: B023
+            if meshed == "some":
+                reached = tuple(_told_apart(i, mesh) for i in reached)
             key = (f"outbound|{p.port}|{subset}|{service.host}", reached, secure, place)
             endpoints.append(_endpoints(shared, key))
     return tuple(shown), tuple(security), tuple(endpoints), weighted
@@ -193,7 +198,24 @@ def _meshed(instances: Instances, service: o.Service, mesh: Mesh) -> str:
 
 def _is_secured(i: Instance, mesh: Mesh) -> bool:
     w = i.workload
-    return w is not None and w.meshed and mesh.mtls_mode(w.namespace, i.labels, i.port) != "DISABLE"
+    if w is None or not w.meshed or mesh.mtls_mode(w.namespace, i.labels, i.port) == "DISABLE":
+        return False
+    return (INTERCEPTION, "NONE") not in w.notes or _listens(i, w, mesh)
+
+
+def _listens(i: Instance, w: Workload, mesh: Mesh) -> bool:
+    """Whether a proxy to which nothing is redirected has the port: only a Sidecar's ingress listeners are its own."""
+    sidecar = mesh.sidecar(w.namespace, i.labels)
+    return sidecar is not None and any(li.port and li.port.number == i.port for li in sidecar.spec.ingress)
+
+
+def _told_apart(i: Instance, mesh: Mesh) -> Instance:
+    """Among endpoints of both kinds, each says by itself whether it takes mutual TLS. A gateway to another network has
+    only workloads behind it that do."""
+    if i.onward:
+        return i
+    has_proxy = i.workload is not None and i.workload.meshed
+    return replace(i, plain=True) if has_proxy and not _is_secured(i, mesh) else i
 
 
 def _onward(

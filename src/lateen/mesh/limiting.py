@@ -33,11 +33,11 @@ class Limiting(Policies):
                     found |= {policy.ref: policy} if policy else {}
         return tuple(sorted(found.values(), key=lambda p: p.age_order))
 
-    def limits_at(self, refs: Iterable[o.Ref | None]) -> tuple[tuple[o.Ref, Limits], ...]:
+    def limits_at(self, refs: Iterable[o.Ref]) -> tuple[tuple[o.Ref, Limits], ...]:
         """For what a gateway serves: the objects among ``refs`` that have limits."""
         if not self.objects.backend_traffic_policies:
             return ()
-        found = ((ref, self._limiting(ref)) for ref in dict.fromkeys(refs) if ref)
+        found = ((ref, self._limiting(ref)) for ref in dict.fromkeys(refs))
         return tuple((ref, (policy,)) for ref, policy in found if policy)
 
     def _limiting(self, target: o.Ref, section: str = "") -> Policy | None:

@@ -62,11 +62,14 @@ class Networks(Services):
     @query
     def is_cluster_local(self, host: str) -> bool:
         """Whether a host's instances in other clusters are none of ours (``serviceSettings``). By default that is so
-        for the API server and kube-system, as in Istio."""
+        for the API server and kube-system, as in Istio, and for istiod: where a cluster has none of its own, the
+        Service of that name leads to another cluster's."""
         for patterns, local in self._networks().local:
             if any(host == p or (p.startswith("*") and host.endswith(p[1:])) for p in patterns):
                 return local
         domain = self.cluster.domain
+        if host.startswith("istiod") and host.endswith(f".{self.root_namespace}.svc.{domain}"):
+            return True
         return host == f"kubernetes.default.svc.{domain}" or host.endswith(f".kube-system.svc.{domain}")
 
     def registries_of(self, host: str) -> list[Registry]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.cert_manager import Certificate, ClusterIssuer, Issuer
 from lateen.api.crds import Bundle
 from lateen.api.envoy_gateway import BackendTrafficPolicy
 from lateen.api.extensions import TrafficExtension, WasmPlugin
@@ -41,7 +42,8 @@ from lateen.api.networking import (
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
 from lateen.api.security_policy import SecurityPolicy
 from lateen.api.telemetry import Telemetry
-from lateen.kit.queries import Queries, Table
+from lateen.kit.queries import Queries
+from lateen.kit.tables import Table
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.plugins import Module, ModuleSource
 from lateen.mesh.settings import DEFAULTS, MeshConfig
@@ -96,6 +98,9 @@ class _ByKind:
     telemetries = _Of[o.Resource[Telemetry]](kinds.TELEMETRY)
     backend_traffic_policies = _Of[o.Resource[BackendTrafficPolicy]](kinds.BACKEND_TRAFFIC_POLICY)
     security_policies = _Of[o.Resource[SecurityPolicy]](kinds.SECURITY_POLICY)
+    issuers = _Of[o.Resource[Issuer]](kinds.ISSUER)
+    cluster_issuers = _Of[o.Resource[ClusterIssuer]](kinds.CLUSTER_ISSUER)
+    certificates = _Of[o.Resource[Certificate]](kinds.CERTIFICATE)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
     ingress_classes = _Of[o.Resource[IngressClass]](kinds.INGRESS_CLASS)
     namespaces = _Of[Labels](kinds.NAMESPACE)

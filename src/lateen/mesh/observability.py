@@ -19,7 +19,9 @@ from lateen.api.mesh.providers import (
     TcpAls,
     Zipkin,
 )
+from lateen.mesh.handling import PLAIN, Handling
 from lateen.mesh.plugins import Hook
+from lateen.wire import connections
 
 PROMETHEUS = ExtensionProvider(name="prometheus", prometheus=Empty())
 """Istio's mesh configuration has this provider from the start."""
@@ -84,6 +86,8 @@ class Metrics:
 
     rules: tuple[MetricRule, ...] = ()
     lean: bool = False
+    every_s: float | None = connections.EVERY_S
+    """Seconds between two reports of a connection that is open; None where the proxy's agent takes none."""
 
     def rule(self, metric: str) -> MetricRule:
         return next((r for r in self.rules if r.metric == metric), MetricRule(metric))
@@ -119,7 +123,7 @@ class Trace:
 @dataclass(frozen=True)
 class Side:
     """What a proxy adds to the requests and connections that it sends (client) or takes for its application (server):
-    reports, and the user's own filters."""
+    reports, the user's own filters, and how it handles headers and connections."""
 
     cluster: str = CLUSTER_NAME
     """The name of the cluster that the proxy runs in."""
@@ -132,6 +136,8 @@ class Side:
     trace: Trace | None = None
     hooks: tuple[Hook, ...] = ()
     """Of plugins, in the order in which they run in their phase."""
+    handling: Handling = PLAIN
+    """Of headers and connections."""
 
     def at(self, *numbers: int) -> Side:
         """At a port, as clients and as servers know it; at connections to unknown ports where no number is given."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen.api import objects as o
@@ -10,12 +10,13 @@ from lateen.api.networking import Sidecar, SidecarPort
 from lateen.kit.derived import Shared, derived
 from lateen.kit.queries import Queries, query
 from lateen.mesh import hosts
+from lateen.mesh.cached import Cached
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.patterns import covers
 from lateen.mesh.protocols import protocol
 from lateen.mesh.rules import Interest, Seen
-from lateen.mesh.scope import Scope, bound, scope
+from lateen.mesh.scope import Scope, bound, is_proxy, scope
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import (
     UNRESTRICTED,
@@ -35,6 +36,19 @@ RULES_ONLY = (Port(80, "http", "http"),)
 """The port for hosts that only rules name, as in Istio."""
 
 
+BLOCK = 16
+"""Groups that clients ask for together: of all groups, a change makes one block new for everybody, and a client only
+puts its blocks together again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block(Cached):
+    """Some groups as a client sees them; the same object for all clients that see them alike."""
+
+    groups: tuple[tuple[str, int, Client], ...] = field(kw_only=True)
+    """(namespace, group of its hosts, the properties of the client that make a difference there)"""
+
+
 class Outbound:
     mesh: Mesh
     queries: Queries
@@ -46,6 +60,7 @@ class Outbound:
         values: dict[str, Any] = {
             "policy": _policy(self.mesh, sidecar, client.namespace),
             "connect_timeout_s": self.mesh.transport.connect_timeout_s,
+            "detection_s": self.mesh.transport.detection_s,
             "paths": self.mesh.path_normalization or UNRESTRICTED.paths,
             "host_spaces": self._host_spaces(client),
             "endpoint_spaces": self._endpoint_spaces(client),
@@ -58,29 +73,66 @@ class Outbound:
         return self.shared(("outbound", key), lambda: OutboundView(key, **values))
 
     @query
-    def _placed(self, client: Client) -> tuple[tuple[str, int, Client], ...]:
+    def _placed(self, client: Client) -> tuple[Block, ...]:
         """The groups that a client sees, each with the properties of the client that make a difference there."""
-        groups = self._groups(client)
+        found = self._groups(client)
         if client.sidecar is not None:
-            return tuple((n, i, client) for n, i in groups)
-        return tuple((n, i, client.reduced(self._group_interest(n, i))) for n, i in groups)
+            groups = [(n, i, client) for n, i in found]
+        else:
+            groups = [(n, i, client.reduced(self._group_interest(n, i))) for n, i in found]
+        return tuple(self._block(tuple(groups[at : at + BLOCK])) for at in range(0, len(groups), BLOCK))
+
+    def _block(self, groups: tuple[tuple[str, int, Client], ...]) -> Block:
+        return self.shared(("block", groups), lambda: Block(groups, groups=groups))
 
     @query
     def _host_spaces(self, client: Client) -> Spaces[HostSpace]:
-        found = [self._host_space(*g) for g in self._placed(client)]
-        if self.mesh.ruled_hosts():
-            found.append(self._rule_space(client))
-        return self._spaces([part for part in found if part.members])
+        found = [part for block in self._placed(client) for part in self._host_block(block)]
+        if (rules := self._rules_of(client)) is not None:
+            found.append(rules)
+        return self._spaces(found)
+
+    def _rules_of(self, client: Client) -> HostSpace | None:
+        found = self._rule_space(client) if self.mesh.ruled_hosts() else None
+        return found if found is not None and found.members else None
 
     @query
     def _endpoint_spaces(self, client: Client) -> Spaces[EndpointSpace]:
-        found = [self._endpoint_space(*g) for g in self._placed(client)]
-        return self._spaces([part for part in found if part.members])
+        return self._spaces([part for block in self._placed(client) for part in self._endpoint_block(block)])
 
     @query
     def _domain_spaces(self, client: Client) -> Spaces[DomainSpace]:
         contested = self.mesh.contested()
-        return self._spaces([self._domains(part, client, contested) for part in self._host_spaces(client).parts])
+        if contested or client.sidecar is not None:
+            return self._spaces([self._domains(part, client, contested) for part in self._host_spaces(client).parts])
+        found: list[DomainSpace] = []
+        for block in self._placed(client):
+            viewer = client.namespace if client.namespace in self._block_spaces(block) else ""
+            found += self._domain_block(block, viewer)
+        if (rules := self._rules_of(client)) is not None:
+            found.append(self._domains(rules, client, contested))
+        return self._spaces(found)
+
+    # --- some groups together, the same ones for most clients ----------------------------------------------------
+
+    @query
+    def _host_block(self, block: Block) -> tuple[HostSpace, ...]:
+        made = (self._host_space(*g) for g in block.groups)
+        return tuple(part for part in made if part.members)
+
+    @query
+    def _endpoint_block(self, block: Block) -> tuple[EndpointSpace, ...]:
+        made = (self._endpoint_space(*g) for g in block.groups)
+        return tuple(part for part in made if part.members)
+
+    @query
+    def _block_spaces(self, block: Block) -> frozenset[str]:
+        return frozenset[str]().union(*map(spaces_of, self._host_block(block)))
+
+    @query
+    def _domain_block(self, block: Block, viewer: str) -> tuple[DomainSpace, ...]:
+        """Of clients without a Sidecar, while no spelling is contested."""
+        return tuple(self._domain_space(part, viewer) for part in self._host_block(block))
 
     def _groups(self, client: Client) -> list[tuple[str, int]]:
         """(namespace, group of its hosts) of what a client may see."""
@@ -189,8 +241,9 @@ class Outbound:
             found = tuple(h for h in made if h is not None)
             address = listener.bind or "127.0.0.1"
             captured = client.captured and listener.capture_mode != "NONE" and not address.startswith("unix://")
-            spoken = protocol(as_port(listener.port))
-            out.append(Bind(listener.port.number, address, captured, spoken, found, client.namespace))
+            spoken = "http" if is_proxy(listener) else protocol(as_port(listener.port))
+            proxy = is_proxy(listener) or not listener.port.number
+            out.append(Bind(listener.port.number, address, captured, spoken, found, client.namespace, proxy))
         return tuple(out)
 
     # --- hosts that only rules name ------------------------------------------------------------------------------
@@ -217,16 +270,22 @@ class Outbound:
     @query
     def _known(self, client: Client) -> dict[str, frozenset[int]]:
         """Hosts of services that a client sees, with the only ports that it sees."""
-        found = (m for g in self._placed(client) for m in self._members(*g))
+        found = (m for block in self._placed(client) for g in block.groups for m in self._members(*g))
         return {h: only for h, only, _ in found if not self.mesh.is_alias(h)}
 
     # --- names ---------------------------------------------------------------------------------------------------
 
     def _domains(self, part: HostSpace, client: Client, contested: frozenset[str]) -> DomainSpace:
-        viewer = client.namespace if client.namespace in spaces_of(part) else ""
         silenced = self._silenced(part, client, contested) if contested else frozenset()
         sidecar = self._sidecar(client)
         bound = sidecar is not None and any(e.port for e in sidecar.spec.egress)
+        return self._domain_space(part, client.namespace, bound, silenced)
+
+    def _domain_space(
+        self, part: HostSpace, namespace: str, bound: bool = False, silenced: frozenset[tuple[str, str]] = frozenset()
+    ) -> DomainSpace:
+        """``namespace``: that of the clients, or an empty one where it makes no difference."""
+        viewer = namespace if namespace in spaces_of(part) else ""
         key = (id(part), viewer, bound, silenced)
         values: dict[str, Any] = {"hosts": part, "viewer": viewer, "bound": bound, "silenced": silenced}
         return self.shared(("domains", key), lambda: DomainSpace(key, **values))

@@ -22,3 +22,9 @@ def meet(a: str, b: str) -> str:
 def narrowness(pattern: str) -> tuple[int, int]:
     """Sorts the narrowest first, as proxies look for hosts: full names, then the longest wildcards."""
     return (1 if pattern.startswith("*") else 0, -len(pattern))
+
+
+def wildcards(host: str) -> list[str]:
+    """Every wildcard that covers a name, the narrowest first."""
+    parts = host.split(".")
+    return ["*." + ".".join(parts[i:]) for i in range(1, len(parts))] + ([] if host == "*" else ["*"])

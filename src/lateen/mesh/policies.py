@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from lateen.api import kinds
@@ -12,22 +12,18 @@ from lateen.api.networking import EnvoyFilter, PolicyTargetReference, ProxyConfi
 from lateen.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication, To
 from lateen.api.telemetry import Telemetry
 from lateen.kit.digits import digits
-from lateen.kit.queries import Index, query
+from lateen.kit.queries import query
 from lateen.mesh import authentication, plugins
 from lateen.mesh.authentication import UNAUTHENTICATED, Authentication, KeySource
-from lateen.mesh.base import has_labels
 from lateen.mesh.dialects.gateway_api.listeners import NAME_LABEL
-from lateen.mesh.objects import Key
 from lateen.mesh.plugins import Extension, ModuleSource, Plugin
 from lateen.mesh.rules import Rules
+from lateen.mesh.selecting import Selecting, has_labels, selector_labels, targets_of
 from lateen.mesh.view import UNRESTRICTED, Authorization
 
 C = TypeVar("C")
 OF_CLASS = "gateway.networking.k8s.io/gateway-class-name"
 """The label with the class of the Gateway that pods were made for"""
-Chosen = Callable[[Any], Mapping[str, str]]
-"""The labels in an object's selector; none for all workloads of its namespace"""
-
 
 STRICT_PATHS = "DECODE_AND_MERGE_SLASHES"
 """Where policies depend on paths: a server that takes ``//admin`` or ``/%2fadmin`` for ``/admin`` would answer what the
@@ -47,46 +43,33 @@ def about_paths(policies: Iterable[o.Resource[AuthorizationPolicy]]) -> bool:
 
 class Policies(Rules):
     def _levels(
-        self, found: Index[str, Key, C], chosen: Chosen, namespace: str, labels: Mapping[str, str]
+        self, found: Selecting[C], namespace: str, labels: Mapping[str, str]
     ) -> tuple[list[C], list[C], list[C]]:
         """A workload's objects of a kind: its own, its namespace's, and the root namespace's, each oldest first. In the
         root namespace, objects with a selector apply to that namespace only."""
-        own: list[C] = []
-        shared: list[C] = []
-        mesh: list[C] = []
         root = self.root_namespace
-        for space in dict.fromkeys((namespace, root)):
-            for p in sorted(found.get(space), key=lambda p: p.age_order):  # type: ignore[attr-defined]
-                wanted = chosen(p)
-                if wanted and space == namespace and has_labels(wanted, labels):
-                    own.append(p)
-                elif not wanted:
-                    (shared if space == namespace else mesh).append(p)
-        return own, shared, mesh
+        here: list[Any] = sorted(found.near(namespace, labels), key=lambda p: p.age_order)
+        mesh: list[Any] = sorted(found.general(root), key=lambda p: p.age_order) if root != namespace else []
+        own = [p for p in here if found.chosen(p)]
+        return own, [p for p in here if not found.chosen(p)], mesh
 
-    def _first(self, found: Index[str, Key, C], chosen: Chosen, namespace: str, labels: Mapping[str, str]) -> C | None:
-        return next((p for level in self._levels(found, chosen, namespace, labels) for p in level), None)
+    def _first(self, found: Selecting[C], namespace: str, labels: Mapping[str, str]) -> C | None:
+        return next((p for level in self._levels(found, namespace, labels) for p in level), None)
 
     def sidecar(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[Sidecar] | None:
         """The workload's own, else its namespace's, else the root namespace's."""
-        return self._first(self._sidecars_in, _sidecar_labels, namespace, labels)
+        return self._first(self._sidecars, namespace, labels)
 
     def proxy_config(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[ProxyConfig] | None:
         """The workload's own, else its namespace's, else the mesh's."""
-        return self._first(self._proxy_configs_in, _selector_labels, namespace, labels)
+        return self._first(self._proxy_configs, namespace, labels)
 
     def envoy_filters(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[EnvoyFilter], ...]:
         """The patches for a workload: the root namespace's, then its own's; each by priority, then by age."""
-        if not self.objects.envoy_filters:
-            return ()
-        root = self.root_namespace
-        found = [
-            f
-            for space in dict.fromkeys((root, namespace))
-            for f in self._filters_in.get(space)
-            if self._is_for(f, namespace, labels, _sidecar_labels)
-        ]
-        return tuple(sorted(found, key=lambda f: (f.spec.priority, f.ref.namespace != root, f.age_order)))
+        found = self._attached(self._filters, namespace, labels)
+        return tuple(
+            sorted(found, key=lambda f: (f.spec.priority, f.ref.namespace != self.root_namespace, f.age_order))
+        )
 
     # --- mutual TLS --------------------------------------------------------------------------------------------
 
@@ -99,7 +82,7 @@ class Policies(Rules):
         workload's own, else its namespace's, else the mesh's."""
         if not self.objects.peer_authentications:
             return "PERMISSIVE", (), None
-        levels = self._levels(self._peers_in, _selector_labels, namespace, labels)
+        levels = self._levels(self._peers, namespace, labels)
         ports: tuple[tuple[int, str], ...] = ()
         ref = None
         for pa in levels[0][:1]:
@@ -121,20 +104,20 @@ class Policies(Rules):
 
     def authorization(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[AuthorizationPolicy], ...]:
         """The policies for a workload: the mesh's, then its namespace's."""
-        return self._attached(self._authorization_in, namespace, labels)
+        return self._attached(self._authorization, namespace, labels)
 
     def access(self, namespace: str, labels: Mapping[str, str]) -> Authorization:
         policies = self.authorization(namespace, labels)
         paths = self.path_normalization or (STRICT_PATHS if about_paths(policies) else UNRESTRICTED.paths)
         if not policies:
-            return Authorization(paths=paths)
-        aliases = self.trust.aliases
+            return Authorization(paths=paths, askable=len(self.trust.providers))
         asks = any(p.spec.action == "CUSTOM" for p in policies)
         return Authorization(
             policies,
-            (self.transport.trust_domain, *aliases) if aliases else (),
+            (self.transport.trust_domain, *self.trust.aliases),
             self.providers() if asks else (),
             paths,
+            len(self.trust.providers),
         )
 
     @query
@@ -158,8 +141,8 @@ class Policies(Rules):
         if not self.objects.traffic_extensions and not self.objects.wasm_plugins:
             return []
         return [
-            *self._attached(self._extensions_in, namespace, labels),
-            *self._attached(self._wasm_in, namespace, labels),
+            *self._attached(self._traffic_extensions, namespace, labels),
+            *self._attached(self._wasm, namespace, labels),
         ]
 
     @query
@@ -192,7 +175,7 @@ class Policies(Rules):
         """Which tokens a workload accepts: the rules of the mesh's, its namespace's and its own policies together."""
         if not self.objects.request_authentications:
             return UNAUTHENTICATED
-        found: tuple[o.Resource[RequestAuthentication], ...] = self._attached(self._requests_in, namespace, labels)
+        found: tuple[o.Resource[RequestAuthentication], ...] = self._attached(self._requests, namespace, labels)
         return authentication.accepted(found, self.token_keys)
 
     @query
@@ -202,23 +185,22 @@ class Policies(Rules):
 
     # --- what policies are attached to ---------------------------------------------------------------------------
 
-    def _attached(self, found: Index[str, Key, C], namespace: str, labels: Mapping[str, str]) -> tuple[C, ...]:
-        """The policies of a kind for a workload: the root namespace's, then its own's; each oldest first."""
+    def _attached(self, found: Selecting[C], namespace: str, labels: Mapping[str, str]) -> tuple[C, ...]:
+        """The policies of a kind for a workload: the root namespace's, then its own's; each oldest first. What a policy
+        targets precedes its selector; in the root namespace a selector is for all namespaces."""
         root = self.root_namespace
         mine: list[Any] = [
             p
             for space in dict.fromkeys((root, namespace))
-            for p in found.get(space)
-            if self._is_for(p, namespace, labels)
+            for p in found.near(space, labels)
+            if self._is_meant(p, namespace, labels)
         ]
         return tuple(sorted(mine, key=lambda p: (p.ref.namespace != root, p.age_order)))
 
-    def _is_for(self, p: Any, namespace: str, labels: Mapping[str, str], chosen: Chosen | None = None) -> bool:
-        """By what it targets, else by its selector; in the root namespace a selector is for all namespaces."""
-        targets = _targets_of(p)
-        if not targets:
-            return has_labels((chosen or _selector_labels)(p), labels)
-        return any(self._targets(t, p.ref.namespace, namespace, labels) for t in targets)
+    def _is_meant(self, p: Any, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether what a policy targets is the workload's; it may target nothing."""
+        targets = targets_of(p)
+        return not targets or any(self._targets(t, p.ref.namespace, namespace, labels) for t in targets)
 
     def _targets(self, t: PolicyTargetReference, owner: str, namespace: str, labels: Mapping[str, str]) -> bool:
         """Whether a workload is of a gateway, a gateway class (by the labels of the Gateway API's deployments), a
@@ -245,28 +227,12 @@ class Policies(Rules):
         levels: list[o.Resource[Telemetry]] = []
         own: list[o.Resource[Telemetry]] = []
         for space in dict.fromkeys((namespace, self.root_namespace)):
-            found = sorted(self._telemetries_in.get(space), key=lambda t: t.age_order)
-            levels[:0] = [t for t in found if not _selector_labels(t) and not _targets_of(t)][:1]
+            found = sorted(self._telemetries.near(space, labels), key=lambda t: t.age_order)
+            levels[:0] = [t for t in found if not selector_labels(t) and not targets_of(t)][:1]
             own += [
                 t
                 for t in found
-                if (_selector_labels(t) and space == namespace) or _targets_of(t)
-                if self._is_for(t, namespace, labels)
+                if (selector_labels(t) and space == namespace) or targets_of(t)
+                if self._is_meant(t, namespace, labels)
             ]
         return (*levels, *own[:1])
-
-
-def _targets_of(p: Any) -> tuple[PolicyTargetReference, ...]:
-    """``targetRef`` is the old spelling, which not all kinds have."""
-    one = getattr(p.spec, "target_ref", None)
-    return tuple(p.spec.target_refs) or ((one,) if one else ())
-
-
-def _selector_labels(p: Any) -> Mapping[str, str]:
-    found: Mapping[str, str] = p.spec.selector.match_labels if p.spec.selector else {}
-    return found
-
-
-def _sidecar_labels(s: Any) -> Mapping[str, str]:
-    found: Mapping[str, str] = s.spec.workload_selector.labels if s.spec.workload_selector else {}
-    return found

@@ -15,6 +15,8 @@ from lateen.api.mesh import ProxyConfig
 from lateen.api.mesh.proxy import Topology, Tracing
 from lateen.api.mesh.reading import Invalid, read
 from lateen.kit import yamldoc
+from lateen.mesh.handling import Handling
+from lateen.mesh.handling import handling as of_levels
 
 ANNOTATION = "proxy.istio.io/config"
 DRAIN_S, TERMINATION_S = 45.0, 5.0
@@ -63,6 +65,10 @@ def place(defaults: ProxyConfig, pod: o.Pod) -> Place:
     )
 
 
+def handling(defaults: ProxyConfig, pod: o.Pod) -> Handling:
+    return of_levels(_levels(defaults, pod.notes))
+
+
 def tracing(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...]) -> tuple[Tracing, ...]:
     """The pod's own settings of traces, then the mesh's."""
     return tuple(level.tracing for level in _levels(defaults, notes) if level.tracing is not None)
@@ -74,9 +80,9 @@ def tracing_service_name(defaults: ProxyConfig, notes: tuple[tuple[str, str], ..
 
 def drain(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...] = ()) -> tuple[float, float]:
     """Drain time, in seconds, of a replaced listener's connections, and of a terminating proxy's."""
-    levels = _levels(defaults, notes)
-    replaced = _first(levels, lambda c: c.drain_duration)
-    ended = _first(levels, lambda c: c.termination_drain_duration)
+    found = _levels(defaults, notes)
+    replaced = _first(found, lambda c: c.drain_duration)
+    ended = _first(found, lambda c: c.termination_drain_duration)
     return (
         DRAIN_S if replaced is None else replaced.seconds,
         TERMINATION_S if ended is None else ended.seconds,

@@ -12,7 +12,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.telemetry import Reporter
 
 
-def reporter(mesh: Mesh, pod: o.Pod, seat: str) -> Reporter:
+def reporter(mesh: Mesh, pod: o.Pod, seat: str, counting: bool) -> Reporter:
     labels = pod.label_map
     defaults = mesh.proxy_defaults
     name, revision = canonical(pod)
@@ -29,7 +29,7 @@ def reporter(mesh: Mesh, pod: o.Pod, seat: str) -> Reporter:
         ("istio.namespace", pod.namespace),
         ("istio.cluster_id", mesh.cluster.name),
     )
-    return Reporter(service, facts, proxies.tracing(defaults, pod.notes), mesh.cluster.name, seat)
+    return Reporter(service, facts, proxies.tracing(defaults, pod.notes), mesh.cluster.name, seat, counting)
 
 
 def canonical(pod: o.Pod) -> tuple[str, str]:

@@ -132,6 +132,8 @@ class ConnectionRoute:
     """Destination addresses to match; empty for all."""
     backends: tuple[Backend, ...]
     rule: o.Ref
+    name: str = ""
+    """Of the Gateway API's rules: as the user has named it, else ``namespace.name.number``."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ class DatagramRoute:
 
     backends: tuple[Backend, ...]
     rule: o.Ref
+    name: str = ""
+    """As a ``ConnectionRoute``'s."""
 
 
 # --- gateways ----------------------------------------------------------------------------------------------------
@@ -220,10 +224,9 @@ class HostRoutes:
     port: int
     """Of the listener that it belongs to."""
     routes: tuple[Route, ...]
-    source: o.Ref | None = None
-    """The object that the listener is of."""
-    listener: str = ""
-    """The listener's name there."""
+    places: tuple[tuple[o.Ref, str], ...] = ()
+    """(the object that a listener is of, the listener's name there): several where a rule is for the same host at
+    listeners of several Gateways, whose requests nobody can tell apart."""
 
     def __hash__(self) -> int:
         """Kept: a gateway's port is compared with all of its hosts."""
@@ -231,7 +234,7 @@ class HostRoutes:
 
     @cached_property
     def _kept_hash(self) -> int:
-        return hash((self.host, self.port, self.routes, self.source, self.listener))
+        return hash((self.host, self.port, self.routes, self.places))
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from lateen.api import objects as o
 from lateen.api.networking import DestinationRule, VirtualService
 from lateen.kit.queries import query
 from lateen.mesh import policy
-from lateen.mesh.base import has_labels
 from lateen.mesh.dialects import delegates, source
 from lateen.mesh.dialects.istio import connection_targets, destinations_of
 from lateen.mesh.objects import Labels
 from lateen.mesh.outcomes import Outcome
+from lateen.mesh.patterns import wildcards
 from lateen.mesh.protocols import protocol
+from lateen.mesh.selecting import has_labels
 from lateen.mesh.spelling import as_written, written
 from lateen.mesh.standings import Standings
 
@@ -72,7 +73,7 @@ class Rules(Standings):
 
     def _delegate(self, name: str, namespace: str, viewer: str) -> Rule | None:
         found: Rule | None = self.objects.virtual_services.get((namespace, name))
-        return found if found and self.visible_to(found.spec.export_to, namespace, viewer) else None
+        return found if found and self.visible_to(found, viewer) else None
 
     @query
     def delegation_outcome(self, namespace: str, name: str) -> Outcome:
@@ -112,11 +113,7 @@ class Rules(Standings):
         return self._visible(self.rules_named(name), namespace, seen)
 
     def _visible(self, found: tuple[Rule, ...], namespace: str, seen: Seen) -> tuple[Rule, ...]:
-        return tuple(
-            vs
-            for vs in found
-            if self.visible_to(vs.spec.export_to, vs.ref.namespace, namespace) and (seen is None or vs.ref in seen)
-        )
+        return tuple(vs for vs in found if self.visible_to(vs, namespace) and (seen is None or vs.ref in seen))
 
     @query
     def ruled_hosts(self) -> tuple[str, ...]:
@@ -137,18 +134,20 @@ class Rules(Standings):
 
     @query
     def contested(self) -> frozenset[str]:
-        """Spellings and addresses that more than one host of the mesh may claim."""
-        first = self.own
-        unserved = self.unserved_hosts()
-        entries = self._entry_claims.buckets()
-        out = first.claims.several() | self._entry_claims.several() | (unserved & entries)
-        return out | {k for k in entries | unserved if first.claims.has(k) or first.bare.has(k)}
+        """Spellings and addresses that more than one host of the mesh may claim. Services of Kubernetes, of whichever
+        cluster, have different names; what they share with others, or by an alias, is looked for."""
+        unserved, entries = self.unserved_hosts(), self._entry_claims.buckets()
+        others = entries | unserved
+        out = self._entry_claims.several() | (unserved & entries)
+        for r in self.registries:
+            out |= r.claims.several() | {k for k in others if r.claims.has(k) or r.bare.has(k)}
+        return out
 
     @query
     def claimants(self, spelling: str) -> frozenset[str]:
         """Hosts that claim a contested spelling or address."""
-        first = self.own
-        out = {self.stands_for(s.host) for s in (*first.claims.get(spelling), *first.bare.get(spelling))}
+        found = (s for r in self.registries for s in (*r.claims.get(spelling), *r.bare.get(spelling)))
+        out = {self.stands_for(s.host) for s in found}
         for entry in self._entry_claims.get(spelling):
             out |= {spelling} if spelling in entry.spec.hosts else set(entry.spec.hosts)
         return frozenset(out | ({spelling} & self.unserved_hosts()))
@@ -201,11 +200,7 @@ class Rules(Standings):
         owner = service.namespace if service else namespace
         for candidate in dict.fromkeys((namespace, owner, self.root_namespace)):
             for level in levels:
-                seen = [
-                    dr
-                    for dr in level
-                    if dr.ref.namespace == candidate and self.visible_to(dr.spec.export_to, candidate, namespace)
-                ]
+                seen = [dr for dr in level if dr.ref.namespace == candidate and self.visible_to(dr, namespace)]
                 own = [dr for dr in seen if dr.spec.workload_selector and _selected(dr, namespace, dict(labels))]
                 found = own or [dr for dr in seen if not dr.spec.workload_selector]
                 if found:
@@ -241,7 +236,7 @@ class Rules(Standings):
         found = self.candidates(host)
         namespaces = frozenset(s.namespace for s in found) if len(found) > 1 else frozenset()
         for s in found:
-            namespaces |= exported(s.namespace, s.export_to)
+            namespaces |= exported(s.namespace, self.exports_of(s))
         dns = any(s.resolution and not s.all_addresses for s in found)
         default = self.locality
         place = default is not None and bool(default.distribute)
@@ -266,13 +261,13 @@ class Rules(Standings):
         for level in self._rule_levels(host):
             for vs in level:
                 labels, namespaces = source.asks(vs)
-                out |= Interest(namespaces | exported(vs.ref.namespace, vs.spec.export_to), labels, rules=True)
+                out |= Interest(namespaces | exported(vs.ref.namespace, self.exports_of(vs)), labels, rules=True)
                 for target in connection_targets(vs.spec):
                     out |= self._traffic_interest(self.stands_for(self.resolve(target, vs.ref.namespace)))
                 for d in destinations_of(vs.spec):
                     found = self.candidates(self.stands_for(self.resolve(d.host, vs.ref.namespace)))
-                    if len(found) > 1 or any(s.export_to for s in found):
-                        spaces = [exported(s.namespace, s.export_to) | {s.namespace} for s in found]
+                    if len(found) > 1 or any(self.exports_of(s) for s in found):
+                        spaces = [exported(s.namespace, self.exports_of(s)) | {s.namespace} for s in found]
                         out |= Interest(frozenset().union(*spaces))
         return out
 
@@ -282,7 +277,10 @@ class Rules(Standings):
         if not found:
             return Interest()
         owners = frozenset(parent for _, _, parent, _ in found)
-        return Interest(owners | {key[0] for _, key, parent, _ in found if key[0] != parent})
+        out = Interest(owners | {key[0] for _, key, parent, _ in found if key[0] != parent})
+        for target in self.mesh_targets(host):
+            out |= self._traffic_interest(target)
+        return out
 
     @query
     def _traffic_interest(self, host: str) -> Interest:
@@ -291,15 +289,9 @@ class Rules(Standings):
             for dr in level:
                 keys = frozenset(dr.spec.workload_selector.match_labels if dr.spec.workload_selector else ())
                 place, more = policy.asks_for_place(dr.spec, self.locality)
-                namespaces = frozenset((dr.ref.namespace,)) | exported(dr.ref.namespace, dr.spec.export_to)
+                namespaces = frozenset((dr.ref.namespace,)) | exported(dr.ref.namespace, self.exports_of(dr))
                 out |= Interest(namespaces, keys | more, place=place, secrets=bool(policy.secrets(dr.spec)))
         return out
-
-
-def wildcards(host: str) -> list[str]:
-    """Every wildcard that covers a name, the narrowest first."""
-    parts = host.split(".")
-    return ["*." + ".".join(parts[i:]) for i in range(1, len(parts))] + ([] if host == "*" else ["*"])
 
 
 def _selected(dr: Traffic, namespace: str, labels: Mapping[str, str]) -> bool:

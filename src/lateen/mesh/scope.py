@@ -15,6 +15,27 @@ from lateen.mesh.patterns import covers, overlap
 
 Pattern = tuple[str, str]
 """(namespace or ``*``, host pattern)"""
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What the hosts of an egress listener admit: what some pattern names and none excludes."""
+
+    patterns: tuple[Pattern, ...]
+    excluded: tuple[Pattern, ...] = ()
+
+    def spaces(self, known: Iterable[str]) -> list[str]:
+        wanted = {space for space, _ in self.patterns}
+        return [n for n in known if "*" in wanted or n in wanted]
+
+    def admits(self, namespace: str, host: str) -> bool:
+        return _named(self.patterns, namespace, host) and not _named(self.excluded, namespace, host)
+
+
+def _named(patterns: Iterable[Pattern], namespace: str, host: str) -> bool:
+    return any(space in ("*", namespace) and covers(p, host) for space, p in patterns)
+
+
 Members = tuple[tuple[str, frozenset[int]], ...]
 """(host, the only visible ports; none for all), by host"""
 
@@ -24,14 +45,22 @@ class Scope:
     """What a Sidecar's egress lets clients of a namespace see."""
 
     groups: Mapping[tuple[str, int], Members]
-    """By namespace and group (``chunks_in``): visible services, including those that a visible rule leads to."""
+    """By namespace and group (``chunks_in``): visible services, including those that a visible rule or a route of a
+    visible service leads to."""
     rules: frozenset[o.Ref]
     """The visible VirtualServices for the mesh."""
 
 
-def _patterns(sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListener, list[Pattern]]]:
+def _listeners(sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListener, Imports]]:
     everything = (IstioEgressListener(hosts=("*/*",)),)
-    return [(e, [_pattern(h, namespace) for h in e.hosts]) for e in sidecar.egress or everything]
+    return [(e, _imports(e.hosts, namespace)) for e in sidecar.egress or everything]
+
+
+def _imports(hosts: Iterable[str], namespace: str) -> Imports:
+    """``~shop/*`` excludes what ``shop/*`` names, and ``~/*`` everything."""
+    named = [_pattern(h, namespace) for h in hosts if not h.startswith("~")]
+    excluded = [_pattern(h[1:], namespace) for h in hosts if h.startswith("~")]
+    return Imports(tuple(named), tuple((space or "*", host) for space, host in excluded))
 
 
 def _pattern(text: str, namespace: str) -> Pattern:
@@ -44,26 +73,35 @@ def _pattern(text: str, namespace: str) -> Pattern:
 def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
     found: dict[str, dict[str, set[int]]] = {}
     known: set[str] = set()
-    listeners = _patterns(sidecar, namespace)
-    for listener, patterns in listeners:
-        only = listener.port.number if listener.port else 0
-        for s in _matching(mesh, patterns, namespace):
+    listeners = _listeners(sidecar, namespace)
+    for listener, imports in listeners:
+        only = listener.port.number if listener.port and not is_proxy(listener) else 0
+        for s in _matching(mesh, imports, namespace):
             shown = only and (reached([p.port for p in s.ports], only) or only)
             found.setdefault(s.namespace, {}).setdefault(s.host, set()).add(shown)
             known.add(s.host)
     rules: set[o.Ref] = set()
-    for ref, targets in _rules(mesh, [p for _, patterns in listeners for p in patterns]):
+    led: dict[str, None] = {}
+    for ref, targets in _rules(mesh, [imports for _, imports in listeners]):
         rules.add(ref)
-        for host in targets:
-            seen = mesh.service(host, namespace)
-            if seen is not None and host not in known:
-                found.setdefault(seen.namespace, {})[host] = {0}
+        led |= dict.fromkeys(targets)
+    for host in sorted(known):
+        led |= dict.fromkeys(sorted(mesh.route_targets(host, namespace)))
+    for host in led:
+        seen = mesh.service(host, namespace)
+        if seen is not None and host not in known:
+            found.setdefault(seen.namespace, {})[host] = {0}
     groups: dict[tuple[str, int], list[tuple[str, frozenset[int]]]] = {}
     for space, hosts in found.items():
         for host, ports in sorted(hosts.items()):
             visible = frozenset[int]() if 0 in ports else frozenset(ports)
             groups.setdefault((space, mesh.group_of(space, host)), []).append((host, visible))
     return Scope({k: tuple(v) for k, v in groups.items()}, frozenset(rules))
+
+
+def is_proxy(listener: IstioEgressListener) -> bool:
+    """Whether clients use it as their HTTP proxy, so that a request names the port of the service that it is for."""
+    return listener.port is not None and listener.port.protocol.upper() == "HTTP_PROXY"
 
 
 def reached(numbers: Sequence[int], port: int) -> int | None:
@@ -76,35 +114,33 @@ def bound(
 ) -> list[tuple[IstioEgressListener, list[o.Service]]]:
     """Listeners with an address of their own, and the services behind them. ``captured``: see ``Client``."""
     return [
-        (listener, sorted(_matching(mesh, patterns, namespace), key=lambda s: s.host))
-        for listener, patterns in _patterns(sidecar, namespace)
+        (listener, sorted(_matching(mesh, imports, namespace), key=lambda s: s.host))
+        for listener, imports in _listeners(sidecar, namespace)
         if listener.port and (listener.bind or listener.capture_mode == "NONE" or not captured)
     ]
 
 
-def _spaces(known: Iterable[str], patterns: list[Pattern]) -> list[str]:
-    wanted = {space for space, _ in patterns}
-    return [n for n in known if "*" in wanted or n in wanted]
-
-
-def _matching(mesh: Mesh, patterns: list[Pattern], namespace: str) -> Iterator[o.Service]:
-    hosts = {h for space in _spaces(mesh.spaces(), patterns) for h in mesh.hosts_in(space)}
+def _matching(mesh: Mesh, imports: Imports, namespace: str) -> Iterator[o.Service]:
+    hosts = {h for space in imports.spaces(mesh.spaces()) for h in mesh.hosts_in(space)}
     for host in sorted(hosts):
         seen = [
-            s
-            for s in mesh.candidates(host)
-            if mesh.visible_to(s.export_to, s.namespace, namespace)
-            and any(space in ("*", s.namespace) and covers(p, s.host) for space, p in patterns)
+            s for s in mesh.candidates(host) if mesh.visible_to(s, namespace) and imports.admits(s.namespace, s.host)
         ]
         own = next((s for s in seen if s.namespace == namespace), None)
         if seen:
             yield own or seen[0]
 
 
-def _rules(mesh: Mesh, patterns: list[Pattern]) -> Iterator[tuple[o.Ref, tuple[str, ...]]]:
-    """The VirtualServices that some pattern admits, with the hosts that they lead to."""
-    for space in _spaces(mesh.rule_spaces(), patterns):
-        mine = [p for n, p in patterns if n in ("*", space)]
+def _rules(mesh: Mesh, listeners: Sequence[Imports]) -> Iterator[tuple[o.Ref, tuple[str, ...]]]:
+    """The VirtualServices that some listener admits, with the hosts that they lead to."""
+    known = list(mesh.rule_spaces())
+    for space in dict.fromkeys(s for imports in listeners for s in imports.spaces(known)):
         for ref, hosts, targets in mesh.rules_in(space):
-            if any(overlap(p, h) for p in mine for h in hosts):
+            if any(_admits(imports, space, h) for imports in listeners for h in hosts):
                 yield ref, targets
+
+
+def _admits(imports: Imports, space: str, host: str) -> bool:
+    """A rule for a wildcard is admitted by patterns of hosts that it covers, too."""
+    named = any(n in ("*", space) and overlap(p, host) for n, p in imports.patterns)
+    return named and not _named(imports.excluded, space, host)

@@ -46,16 +46,19 @@ class Securing(Limiting):
 
     def secured_at(self, hosts: Iterable[HostRoutes]) -> tuple[tuple[int, int, Secured], ...]:
         """For what a gateway serves: (position of the host, of its route, the policy). The most specific policy
-        replaces all others, as in Envoy Gateway: that of a rule, of its route, of a listener, of its Gateway."""
+        replaces all others, as in Envoy Gateway: that of a rule, of its route, of a listener, of its Gateway. Where the
+        requests of several listeners cannot be told apart, the policies of all of them hold together."""
         if not self.objects.security_policies:
             return ()
         out = []
         for at, h in enumerate(hosts):
             for i, route in enumerate(h.routes):
-                aims: list[Aim] = [(route.rule, route.name), (route.rule, "")]
-                aims += [(h.source, h.listener), (h.source, "")] if h.source else []
-                if policy := self._securing(*aims):
-                    out.append((at, i, self.secured(*_key(policy))))
+                if own := self._securing((route.rule, route.name), (route.rule, "")):
+                    found = [own]
+                else:
+                    each = (self._securing((of, name), (of, "")) for of, name in h.places)
+                    found = list(dict.fromkeys(p for p in each if p is not None))
+                out += [(at, i, self.secured(*_key(policy))) for policy in found]
         return tuple(out)
 
     def _securing(self, *aims: Aim) -> Policy | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 from lateen.api import objects as o
 from lateen.api.domain import service_host, service_suffix
@@ -21,7 +22,8 @@ class Services(Base):
         out: dict[str, o.Service] = {}
         for r in self.registries:
             for s in r.services_of_host.get(host):
-                out.setdefault(s.namespace, s)
+                if s.namespace not in out:
+                    out[s.namespace] = s if r is self.own else replace(s, elsewhere=True)
         for entry in sorted(self._entries_of_host.get(host), key=lambda e: e.age_order):
             for s in registry.services(entry, self.cluster.domain):
                 if s.host == host:
@@ -79,7 +81,7 @@ class Services(Base):
         return self._seen(self.candidates(host), "")
 
     def _seen(self, found: tuple[o.Service, ...], viewer: str) -> o.Service | None:
-        mine = [s for s in found if self.visible_to(s.export_to, s.namespace, viewer)]
+        mine = [s for s in found if self.visible_to(s, viewer)]
         return next((s for s in mine if s.namespace == viewer), mine[0] if mine else None)
 
     def visible(self, viewer: str) -> list[o.Service]:
@@ -132,12 +134,18 @@ class Services(Base):
             for r in self.registries:
                 for s in r.standing_for.get(target):
                     key = (s.namespace, s.name)
-                    if key not in out and self.service(target) is not None:
+                    if key not in out and self.service(target) is not None and self._counts(s):
                         out[key] = s
                         todo.append(s.host)
         if self.is_alias(host):
             return ()
         return tuple(out[k] for k in sorted(out))
+
+    def _counts(self, alias: o.Service) -> bool:
+        """Whether the name of an ExternalName service means that service: in another cluster it may mean one of its
+        own, or another target."""
+        found = (s for s in self.candidates(alias.host) if s.namespace == alias.namespace)
+        return any(s.external_name == alias.external_name for s in found)
 
     # --- addresses -------------------------------------------------------------------------------------------
 

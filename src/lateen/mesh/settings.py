@@ -9,8 +9,28 @@ from dataclasses import dataclass, field
 
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN
 from lateen.api.mesh import ExtensionProvider, ProxyConfig
-from lateen.api.networking import LocalityLb
+from lateen.api.mesh.config import LabelSelector
+from lateen.api.networking import HTTPRetry, LocalityLb, TcpKeepalive
 from lateen.mesh.observability import DEFAULT_REPORTING, Reporting
+
+
+@dataclass(frozen=True)
+class Handshakes:
+    """What TLS may agree on; what is empty is left to the kind of connection."""
+
+    minimum: str = "TLSv1_2"
+    """The lowest version."""
+    ciphers: tuple[str, ...] = ()
+    """Of TLS 1.2: those of 1.3 cannot be chosen."""
+    curves: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StatNames:
+    """Patterns of the names that clusters have in statistics; empty for the clusters' own names."""
+
+    inbound: str = ""
+    outbound: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,6 +48,17 @@ class Transport:
     dns_refresh_s: float = 60.0
     localhost: bool = False
     """Whether a proxy calls its application at 127.0.0.1, not where the client wanted to go."""
+    keepalive: TcpKeepalive | None = None
+    """Of connections to services, where rules do not set it."""
+    retries: HTTPRetry | None = None
+    """Of requests whose routes do not say when they are repeated."""
+    detection_s: float | None = None
+    """How long the protocol of a connection is looked for, 0 for ever; None where nobody has chosen."""
+    mutual_tls: Handshakes = Handshakes()
+    """Between proxies."""
+    tls: Handshakes = Handshakes()
+    """With everybody else."""
+    stat_names: StatNames = StatNames()
     redis: bool = False
     """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
 
@@ -94,14 +125,32 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True)
+class Exports:
+    """Whom objects are exported to that do not say it themselves; empty: everybody. Services include ServiceEntries."""
+
+    services: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    """Of VirtualServices."""
+    traffic: tuple[str, ...] = ()
+    """Of DestinationRules."""
+
+
+@dataclass(frozen=True)
 class Cluster:
-    """The cluster that istiod runs in; set when istiod starts."""
+    """The cluster that istiod runs in, set when istiod starts; or the one that the mesh is seen from
+    (``perspective``)."""
 
     name: str = CLUSTER_NAME
     domain: str = CLUSTER_DOMAIN
     """The DNS domain of its services."""
     experimental: bool = False
     """Whether its definitions of the Gateway API are those of the experimental channel."""
+    filtered: bool = True
+    """Whether gateways have the clusters alone that their configuration names."""
+    scoped: bool = False
+    """Whether Istio's Gateways select workloads of their own namespaces only."""
+    home: str = ""
+    """Where the rules and policies are, if that is another cluster: the one of its control plane."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +169,9 @@ class MeshConfig:
     proxy: ProxyConfig = field(default=ProxyConfig(), hash=False)
     """``defaultConfig``; how it applies to one proxy is in ``mesh.proxies``."""
     networks: NetworkSettings = NetworkSettings()
+    exports: Exports = Exports()
+    discovery: tuple[LabelSelector, ...] = field(default=(), hash=False)
+    """Which namespaces belong to the mesh: those that one of them selects; empty: all."""
     root_namespace: str = "istio-system"
     paths: str = ""
     """``pathNormalization``; empty where the installation leaves it to the mesh (``Authorization.paths``)."""

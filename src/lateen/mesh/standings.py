@@ -29,6 +29,8 @@ from lateen.mesh.outcomes import (
 FRONTS = (kinds.KUBERNETES_GATEWAY.kind, kinds.LISTENER_SET.kind)
 """Kinds of parents whose routes are for clients outside of the mesh."""
 
+NO_WAYPOINTS = "waypoint proxies (ambient mode) are not implemented; workloads have sidecars"
+
 
 class Standings(BackendPolicies):
     @query
@@ -41,6 +43,9 @@ class Standings(BackendPolicies):
         for key in self.objects.kubernetes_gateways:
             if self.kubernetes_gateway(*key) is not None:
                 out[kinds.KUBERNETES_GATEWAY.ref(*key)] = self._gateway_standing(*key)
+            elif self._is_waypoint(*key):
+                refused = Condition("Accepted", False, "Invalid", NO_WAYPOINTS)
+                out[kinds.KUBERNETES_GATEWAY.ref(*key)] = GatewayStanding((refused,), (), ())
         for key in self.objects.listener_sets:
             if (of_set := self._set_standing(*key)) is not None:
                 out[kinds.LISTENER_SET.ref(*key)] = of_set
@@ -57,12 +62,16 @@ class Standings(BackendPolicies):
     def _class_standing(self, name: str) -> ClassStanding | None:
         found = self.objects.gateway_classes[("", name)]
         if found.spec.controller_name == listeners.WAYPOINTS:
-            says = "waypoint proxies (ambient mode) are not implemented; workloads have sidecars"
-            return ClassStanding((Condition("Accepted", False, "Unsupported", says),), ())
+            return ClassStanding((Condition("Accepted", False, "Unsupported", NO_WAYPOINTS),), ())
         if not self.is_our_class(name):
             return None
         conditions = (Condition("Accepted", True, "Accepted", "Handled by Istio controller"), *self._supported())
         return ClassStanding(conditions, (*FEATURES, *EXPERIMENTAL) if self._is_experimental() else FEATURES)
+
+    def _is_waypoint(self, namespace: str, name: str) -> bool:
+        of_class = self.objects.kubernetes_gateways[namespace, name].spec.gateway_class_name
+        found = self.objects.gateway_classes.get(("", of_class))
+        return found is not None and found.spec.controller_name == listeners.WAYPOINTS
 
     def _is_experimental(self) -> bool:
         """Whether istiod is to use the experimental channel, and the cluster has it."""

@@ -29,6 +29,7 @@ from lateen.mesh.observability import (
     Tracer,
     TraceTag,
 )
+from lateen.wire import connections
 
 Mode = Literal["CLIENT", "SERVER"]
 ClusterOf = Callable[[str, int], str | None]
@@ -64,6 +65,8 @@ class Reporter:
     """The name of its cluster."""
     seat: str = ""
     """Its name among the workloads of its proxy."""
+    counting: bool = True
+    """Whether its agent counts the bytes of open connections (``wire.connections``)."""
 
 
 def observability(
@@ -79,7 +82,7 @@ def observability(
             reporter.seat,
             origins,
             _logs(reporting, levels, mode, cluster_of),
-            _metrics(reporting, levels, mode),
+            _metrics(reporting, levels, mode, reporter.counting),
             _trace(reporting, levels, mode, reporter, cluster_of),
         )
 
@@ -157,7 +160,7 @@ def _log_target(p: ExtensionProvider) -> LogTarget | None:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode) -> Metrics | None:
+def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode, counting: bool) -> Metrics | None:
     """None where nobody collects them, or where all are disabled."""
     entries = [m for level in levels for m in level.metrics]
     scope = reporting.default_metrics
@@ -167,12 +170,14 @@ def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode) ->
         return None
     disabled: dict[str, bool] = {}
     tags: dict[str, dict[str, str | None]] = {}
-    none = False
+    none, every_s = False, connections.EVERY_S
     parent = reporting.default_metrics
     for m in entries:
         parent = _names(m.providers) or parent
         if not set(parent) & set(scope):
             continue
+        if m.reporting_interval is not None:
+            every_s = max(m.reporting_interval.seconds, connections.AT_LEAST_S)
         for change in m.overrides:
             match = change.match
             if not _concerns(match.mode if match else "CLIENT_AND_SERVER", mode):
@@ -190,7 +195,7 @@ def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode) ->
         MetricRule(metric, disabled.get(metric, False), tuple(sorted(tags.get(metric, {}).items())))
         for metric in sorted(disabled.keys() | tags.keys())
     ]
-    return Metrics(tuple(r for r in rules if r.disabled or r.tags), reporting.lean)
+    return Metrics(tuple(r for r in rules if r.disabled or r.tags), reporting.lean, every_s if counting else None)
 
 
 def _matched(match: t.MetricSelector | None) -> tuple[str, ...]:

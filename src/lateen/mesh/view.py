@@ -21,10 +21,11 @@ from lateen.api.networking.traffic_policy import ConnectionPool, LocalityLb
 from lateen.api.security import AuthorizationPolicy
 from lateen.mesh.authentication import Authentication
 from lateen.mesh.cached import Cached
+from lateen.mesh.challenges import Challenges
 from lateen.mesh.observability import Observability, Side
 from lateen.mesh.plugins import Plugin
 from lateen.mesh.proxies import Place
-from lateen.mesh.routing import NO_ROUTES, BackendTLS, ConnectionRoute, HostRoutes, PortRoutes, Sending
+from lateen.mesh.routing import NO_ROUTES, BackendTLS, ConnectionRoute, DatagramRoute, HostRoutes, PortRoutes, Sending
 from lateen.mesh.secured import Secured
 from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import Described, Instances, Seat
@@ -186,11 +187,15 @@ class Bind:
     hosts: tuple[HostView, ...]
     viewer: str
     """The namespace of the clients."""
+    proxy: bool = False
+    """Whether requests name their service's port: at Unix sockets, and where clients use it as their HTTP proxy."""
 
     @property
     def routes(self) -> str:
-        """The name of the route configuration: that of its port, or, of a Unix socket, one of its own."""
-        return str(self.port) if self.port else self.address
+        """The name of the route configuration: that of its port, or one of its own."""
+        if not self.proxy:
+            return str(self.port)
+        return f"{self.address}_{self.port}" if self.port else self.address
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +204,7 @@ class OutboundView(Cached):
 
     policy: OutboundPolicy = field(kw_only=True)
     connect_timeout_s: float = field(kw_only=True)
+    detection_s: float | None = field(kw_only=True)
     paths: str = field(kw_only=True)
     """How paths are normalized (``Authorization.paths``)."""
     host_spaces: Spaces[HostSpace] = field(kw_only=True)
@@ -246,11 +252,13 @@ class Authorization:
 
     policies: tuple[o.Resource[AuthorizationPolicy], ...] = ()
     domains: tuple[str, ...] = ()
-    """The trust domain and its aliases, where it has any."""
+    """The mesh's trust domain, then its aliases."""
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
     """The providers that policies may ask; empty if no policy asks one."""
     paths: str = "BASE"
     """How paths are normalized before the policies see them: a value of ``meshConfig.pathNormalization``."""
+    askable: int = 0
+    """How many providers the mesh configuration has that policies may ask, whether or not one does."""
 
 
 UNRESTRICTED = Authorization()
@@ -284,14 +292,14 @@ class Datagrams:
 
     shares: tuple[tuple[int, Instances], ...]
     """(weight, instances) of the backends; no instances where one is broken, so that its share is lost."""
-    rules: tuple[o.Ref, ...]
+    route: DatagramRoute | None
 
 
 @dataclass(frozen=True, eq=False)
 class GatewayServer(Cached):
     """One port of a gateway workload with what is routed there."""
 
-    trust_domains: tuple[str, ...] = field(kw_only=True)
+    transport: Transport = field(kw_only=True)
     port: int = field(kw_only=True)
     target: int = field(kw_only=True)
     bind: str = field(kw_only=True)
@@ -331,6 +339,11 @@ class GatewayView(Cached):
     plugins: tuple[Plugin, ...] = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
     """The servers whose certificates exist."""
+    challenges: Challenges | None = field(kw_only=True)
+    """What it answers to ACME servers; None where no certificates are ordered of any."""
+    filtered: bool = field(kw_only=True)
+    """Whether it gets the clusters alone that its other resources name: not where something else may name them, such
+    as clients (AUTO_PASSTHROUGH) or plugins, which compute names."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from lateen.api import objects as o
@@ -12,7 +13,7 @@ from lateen.api.validate.envoy_filter import MAX_VERSION
 from lateen.kit.derived import Shared
 from lateen.kit.queries import query
 from lateen.kit.regex import compiled
-from lateen.mesh import credentials, gateways, plugins, reporting, telemetry, workload_view
+from lateen.mesh import credentials, gateways, plugins, proxies, reporting, telemetry, workload_view
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
@@ -20,8 +21,34 @@ from lateen.mesh.observability import Observability
 from lateen.mesh.outbound import Outbound, serves
 from lateen.mesh.view import Callers, GatewayView, InboundView, OutboundView, Own, Patch, View
 from lateen.mesh.workloads import Proxy, Seat
-from lateen.wire import names
+from lateen.wire import connections, names
 from lateen.wire.node import ROUTER
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A proxy, and what it reports about itself that its view depends on."""
+
+    proxy: Proxy
+    dns: bool
+    """Whether its agent answers DNS queries."""
+    interception: str
+    """How connections are redirected to it: REDIRECT, TPROXY, NONE, or empty."""
+    counting: bool
+    """Whether its agent counts the bytes of open connections."""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.proxy, self.dns, self.interception, self.counting))
+
+
+def viewer(proxy: Proxy, metadata: Mapping[str, str]) -> Viewer:
+    """``metadata``: what the proxy reports about itself."""
+    dns, counting = (metadata.get(key) == "true" for key in ("DNS_CAPTURE", connections.METADATA))
+    return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), counting)
 
 
 class Views(Outbound):
@@ -37,17 +64,24 @@ class Views(Outbound):
         return self.of_proxy(Proxy(kind, (pod,)), metadata)
 
     def of_proxy(self, proxy: Proxy, metadata: Mapping[str, str] | None = None) -> View:
-        """``metadata``: what the proxy reports about itself. An unchanged view is the same object. Raises ValueError
-        for several workloads that see different destinations or have different EnvoyFilters: these belong to the
-        whole proxy."""
+        """``metadata``: what the proxy reports about itself. Raises ValueError as ``seen_by``."""
         about = metadata or {}
-        clients, own = self._own(proxy, about.get("DNS_CAPTURE") == "true", about.get("INTERCEPTION_MODE", ""))
-        (first, workload), *others = clients
-        out, filters = self.outbound_view(first), self._patches(workload, about)
-        if any((self.outbound_view(c), self._patches(w, about)) != (out, filters) for c, w in others):
+        return self.seen_by(viewer(proxy, about), about)
+
+    def seen_by(self, viewer: Viewer, metadata: Mapping[str, str], before: View | None = None) -> View:
+        """The view of a proxy; ``before``, which it had earlier, if nothing has changed. Raises ValueError for several
+        workloads that see different destinations or have different EnvoyFilters: these belong to the whole proxy."""
+        clients, own = self._own(viewer)
+        first, workload = clients[0]
+        out, filters = self.outbound_view(first), self._patches(workload, metadata)
+        if len(clients) > 1 and any(
+            (self.outbound_view(c), self._patches(w, metadata)) != (out, filters) for c, w in clients[1:]
+        ):
             each = " and ".join(f"{w.namespace}/{w.name}" for _, w in clients)
             raise ValueError(f"one proxy cannot serve {each}: they see different destinations or EnvoyFilters")
-        return self.shared(("view", out, own, filters), lambda: View(out, own, filters))
+        if before is not None and before.outbound is out and before.own is own and before.patches == filters:
+            return before
+        return View(out, own, filters)
 
     def _patches(self, workload: o.Pod, metadata: Mapping[str, str]) -> tuple[Patch, ...]:
         if not self.mesh.objects.envoy_filters:
@@ -56,10 +90,11 @@ class Views(Outbound):
         return patches(chosen, metadata) if chosen else ()
 
     @query
-    def _own(self, proxy: Proxy, dns: bool, interception: str) -> tuple[tuple[tuple[Client, o.Pod], ...], Own]:
+    def _own(self, viewer: Viewer) -> tuple[tuple[tuple[Client, o.Pod], ...], Own]:
         """What does not depend on what the proxy may call, and as whom each of its workloads calls."""
+        proxy, interception = viewer.proxy, viewer.interception
         gateway = proxy.kind == ROUTER
-        clients = tuple((self._client(w, dns, gateway, interception != "NONE"), w) for w in proxy.workloads)
+        clients = tuple((self._client(w, viewer.dns, gateway, interception != "NONE"), w) for w in proxy.workloads)
         used = [c for w in proxy.workloads for c in self._rule_credentials(w, gateway)]
         served: GatewayView | None = None
         inbound: tuple[InboundView, ...] = ()
@@ -69,7 +104,7 @@ class Views(Outbound):
         else:
             inbound = tuple(self._inbound(w, seat, interception) for w, seat in proxy.seats)
         reports = tuple(
-            self._observability(w, seat.name, client)
+            self._observability(w, seat.name, client, viewer.counting)
             for (w, seat), (client, _) in zip(proxy.seats, clients, strict=True)
         )
         sides = tuple((seen.client, seat) for seen, (_, seat) in zip(reports, proxy.seats, strict=True))
@@ -110,10 +145,11 @@ class Views(Outbound):
         return tuple(credentials.of_backends(self.mesh, pod))
 
     @query
-    def _observability(self, pod: o.Pod, seat: str, client: Client) -> Observability:
-        """``client``: as whom the proxy calls, since reports that are sent need a cluster."""
+    def _observability(self, pod: o.Pod, seat: str, client: Client, counting: bool) -> Observability:
+        """``client``: as whom the proxy calls, since reports that are sent need a cluster. ``counting``: whether its
+        agent counts the bytes of open connections."""
         levels = self.mesh.telemetries(pod.namespace, pod.label_map)
-        reporter = reporting.reporter(self.mesh, pod, seat)
+        reporter = reporting.reporter(self.mesh, pod, seat, counting)
 
         def cluster(service: str, port: int) -> str | None:
             spelled = service.rpartition("/")[2]
@@ -122,9 +158,10 @@ class Views(Outbound):
 
         found = telemetry.observability(self.mesh.reporting, levels, reporter, cluster)
         own = self.mesh.plugins(pod.namespace, pod.label_map)
+        manner = proxies.handling(self.mesh.proxy_defaults, pod)
         return Observability(
-            replace(found.client, hooks=plugins.hooks(own, "CLIENT")),
-            replace(found.server, hooks=plugins.hooks(own, "SERVER")),
+            replace(found.client, hooks=plugins.hooks(own, "CLIENT"), handling=manner),
+            replace(found.server, hooks=plugins.hooks(own, "SERVER"), handling=manner),
         )
 
     @query

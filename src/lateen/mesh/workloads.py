@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lateen.api import objects as o
+from lateen.wire.connections import PEER, SEPARATOR
 
 Workload = o.Pod
 """A pod, a WorkloadEntry, or an endpoint that a ServiceEntry lists: something with labels and an identity."""
@@ -27,6 +28,8 @@ class Instance:
     locality: str = ""
     """region/zone/subzone"""
     weight: int = 1
+    plain: bool = False
+    """Whether the port takes no mutual TLS although its workload has a proxy."""
     onward: bool = False
     """Whether it is a gateway to another network, in place of the instances behind it."""
 
@@ -80,6 +83,15 @@ NOBODY = {
     "revision": LATEST,
 }
 """What is said of an address that nothing is known of."""
+
+
+def said(workload: Workload | None) -> str:
+    """What a certificate says of a workload, see ``wire.connections.PEER``; empty for none, and for one with a value
+    that contains the separator, which could pass for another workload."""
+    if workload is None:
+        return ""
+    values = [described(workload)[key] for key in PEER]
+    return "" if any(SEPARATOR in value for value in values) else SEPARATOR.join(values)
 
 
 def identity(workload: Workload, trust_domain: str) -> Described:

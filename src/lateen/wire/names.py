@@ -83,6 +83,8 @@ SDS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 ECDS = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 ORDER = (CDS, EDS, SDS, ECDS, LDS, RDS, VHDS)
 """Make before break: a resource is sent before those that refer to it."""
+NAMING = (LDS, RDS, VHDS, ECDS)
+"""Types of resources that name clusters."""
 SHORT = {CDS: "CDS", EDS: "EDS", SDS: "SDS", ECDS: "ECDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}
 DEBUG = "istio.io/debug"
 """Type URL of questions about the control plane; also a prefix of some (istioctl's protocol)."""

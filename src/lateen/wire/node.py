@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 ISTIO_VERSION = "1.32.0"
 """The Istio version that proxies report, for EnvoyFilters that match on one."""
+CLUSTER_HEADER = "clusterid"
+"""By which an agent says in requests to istiod which cluster it is in, as in Istio."""
 SIDECAR, ROUTER = "sidecar", "router"
 """Kinds of proxies; a router is a gateway."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import extension_pb2, grpc_service_pb2, substitution_format_string_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2 as log_types_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
@@ -45,6 +46,26 @@ def expression(text: str) -> accesslog_pb2.AccessLogFilter:
     out.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
     out.extension_filter.typed_config.CopyFrom(pb.any_of(cel_pb2.ExpressionFilter(expression=text)))
     return out
+
+
+def moment(kind: str) -> accesslog_pb2.AccessLogFilter:
+    """Only at one of the moments when Envoy logs a connection: one of its ``AccessLogType``."""
+    types = [log_types_pb2.AccessLogType.Value(kind)]
+    return accesslog_pb2.AccessLogFilter(log_type_filter=accesslog_pb2.LogTypeFilter(types=types))
+
+
+def lasting(ms: int, longer: bool) -> accesslog_pb2.AccessLogFilter:
+    """Only what has lasted for at least ``ms``, or for less. Envoy wants a runtime key, which nothing sets."""
+    out = accesslog_pb2.AccessLogFilter()
+    comparison = out.duration_filter.comparison
+    comparison.op = accesslog_pb2.ComparisonFilter.GE if longer else accesslog_pb2.ComparisonFilter.LE
+    comparison.value.default_value = ms if longer else ms - 1
+    comparison.value.runtime_key = "lateen.unset"
+    return out
+
+
+def all_of(*filters: accesslog_pb2.AccessLogFilter) -> accesslog_pb2.AccessLogFilter:
+    return accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=filters))
 
 
 def _config(log: AccessLog, http: bool) -> tuple[str, Any] | None:

@@ -11,22 +11,24 @@ FILTER, PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
 """The namespace of the dynamic metadata, and the key there, as in Istio"""
 
 
-def matcher(keys: Iterable[str], value: value_pb2.ValueMatcher) -> metadata_pb2.MetadataMatcher:
-    """A claim, or with several keys one within others."""
-    segments = [metadata_pb2.MetadataMatcher.PathSegment(key=k) for k in (PAYLOAD, *keys)]
+def matcher(keys: Iterable[str], value: value_pb2.ValueMatcher, place: str = PAYLOAD) -> metadata_pb2.MetadataMatcher:
+    """A claim, or with several keys one within others. ``place``: the key of its token's claims."""
+    segments = [metadata_pb2.MetadataMatcher.PathSegment(key=k) for k in (place, *keys)]
     return metadata_pb2.MetadataMatcher(filter=FILTER, path=segments, value=value)
 
 
-def one_of(keys: Iterable[str], values: Iterable[Any]) -> metadata_pb2.MetadataMatcher:
-    """A claim that is one of the values (matchers of strings), or a list that has one of them."""
-    texts = any_of([value_pb2.ValueMatcher(string_match=v) for v in values])
+def one_of(
+    keys: Iterable[str], values: Iterable[Any], place: str = PAYLOAD, others: Iterable[value_pb2.ValueMatcher] = ()
+) -> metadata_pb2.MetadataMatcher:
+    """A claim that is one of the values (matchers of strings, and ``others``), or a list that has one of them."""
+    texts = any_of([*(value_pb2.ValueMatcher(string_match=v) for v in values), *others])
     as_list = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=texts))
-    return matcher(keys, any_of([as_list, texts]))
+    return matcher(keys, any_of([as_list, texts]), place)
 
 
-def single(keys: Iterable[str], values: Iterable[Any]) -> metadata_pb2.MetadataMatcher:
+def single(keys: Iterable[str], values: Iterable[Any], place: str = PAYLOAD) -> metadata_pb2.MetadataMatcher:
     """A claim that is a string, one of the values."""
-    return matcher(keys, any_of([value_pb2.ValueMatcher(string_match=v) for v in values]))
+    return matcher(keys, any_of([value_pb2.ValueMatcher(string_match=v) for v in values]), place)
 
 
 def any_of(matchers: list[value_pb2.ValueMatcher]) -> value_pb2.ValueMatcher:

@@ -18,7 +18,7 @@ from lateen.xds import locality, pb
 def _endpoint(i: Instance, mtls: bool) -> Any:
     w = i.workload
     spaces = {"lateen": described(w) if w else NOBODY}
-    if mtls and w is not None and w.meshed:
+    if mtls and w is not None and w.meshed and not i.plain:
         spaces["envoy.transport_socket_match"] = {"tlsMode": "istio"}
     out = endpoint_components_pb2.LbEndpoint(metadata=pb.metadata(**spaces), load_balancing_weight=pb.u32(i.weight))
     if i.address.startswith("unix://"):

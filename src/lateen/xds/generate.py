@@ -15,6 +15,7 @@ from lateen.mesh import policy
 from lateen.mesh.authentication import Authentication
 from lateen.mesh.observability import Side
 from lateen.mesh.secured import Secured
+from lateen.mesh.settings import Transport
 from lateen.mesh.view import (
     UNRESTRICTED,
     Callers,
@@ -31,14 +32,13 @@ from lateen.mesh.view import (
 )
 from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
-from lateen.wire.resource import EMPTY, Resource, ResourceSet
+from lateen.wire.resource import EMPTY, Offer, Part, Resource, ResourceSet, Sets
 from lateen.xds import clusters, endpoints, tls
-from lateen.xds.filters import authentication, authorization, plugins, quota, rate_limit, security, workload
+from lateen.xds.filters import acme, authentication, authorization, plugins, quota, rate_limit, security, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import gateway as gateway_routes
 from lateen.xds.routes import virtual_host
 
-Sets = tuple[ResourceSet, ...]
 _shared = Shared()
 
 
@@ -47,9 +47,17 @@ def _set(found: Iterable[Resource]) -> ResourceSet:
     return ResourceSet(made) if made else EMPTY
 
 
+def _union(parts: Iterable[ResourceSet]) -> ResourceSet:
+    """The same object for the same parts."""
+    some = tuple(p for p in parts if p is not EMPTY)
+    made = ResourceSet.union(some)
+    return made if len(some) < 2 else _shared(("union", *map(id, some)), lambda: made)
+
+
 @derived
 def _clusters(part: HostSpace) -> ResourceSet:
-    return _set(r for h in part.members for r in clusters.of_host(h))
+    """The same object where something else of a host has changed, such as a route."""
+    return _known("clusters", tuple(r for h in part.members for r in clusters.of_host(h)))
 
 
 @derived
@@ -80,7 +88,7 @@ def _files(part: HostSpace) -> ResourceSet:
 
 @derived
 def _all_clusters(spaces: Spaces[HostSpace]) -> ResourceSet:
-    return ResourceSet.union(tuple(map(_clusters, spaces.parts)))
+    return _union(map(_clusters, spaces.parts))
 
 
 @derived
@@ -226,12 +234,12 @@ def _gateway_authorization(view: GatewayView) -> ResourceSet:
 
 @derived
 def _security(view: InboundView) -> ResourceSet:
-    return _set(security.extensions(security.of_workload(view), view.seat.name, False))
+    return _set(r for i in view.ports for r in security.of_port(i, view.seat.name))
 
 
 @derived
 def _gateway_security(view: GatewayView) -> ResourceSet:
-    return _set(security.extensions(security.of_gateway(view), "", True))
+    return _set(security.at_gateways(view))
 
 
 @derived
@@ -244,8 +252,13 @@ def _gateway_logins(view: GatewayView) -> ResourceSet:
     return _set(security.secrets(security.of_gateway(view)))
 
 
-def _providers(found: Iterable[Secured], connect_timeout: float) -> ResourceSet:
-    return _known("logins", tuple(clusters.of_login(at, connect_timeout) for at in security.outside(found)))
+@derived
+def _gateway_challenges(view: GatewayView) -> ResourceSet:
+    return _set([acme.extension(view.challenges)]) if view.challenges is not None else EMPTY
+
+
+def _providers(found: Iterable[Secured], transport: Transport) -> ResourceSet:
+    return _known("logins", tuple(clusters.of_login(at, transport) for at in security.outside(found)))
 
 
 def _workload(identity: Described, seat: Seat = ALONE) -> ResourceSet:
@@ -275,64 +288,63 @@ def _called(out: OutboundView) -> _Called:
 
 
 @derived
-def _calling(out: OutboundView, callers: Callers) -> Sets:
-    """The listeners through which each of a proxy's workloads calls."""
-    return tuple(_listeners(out, side, seat) for side, seat in callers.sides)
-
-
-@dataclass(frozen=True)
-class _Served:
-    """Of what a sidecar's own workloads serve."""
-
-    clusters: Sets
-    secrets: ResourceSet
-    files: Sets
-    extensions: Sets
-    listeners: Sets
-
-
-@derived
-def _served(own: Own) -> _Served:
-    return _Served(
-        (
-            *map(_own_clusters, own.inbound),
-            *(_providers(security.of_workload(i), i.transport.connect_timeout_s) for i in own.inbound),
-        ),
-        _secrets(own.credentials),
-        (*map(_own_files, own.inbound), *map(_logins, own.inbound)),
-        tuple(
-            s
-            for i in own.inbound
-            for s in (
-                _tokens(i.authentication, i.seat.name, False),
-                _inbound_authorization(i),
-                _limits(i),
-                _plugins(i),
-                _security(i),
-                _workload(i.identity, i.seat),
-            )
-        ),
-        tuple(_own_listeners(i, seen.server) for i, seen in zip(own.inbound, own.reports, strict=True)),
+def _of_callers(out: OutboundView, callers: Callers) -> Part:
+    """What proxies have of what they may call; the listeners are those through which each of their workloads calls."""
+    called = _called(out)
+    return Part(
+        {
+            names.CDS: called.clusters,
+            names.EDS: called.endpoints,
+            names.SDS: (called.files,),
+            names.LDS: tuple(_listeners(out, side, seat) for side, seat in callers.sides),
+            names.RDS: called.routes,
+            names.VHDS: called.hosts,
+        }
     )
 
 
 @derived
-def generate(view: View) -> dict[str, Sets]:
-    """Type URL -> the sets whose union the proxy should have. What has not changed is the same tuple."""
-    out = view.outbound
-    if view.gateway is not None:
-        return _of_gateway(view.gateway, view.own, out)
-    called = _called(out)
-    served = _served(view.own)
-    return {
-        names.CDS: called.clusters + served.clusters,
-        names.EDS: called.endpoints,
-        names.SDS: (served.secrets, called.files, *served.files),
-        names.ECDS: served.extensions,
-        names.LDS: _calling(out, view.own.callers) + served.listeners,
-        names.RDS: called.routes,
-        names.VHDS: called.hosts,
-    }
+def _of_workloads(own: Own) -> Part:
+    """What a sidecar has of what its own workloads serve."""
+    return Part(
+        {
+            names.CDS: (
+                *map(_own_clusters, own.inbound),
+                *(_providers(security.of_workload(i), i.transport) for i in own.inbound),
+            ),
+            names.SDS: (_secrets(own.credentials), *map(_own_files, own.inbound), *map(_logins, own.inbound)),
+            names.ECDS: tuple(
+                s
+                for i in own.inbound
+                for s in (
+                    _tokens(i.authentication, i.seat.name, False),
+                    _inbound_authorization(i),
+                    _limits(i),
+                    _plugins(i),
+                    _security(i),
+                    _workload(i.identity, i.seat),
+                )
+            ),
+            names.LDS: tuple(_own_listeners(i, seen.server) for i, seen in zip(own.inbound, own.reports, strict=True)),
+        }
+    )
+
+
+_NONE = Part({})
+
+
+def generate(view: View) -> Offer:
+    """What a proxy should have. What has not changed is the same object."""
+    if view.gateway is None:
+        return Offer(_of_callers(view.outbound, view.own.callers), _of_workloads(view.own))
+    return Offer(_NONE, _at_gateway(view))
+
+
+@derived
+def _at_gateway(view: View) -> Part:
+    assert view.gateway is not None
+    made = _of_gateway(view.gateway, view.own, view.outbound)
+    return Part(_filtered(made, view.outbound) if view.gateway.filtered and not view.patches else made)
 
 
 def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Sets]:
@@ -343,7 +355,7 @@ def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Set
             *called.clusters,
             _all_sni_clusters(out.host_spaces) if automatic else EMPTY,
             _datagram_clusters(view, out.connect_timeout_s),
-            _providers(security.of_gateway(view), out.connect_timeout_s),
+            *(_providers(security.of_gateway(view), s.transport) for s in view.servers[:1]),
         ),
         names.EDS: (*called.endpoints, _all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
         names.ECDS: (
@@ -352,6 +364,7 @@ def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Set
             _gateway_limits(view),
             _gateway_plugins(view),
             _gateway_security(view),
+            _gateway_challenges(view),
             _workload(view.identity),
         ),
         names.SDS: (_secrets(own.credentials), called.files, _gateway_files(view), _gateway_logins(view)),
@@ -359,3 +372,22 @@ def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Set
         names.RDS: (_gateway_routes(view),),
         names.VHDS: (_gateway_hosts(view),),
     }
+
+
+def _filtered(made: dict[str, Sets], out: OutboundView) -> dict[str, Sets]:
+    """With the clusters of services alone that other resources name: with many gateways, most services are behind one
+    of them. Endpoints are asked for by the clusters that are there, also by those that are about to go. EnvoyFilters
+    are applied later and may name any cluster, so a proxy that has some keeps all."""
+    wanted = frozenset[str]().union(*(s.clusters for t in names.NAMING for s in made[t]))
+    whole = _all_clusters(out.host_spaces)
+    return made | {names.CDS: tuple(_only(s, wanted) if s is whole else s for s in made[names.CDS])}
+
+
+def _only(found: ResourceSet, wanted: frozenset[str]) -> ResourceSet:
+    """Those of the clusters that are wanted; the same set as long as these are the same."""
+    return _union(_some(p, wanted) for p in found.parts or (found,))
+
+
+def _some(part: ResourceSet, wanted: frozenset[str]) -> ResourceSet:
+    there = sorted(wanted & part.resources.keys())
+    return _known(names.CDS, tuple(part.resources[n] for n in there)) if there else EMPTY

@@ -43,20 +43,31 @@ def configuration(found: Authentication, gateway: bool) -> jwt.JwtAuthentication
     return out
 
 
-def required(found: Sequence[tuple[JWTRule, str]], optional: bool, again: bool) -> jwt.JwtAuthentication:
-    """A token of one of the issuers, which ``optional`` requests need not have. ``again``: routes are chosen again once
-    the claims are known."""
-    out = jwt.JwtAuthentication(bypass_cors_preflight=True)
+def claimed_headers(rules: Sequence[JWTRule]) -> tuple[str, ...]:
+    """The headers in which routes and applications read what verified tokens say, but for those that tokens are in."""
+    claims = {c.header.lower() for rule in rules for c in rule.output_claim_to_headers}
+    payloads = {rule.output_payload_to_header.lower() for rule in rules if rule.output_payload_to_header}
+    tokens = {name for rule in rules for kind, name in _places(rule) if kind == _HEADER}
+    return tuple(sorted((claims | payloads) - tokens))
+
+
+def required(
+    found: Sequence[tuple[JWTRule, str]], places: Sequence[str], optional: bool, again: bool
+) -> jwt.JwtAuthentication:
+    """A token of one of the issuers, which ``optional`` requests need not have. ``places``: where each one's claims go.
+    ``again``: routes are chosen again once the claims are known. Preflights need a token, too: where there are settings
+    for other sites, they are answered before."""
+    out = jwt.JwtAuthentication()
     rules = {f"origins-{i}": rule for i, (rule, _) in enumerate(found)}
-    for (name, rule), (_, keys) in zip(rules.items(), found, strict=True):
-        out.providers[name].CopyFrom(_provider(rule, keys, again))
+    for (name, rule), (_, keys), place in zip(rules.items(), found, places, strict=True):
+        out.providers[name].CopyFrom(_provider(rule, keys, again, place))
     each = [jwt.JwtRequirement(provider_name=name) for name in rules]
     wanted = _all([_group(g, rules) for g in _groups(rules)]) if optional else _any(each)
     out.rules.add(requires=wanted).match.prefix = ""
     return out
 
 
-def _provider(rule: JWTRule, keys: str, gateway: bool) -> jwt.JwtProvider:
+def _provider(rule: JWTRule, keys: str, gateway: bool, place: str = PAYLOAD) -> jwt.JwtProvider:
     out = jwt.JwtProvider(
         issuer=rule.issuer,
         audiences=rule.audiences,
@@ -64,13 +75,16 @@ def _provider(rule: JWTRule, keys: str, gateway: bool) -> jwt.JwtProvider:
         forward_payload_header=rule.output_payload_to_header,
         from_params=rule.from_params,
         from_cookies=rule.from_cookies,
-        payload_in_metadata=PAYLOAD,
+        payload_in_metadata=place,
         clear_route_cache=gateway,
     )
     for header in rule.from_headers:
         out.from_headers.add(name=header.name, value_prefix=header.prefix)
     for claim in rule.output_claim_to_headers:
         out.claim_to_headers.add(header_name=claim.header, claim_name=claim.claim)
+    # Signatures are verified once: until the keys change, Envoy keeps the tokens that were valid, but looks again
+    # whether they have expired.
+    out.jwt_cache_config.SetInParent()
     delimited = dict.fromkeys((*SPACE_DELIMITED, *rule.space_delimited_claims))
     out.normalize_payload_in_metadata.space_delimited_claims.extend(delimited)
     if keys:

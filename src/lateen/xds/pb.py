@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import cache
 
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -39,7 +39,7 @@ def address(host: str, port: int, network_namespace: str = "") -> address_pb2.Ad
     return address_pb2.Address(socket_address=found)
 
 
-@lru_cache(maxsize=8)
+@cache
 def ads(patience_s: float = 0) -> config_source_pb2.ConfigSource:
     """A resource by ADS. Envoy continues without it after ``patience_s`` seconds; 0 waits without limit."""
     return config_source_pb2.ConfigSource(

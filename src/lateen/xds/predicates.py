@@ -28,13 +28,13 @@ def extension(message: Message) -> extension_pb2.TypedExtensionConfig:
 
 
 def path_pattern(path: eg.PathMatch) -> str:
-    """A regular expression for ``:path``, which includes the query. A prefix is of whole elements: /a is /a and /a/b,
-    not /ab."""
+    """A regular expression for ``:path``, which includes the query, of whatever bytes (``\\C``). A prefix is of whole
+    elements: /a is /a and /a/b, not /ab."""
     if path.type == "RegularExpression":
-        return rf"(?:{path.value})(?:\?.*)?"
+        return rf"(?:{path.value})(?:\?\C*)?"
     if path.type == "Exact":
-        return rf"{re2.escape(path.value)}(?:\?.*)?"
-    return rf"{re2.escape(path.value.rstrip('/'))}(?:[/?].*)?"
+        return rf"{re2.escape(path.value)}(?:\?\C*)?"
+    return rf"{re2.escape(path.value.rstrip('/'))}(?:[/?]\C*)?"
 
 
 def every(predicates: list[Predicate]) -> Predicate:

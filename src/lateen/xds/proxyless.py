@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from google.protobuf import duration_pb2
 
-from lateen.kit.derived import derived
+from lateen.kit.derived import derived, held
 from lateen.mesh.view import HostView, OutboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
 from lateen.xds import endpoints, pb
 from lateen.xds.routes import virtual_host
+
+MILLION = 1_000_000
+"""The denominator of ``pb.percent``"""
 
 
 def _routes(view: HostView, port: Port) -> route_pb2.RouteConfiguration:
@@ -30,8 +34,26 @@ def _routes(view: HostView, port: Port) -> route_pb2.RouteConfiguration:
         route.route.ClearField("retry_policy")  # gRPC's retry conditions are not Envoy's
         route.ClearField("typed_per_filter_config")
         _set_timeout(route)
+    _set_shares(host.routes)
     out.virtual_hosts.append(host)
     return out
+
+
+def _set_shares(routes: Iterable[Any]) -> None:
+    """gRPC draws a number for each route, where Envoy has one for all (``virtual_host``): a share is one of what the
+    routes before it with the same match have left."""
+    upto: dict[bytes, float] = {}
+    for route in routes:
+        if not route.match.HasField("runtime_fraction"):
+            continue
+        share = route.match.runtime_fraction.default_value.numerator / MILLION
+        rest = rc.RouteMatch()
+        rest.CopyFrom(route.match)
+        rest.ClearField("runtime_fraction")
+        key = rest.SerializeToString(deterministic=True)
+        before = upto.get(key, 0.0)
+        upto[key] = share
+        route.match.runtime_fraction.default_value.CopyFrom(pb.percent(100 * (share - before) / (1 - before)))
 
 
 def _set_timeout(route: Any) -> None:
@@ -57,7 +79,7 @@ def _listener(view: HostView, port: Port) -> Resource:
     return pb.resource(name, listener)
 
 
-@lru_cache(maxsize=16384)
+@held
 def _cluster(name: str) -> Resource:
     cluster = cluster_pb2.Cluster(
         name=name,

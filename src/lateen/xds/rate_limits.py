@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from envoy.type.metadata.v3 import metadata_pb2
 from envoy.type.v3 import token_bucket_pb2
 
 from lateen.api import envoy_gateway as eg
+from lateen.api import objects as o
 from lateen.api.validate.backend_traffic import CLAIM, PEER
 from lateen.kit.regex import escape
 from lateen.mesh.view import Limits
@@ -31,28 +32,52 @@ from lateen.xds import claims, pb, predicates, quotas
 
 ENFORCED, SHADOW = "lateen.rate_limit", "lateen.rate_limit_shadow"
 """Not Envoy's name, so that filters that users add with an EnvoyFilter are not configured by ours."""
+ROUTE = "lateen.rate_limits"
+"""The metadata of routes that says whose limits they have"""
 UNLIMITED = 2**32 - 1
 MOST_VALUES = 10_000
 """Buckets of Distinct values that are kept; the one that was used least recently goes first."""
+_OFF = pb.any_of(rc.FilterConfig(disabled=True))
 _URI, _DIGEST = "connection.uri_san_peer_certificate", "connection.sha256_peer_certificate_digest"
 _PEER = f"!connection.mtls ? '{NOBODY}' : has({_URI}) ? {_URI} : {_DIGEST}"
 """Certificates of clients of a gateway need not have a URI. Where the expression fails, Envoy does not limit."""
 
 
-def on_routes(limits: Limits, routes: Iterable[Any]) -> Iterator[Any]:
-    """At a gateway. The routes are shared, so those with limits are others."""
-    held = [(kind, pb.any_of(found)) for kind in (ENFORCED, SHADOW) if (found := config(limits, kind)) is not None]
-    mark = quotas.marked(limits)
+def kinds_of(limits: Iterable[Limits]) -> tuple[str, ...]:
+    """The filters that a gateway's host has, whose routes have these limits."""
+    given = list(limits)
+    return tuple(kind for kind in (ENFORCED, SHADOW) if any(_rules(some, kind) for some in given))
+
+
+def on_routes(limits: Limits, routes: Iterable[Any], kinds: Iterable[str]) -> Iterator[Any]:
+    """At a gateway: the routes with the names of the policies whose limits they have. Those of other gateways stay.
+    ``kinds``: the filters of their host, which answer even where they count nothing (``x-ratelimit-limit``), so that
+    they are off where a route has no limits of their kind."""
+    own = {name(p): name(p) for p in limits if eg.rules(p.spec)}
+    marks = [m for m in (quotas.marked(limits), pb.metadata(**{ROUTE: own}) if own else None) if m]
+    off = [kind for kind in kinds if not _rules(limits, kind)]
     for route in routes:
         made = route
-        if held or mark:
+        if marks or off:
             made = rc.Route()
             made.CopyFrom(route)
-        for kind, message in held:
-            made.typed_per_filter_config[kind].CopyFrom(message)
-        if mark:
+        for mark in marks:
             made.metadata.MergeFrom(mark)
+        for kind in off:
+            made.typed_per_filter_config[kind].CopyFrom(_OFF)
         yield made
+
+
+def on_host(host: rc.VirtualHost, limits: Iterable[Limits]) -> None:
+    """The buckets of a gateway's host, whose routes have these limits: what is one rule to the user may be several
+    routes, which Envoy would count each for itself."""
+    given = tuple(dict.fromkeys(some for some in limits if some))
+    for kind in kinds_of(given):
+        host.typed_per_filter_config[kind].CopyFrom(pb.any_of(of_host(given, kind)))
+
+
+def name(policy: o.Resource[eg.BackendTrafficPolicy]) -> str:
+    return f"{policy.ref.namespace}/{policy.ref.name}"
 
 
 def nothing(kind: str) -> Any:
@@ -67,30 +92,52 @@ def nothing(kind: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def config(limits: Limits, kind: str) -> Any:
-    """The limits that are enforced, or those in shadow mode; None where there are none."""
-    shadow = kind == SHADOW
-    found = [
-        (f"{p.ref.namespace}/{p.ref.name}/{i}", rule)
+    """Of a workload's port: the limits that are enforced, or those in shadow mode; None where there are none."""
+    return _config(kind, _rules(limits, kind), ())
+
+
+@lru_cache(maxsize=4096)
+def of_host(limits: tuple[Limits, ...], kind: str) -> Any:
+    """As ``config``, for what the routes of a gateway's host have. A client is not told to wait longer than the limits
+    of its own route may take, so where routes differ, ``retry-after`` is that of the shortest."""
+    found = {at: (at, rule, p) for some in limits for at, rule, p in _rules(some, kind)}
+    waits = [max(_pause_s(rule) for _, rule, _ in held) for some in limits if (held := _rules(some, kind))]
+    return _config(kind, list(found.values()), waits)
+
+
+_Rule = tuple[str, eg.LimitRule, str]
+"""(its name, itself, its policy's name)"""
+
+
+def _rules(limits: Limits, kind: str) -> list[_Rule]:
+    return [
+        (f"{name(p)}/{i}", rule, name(p))
         for p in limits
         for i, rule in enumerate(eg.rules(p.spec))
-        if rule.shadow_mode == shadow
+        if rule.shadow_mode == (kind == SHADOW)
     ]
+
+
+def _config(kind: str, found: list[_Rule], waits: Sequence[int]) -> Any:
+    """``waits``: at a gateway, the seconds until each of the routes takes requests again."""
     if not found:
         return None
     out = nothing(kind)
     out.always_consume_default_token_bucket.value = False
     out.rate_limited_as_resource_exhausted = True
     out.max_dynamic_descriptors.value = MOST_VALUES
-    if not shadow:
+    if kind != SHADOW:
         out.enable_x_ratelimit_headers = "DRAFT_VERSION_03"
-        after = base_pb2.HeaderValue(key="retry-after", value=str(max(_pause_s(rule) for _, rule in found)))
+        pause = min(waits) if waits else max(_pause_s(rule) for _, rule, _ in found)
+        after = base_pb2.HeaderValue(key="retry-after", value=str(pause))
         out.response_headers_to_add.add(header=after, append_action="OVERWRITE_IF_EXISTS_OR_ADD")
-    for name, rule in found:
+    for at, rule, policy in found:
         assert rule.limit is not None
         descriptor = out.descriptors.add()
         descriptor.token_bucket.CopyFrom(_limit(rule.limit))
         asked = out.rate_limits.add()
-        for action, key, value in _parts(name, rule):
+        routed = (_of_route(policy),) if waits else ()
+        for action, key, value in (*routed, *_parts(at, rule)):
             asked.actions.append(action)
             descriptor.entries.append(ratelimit_pb2.RateLimitDescriptor.Entry(key=key, value=value))
     return out
@@ -117,6 +164,16 @@ def _pause_s(rule: eg.LimitRule) -> int:
 Part = tuple[rc.RateLimit.Action, str, str]
 """(action, key and value of the entry that it makes); an empty value is every one"""
 _MATCH = "match"
+
+
+def _of_route(policy: str) -> Part:
+    """Whether the route has a policy's limits; without the metadata, the request does not count."""
+    read = rc.RateLimit.Action.MetaData(
+        descriptor_key="policy",
+        metadata_key=metadata_pb2.MetadataKey(key=ROUTE, path=[metadata_pb2.MetadataKey.PathSegment(key=policy)]),
+        source="ROUTE_ENTRY",
+    )
+    return rc.RateLimit.Action(metadata=read), "policy", policy
 
 
 def _parts(name: str, rule: eg.LimitRule) -> Iterator[Part]:

@@ -6,7 +6,7 @@ A part that cannot do what it is there for lets no request pass.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,11 +18,11 @@ from envoy.extensions.filters.http.basic_auth.v3 import basic_auth_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.oauth2.v3 import oauth_pb2 as oauth
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
-from envoy.type.matcher.v3 import path_pb2, string_pb2
+from envoy.type.matcher.v3 import metadata_pb2, path_pb2, string_pb2, value_pb2
 from google.protobuf import any_pb2
 
 from lateen.api import security_policy as sp
-from lateen.api.validate.security_policy import callback
+from lateen.api.validate.security_policy_logins import callback
 from lateen.kit.derived import derived
 from lateen.kit.regex import escape
 from lateen.mesh.secured import Login, Policy, Secured
@@ -32,10 +32,14 @@ from lateen.xds.authz import filters, matchers
 SECURITY = "lateen.security"
 CORS = f"{SECURITY}.cors"
 """Of SecurityPolicies: no slot, since its settings are those of routes"""
-EXT, KEYS, BASIC, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("ext", "keys", "basic", "oidc", "jwt", "rules"))
+KEYS, BASIC, EXT, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("keys", "basic", "ext", "oidc", "jwt", "rules"))
 GATE = f"{SECURITY}.gate"
-"""Lets nobody pass where a policy wants logins and the listener is from before"""
-_FIELDS = {EXT: "extAuth", KEYS: "apiKeyAuth", BASIC: "basicAuth", OIDC: "oidc", JWT: "jwt", RULES: "authorization"}
+"""At gateways: lets nobody pass to a policy's routes where the listener is from before the policy's filters"""
+AROUND = ("first", "then")
+"""Before and after logins"""
+RULED = "rules"
+"""The slot of rules, which comes after RequestAuthentications, AuthorizationPolicies and plugins of these phases"""
+_FIELDS = {KEYS: "apiKeyAuth", BASIC: "basicAuth", EXT: "extAuth", OIDC: "oidc", JWT: "jwt", RULES: "authorization"}
 PARTS = tuple(_FIELDS)
 """In the order in which they run: who asks, then what the rules say about it"""
 _LOGIN_S = 10.0
@@ -46,9 +50,9 @@ def parts(found: Secured) -> tuple[str, ...]:
     """The parts that a policy has."""
     spec = found.policy.spec
     has = {
-        EXT: spec.ext_auth,
         KEYS: spec.api_key_auth,
         BASIC: spec.basic_auth,
+        EXT: spec.ext_auth,
         OIDC: spec.oidc,
         JWT: spec.jwt,
         RULES: spec.authorization,
@@ -56,16 +60,34 @@ def parts(found: Secured) -> tuple[str, ...]:
     return tuple(part for part in PARTS if has[part] is not None)
 
 
+def around(logins: bool) -> tuple[tuple[str, ...], ...]:
+    """The parts in each slot; the last slot is that of the rules. In its slot, the question to an authorization service
+    comes last (``filters.several``)."""
+    return ((KEYS, BASIC, EXT), (JWT,), (RULES,)) if logins else ((KEYS, BASIC, JWT, EXT), (RULES,))
+
+
 def named(found: Secured, part: str) -> str:
     """The filter of one part of a policy."""
     return f"{part}/{found.policy.ref.namespace}/{found.policy.ref.name}"
 
 
+def login(found: Secured) -> str:
+    return named(found, OIDC)
+
+
+def slots(found: Secured) -> tuple[str, ...]:
+    """The filters of a policy at gateways, in order; the last is the slot of its rules."""
+    place = named(found, SECURITY)
+    ruled = f"{place}/{RULED}"
+    if not found.policy.spec.oidc:
+        return place, ruled
+    first, then = (f"{place}/{when}" for when in AROUND)
+    return first, login(found), then, ruled
+
+
 @derived
 def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
     spec = found.policy.spec
-    if part == GATE:
-        return pb.any_of(nobody(found.policy, OIDC) if spec.oidc else http_rbac.RBAC())
     if found.why_broken(_FIELDS[part]):
         return pb.any_of(nobody(found.policy, part))
     made: Any = http_rbac.RBAC()  # without the part: lets everything pass
@@ -78,11 +100,18 @@ def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
     elif part == OIDC and found.login is not None and spec.oidc:
         made = oauth.OAuth2(config=_login(found.policy, found.login, spec.oidc))
     elif part == JWT and spec.jwt:
-        again = gateway and any(p.recompute_route for p in spec.jwt.providers)
-        made = jwt.required(found.tokens, spec.jwt.optional, again)
+        again = gateway and chooses_again(spec)
+        made = jwt.required(
+            found.tokens, [_payload(found.policy, p.name) for p in spec.jwt.providers], spec.jwt.optional, again
+        )
     elif part == RULES and spec.authorization:
-        made = _rules(found.policy, spec.authorization, spec.jwt)
+        made = _rules(found.policy, spec.authorization)
     return pb.any_of(made)
+
+
+def chooses_again(spec: sp.SecurityPolicy) -> bool:
+    """Whether, at a gateway, routes are chosen again once the claims of tokens are known."""
+    return spec.jwt is not None and any(p.recompute_route for p in spec.jwt.providers)
 
 
 def nobody(policy: Policy, part: str) -> http_rbac.RBAC:
@@ -211,14 +240,14 @@ def _cookies(out: oauth.OAuth2Config, policy: Policy, oidc: sp.OIDC) -> None:
 # --- what the rules say ---------------------------------------------------------------------------------------------
 
 
-def _rules(policy: Policy, given: sp.Authorization, tokens: sp.JWT | None) -> http_rbac.RBAC:
+def _rules(policy: Policy, given: sp.Authorization) -> http_rbac.RBAC:
     """The first rule that matches decides. Written as what is denied, so that each denial names its rule: what a rule
     denies that no earlier one allows; and by default, what none allows."""
     out = http_rbac.RBAC()
     out.rules.action = rbac_pb2.RBAC.DENY
     allowed: list[rbac_pb2.Principal] = []
     for i, rule in enumerate(given.rules):
-        matched = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=list(_conditions(rule, tokens))))
+        matched = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=list(_conditions(policy, rule))))
         if rule.action == "Allow":
             allowed.append(matched)
         else:
@@ -237,16 +266,17 @@ def _denial(matched: rbac_pb2.Principal, allowed: Iterable[rbac_pb2.Principal]) 
     return out
 
 
-def _conditions(rule: sp.AuthorizationRule, tokens: sp.JWT | None) -> Iterator[rbac_pb2.Principal]:
+def _conditions(policy: Policy, rule: sp.AuthorizationRule) -> Iterator[rbac_pb2.Principal]:
     if rule.operation is not None:
         yield _one_of(matchers.request_header(":method", m) for m in rule.operation.methods)
     p = rule.principal or sp.Principal()
     if p.client_cidrs:
         yield _one_of(matchers.remote_ip(block) for block in p.client_cidrs)
     for header in p.headers:
-        yield _one_of(_header(header.name, value) for value in header.values)
+        one = _header if rule.action == "Allow" else matchers.header_with
+        yield _one_of(one(header.name, value) for value in header.values)
     if p.jwt is not None:
-        yield from _token(p.jwt, tokens)
+        yield from _token(policy, p.jwt)
 
 
 def _one_of(given: Iterable[rbac_pb2.Principal]) -> rbac_pb2.Principal:
@@ -259,19 +289,22 @@ def _header(name: str, value: str) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(header=rc.HeaderMatcher(name=name, string_match=exact))
 
 
-def _token(wanted: sp.JWTPrincipal, tokens: sp.JWT | None) -> Iterator[rbac_pb2.Principal]:
-    """Of the named provider: tokens are known by their issuer."""
-    issuer = next((p.issuer for p in tokens.providers if p.name == wanted.provider), "") if tokens else ""
-    if issuer:
-        yield rbac_pb2.Principal(metadata=claims.one_of(("iss",), [string_pb2.StringMatcher(exact=issuer)]))
+def _payload(policy: Policy, provider: str) -> str:
+    """Where the claims of a provider's tokens are: no other provider's, nor another policy's, count for its rules."""
+    return f"{policy.ref.namespace}/{policy.ref.name}/{provider}"
+
+
+def _token(policy: Policy, wanted: sp.JWTPrincipal) -> Iterator[rbac_pb2.Principal]:
+    place = _payload(policy, wanted.provider)
     for scope in wanted.scopes:
-        yield rbac_pb2.Principal(metadata=claims.one_of(("scope",), [string_pb2.StringMatcher(exact=scope)]))
+        matched = claims.one_of(("scope",), [string_pb2.StringMatcher(exact=scope)], place)
+        yield rbac_pb2.Principal(metadata=matched)
     for claim in wanted.claims:
         values = [string_pb2.StringMatcher(exact=v) for v in claim.values]
         path = claim.name.split(".")
         # The filter has made lists of some strings.
         lists = claim.value_type == "StringArray" or path[0] in jwt.SPACE_DELIMITED
-        found = claims.one_of(path, values) if lists else claims.single(path, values)
+        found = claims.one_of(path, values, place) if lists else claims.single(path, values, place)
         yield rbac_pb2.Principal(metadata=found)
 
 
@@ -309,20 +342,48 @@ def _origin(text: str) -> string_pb2.StringMatcher:
 
 # --- routes -----------------------------------------------------------------------------------------------------------
 
+_CORS_OF_ROUTES = "envoy.filters.http.cors"
+_SLOTS = "slots"
+"""In the metadata of a route: those of its policies"""
 _ON = pb.any_of(rc.FilterConfig(config=any_pb2.Any()))
 
 
-def on_routes(found: Secured | None, routes: Iterable[Any]) -> Iterator[Any]:
+def on_routes(found: Sequence[Secured], routes: Iterable[Any]) -> Iterator[Any]:
     """At a gateway. The routes are shared, so those with a policy are others."""
     for route in routes:
         made = route
-        if found is not None:
+        if found:
             made = rc.Route()
             made.CopyFrom(route)
-            for part in (*parts(found), GATE):
-                made.typed_per_filter_config[named(found, part)].CopyFrom(_ON)
-            across(made, (found,))
+            for name in (GATE, *(n for one in found for n in slots(one))):
+                made.typed_per_filter_config[name].CopyFrom(_ON)
+            made.metadata.MergeFrom(pb.metadata(**{SECURITY: {_SLOTS: together(found)}}))
+            if _CORS_OF_ROUTES in made.typed_per_filter_config:  # preflights are answered before anybody is asked
+                made.typed_per_filter_config[CORS].CopyFrom(made.typed_per_filter_config[_CORS_OF_ROUTES])
+            across(made, found)
         yield made
+
+
+def together(found: Iterable[Secured]) -> str:
+    """The slots of a route's policies."""
+    return " ".join(n for one in found for n in slots(one))
+
+
+def gate(known: Iterable[str]) -> http_rbac.RBAC:
+    """Lets nobody pass to other routes than those with the ``known`` slots (``together``)."""
+    out = http_rbac.RBAC()
+    out.rules.action = rbac_pb2.RBAC.DENY
+    denied = out.rules.policies["listener-from-before-the-SecurityPolicy"]
+    denied.permissions.add(any=True)
+    values = [value_pb2.ValueMatcher(string_match=string_pb2.StringMatcher(exact=one)) for one in known]
+    if not values:
+        denied.principals.add(any=True)
+        return out
+    path = [metadata_pb2.MetadataMatcher.PathSegment(key=_SLOTS)]
+    matcher = metadata_pb2.MetadataMatcher(filter=SECURITY, path=path, value=claims.any_of(values))
+    here = rbac_pb2.SourcedMetadata(metadata_matcher=matcher, metadata_source="ROUTE")
+    denied.principals.add(not_id=rbac_pb2.Principal(sourced_metadata=here))
+    return out
 
 
 def across(route: Any, found: Iterable[Secured]) -> None:

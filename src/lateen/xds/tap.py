@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import substitution_format_string_pb2
@@ -13,7 +13,7 @@ from lateen.xds import pb
 from lateen.xds.access_log import formatters
 
 
-@lru_cache(maxsize=2)
+@cache
 def logger(server: bool) -> accesslog_pb2.AccessLog:
     """``server``: at an inbound chain."""
     source = substitution_format_string_pb2.SubstitutionFormatString(omit_empty_values=True)

@@ -1,8 +1,9 @@
 """Istio's standard metrics, made by stock Envoy.
 
 The stats access logger emits ``istio_requests_total`` and its relatives with Istio's labels; the values come from
-the peer's headers (server side), the endpoint's metadata (client side) and, for the proxy's own workload, from the
-connection's filter state (client side, see ``filters.workload``) or from the configuration itself (server side).
+the peer's headers or, of connections, its certificate (server side), the endpoint's metadata (client side) and, for
+the proxy's own workload, from the connection's filter state (client side, see ``filters.workload``) or from the
+configuration itself (server side).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from functools import lru_cache
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.data.accesslog.v3 import accesslog_pb2 as log_types_pb2
+from envoy.config.core.v3 import substitution_format_string_pb2
+from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
 from lateen.mesh.observability import MetricRule, Metrics, Side
 from lateen.mesh.workloads import UNKNOWN, Described
+from lateen.wire import connections
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_key
 from lateen.xds import access_log, pb
 
@@ -31,6 +34,11 @@ def _peer(key: str) -> str:
     headers = dict(PEER_HEADERS)
     fallback = f"?{headers[PEER_FALLBACK[key]]}" if key in PEER_FALLBACK else ""
     return f"%REQ({headers[key]}{fallback})%"
+
+
+def _certified(_: str) -> str:
+    """What istiod has written into the peer's certificate; the agent gives each label its part."""
+    return "%DOWNSTREAM_PEER_OTHERNAME_SAN%"
 
 
 def _nobody(_: str) -> str:
@@ -61,15 +69,17 @@ class Server:
         return dict(self.workload)[key].replace("%", "%%")
 
 
-def tags(server: Server | None, http: bool, cluster: str) -> list[tuple[str, str]]:
-    """Istio's labels in Istio's order, with formats; ``server`` is None for the reporter ``source``."""
+def tags(server: Server | None, http: bool, cluster: str, certified: bool = True) -> list[tuple[str, str]]:
+    """Istio's labels in Istio's order, with formats; ``server`` is None for the reporter ``source``. ``certified``:
+    whether the agent takes apart what the certificate of a connection's client says."""
     source: Callable[[str], str]
     destination: Callable[[str], str]
     if server is None:
         source, destination = _caller, _endpoint
         service = {key: _cluster(key) for key in ("host", "name", "namespace")}
     else:
-        source, destination = (_peer if server.security == "mutual_tls" else _nobody), server.own
+        known = _peer if http else _certified if certified else _nobody
+        source, destination = (known if server.security == "mutual_tls" else _nobody), server.own
         service = {"host": server.host, "name": server.name, "namespace": server.namespace}
     out = [
         ("reporter", "destination" if server else "source"),
@@ -167,7 +177,7 @@ class _Metric:
     """Also there when telemetry is lean."""
 
 
-AT_START = ("TCP_OPENED_CONNECTIONS",)
+OF_BYTES = ("TCP_SENT_BYTES", "TCP_RECEIVED_BYTES")
 NEVER_CONNECTED = "!has(upstream.local_address)"
 HTTP_METRICS = {
     "REQUEST_COUNT": _Metric("requests_total", "", help="Requests.", lean=True),
@@ -190,13 +200,13 @@ TCP_METRICS = {
     "TCP_SENT_BYTES": _Metric(
         "tcp_sent_bytes_total",
         "%BYTES_SENT%",
-        help="Bytes sent to the client, counted when the connection ends.",
+        help="Bytes sent to the client, counted while the connection is open.",
         lean=True,
     ),
     "TCP_RECEIVED_BYTES": _Metric(
         "tcp_received_bytes_total",
         "%BYTES_RECEIVED%",
-        help="Bytes received from the client, counted when the connection ends.",
+        help="Bytes received from the client, counted while the connection is open.",
         lean=True,
     ),
 }
@@ -204,37 +214,64 @@ TCP_METRICS = {
 
 @lru_cache(maxsize=4096)
 def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) -> tuple[accesslog_pb2.AccessLog, ...]:
-    """The stats loggers of one filter chain. Connections count as opened once they are connected, or have failed to."""
+    """The loggers of one filter chain that metrics are made of. Connections count as opened once they are connected, or
+    have failed to; the bytes of those that stay open are told to the agent (``wire.connections``), or count at their
+    end where it takes no reports."""
     if http:
         return (_stats(_config(server, HTTP_METRICS, True, wanted, cluster)),)
-    opening = {k: m for k, m in TCP_METRICS.items() if k in AT_START}
-    ending = {k: m for k, m in TCP_METRICS.items() if k not in AT_START}
-    opened, ended = (_config(server, some, False, wanted, cluster) for some in (opening, ending))
-    start, failed, end = _stats(opened), _stats(opened), _stats(ended)
-    _only(start, "TcpUpstreamConnected")
-    _only(failed, "TcpConnectionEnd", access_log.expression(NEVER_CONNECTED))
-    _only(end, "TcpConnectionEnd")
-    return (*((start, failed) if opened.counters else ()), *((end,) if ended.counters else ()))
-
-
-def _only(log: accesslog_pb2.AccessLog, kind: str, also: accesslog_pb2.AccessLogFilter | None = None) -> None:
-    """Restrict a logger to one of the moments when Envoy logs a connection, on top of the filters that it has."""
-    wanted = accesslog_pb2.AccessLogFilter(
-        log_type_filter=accesslog_pb2.LogTypeFilter(types=[log_types_pb2.AccessLogType.Value(kind)])
+    some = {k: _config(server, {k: m}, False, wanted, cluster) for k, m in TCP_METRICS.items()}
+    opened, closed = some["TCP_OPENED_CONNECTIONS"], some["TCP_CLOSED_CONNECTIONS"]
+    carried = stats_pb2.Config(stat_prefix="istio")
+    for key in OF_BYTES:
+        carried.counters.extend(some[key].counters)
+    end = access_log.moment(connections.END)
+    counted = end
+    if wanted.every_s is not None:
+        counted = access_log.all_of(end, access_log.lasting(connections.long_ms(wanted.every_s), longer=False))
+    loggers = (
+        (opened, access_log.moment("TcpUpstreamConnected")),
+        (opened, access_log.all_of(end, access_log.expression(NEVER_CONNECTED))),
+        (closed, end),
+        (carried, counted),
     )
-    more = [f for f in (also, log.filter if log.HasField("filter") else None) if f is not None]
-    both = accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=[wanted, *more]))
-    log.filter.CopyFrom(both if more else wanted)
+    out = [_stats(config, when) for config, when in loggers if config.counters]
+    if carried.counters and wanted.every_s is not None:
+        out.append(_told(carried, wanted.every_s))
+    return tuple(out)
 
 
-def _stats(config: stats_pb2.Config) -> accesslog_pb2.AccessLog:
-    return accesslog_pb2.AccessLog(name="envoy.access_loggers.stats", typed_config=pb.any_of(config))
+def _told(carried: stats_pb2.Config, every_s: float) -> accesslog_pb2.AccessLog:
+    """The same of connections that stay open, now and then and at their end, for the agent."""
+    source = substitution_format_string_pb2.SubstitutionFormatString()
+    counts = [
+        [c.stat.name, c.value_format, [[tag.name, tag.value_format] for tag in c.stat.tags]] for c in carried.counters
+    ]
+    source.json_format.update(
+        {connections.ID: "%CONNECTION_ID%", connections.WHEN: "%ACCESS_LOG_TYPE%", connections.COUNTS: counts}
+    )
+    config = file_pb2.FileAccessLog(path=connections.PIPE, log_format=source)
+    out = accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=pb.any_of(config))
+    lasting = access_log.lasting(connections.long_ms(every_s), longer=True)
+    at_end = access_log.all_of(access_log.moment(connections.END), lasting)
+    out.filter.or_filter.filters.extend([access_log.moment(connections.PERIODIC), at_end])
+    return out
+
+
+def every(wanted: Metrics | None) -> float | None:
+    """Seconds between two reports of an open connection; None where nobody wants or takes them."""
+    if wanted is None or all(wanted.rule(key).disabled for key in OF_BYTES):
+        return None
+    return wanted.every_s
+
+
+def _stats(config: stats_pb2.Config, when: accesslog_pb2.AccessLogFilter | None = None) -> accesslog_pb2.AccessLog:
+    return accesslog_pb2.AccessLog(name="envoy.access_loggers.stats", typed_config=pb.any_of(config), filter=when)
 
 
 def _config(
     server: Server | None, kinds: dict[str, _Metric], http: bool, wanted: Metrics, cluster: str
 ) -> stats_pb2.Config:
-    labels = tags(server, http, cluster)
+    labels = tags(server, http, cluster, certified=wanted.every_s is not None)
     if wanted.lean:
         labels = [(n, v) for n, v in labels if n in _LEAN]
     config = stats_pb2.Config(stat_prefix="istio")
@@ -278,5 +315,6 @@ def loggers(seen: Side, http: bool, server: Server | None = None) -> list[Any]:
 def _ended(log: accesslog_pb2.AccessLog) -> accesslog_pb2.AccessLog:
     copy = accesslog_pb2.AccessLog()
     copy.CopyFrom(log)
-    _only(copy, "TcpConnectionEnd")
+    end = access_log.moment(connections.END)
+    copy.filter.CopyFrom(access_log.all_of(end, log.filter) if log.HasField("filter") else end)
     return copy

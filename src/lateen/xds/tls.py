@@ -5,7 +5,7 @@ or server that needs it."""
 from __future__ import annotations
 
 import posixpath
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import starmap
 from typing import Any
 
@@ -18,7 +18,9 @@ from envoy.type.matcher.v3 import string_pb2
 from lateen.api import objects as o
 from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES, ServerTLS
 from lateen.api.networking.traffic_policy import ClientTLS
+from lateen.kit.derived import held
 from lateen.mesh.routing import BackendTLS
+from lateen.mesh.settings import Handshakes, Transport
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
@@ -50,11 +52,17 @@ Source: ``SupportedCiphers`` in pilot/pkg/security/authn/utils.go."""
 CURVES = ("X25519", "P-256")
 
 
-def _params(**more: Any) -> common_pb2.TlsParameters:
-    """TLS 1.2 or 1.3: without a maximum, an Envoy that is the client stops at 1.2."""
+def _params(minimum: str = "TLSv1_2", **more: Any) -> common_pb2.TlsParameters:
+    """Up to TLS 1.3: without a maximum, an Envoy that is the client stops at 1.2."""
     return common_pb2.TlsParameters(
-        tls_minimum_protocol_version="TLSv1_2", tls_maximum_protocol_version="TLSv1_3", **more
+        tls_minimum_protocol_version=minimum, tls_maximum_protocol_version="TLSv1_3", **more
     )
+
+
+def _outside(chosen: Handshakes) -> common_pb2.TlsParameters:
+    """Of connections to servers that are not of the mesh. The lowest version is for our own servers alone, as in Istio:
+    what others offer is not ours to say."""
+    return _params(cipher_suites=chosen.ciphers, ecdh_curves=chosen.curves)
 
 
 def _file_secret(name: str, path: str) -> secret_pb2.SdsSecretConfig:
@@ -109,24 +117,26 @@ def in_all(domains: tuple[str, ...], sans: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def upstream(
-    alpn: tuple[str, ...], sni: str, domains: tuple[str, ...], sans: tuple[str, ...] = ()
+    alpn: tuple[str, ...], sni: str, transport: Transport, sans: tuple[str, ...] = ()
 ) -> base_pb2.TransportSocket:
-    """Mutual TLS with a server of the mesh that has one of the identities ``sans``; none: any of the trust domain
-    (``domains``: with its aliases)."""
-    common = _common(alpn, domains, sans, _params(ecdh_curves=CURVES))
+    """Mutual TLS with a server of the mesh that has one of the identities ``sans``; none: any of the trust domain or
+    its aliases. Servers decide about versions and ciphers."""
+    common = _common(alpn, transport.trust_domains, sans, _params(ecdh_curves=CURVES))
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 
 
 @lru_cache(maxsize=64)
-def downstream(alpn: tuple[str, ...], domains: tuple[str, ...], account: str = "") -> base_pb2.TransportSocket:
+def downstream(alpn: tuple[str, ...], transport: Transport, account: str = "") -> base_pb2.TransportSocket:
     """``account``: see ``mesh.workloads.Seat``."""
-    common = _common(alpn, domains, (), _params(ecdh_curves=CURVES, cipher_suites=CIPHER_LIST), account)
+    chosen = transport.mutual_tls
+    params = _params(chosen.minimum, ecdh_curves=CURVES, cipher_suites=chosen.ciphers or CIPHER_LIST)
+    common = _common(alpn, transport.trust_domains, (), params, account)
     context = tls_pb2.DownstreamTlsContext(common_tls_context=common, require_client_certificate=pb.boolean(True))
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
 
 
-@lru_cache(maxsize=1)
+@cache
 def raw() -> base_pb2.TransportSocket:
     return base_pb2.TransportSocket(
         name="envoy.transport_sockets.raw_buffer", typed_config=pb.any_of(raw_buffer_pb2.RawBuffer())
@@ -176,7 +186,7 @@ def _directory(path: str) -> base_pb2.WatchedDirectory:
     return base_pb2.WatchedDirectory(path=posixpath.dirname(path) or ".")
 
 
-@lru_cache(maxsize=4096)
+@held
 def _file_certificate(chain: str, key: str) -> Resource:
     out = secret_pb2.Secret(name=names.file_certificate(chain, key))
     out.tls_certificate.certificate_chain.CopyFrom(_file(chain))
@@ -185,7 +195,7 @@ def _file_certificate(chain: str, key: str) -> Resource:
     return pb.resource(out.name, out)
 
 
-@lru_cache(maxsize=4096)
+@held
 def _file_authorities(ca: str, crl: str) -> Resource:
     out = secret_pb2.Secret(name=names.file_authorities(ca, crl))
     out.validation_context.trusted_ca.CopyFrom(_file(ca))
@@ -204,11 +214,13 @@ def _sans(names_: tuple[str, ...]) -> list[Any]:
     ]
 
 
-def originate(tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool) -> base_pb2.TransportSocket:
+def originate(
+    tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool, chosen: Handshakes
+) -> base_pb2.TransportSocket:
     """TLS origination (SIMPLE, MUTUAL), with certificates from Secrets or from files in the pod. Servers are verified
     with the rule's authorities, else with those that the system trusts."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
-    common.tls_params.CopyFrom(_params())
+    common.tls_params.CopyFrom(_outside(chosen))
     if tls.mode == "MUTUAL" and tls.credential_name:
         common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(names.credential(tls.credential_name)))
     elif tls.mode == "MUTUAL" and tls.client_certificate:
@@ -238,9 +250,9 @@ NO_AUTHORITIES = "kubernetes://none-cacert"
 """A Secret that no proxy gets: a backend without authorities to verify it fails by itself."""
 
 
-def to_backend(tls: BackendTLS, certificate: str, h2: bool) -> base_pb2.TransportSocket:
+def to_backend(tls: BackendTLS, certificate: str, h2: bool, chosen: Handshakes) -> base_pb2.TransportSocket:
     """TLS to a backend, as a BackendTLSPolicy asks for it. ``certificate``: see ``HostView``."""
-    common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [], tls_params=_params())
+    common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [], tls_params=_outside(chosen))
     if certificate:
         common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(names.credential(certificate)))
     combined = common.combined_validation_context
@@ -278,19 +290,21 @@ def with_proxy_protocol(cluster: Any, version: str) -> None:
     )
 
 
-def gateway(tls: ServerTLS, alpn: tuple[str, ...], domains: tuple[str, ...]) -> Any:
+def gateway(tls: ServerTLS, alpn: tuple[str, ...], transport: Transport) -> Any:
     """How a server terminates TLS. Certificates come from Secrets, over the proxy's own xDS stream, or from files in
     the pod."""
     if tls.mode == "ISTIO_MUTUAL":
-        return downstream(alpn, domains)
+        return downstream(alpn, transport)
     common = tls_pb2.CommonTlsContext(alpn_protocols=alpn)
     params = common.tls_params
-    params.tls_minimum_protocol_version = tls_params(_VERSIONS.get(tls.min_protocol_version, "TLSv1_2"))
+    chosen = transport.tls
+    params.tls_minimum_protocol_version = tls_params(_VERSIONS.get(tls.min_protocol_version, chosen.minimum))
     if tls.max_protocol_version in _VERSIONS:
         params.tls_maximum_protocol_version = tls_params(_VERSIONS[tls.max_protocol_version])
     # Unknown ones are left out, as in Istio; validation warns about them.
-    params.cipher_suites.extend(c for c in dict.fromkeys(tls.cipher_suites) if c in CIPHER_SUITES)
-    params.ecdh_curves.extend(c for c in dict.fromkeys(tls.ecdh_curves) if c in ECDH_CURVES)
+    suites, curves = tls.cipher_suites or chosen.ciphers, tls.ecdh_curves or chosen.curves
+    params.cipher_suites.extend(c for c in dict.fromkeys(suites) if c in CIPHER_SUITES)
+    params.ecdh_curves.extend(c for c in dict.fromkeys(curves) if c in ECDH_CURVES)
     own = [names.credential(n) for n in tls.secrets] or [names.file_certificate(*pair) for pair in _file_pairs(tls)]
     common.tls_certificate_sds_secret_configs.extend(by_ads(n) for n in own)
     wanted = tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL")

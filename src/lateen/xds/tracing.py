@@ -6,7 +6,7 @@ https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshConfig-Ex
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2, extension_pb2, grpc_service_pb2, http_service_pb2, http_uri_pb2
@@ -55,7 +55,7 @@ def of(trace: Trace) -> hcm.HttpConnectionManager.Tracing:
     return out
 
 
-@lru_cache(maxsize=1)
+@cache
 def request_id() -> hcm.RequestIDExtension:
     """x-request-id without the decision whether the request is traced."""
     config = uuid_pb2.UuidRequestIdConfig(use_request_id_for_trace_sampling=pb.boolean(False))

@@ -76,7 +76,7 @@ try:
     until(lambda: toys.get_by_name("t").obj["status"]["created"] == {"size": 3}, "the status has not been written")
     toy.delete()
     until(gone.is_set, "the deletion has not been handled")
-    until(lambda: not [m for m in maps if m.name == "child"], "the child has not been collected")
+    until(lambda: not [m for m in maps.all() if m.name == "child"], "the child has not been collected")
 finally:
     stop.set()
     operator.join(30)

@@ -55,7 +55,7 @@ LATEEN = (
         "LAT0112",
         "OverriddenByRoute",
         "Warning",
-        "Requests to {} are routed by {} and not by this VirtualService: routes of the Gateway API come first. Keep one of them.",
+        "Traffic to {} is routed by {} and not by this VirtualService: routes of the Gateway API come first. Keep one of them.",
     ),
     Kind("LAT0113", "RouteNotInEffect", "Warning", "Reference to parent {}: condition {} is False ({}): {}."),
     Kind(
@@ -77,7 +77,21 @@ LATEEN = (
         "Warning",
         "No request reaches this match of rule {} for {}: {} has the same one and goes first. Remove one of them.",
     ),
+    Kind(
+        "LAT0118",
+        "AmbientNotImplemented",
+        "Warning",
+        "Label istio.io/dataplane-mode=ambient has no effect: ambient mode is not implemented, and {} no part of the mesh. Label {} istio-injection=enabled, and start its pods again.",
+    ),
+    Kind(
+        "LAT0119",
+        "HostOfAnotherNamespace",
+        "Warning",
+        "Listener {} is for {} at port {}, where the older {} of another namespace has the host, or a part of it, at the same proxies: both take its requests. Choose another hostname; to share one, attach routes to that Gateway (allowedRoutes), or a ListenerSet.",
+    ),
     Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
     Kind("LAT0130", "ProviderUnused", "Warning", "Provider {} of {} has no effect: {}."),
     Kind("LAT0122", "SecurityPolicyUnused", "Warning", "SecurityPolicy: {}."),
+    Kind("LAT0123", "CertificateNotIssued", "Warning", "{}: {}."),
+    Kind("LAT0124", "ValidationHint", "Warning", "{}"),
 )

@@ -13,11 +13,7 @@ from lateen.api.config import schema
 from lateen.kit.jsons import Json
 
 CRD_MINIMUM = {
-    "gatewayclasses": "v1.0.0",
-    "gateways": "v1.0.0",
-    "httproutes": "v1.0.0",
     "grpcroutes": "v1.1.0",
-    "referencegrants": "v1.0.0",
     "backendtlspolicies": "v1.4.0",
     "tlsroutes": "v1.5.0",
     "tcproutes": "v1.6.0",

@@ -47,14 +47,13 @@ def subsets(snapshot: Snapshot) -> Iterator[Message]:
     hosts = Hosts.of(snapshot)
     for dr in snapshot.all(kinds.DESTINATION_RULE):
         name = str(dr.spec.get("host") or "")
-        if not name or "*" in name:
+        readers = snapshot.visible(dr, dr.spec["exportTo"]) if dr.spec.get("exportTo") else {dr.namespace}
+        host = hosts.find(name, dr.namespace, readers) if name else None
+        if name and host is None:
+            yield message("IST0174", dr, name, path=("spec", "host"))
+        if host is None or "*" in name:
             continue
-        service = snapshot.services_by_host.get(snapshot.full_host(name, dr.namespace))
-        if service is None:
-            service = hosts.entry(name, dr.namespace)
-            if service is None:
-                yield message("IST0174", dr, name, path=("spec", "host"))
-                continue
+        service = host.source
         given = _instances(snapshot, service) if dr.spec.get("subsets") else None
         for i, subset in enumerate(dr.spec["subsets"] if given is not None else ()):
             labels: Mapping[str, str] = subset.get("labels") or {}

@@ -203,16 +203,6 @@ def policy_selectors(snapshot: Snapshot) -> Iterator[Message]:
         labels = (policy.spec.get("selector") or {}).get("matchLabels")
         if not labels or policy.spec.get("targetRef") or policy.spec.get("targetRefs"):
             continue
-        names = sorted(
-            {
-                p.labels[label]
-                for p in snapshot.pods(labels, "" if policy.namespace == snapshot.root else policy.namespace)
-                if label in p.labels
-                and (
-                    label not in labels
-                    or snapshot.get(kinds.KUBERNETES_GATEWAY, p.namespace, p.labels[label]) is not None
-                )
-            }
-        )
+        names = sorted({p.labels[label] for p in snapshot.pods(labels, policy.namespace) if label in p.labels})
         for name in names:
             yield message("IST0166", policy, name, path=("spec", "selector"))

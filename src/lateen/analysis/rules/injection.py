@@ -48,17 +48,28 @@ def injection(snapshot: Snapshot) -> Iterator[Message]:
         if ns.labels.get(MODE) == "ambient":
             continue
         injection_label, revision = ns.labels.get(INJECTION) or None, REVISION in ns.labels
-        if injection_label == "enabled" or (injection_label is None and revision):
+        if injection_label == "enabled":
             enabled.add(ns.name)
-        elif injection_label is None and by_default:
+        elif injection_label is None and not revision and by_default:
             yield message("IST0148", ns, path=("metadata", "name"))
-        elif injection_label is None:
+        elif injection_label is None and not revision:
             yield message("IST0102", ns, ns.name, ns.name, path=("metadata", "name"))
     for pod in snapshot.all(kinds.POD):
         if pod.namespace not in enabled or not _wants(pod):
             continue
         if not is_finished(pod.obj) and not is_terminating(pod.obj) and not has_proxy(pod.obj):
             yield message("IST0103", pod, pod.full, path=("metadata", "name"))
+
+
+@analyzer("injection.AmbientAnalyzer", "Checks for what asks for ambient mode, which is not implemented")
+def ambient(snapshot: Snapshot) -> Iterator[Message]:
+    at = ("metadata", "labels", MODE)
+    for ns in snapshot.all(kinds.NAMESPACE):
+        if ns.labels.get(MODE) == "ambient" and ns.labels.get(INJECTION) != "enabled" and REVISION not in ns.labels:
+            yield message("LAT0118", ns, "its pods are", "the namespace", path=at)
+    for pod in snapshot.all(kinds.POD):
+        if pod.labels.get(MODE) == "ambient" and not has_proxy(pod.obj) and not is_finished(pod.obj):
+            yield message("LAT0118", pod, "the pod is", "its namespace", path=at)
 
 
 def _labels(ns: Source) -> list[str]:

@@ -12,6 +12,7 @@ from lateen.kit.jsons import Json, dig
 NEGATIVE = {
     kinds.SERVICE.id: ("istio.io/WaypointBound",),
     kinds.SERVICE_ENTRY.id: ("istio.io/WaypointBound",),
+    kinds.WORKLOAD_ENTRY.id: ("istio.io/WaypointBound",),
     kinds.AUTHORIZATION_POLICY.id: ("ZtunnelAccepted", "WaypointAccepted"),
     kinds.KUBERNETES_GATEWAY.id: ("Accepted", "Programmed", "ResolvedRefs"),
     kinds.HTTP_ROUTE.id: ("Accepted", "Programmed", "ResolvedRefs"),
@@ -19,10 +20,7 @@ NEGATIVE = {
 }
 """The conditions of a kind that Istio's analysis takes for faults where they are False; of other kinds, any."""
 REGISTRIES = {"Mock", "Kubernetes", "External"}
-GONE = {
-    "rbac.istio.io": {"ClusterRbacConfig", "RbacConfig", "ServiceRole", "ServiceRoleBinding"},
-    "authentication.istio.io": {"Policy", "MeshPolicy"},
-}
+GONE = {"rbac.istio.io": {"ClusterRbacConfig", "RbacConfig", "ServiceRole", "ServiceRoleBinding"}}
 
 
 @analyzer("meshnetworks.MeshNetworksAnalyzer", "Check the validity of MeshNetworks in the cluster")

@@ -72,6 +72,18 @@ def _of_policy(source: Source, standing: PolicyStanding) -> Iterator[Message]:
         yield message("LAT0116", source, "", kind, reason, says, path=("spec", "targetRefs"))
 
 
+@analyzer("gateway.NamespaceAnalyzer", "Checks whether Gateways of several namespaces have a host at the same proxies")
+def intrusions(snapshot: Snapshot) -> Iterator[Message]:
+    """Only what a younger object asks for is told: it is the one that came to what was there."""
+    for found in model(snapshot).intrusions():
+        of, li = found.by.owner, found.by.written
+        source = snapshot.get(str(of.group_kind), of.namespace, of.name)
+        if source is not None:
+            given = [str(other.get("name")) for other in source.spec.get("listeners") or []]
+            path = ("spec", "listeners", given.index(li.name)) if li.name in given else ()
+            yield message("LAT0119", source, li.name, found.host, li.port, str(found.on), path=path)
+
+
 @analyzer("routes.ShadowAnalyzer", "Checks whether requests reach all rules of routes of the Gateway API")
 def shadows(snapshot: Snapshot) -> Iterator[Message]:
     seen = set()

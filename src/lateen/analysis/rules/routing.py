@@ -26,9 +26,16 @@ def _takes(snapshot: Snapshot, vs: Source, kind: str) -> bool:
     return istio.takes_requests(found.spec) if kind == "http" else istio.takes_connections(found.spec)
 
 
-def _public(vs: Source) -> bool:
-    given = vs.spec.get("exportTo") or ["*"]
-    return "*" in given
+def _at_port(snapshot: Snapshot, vs: Source, port: object) -> tuple[bool, bool]:
+    """Whether the ``tcp`` routes of a VirtualService may match connections to a port, and whether they take all."""
+    found = model(snapshot).whole(vs.namespace, vs.name)
+    if found is None or not isinstance(port, int):
+        return False, False
+    return istio.is_for_port(found.spec, port), istio.takes_connections(found.spec, port)
+
+
+def _public(snapshot: Snapshot, vs: Source) -> bool:
+    return "*" in snapshot.visible(vs, vs.spec.get("exportTo") or [])
 
 
 @analyzer("virtualservice.ShadowedRulesAnalyzer", "Checks for virtual services that an older one shadows")
@@ -42,7 +49,7 @@ def shadowed(snapshot: Snapshot) -> Iterator[Message]:
                     continue
                 if first is not None:
                     yield message("LAT0101", vs, _where(place), host, first.full, path=("spec", "hosts"))
-                elif _public(vs) and _takes(snapshot, vs, kind):
+                elif _public(snapshot, vs) and _takes(snapshot, vs, kind):
                     first = vs
     yield from _shared_ports(snapshot)
 
@@ -62,9 +69,9 @@ def _shared_ports(snapshot: Snapshot) -> Iterator[Message]:
                 mine = users.setdefault((f"Gateway {s.gateway.full}", s.port), [])
                 if vs not in mine:
                     mine.append(vs)
-    for (place, port), found in users.items():
-        first = found[0]
-        if not _takes(snapshot, first, "tcp"):
+    for (place, port), all_of_it in users.items():
+        found = [vs for vs in all_of_it if _at_port(snapshot, vs, port)[0]]
+        if not found or not _at_port(snapshot, first := found[0], port)[1]:
             continue
         for vs in found[1:]:
             # otherwise it is distinguished by host
@@ -111,6 +118,12 @@ def _uses(server: Json) -> tuple[str, str]:
     return "tcp", f"protocol {protocol}"
 
 
+def _far(kind: str, words: str) -> int:
+    """How unlikely it is that routes of a kind are meant for a server: TLS, HTTPS and the others stay apart."""
+    order = {"http": ("HTTPS", "protocol HTTP"), "tls": ("TLS", "HTTPS"), "tcp": ("TLS", "protocol TCP")}[kind]
+    return next((i for i, start in enumerate(order) if words.startswith(start)), len(order))
+
+
 @analyzer(
     "virtualservice.RouteKindAnalyzer",
     "Checks whether gateways use the kinds of routes that are bound to them",
@@ -127,6 +140,6 @@ def kinds_of_routes(snapshot: Snapshot) -> Iterator[Message]:
             if used & set(given):
                 continue  # not a mistake: they are for its other servers
             for kind in given:
-                at, wanted, words = servers[0]
+                at, wanted, words = min(servers, key=lambda s: _far(kind, s[2]))
                 path: Path = ("spec", kind)
                 yield message("LAT0103", vs, kind, gateway, at, words, wanted, path=path)

@@ -60,7 +60,7 @@ def _one(kind: Kind, source: Source) -> Iterator[Message]:
         shadows = {f.path for f in found if f.says.startswith("virtualService rule ")}
     for f in found:
         if f.warning and not (f.path in shadows and f.says.startswith("virtualService rule ")):
-            yield message("IST0133", source, f"{f.path}: {f.says}", path=path_of(f.path))
+            yield message("LAT0124" if f.own else "IST0133", source, f"{f.path}: {f.says}", path=path_of(f.path))
 
 
 def _unreachable(source: Source) -> Iterator[Message]:

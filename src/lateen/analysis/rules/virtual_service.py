@@ -40,15 +40,16 @@ def destination_hosts(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _mesh_subsets(snapshot: Snapshot) -> Iterator[tuple[str, Source]]:
-    """(full host, VirtualService) where the mesh splits a host by subsets."""
+    """(full host, VirtualService) where the mesh splits a host by subsets, by a rule for the host itself."""
     for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         if for_mesh(vs):
+            mine = {snapshot.full_host(h, vs.namespace) for h in vs.spec.get("hosts") or []}
             found = {
                 snapshot.full_host(d.get("host"), vs.namespace)
                 for _, d, mirror in destinations(vs.spec)
                 if d.get("subset") and not mirror
             }
-            for host in sorted(found):
+            for host in sorted(found & mine):
                 yield host, vs
 
 

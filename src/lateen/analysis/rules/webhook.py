@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-import re
 import urllib.parse
 from collections.abc import Iterator
 
@@ -17,8 +16,6 @@ from lateen.kit.jsons import Json, dig
 REVISION = "istio.io/rev"
 CONFIGURATIONS = ("istio-validator", "istiod-default-validator", "istio-sidecar-injector")
 """What the names of an installation's configurations of webhooks start with."""
-UNRESOLVED = "cannot be resolved via a DNS lookup"
-_HOST = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*")
 
 
 @analyzer("webhook.Analyzer", "Checks the validity of Istio webhooks")
@@ -121,8 +118,6 @@ def external_control_plane(snapshot: Snapshot) -> Iterator[Message]:
                 yield message("IST0163", config, url, name, "was provided in an invalid format", path=(*path, "url"))
             elif _address(host):
                 yield message("IST0164", config, url, name, path=(*path, "url"))
-            elif not _HOST.fullmatch(host) or host.endswith(".invalid"):
-                yield message("IST0163", config, url, name, UNRESOLVED, path=(*path, "url"))
 
 
 def _hostname(url: str) -> str | None:

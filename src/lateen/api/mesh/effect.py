@@ -10,10 +10,12 @@ from typing import Any
 
 from lateen.api.effective import general, leaves
 from lateen.api.mesh.config import MeshConfig
+from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES
 
 _SERVICE = "use an extension provider (envoyHttpAls, envoyOtelAls, zipkin, opentelemetry) and a Telemetry"
 _LEGACY = "Istio has removed it or does not read it"
 _FIXED = "the port is fixed"
+_SHARED = "it would be a part of routes, which proxies share; change the header in a VirtualService"
 _PROVIDER = "Envoy no longer has it; use opentelemetry or zipkin"
 
 IDLE: dict[str, str] = {
@@ -21,8 +23,6 @@ IDLE: dict[str, str] = {
     "proxyInboundListenPort": _FIXED,
     "proxyHttpPort": "the HTTP proxy listener is not implemented",
     "hboneIdleTimeout": "ambient mode is not implemented",
-    "protocolDetectionTimeout": "the time is fixed (5 s inbound, none outbound)",
-    "tcpKeepalive.**": "set it in a DestinationRule",
     "ingressService": "the gateways' Services are found by ingressSelector",
     "enableEnvoyAccessLogService": _SERVICE,
     "disableEnvoyListenerLog": "listeners write no access log of their own",
@@ -30,13 +30,8 @@ IDLE: dict[str, str] = {
     "configSources[].**": "the only source is the Kubernetes API",
     "enableAutoMtls": "mutual TLS between sidecars is always automatic",
     "caCertificates[].spiffeBundleUrl": "give the certificates themselves, as pem",
-    "defaultServiceExportTo": "set exportTo, or the annotation networking.istio.io/exportTo",
-    "defaultVirtualServiceExportTo": "set spec.exportTo",
-    "defaultDestinationRuleExportTo": "set spec.exportTo",
     "rootNamespace": "it is the control plane's namespace",
     "zoneAwareLbSetting.**": "use localityLbSetting, which decides by zones too",
-    "inboundClusterStatName": "clusters have Envoy's names in statistics",
-    "outboundClusterStatName": "clusters have Envoy's names in statistics",
     "certificates[].**": _LEGACY,
     "serviceScopeConfigs[].**": "ambient mode is not implemented",
     "verifyCertificateAtClient": _LEGACY,
@@ -48,10 +43,8 @@ IDLE: dict[str, str] = {
     "extensionProviders[].opentelemetry.dynatraceSampler.**": "set randomSamplingPercentage in a Telemetry",
     "extensionProviders[].opentelemetry.serviceAttributeEnrichment": "spans carry Istio's canonical names",
     "extensionProviders[].sds.**": "certificates come from Secrets and files",
-    "discoverySelectors[].**": "all namespaces are watched",
-    "defaultHttpRetryPolicy.**": "set retries in a VirtualService",
-    "meshMTLS.**": "TLS between sidecars is 1.2 or 1.3 with Istio's ciphers",
-    "tlsDefaults.**": "set TLS versions and ciphers in a Gateway",
+    "meshMTLS.ecdhCurves": "as in Istio; the curves of other TLS are set in tlsDefaults",
+    "defaultHttpRetryPolicy.perTryTimeout": "as in Istio, it can be set in a VirtualService alone",
     "defaultTrafficPolicy.**": "set it in a DestinationRule",
     "serviceEntryVisibility.**": "set exportTo in the ServiceEntry",
     "defaultConfig.configPath": _LEGACY,
@@ -76,17 +69,20 @@ IDLE: dict[str, str] = {
     "defaultConfig.sds.**": _LEGACY,
     "defaultConfig.envoyAccessLogService.**": _SERVICE,
     "defaultConfig.envoyMetricsService.**": "metrics are scraped: every proxy serves them to Prometheus",
-    "defaultConfig.runtimeValues{}": "Envoy's runtime is fixed; patch the bootstrap with an EnvoyFilter (BOOTSTRAP)",
     "defaultConfig.extraStatTags": "metrics have Istio's standard labels",
     "defaultConfig.readinessProbe.**": "the proxy's readiness probe is fixed; machines have theirs in a WorkloadGroup",
-    "defaultConfig.proxyStatsMatcher.**": "all of Envoy's statistics are served",
     "defaultConfig.caCertificatesPem": "the mesh trusts its own root only",
     "defaultConfig.privateKeyProvider.**": "private keys stay in the proxy",
-    "defaultConfig.proxyHeaders.**": "headers are Istio's default ones",
+    "defaultConfig.proxyHeaders.attemptCount.disabled": _SHARED,
+    "defaultConfig.proxyHeaders.metadataExchangeHeaders.mode": "servers outside of the mesh are sent none anyway",
+    "defaultConfig.proxyHeaders.preserveHttp1HeaderCase": "it would be a part of clusters, which proxies share",
+    "defaultConfig.proxyHeaders.xForwardedHost.enabled": _SHARED,
     "defaultConfig.fileFlushInterval": "Envoy's default is used",
     "defaultConfig.fileFlushMinSizeKb": "Envoy's default is used",
     "defaultConfig.statsCompression": "statistics are not compressed",
-    "defaultConfig.connectionSettings.**": "set them in a DestinationRule or with an EnvoyFilter",
+    "defaultConfig.connectionSettings.clusterPerConnectionBufferLimitBytes": "set it with an EnvoyFilter (CLUSTER)",
+    "defaultConfig.connectionSettings.listenerConnectionLimit": "set it with runtimeValues",
+    "defaultConfig.connectionSettings.globalDownstreamConnectionLimit": "set it with an EnvoyFilter (BOOTSTRAP)",
 }
 """Field -> why it has no effect, or what to use instead."""
 
@@ -94,17 +90,15 @@ SAME: dict[str, tuple[Any, ...]] = {
     "proxyListenPort": (15001,),
     "proxyInboundListenPort": (15006,),
     "proxyHttpPort": (0,),
-    "protocolDetectionTimeout": ("0s",),
     "enableEnvoyAccessLogService": (False,),
     "disableEnvoyListenerLog": (True,),
     "enableAutoMtls": (True,),
-    "defaultServiceExportTo": (["*"],),
-    "defaultVirtualServiceExportTo": (["*"],),
-    "defaultDestinationRuleExportTo": (["*"],),
-    "meshMTLS.minProtocolVersion": ("TLS_AUTO", "TLSV1_2"),
-    "tlsDefaults.minProtocolVersion": ("TLS_AUTO", "TLSV1_2"),
     "defaultConfig.proxyAdminPort": (15000,),
     "defaultConfig.controlPlaneAuthPolicy": ("MUTUAL_TLS",),
+    "defaultConfig.proxyHeaders.attemptCount.disabled": (False,),
+    "defaultConfig.proxyHeaders.metadataExchangeHeaders.mode": ("IN_MESH",),
+    "defaultConfig.proxyHeaders.preserveHttp1HeaderCase": (False,),
+    "defaultConfig.proxyHeaders.xForwardedHost.enabled": (False,),
 }
 """Values of ineffective fields that ask for the behaviour there is anyway; they are not warned about."""
 
@@ -114,6 +108,10 @@ INJECTED = (
     "defaultConfig.image.imageType",
     "defaultConfig.interceptionMode",
     "defaultConfig.meshId",
+    "defaultConfig.proxyStatsMatcher.inclusionPrefixes",
+    "defaultConfig.proxyStatsMatcher.inclusionRegexps",
+    "defaultConfig.proxyStatsMatcher.inclusionSuffixes",
+    "defaultConfig.runtimeValues{}",
     "defaultConfig.statusPort",
 )
 """Fields that affect injected pods instead of the resources that proxies are sent."""
@@ -122,6 +120,27 @@ VALUES: dict[str, tuple[str, ...]] = {
     "outboundTrafficPolicy.mode": ("REGISTRY_ONLY", "ALLOW_ANY"),
 }
 """Fields of which only some values have an effect."""
+
+ADDS = "it only adds to what pathNormalization asks for, on which policies about paths rely"
+ADDING: dict[str, Any] = {
+    "defaultConfig.connectionSettings.httpMergeSlashes": False,
+    "defaultConfig.connectionSettings.httpPathWithEscapedSlashesAction": "KEEP_UNCHANGED",
+}
+"""Fields that can make the handling of requests stricter only -> the value that does not."""
+
+KNOWN: dict[str, frozenset[str]] = {
+    "tlsDefaults.cipherSuites": frozenset(CIPHER_SUITES),
+    "tlsDefaults.ecdhCurves": frozenset(ECDH_CURVES),
+    "meshMTLS.cipherSuites": frozenset(CIPHER_SUITES),
+}
+"""Lists whose items have an effect if Envoy knows them; it would refuse all of a proxy's listeners otherwise."""
+
+
+METADATA = {
+    "ISTIO_META_REQUESTED_NETWORK_VIEW": "proxies see the instances of all networks",
+    "ISTIO_META_DNS_AUTO_ALLOCATE": "it is deprecated: addresses are allocated wherever DNS is captured",
+}
+"""Variables of ``proxyMetadata`` by which Istio's istiod decides and ours does not."""
 
 
 def reason(path: str) -> str | None:
@@ -132,6 +151,19 @@ def reason(path: str) -> str | None:
     return next((IDLE[p] for i in range(1, len(parts)) if (p := ".".join(parts[:i]) + ".**") in IDLE), None)
 
 
+def weaker(path: str, value: Any) -> str | None:
+    """Why a value does not do what somebody may expect who wants requests to be handled less strictly."""
+    if path not in ADDING or value != ADDING[path]:
+        return None
+    return f"{str(value).lower() if value is False else value} does not undo path normalization: {ADDS}"
+
+
+def variable(path: str) -> str | None:
+    """Why a variable of ``defaultConfig.proxyMetadata[NAME]`` has no effect; None if it has one, or is not known."""
+    at, _, name = path.partition("[")
+    return METADATA.get(name.rstrip("]")) if at == "defaultConfig.proxyMetadata" else None
+
+
 def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
     """A sentence for each field that is set in a valid configuration and has no effect."""
     out = []
@@ -140,6 +172,11 @@ def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
         allowed = VALUES.get(form)
         if allowed and leaf not in allowed:
             out.append(f"{root}.{path}: {leaf} is not implemented; unknown hosts are blocked as with REGISTRY_ONLY")
-        elif (why := reason(form)) is not None and leaf not in SAME.get(form, ()):
+        elif (says := weaker(form, leaf)) is not None:
+            out.append(f"{root}.{path}: {says}")
+        elif form in KNOWN and (strange := [v for v in leaf if v not in KNOWN[form]]):
+            known = ", ".join(sorted(KNOWN[form]))
+            out.append(f"{root}.{path}: Envoy does not know {', '.join(strange)}, which is left out; it knows {known}")
+        elif (why := reason(form) or variable(path)) is not None and leaf not in SAME.get(form, ()):
             out.append(f"the field {root}.{path} has no effect in this version of Lateen: {why}")
     return out

@@ -7,13 +7,14 @@ Parts that also occur in the mesh's kinds are validated by ``api.validate``.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lateen.api import operators
 from lateen.api.config import Config, Duration
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_host
-from lateen.api.mesh import accesslog
+from lateen.api.mesh import accesslog, handling
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.providers import ExtensionProvider, LogFormat
@@ -24,15 +25,25 @@ from lateen.api.validate.client_tls import client_tls
 from lateen.api.validate.common import connection_pool
 from lateen.api.validate.destination_rule import outlier_detection
 from lateen.api.validate.findings import Finding
-from lateen.api.validate.http_route import retries
-from lateen.api.validate.locality import locality_lb
+from lateen.api.validate.http_settings import retries
+from lateen.api.validate.locality import locality_lb, zone_aware_lb
+from lateen.kit import regex
 from lateen.kit.digits import digits
 
 Findings = Iterator[tuple[str, str]]
 """(path below the document, sentence)"""
 
 _KINDS = tuple(f for f in ExtensionProvider.__struct_fields__ if f != "name")
+_ASKED = ("envoy_ext_authz_grpc", "envoy_ext_authz_http")
+_HEADER_PATTERNS = (
+    "include_headers_in_check",
+    "include_request_headers_in_check",
+    "headers_to_upstream_on_allow",
+    "headers_to_downstream_on_deny",
+    "headers_to_downstream_on_allow",
+)
 _MAX_PORT = 65535
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOUR, _SECOND, _MILLISECOND = 3600 * 10**9, 10**9, 10**6
@@ -79,7 +90,10 @@ def _times(config: MeshConfig) -> Findings:
     yield from _refused(scalars.duration(config.connect_timeout, "connectTimeout"))
     if config.connect_timeout and config.connect_timeout.nanoseconds > _HOUR:
         yield "connectTimeout", f"time {config.connect_timeout} must be >1ms and <1h0m0s"
-    if config.protocol_detection_timeout and config.protocol_detection_timeout.nanoseconds % _MILLISECOND:
+    detection = config.protocol_detection_timeout
+    if detection and detection.nanoseconds < 0:
+        yield "protocolDetectionTimeout", f'must not be negative, got "{detection}"; 0s waits without a limit'
+    if detection and detection.nanoseconds % _MILLISECOND:
         yield "protocolDetectionTimeout", "only durations to ms precision are supported"
     if config.dns_refresh_rate is not None and config.dns_refresh_rate.seconds <= 0:
         yield "dnsRefreshRate", f'must be longer than zero, got "{config.dns_refresh_rate}"'
@@ -115,6 +129,7 @@ def _authorities(config: MeshConfig) -> Findings:
 
 def _traffic(config: MeshConfig) -> Findings:
     yield from _refused(locality_lb(config.locality_lb_setting, "localityLbSetting", OutlierDetection()))
+    yield from _refused(zone_aware_lb(config.zone_aware_lb_setting, "zoneAwareLbSetting", OutlierDetection()))
     yield from _refused(retries(config.default_http_retry_policy, "defaultHttpRetryPolicy"))
     if policy := config.default_traffic_policy:
         yield from _refused(connection_pool(policy.connection_pool, "defaultTrafficPolicy.connectionPool"))
@@ -124,6 +139,18 @@ def _traffic(config: MeshConfig) -> Findings:
     for i, settings in enumerate(config.service_settings):
         for j, host in enumerate(settings.hosts):
             yield from _refused(scalars.wildcard_domain(host, f"serviceSettings[{i}].hosts[{j}]"))
+    for name in (
+        "default_service_export_to",
+        "default_virtual_service_export_to",
+        "default_destination_rule_export_to",
+    ):
+        services = name == "default_service_export_to"
+        yield from _refused(scalars.export_to("", getattr(config, name), services, _camel(name)))
+    for i, selector in enumerate(config.discovery_selectors):
+        for j, e in enumerate(selector.match_expressions):
+            if e.operator not in _OPERATORS:
+                at = f"discoverySelectors[{i}].matchExpressions[{j}].operator"
+                yield at, f'"{e.operator}" is not {", ".join(_OPERATORS)}'
     if config.mesh_mtls and config.mesh_mtls.ecdh_curves:
         yield "meshMTLS.ecdhCurves", "mesh TLS does not support ECDH curves configuration; set tlsDefaults.ecdhCurves"
 
@@ -134,6 +161,14 @@ def _port(path: str, value: int | None, zero: bool = False) -> Findings:
 
 
 # --- extension providers ---------------------------------------------------------------------------------------------
+
+
+def can_be_asked(providers: Iterable[ExtensionProvider]) -> tuple[ExtensionProvider, ...]:
+    """Those that authorize and that no rule speaks against; as in Istio, what asks another one is denied."""
+    given = tuple(providers)
+    times = Counter(p.name for p in given)
+    asked = (p for p in given if any(getattr(p, kind) for kind in _ASKED))
+    return tuple(p for p in asked if times[p.name] == 1 and not any(_provider(p, "")))
 
 
 def _provider(provider: ExtensionProvider, path: str) -> Findings:
@@ -150,6 +185,9 @@ def _provider(provider: ExtensionProvider, path: str) -> Findings:
             yield from _service(found.service, f"{at}.service")
             yield from _port(f"{at}.port", found.port)
         yield from _status(getattr(found, "status_on_error", ""), f"{at}.statusOnError")
+        if kind in _ASKED:
+            yield from _asked(provider.name, path)
+        yield from _patterns(found, at)
         prefix = getattr(found, "path_prefix", "")
         if prefix and not prefix.startswith("/"):
             yield f"{at}.pathPrefix", f'pathPrefix should begin with `/` but found "{prefix}"'
@@ -163,6 +201,20 @@ def _provider(provider: ExtensionProvider, path: str) -> Findings:
             for text in (shape.text, *_strings(shape.labels)):
                 for says in operators.problems(text):
                     yield f"{at}.logFormat", says
+
+
+def _asked(name: str, path: str) -> Findings:
+    """Policies that ask a provider have its name in theirs, and in metadata that is compared by its beginning."""
+    if name and not (scalars.is_label(name) and name == name.lower()):
+        yield f"{path}.name", f'invalid provider name "{name}"; write at most 63 lowercase letters, digits and hyphens'
+
+
+def _patterns(found: Any, at: str) -> Findings:
+    for field in _HEADER_PATTERNS:
+        for i, text in enumerate(getattr(found, field, ())):
+            if text == "*":
+                says = 'a single wildcard ("*") is not supported, change it to either prefix or suffix match'
+                yield f"{at}.{_camel(field)}[{i}]", says
 
 
 def _headers(provider: Any, at: str) -> Findings:
@@ -224,10 +276,27 @@ def _proxy(config: ProxyConfig) -> Findings:
         yield from _address(address, at)
     if config.tracing:
         yield from _tracing(config.tracing)
+    yield from _runtime(config)
     if config.private_key_provider:
         yield from _private_keys(config.private_key_provider)
     if config.gateway_topology is not None and config.gateway_topology.num_trusted_proxies < 0:
         yield "gatewayTopology.numTrustedProxies", "must not be negative"
+    yield from handling.problems(config)
+
+
+def _runtime(config: ProxyConfig) -> Findings:
+    """What Envoy would not start with."""
+    for i, pattern in enumerate(config.proxy_stats_matcher.inclusion_regexps if config.proxy_stats_matcher else ()):
+        try:
+            regex.compiled(pattern)
+        except ValueError as e:
+            yield f"proxyStatsMatcher.inclusionRegexps[{i}]", str(e)
+    limit = config.runtime_values.get("overload.global_downstream_max_connections", "")
+    if limit and not digits(limit):
+        yield (
+            "runtimeValues[overload.global_downstream_max_connections]",
+            f'"{limit}" is not a number of connections',
+        )
 
 
 def _drains(config: ProxyConfig) -> Findings:

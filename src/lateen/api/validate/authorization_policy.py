@@ -13,7 +13,7 @@ from typing import Any
 from lateen.api import security as sec
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import selector, target_refs
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no, warn
 from lateen.kit.jsons import Json
 
 DRY_RUN = "istio.io/dry-run"
@@ -189,9 +189,12 @@ def _trust_domains(values: Iterable[str], at: str, field: str) -> Findings:
     """A domain, ``*`` for any, or one ``*`` at the beginning or the end."""
     for i, domain in enumerate(values):
         if "/" in domain:
-            yield no(f"{at}[{i}]", f'"{domain[:80]}" is not a trust domain, found in {field}: it is what precedes /ns/')
-        elif "*" in domain[1:-1] or (domain.count("*") > 1):
-            yield no(f"{at}[{i}]", f'"{domain[:80]}": one "*" at the beginning or the end is allowed, found in {field}')
+            says = f"trust domain must not contain '/', found in {field}"
+            yield no(f"{at}[{i}]", f'{says}: "{domain[:80]}"; it is what precedes /ns/')
+        elif domain.count("*") > 1:
+            yield no(f"{at}[{i}]", f'at most one wildcard is allowed, found in {field}: "{domain[:80]}"')
+        elif "*" in domain[1:-1]:
+            yield no(f"{at}[{i}]", f'wildcard is only allowed at the start or end, found in {field}: "{domain[:80]}"')
 
 
 def _operation(op: sec.Operation, at: str) -> Findings:
@@ -277,17 +280,17 @@ def _literal_wildcards(rule: sec.Rule, at: str) -> Findings:
             plain = _plain(field)
             for i, v in enumerate(values if plain in PATTERNS else ()):
                 if plain == "principals" and v.startswith("spiffe://"):
-                    yield warn(
+                    yield hint(
                         f"{where}.{field}[{i}]", f'"{v}" matches nothing: write it without spiffe://, as in {v[9:]}'
                     )
                 elif "*" in v[1:-1] and "{" not in v:
-                    yield warn(
+                    yield hint(
                         f"{where}.{field}[{i}]",
                         f'"{v}" is taken literally and matches nothing: "*" is a wildcard only at the beginning or the '
                         "end, and only once",
                     )
                 elif len(v) > 1 and v.startswith("*") and v.endswith("*"):
-                    yield warn(
+                    yield hint(
                         f"{where}.{field}[{i}]",
                         f'"{v}": only the "*" at the beginning is a wildcard; the last one is text',
                     )
@@ -302,7 +305,7 @@ def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Find
         field, given = kept_out.get(ap.action, ("", ()))
         p = next((p for p in given or () if not {"*", "{"} & set(p) and p != "/" and f"{p}*" not in (given or ())), "")
         if p:
-            yield warn(
+            yield hint(
                 f"{at}.to[{i}].operation.{field}",
                 f"{p}/, {p};x, {p}%20 and {p.swapcase()} are different paths from {p} and are let through; if the "
                 f"server treats them as the same, list {p}* as well, or allow only the open paths with an ALLOW policy",
@@ -310,7 +313,8 @@ def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Find
 
 
 def _tcp_warning(rule: sec.Rule, at: str) -> Findings:
-    """On a TCP port, the HTTP conditions of a DENY rule count as met, so it denies more than it says."""
+    """On a TCP port, the HTTP conditions of a DENY rule count as met, so it denies more than it says. Istio does not
+    say so of a rule that has only ``when``."""
     operations = [t.operation or sec.Operation() for t in rule.to or ()]
     sources = [x.source or sec.Source() for x in rule.from_ or ()]
     if any(o.ports or o.not_ports for o in operations):
@@ -321,4 +325,5 @@ def _tcp_warning(rule: sec.Rule, at: str) -> Findings:
     found += [f for src in sources for f in _given(src) if "equestPrincipals" in f]
     found += [c.key for c in rule.when if c.key.startswith("request.")]
     if found and not any(c.key == "destination.port" for c in rule.when):
-        yield warn(at, f"{DENIES_TCP}. The attributes are {', '.join(dict.fromkeys(found))}")
+        tell = warn if operations or sources else hint
+        yield tell(at, f"{DENIES_TCP}. The attributes are {', '.join(dict.fromkeys(found))}")

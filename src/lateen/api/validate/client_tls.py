@@ -6,7 +6,7 @@ Source: istio.io/istio ``pkg/config/validation/agent/validation.go``, ValidateTL
 from __future__ import annotations
 
 from lateen.api import networking as n
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no
 
 CONFIG_MAP = "configmap://"
 _OWN = ("client_certificate", "private_key", "ca_certificates", "ca_crl", "credential_name")
@@ -23,7 +23,7 @@ def client_tls(tls: n.ClientTLS | None, at: str, namespace: str) -> Findings:
     own = [wire for name, wire in _wire(tls) if name in _OWN and getattr(tls, name)]
     if tls.mode in ("DISABLE", "ISTIO_MUTUAL") and own:
         why = "its certificates come from the mesh" if tls.mode == "ISTIO_MUTUAL" else "connections are plain text"
-        yield warn(
+        yield hint(
             at, f"{tls.mode} does not use {', '.join(own)}: {why}; use SIMPLE or MUTUAL for your own certificates"
         )
     if tls.mode not in ("SIMPLE", "MUTUAL"):
@@ -61,4 +61,4 @@ def _config_map(text: str, at: str, namespace: str) -> Findings:
         says = f'namespace must match the configuration namespace "{namespace}"'
         yield no(at, f"invalid configmap:// credentialName: {says}")
     else:
-        yield warn(at, "CAs of ConfigMaps have no effect in this version of Lateen; put ca.crt into a Secret")
+        yield hint(at, "CAs of ConfigMaps have no effect in this version of Lateen; put ca.crt into a Secret")

@@ -8,7 +8,7 @@ import re
 from lateen.api import kinds
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no, warn
 
 MAX_TARGETS = 16
 TARGETS = (kinds.KUBERNETES_GATEWAY, kinds.GATEWAY_CLASS, kinds.SERVICE, kinds.SERVICE_ENTRY)
@@ -192,7 +192,7 @@ def _beside_a_secret(tls: n.ServerTLS, path: str) -> Findings:
     for field, file in (("caCertificates", tls.ca_certificates), ("caCrl", tls.ca_crl)):
         if file:
             says = "it has no effect beside credentialName: put it into the Secret (ca.crt, ca.crl)"
-            yield warn(f"{path}.{field}", says)
+            yield hint(f"{path}.{field}", says)
 
 
 def connection_pool(pool: n.ConnectionPool | None, path: str) -> Findings:
@@ -220,5 +220,5 @@ def _http_pool(http: n.HttpPool, at: str) -> Findings:
     if keep := http.http2_keep_alive:
         for name, time in (("interval", keep.interval), ("timeout", keep.timeout)):
             if time is None:
-                yield no(f"{at}.http2KeepAlive.{name}", "must be set for HTTP/2 keepalive")
+                yield no(f"{at}.http2KeepAlive.{name}", f"http2 keepalive {name} is required")
             yield from s.duration(time, f"{at}.http2KeepAlive.{name}")

@@ -9,8 +9,8 @@ from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.client_tls import client_tls
 from lateen.api.validate.common import connection_pool, selector, subset_name
-from lateen.api.validate.findings import Findings, no, warn
-from lateen.api.validate.locality import locality_lb
+from lateen.api.validate.findings import Findings, hint, no, warn
+from lateen.api.validate.locality import locality_lb, zone_aware_lb
 from lateen.kit.jsons import Json
 
 MAX_MAGLEV, MAX_RING = 5_000_011, 8_388_608
@@ -53,7 +53,7 @@ def traffic_policy(p: n.TrafficPolicy | None, at: str, namespace: str) -> Findin
         if port.port is None:
             yield no(f"{where}.port", "portTrafficPolicy must have valid port")
         elif not port.port.number:
-            yield warn(f"{where}.port", "portTrafficPolicy must have valid port: these settings are of no port")
+            yield hint(f"{where}.port", "portTrafficPolicy must have valid port: these settings are of no port")
         else:
             yield from s.port(port.port.number, f"{where}.port.number")
         if not _given(port, "port"):
@@ -81,10 +81,10 @@ def _tunnel(t: n.Tunnel | None, at: str) -> Findings:
     if t.protocol not in ("", "CONNECT", "POST"):
         yield no(f"{at}.protocol", f'tunnel protocol must be "CONNECT" or "POST", is "{t.protocol}"')
     if not s.is_ip(t.target_host):
-        for _, says, _ in s.fqdn(t.target_host, at):
-            yield no(f"{at}.targetHost", f"tunnel target host must be valid FQDN or IP address: {says}")
-    for _, says, _ in s.port(t.target_port, at):
-        yield no(f"{at}.targetPort", f"tunnel target port is invalid: {says}")
+        for found in s.fqdn(t.target_host, at):
+            yield no(f"{at}.targetHost", f"tunnel target host must be valid FQDN or IP address: {found.says}")
+    for found in s.port(t.target_port, at):
+        yield no(f"{at}.targetPort", f"tunnel target port is invalid: {found.says}")
 
 
 def outlier_detection(o: n.OutlierDetection | None, at: str) -> Findings:
@@ -122,14 +122,19 @@ def _load_balancer(lb: n.LoadBalancer | None, outlier: n.OutlierDetection | None
     if (lb.warmup_duration_secs or lb.warmup) and (
         lb.consistent_hash is not None or lb.simple in ("RANDOM", "PASSTHROUGH")
     ):
-        yield warn(f"{at}.warmup", "warm-up works only with ROUND_ROBIN and LEAST_REQUEST; it is ignored here")
+        yield hint(f"{at}.warmup", "warm-up works only with ROUND_ROBIN and LEAST_REQUEST; it is ignored here")
     yield from s.duration(lb.warmup_duration_secs, f"{at}.warmupDurationSecs")
     if w := lb.warmup:
         yield from s.duration(w.duration, f"{at}.warmup.duration")
-        if w.aggression is not None and w.aggression < 1:
-            yield no(f"{at}.warmup.aggression", f"aggression should be greater than or equal to 1, is {w.aggression:g}")
+        if w.aggression is not None and w.aggression <= 0:
+            yield no(f"{at}.warmup.aggression", f"aggression should be greater than 0, is {w.aggression:g}")
+        if lb.warmup_duration_secs:
+            yield no(at, "only one of warmupDurationSecs or warmup can be set; warmupDurationSecs is deprecated")
         yield from s.percent(w.minimum_percent or 0, f"{at}.warmup.minimumPercent")
     yield from _consistent_hash(lb.consistent_hash, f"{at}.consistentHash")
+    if lb.locality_lb_setting and lb.zone_aware_lb_setting:
+        yield no(at, "only one of localityLbSetting and zoneAwareLbSetting can be set")
+    yield from zone_aware_lb(lb.zone_aware_lb_setting, f"{at}.zoneAwareLbSetting", outlier)
     yield from locality_lb(lb.locality_lb_setting, f"{at}.localityLbSetting", outlier)
 
 
@@ -160,7 +165,7 @@ def _consistent_hash(h: n.ConsistentHash | None, at: str) -> Findings:
     ]
     if not given:
         known = "httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName"
-        yield warn(at, f"without a key ({known}), requests are spread at random")
+        yield hint(at, f"without a key ({known}), requests are spread at random")
     if len(given) > 1:
         yield no(at, f"has {' and '.join(given)}; give only one key")
     yield from _table(h, at)

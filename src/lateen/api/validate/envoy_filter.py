@@ -10,7 +10,7 @@ from typing import Any
 
 from lateen.api import networking as n
 from lateen.api.validate.common import label_selector, selector, target_refs
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no, warn
 from lateen.kit.jsons import Json
 from lateen.kit.regex import compiled
 
@@ -62,7 +62,7 @@ def _patch(p: n.EnvoyConfigObjectPatch, at: str) -> Findings:
         yield from _value(p.patch.value, f"{at}.patch.value")
         yield from _untyped(p, f"{at}.patch.value")
         if p.apply_to == "EXTENSION_CONFIG" and p.patch.operation != "ADD":
-            yield warn(
+            yield hint(
                 f"{at}.patch.operation", "Envoy filter: EXTENSION_CONFIG knows only ADD; the patch has no effect"
             )
 

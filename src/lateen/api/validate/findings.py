@@ -11,6 +11,8 @@ class Finding(NamedTuple):
     """In the user's field names, beginning with ``spec`` or ``metadata``."""
     says: str
     warning: bool = False
+    own: bool = False
+    """A warning that Istio does not have."""
 
 
 Findings = Iterator[Finding]
@@ -24,3 +26,8 @@ def no(path: str, says: str) -> Finding:
 def warn(path: str, says: str) -> Finding:
     """A warning: the object is accepted."""
     return Finding(path, says, True)
+
+
+def hint(path: str, says: str) -> Finding:
+    """A warning that is Lateen's own; ``warn`` is for those that Istio has, too."""
+    return Finding(path, says, True, True)

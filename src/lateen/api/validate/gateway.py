@@ -8,7 +8,7 @@ from __future__ import annotations
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import PASSING, UNIX, server_tls, unix_address
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no, warn
 from lateen.kit.jsons import Json
 
 SEMANTICS = "internal.istio.io/gateway-semantics"
@@ -44,7 +44,7 @@ def _same_hosts(gw: n.Gateway) -> Findings:
                 says = (
                     f'"{host}" is also a host of server {first[key]} on the same port; only that one gets connections'
                 )
-                yield warn(f"spec.servers[{i}].hosts", says)
+                yield hint(f"spec.servers[{i}].hosts", says)
             first.setdefault(key, i)
 
 

@@ -9,33 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 
-from lateen.api import claims
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import destination
-from lateen.api.validate.findings import Findings, no, warn
-from lateen.api.validate.names import gateways
-from lateen.kit.digits import digits
+from lateen.api.validate.findings import Findings, hint, no, warn
+from lateen.api.validate.http_match import request_match
+from lateen.api.validate.http_settings import cors_policy, fault_injection, retries
 
-METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
-RETRY_ON = {
-    "5xx",
-    "gateway-error",
-    "reset",
-    "reset-before-request",
-    "connect-failure",
-    "envoy-ratelimited",
-    "retriable-4xx",
-    "refused-stream",
-    "retriable-status-codes",
-    "retriable-headers",
-    "http3-post-connect-failure",
-    "cancelled",
-    "deadline-exceeded",
-    "internal",
-    "resource-exhausted",
-    "unavailable",
-}
 LARGE_BODY, MAX_BODY = 100 * 1024, 1 << 20
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -49,10 +29,10 @@ def http_route(http: n.HTTPRoute, at: str, delegate: bool, mesh: bool) -> Findin
             yield no(f"{at}.delegate", "delegate HTTP route cannot contain delegate")
         yield from _action(http, at)
     for i, m in enumerate(http.match):
-        yield from _match(m, f"{at}.match[{i}]", mesh)
+        yield from request_match(m, f"{at}.match[{i}]", mesh)
     yield from _headers(http.headers, f"{at}.headers")
-    yield from _cors(http.cors_policy, f"{at}.corsPolicy")
-    yield from _fault(http.fault, f"{at}.fault")
+    yield from cors_policy(http.cors_policy, f"{at}.corsPolicy")
+    yield from fault_injection(http.fault, f"{at}.fault")
     yield from _mirrors(http, at)
     yield from s.duration(http.timeout, f"{at}.timeout")
     yield from retries(http.retries, f"{at}.retries")
@@ -72,7 +52,7 @@ def _root(http: n.HTTPRoute, delegate: n.Delegate, at: str) -> Findings:
         if value:
             yield no(f"{at}.{field}", f"root HTTP route{name} must not specify {field}: its delegate does")
     if http.direct_response:
-        yield warn(f"{at}.directResponse", "it has no effect beside delegate, which says what happens to requests")
+        yield hint(f"{at}.directResponse", "it has no effect beside delegate, which says what happens to requests")
 
 
 def _action(http: n.HTTPRoute, at: str) -> Findings:
@@ -118,14 +98,14 @@ def _redirect(r: n.HTTPRedirect, http: n.HTTPRoute, at: str) -> Findings:
     if r.port is not None and r.derive_port is not None:
         yield no(at, "has port and derivePort; give only one")
     if r.uri and r.prefix_rewrite:
-        yield no(at, "uri and prefix_rewrite are mutually exclusive in redirect")
+        yield no(at, "redirect may only specify one of uri or prefix_rewrite")
     if r.prefix_rewrite and any(m.uri and m.uri.prefix is None for m in http.match):
-        yield no(f"{at}.prefixRewrite", "prefix_rewrite requires a match on a URI prefix")
+        yield no(f"{at}.prefixRewrite", "redirect prefix_rewrite requires all URI matches to use prefix match type")
     if r.redirect_code and not 300 <= r.redirect_code <= 399:
         yield no(f"{at}.redirectCode", f"{r.redirect_code} is not a valid redirect code, must be 3xx")
     elif r.redirect_code and r.redirect_code not in REDIRECTS:
         known = ", ".join(map(str, REDIRECTS))
-        yield warn(f"{at}.redirectCode", f"Envoy redirects with 301 instead of {r.redirect_code}; it knows {known}")
+        yield hint(f"{at}.redirectCode", f"Envoy redirects with 301 instead of {r.redirect_code}; it knows {known}")
     if r.scheme and r.scheme not in ("http", "https"):
         yield no(f"{at}.scheme", f'invalid redirect scheme, must be "http" or "https", is "{r.scheme}"')
     if r.port:
@@ -156,7 +136,7 @@ def _destinations(http: n.HTTPRoute, at: str) -> Findings:
     if len(http.route) > 1 and not sum(r.weight or 0 for r in http.route):
         yield no(f"{at}.route", "total destination weight = 0")
     if len(http.route) == 1 and http.route[0].weight == 0:
-        yield warn(f"{at}.route[0].weight", "a single destination with weight 0 gets all requests")
+        yield hint(f"{at}.route[0].weight", "a single destination with weight 0 gets all requests")
 
 
 def _mirrors(http: n.HTTPRoute, at: str) -> Findings:
@@ -232,129 +212,3 @@ def _authorities(http: n.HTTPRoute, at: str) -> Findings:
         if len(given) > 1:
             says = f'authority header cannot be set multiple times: have "{given[0]}", attempting to set "{given[1]}"'
             yield no(where, says)
-
-
-# --- which requests --------------------------------------------------------------------------------------------------
-
-
-def _string_match(m: n.StringMatch | None, at: str, prefix: bool = False, present: bool = False) -> Findings:
-    """``prefix``: whether an empty prefix, which matches everything, is allowed. ``present``: whether ``*`` in place
-    of a regular expression asks for presence."""
-    if m is None:
-        return
-    given = [k for k in ("exact", "prefix", "regex") if getattr(m, k) is not None]
-    if len(given) > 1:
-        yield no(at, f"has {' and '.join(given)}; give only one")
-    if m.prefix == "" and not prefix:
-        yield no(f"{at}.prefix", "prefix string match should not be empty")
-    if m.regex == "":
-        yield no(f"{at}.regex", "regex string match should not be empty")
-    elif m.regex and not (present and m.regex == "*"):
-        yield from s.regex(m.regex, f"{at}.regex")
-
-
-def _match(m: n.HTTPMatchRequest, at: str, mesh: bool) -> Findings:
-    for field, given in (("headers", m.headers), ("withoutHeaders", m.without_headers)):
-        for name, match in given.items():
-            where = f"{at}.{field}[{name}]"
-            if mesh and claims.routed(name):
-                says = f"JWT claim based routing (key: {name}) is only supported for gateway"
-                yield no(where, f"{says}; name them in spec.gateways, without mesh")
-            yield from s.matched_header(name, where)
-            yield from _string_match(match, where, present=field == "withoutHeaders")
-    for name, match in m.query_params.items():
-        if not name:
-            yield no(f"{at}.queryParams", "a query parameter's name must not be empty")
-        yield from _string_match(match, f"{at}.queryParams[{name}]")
-    for field in ("uri", "scheme", "method", "authority"):
-        yield from _string_match(getattr(m, field), f"{at}.{field}", prefix=field == "uri")
-    if m.port:
-        yield from s.port(m.port, f"{at}.port")
-    yield from s.labels(m.source_labels, f"{at}.sourceLabels")
-    yield from gateways(m.gateways, f"{at}.gateways")
-    if m.source_namespace and not s.is_label(m.source_namespace):
-        says = f"sourceNamespace match {m.source_namespace[:80]} is invalid: it is not the name of a namespace"
-        yield no(f"{at}.sourceNamespace", says)
-
-
-# --- settings --------------------------------------------------------------------------------------------------------
-
-
-def _cors(cors: n.CorsPolicy | None, at: str) -> Findings:
-    if cors is None:
-        return
-    for i, origin in enumerate(cors.allow_origins):
-        where = f"{at}.allowOrigins[{i}]"
-        if not (origin.exact or origin.prefix or origin.regex):
-            yield no(where, "'' is not a valid match type for CORS allow origins; give exact, prefix or regex")
-        else:
-            yield from _string_match(origin, where)
-    for i, method in enumerate(cors.allow_methods):
-        if method not in METHODS and method != "*":
-            yield no(f"{at}.allowMethods[{i}]", f'"{method}" is not a supported HTTP method')
-    for field, names in (("allowHeaders", cors.allow_headers), ("exposeHeaders", cors.expose_headers)):
-        for i, name in enumerate(names):
-            if name != "*":
-                yield from s.header_name(name, f"{at}.{field}[{i}]")
-    if cors.max_age:
-        yield from s.duration(cors.max_age, f"{at}.maxAge")
-        if cors.max_age.nanoseconds % 10**9:
-            yield no(f"{at}.maxAge", "max_age duration is accurate only to seconds precision")
-
-
-def _fault(fault: n.HTTPFaultInjection | None, at: str) -> Findings:
-    if fault is None:
-        return
-    if not fault.delay and not fault.abort:
-        yield no(at, "HTTP fault injection must have an abort and/or a delay")
-    if fault.abort:
-        yield from _abort(fault.abort, f"{at}.abort")
-    if fault.delay:
-        yield from _delay(fault.delay, f"{at}.delay")
-
-
-def _abort(a: n.FaultAbort, at: str) -> Findings:
-    yield from _percentage(a.percentage, f"{at}.percentage")
-    known = (("httpStatus", a.http_status), ("grpcStatus", a.grpc_status), ("http2Error", a.http2_error))
-    given = [name for name, value in known if value is not None]
-    if not given:
-        yield warn(at, "abort configured, but error type not set: nothing is aborted; give httpStatus or grpcStatus")
-    elif len(given) > 1:
-        yield no(at, f"has {' and '.join(given)}; give only one")
-    if a.http_status is not None:
-        yield from s.status(a.http_status, f"{at}.httpStatus")
-    if a.grpc_status is not None and a.grpc_status not in n.GRPC_STATUS:
-        yield no(f"{at}.grpcStatus", f'gRPC status "{a.grpc_status}" is not supported; use a name such as NOT_FOUND')
-    if a.http2_error is not None:
-        yield no(f"{at}.http2Error", "HTTP/2 abort fault injection not supported yet")
-
-
-def _delay(d: n.FaultDelay, at: str) -> Findings:
-    yield from _percentage(d.percentage, f"{at}.percentage")
-    if d.percent is not None:
-        yield from s.percent(d.percent, f"{at}.percent")
-        yield warn(f"{at}.percent", "percent is deprecated, use percentage")
-    if d.exponential_delay is not None:
-        yield no(f"{at}.exponentialDelay", "exponentialDelay not supported yet; use fixedDelay")
-    elif d.fixed_delay is None:
-        yield warn(at, "delay configured, but fixedDelay not set: nothing is delayed")
-    yield from s.duration(d.fixed_delay, f"{at}.fixedDelay")
-
-
-def _percentage(p: n.Percent | None, at: str) -> Findings:
-    if p and not (p.value == 0 or 0.0001 <= p.value <= 100):
-        yield no(f"{at}.value", f"percentage {p.value:g} is neither 0.0, nor in range [0.0001, 100.0]")
-
-
-def retries(r: n.HTTPRetry | None, at: str) -> Findings:
-    if r is None:
-        return
-    if not r.attempts and (r.per_try_timeout is not None or r.retry_on or r.retry_remote_localities is not None):
-        yield no(at, "http retry policy configured when attempts are set to 0 (disabled)")
-    yield from s.duration(r.per_try_timeout, f"{at}.perTryTimeout")
-    yield from s.duration(r.backoff, f"{at}.backoff")
-    for part in r.retry_on.split(",") if r.retry_on else ():
-        if part not in RETRY_ON and not (digits(part) and int(part) in s.STATUS_CODES):
-            hint = ", without spaces between them" if part.strip() in RETRY_ON else ""
-            known = "names of Envoy's (5xx, reset, connect-failure, …) and status codes"
-            yield no(f"{at}.retryOn", f'"{part}" is not a valid retryOn policy; write {known}{hint}')

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lateen.api import networking as n
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no, warn
 
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 
@@ -19,7 +19,7 @@ def locality_lb(lb: n.LocalityLb | None, at: str, outlier: n.OutlierDetection | 
     if lb.distribute and lb.failover:
         yield no(at, "can not simultaneously specify 'distribute' and 'failover'")
     elif lb.distribute and lb.failover_priority:
-        yield warn(f"{at}.failoverPriority", "it has no effect beside distribute, which says where requests go")
+        yield hint(f"{at}.failoverPriority", "it has no effect beside distribute, which says where requests go")
     for label in lb.failover_priority if lb.failover else ():
         if label in TOPOLOGY:
             says = f"can not simultaneously set 'failover' and topology label '{label}' in 'failover_priority'"
@@ -41,14 +41,29 @@ def locality_lb(lb: n.LocalityLb | None, at: str, outlier: n.OutlierDetection | 
         yield from _failover(f, f"{at}.failover[{i}]")
 
 
-def _failover(f: n.Failover, at: str) -> Findings:
+def zone_aware_lb(lb: n.ZoneAwareLb | None, at: str, outlier: n.OutlierDetection | None) -> Findings:
+    """Regions, zones and subzones are weighed by themselves there, so that priorities cannot name them."""
+    if lb is None:
+        return
+    for label in lb.failover_priority:
+        if label in TOPOLOGY:
+            says = f"'failover_priority' for zone aware lb must not use topology label '{label}'"
+            yield no(f"{at}.failoverPriority", f"{says}; region- and zone-level routing are handled automatically")
+    if (lb.failover or lb.failover_priority) and outlier is None:
+        yield warn(at, "outlier detection policy must be provided for failover")
+    for i, f in enumerate(lb.failover):
+        yield from _failover(f, f"{at}.failover[{i}]", "zone aware")
+
+
+def _failover(f: n.Failover, at: str, which: str = "locality") -> Findings:
     if f.from_ == f.to:
-        yield no(at, f'locality lb failover settings must specify different regions, both are "{f.from_}"')
+        yield no(at, f'{which} lb failover settings must specify different regions, both are "{f.from_}"')
     for side in (f.from_, f.to):
         if "*" in side:
-            yield no(at, f"locality lb failover region should not contain '*' wildcard, is \"{side}\"")
+            yield no(at, f"{which} lb failover region should not contain '*' wildcard, is \"{side}\"")
         if "/" in side:
-            yield no(at, f'locality lb failover only specify region, is "{side}"')
+            only = "only specify region" if which == "locality" else "only specifies region"
+            yield no(at, f'{which} lb failover {only}, is "{side}"')
 
 
 def _localities(given: Sequence[str], at: str, ordered: bool) -> Findings:

@@ -32,6 +32,7 @@ _PREFIX_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 _GENERATED = re.compile(r"outbound_\.[0-9]+_[^_]*_\.[A-Za-z*][^_]*")
 MAX_REGEX = 1024
 MAX_NAME = 255
+MAX_ANNOTATIONS = 1 << 18
 HTTP = {"http", "http_proxy", "http2", "grpc", "grpc-web"}
 SUPPORTED = {*HTTP, "https", "tcp", "tls", "mongo", "mysql", "redis", "udp"}
 TLS = {"https", "tls"}
@@ -253,6 +254,16 @@ def labels(given: dict[str, str], path: str) -> Findings:
             yield no(path, f'invalid tag key: "{key}"')
         if not _TAG_VALUE.fullmatch(value) or len(value) > 63:
             yield no(f"{path}[{key}]", f'invalid tag value: "{value}"')
+
+
+def notes(given: dict[str, str], path: str) -> Findings:
+    """Kubernetes' rules for annotations."""
+    for key in given:
+        prefix, _, name = key.rpartition("/")
+        if not _TAG_KEY.fullmatch(key) or len(name) > 63 or len(prefix) > 253:
+            yield no(path, f'invalid annotation key: "{key[:80]}"')
+    if sum(len(k.encode()) + len(v.encode()) for k, v in given.items()) > MAX_ANNOTATIONS:
+        yield no(path, f"may have at most {MAX_ANNOTATIONS} bytes in all")
 
 
 def export_to(namespace: str, given: tuple[str, ...], service_entry: bool, path: str = "spec.exportTo") -> Findings:

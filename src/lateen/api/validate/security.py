@@ -12,7 +12,7 @@ import urllib.parse
 from lateen.api import security as sec
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import selector, target_refs
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no
 from lateen.kit import addresses, jwks
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
@@ -75,7 +75,7 @@ def _keys(r: sec.JWTRule, at: str) -> Findings:
         says = (
             "the issuer is no URL by which keys could be found, so all of its tokens are rejected; give jwks or jwksUri"
         )
-        yield warn(f"{at}.issuer", says)
+        yield hint(f"{at}.issuer", says)
 
 
 def url(uri: str, at: str) -> Findings:
@@ -96,7 +96,7 @@ def url(uri: str, at: str) -> Findings:
     else:
         with contextlib.suppress(ValueError):  # a name is looked up when the keys are fetched
             if why := addresses.refused(parts.hostname):
-                yield warn(
+                yield hint(
                     at, f"istiod does not fetch from {parts.hostname}: {why}; all tokens of the issuer are rejected"
                 )
 
@@ -123,4 +123,4 @@ def key_set(text: str, at: str) -> Findings:
         yield no(at, f"jwks parse error: {wrong[0] if wrong else 'there is no key in it'}")
         return
     for says in wrong:
-        yield warn(at, f"{says}; it is left out")
+        yield hint(at, f"{says}; it is left out")

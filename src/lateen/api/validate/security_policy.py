@@ -7,18 +7,16 @@ Envoy's filters can do.
 from __future__ import annotations
 
 import re
-import urllib.parse
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from lateen.api import envoy_gateway as eg
 from lateen.api import security_policy as sp
-from lateen.api.config import Duration
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.api.validate.policy_targets import targets
 from lateen.api.validate.security import key_set, url
+from lateen.api.validate.security_policy_logins import COOKIE, named, oidc_login, passed_through, secret
 from lateen.kit.jsons import Json
 
 MAX_RULES = 64
@@ -27,8 +25,6 @@ MAX_KEY_NAME = 1024
 _ORIGIN = re.compile(
     r"\*|https?://(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:(\*|[0-9]{1,5}))?"
 )
-_COOKIE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-_DOMAIN = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 PARTS = ("cors", "apiKeyAuth", "basicAuth", "jwt", "oidc", "extAuth", "authorization")
 
@@ -52,8 +48,8 @@ def security_policy(policy: sp.SecurityPolicy, meta: Json) -> Findings:
     if policy.jwt is not None:
         yield from _jwt(policy.jwt)
     if policy.oidc is not None:
-        yield from _oidc(policy.oidc, own)
-        yield from _passed_through(policy.oidc, policy.jwt)
+        yield from oidc_login(policy.oidc, own)
+        yield from passed_through(policy.oidc, policy.jwt)
     if policy.ext_auth is not None:
         yield from _ext_auth(policy.ext_auth, own)
     if policy.authorization is not None:
@@ -81,16 +77,6 @@ def _less_than_hoped(policy: sp.SecurityPolicy) -> Findings:
             yield warn(f"spec.{at}.recomputeRoute", says)
 
 
-def _secret(ref: sp.SecretReference | None, at: str, own: str) -> Findings:
-    if ref is None or not ref.name:
-        yield no(at, "name a Secret of the policy's namespace: {name: my-secret}")
-        return
-    if ref.group not in ("", "core") or ref.kind != "Secret":
-        yield no(at, f'the reference is to {ref.kind} of the group "{ref.group}"; it can be to a Secret')
-    if ref.namespace and own and ref.namespace != own:
-        yield no(f"{at}.namespace", "the Secret must be in the policy's own namespace")
-
-
 def _cors(cors: sp.CORS) -> Findings:
     at = "spec.cors"
     for i, origin in enumerate(cors.allow_origins):
@@ -115,7 +101,7 @@ def _api_keys(auth: sp.APIKeyAuth, own: str) -> Findings:
     if not auth.credential_refs:
         yield no(f"{at}.credentialRefs", "name at least one Secret, whose entries are clients and their keys")
     for i, ref in enumerate(auth.credential_refs):
-        yield from _secret(ref, f"{at}.credentialRefs[{i}]", own)
+        yield from secret(ref, f"{at}.credentialRefs[{i}]", own)
     if not auth.extract_from:
         yield no(f"{at}.extractFrom", "say where requests have their key: [{headers: [x-api-key]}]")
     for i, place in enumerate(auth.extract_from):
@@ -124,12 +110,12 @@ def _api_keys(auth: sp.APIKeyAuth, own: str) -> Findings:
             yield no(where, "give headers, params or cookies")
         for k, name in enumerate(place.headers):
             yield from _key_header(name, f"{where}.headers[{k}]")
-        yield from _named(place.params, f"{where}.params", "parameter")
+        yield from named(place.params, f"{where}.params", "parameter")
         for k, name in enumerate(place.params):
             yield from s.plain_value(name, f"{where}.params[{k}]")
             yield from _short(name, f"{where}.params[{k}]")
         for k, name in enumerate(place.cookies):
-            if not _COOKIE.fullmatch(name):
+            if not COOKIE.fullmatch(name):
                 yield no(f"{where}.cookies[{k}]", f"{name[:80]!r} is not the name of a cookie")
     if auth.forward_client_id_header:
         yield from _key_header(auth.forward_client_id_header, f"{at}.forwardClientIDHeader")
@@ -145,14 +131,8 @@ def _short(name: str, at: str) -> Findings:
         yield no(at, f"must have at most {MAX_KEY_NAME} characters, has {len(name)}")
 
 
-def _named(given: Sequence[str], at: str, what: str) -> Findings:
-    for i, name in enumerate(given):
-        if not name:
-            yield no(f"{at}[{i}]", f"the name of the {what} is empty")
-
-
 def _basic(auth: sp.BasicAuth, own: str) -> Findings:
-    yield from _secret(auth.users, "spec.basicAuth.users", own)
+    yield from secret(auth.users, "spec.basicAuth.users", own)
     if auth.forward_username_header:
         yield from s.header_name(auth.forward_username_header, "spec.basicAuth.forwardUsernameHeader")
 
@@ -168,7 +148,7 @@ def _jwt(jwt: sp.JWT) -> Findings:
         if not p.name:
             yield no(f"{at}.name", "the provider needs a name")
         yield from _keys(p, at)
-        yield from _named(p.audiences, f"{at}.audiences", "audience")
+        yield from named(p.audiences, f"{at}.audiences", "audience")
         for k, c in enumerate(p.claim_to_headers):
             if not c.claim:
                 yield no(f"{at}.claimToHeaders[{k}].claim", "the name of the claim is empty")
@@ -181,8 +161,8 @@ def _tokens(given: sp.TokenSource, at: str) -> Findings:
     for i, h in enumerate(given.headers):
         yield from s.header_name(h.name, f"{at}.headers[{i}].name")
         yield from s.plain_value(h.value_prefix, f"{at}.headers[{i}].valuePrefix")
-    yield from _named(given.cookies, f"{at}.cookies", "cookie")
-    yield from _named(given.params, f"{at}.params", "parameter")
+    yield from named(given.cookies, f"{at}.cookies", "cookie")
+    yield from named(given.params, f"{at}.params", "parameter")
 
 
 def _keys(p: sp.JWTProvider, at: str) -> Findings:
@@ -201,100 +181,6 @@ def _keys(p: sp.JWTProvider, at: str) -> Findings:
             yield from key_set(p.local_jwks.inline, f"{at}.localJWKS.inline")
 
 
-def _oidc(oidc: sp.OIDC, own: str) -> Findings:
-    at = "spec.oidc"
-    if oidc.client_id_ref:
-        yield no(f"{at}.clientIDRef", "a client id in a Secret is not implemented; write it into clientID")
-    elif not oidc.client_id:
-        yield no(f"{at}.clientID", "the provider knows the client by an id; give it")
-    yield from _secret(oidc.client_secret, f"{at}.clientSecret", own)
-    if oidc.provider is None:
-        yield no(f"{at}.provider", "name the provider: {issuer: https://accounts.example.com}")
-    else:
-        yield from _provider(oidc.provider, f"{at}.provider")
-    names = oidc.cookie_names or sp.CookieNames()
-    for field, name in (("accessToken", names.access_token), ("idToken", names.id_token)):
-        if name and not _COOKIE.fullmatch(name):
-            yield no(f"{at}.cookieNames.{field}", f'"{name[:80]}" is not the name of a cookie')
-    if oidc.cookie_domain and not _DOMAIN.fullmatch(oidc.cookie_domain):
-        yield no(f"{at}.cookieDomain", f'"{oidc.cookie_domain[:80]}" is not a domain')
-    yield from _named(oidc.scopes, f"{at}.scopes", "scope")
-    yield from _named(oidc.resources, f"{at}.resources", "resource")
-    yield from _paths(oidc)
-    for i, header in enumerate(oidc.deny_redirect.headers if oidc.deny_redirect else ()):
-        where = f"{at}.denyRedirect.headers[{i}]"
-        yield from s.header_name(header.name, f"{where}.name")
-        if header.type == "RegularExpression":
-            yield from s.regex(header.value, f"{where}.value")
-        elif not header.value:
-            yield no(f"{where}.value", "the value is missing")
-    ttls: tuple[tuple[str, Duration | None], ...] = (
-        ("defaultTokenTTL", oidc.default_token_ttl),
-        ("defaultRefreshTokenTTL", oidc.default_refresh_token_ttl),
-        ("csrfTokenTTL", oidc.csrf_token_ttl),
-    )
-    for field, value in ttls:
-        yield from s.duration(value, f"{at}.{field}")
-
-
-def _provider(p: sp.OIDCProvider, at: str) -> Findings:
-    yield from url(p.issuer, f"{at}.issuer")
-    ends = (
-        ("authorizationEndpoint", p.authorization_endpoint),
-        ("tokenEndpoint", p.token_endpoint),
-        ("endSessionEndpoint", p.end_session_endpoint),
-    )
-    for field, value in ends:
-        if value:
-            yield from url(value, f"{at}.{field}")
-            if not sp.is_endpoint(value):
-                says = "is not a URL for Envoy: a host name has letters, digits, - and .; write a space as %20"
-                yield no(f"{at}.{field}", f"{value[:80]!r} {says}")
-    if bool(p.authorization_endpoint) != bool(p.token_endpoint):
-        yield no(at, "give both authorizationEndpoint and tokenEndpoint, or neither: istiod then asks the issuer")
-    if p.backend_ref or p.backend_refs:
-        yield no(f"{at}.backendRefs", "the provider is reached by its own address; leave this out")
-
-
-def _passed_through(oidc: sp.OIDC, jwt: sp.JWT | None) -> Findings:
-    """A request that says that it has a token gets past the login, so that each such token must be verified."""
-    at = "spec.oidc.passThroughAuthHeader"
-    if not oidc.pass_through_auth_header:
-        return
-    if jwt is None:
-        yield no(at, 'without jwt, whoever sends "Authorization: Bearer x" would pass; set spec.jwt, or leave this out')
-    elif jwt.optional:
-        for p in jwt.providers:
-            if p.extract_from not in (None, sp.TokenSource()) and not _reads_bearer(p):
-                says = "has no {name: Authorization, valuePrefix: 'Bearer '} in extractFrom.headers and jwt is optional"
-                yield no(at, f'provider "{p.name[:80]}" {says}, so that its tokens would pass without being verified')
-
-
-def _reads_bearer(p: sp.JWTProvider) -> bool:
-    headers = p.extract_from.headers if p.extract_from else ()
-    return any(h.name.lower() == "authorization" and h.value_prefix == "Bearer " for h in headers)
-
-
-def _paths(oidc: sp.OIDC) -> Findings:
-    """Where the provider sends browsers back to, and where they log out."""
-    at = "spec.oidc"
-    if oidc.redirect_url:
-        yield from s.header_value(oidc.redirect_url, f"{at}.redirectURL")
-        if callback(oidc) == "/":
-            says = "the path of the address must be one that the application does not have, such as /oauth2/callback"
-            yield no(f"{at}.redirectURL", says)
-    if oidc.logout_path and not oidc.logout_path.startswith("/"):
-        yield no(f"{at}.logoutPath", f'"{oidc.logout_path[:80]}" is not a path: it begins with /')
-    if (oidc.logout_path or sp.LOGOUT) == callback(oidc):
-        yield no(f"{at}.logoutPath", "it is the path to which the provider sends browsers back")
-
-
-def callback(oidc: sp.OIDC) -> str:
-    """The path of ``redirectURL``, whose scheme and host may be Envoy's variables."""
-    _, _, rest = (oidc.redirect_url or sp.REDIRECT).partition("://")
-    return "/" + urllib.parse.urlsplit(rest.partition("/")[2]).path
-
-
 def _ext_auth(ext: sp.ExtAuth, own: str) -> Findings:
     at = "spec.extAuth"
     asked: tuple[tuple[str, Any], ...] = (("grpc", ext.grpc), ("http", ext.http))
@@ -309,7 +195,7 @@ def _ext_auth(ext: sp.ExtAuth, own: str) -> Findings:
             yield no(f"{at}.{name}.backendRefs", "name the service that is asked, with its port")
             continue
         if backend.group not in ("", "core") or backend.kind != "Service":
-            yield no(f"{at}.{name}.backendRefs", f"{backend.kind} cannot be asked; name a Service")
+            yield no(f"{at}.{name}.backendRefs", f"a {backend.kind} cannot be used here; name a Service")
         if not backend.name:
             yield no(f"{at}.{name}.backendRefs", "the name of the Service is missing")
         if backend.namespace and own and backend.namespace != own:
@@ -365,25 +251,9 @@ def _principal(p: sp.Principal, at: str, jwt: sp.JWT | None) -> Findings:
         yield from _token(p.jwt, f"{at}.jwt", jwt)
 
 
-def _told_apart(known: sp.JWTProvider, providers: Sequence[sp.JWTProvider], at: str) -> Findings:
-    """All tokens leave their claims in one place, so that only their issuer tells whose they are."""
-    if not known.issuer:
-        says = "whose tokens are meant is known by their issuer, which"
-        yield no(at, f'{says} provider "{known.name}" does not have; set it')
-    for other in providers:
-        if other is not known and other.issuer in ("", known.issuer):
-            has = "the same issuer" if other.issuer else "no issuer"
-            says = f'provider "{other.name}" has {has}, so that its tokens would pass for those of "{known.name}"'
-            yield no(at, f"{says}; give each provider an issuer of its own")
-
-
 def _token(given: sp.JWTPrincipal, at: str, jwt: sp.JWT | None) -> Findings:
-    providers = jwt.providers if jwt else ()
-    known = next((p for p in providers if p.name == given.provider), None)
-    if known is None:
+    if given.provider not in {p.name for p in (jwt.providers if jwt else ())}:
         yield no(f"{at}.provider", f'"{given.provider[:80]}" is not the name of a provider in spec.jwt.providers')
-    else:
-        yield from _told_apart(known, providers, f"{at}.provider")
     if not given.claims and not given.scopes:
         yield no(at, "at least one of claims or scopes must be specified")
     for i, claim in enumerate(given.claims):
@@ -391,4 +261,4 @@ def _token(given: sp.JWTPrincipal, at: str, jwt: sp.JWT | None) -> Findings:
             yield no(f"{at}.claims[{i}].name", f'"{claim.name[:80]}" is not the name of a claim')
         if not claim.values:
             yield no(f"{at}.claims[{i}].values", "give at least one value")
-    yield from _named(given.scopes, f"{at}.scopes", "scope")
+    yield from named(given.scopes, f"{at}.scopes", "scope")

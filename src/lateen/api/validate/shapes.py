@@ -28,6 +28,32 @@ NULLABLE = {
     "spec.match[].ports[]",
 }
 """Lists in which Istio ignores a null, or that have a rule of their own about it."""
+NULLS = {
+    "spec.servers[]": "cannot have nil server",
+    "spec.subsets[]": "subset may not be null",
+    "spec.trafficPolicy.portLevelSettings[]": "traffic policy may not be null",
+    "spec.ingress[]": "sidecar: ingress may not be null",
+    "spec.egress[]": "egress listener may not be null",
+    "spec.rules[]": "`rule` must not be nil",
+    "spec.rules[].from[]": "`from` must not be nil",
+    "spec.rules[].to[]": "`to` must not be nil",
+    "spec.rules[].when[]": "when field cannot be nil",
+    "spec.jwtRules[].fromHeaders[]": "location header name must be non-null",
+    "spec.jwtRules[].outputClaimToHeaders[]": "outputClaimToHeaders must not be null",
+    "spec.http[]": "http route may not be null",
+    "spec.http[].route[]": "weight may not be nil",
+    "spec.http[].mirrors[]": "mirror cannot be null",
+    "spec.tls[].match[]": "TLS match may not be null",
+    "spec.tls[].route[]": "weight may not be nil",
+    "spec.tcp[].match[]": "tcp match may not be nil",
+    "spec.tcp[].route[]": "weight may not be nil",
+    "spec.ports[]": "service entry port may not be null",
+    "spec.endpoints[]": "endpoint cannot be nil",
+    "spec.probe.httpGet.httpHeaders[]": "invalid nil header",
+    "spec.metrics[].overrides[]": "tagOverrides may not be null",
+    "spec.configPatches[]": "Envoy filter: null config patch",
+}
+"""Istio's words for a null in a list."""
 SIGNED = ("priority",)
 WIDE = ("tableSize", "minimumRingSize")
 MOST = 2**32 - 1
@@ -58,8 +84,8 @@ def values(kind: Any, value: Any, path: str) -> Findings:
     if how == "list" and isinstance(value, list):
         deep = _has_numbers(inner)
         for i, v in enumerate(value):
-            if v is None and general(f"{path}[{i}]") not in NULLABLE:
-                yield no(f"{path}[{i}]", "it may not be null")
+            if v is None and (place := general(f"{path}[{i}]")) not in NULLABLE:
+                yield no(f"{path}[{i}]", NULLS.get(place, "it may not be null"))
             elif deep:
                 yield from values(inner, v, f"{path}[{i}]")
     elif how == "map" and isinstance(value, dict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import UNIX, connection_pool, destination, label_selector, server_tls, unix_address
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no, warn
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
@@ -147,7 +147,7 @@ def _egress(listeners: tuple[n.IstioEgressListener, ...], namespace: str) -> Fin
 def _without_port(listener: n.IstioEgressListener, at: str) -> Findings:
     for field, given in (("bind", listener.bind), ("captureMode", listener.capture_mode == "NONE")):
         if given:
-            yield warn(f"{at}.{field}", "it has no effect without a port")
+            yield hint(f"{at}.{field}", "it has no effect without a port")
 
 
 def _place(listener: n.IstioEgressListener, number: int, at: str, ports: set[int], sockets: set[str]) -> Findings:
@@ -172,6 +172,7 @@ def _place(listener: n.IstioEgressListener, number: int, at: str, ports: set[int
 
 
 def _hosts(hosts: tuple[str, ...], at: str, namespace: str) -> Findings:
+    """``~namespace/host`` takes away what other entries name; ``~/host`` in any namespace."""
     if not hosts:
         yield no(at, "sidecar: egress listener must contain at least one host")
     seen: dict[str, set[str]] = {}
@@ -184,9 +185,12 @@ def _hosts(hosts: tuple[str, ...], at: str, namespace: str) -> Findings:
         if not space or not name:
             yield no(where, "config namespace and dnsName in host entry cannot be empty")
             continue
-        if space not in ("*", ".", "~") and not s.is_label(space):
-            yield no(where, f'invalid namespace value "{space}" in sidecar; use "*", ".", "~" or the name of one')
+        excludes, inner = space.startswith("~"), space.removeprefix("~")
+        if inner not in ("*", ".", "") and not s.is_label(inner):
+            yield no(where, f'invalid namespace value "{space}" in sidecar; use "*", "." or the name of one, or ~name')
         yield from s.offered_host(name, where)
+        if excludes:
+            continue
         known = seen.setdefault(namespace if space == "." else space, set())
         if known if name == "*" else name in known or "*" in known:
             yield warn(where, f"duplicated egress host: {host}")

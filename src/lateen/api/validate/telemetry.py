@@ -13,7 +13,7 @@ from lateen.api import cel, operators
 from lateen.api import extensions as x
 from lateen.api import telemetry as t
 from lateen.api.validate.common import selector, target_refs
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no, warn
 from lateen.kit.jsons import Json
 
 SHA = re.compile(r"[a-f0-9]{64}")
@@ -36,7 +36,7 @@ def telemetry(tl: t.Telemetry, _: Json) -> Findings:
         if log.filter and (says := cel.problem(log.filter.expression)) is not None:
             yield no(f"spec.accessLogging[{i}].filter.expression", says)
         elif log.filter and (says := cel.unknown(log.filter.expression)) is not None:
-            yield warn(f"spec.accessLogging[{i}].filter.expression", says)
+            yield hint(f"spec.accessLogging[{i}].filter.expression", says)
 
 
 def _providers(providers: tuple[t.ProviderRef, ...], at: str) -> Findings:
@@ -60,7 +60,7 @@ def _tracing(tr: t.Tracing, at: str) -> Findings:
             continue
         given = [k for k in ("literal", "environment", "header", "formatter") if getattr(tag, k) is not None]
         if not given:
-            yield warn(where, "tag without a value: give literal, environment, header or formatter")
+            yield hint(where, "tag without a value: give literal, environment, header or formatter")
         elif len(given) > 1:
             yield no(where, f"has {' and '.join(given)}; give only one")
         if tag.literal and not tag.literal.value:
@@ -96,7 +96,7 @@ def _metrics(m: t.Metrics, at: str) -> Findings:
             elif tag.operation == "UPSERT" and (wrong := cel.problem(tag.value, formatted=True)) is not None:
                 yield no(f"{where}.tagOverrides[{name}].value", wrong)
             elif tag.operation == "UPSERT" and (empty := cel.unknown(tag.value)) is not None:
-                yield warn(f"{where}.tagOverrides[{name}].value", empty)
+                yield hint(f"{where}.tagOverrides[{name}].value", empty)
             if tag.operation == "REMOVE" and tag.value:
                 says = "tagOverrides.value may only be set when operation is UPSERT"
                 yield no(f"{where}.tagOverrides[{name}].value", says)

@@ -33,6 +33,14 @@ def _verb_first(args: list[str]) -> list[str]:
     return [*args[at : at + 1], *args[:at], *args[at + 1 :]]
 
 
+def _warned(args: list[str]) -> None:
+    """kubectl shows what the webhook says, which does not know who calls."""
+    if args[:1] == ["apply"]:
+        from lateen.cli.kubectl.strict import before
+
+        before(args)
+
+
 class _Kubectl(Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         real = shutil.which("kubectl")
@@ -40,6 +48,7 @@ class _Kubectl(Group):
             environment = os.environ | {
                 "KUBECONFIG": os.environ.get("KUBECONFIG") or os.pathsep.join(map(str, paths_of(None)))
             }
+            _warned(_verb_first(args))
             sys.stdout.flush()
             os.execve(real, ["kubectl", *args], environment)
         return super().parse_args(ctx, _verb_first(args))

@@ -10,6 +10,7 @@ from lateen.api.kinds import Kind
 from lateen.cli.base import command
 from lateen.cli.kubectl.common import called, kinds_of, options, target_of
 from lateen.cli.kubectl.files import file_option, read
+from lateen.cli.kubectl.strict import warn
 from lateen.cli.output import USAGE, CliError, say
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
@@ -29,6 +30,7 @@ def apply_(files: tuple[str, ...], recursive: bool, **given: Any) -> None:
 
     async def work(client: HttpClient) -> int:
         known, bad = await kinds_of(client), 0
+        await warn(client, (obj for _, obj in objects), target)
         for name, obj in objects:
             try:
                 kind = known.of(obj)

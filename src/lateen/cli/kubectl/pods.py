@@ -80,7 +80,7 @@ def logs_(name: str, second: str | None, container: str, follow: bool, tail: int
         chosen = container or second or _default_container(pod)
         meta = pod["metadata"]
         lines = client.logs(meta["namespace"], meta["name"], chosen, tail if tail >= 0 else 1 << 30, follow)
-        async with contextlib.aclosing(lines):  # type: ignore[type-var]
+        async with contextlib.aclosing(lines):
             async for line in lines:
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import click
 
 from lateen.api import kinds
-from lateen.api.mesh.accesslog import json_labels
 from lateen.api.reading import PROXY, containers, has_proxy
 from lateen.cli import pods as asking
 from lateen.cli.base import command
@@ -20,12 +19,12 @@ from lateen.cli.connect import Target
 from lateen.cli.live import selecting, watching
 from lateen.cli.output import CliError, colored, colors, say, warn
 from lateen.dump import ConfigDump
-from lateen.dump.lines import Parser
+from lateen.dump.lines import Parser, parser_of
 from lateen.dump.origins import origins
 from lateen.dump.outcomes import explain
 from lateen.dump.requests import BadFilter, Filter, Request, peer_of
-from lateen.kit import jsons, tasks, yamldoc
-from lateen.kit.jsons import Json, dig
+from lateen.kit import jsons, tasks
+from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
 GATHER_S = 0.3
@@ -45,13 +44,13 @@ class Line:
 
 @command("logs")
 @selecting.selection
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the logs.")
 @click.option("--tail", type=click.IntRange(0), default=100, help="Lines of each container to start with.")
 @click.option("--only", type=click.Choice(["app", "proxy"]), default=None, help="Only one of the two.")
 @click.option("--status", default="", help="Only requests with this status: 503, 5xx, 400-499.")
-@click.option("--path", default="", help="Only requests whose path starts like this.")
+@click.option("--path", default="", help="Only requests whose path has this prefix.")
 @click.option("--peer", default="", help="Only requests from or to this workload, service, pod or ns/NAMESPACE.")
-@click.option("--min-duration", default="", help="Only requests that took at least so long: 100ms, 2s.")
+@click.option("--min-duration", default="", help="Only requests that took at least this long: 100ms, 2s.")
 @click.option("--explain", "explained", is_flag=True, help="Say what response flags and details mean, and what to do.")
 @click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short")
 def logs(
@@ -70,7 +69,7 @@ def logs(
 ) -> None:
     """Show the logs of a workload, its proxy's merged with its application's: lateen logs deploy/reviews-v1 -f
 
-    Filters apply to the requests in proxies' access logs, and leave out all other lines.
+    With a filter, only matching requests of the proxies' access logs are shown.
     """
     if not resources and not everywhere:
         raise click.UsageError("name a workload: lateen logs deploy/reviews-v1")
@@ -135,13 +134,9 @@ def _shown(line: Line, seen: Json | None, says: list[str], output: str, several:
 async def _parser(client: HttpClient, namespace: str) -> Parser:
     """For the format that the mesh configuration names; Istio's where it cannot be read."""
     try:
-        found = await client.get(kinds.CONFIG_MAP, namespace, "istio")
-        mesh = yamldoc.load(str(dig(found or {}, "data", "mesh", default=""))) or {}
-    except (KubeError, ValueError):
+        return parser_of(await client.get(kinds.CONFIG_MAP, namespace, "istio"))
+    except KubeError:
         return Parser()
-    text = str(mesh.get("accessLogFormat") or "") if isinstance(mesh, dict) else ""
-    encoded = isinstance(mesh, dict) and mesh.get("accessLogEncoding") == "JSON"
-    return Parser(labels=json_labels(text)) if encoded else Parser(text)
 
 
 class Explainer:
@@ -212,12 +207,12 @@ async def _read(
     meta = pod["metadata"]
     try:
         found = client.logs(meta["namespace"], meta["name"], container, tail, follow, timestamps=True)
-        async with contextlib.aclosing(found) as lines:  # type: ignore[type-var]
+        async with contextlib.aclosing(found) as lines:
             async for raw in lines:
                 time, _, text = raw.decode(errors="replace").rstrip("\n").partition(" ")
                 await queue.put(Line(time, pod, container, text))
     except (KubeError, Unreachable) as e:
-        # Init containers that are no sidecars have ended, or have not begun: their logs may be gone.
+        # Init containers other than sidecars have ended or not started yet: their logs may not exist.
         if has_proxy(pod) or follow:
             warn(f"{meta['name']} {container}: {e}")
     finally:

@@ -129,7 +129,9 @@ async def gather(
 @command("top")
 @selecting.selection
 @watching.filter_options
-@click.option("-t", "--time-window", default="", help="Look for so long and print once; 10s where this is no terminal.")
+@click.option(
+    "-t", "--time-window", default="", help="Collect for this long and print once; 10s if there is no terminal."
+)
 @click.option("--hide-paths", is_flag=True, help="Do not tell paths apart.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def top(

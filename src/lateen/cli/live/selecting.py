@@ -74,7 +74,7 @@ async def _of(client: HttpClient, text: str, namespace: str, meshed: bool) -> li
         matching = [p for p in listed if await _is(client, p, kind, called, where)]
         if matching:
             return _running(matching, meshed, f"among the pods of {text}")
-    raise CliError(f'nothing called "{text}" has pods in namespace {namespace}')
+    raise CliError(f'nothing named "{text}" has pods in namespace {namespace}')
 
 
 async def _is(client: HttpClient, pod: Json, kind: str, name: str, namespace: str) -> bool:

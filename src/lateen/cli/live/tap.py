@@ -25,8 +25,8 @@ from lateen.wire import tap as keys
 @watching.filter_options
 @click.option("--headers", is_flag=True, help="Also show headers; those that carry credentials are redacted.")
 @click.option("--show-secrets", is_flag=True, help="With --headers: do not redact anything.")
-@click.option("--count", type=click.IntRange(1), default=None, help="End after so many requests.")
-@click.option("--duration", default="", help="End after this time: 30s.")
+@click.option("--count", type=click.IntRange(1), default=None, help="Stop after this many requests.")
+@click.option("--duration", default="", help="Stop after this time, such as 30s.")
 @click.option("-o", "--output", type=click.Choice(["short", "wide", "json"]), default="short")
 def tap(
     target: Target,

@@ -41,12 +41,12 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     out: Callable[..., Any] = wrapped
     for option in (
-        click.option("--min-duration", default="", help="Only requests that took at least so long: 100ms, 2s."),
+        click.option("--min-duration", default="", help="Only requests that took at least this long: 100ms, 2s."),
         click.option("--from", "source", default="", help="Only requests of this workload, pod or ns/NAMESPACE."),
         click.option("--to", default="", help="Only requests to this workload, service, pod or ns/NAMESPACE."),
         click.option("--status", default="", help="Only responses with this status: 503, 5xx, 400-499."),
         click.option("--authority", default="", help="Only requests to this authority (Host)."),
-        click.option("--path", default="", help="Only requests whose path starts like this."),
+        click.option("--path", default="", help="Only requests whose path has this prefix."),
         click.option("--method", default="", help="Only requests with this method."),
     ):
         out = option(out)

@@ -8,8 +8,6 @@ import ssl
 import uuid
 from typing import Any
 
-import aiohttp
-
 from lateen.cluster.apiserver import matching
 from lateen.cluster.apiserver import patch as patches
 from lateen.cluster.apiserver.errors import ApiError, forbidden
@@ -21,6 +19,7 @@ from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.store.objects import Store
 from lateen.kit import bodies, jsons
 from lateen.kit.jsons import Json, dig
+from lateen.kit.later import aiohttp
 
 log = logging.getLogger("lateen.apiserver.admission")
 
@@ -99,7 +98,7 @@ class Webhooks:
             if not response.get("allowed"):
                 status = response.get("status") or {}
                 raise ApiError(
-                    int(status.get("code") or 400),
+                    _code(status.get("code")),
                     status.get("reason") or "Invalid",
                     f'admission webhook "{name}" denied the request: {status.get("message") or "without explanation"}',
                 )
@@ -167,6 +166,11 @@ class Webhooks:
         if self._session:
             await self._session.close()
             self._session = None
+
+
+def _code(given: object) -> int:
+    """Only a failure's: what a webhook has refused must not look as if it had been done."""
+    return given if isinstance(given, int) and 400 <= given <= 599 else 400
 
 
 def _url(hook: Json) -> str:

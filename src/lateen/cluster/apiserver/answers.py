@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from http.client import responses
 from typing import Any
 
-from aiohttp import web
-
-from lateen.cluster.apiserver import tables
+from lateen.cluster.apiserver import reading, tables
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
 from lateen.cluster.apiserver.errors import ApiError
+from lateen.cluster.store.objects import Entry
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
+from lateen.kit.later import web
 
 META = "meta.k8s.io"
 MAX_WARNINGS = 20
+CONTENT = "application/json"
 
 
 def form(accept: str) -> str:
@@ -35,11 +41,21 @@ def partial(obj: Json) -> Json:
     return {"kind": "PartialObjectMetadata", "apiVersion": f"{META}/v1", "metadata": obj["metadata"]}
 
 
-def body(c: Call, accept: str, obj: Json | Listing) -> Json:
-    """The answer to get and list, and to writes (which are never Tables of a Status)."""
+def body(c: Call, accept: str, obj: Json | Listing | Entry) -> bytes:
+    """The answer to get and list, and to writes (which are never Tables of a Status). What clients get as it is stored
+    is not encoded again."""
     wanted = form(accept)
     if isinstance(obj, Listing):
         return _list(c, wanted, obj)
+    if isinstance(obj, Entry):
+        shown = reading.view(c, obj.obj)
+        if not wanted and shown is obj.obj:
+            return obj.raw
+        obj = shown
+    return jsons.dumps(_shown(c, wanted, obj))
+
+
+def _shown(c: Call, wanted: str, obj: Json) -> Json:
     if wanted == "Table" and c.subresource == "scale" and obj.get("kind") == "Scale":
         return tables.table(tables.SCALE, "v1", [obj], {"resourceVersion": _rv(obj)}, _include(c))
     if not wanted or obj.get("kind") != c.resource.kind:
@@ -49,18 +65,20 @@ def body(c: Call, accept: str, obj: Json | Listing) -> Json:
     return tables.table(c.resource, c.version, [obj], {"resourceVersion": _rv(obj)}, _include(c))
 
 
-def _list(c: Call, wanted: str, page: Listing) -> Json:
+def _list(c: Call, wanted: str, page: Listing) -> bytes:
     meta: Json = {"resourceVersion": page.rv}
     if page.following:
         meta["continue"] = page.following
         if page.remaining is not None:
             meta["remainingItemCount"] = page.remaining
     if wanted == "Table":
-        return tables.table(c.resource, c.version, page.items, meta, _include(c))
-    kind, version, items = f"{c.resource.kind}List", c.resource.api_version(c.version), page.items
+        return jsons.dumps(tables.table(c.resource, c.version, page.items, meta, _include(c)))
     if wanted == "Partial":
-        kind, version, items = "PartialObjectMetadataList", f"{META}/v1", [partial(o) for o in page.items]
-    return {"kind": kind, "apiVersion": version, "metadata": meta, "items": items}
+        kind, version, raws = "PartialObjectMetadataList", f"{META}/v1", [jsons.dumps(partial(o)) for o in page.items]
+    else:
+        kind, version, raws = f"{c.resource.kind}List", c.resource.api_version(c.version), page.encoded()
+    head = jsons.dumps({"kind": kind, "apiVersion": version, "metadata": meta})[:-1]
+    return b"".join((head, b',"items":[', b",".join(raws), b"]}"))
 
 
 class Lines:
@@ -83,12 +101,12 @@ class Lines:
 
 
 def _event(c: Call, wanted: str, e: WatchEvent) -> bytes:
-    obj = e.obj
+    obj, raw = e.obj, b"" if wanted else e.raw
     if wanted == "Partial":
         obj = partial(obj)
     elif wanted == "Table" and e.type != "BOOKMARK":
         obj = tables.table(c.resource, c.version, [obj], {"resourceVersion": _rv(obj)}, _include(c))
-    return jsons.dumps({"type": e.type, "object": obj}) + b"\n"
+    return b'{"type":"%s","object":%s}\n' % (e.type.encode(), raw or jsons.dumps(obj))
 
 
 def _rv(obj: Json) -> str:
@@ -102,20 +120,59 @@ def _include(c: Call) -> str:
     return include
 
 
-def response(obj: Any, code: int = 200, warnings: list[str] | None = None) -> web.Response:
-    out = web.Response(body=jsons.dumps(obj), status=code, content_type="application/json")
-    for text in (warnings or [])[:MAX_WARNINGS]:
-        out.headers.add("Warning", f'299 - "{_header(text)}"')
-    return out
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response, whoever writes it. ``ends``: the connection cannot be used any more."""
+
+    body: bytes
+    code: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    ends: bool = False
+
+    def web(self) -> web.Response:
+        out = web.Response(body=self.body, status=self.code, content_type=CONTENT)
+        for name, value in self.headers:
+            out.headers.add(name, value)
+        if self.ends:
+            out.force_close()
+        return out
+
+    def wire(self, closes: bool = False) -> bytes:
+        """HTTP/1.1. ``closes``: it is the connection's last answer."""
+        more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        if self.ends or closes:
+            more += "Connection: close\r\n"
+        head = f"{_first(self.code)}Date: {_date(int(time.time()))}\r\nContent-Length: {len(self.body)}\r\n{more}\r\n"
+        return head.encode("latin-1") + self.body
+
+
+@lru_cache(maxsize=64)
+def _first(code: int) -> str:
+    return f"HTTP/1.1 {code} {responses.get(code, '')}\r\nContent-Type: {CONTENT}\r\n"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def made(raw: bytes, code: int = 200, warnings: list[str] | None = None) -> Answer:
+    headers = [("Warning", f'299 - "{_header(text)}"') for text in (warnings or [])[:MAX_WARNINGS]]
+    return Answer(raw, code, tuple(headers))
+
+
+def refused(e: ApiError) -> Answer:
+    after = (e.details or {}).get("retryAfterSeconds")
+    headers = (("Retry-After", str(after)),) if after is not None else ()
+    return Answer(jsons.dumps(e.status()), e.code, headers, e.code in (408, 413, 429))  # what follows is not needed
+
+
+def response(obj: Any) -> web.Response:
+    return made(jsons.dumps(obj)).web()
 
 
 def failure(e: ApiError) -> web.Response:
-    out = response(e.status(), e.code)
-    if e.code in (408, 413, 429):
-        out.force_close()  # the rest of the body is not needed
-    if e.details and "retryAfterSeconds" in e.details:
-        out.headers["Retry-After"] = str(e.details["retryAfterSeconds"])
-    return out
+    return refused(e).web()
 
 
 def _header(text: str) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 
 from lateen.cluster.apiserver import eviction, matching, reading, strategies, subresources, verbs
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
-from lateen.cluster.apiserver.commit import Committer
+from lateen.cluster.apiserver.commit import Committer, durably
 from lateen.cluster.apiserver.deletion import Deleter
 from lateen.cluster.apiserver.registry import Registry
-from lateen.cluster.apiserver.resources import from_crd
-from lateen.cluster.store.objects import Store
+from lateen.cluster.apiserver.resources import CRDS, from_crd
+from lateen.cluster.store.objects import Event, Store
 from lateen.kit.jsons import Json
 
 
@@ -26,8 +26,27 @@ class Api:
         self._webhooks = webhooks
         self._committer = Committer(store, registry, webhooks, allocator)
         self._deleter = Deleter(store, self._committer, webhooks)
-        for entry in store.list("customresourcedefinitions.apiextensions.k8s.io"):
+        for entry in store.list(CRDS):
             registry.add(from_crd(entry.obj))
+        store.follow(CRDS, self._defined)
+
+    def _defined(self, event: Event) -> None:
+        if event.type == "DELETED":
+            self.registry.remove(event.entry.name)
+        else:
+            self.registry.add(from_crd(event.entry.obj))
+
+    def settled(self) -> Store:
+        """The store for readers: nothing in it is undone any more."""
+        self.store.settle()
+        return self.store
+
+    async def _durable(self, work: Awaitable[Json]) -> Json:
+        """The answer to a writer, refusals included: they may be due to what others have written at the same moment."""
+        try:
+            return await work
+        finally:
+            await durably(self.store.durable())
 
     async def connect(self, c: Call, options: Json) -> None:
         """Ask webhooks and policies about a command, an attachment or forwarded ports. Raises ApiError."""
@@ -36,37 +55,38 @@ class Api:
         await self._webhooks.admit(matching.review("CONNECT", c, options, None, kind))
 
     def get(self, c: Call) -> Json:
-        return reading.view(c, reading.entry(self.store, c).obj)
+        return reading.view(c, reading.entry(self.settled(), c).obj)
 
     def list(self, c: Call) -> Listing:
-        return reading.listing(self.store, c)
+        return reading.listing(self.settled(), c)
 
     def watch(self, c: Call) -> AsyncGenerator[WatchEvent, None]:
-        return reading.watch(self.store, c)
+        return reading.watch(self.settled(), c)
 
     async def create(self, c: Call) -> Json:
-        return await verbs.create(self.store, self._committer, c)
+        return await self._durable(verbs.create(self.store, self._committer, c))
 
     async def update(self, c: Call) -> Json:
-        return await verbs.update(self.store, self._committer, c)
+        return await self._durable(verbs.update(self.store, self._committer, c))
 
     async def patch(self, c: Call) -> Json:
-        return await verbs.patched(self.store, self._committer, c)
+        return await self._durable(verbs.patched(self.store, self._committer, c))
 
     async def delete(self, c: Call) -> Json:
-        return await self._deleter.delete(c)
+        return await self._durable(self._deleter.delete(c))
 
     async def delete_collection(self, c: Call) -> Json:
-        return await self._deleter.delete_collection(c)
+        return await self._durable(self._deleter.delete_collection(c))
 
     def scale(self, c: Call) -> Json:
-        return subresources.scale(self.store, c)
+        return subresources.scale(self.settled(), c)
 
     async def set_scale(self, c: Call) -> Json:
-        return await subresources.set_scale(self.store, self._committer, c)
+        return await self._durable(subresources.set_scale(self.store, self._committer, c))
 
     async def token(self, c: Call) -> Json:
         return await subresources.token(self.store, self._webhooks, self.tokens, c)
 
     async def evict(self, c: Call) -> Json:
-        return await eviction.evict(self.store, self.registry, self._webhooks, self._committer, self._deleter, c)
+        work = eviction.evict(self.store, self.registry, self._webhooks, self._committer, self._deleter, c)
+        return await self._durable(work)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiohttp import web
-
 from lateen.cluster.apiserver import protobuf
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.verbs import PATCH_TYPES
 from lateen.kit import jsons, yamldoc
+from lateen.kit.later import web
 
 MAX_BODY = 3 * 1024 * 1024
 MAX_ALL = 24 * 1024 * 1024

@@ -62,6 +62,7 @@ BUILT_IN: tuple[Resource, ...] = (
         status=True,
         scale=True,
     ),
+    Resource("", "v1", "podtemplates", "PodTemplate"),
     Resource("batch", "v1", "jobs", "Job", categories=_ALL, status=True),
     Resource("batch", "v1", "cronjobs", "CronJob", short=("cj",), categories=_ALL, status=True),
     Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",), status=True),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen.cluster.apiserver.auth import ADMIN, User
 from lateen.cluster.apiserver.errors import bad_request
 from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.store.objects import Entry
+from lateen.kit import jsons
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
@@ -64,15 +67,26 @@ def is_true(text: str | None) -> bool:
 
 @dataclass(frozen=True)
 class Listing:
-    """One page of a collection. ``following`` continues it; ``remaining`` is None if it has not been counted."""
+    """One page of a collection. ``following`` continues it; ``remaining`` is None if it has not been counted;
+    ``stored``: what the items have been made of, if they are all stored."""
 
     items: list[Json]
     rv: str
     following: str = ""
     remaining: int | None = None
+    stored: Sequence[Entry] = ()
+
+    def encoded(self) -> list[bytes]:
+        """The items as JSON; those that are shown as they are stored are encoded already."""
+        if not self.stored:
+            return [jsons.dumps(o) for o in self.items]
+        return [e.raw if o is e.obj else jsons.dumps(o) for o, e in zip(self.items, self.stored, strict=True)]
 
 
 @dataclass(frozen=True)
 class WatchEvent:
+    """``raw``: the object as JSON, where it is encoded already."""
+
     type: str
     obj: Json
+    raw: bytes = b""

@@ -11,7 +11,7 @@ from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import forbidden
 from lateen.cluster.apiserver.rbac import MASTERS, Attributes
-from lateen.cluster.rules import signing
+from lateen.cluster.rules import requests
 from lateen.cluster.store.objects import Store
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
@@ -50,7 +50,9 @@ def permit(c: Call, obj: Json, old: Json | None, store: Store) -> None:
         raise _forbidden(c, obj, f'user not permitted to approve requests with signerName "{signer}"')
     if c.subresource == "status" and not _may(store, c.user, "sign", signer):
         raise _forbidden(c, obj, f'user not permitted to sign requests with signerName "{signer}"')
-    if old is None and signer == signing.APISERVER_CLIENT:
+    if old is None and signer == requests.APISERVER_CLIENT:
+        from lateen.cluster.rules import signing
+
         try:
             organizations = signing.subject(signing.parse(obj["spec"].get("request"))).organizations
         except ValueError:
@@ -62,7 +64,7 @@ def permit(c: Call, obj: Json, old: Json | None, store: Store) -> None:
 def _may(store: Store, user: User, verb: str, signer: str) -> bool:
     domain = signer.partition("/")[0]
     return any(
-        rbac.allowed(store, user, Attributes(verb, signing.GROUP, "signers", name=name))
+        rbac.allowed(store, user, Attributes(verb, requests.GROUP, "signers", name=name))
         for name in (signer, f"{domain}/*")
     )
 

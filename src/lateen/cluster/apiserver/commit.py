@@ -6,7 +6,8 @@ create, update, every patch and every subresource that changes an object end her
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from lateen.cluster.apiserver import (
     decoding,
@@ -25,19 +26,26 @@ from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.custom import rules as custom_rules
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.cluster.apiserver.registry import Registry
-from lateen.cluster.apiserver.resources import Resource, from_crd
+from lateen.cluster.apiserver.resources import CRDS, Resource
 from lateen.cluster.apiserver.validation import pods
 from lateen.cluster.apiserver.validation.fields import denied
-from lateen.cluster.store.objects import Conflict, Entry, Exists, Full, Missing, Store
-from lateen.cluster.store.sqlite import StoreBroken, StoreFull
+from lateen.cluster.store.objects import MAX_OBJECT, Conflict, Entry, Exists, Full, Missing, Store, TooLarge
+from lateen.cluster.store.sqlite import StoreFull
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 
-MAX_OBJECT = 1536 * 1024
-"""The same limit as etcd's for one request."""
-
+T = TypeVar("T")
 _DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
 _SERVER_KEYS = ("uid", "creationTimestamp", "namespace", "generation", *_DELETION)
+_UNNUMBERED = frozenset(
+    {
+        *("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount", "CertificateSigningRequest"),
+        *("ConfigMap", "Secret", "Service", "Endpoints", "Event", "Lease", "Namespace", "Node", "ControllerRevision"),
+        *("CSIDriver", "PersistentVolume", "PersistentVolumeClaim", "StorageClass"),
+        *("HorizontalPodAutoscaler", "LimitRange", "ResourceQuota"),
+    }
+)
+"""Kinds of Kubernetes' own whose changes are not counted in metadata.generation."""
 _NEW_KEYS = ("resourceVersion", "selfLink", *_DELETION)
 
 
@@ -63,11 +71,17 @@ class Committer:
             defaults.apply(c.resource, obj)
         owners.record(c, obj, old, fields)
         obj = await (self._admit(c, obj, old) if c.subresource == "" else self._admit_part(c, obj, old or {}))
-        obj, _ = decoding.structure(c, obj)
+        if c.resource.custom and old is not None:  # what is carried over may be older than the schema
+            obj, _ = decoding.structure(c, obj)
         self._check(c, obj, old)
-        if c.dry_run or (old is not None and _same(obj, old)):
-            return old if old is not None and not c.dry_run else obj
-        return self._write(c, obj, entry, expected).obj
+        if entry is not None and _same(obj, entry.obj):
+            if c.dry_run:
+                return obj
+            return self.stored(c.resource, c.name, lambda: self._store.current(entry)).obj
+        if c.dry_run:
+            self.stored(c.resource, str(obj["metadata"]["name"]), lambda: self._store.fitting(obj, entry))
+            return obj
+        return self._write(c, obj, entry).obj
 
     # --- the steps -------------------------------------------------------------------------------------------
 
@@ -77,7 +91,10 @@ class Committer:
         if old is None:
             for key in _NEW_KEYS:
                 meta.pop(key, None)
-            meta.update(uid=str(uuid.uuid4()), creationTimestamp=times.stamp(), generation=1)
+            meta.update(uid=str(uuid.uuid4()), creationTimestamp=times.stamp())
+            meta.pop("generation", None)
+            if r.custom or r.kind not in _UNNUMBERED:
+                meta["generation"] = 1
             if r.status and r.kind != "Node":
                 obj.pop("status", None)
             strategies.identify(c, obj, old)
@@ -93,7 +110,7 @@ class Committer:
             return
         if r.status:
             obj.pop("status", None)
-            obj |= {"status": old["status"]} if "status" in old else {}
+            obj |= {"status": jsons.copy(old["status"])} if "status" in old else {}
 
     async def _admit(self, c: Call, obj: Json, old: Json | None) -> Json:
         """What the server itself adds (fields without an owner), and what webhooks and policies say of all that.
@@ -118,7 +135,7 @@ class Committer:
     def _complete(self, c: Call, obj: Json, old: Json | None) -> None:
         strategies.permit(c, obj, old, self._store, self._registry)
         strategies.complete(c.resource, obj, old, self._allocator)
-        if old is not None and _spec(obj) != _spec(old):
+        if old is not None and "generation" in obj["metadata"] and _spec(obj) != _spec(old):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
 
     async def _admit_scale(self, c: Call, obj: Json, old: Json) -> Json:
@@ -154,7 +171,9 @@ class Committer:
         elif c.subresource == "ephemeralcontainers":
             causes = pods.ephemeral(obj["spec"], (old or {})["spec"])
         else:
-            causes = validation.check(r.group, r.kind, obj, old) + strategies.check(r, obj, old, self._store)
+            causes = validation.check(r.group, r.kind, obj, old) + strategies.check(
+                r, obj, old, self._store, self._allocator
+            )
         if r.custom and not causes and (rules := decoding.schema_of(r, c.version)):
             causes += custom_rules.check(rules, obj, old)
         if old is not None and old["metadata"].get("deletionTimestamp"):
@@ -166,25 +185,22 @@ class Committer:
             raise errors.invalid(r.kind, r.group, str(obj["metadata"].get("name", "")), causes)
         if c.subresource == "":
             strategies.limit(r, obj, old, self._store)
-        if len(jsons.dumps(obj)) > MAX_OBJECT:
-            raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_OBJECT}")
 
-    def _write(self, c: Call, obj: Json, entry: Entry | None, expected: int | None) -> Entry:
+    def _write(self, c: Call, obj: Json, entry: Entry | None) -> Entry:
         r, name = c.resource, str(obj["metadata"]["name"])
+        if r.custom and self._store.get(CRDS, "", r.qualified) is None:  # it has gone since the request arrived
+            raise errors.not_found(r.plural, name, r.group)
         if entry is None:
             written = self.stored(r, name, lambda: self._store.create(r.collection, c.namespace, name, obj))
         else:
-            rv = expected if expected is not None else entry.rv
-            written = self.stored(r, name, lambda: self._store.update(r.collection, c.namespace, name, obj, rv))
-        if r.kind == "CustomResourceDefinition":
-            self._registry.add(from_crd(written.obj))
+            written = self.stored(r, name, lambda: self._store.update(r.collection, c.namespace, name, obj, entry))
         if obj["metadata"].get("deletionTimestamp") and finished(r, obj):
             self.remove(r, c.namespace, name)
         return written
 
     # --- shared with deletion ----------------------------------------------------------------------------------
 
-    def stored(self, r: Resource, name: str, write: Callable[[], Entry]) -> Entry:
+    def stored(self, r: Resource, name: str, write: Callable[[], T]) -> T:
         """Translate the store's refusals to the API's. Raises ApiError."""
         try:
             return write()
@@ -194,11 +210,11 @@ class Committer:
             raise errors.conflict(r.plural, name, r.group) from None
         except Missing:
             raise errors.not_found(r.plural, name, r.group) from None
+        except TooLarge:
+            raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_OBJECT}") from None
         except Full:
             says = "the cluster's objects have reached their total size; delete some, then repeat the command"
             raise ApiError(507, "InsufficientStorage", says) from None
-        except (StoreFull, StoreBroken) as e:
-            raise unwritable(e) from e
 
     def remove(self, r: Resource, namespace: str, name: str) -> None:
         """Remove an object; a CustomResourceDefinition takes its objects with it."""
@@ -206,12 +222,17 @@ class Committer:
             self._store.delete(r.collection, namespace, name)
         except Missing:
             return
-        except (StoreFull, StoreBroken) as e:
-            raise unwritable(e) from e
         if r.kind == "CustomResourceDefinition":
-            self._registry.remove(name)
             for entry in self._store.list(name):
                 self._store.delete(name, entry.namespace, entry.name)
+
+
+async def durably(written: Awaitable[None]) -> None:
+    """Wait until writes are durable. Raises ApiError where they have been undone instead."""
+    try:
+        await written
+    except OSError as e:
+        raise ApiError(507, "InsufficientStorage" if isinstance(e, StoreFull) else "InternalError", str(e)) from e
 
 
 def finished(r: Resource, obj: Json) -> bool:
@@ -221,10 +242,6 @@ def finished(r: Resource, obj: Json) -> bool:
     if r.kind == "Namespace":
         return not dig(obj, "spec", "finalizers", default=[])
     return r.kind != "Pod" or not dig(obj, "metadata", "deletionGracePeriodSeconds", default=0)
-
-
-def unwritable(e: OSError) -> ApiError:
-    return ApiError(507, "InsufficientStorage" if isinstance(e, StoreFull) else "InternalError", str(e))
 
 
 def _spec(obj: Json) -> Json:

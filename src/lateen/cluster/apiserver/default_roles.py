@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lateen.cluster.apiserver.rbac import GROUP, MASTERS
-from lateen.cluster.rules.signing import GROUP as GROUP_OF_REQUESTS
-from lateen.cluster.rules.signing import SIGNED_HERE
+from lateen.cluster.rules.requests import GROUP as GROUP_OF_REQUESTS
+from lateen.cluster.rules.requests import SIGNED_HERE
 from lateen.kit.jsons import Json
 
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"

@@ -22,6 +22,8 @@ def apply(r: Resource, obj: Json) -> None:
         workload_defaults.OBJECTS[kind](obj)
     if path := workload_defaults.TEMPLATES.get(kind):
         _pod(_at(obj, *path, "spec"))
+    if kind in ("Service", "Ingress"):
+        obj.setdefault("status", {}).setdefault("loadBalancer", {})
     if kind == "Secret":
         fill(obj, type="Opaque")
         _encode(obj)
@@ -85,6 +87,11 @@ def _pod(spec: Json) -> None:
         for source in ("configMap", "secret", "projected", "downwardAPI"):
             if isinstance(volume.get(source), dict):
                 fill(volume[source], defaultMode=420)
+        for source in (volume.get("projected") or {}).get("sources") or []:
+            if token := source.get("serviceAccountToken"):
+                fill(token, expirationSeconds=3600)
+        if (path := volume.get("hostPath")) is not None:
+            fill(path, type="")
 
 
 def _container(container: Json) -> None:
@@ -107,12 +114,23 @@ def _container(container: Json) -> None:
                 ("failureThreshold", 3),
             ):
                 probe[key] = probe.get(key) or value
-            if "httpGet" in probe:
-                fill(probe["httpGet"], path="/", scheme="HTTP")
+            _http_get(probe)
+    for hook in (container.get("lifecycle") or {}).values():
+        if hook:
+            _http_get(hook)
+
+
+def _http_get(handler: Json) -> None:
+    if handler.get("httpGet"):
+        fill(handler["httpGet"], path="/", scheme="HTTP")
 
 
 def _service(spec: Json) -> None:
-    fill(spec, type="ClusterIP", sessionAffinity="None", internalTrafficPolicy="Cluster")
+    fill(spec, type="ClusterIP", sessionAffinity="None")
+    if spec["type"] != "ExternalName":
+        fill(spec, internalTrafficPolicy="Cluster")
+    if spec["type"] == "LoadBalancer":
+        fill(spec, allocateLoadBalancerNodePorts=True)
     if spec["sessionAffinity"] == "ClientIP":
         config = spec.get("sessionAffinityConfig") or {}
         spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": 10800} | (config.get("clientIP") or {})}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lateen.cluster.apiserver import decoding, errors, matching, reading
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.call import Call
-from lateen.cluster.apiserver.commit import Committer, finished
+from lateen.cluster.apiserver.commit import Committer, durably, finished
 from lateen.cluster.apiserver.resources import Resource
-from lateen.cluster.store.objects import Entry, Store
+from lateen.cluster.store.objects import Batch, Entry, Store
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 
@@ -79,7 +79,7 @@ class Deleter:
             obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         write = self._store.update
         return self._committer.stored(
-            r, entry.name, lambda: write(r.collection, entry.namespace, entry.name, obj, entry.rv)
+            r, entry.name, lambda: write(r.collection, entry.namespace, entry.name, obj, entry)
         ).obj
 
     def _orphan(self, uid: str) -> None:
@@ -90,9 +90,11 @@ class Deleter:
                 if any(ref.get("uid") == uid for ref in refs):
                     obj = jsons.copy(e.obj)
                     obj["metadata"]["ownerReferences"] = [ref for ref in refs if ref.get("uid") != uid]
-                    self._store.update(collection, e.namespace, e.name, obj, e.rv)
+                    self._store.update(collection, e.namespace, e.name, obj, e)
 
     async def delete_collection(self, c: Call) -> Json:
+        """Raises ApiError, also where some of it could not be made durable."""
+        batches: list[Batch] = []
         for item in reading.listing(self._store, c).items:
             meta = item["metadata"]
             try:
@@ -100,6 +102,11 @@ class Deleter:
             except errors.ApiError as e:
                 if e.code != 404:
                     raise
+            batch = self._store.staged()
+            if batch is not None and not (batches and batches[-1] is batch):
+                batches.append(batch)
+        for batch in batches:
+            await durably(batch.wait())
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 

@@ -36,9 +36,9 @@ class DirectClient:
                 return None
             raise _kube(e) from None
 
-    async def list(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[list[Json], str]:
+    async def list(self, kind: Kind, namespace: str = "", labels: str = "", fields: str = "") -> tuple[list[Json], str]:
         call = self._call(kind, namespace)
-        call.query["labelSelector"] = labels
+        call.query |= {"labelSelector": labels, "fieldSelector": fields}
         with _translated():
             found = self._api.list(call)
         return found.items, found.rv
@@ -75,9 +75,11 @@ class DirectClient:
                 failed.append((c, e))
         return failed
 
-    async def delete(self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "") -> bool:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "", uid: str = ""
+    ) -> bool:
         try:
-            body = {"gracePeriodSeconds": grace, "preconditions": {"resourceVersion": version}}
+            body = {"gracePeriodSeconds": grace, "preconditions": {"resourceVersion": version, "uid": uid}}
             await self._api.delete(self._call(kind, namespace, name, body=body))
             return True
         except ApiError as e:
@@ -90,10 +92,10 @@ class DirectClient:
             return await self._api.token(self._call(kind, namespace, name, subresource, body))
 
     async def watch(
-        self, kind: Kind, namespace: str, version: str, labels: str = ""
+        self, kind: Kind, namespace: str, version: str, labels: str = "", fields: str = ""
     ) -> AsyncIterator[tuple[str, Json]]:
         call = self._call(kind, namespace)
-        call.query |= {"resourceVersion": version, "labelSelector": labels}
+        call.query |= {"resourceVersion": version, "labelSelector": labels, "fieldSelector": fields}
         try:
             async with contextlib.aclosing(self._api.watch(call)) as events:
                 async for event in events:

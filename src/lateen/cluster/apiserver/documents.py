@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import platform
 
-from aiohttp import web
-
 from lateen.cluster.apiserver import answers, discovery, openapi
 from lateen.cluster.apiserver.errors import unknown_path
 from lateen.cluster.apiserver.registry import Registry
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
+from lateen.kit.later import web
 
 VERSION = {
     "major": "1",

@@ -55,9 +55,10 @@ async def evict(
 
 
 def _write(store: Store, committer: Committer, resource: Resource, entry: Entry, obj: Json) -> None:
+    """There is room for it where there is none for anything else: an eviction makes room."""
     write = store.update
     name, collection = entry.name, entry.collection
-    committer.stored(resource, name, lambda: write(collection, entry.namespace, name, obj, entry.rv))
+    committer.stored(resource, name, lambda: write(collection, entry.namespace, name, obj, entry, ending=True))
 
 
 def _counts(pod: Json) -> bool:

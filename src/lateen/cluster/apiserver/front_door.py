@@ -1,22 +1,24 @@
-"""Connections: TLS, and who handles them: aiohttp, or our own SPDY/3.1 after its upgrade."""
+"""Connections: TLS, and who handles them: plain requests at once (``lane``), the others aiohttp, or our own SPDY/3.1
+after its upgrade."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 import struct
 from asyncio import sslproto
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import cast
 
-from aiohttp import web
-
-from lateen.cluster.apiserver import streams
+from lateen.cluster.apiserver import lane, streams
 from lateen.kit import tasks
 
 MAX_CONNECTIONS = 2000
 HEAD_S = 30.0
+"""Seconds within which a request that has begun has to be complete."""
+IDLE_S = 75.0
 HANDSHAKE_S = 10.0
 WRITE_BUFFER = 64 * 1024
 """Bytes that a connection may hold which its client does not take; asyncio's default is half a MB."""
@@ -24,24 +26,39 @@ READ_BUFFER = 32 * 1024
 """... and in which TLS is decrypted; asyncio's default is a quarter of a MB for each connection, idle ones included."""
 STALLED_S = 600.0
 """Seconds after which a client that does not read what is written to it is disconnected."""
+DRAINING_S = 5.0
+"""Seconds between two looks at a connection whose client waits for us, or still reads its answer."""
+TURN = 8
+"""Requests of one connection that are answered before all others have their turn."""
 
+Answers = Callable[[lane.Plain, asyncio.Transport], bytes | Coroutine[None, None, bytes] | None]
+"""The response to a plain request, at once or later; None for what has to be asked of aiohttp."""
 Spdy = Callable[[str, asyncio.Transport, asyncio.StreamReader, streams.Write], Awaitable[None]]
 
 
 class FrontDoor(asyncio.Protocol):
-    """Inspects the first request's head, because aiohttp supports no upgrade but WebSocket's.
+    """Answers plain requests, one after the other; from the first other one on, the connection is aiohttp's, or (what
+    aiohttp does not support) SPDY's.
 
-    A connection that does not send a complete head in time, or that exceeds the limit of connections, is closed.
+    A connection that does not send a complete request in time, or that exceeds the limit of connections, is closed.
     """
 
     _open = 0
 
-    def __init__(self, http: web.Server, spdy: Spdy) -> None:
-        self._http, self._spdy = http, spdy
+    def __init__(self, http: Callable[[], asyncio.Protocol], spdy: Spdy, plain: Answers | None = None) -> None:
+        self._http, self._spdy, self._plain = http, spdy, plain
         self._deadline: asyncio.TimerHandle | None = None
+        self._since, self._written, self._served = 0.0, 0.0, False
+        self._answering: asyncio.Task[bytes] | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._inner: asyncio.Protocol | None = None
         self._buffer = b""
+        self._head: lane.Head | None = None
+        """Of the first request in the buffer, once it is there."""
+        self._turn: asyncio.Handle | None = None
+        self._paused = False
+        self._begun: bytes | None = None
+        """The end of what aiohttp has of a head that is not complete."""
         self._transport: asyncio.Transport | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writable = asyncio.Event()
@@ -54,26 +71,150 @@ class FrontDoor(asyncio.Protocol):
         if FrontDoor._open > MAX_CONNECTIONS:
             self._transport.abort()
             return
-        self._deadline = asyncio.get_running_loop().call_later(HEAD_S, self._transport.abort)
+        loop = asyncio.get_running_loop()
+        self._since = loop.time()
+        self._deadline = loop.call_later(HEAD_S, self._check)
+
+    def _check(self) -> None:
+        """Close a connection whose request does not come, or that nobody has used for long."""
+        transport = self._transport
+        assert transport is not None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._begun is None:
+            unread = self._unread(transport)
+            if unread and now - self._written >= STALLED_S:
+                reset(transport)
+                return
+            if unread or self._answering is not None:  # the client's time begins when it has the answer
+                self._since = now
+                self._deadline = loop.call_later(DRAINING_S, self._check)
+                return
+        limit = IDLE_S if self._served and not self._buffer and self._begun is None else HEAD_S
+        left = limit - (now - self._since)
+        if left <= 0:
+            transport.abort()
+        else:
+            self._deadline = loop.call_later(left, self._check)
+
+    def _unread(self, transport: asyncio.Transport) -> bool:
+        """Whether the client has not taken all that has been written. TLS does not count what it has given to its
+        socket's transport."""
+        below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
+        return not self._writable.is_set() or bool(transport.get_write_buffer_size() or below.get_write_buffer_size())
 
     def data_received(self, data: bytes) -> None:
         if self._reader is not None:
             self._reader.feed_data(data)
         elif self._inner is not None:
+            if self._begun is not None:
+                self._await_head(self._begun + data)
             self._inner.data_received(data)
         else:
+            if not self._buffer:
+                self._since = asyncio.get_running_loop().time()
             self._buffer += data
-            head, found, rest = self._buffer.partition(b"\r\n\r\n")
-            if found and self._deadline:
-                self._deadline.cancel()
-            if found and b"\nupgrade: spdy/3.1" in head.lower():
-                self._upgrade(head.decode("latin-1"), rest)
-            elif found or len(self._buffer) > 65536:
-                assert self._transport is not None
-                self._inner = self._http()
-                self._inner.connection_made(self._transport)
-                buffer, self._buffer = self._buffer, b""
-                self._inner.data_received(buffer)
+            if self._turn is None:
+                self._serve()
+            else:
+                self._flow()
+
+    def _serve(self) -> None:
+        """Answer the plain requests that have arrived, some at a time."""
+        self._turn = None
+        transport = self._transport
+        assert transport is not None
+        left = TURN
+        while self._buffer and self._answering is None and self._writable.is_set() and not transport.is_closing():
+            if not left:
+                self._turn = asyncio.get_running_loop().call_soon(self._serve)
+                break
+            left -= 1
+            try:
+                asked = self._asked()
+            except lane.Unusual:
+                self._hand_over(transport)
+                return
+            if asked is None:
+                break
+            found = self._plain(asked, transport) if self._plain else None
+            if found is None:
+                self._hand_over(transport)
+                return
+            self._buffer, self._head = self._buffer[asked.size :], None
+            if isinstance(found, bytes):
+                self._answer(found, asked.closes)
+            else:
+                self._answering = tasks.spawn(found, "request")
+                self._answering.add_done_callback(functools.partial(self._answered, asked.closes))
+        self._flow()
+
+    def _flow(self) -> None:
+        """Read no more while there are many requests that the client has not waited with."""
+        assert self._transport is not None
+        full = len(self._buffer) > 2 * lane.MAX_BODY
+        if full and not self._paused:
+            self._transport.pause_reading()
+        elif self._paused and not full:
+            self._transport.resume_reading()
+        self._paused = full
+
+    def _asked(self) -> lane.Plain | None:
+        """The next request; None while it is not complete. Raises lane.Unusual."""
+        if self._plain is not None:
+            if self._head is None:
+                self._head = lane.head(self._buffer)
+            return self._head.request(self._buffer) if self._head else None
+        if b"\r\n\r\n" in self._buffer or len(self._buffer) > lane.MAX_HEAD:
+            raise lane.Unusual
+        return None
+
+    def _answer(self, response: bytes, closes: bool) -> None:
+        assert self._transport is not None
+        self._since = self._written = asyncio.get_running_loop().time()
+        self._served = True
+        self._transport.write(response)
+        if self._deadline and self._unread(self._transport):
+            self._deadline.cancel()
+            self._deadline = asyncio.get_running_loop().call_later(DRAINING_S, self._check)
+        if closes:
+            self._transport.close()
+
+    def _answered(self, closes: bool, task: asyncio.Task[bytes]) -> None:
+        self._answering = None
+        assert self._transport is not None
+        if self._transport.is_closing():
+            return
+        if task.cancelled() or task.exception() is not None:
+            self._transport.abort()
+            return
+        self._answer(task.result(), closes)
+        self._serve()
+
+    def _hand_over(self, transport: asyncio.Transport) -> None:
+        """What has arrived of a request that is not plain, and whatever comes after it."""
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+        head, found, rest = self._buffer.partition(b"\r\n\r\n")
+        self._await_head(self._buffer)
+        self._buffer, buffer, self._head = b"", self._buffer, None
+        if found and b"\nupgrade: spdy/3.1" in head.lower():
+            self._upgrade(head.decode("latin-1"), rest)
+            return
+        self._inner = self._http()
+        self._inner.connection_made(transport)
+        self._inner.data_received(buffer)
+
+    def _await_head(self, data: bytes) -> None:
+        """aiohttp has no deadline for the first head: ours stays until the head's blank line is there."""
+        data = data if self._begun else data.lstrip(b"\r\n")  # empty lines before a request are no part of it
+        if b"\r\n\r\n" not in data:
+            self._begun = data[-3:]
+            return
+        self._begun = None
+        if self._deadline:
+            self._deadline.cancel()
 
     def _upgrade(self, head: str, rest: bytes) -> None:
         self._reader = asyncio.StreamReader(limit=4 * 1024 * 1024)
@@ -107,7 +248,7 @@ class FrontDoor(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         FrontDoor._open -= 1
-        for timer in (self._deadline, self._stalled):
+        for timer in (self._deadline, self._stalled, self._turn):
             if timer:
                 timer.cancel()
         self._writable.set()
@@ -129,6 +270,8 @@ class FrontDoor(asyncio.Protocol):
         self._writable.set()
         if self._inner:
             self._inner.resume_writing()
+        elif self._reader is None:
+            self._serve()
 
 
 def reset(transport: asyncio.BaseTransport) -> None:

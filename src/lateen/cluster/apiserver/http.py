@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 import logging
+from collections.abc import Coroutine
 from typing import cast
-
-from aiohttp import web
 
 from lateen.cluster.apiserver import (
     answers,
@@ -19,6 +19,7 @@ from lateen.cluster.apiserver import (
     metrics,
     owners,
     proxying,
+    reading,
     reviews,
     routing,
     watching,
@@ -30,9 +31,12 @@ from lateen.cluster.apiserver.call import Call, Listing
 from lateen.cluster.apiserver.documents import Documents
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.front_door import FrontDoor, listen, tls
+from lateen.cluster.apiserver.lane import Plain
 from lateen.cluster.apiserver.resources import API_SERVICES, METRICS, PARTS
 from lateen.cluster.apiserver.upgrades import Upgrades
+from lateen.cluster.store.objects import Entry
 from lateen.kit.jsons import Json
+from lateen.kit.later import web
 
 __all__ = ["Server", "listen", "tls"]
 
@@ -48,27 +52,65 @@ class Server:
         self._documents = Documents(api.registry)
         self._upgrades = Upgrades(api, access, self.user)
         self._bodies, self._lines = bodies.Bodies(), answers.Lines()
-        self._http = web.Server(self._handle, keepalive_timeout=75, lingering_time=2)
+
+    @functools.cached_property
+    def _http(self) -> web.Server:
+        return web.Server(self._handle, keepalive_timeout=75, lingering_time=2)
 
     async def close(self) -> None:
         await self._proxy.close()
 
     def protocol(self) -> asyncio.Protocol:
-        """A connection: SPDY upgrades go to our own framing, everything else to aiohttp."""
-        return FrontDoor(self._http, self._upgrades.spdy)
+        """A connection: SPDY upgrades go to our own framing, what is not plain to aiohttp."""
+        return FrontDoor(self._http, self._upgrades.spdy, self.plain)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._route(request)
-        except ApiError as e:
-            return answers.failure(e)
-        except RecursionError:
-            return answers.failure(bad_request("the body is nested too deeply"))
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
             raise
-        except Exception as e:  # a bug of ours: the client gets a Status, the log the traceback
-            log.exception("%s %s", request.method, request.path_qs)
-            return answers.failure(ApiError(500, "InternalError", f"internal error: {type(e).__name__}"))
+        except Exception as e:  # noqa: BLE001 - every failure is an answer
+            return _refused(e, request.method, request.path).web()
+
+    def plain(self, asked: Plain, transport: asyncio.Transport) -> bytes | Coroutine[None, None, bytes] | None:
+        """The whole response to a request about objects, at once or later; None for what aiohttp has to answer."""
+        try:
+            return self._plain(asked, transport)
+        except Exception as e:  # noqa: BLE001 - as above
+            return _refused(e, asked.method, asked.path).wire(asked.closes)
+
+    def _plain(self, asked: Plain, transport: asyncio.Transport) -> bytes | Coroutine[None, None, bytes] | None:
+        parts = asked.path.strip("/").split("/")
+        if not routing.is_resource(parts):
+            return None
+        c = routing.call(self._api.registry, parts, asked.query, self.user(transport, asked.headers))
+        verb = routing.verb(asked.method, c)
+        if verb == "watch" or c.subresource in ("proxy", "log", *routing.STREAMS):
+            return None
+        c.agent = owners.agent(asked.header("user-agent"))
+        routing.authorize(self._api.store, c, verb)
+        accept = asked.header("accept")
+        if verb in ("get", "list") and self._is_stored(c, verb):
+            return answers.made(answers.body(c, accept, self._read(c, verb)), 200, c.warnings).wire(asked.closes)
+        if asked.method in WRITES:
+            kind = asked.header("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+            c.body = bodies.decode(asked.body, kind, c, asked.method == "PATCH")
+        return self._later(asked, c, verb, accept)
+
+    async def _later(self, asked: Plain, c: Call, verb: str, accept: str) -> bytes:
+        try:
+            obj, code = await self._carry_out(c, verb)
+            return answers.made(answers.body(c, accept, obj), code, c.warnings).wire(asked.closes)
+        except Exception as e:  # noqa: BLE001 - as above
+            return _refused(e, asked.method, asked.path).wire(asked.closes)
+
+    def _is_stored(self, c: Call, verb: str) -> bool:
+        """Whether the objects of a call are the store's."""
+        elsewhere = (*reviews.GROUPS, API_SERVICES, METRICS)
+        return c.resource.group not in elsewhere and c.subresource == "" and verb in c.resource.verbs
+
+    def _read(self, c: Call, verb: str) -> Entry | Listing:
+        return reading.entry(self._api.settled(), c) if verb == "get" else self._api.list(c)
 
     def user(self, transport: asyncio.BaseTransport | None, headers: list[tuple[str, str]]) -> User:
         """The identity of a request: from its token, else its certificate, else anonymous; then impersonation."""
@@ -112,25 +154,23 @@ class Server:
         if verb == "watch":
             return await watching.watch(self._api, self._lines, request, c)
         obj, code = await self._carry_out(c, verb)
-        return answers.response(answers.body(c, request.headers.get("Accept", ""), obj), code, c.warnings)
+        return answers.made(answers.body(c, request.headers.get("Accept", ""), obj), code, c.warnings).web()
 
-    async def _carry_out(self, c: Call, verb: str) -> tuple[Json | Listing, int]:
+    async def _carry_out(self, c: Call, verb: str) -> tuple[Json | Listing | Entry, int]:
         if c.resource.group in reviews.GROUPS and verb == "create" and not c.name:
-            return reviews.answer(self._api.store, self._api.tokens, c), 201
+            return reviews.answer(self._api.settled(), self._api.tokens, c), 201
         if c.resource.group == API_SERVICES and verb in c.resource.verbs and not c.subresource:
-            return api_services.answer(self._api.store, self._api.registry, c, verb), 200
+            return api_services.answer(self._api.settled(), self._api.registry, c, verb), 200
         if c.resource.group == METRICS and verb in c.resource.verbs and not c.subresource:
-            return await metrics.answer(self._api.store, self._api.registry, self._access, c, verb), 200
+            return await metrics.answer(self._api.settled(), self._api.registry, self._access, c, verb), 200
         if c.subresource not in ("", *PARTS):
             return await self._subresource(c, verb)
         part = c.subresource in PARTS and verb not in ("get", "update", "patch")
         if part or verb not in c.resource.verbs or (verb == "create" and c.name):
             raise _not_allowed()
         match verb:
-            case "get":
-                return self._api.get(c), 200
-            case "list":
-                return self._api.list(c), 200
+            case "get" | "list":
+                return self._read(c, verb), 200
             case "create":
                 return await self._api.create(c), 201
             case "update" if c.name:
@@ -156,6 +196,15 @@ class Server:
             case ("create", "eviction"):
                 return await self._api.evict(c), 201
         raise _not_allowed()
+
+
+def _refused(e: Exception, method: str, path: str) -> answers.Answer:
+    if isinstance(e, ApiError):
+        return answers.refused(e)
+    if isinstance(e, RecursionError):
+        return answers.refused(bad_request("the body is nested too deeply"))
+    log.error("%s %s", method, path, exc_info=e)  # a bug of ours: the client gets a Status, the log the traceback
+    return answers.refused(ApiError(500, "InternalError", f"internal error: {type(e).__name__}"))
 
 
 def _not_allowed() -> ApiError:

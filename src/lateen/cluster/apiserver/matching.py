@@ -59,7 +59,7 @@ class Review:
         return out | ({"subResource": sub, "requestSubResource": sub} if sub else {})
 
     def of(self, obj: Json | None) -> Review:
-        return replace(self, obj=obj)
+        return self if obj is self.obj else replace(self, obj=obj)
 
     def shown(self, resource: Resource, version: str) -> Review:
         """The same request with its objects in another of their forms."""

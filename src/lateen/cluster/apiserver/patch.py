@@ -64,7 +64,7 @@ def _check_operation(i: int, operation: Any) -> None:
 
 def _cannot(operation: Json, why: str) -> ApiError:
     about = f"{operation['from']} to {operation['path']}" if "from" in operation else operation["path"]
-    cause = {"reason": "UnexpectedServerResponse", "message": f"{operation['op']} {about}: {why}"}
+    cause = {"reason": "UnexpectedServerResponse", "message": f"{operation['op']} {about}: {why}", "field": "patch"}
     says = f"the server rejected our request due to an error in our request: {operation['op']} {about}: {why}"
     return ApiError(422, "Invalid", says, {"causes": [cause]})
 

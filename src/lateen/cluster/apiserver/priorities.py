@@ -26,7 +26,15 @@ def resolve(pod: Json, store: Store) -> None:
         of_class = next((e.obj for e in store.list(CLASSES) if e.obj.get("globalDefault")), None)
         if of_class is not None:
             spec["priorityClassName"] = of_class["metadata"]["name"]
-    spec["priority"] = int((of_class or {}).get("value") or 0)
+    computed = int((of_class or {}).get("value") or 0)
+    if spec.get("priority") not in (None, computed):
+        name = pod["metadata"]["name"]
+        says = (
+            f'pods "{name}" is forbidden: the integer value of priority ({spec["priority"]}) must not be provided in '
+            f"pod spec; priority admission controller computed {computed} from the given PriorityClass name"
+        )
+        raise forbidden(says, "pods", name)
+    spec["priority"] = computed
     spec.setdefault("preemptionPolicy", (of_class or {}).get("preemptionPolicy", "PreemptLowerPriority"))
     _tolerate(spec)
 

@@ -10,10 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp import web
-from yarl import URL
-
 from lateen.cluster.apiserver import errors, reading
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, bad_request
@@ -21,6 +17,7 @@ from lateen.cluster.store.objects import Store
 from lateen.kit import tasks
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
+from lateen.kit.later import aiohttp, web, yarl
 
 CONNECT_S = 30.0
 _HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -153,7 +150,7 @@ class Proxy:
             headers.append(("Content-Length", str(request.content_length)))
         async with self._client().request(
             request.method,
-            URL(url, encoded=True),
+            yarl.URL(url, encoded=True),
             headers=headers,
             data=data,
             allow_redirects=False,

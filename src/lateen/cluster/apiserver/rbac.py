@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from weakref import WeakKeyDictionary
 
 from lateen.cluster.apiserver.auth import User
 from lateen.cluster.store.objects import Store
@@ -45,8 +46,31 @@ def rules(store: Store, user: User, namespace: str) -> Iterator[Json]:
 
 
 def allowed(store: Store, user: User, a: Attributes) -> bool:
+    if MASTERS in user.groups:
+        return True
     test = _path if a.path else _resource
-    return any(test(rule, a) for rule in rules(store, user, a.namespace))
+    return any(test(rule, a) for rule in _known(store, user, a.namespace))
+
+
+_COLLECTIONS = tuple(f"{plural}.{GROUP}" for plural in ("clusterrolebindings", "rolebindings", "clusterroles", "roles"))
+_KNOWN: WeakKeyDictionary[Store, tuple[list[int], dict[tuple[str, tuple[str, ...], str], list[Json]]]] = (
+    WeakKeyDictionary()
+)
+_MOST = 512
+"""Users and namespaces whose rules are kept."""
+
+
+def _known(store: Store, user: User, namespace: str) -> list[Json]:
+    """The rules, found once for as long as no role and no binding changes."""
+    at = [store.changed(c) for c in _COLLECTIONS]
+    then, kept = _KNOWN.get(store, ([], {}))
+    if then != at or len(kept) > _MOST:
+        kept = {}
+        _KNOWN[store] = at, kept
+    who = (user.name, user.groups, namespace)
+    if who not in kept:
+        kept[who] = list(rules(store, user, namespace))
+    return kept[who]
 
 
 def _subject(binding: Json, user: User, namespace: str) -> bool:

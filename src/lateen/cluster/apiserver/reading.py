@@ -43,19 +43,21 @@ def listing(store: Store, c: Call) -> Listing:
         _revision(store, c)
     found = [e for e in store.list(c.resource.collection, c.namespace) if (e.namespace, e.name) > since]
     page: list[Json] = []
+    stored: list[Entry] = []
     last, seen = since, 0
     for seen, e in enumerate(found, 1):  # noqa: B007 - where the page ends is read after the loop
         if wanted(e.obj):
             page.append(view(c, e.obj))
+            stored.append(e)
             last = (e.namespace, e.name)
             if limit and len(page) == limit:
                 break
     rest = found[seen:]
     following = bool(limit) and any(wanted(e.obj) for e in rest)
     if not following:
-        return Listing(page, str(rv))
+        return Listing(page, str(rv), stored=stored)
     selected = c.query.get("labelSelector") or c.query.get("fieldSelector")
-    return Listing(page, str(rv), _token(rv, last), None if selected else len(rest))
+    return Listing(page, str(rv), _token(rv, last), None if selected else len(rest), stored)
 
 
 def _token(rv: int, last: tuple[str, str]) -> str:
@@ -109,17 +111,17 @@ def watch(store: Store, c: Call) -> AsyncGenerator[WatchEvent, None]:
         watcher = store.watch(r.collection, c.namespace, store.rv if initial else asked or store.rv)
     except Expired:
         raise errors.expired(f"too old resource version: {asked} ({store.rv})") from None
-    first = [e.obj for e in store.list(r.collection, c.namespace) if wanted(e.obj)] if initial else []
+    first = [e for e in store.list(r.collection, c.namespace) if wanted(e.obj)] if initial else []
     return _events(store, c, watcher, wanted, first, sends)
 
 
 async def _events(
-    store: Store, c: Call, watcher: Watcher, wanted: selection.Test, first: list[Json], sends: bool
+    store: Store, c: Call, watcher: Watcher, wanted: selection.Test, first: list[Entry], sends: bool
 ) -> AsyncGenerator[WatchEvent, None]:
     start, bookmarks = watcher.since, c.flag("allowWatchBookmarks")
     try:
-        for obj in first:
-            yield WatchEvent("ADDED", view(c, obj))
+        for e in first:
+            yield _event(c, "ADDED", e)
         if sends:
             yield _bookmark(c, start, INITIAL_END)
         while True:
@@ -127,18 +129,24 @@ async def _events(
                 async with asyncio.timeout(BOOKMARK_S if bookmarks else None):
                     events = await watcher.next()
             except TimeoutError:
-                yield _bookmark(c, store.rv)
-                continue
+                events = watcher.take()
+                if not events:
+                    yield _bookmark(c, store.announced)
             for event in events:
                 before = event.old is not None and wanted(event.old.obj)
                 after = event.type != "DELETED" and wanted(event.entry.obj)
                 kind = "MODIFIED" if before and after else "ADDED" if after else "DELETED" if before else ""
                 if kind:
-                    yield WatchEvent(kind, view(c, event.entry.obj))
+                    yield _event(c, kind, event.entry)
     except Expired:
         raise errors.expired("the watch was too slow; list again") from None
     finally:
         store.unwatch(watcher)
+
+
+def _event(c: Call, kind: str, e: Entry) -> WatchEvent:
+    shown = view(c, e.obj)
+    return WatchEvent(kind, shown, e.raw if shown is e.obj else b"")
 
 
 def _bookmark(c: Call, rv: int, annotations: Json | None = None) -> WatchEvent:

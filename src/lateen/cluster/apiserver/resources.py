@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lateen.kit.jsons import Json
 
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 METRICS, API_SERVICES = "metrics.k8s.io", "apiregistration.k8s.io"
 """Groups whose objects are computed when somebody asks."""
 PARTS = ("status", "approval", "ephemeralcontainers")

@@ -7,6 +7,7 @@ One walker serves Kubernetes' own kinds (definitions with ``$ref``) and custom r
 from __future__ import annotations
 
 import gzip
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -15,9 +16,15 @@ from typing import Any, cast
 from lateen.cluster.apiserver.custom import values
 from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation.fields import bad, required, shown, unsupported
-from lateen.kit import jsons, regex
+from lateen.cluster.rules import amounts
+from lateen.kit import jsons, regex, times
 from lateen.kit.jsons import Json
 
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]|=(?!=?$)")
+_TEXTS = frozenset(("type", "description", "default"))
+"""What the schema of a field has that may be any text."""
+_LATER = ("apiGroup", "pathType")
+"""Required fields that get a default afterwards (that of a binding's roleRef), or that their kind's rules ask for."""
 META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 
@@ -103,6 +110,8 @@ def _walk(schema: Json, value: Any, path: str, report: Report) -> Any:
     if schema.get("x-kubernetes-int-or-string") or schema.get("format") in ("int-or-string", "quantity"):
         if not isinstance(value, (int, float, str)) or isinstance(value, bool):
             report.type(path, "number or string", value)
+        elif schema.get("format") == "quantity" and report.go:
+            return _quantity(value, path, report)
         return value
     kind = schema.get("type")
     if value is None:
@@ -119,7 +128,30 @@ def _walk(schema: Json, value: Any, path: str, report: Report) -> Any:
         return [_walk(items, v, f"{path}[{i}]", report) if items else v for i, v in enumerate(value) if v is not None]
     if report.go:
         _limits(schema, value, path, report)
+        if isinstance(value, str) and (wrong := _unreadable(schema.get("format"), value)):
+            report.types.append(Cause(path, wrong, "FieldValueTypeInvalid"))
     return value
+
+
+def _quantity(value: Any, path: str, report: Report) -> Any:
+    try:
+        amounts.parse(value)
+    except ValueError as e:
+        report.types.append(Cause(path, str(e), "FieldValueTypeInvalid"))
+        return value
+    return amounts.canonical(value)
+
+
+def _unreadable(form: Any, value: str) -> str:
+    """Why a Go program cannot read a text into its field: times and bytes; empty if it can."""
+    if form == "date-time" and (times.moment(value) is None or "T" not in value):
+        return f'parsing time "{value[:80]}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value[:80]}" as "2006"'
+    if form == "byte":
+        plain = value.replace("\n", "").replace("\r", "")
+        wrong = _NOT_BASE64.search(plain)
+        if wrong or len(plain) % 4:
+            return f"illegal base64 data at input byte {wrong.start() if wrong else len(plain) // 4 * 4}"
+    return ""
 
 
 def _limits(schema: Json, value: Any, path: str, report: Report) -> None:
@@ -145,7 +177,12 @@ def _object(schema: Json, value: Json, path: str, report: Report) -> Json:
         if child is None and (report.go or not (properties or {}).get(key, {}).get("nullable")):
             continue
         if properties is not None and key in properties:
-            out[key] = _walk(properties[key], child, at, report)
+            plain = report.go and type(child) is str and _TEXTS.issuperset(properties[key])
+            out[key] = (
+                child
+                if plain and properties[key].get("type") == "string"
+                else _walk(properties[key], child, at, report)
+            )
         elif isinstance(extra, dict):
             out[key] = _walk(extra, child, f"{path}[{key}]" if report.go else at, report)
         elif keep or extra is True or (whole and key in ("apiVersion", "kind", "metadata")):
@@ -154,6 +191,6 @@ def _object(schema: Json, value: Json, path: str, report: Report) -> Json:
             report.unknown.append(at)
     for key in (schema.get("required") or ()) if report.go else ():
         empty = resolve((properties or {}).get(key, {})).get("type") in ("array", "object")
-        if out.get(key) is None and not empty:
+        if out.get(key) is None and not empty and key not in _LATER:
             report.invalid.append(required(f"{path}.{key}" if path else key))
     return out

@@ -80,7 +80,7 @@ def _field(c: Call, part: str) -> Test:
     custom = {f.lstrip(".") for f in c.resource.selectable.get(c.version, ())}
     renamed = (c.resource.group, c.resource.kind, key)
     if key not in _FIELDS | _KIND_FIELDS.get(c.resource.kind, set()) | custom and renamed not in _RENAMED:
-        raise _unsupported(c, part, key)
+        raise _unsupported(c, key)
     path = _RENAMED.get(renamed, key).split(".")
     return lambda o: (_text(dig(o, *path, default="")) == value) != negated
 
@@ -89,8 +89,7 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _unsupported(c: Call, part: str, key: str) -> ApiError:
-    return bad_request(
-        f'Unable to find "{c.resource.plural}" that match label selector "{c.query.get("labelSelector", "")}", '
-        f'field selector "{part}": field label not supported: {key}'
-    )
+def _unsupported(c: Call, key: str) -> ApiError:
+    if c.resource.kind in _KIND_FIELDS and not c.resource.custom:
+        return bad_request(f"field label not supported: {key}")
+    return bad_request(f'"{key}" is not a known field selector: only "metadata.name", "metadata.namespace"')

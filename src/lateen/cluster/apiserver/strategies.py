@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+from collections.abc import Callable
 
-from lateen.cluster.apiserver import certificate_requests, claims, limiting, priorities, quotas, rbac
+from lateen.cluster.apiserver import certificate_requests, claims, limiting, pod_warnings, priorities, quotas, rbac
 from lateen.cluster.apiserver.built_in import BUILT_IN
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.custom import definitions
@@ -13,7 +14,7 @@ from lateen.cluster.apiserver.errors import ApiError, forbidden
 from lateen.cluster.apiserver.policies import checks, evaluation
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import Resource
-from lateen.cluster.apiserver.validation.fields import Causes, bad, immutable
+from lateen.cluster.apiserver.validation.fields import Causes, bad
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
@@ -41,6 +42,13 @@ class Allocator:
             if self._next > 20 and address not in used:
                 return address
         raise ApiError(500, "InternalError", f"no free cluster address in {self._net}")
+
+    def has(self, address: str) -> bool:
+        """Whether an address is one of those that Services may have."""
+        try:
+            return ipaddress.ip_address(address) in self._net
+        except ValueError:
+            return True  # what is no address is refused as such
 
     def node_port(self) -> int:
         used = {
@@ -73,6 +81,8 @@ def permit(c: Call, obj: Json, old: Json | None, store: Store, registry: Registr
         c.warnings.append(
             f"the embedded cluster starts no CSI drivers: pods wait for volumes of {c.name or obj['metadata']['name']}"
         )
+    if r.group in ("", "apps", "batch") and c.subresource == "":
+        c.warnings += pod_warnings.of(r.kind, obj)
     if r.group != rbac.GROUP:
         return
     if more := rbac.exceeding(store, c.user, c.namespace, obj):
@@ -92,6 +102,7 @@ def prepare(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
         return
     if r.kind == "Pod" and old is None:
         _room(obj, store)
+        _runtime(obj)
         priorities.resolve(obj, store)
         limiting.complete(obj, store)
         _pod_volumes(obj, store)
@@ -122,10 +133,10 @@ def limit(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
     quotas.admit(r, obj, old, store)
 
 
-def check(r: Resource, obj: Json, old: Json | None, store: Store) -> Causes:
+def check(r: Resource, obj: Json, old: Json | None, store: Store, allocator: Allocator) -> Causes:
     """What depends on other objects, or on the kind's role in the cluster."""
     if r.kind == "Service" and not r.custom:
-        return _taken(obj, old, store)
+        return _taken(obj, old, store, allocator)
     if r.kind == "CustomResourceDefinition":
         return definitions.check(obj, {b.qualified for b in BUILT_IN}, old)
     if (r.group, r.kind) == (evaluation.GROUP, evaluation.KINDS[0]):
@@ -146,37 +157,84 @@ def _room(obj: Json, store: Store) -> None:
         raise forbidden(says, "pods", name)
 
 
+def _runtime(obj: Json) -> None:
+    """No RuntimeClass is served: as in a cluster that has none, no pod can name one."""
+    name, spec = obj["metadata"]["name"], obj["spec"]
+    why = ""
+    if wanted := spec.get("runtimeClassName"):
+        why = f'RuntimeClass "{wanted}" not found'
+    elif spec.get("overhead"):
+        why = "Pod Overhead set without corresponding RuntimeClass defined Overhead"
+    if why:
+        raise forbidden(f'pods "{name}" is forbidden: pod rejected: {why}', "pods", name)
+
+
 def _service(obj: Json, old: Json | None, allocator: Allocator) -> None:
     spec, was = obj["spec"], (old or {}).get("spec") or {}
+    _drop_unneeded(spec, was)
     if spec["type"] == "ExternalName":
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             spec.pop(key, None)
         return
     kept = was.get("clusterIP")
+    if kept and (spec.get("clusterIPs") or [kept]) == [kept] != [spec.get("clusterIP") or kept]:
+        spec["clusterIPs"] = [spec["clusterIP"]]  # whoever changes the one means the other, too
     if not spec.get("clusterIP"):
         spec["clusterIP"] = kept or allocator.cluster_ip()
         spec["clusterIPs"] = [spec["clusterIP"]]
     spec.setdefault("clusterIPs", [spec["clusterIP"]])
     spec.setdefault("ipFamilies", ["IPv4"])
     spec.setdefault("ipFamilyPolicy", "SingleStack")
-    if spec["type"] in ("NodePort", "LoadBalancer"):
+    if _has_node_ports(spec):
         before = {p["port"]: p.get("nodePort") for p in was.get("ports") or []}
         for p in spec.get("ports") or []:
             if not p.get("nodePort"):
                 p["nodePort"] = before.get(p.get("port")) or allocator.node_port()
-    else:
+
+
+def _has_node_ports(spec: Json) -> bool:
+    return spec.get("type") in ("NodePort", "LoadBalancer")
+
+
+def _is_balanced(spec: Json) -> bool:
+    return spec.get("type") == "LoadBalancer"
+
+
+_NEEDED: dict[str, Callable[[Json], bool]] = {
+    "externalTrafficPolicy": lambda s: (
+        _has_node_ports(s) or (s.get("type") == "ClusterIP" and bool(s.get("externalIPs")))
+    ),
+    "healthCheckNodePort": lambda s: _is_balanced(s) and s.get("externalTrafficPolicy") == "Local",
+    "allocateLoadBalancerNodePorts": _is_balanced,
+    "loadBalancerClass": _is_balanced,
+}
+"""When a field of a Service has a meaning."""
+
+
+def _drop_unneeded(spec: Json, was: Json) -> None:
+    """Drop what only the Service's former type or policy has needed, unless it has been changed, too (as Kubernetes'
+    ``dropTypeDependentFields``)."""
+    unneeded = [key for key, needed in _NEEDED.items() if needed(was) and not needed(spec)]
+    for key in unneeded:
+        if key in was and spec.get(key) == was[key]:
+            del spec[key]
+    if not _has_node_ports(spec):
+        before = {p.get("nodePort") for p in was.get("ports") or []}
         for p in spec.get("ports") or []:
-            if p.get("nodePort") in {q.get("nodePort") for q in was.get("ports") or []}:
+            if p.get("nodePort") in before:
                 p.pop("nodePort", None)
 
 
-def _taken(obj: Json, old: Json | None, store: Store) -> Causes:
-    """Refuses addresses and node ports of other Services; an address never changes."""
+def _taken(obj: Json, old: Json | None, store: Store, allocator: Allocator) -> Causes:
+    """Refuses addresses and node ports of other Services, and addresses of other networks; an address never changes."""
     spec, was, uid = obj["spec"], (old or {}).get("spec") or {}, obj["metadata"]["uid"]
     address = spec.get("clusterIP") or ""
     out: Causes = []
     if was.get("clusterIP") and spec["type"] != "ExternalName" and address != was["clusterIP"]:
-        return [immutable("spec.clusterIPs[0]", address)]
+        return [bad("spec.clusterIPs[0]", [address], "may not change once set")]
+    if address not in ("", "None") and not allocator.has(address):
+        says = f"failed to allocate IP {address}: the provided network does not match the current range"
+        out.append(bad("spec.clusterIPs", [address], says))
     ports = {p["nodePort"] for p in spec.get("ports") or [] if p.get("nodePort")}
     for e in store.list("services"):
         if e.obj["metadata"]["uid"] == uid:
@@ -242,11 +300,14 @@ def _selected_by_uid(job: Json) -> None:
     if spec.get("manualSelector"):
         return
     labels = spec.setdefault("template", {}).setdefault("metadata", {}).setdefault("labels", {})
+    own = not meta.get("labels") or meta["labels"] == labels  # a Job without labels has its pods'
     for prefix in ("", "batch.kubernetes.io/"):
         labels.setdefault(f"{prefix}job-name", meta["name"])
         labels[f"{prefix}controller-uid"] = meta["uid"]
-    own = {"batch.kubernetes.io/controller-uid": meta["uid"]}
-    spec.setdefault("selector", {}).setdefault("matchLabels", {}).update(own)
+    if own:
+        meta["labels"] = dict(labels)
+    selector = {"batch.kubernetes.io/controller-uid": meta["uid"]}
+    spec.setdefault("selector", {}).setdefault("matchLabels", {}).update(selector)
 
 
 def _names(obj: Json, old: Json | None) -> None:

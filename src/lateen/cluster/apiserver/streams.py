@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from aiohttp import WSMessage, WSMsgType, web
-
 from lateen.cluster.apiserver.access import PodAccess, Running
-from lateen.cluster.apiserver.errors import bad_request
+from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.kit import jsons, tasks
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
+from lateen.kit.later import aiohttp, web
 from lateen.kit.spdy import Session, Stream
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -56,10 +55,10 @@ def resize(running: Running, data: bytes) -> None:
         pass  # a size that cannot be parsed changes nothing
 
 
-def frame(message: WSMessage) -> tuple[int, bytes] | None:
+def frame(message: aiohttp.WSMessage) -> tuple[int, bytes] | None:
     """Channel and contents. Clients may send text frames as well as binary ones (Python's does for ``str``)."""
-    data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
-    if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT) or not data:
+    data = message.data.encode() if message.type is aiohttp.WSMsgType.TEXT else message.data
+    if message.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT) or not data:
         return None
     return data[0], data[1:]
 
@@ -93,6 +92,39 @@ async def websocket_exec(request: web.Request, running: Running) -> web.WebSocke
     finally:
         reading.cancel()
     return ws
+
+
+def version(headers: list[tuple[str, str]]) -> str:
+    """The protocol inside SPDY that a client offers and that is spoken here; empty if there is none."""
+    offered = [p.strip() for k, v in headers if k.lower() == "x-stream-protocol-version" for p in v.split(",")]
+    return next((v for v in (CHANNELS, "portforward.k8s.io") if v in offered), "")
+
+
+async def refuse(write: Write, e: ApiError) -> None:
+    """Answer a request for an upgrade with a failure."""
+    body = jsons.dumps(e.status())
+    await write(
+        f"HTTP/1.1 {e.code} {e.reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+
+async def upgraded(
+    reader: asyncio.StreamReader, write: Write, chosen: str, serve: Callable[[Session], Awaitable[None]]
+) -> None:
+    """Grant a request for an upgrade to SPDY, and serve what it is for."""
+    await write(
+        f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+        f"X-Stream-Protocol-Version: {chosen}\r\n\r\n".encode()
+    )
+    session = Session(reader, write)
+    pump = tasks.spawn(session.run(), "spdy")
+    try:
+        await serve(session)
+        await asyncio.sleep(0.05)  # the client reads what has been written before the connection ends
+    finally:
+        await tasks.cancel(pump)
 
 
 async def spdy_exec(session: Session, running: Running, wanted: int) -> None:
@@ -199,7 +231,7 @@ async def websocket_forward(request: web.Request, access: PodAccess, namespace: 
     serve = tasks.spawn(forward(session, access, namespace, pod), "port-forward streams")
     try:
         async for message in ws:
-            if message.type is WSMsgType.BINARY:
+            if message.type is aiohttp.WSMsgType.BINARY:
                 reader.feed_data(message.data)
     finally:
         reader.feed_eof()

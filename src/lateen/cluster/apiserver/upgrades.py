@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
-from aiohttp import web
-
 from lateen.cluster.apiserver import routing, streams
 from lateen.cluster.apiserver.access import LogOptions, PodAccess, Running
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, bad_request, unknown_path
-from lateen.kit import jsons, tasks, times
+from lateen.kit import times
 from lateen.kit.jsons import Json
+from lateen.kit.later import web
 from lateen.kit.spdy import Session
 
 Identify = Callable[[asyncio.BaseTransport | None, list[tuple[str, str]]], User]
@@ -94,7 +93,6 @@ class Upgrades:
         """One upgraded connection; ``head`` is the request's head."""
         first, *rest = head.split("\r\n")
         headers = [(k.strip(), v.strip()) for k, _, v in (line.partition(":") for line in rest)]
-        versions = [p.strip() for k, v in headers if k.lower() == "x-stream-protocol-version" for p in v.split(",")]
         try:
             url = urlsplit(first.split(" ")[1])
             query = parse_qs(url.query, keep_blank_values=True)
@@ -105,7 +103,7 @@ class Upgrades:
             c = routing.call(self._api.registry, parts, {k: v[-1] for k, v in query.items()}, user)
             routing.authorize(self._api.store, c, "create")
             self._api.get(c)
-            chosen = next((v for v in ("v4.channel.k8s.io", "portforward.k8s.io") if v in versions), "")
+            chosen = streams.version(headers)
             if c.subresource not in routing.STREAMS or not chosen:
                 raise bad_request("this path cannot be upgraded to SPDY/3.1 with these protocol versions")
             await self._api.connect(c, _options(c, query.get("command", [])))
@@ -113,28 +111,17 @@ class Upgrades:
             if c.subresource != "portforward":
                 running = await self._run(c, query.get("command", []))
         except ApiError as e:
-            body = jsons.dumps(e.status())
-            await write(
-                f"HTTP/1.1 {e.code} {e.reason}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n".encode()
-                + body
-            )
+            await streams.refuse(write, e)
             return
-        await write(
-            f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
-            f"X-Stream-Protocol-Version: {chosen}\r\n\r\n".encode()
-        )
-        session = Session(reader, write)
-        pump = tasks.spawn(session.run(), "spdy")
-        try:
+
+        async def serve(session: Session) -> None:
             if running is None:
                 await streams.forward(session, self._access, c.namespace, c.name)
             else:
                 wanted = 1 + sum(map(c.flag, ("stdin", "stdout"))) + (1 if c.flag("tty") else c.flag("stderr"))
                 await streams.spdy_exec(session, running, wanted)
-                await asyncio.sleep(0.05)
-        finally:
-            await tasks.cancel(pump)
+
+        await streams.upgraded(reader, write, chosen, serve)
 
 
 def _options(c: Call, command: list[str]) -> Json:

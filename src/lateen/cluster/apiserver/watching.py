@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from aiohttp import web
-
 from lateen.cluster.apiserver import answers, front_door
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.kit import jsons
+from lateen.kit.later import web
 
 LONGEST_S = 3600
 SLICE = 64 * 1024
@@ -40,6 +39,12 @@ async def watch(api: Api, lines: answers.Lines, request: web.BaseRequest, c: Cal
 
 async def _write(request: web.BaseRequest, response: web.StreamResponse, line: bytes) -> None:
     """Written in slices, each of them awaited: an unread watch holds one slice of a line that all watches share."""
+    transport = request.transport
+    if transport is not None and len(line) <= SLICE and not transport.get_write_buffer_size():
+        if transport.is_closing():
+            raise ConnectionResetError("the client has gone away")
+        transport.write(b"%x\r\n%s\r\n" % (len(line), line))  # a chunk; there is room, so nobody has to wait
+        return
     view = memoryview(line)
     for at in range(0, len(line), SLICE):
         try:

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from lateen.cluster.network import policies
 from lateen.kit.jsons import Json, dig
 
+_RBAC = "rbac.authorization.k8s.io"
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "StatefulSet": ("spec", "template"),
     "DaemonSet": ("spec", "template"),
     "ReplicationController": ("spec", "template"),
     "Job": ("spec", "template"),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
+    "PodTemplate": ("template",),
 }
 
 
@@ -150,6 +152,44 @@ def _matches(found: Json) -> None:
             fill(rule, scope="*")
 
 
+def _webhooks(obj: Json) -> None:
+    mutating = obj["kind"].startswith("Mutating")
+    for hook in obj.get("webhooks") or []:
+        if service := (hook.get("clientConfig") or {}).get("service"):
+            fill(service, port=443)
+        fill(hook, failurePolicy="Fail", matchPolicy="Equivalent", namespaceSelector={}, objectSelector={})
+        fill(hook, timeoutSeconds=10, **({"reinvocationPolicy": "Never"} if mutating else {}))
+        for rule in hook.get("rules") or []:
+            fill(rule, scope="*")
+
+
+def _definition(obj: Json) -> None:
+    conversion = fill(obj.setdefault("spec", {}).setdefault("conversion", {}), strategy="None")
+    if service := dig(conversion, "webhook", "clientConfig", "service"):
+        fill(service, port=443)
+
+
+def _role_binding(obj: Json) -> None:
+    """Who is bound, and to what, belongs to RBAC's group; accounts to the core group."""
+    fill(obj.setdefault("roleRef", {}), apiGroup=_RBAC)
+    for subject in obj.get("subjects") or []:
+        if subject.get("kind") in ("User", "Group"):
+            fill(subject, apiGroup=_RBAC)
+
+
+def _endpoints(obj: Json) -> None:
+    for subset in obj.get("subsets") or []:
+        for port in subset.get("ports") or []:
+            fill(port, protocol="TCP")
+
+
+def _endpoint_slice(obj: Json) -> None:
+    for endpoint in obj.get("endpoints") or []:
+        fill(endpoint, conditions={})
+    for port in obj.get("ports") or []:
+        fill(port, name="", protocol="TCP")
+
+
 OBJECTS: dict[str, Callable[[Json], None]] = {
     "StatefulSet": _stateful_set,
     "DaemonSet": _daemon_set,
@@ -160,6 +200,13 @@ OBJECTS: dict[str, Callable[[Json], None]] = {
     "PersistentVolume": _volume,
     "StorageClass": _storage_class,
     "CSIDriver": _csi_driver,
+    "MutatingWebhookConfiguration": _webhooks,
+    "ValidatingWebhookConfiguration": _webhooks,
+    "CustomResourceDefinition": _definition,
+    "RoleBinding": _role_binding,
+    "ClusterRoleBinding": _role_binding,
+    "Endpoints": _endpoints,
+    "EndpointSlice": _endpoint_slice,
     "PriorityClass": _priority_class,
     "LimitRange": _limit_range,
     "HorizontalPodAutoscaler": _autoscaler,

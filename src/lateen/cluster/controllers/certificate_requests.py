@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.controllers.loop import Key
-from lateen.cluster.rules import signing
+from lateen.cluster.rules import requests
 from lateen.kit import times
-from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json, dig
+from lateen.kit.pair import Pair
 from lateen.kube.client import Client
 
 
@@ -35,21 +35,23 @@ class CertificateRequests:
         obj = await self._client.get(kinds.CERTIFICATE_REQUEST, "", name)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             return None
-        left = (signing.kept_until(obj) - times.now()).total_seconds()
+        left = (requests.kept_until(obj) - times.now()).total_seconds()
         if left <= 0:
             await self._client.delete(kinds.CERTIFICATE_REQUEST, "", name)
             return None
-        if signing.wants_signing(obj):
+        if requests.wants_signing(obj):
             await self._client.patch(kinds.CERTIFICATE_REQUEST, "", name, {"status": self._answer(obj)}, "status")
         return left
 
     def _answer(self, obj: Json) -> Json:
+        from lateen.cluster.rules import signing
+
         spec, usages = obj["spec"], obj["spec"].get("usages") or []
         request = signing.parse(spec["request"])
         why = signing.unfit(spec["signerName"], request, usages)
         if not why:
             try:
-                made = signing.sign(self._authority, request, usages, signing.lifetime(spec), times.now())
+                made = signing.sign(self._authority, request, usages, requests.lifetime(spec), times.now())
                 return {"certificate": base64.b64encode(made.encode()).decode()}
             except ValueError as e:
                 why = str(e)

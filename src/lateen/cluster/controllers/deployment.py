@@ -40,7 +40,8 @@ class Deployments:
         newest = max((_revision(s) for s in sets if owned_by(s, d["metadata"]["uid"])), default=0)
         if newest and dig(d, "metadata", "annotations", REVISION) != str(newest):
             await self._annotate(kinds.DEPLOYMENT, namespace, name, str(newest))
-        await set_status(self._client, kinds.DEPLOYMENT, d, plan.status)
+        counted = {k: v or None for k, v in plan.status.items()}  # Kubernetes leaves zeros out
+        await set_status(self._client, kinds.DEPLOYMENT, d, counted)
         return deadline_s(d, plan.status, now)
 
     async def _carry_out(self, d: Json, plan: Plan, sets: list[Json]) -> None:

@@ -27,6 +27,9 @@ Work = tuple[str, Key]
 WORKERS = 4
 FIRST_S, LONGEST_S = 0.05, 30.0
 DOUBLINGS = 10
+REST, LONGEST_REST_S = 4.0, 0.2
+"""An object is left alone for so many times as long as the last look at it took, and for so many seconds at most:
+each of a hundred pods changes several times while they start, and every change concerns their owner."""
 
 
 class Events(Protocol):
@@ -160,13 +163,18 @@ class Loop:
             work = await self._queue.get()
             self._pending.discard(work)
             self._busy.add(work)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             try:
                 await self._reconcile(work)
             finally:
-                self._busy.discard(work)
-                if work in self._again:
-                    self._again.discard(work)
-                    self.add(*work)
+                loop.call_later(min((loop.time() - began) * REST, LONGEST_REST_S), self._rested, work)
+
+    def _rested(self, work: Work) -> None:
+        self._busy.discard(work)
+        if work in self._again:
+            self._again.discard(work)
+            self.add(*work)
 
     async def _reconcile(self, work: Work) -> None:
         name, key = work

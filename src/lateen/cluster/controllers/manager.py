@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lateen.api import kinds
 from lateen.cluster.controllers.account_tokens import AccountTokens, Issue
 from lateen.cluster.controllers.aggregation import AggregatedRoles
@@ -21,28 +23,29 @@ from lateen.cluster.controllers.service import Services
 from lateen.cluster.controllers.stateful_set import StatefulSets
 from lateen.cluster.controllers.taints import TaintEviction
 from lateen.cluster.controllers.volumes import Volumes
-from lateen.kit.certs import Pair
+from lateen.kit.pair import Pair
 from lateen.kube.client import Client
 
 
-def controllers(client: Client, events: Events, authority: Pair, usage: Usage, issue: Issue) -> Loop:
-    """A loop with every controller registered. ``authority``: the cluster's CA, whose certificate
+def controllers(client: Client, events: Callable[[str], Events], authority: Pair, usage: Usage, issue: Issue) -> Loop:
+    """A loop with every controller registered. ``events``: records in the name of a controller, as
+    kube-controller-manager calls them; ``authority``: the cluster's CA, whose certificate
     each namespace gets and which signs certificate requests;
     ``usage``: what containers use now; ``issue``: makes tokens."""
     loop = Loop(client)
     for controller in (
-        Deployments(client, events),
-        ReplicaSets(client, events),
-        ReplicaSets(client, events, kinds.REPLICATION_CONTROLLER),
-        StatefulSets(client, events),
-        DaemonSets(client, loop, events),
-        Jobs(client, events),
-        CronJobs(client, events),
-        Volumes(client, loop, events),
-        DisruptionBudgets(client, loop, events),
-        TaintEviction(client, loop, events),
+        Deployments(client, events("deployment-controller")),
+        ReplicaSets(client, events("replicaset-controller")),
+        ReplicaSets(client, events("replication-controller"), kinds.REPLICATION_CONTROLLER),
+        StatefulSets(client, events("statefulset-controller")),
+        DaemonSets(client, loop, events("daemonset-controller")),
+        Jobs(client, events("job-controller")),
+        CronJobs(client, events("cronjob-controller")),
+        Volumes(client, loop, events("persistentvolume-controller")),
+        DisruptionBudgets(client, loop, events("controllermanager")),
+        TaintEviction(client, loop, events("taint-eviction-controller")),
         Quotas(client, loop),
-        Autoscalers(client, events, usage),
+        Autoscalers(client, events("horizontal-pod-autoscaler"), usage),
         Services(client, loop),
         Namespaces(client, authority.certificate),
         CertificateRequests(client, authority),

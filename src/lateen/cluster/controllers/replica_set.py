@@ -41,7 +41,7 @@ class ReplicaSets:
         pods = await claim(self._client, rs, kinds.POD, pods, selector)
         now = times.now()
         plan = replica_set(rs, pods, now)
-        conditions = []
+        conditions = None
         try:
             await self._carry_out(rs, plan)
         except KubeError as e:

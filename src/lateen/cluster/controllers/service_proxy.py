@@ -36,9 +36,14 @@ class Proxy:
         events: Events,
         outside: str = "",
         neighbours: Sequence[str] = (),
+        outbound: bool = False,
     ) -> None:
-        """``outside``: the address where neighbours find LoadBalancer services; ``neighbours``: their addresses."""
+        """``outside``: the address where neighbours find LoadBalancer services; ``neighbours``: their addresses;
+        ``outbound``: pods have a way out of the machine."""
+        self._outbound = outbound
         self._outside, self._neighbours = outside, neighbours
+        self.behind: dict[tuple[str, int, str], int] = {}
+        """See ``neighbours.Ways``."""
         self._client, self._forwarder, self._events = client, forwarder, events
         self._services = Informer(client, kinds.SERVICE, self._changed)
         self._endpoints = Informer(client, kinds.ENDPOINTS, self._changed)
@@ -52,6 +57,8 @@ class Proxy:
         self._hosts: dict[str, str] = {}
         """uid of a Service -> the host's address"""
         self._names: dict[str, list[str]] = {}
+        self._beyond: dict[str, str] = {}
+        """ExternalName services whose targets are outside of the cluster."""
         self._srv: dict[str, list[tuple[int, str]]] = {}
         self._reverse: dict[str, str] = {}
 
@@ -110,7 +117,9 @@ class Proxy:
                     srv[f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"] = [(p["port"], fqdn)]
         names |= self._aliases(names)
         self._names, self._srv, self._reverse = names, srv, reverse
-        text = services.rules(ports, self._neighbours)
+        self.behind.clear()
+        self.behind.update(behind(ports, self._neighbours))
+        text = services.rules(ports, self._neighbours, self._outbound)
         if text != self._installed:
             await services.install(text)
             self._installed = text
@@ -136,13 +145,15 @@ class Proxy:
             for (namespace, name), service in self._services.objects.items()
             if dig(service, "spec", "type") == "ExternalName"
         }
-        out = {}
+        out, self._beyond = {}, {}
         for alias in targets:
             at, steps = alias, 0
             while at in targets and steps < MAX_ALIASES:
                 at, steps = targets[at], steps + 1
             if at in names:
                 out[alias] = names[at]
+            elif at and at not in targets and not at.endswith(f".{plan.DOMAIN}"):
+                self._beyond[alias] = at
         return out
 
     # --- DNS -------------------------------------------------------------------------------------------------
@@ -152,6 +163,9 @@ class Proxy:
 
     def reverse(self, address: str) -> str | None:
         return self._reverse.get(address)
+
+    def alias(self, name: str) -> str | None:
+        return self._beyond.get(name)
 
     def srv(self, name: str) -> list[tuple[int, str]]:
         return self._srv.get(name, [])
@@ -242,6 +256,16 @@ class Proxy:
         except KubeError as e:
             if e.code != 404:
                 raise OSError(str(e)) from e
+
+
+def behind(ports: Sequence[services.ServicePort], neighbours: Sequence[str]) -> dict[tuple[str, int, str], int]:
+    """See ``neighbours.Ways``, which carry TCP: the ports at neighbours to which the rules of services lead. Pure."""
+    out: dict[tuple[str, int, str], int] = {}
+    for p in services.served(ports):
+        for address, port in p.backends if p.protocol == "TCP" else ():
+            if address in neighbours:
+                out.setdefault((p.address, p.port, address), port)
+    return out
 
 
 def hosts(services: Mapping[str, Json], known: Mapping[str, str]) -> dict[str, str]:

@@ -14,12 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from lateen.cluster import kernel
 from lateen.cluster.kubelet import commands, recipe, streams, usage
 from lateen.cluster.kubelet.container import Container, Running, Waiting
 from lateen.cluster.kubelet.kubelet import Kubelet
 from lateen.cluster.kubelet.pod import Pod
 from lateen.cluster.network import links
-from lateen.cluster.runtime import kernel
 from lateen.cluster.runtime.client import NotStarted
 
 T = TypeVar("T")

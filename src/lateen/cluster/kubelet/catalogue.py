@@ -53,6 +53,10 @@ def candidates(image: str) -> Iterator[str]:
         yield f"istio/{last}"
 
 
+class Unreadable(UnknownImage):
+    """The list of added images cannot be read, so that it is not known what is in use."""
+
+
 class Catalogue:
     """Built-in images and those that ``lateen image add`` has written to ``images.json``.
 
@@ -66,11 +70,18 @@ class Catalogue:
         self._built_in = built_in(home_bin)
 
     def added(self) -> dict[str, Any]:
+        """Raises Unreadable."""
         try:
             found = jsons.loads(self._own.read_bytes())
-            return found if isinstance(found, dict) else {}
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             return {}
+        except (OSError, ValueError) as e:
+            raise Unreadable(
+                f"{self._own} cannot be read: {e}; repair it, or remove it and add the images again"
+            ) from e
+        if not isinstance(found, dict):
+            raise Unreadable(f"{self._own} is not a JSON object; repair it, or remove it and add the images again")
+        return found
 
     def all(self) -> dict[str, tuple[Image, str]]:
         """Image and origin by name."""
@@ -78,11 +89,11 @@ class Catalogue:
         return out | {name: (_image(entry), "added") for name, entry in self.added().items()}
 
     def find(self, image: str) -> Image:
-        """Raises UnknownImage."""
+        """Raises UnknownImage, Unreadable."""
         return self.entry(image)[1]
 
     def entry(self, image: str) -> tuple[str, Image]:
-        """The image and the name that it is registered under. Raises UnknownImage."""
+        """The image and the name that it is registered under. Raises UnknownImage, Unreadable."""
         own = self.added()
         for name in candidates(image):
             if name in own:
@@ -101,10 +112,10 @@ class Catalogue:
 
     def sweep(self, rootfs: Path) -> None:
         """Remove the files of images that no name stands for any more. Only while the cluster does not run: containers
-        use them."""
-        used = {str(entry.get("rootfs")) for entry in self.added().values()}
+        use them. Directories are known by their names: the path above may be another one today. Raises Unreadable."""
+        used = {Path(str(entry.get("rootfs"))).name for entry in self.added().values()}
         for path in rootfs.iterdir() if rootfs.is_dir() else ():
-            if str(path) not in used and time.time() - path.stat().st_mtime > UNPACKING_S:
+            if path.name not in used and time.time() - path.stat().st_mtime > UNPACKING_S:
                 shutil.rmtree(path, ignore_errors=True)
 
     def remove(self, name: str) -> bool:

@@ -99,6 +99,7 @@ def built_in(home_bin: Path) -> dict[str, Image]:
                 mounts=python_mounts(),
                 env=(("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"), ("SERVICE_VERSION", version)),
             )
+    out["istio/install-cni"] = out["lateen/install-cni"] = _python("lateen.cni.daemon")
     out["lateen/console"] = _python("lateen.console")
     out |= addons()
     out["lateen/http-echo"] = _python("lateen.samples.bookinfo.echo")

@@ -1,22 +1,20 @@
-"""The kubelet: a worker for every Pod of this node; deleted pods are stopped; the node's status is reported."""
+"""The kubelet: a worker for every Pod of this node; deleted pods are stopped."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import platform
 import shutil
+from functools import partial
 
-from lateen import __version__
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.kubelet import limits, names
+from lateen.cluster.kubelet import names, registration, removal
 from lateen.cluster.kubelet.pod import Pod
 from lateen.cluster.kubelet.sandbox import Node
-from lateen.cluster.kubelet.scheduler import MAX_PODS, Scheduler
-from lateen.cluster.network import links, plan
-from lateen.kit import tasks, times
+from lateen.cluster.kubelet.scheduler import Scheduler
+from lateen.cluster.network import links
+from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError
 from lateen.kube.informer import Informer, Key
@@ -25,24 +23,31 @@ log = logging.getLogger("lateen.kubelet")
 
 
 class Kubelet:
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, schedules: bool = True) -> None:
+        """``schedules``: nobody else assigns pods to nodes. Otherwise only those of this node can be seen."""
         self.node = node
         self.pods: dict[str, Pod] = {}
         self._adopted: dict[str, dict[str, Json]] = {}
-        self._informer = Informer(node.client, kinds.POD, self._changed)
-        self._scheduler = Scheduler(node, self._informer.objects.get, self._count)
+        mine = "" if schedules else f"spec.nodeName={node.name}"
+        self._informer = Informer(node.client, kinds.POD, self._changed, fields=mine)
+        self._scheduler = Scheduler(node, self._informer.objects.get, self._count) if schedules else None
         self._refused: set[str] = set()
 
     async def run(self) -> None:
         await self._adopt()
-        await self._register()
+        await tasks.until_done(partial(registration.register, self.node, self._scheduler is not None), "registration")
         async with asyncio.TaskGroup() as group:
             group.create_task(self._informer.run(), name="kubelet informer")
-            group.create_task(self._scheduler.run(), name="scheduler")
+            if self._scheduler:
+                group.create_task(self._scheduler.run(), name="scheduler")
+            else:
+                group.create_task(registration.stay(self.node), name="heartbeat")
 
     async def _adopt(self) -> None:
         """Containers that have outlived a previous node daemon, by pod and container name; the latest attempt of
         each."""
+        for address in (await links.in_use()).values():  # before anybody takes one
+            self.node.addresses.keep(address)
         found = (await self.node.runtime.call("list"))["containers"]
         for state in sorted(found, key=lambda c: int(str(c["id"]).rpartition("/")[2]) if "/" in c["id"] else 0):
             if str(state["id"]).startswith("exec/"):
@@ -53,62 +58,6 @@ class Kubelet:
             else:
                 await self.node.runtime.call("forget", id=state["id"])
 
-    async def _register(self) -> None:
-        """The Node object, with this machine's data."""
-        memory = f"{limits.machine_memory() // 1024}Ki"
-        capacity = {"cpu": str(os.cpu_count() or 1), "memory": memory, "pods": str(MAX_PODS)}
-        now = times.stamp()
-        status = {
-            "addresses": [
-                {"type": "InternalIP", "address": plan.NODE_IP},
-                {"type": "Hostname", "address": self.node.name},
-            ],
-            "capacity": capacity,
-            "allocatable": capacity,
-            "conditions": [
-                {
-                    "type": "Ready",
-                    "status": "True",
-                    "reason": "KubeletReady",
-                    "message": "ready",
-                    "lastHeartbeatTime": now,
-                    "lastTransitionTime": now,
-                },
-                limits.condition(self.node.groups, now),
-            ],
-            "nodeInfo": {
-                "kubeletVersion": f"v1.32.0+lateen-{__version__}",
-                "kernelVersion": platform.release(),
-                "osImage": "host",
-                "containerRuntimeVersion": f"lateen://{__version__}",
-                "operatingSystem": "linux",
-                "architecture": "amd64",
-                "machineID": "",
-                "systemUUID": "",
-                "bootID": "",
-                "kubeProxyVersion": "",
-            },
-        }
-        node = {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {
-                "name": self.node.name,
-                "labels": {
-                    "kubernetes.io/hostname": self.node.name,
-                    "kubernetes.io/os": "linux",
-                    "node-role.kubernetes.io/control-plane": "",
-                    "topology.kubernetes.io/region": "local",
-                    "topology.kubernetes.io/zone": "local",
-                },
-            },
-            "spec": {},
-            "status": status,
-        }
-        if await self.node.client.get(kinds.NODE, "", self.node.name) is None:
-            await self.node.client.create(kinds.NODE, node)
-        await self.node.client.patch(kinds.NODE, "", self.node.name, {"status": status}, "status")
-
     def _changed(self, _: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         uid = str((new or old or {})["metadata"]["uid"])
         worker = self.pods.get(uid)
@@ -117,7 +66,8 @@ class Kubelet:
             if worker:
                 worker.end(0)
         elif not dig(new, "spec", "nodeName"):
-            self._scheduler.add(uid, new)
+            if self._scheduler:
+                self._scheduler.add(uid, new)
         elif worker:
             worker.update(new)
         else:
@@ -140,11 +90,12 @@ class Kubelet:
         namespace, name = str(pod["metadata"].get("namespace")), str(pod["metadata"]["name"])
         try:
             if pod["metadata"].get("deletionTimestamp"):
-                await self.node.client.delete(kinds.POD, namespace, name, grace=0)
+                await removal.remove(self.node.client, pod)
                 return
             self.node.events.event(pod, "Warning", "InvalidPod", why)
             status = {"phase": "Failed", "reason": "InvalidPod", "message": why}
-            await self.node.client.patch(kinds.POD, namespace, name, {"status": status}, "status")
+            change = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status}
+            await self.node.client.patch(kinds.POD, namespace, name, change, "status")
         except (KubeError, OSError) as e:
             log.warning("refusing %s/%s: %s", namespace, name, e)
 
@@ -153,7 +104,8 @@ class Kubelet:
             await worker.run()
         finally:
             self.pods.pop(uid, None)
-            self._scheduler.wake()
+            if self._scheduler:
+                self._scheduler.wake()
 
     def _count(self) -> int:
         """Pods with a worker, and those that are assigned to this node but have none yet."""

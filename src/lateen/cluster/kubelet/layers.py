@@ -65,7 +65,7 @@ class _Unpacked:
                         raise Unusable(f"the image has more than {MAX_ENTRIES} files")
                     self._put(archive, member)
         except (tarfile.TarError, EOFError, ValueError) as e:
-            raise Unusable(f"a layer is no archive that can be read: {e}") from None
+            raise Unusable(f"a layer is not a readable archive: {e}") from None
         blob.verify()
 
     def finish(self) -> None:
@@ -88,7 +88,7 @@ class _Unpacked:
     def _put(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         names = [n for n in member.name.split("/") if n not in ("", ".")]
         if ".." in names or "\0" in member.name:
-            raise Unusable(f"a layer has the file {member.name!r}, which would lead out of the image")
+            raise Unusable(f"a layer has the file {member.name!r}, which is outside of the image")
         if not names:
             return
         *above, name = names
@@ -138,13 +138,13 @@ class _Unpacked:
         if member.islnk():
             *above, name = [n for n in member.linkname.split("/") if n not in ("", ".")] or [""]
             source = self._inside(above) / name
-            if name in ("", "..") or source.is_symlink() or not source.is_file():
+            if name in ("", "..") or not (source.is_symlink() or source.is_file()):
                 raise Unusable(
                     f"{member.name!r} is a hard link to {member.linkname!r}, which is not a file of the image"
                 )
             if source != path:
                 _remove(path)
-                os.link(source, path, follow_symlinks=False)
+                os.link(source, path, follow_symlinks=False)  # the link itself, where there is one
             return
         _remove(path)
         if member.issym():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from lateen.cluster.rules import amounts
@@ -12,9 +13,9 @@ CONDITION = "LimitsEnforced"
 
 
 def of(container: Json) -> Limits:
-    """A limit that is no less than the machine has is none: it would only cost."""
+    """A limit that is no less than the machine has is none: it would only cost. Fractions of bytes are rounded up."""
     given = amounts.of(dig(container, "resources", "limits", default={}))
-    memory, cpu = int(given.get("memory", 0)), float(given.get("cpu", 0))
+    memory, cpu = math.ceil(given.get("memory", 0)), float(given.get("cpu", 0))
     return Limits(memory if memory < machine_memory() else 0, cpu if cpu < (os.cpu_count() or 1) else 0, PIDS)
 
 

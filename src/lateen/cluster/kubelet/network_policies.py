@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
@@ -20,8 +21,9 @@ _RETRY_S = 1.0
 
 
 class Policies:
-    def __init__(self, client: Client, events: Recorder) -> None:
-        self._events = events
+    def __init__(self, client: Client, events: Recorder, neighbours: Sequence[str] = ()) -> None:
+        """``neighbours``: addresses of other clusters."""
+        self._events, self._neighbours = events, neighbours
         self._policies = Informer(client, kinds.NETWORK_POLICY, self._changed)
         self._namespaces = Informer(client, kinds.NAMESPACE, self._changed)
         self._pods = Informer(client, kinds.POD, self._pod_changed)
@@ -73,9 +75,10 @@ class Policies:
 
     async def _find(self) -> None:
         """The rules that the former node daemon has left stay for the pods that it has left."""
+        found = await links.in_use()
         for pod in list(self._pods.objects.values()):
             uid = str(pod["metadata"]["uid"])
-            if uid not in self._connected and dig(pod, "status", "podIP") and (at := await links.address_of(uid)):
+            if uid not in self._connected and (at := found.get(uid)):
                 self._connected.setdefault(uid, peer(pod, at))
                 self._found.add(uid)
 
@@ -116,7 +119,7 @@ class Policies:
         for policy in wants if self._sctp is False else ():
             self._tell(policy, "SCTPUnavailable", "this kernel cannot tell ports of SCTP, so SCTP is blocked")
         labels = {name: _labels(ns) for (_, name), ns in self._namespaces.objects.items()}
-        text = policies.rules(self._peers(), labels, found, self._sctp is not False)
+        text = policies.rules(self._peers(), labels, found, self._sctp is not False, self._neighbours)
         if text != self._installed:
             self._installed = None
             await services.install(text)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 MAX_JSON = 4 << 20
@@ -25,6 +26,7 @@ MAX_JSON = 4 << 20
 NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
+_REAL_TIME = re.compile(r"RTMIN\+(\d{1,2})|RTMAX-(\d{1,2})")
 _CHUNK = 1 << 20
 
 
@@ -63,7 +65,7 @@ class Checked:
         while self.read(_CHUNK):
             pass
         if f"sha256:{self._hash.hexdigest()}" != self._digest:
-            raise Unusable(f"the blob {self._digest} has other contents than its digest says; copy the image again")
+            raise Unusable(f"the blob {self._digest} does not match its digest; copy the image again")
 
 
 class Layout:
@@ -86,7 +88,7 @@ class Layout:
     @contextlib.contextmanager
     def blob(self, digest: str) -> Iterator[Checked]:
         if not _DIGEST.fullmatch(digest):
-            raise Unusable(f"{digest[:80]!r} is no digest of the form sha256:…")
+            raise Unusable(f"{digest[:80]!r} is not a digest of the form sha256:…")
         with self._file(f"blobs/sha256/{digest.removeprefix('sha256:')}") as file:
             yield Checked(file, digest)
 
@@ -103,7 +105,7 @@ class Layout:
                 index = _object(file.read(MAX_JSON), "index.json")
         except Unusable as e:
             says = "; docker save writes an OCI layout since Docker 25, podman save with --format oci-archive"
-            raise Unusable(f"{e}, so it is no OCI layout{says}") from None
+            raise Unusable(f"{e}, so it is not an OCI layout{says}") from None
         entries = _listed(index, "manifests")
         known = sorted({n for d in entries for n in _names(d)})
         chosen = [d for d in entries if not name or name in _names(d)]
@@ -161,14 +163,14 @@ def _object(raw: bytes, called: str) -> Json:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise Unusable(f"{called} of the layout is no JSON object")
+        raise Unusable(f"{called} of the layout is not a JSON object")
     return found
 
 
 def _listed(found: Json, key: str) -> list[Json]:
     entries = found.get(key)
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise Unusable(f"the layout has no list {key!r} where one has to be")
+        raise Unusable(f"the layout lacks the list {key!r}")
     return entries
 
 
@@ -180,14 +182,18 @@ def _layer(descriptor: Json) -> Layer:
     kind = str(descriptor.get("mediaType") or "")
     if kind.endswith(("zstd", "encrypted")):
         remedy = "skopeo copy --dest-compress-format gzip oci:OLD oci:NEW"
-        raise Unusable(f"a layer is of the type {kind}, which is not read here; convert it with: {remedy}")
+        raise Unusable(f"a layer has the type {kind}, which is not supported; convert it with: {remedy}")
     return Layer(str(descriptor.get("digest")), kind.endswith("gzip"))
 
 
 def stop_signal(text: Any) -> int:
-    """``SIGQUIT``, ``QUIT`` or ``3``; SIGTERM where nothing is said. Raises Unusable."""
+    """``SIGQUIT``, ``QUIT``, ``3``, ``SIGRTMIN+3`` (systemd's) or ``SIGRTMAX-1``; SIGTERM where nothing is said. Raises
+    Unusable."""
     name = str(text or "SIGTERM").removeprefix("SIG")
-    found = {s.name.removeprefix("SIG"): int(s) for s in signal.Signals} | {str(int(s)): int(s) for s in signal.Signals}
-    if name not in found:
+    known = {s.name.removeprefix("SIG"): int(s) for s in signal.Signals}
+    number = int(name) if digits(name) else known.get(name, 0)
+    if m := _REAL_TIME.fullmatch(name):
+        number = signal.SIGRTMIN + int(m[1]) if m[1] else signal.SIGRTMAX - int(m[2])
+    if not 0 < number <= signal.SIGRTMAX or (m and number < signal.SIGRTMIN):
         raise Unusable(f"the image's stop signal {text!r} is unknown")
-    return found[name]
+    return number

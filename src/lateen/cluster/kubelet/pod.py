@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from lateen.api import kinds
-from lateen.cluster.kubelet import pod_status, volumes
+from lateen.cluster.kubelet import pod_status, removal, volumes
 from lateen.cluster.kubelet.container import Container, Role, Terminated
 from lateen.cluster.kubelet.keeper import Keeper
 from lateen.cluster.kubelet.sandbox import Node, Sandbox
@@ -22,6 +22,10 @@ from lateen.kube.client import KubeError
 log = logging.getLogger("lateen.kubelet")
 
 REFRESH_S = 15.0
+LAST_TRIES = 5
+"""How often a pod that ends tries to say how: a control plane that refuses to hear it must not keep the pod."""
+FIRST_STATUS_S = 0.25
+"""Seconds after which a pod that has no container yet says what it waits for; most have started by then."""
 SIDECAR_GRACE_S = 2.0
 """Seconds that sidecars get at least to stop when the application has used up the pod's grace period."""
 
@@ -30,7 +34,7 @@ class Pod:
     """Runs as one task; ``end`` stops it gracefully. ``adopted``: containers that outlived a node daemon, by name."""
 
     def __init__(self, node: Node, pod: Json, adopted: dict[str, Json]) -> None:
-        self.sandbox = Sandbox(node, pod)
+        self.sandbox = Sandbox(node, pod, kept=bool(adopted))
         self.uid, self.key = self.sandbox.uid, self.sandbox.key
         self.init = [
             Container(c, Role.SIDECAR if c.get("restartPolicy") == "Always" else Role.INIT, self._changed)
@@ -81,6 +85,9 @@ class Pod:
 
     def update(self, pod: Json) -> None:
         """A newer version of the object."""
+        if self._published and pod_status.is_disowned(pod) and not pod_status.is_disowned({"status": self._published}):
+            self._published = {}
+            self._dirty.set()
         self.sandbox.update(pod)
         for c in self._add_ephemeral(pod):
             if self._prepared:
@@ -137,6 +144,8 @@ class Pod:
             await self._deleting.wait()
             await tasks.cancel(life, *self._tasks)
             await self._stop_all()
+            await tasks.cancel(publisher)
+            await self._publish_end()
             await self._remove()
         finally:
             await tasks.cancel(publisher, life, *self._tasks)
@@ -144,7 +153,7 @@ class Pod:
     async def _live(self) -> None:
         if self._over:
             return
-        self._dirty.set()
+        asyncio.get_running_loop().call_later(FIRST_STATUS_S, self._changed)
         try:
             async with asyncio.timeout(self._deadline()):
                 await self._contain()
@@ -173,7 +182,6 @@ class Pod:
     async def _contain(self) -> None:
         """Everything from the sandbox until the last container has exited."""
         await self._until_done(self.sandbox.connect, "FailedCreatePodSandBox")
-        self._dirty.set()
         await self._until_done(lambda: self.sandbox.volumes.prepare(self.sandbox.pod), "FailedMount")
         self._tasks.append(tasks.spawn(self._refresh_volumes(), f"volumes of {self.key[1]}"))
         self._prepared = True
@@ -258,34 +266,53 @@ class Pod:
     async def _remove(self) -> None:
         await self.sandbox.disconnect()
         self.sandbox.volumes.remove()
-        await self.sandbox.node.client.delete(kinds.POD, *self.key, grace=0)
+        remove = partial(removal.remove, self.sandbox.node.client, self.sandbox.pod)
+        await tasks.until_done(remove, f"deletion of {self.key[0]}/{self.key[1]}")
 
     # --- status ----------------------------------------------------------------------------------------------
 
     async def _publish_loop(self) -> None:
         while True:
             await self._dirty.wait()
+            await self.sandbox.node.statuses.turn()
             self._dirty.clear()
-            facts = pod_status.Facts(
-                self.sandbox.policy,
-                self._started_at,
-                self.sandbox.address or dig(self.sandbox.pod, "status", "podIP", default=""),
-                plan.NODE_IP,
-                self._initialized,
-                self._failure,
-            )
-            status = pod_status.status(self.sandbox.pod, self.init, self.main, facts, times.stamp())
-            if self.ephemeral:
-                shown = (pod_status.container_status(c, self._initialized) for c in self.ephemeral)
-                status["ephemeralContainerStatuses"] = list(shown)
+            status = self._status()
             if status != self._published and not await self._publish(status):
                 return
-            await asyncio.sleep(0.01)
+
+    async def _publish_end(self) -> None:
+        """Say how the pod has ended before its object is removed, without waiting for a turn: a finalizer may keep the
+        object, and whoever has set it (a Job's controller, for example) waits for a terminal phase."""
+        if self._over:
+            return  # which the object has said already
+        self._over = True
+        status = self._status()
+        for _ in range(LAST_TRIES):
+            if status == self._published or not await self._publish(status):
+                return
+        log.warning("%s/%s is removed without a last status, which the API did not take", *self.key)
+
+    def _status(self) -> Json:
+        facts = pod_status.Facts(
+            self.sandbox.policy,
+            self._started_at,
+            self.sandbox.address or dig(self.sandbox.pod, "status", "podIP", default=""),
+            plan.NODE_IP,
+            self._initialized,
+            self._failure,
+            self._over,
+        )
+        status = pod_status.status(self.sandbox.pod, self.init, self.main, facts, times.stamp())
+        if self.ephemeral:
+            shown = (pod_status.container_status(c, self._initialized) for c in self.ephemeral)
+            status["ephemeralContainerStatuses"] = list(shown)
+        return status
 
     async def _publish(self, status: Json) -> bool:
-        """False when the pod no longer exists."""
+        """False when the pod no longer exists. The UID makes it a conflict (409) if another pod has its name by now."""
+        change = {"metadata": {"uid": self.uid}, "status": status}
         try:
-            await self.sandbox.node.client.patch(kinds.POD, *self.key, {"status": status}, "status")
+            await self.sandbox.node.client.patch(kinds.POD, *self.key, change, "status")
             self._published = status
         except (KubeError, OSError) as e:
             if isinstance(e, KubeError) and e.code == 404:

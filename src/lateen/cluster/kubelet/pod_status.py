@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from lateen.cluster.kubelet.container import Container, Role, Running, Terminated, Waiting
-from lateen.cluster.kubelet.volumes import quantity
+from lateen.cluster.rules import amounts
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 
@@ -16,7 +17,8 @@ OWN_CONDITIONS = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 @dataclass(frozen=True)
 class Facts:
-    """A pod's state apart from its containers. ``failure``: reason and message if it was stopped as a whole."""
+    """A pod's state apart from its containers. ``failure``: reason and message if it was stopped as a whole. ``over``:
+    nothing is started any more, whatever the restart policy."""
 
     policy: str
     started_at: str
@@ -24,6 +26,7 @@ class Facts:
     node_address: str
     initialized: bool
     failure: tuple[str, str] | None = None
+    over: bool = False
 
 
 def _time(at: float) -> str:
@@ -33,6 +36,8 @@ def _time(at: float) -> str:
 def phase(facts: Facts, init: Sequence[Container], main: Sequence[Container]) -> str:
     if facts.failure:
         return "Failed"
+    if facts.over and not any(c.running for c in [*init, *main]):  # as the kubelet's SyncTerminatedPod
+        return "Succeeded" if all(c.succeeded for c in main) else "Failed"
     if not facts.initialized:
         failed = any(c.ended and c.ended.code for c in init if c.role is Role.INIT and not c.restarts(facts.policy))
         return "Failed" if failed else "Pending"
@@ -43,6 +48,13 @@ def phase(facts: Facts, init: Sequence[Container], main: Sequence[Container]) ->
     if any(c.running for c in init):
         return "Running"  # its sidecars have yet to stop
     return "Succeeded" if all(c.succeeded for c in main) else "Failed"
+
+
+def is_disowned(pod: Json) -> bool:
+    """Whether the control plane has taken the node for dead and the pod for unready, which nobody but the kubelet takes
+    back."""
+    said = {c["type"]: c["status"] for c in dig(pod, "status", "conditions", default=[])}
+    return said.get("ContainersReady") == "True" and said.get("Ready") == "False"
 
 
 def terminated(t: Terminated) -> Json:
@@ -158,9 +170,9 @@ def qos(pod: Json) -> str:
         for what in ("cpu", "memory"):
             limit, request = (_amount(x.get(what)) for x in (limits, requests))
             some = some or bool(limit or request)
-            all_limited = all_limited and bool(limit) and request in (0.0, limit)
+            all_limited = all_limited and bool(limit) and request in (amounts.ZERO, limit)
     return "Guaranteed" if all_limited else "Burstable" if some else "BestEffort"
 
 
-def _amount(text: object) -> float:
-    return quantity(str(text)) if text else 0.0
+def _amount(text: object) -> Decimal:
+    return amounts.parse(text) if text else amounts.ZERO

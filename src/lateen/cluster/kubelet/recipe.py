@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lateen.cluster.kubelet import etc_files, security, volumes
+from lateen.cluster.kubelet import etc_files, security, service_links, volumes
 from lateen.cluster.kubelet.accounts import Accounts
 from lateen.cluster.kubelet.container import Container
 from lateen.cluster.kubelet.images import Image
 from lateen.cluster.kubelet.sandbox import Sandbox
-from lateen.cluster.network import links, plan
+from lateen.cluster.network import links
 from lateen.cluster.runtime.privileges import CAPABILITIES
 from lateen.cluster.runtime.shim import DEFAULT_PATH
 from lateen.kit.jsons import Json
@@ -68,10 +68,8 @@ async def _environment(sandbox: Sandbox, c: Container, image: Image, user: secur
         "PATH": DEFAULT_PATH,
         "HOSTNAME": etc_files.hostname(sandbox.pod),
         "HOME": user.home,
-        "KUBERNETES_SERVICE_HOST": plan.API_IP,
-        "KUBERNETES_SERVICE_PORT": "443",
-        "KUBERNETES_PORT": f"tcp://{plan.API_IP}:443",
         **dict(image.env),
+        **service_links.variables([*await sandbox.services(), service_links.API]),
     }
     if sandbox.node.rootless and image.marks_traffic:
         base["LATEEN_SOCKET_MARK"] = "1337"

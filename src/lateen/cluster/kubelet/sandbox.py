@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from lateen.api import kinds
 from lateen.cluster.kubelet import volumes
 from lateen.cluster.kubelet.catalogue import Catalogue
+from lateen.cluster.kubelet.chained import Plugins
 from lateen.cluster.kubelet.container import Container, Role
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.network_policies import Policies
@@ -17,10 +20,15 @@ from lateen.cluster.runtime.client import RuntimeClient
 from lateen.kit import beneath
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
+from lateen.kit.rounds import Rounds
 from lateen.kube.client import Client
+
+log = logging.getLogger("lateen.kubelet")
 
 MESSAGE_LIMIT, LOG_TAIL = 4096, 2048
 """Bytes of a termination message, and of the log output that replaces it (Kubernetes' limits)."""
+STATUS_S = 0.02
+"""Seconds in which the states that a pod passes through are reported as one."""
 
 
 @dataclass
@@ -38,6 +46,9 @@ class Node:
     name: str
     policies: Policies
     groups: cgroups.Groups
+    plugins: Plugins
+    statuses: Rounds = field(default_factory=lambda: Rounds(STATUS_S))
+    """The pods' turns to write their statuses."""
     exec_count: int = 0
 
     def next_exec(self) -> int:
@@ -46,15 +57,17 @@ class Node:
 
 
 class Sandbox:
-    """``pod`` is the latest object; ``hurry`` is set once the grace period is used up."""
+    """``pod`` is the latest object; ``hurry`` is set once the grace period is used up. ``kept``: containers of it have
+    outlived a node daemon, which may have ended before it could report the pod's address."""
 
-    def __init__(self, node: Node, pod: Json) -> None:
-        self.node, self.pod = node, pod
+    def __init__(self, node: Node, pod: Json, kept: bool = False) -> None:
+        self.node, self.pod, self._kept = node, pod, kept
         self.uid = str(pod["metadata"]["uid"])
         self.key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
         self.directory = node.root / self.uid
-        self.volumes = volumes.Volumes(node.client, self.directory, node.folders, node.rootless)
+        self.volumes = volumes.Volumes(node.client, self.directory, node.folders, node.rootless, node.plugins.seen)
         self.address = ""
+        self._services: list[Json] | None = None
         self.hurry = asyncio.Event()
 
     @property
@@ -66,6 +79,14 @@ class Sandbox:
         known = {"podIP": self.address, "hostIP": plan.NODE_IP} if self.address else {}
         self.pod = {**pod, "status": {**(pod.get("status") or {}), **known}}
 
+    async def services(self) -> list[Json]:
+        """Those that the containers' environment names: of the pod's namespace, as they are when the first container
+        starts. Raises KubeError, OSError."""
+        if self._services is None:
+            wanted = self.pod["spec"].get("enableServiceLinks") is not False
+            self._services = (await self.node.client.list(kinds.SERVICE, self.key[0]))[0] if wanted else []
+        return self._services
+
     def event(self, type_: str, reason: str, message: str, c: Container | None = None) -> None:
         path = ""
         if c is not None:
@@ -76,16 +97,19 @@ class Sandbox:
 
     async def connect(self) -> None:
         """The pod's network namespace and address; an existing one is kept. Raises OSError."""
-        existing = dig(self.pod, "status", "podIP", default="")
+        existing = self._kept or dig(self.pod, "status", "podIP", default="")
         if existing and (found := await links.address_of(self.uid)):
-            self.address = self.node.addresses.take(found)
+            self.node.addresses.keep(found)
+            self.address = found
             self.node.policies.adopted(self.pod, self.address)
         elif not self.address:
             await links.remove_pod(self.uid)
             address = self.node.addresses.take()
             try:
                 await links.add_pod(self.uid, address)
+                await self.node.plugins.add(self.pod, self.uid, address)
             except BaseException:
+                await links.remove_pod(self.uid)
                 self.node.addresses.free(address)
                 raise
             self.address = address
@@ -94,6 +118,10 @@ class Sandbox:
 
     async def disconnect(self) -> None:
         """Release the network; only the status keeps the address."""
+        try:
+            await self.node.plugins.remove(self.pod, self.uid)
+        except OSError as e:  # what plugins keep of a pod may stay, the pod may not
+            log.warning("%s/%s: %s", *self.key, e)
         await links.remove_pod(self.uid)
         self.node.policies.disconnected(self.uid)
         if self.address:

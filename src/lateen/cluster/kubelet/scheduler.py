@@ -24,6 +24,8 @@ log = logging.getLogger("lateen.kubelet")
 
 MAX_PODS = 250
 RESCHEDULE_S = 10.0
+GROUP = 16
+"""Pods that are bound at the same moment."""
 
 
 class Scheduler:
@@ -64,6 +66,7 @@ class Scheduler:
 
     async def _round(self) -> None:
         waiting, self._pending = self._pending, {}
+        fit: list[Json] = []
         for uid, pod in sorted(waiting.items(), key=lambda item: -int(item[1]["spec"].get("priority") or 0)):
             key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
             newest = self._newest(key)
@@ -71,19 +74,22 @@ class Scheduler:
                 continue
             if newest["metadata"].get("deletionTimestamp") or newest["spec"].get("schedulingGates"):
                 continue
-            if why := self._unfit(newest):
+            if why := self._unfit(newest, len(fit)):
                 self._events.event(newest, "Warning", "FailedScheduling", why)
                 await self._unschedulable(newest, why)
                 self._pending[uid] = newest
             else:
-                await self._bind(newest)
+                fit.append(newest)
+        for i in range(0, len(fit), GROUP):
+            await asyncio.gather(*(self._bind(p) for p in fit[i : i + GROUP]))
 
-    def _unfit(self, pod: Json) -> str:
-        """Why the node does not fit, in kube-scheduler's words; empty if it does."""
+    def _unfit(self, pod: Json, more: int) -> str:
+        """Why the node does not fit, in kube-scheduler's words; empty if it does. ``more``: pods that it is about to
+        get."""
         node = self._nodes.objects.get(("", self._node.name))
         if node is None:
             return "0/0 nodes are available: no nodes available to schedule pods."
-        if self._count() >= MAX_PODS:
+        if self._count() + more >= MAX_PODS:
             return "0/1 nodes are available: 1 Too many pods."
         return fitting.unfit(pod, node) or self._unclaimed(pod)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lateen.api import kinds
 from lateen.cluster.kubelet import claims, names
-from lateen.cluster.rules import storage
+from lateen.cluster.rules import amounts, storage
 from lateen.kit import beneath
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
@@ -46,16 +49,8 @@ def resource(container: Json, ref: Json) -> str:
     name = str(ref.get("resource", ""))
     kind, _, what = name.partition(".")
     value = dig(container, "resources", kind, what) or dig(container, "resources", "requests", what, default="0")
-    divisor = quantity(str(ref.get("divisor") or "1")) or 1
-    return str(-int(-quantity(str(value)) // divisor))
-
-
-_SUFFIX = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-
-
-def quantity(text: str) -> float:
-    m = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
-    return float(m[1]) * _SUFFIX.get(m[2], 1) if m else 0.0
+    divisor = amounts.parse(ref.get("divisor") or "1") or 1
+    return str(math.ceil(amounts.parse(value) / divisor))
 
 
 def expand(text: str, env: dict[str, str]) -> str:
@@ -118,9 +113,18 @@ class Volumes:
     through ``kit.beneath``.
     """
 
-    def __init__(self, client: Client, root: Path, folders: Path, one_group: bool = False) -> None:
+    def __init__(
+        self,
+        client: Client,
+        root: Path,
+        folders: Path,
+        one_group: bool = False,
+        of_node: Mapping[Path, Path] = MappingProxyType({}),
+    ) -> None:
         """``folders``: where the folders of claims are. ``one_group``: without root on the host there is no other group
-        that files could belong to, and none is needed."""
+        that files could belong to, and none is needed. ``of_node``: paths of the node that are elsewhere on this
+        machine."""
+        self._of_node = of_node
         self._client, self._root, self._folders, self._one_group = client, root, folders, one_group
         self._claimed: dict[str, claims.Backing] = {}
         self._tokens: dict[tuple[str, str], tuple[float, bytes]] = {}
@@ -135,9 +139,16 @@ class Volumes:
         for volume in pod["spec"].get("volumes") or []:
             await self._volume(pod, volume, group)
 
+    def _at(self, path: str) -> Path:
+        """Where a path of the node is on this machine."""
+        for seen, there in self._of_node.items():
+            if Path(path).is_relative_to(seen):
+                return there / Path(path).relative_to(seen)
+        return Path(path)
+
     async def _volume(self, pod: Json, volume: Json, group: int) -> None:
         if "hostPath" in volume:
-            host_path(volume["hostPath"])
+            host_path(self._at(volume["hostPath"]["path"]), volume["hostPath"].get("type") or "")
             return
         if volume["name"] in storage.claims_of(pod):
             try:
@@ -264,7 +275,7 @@ class Volumes:
             if m.get("subPathExpr"):
                 raise NotReady(f'volumeMount "{m["name"]}": subPathExpr is not available in the embedded cluster')
             claimed = self._claimed.get(m["name"])
-            path = claimed.path if claimed else Path(host) if host else self.path(m["name"])
+            path = claimed.path if claimed else self._at(host) if host else self.path(m["name"])
             fixed = claimed.read_only if claimed else not (host or "emptyDir" in volume)
             out.append(
                 {
@@ -301,9 +312,8 @@ def _write(directory: beneath.Directory, files: Files, group: int) -> None:
             directory.unlink(path)
 
 
-def host_path(source: Json) -> None:
+def host_path(path: Path, kind: str) -> None:
     """Check the type of a hostPath as Kubernetes does. Raises NotReady, OSError."""
-    path, kind = Path(source["path"]), source.get("type") or ""
     if kind in ("", "DirectoryOrCreate") and not path.exists():
         path.mkdir(parents=True, exist_ok=True)
     if kind == "FileOrCreate" and not path.exists():

@@ -1,46 +1,93 @@
-"""The cluster's DNS server: services and headless endpoints under cluster.local; other names do not exist."""
+"""The cluster's DNS server: services and headless endpoints under cluster.local. Other names do not exist, unless the
+pods have a way out of the machine: then the machine's own servers are asked."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 import struct
-from collections.abc import Callable
-from typing import cast
+from typing import Protocol
 
-from dnslib import AAAA, PTR, QTYPE, RCODE, RR, SRV, A, DNSRecord
+from dnslib import AAAA, CNAME, PTR, QTYPE, RCODE, RR, SRV, A, DNSRecord
+
+from lateen.cluster.network import plan
+from lateen.cluster.network.forwarding import Forwarding, Unanswered
+from lateen.kit import tasks
 
 TTL = 5
-Lookup = Callable[[str], list[str] | None]
-"""A fully qualified name in lower case, without its final dot -> addresses; None if the name does not exist."""
-Reverse = Callable[[str], str | None]
-Ports = Callable[[str], list[tuple[int, str]]]
+AT_ONCE, MOST = 256, 4096
+"""Queries that are taken in one turn of the loop, and bytes of one."""
+_OURS = tuple(ipaddress.ip_network(n) for n in (plan.POD_NET, plan.SERVICE_NET, plan.OUTSIDE_NET))
+_REVERSE = ".in-addr.arpa"
+
+
+class Names(Protocol):
+    """What the cluster's objects say. Names are fully qualified, in lower case, without the final dot."""
+
+    def lookup(self, name: str) -> list[str] | None:
+        """Addresses; None if there is no such name."""
+
+    def reverse(self, address: str) -> str | None: ...
+    def srv(self, name: str) -> list[tuple[int, str]]: ...
+    def alias(self, name: str) -> str | None:
+        """The name outside of the cluster that a Service stands for."""
 
 
 class Resolver:
-    def __init__(self, lookup: Lookup, reverse: Reverse, ports: Ports) -> None:
-        self._lookup, self._reverse, self._ports = lookup, reverse, ports
+    """``beyond``: whom other names are asked of, where pods have a way out."""
 
-    def answer(self, packet: bytes) -> bytes:
+    def __init__(self, names: Names, beyond: Forwarding | None = None) -> None:
+        self._names, self._beyond = names, beyond
+
+    async def answer(self, packet: bytes, stream: bool = False) -> bytes:
         """The answer to one query. Raises ValueError for anything that is not a query."""
+        query, name, kind = _parsed(packet)
+        if self._beyond is not None:
+            if not _is_ours(name):
+                return await self._ask(self._beyond, query, packet, stream)
+            if target := self._names.alias(name):
+                return await self._follow(self._beyond, query, target, stream)
+        return bytes(self._own(query, name, kind).pack())
+
+    async def _ask(self, beyond: Forwarding, query: DNSRecord, packet: bytes, stream: bool) -> bytes:
         try:
-            query = DNSRecord.parse(packet)
-            name = str(query.q.qname).rstrip(".").lower()
-            kind = QTYPE[query.q.qtype]
-        except Exception as e:  # dnslib raises errors of its own and struct's
-            raise ValueError("not a DNS query") from e
+            return await beyond.ask(packet, stream)
+        except Unanswered:
+            reply = query.reply(ra=1)
+            reply.header.rcode = RCODE.SERVFAIL
+            return bytes(reply.pack())
+
+    async def _follow(self, beyond: Forwarding, query: DNSRecord, target: str, stream: bool) -> bytes:
+        """A Service of type ExternalName: its target is the canonical name, whose records come with it."""
+        reply = query.reply(ra=1, aa=0)
+        reply.add_answer(RR(query.q.qname, QTYPE.CNAME, rdata=CNAME(target), ttl=TTL))
+        if query.q.qtype == QTYPE.CNAME:
+            return bytes(reply.pack())
+        asked = DNSRecord.question(target, QTYPE[query.q.qtype])
+        asked.header.id = query.header.id
+        try:
+            found, *_ = _parsed(await self._ask(beyond, asked, bytes(asked.pack()), stream))
+        except ValueError:
+            reply.header.rcode = RCODE.SERVFAIL
+            return bytes(reply.pack())
+        reply.header.rcode, reply.header.tc = found.header.rcode, found.header.tc
+        reply.add_answer(*found.rr)
+        return bytes(reply.pack())
+
+    def _own(self, query: DNSRecord, name: str, kind: str) -> DNSRecord:
         reply = query.reply(ra=1)
-        if name.endswith(".in-addr.arpa"):
-            found = self._reverse(".".join(reversed(name.removesuffix(".in-addr.arpa").split("."))))
-            if found:
+        if name.endswith(_REVERSE):
+            if found := self._names.reverse(_reversed(name)):
                 reply.add_answer(RR(query.q.qname, QTYPE.PTR, rdata=PTR(found), ttl=TTL))
             else:
                 reply.header.rcode = RCODE.NXDOMAIN
-            return bytes(reply.pack())
-        addresses = self._lookup(name)
-        ports = self._ports(name) if kind == "SRV" else []
+            return reply
+        addresses = self._names.lookup(name)
+        ports = self._names.srv(name) if kind == "SRV" else []
         if addresses is None and not ports:
             reply.header.rcode = RCODE.NXDOMAIN
-            return bytes(reply.pack())
+            return reply
         reply.header.aa = 1
         for port, target in ports:
             reply.add_answer(RR(query.q.qname, QTYPE.SRV, rdata=SRV(0, 100, port, target), ttl=TTL))
@@ -49,12 +96,11 @@ class Resolver:
                 reply.add_answer(RR(query.q.qname, QTYPE.A, rdata=A(address), ttl=TTL))
             elif kind == "AAAA" and ":" in address:
                 reply.add_answer(RR(query.q.qname, QTYPE.AAAA, rdata=AAAA(address), ttl=TTL))
-        return bytes(reply.pack())
+        return reply
 
     async def serve(self, address: str, port: int = 53) -> None:
         """Serve UDP and TCP; returns once both are listening."""
-        loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=(address, port))
+        _Udp(self, address, port)
         await asyncio.start_server(self._tcp, address, port)
 
     async def _tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,7 +108,7 @@ class Resolver:
             async with asyncio.timeout(10):
                 while True:
                     (size,) = struct.unpack(">H", await reader.readexactly(2))
-                    answer = self.answer(await reader.readexactly(size))
+                    answer = await self.answer(await reader.readexactly(size), stream=True)
                     writer.write(struct.pack(">H", len(answer)) + answer)
                     await writer.drain()
         except (asyncio.IncompleteReadError, TimeoutError, OSError, ValueError):
@@ -71,17 +117,53 @@ class Resolver:
             writer.close()
 
 
-class _Udp(asyncio.DatagramProtocol):
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-        self._transport: asyncio.DatagramTransport | None = None
+def _parsed(packet: bytes) -> tuple[DNSRecord, str, str]:
+    """A message, and the name and type that are asked for. Raises ValueError."""
+    try:
+        found = DNSRecord.parse(packet)
+        return found, str(found.q.qname).rstrip(".").lower(), str(QTYPE[found.q.qtype])
+    except Exception as e:  # dnslib raises errors of its own and struct's
+        raise ValueError("no DNS message") from e
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
 
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        assert self._transport is not None
+def _reversed(name: str) -> str:
+    return ".".join(reversed(name.removesuffix(_REVERSE).split(".")))
+
+
+def _is_ours(name: str) -> bool:
+    """Whether nobody else may be asked: the cluster's domain, its networks, and bare names, which no server outside
+    should learn."""
+    if name.endswith(_REVERSE):
         try:
-            self._transport.sendto(self._resolver.answer(data), addr)  # type: ignore[arg-type]
+            return any(ipaddress.ip_address(_reversed(name)) in network for network in _OURS)
         except ValueError:
-            pass  # not a query: there is nothing to answer
+            return False
+    return "." not in name or name == plan.DOMAIN or name.endswith(f".{plan.DOMAIN}")
+
+
+class _Udp:
+    """Takes all queries that have come at once. asyncio's own transport takes one in each turn of the loop: where the
+    machine has much to do, queries would wait until their clients have given up and asked again."""
+
+    def __init__(self, resolver: Resolver, address: str, port: int) -> None:
+        self._resolver = resolver
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind((address, port))
+        asyncio.get_running_loop().add_reader(self._socket, self._take)
+
+    def _take(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                data, addr = self._socket.recvfrom(MOST)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an earlier answer has found nobody
+            tasks.spawn(self._reply(data, addr), "a DNS query")
+
+    async def _reply(self, data: bytes, addr: tuple[str, int]) -> None:
+        try:
+            self._socket.sendto(await self._resolver.answer(data), addr)
+        except (ValueError, OSError):
+            pass  # not a query, or nobody is there any more: whoever wants an answer asks again

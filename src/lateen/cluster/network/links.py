@@ -1,96 +1,163 @@
 """Pod network namespaces: a veth pair for each, routed (no bridge), so that service rules see every packet.
 
 A pod has a /32 address and reaches everything through 169.254.1.1, for which the host end of every pair answers.
+Threads of their own make the changes, since entering a namespace concerns a whole thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+from lateen.cluster import kernel
 from lateen.cluster.network import plan
-from lateen.kit import jsons
+from lateen.cluster.network.netlink import Netlink
+from lateen.cluster.network.netlink import address_of as address_on
+
+_PREFIX = "pod-"
+_NAMESPACES = Path("/run/netns")
+_OWN = "/proc/thread-self/ns/net"
+_SETTINGS = "/proc/sys/net/ipv4/conf"
+_LINK = "eth0"
+T = TypeVar("T")
+
+_threads = ThreadPoolExecutor(2, "links")
+"""The kernel makes one such change at a time; the second one prepares meanwhile."""
 
 
 class NetworkError(OSError):
-    """An ``ip`` command failed; the message is its output."""
+    """The kernel has refused a change of the network; the message says which."""
 
 
-async def _run(*argv: str, stdin: str = "") -> str:
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(20):
-        out, err = await process.communicate(stdin.encode())
-    if process.returncode != 0:
-        raise NetworkError(f"{argv[0]}: {err.decode(errors='replace').strip() or f'exit {process.returncode}'}")
-    return out.decode()
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Raises NetworkError. What has begun is finished before a cancellation takes effect: whoever cleans up after it
+    must find all of it."""
+    begun = _threads.submit(work)
+    future = asyncio.wrap_future(begun)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not (begun.cancel() or future.done()):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({future})
+        raise
+    except NetworkError:
+        raise
+    except OSError as e:
+        raise NetworkError(e.errno, e.strerror or str(e)) from e
 
 
 async def setup_node(more: Sequence[str] = ()) -> None:
     """Configure addresses (and ``more`` of them) and forwarding in the node's own namespace; idempotent."""
-    lines = ["link set lo up"]
-    have = await _run("ip", "-o", "addr", "show", "dev", "lo")
-    for address in (plan.NODE_IP, plan.DNS_IP, *more):
-        if f" {address}/" not in have:
-            lines.append(f"addr add {address}/32 dev lo")
-    # The node's own connections to service addresses need a route before DNAT can rewrite them.
-    lines.append(f"route replace {plan.SERVICE_NET} dev lo src {plan.NODE_IP}")
-    await _run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+    await _in_thread(lambda: _setup_node(more))
+
+
+def _setup_node(more: Sequence[str]) -> None:
+    with Netlink() as node:
+        node.up("lo")
+        for address in (plan.NODE_IP, plan.DNS_IP, *more):
+            node.address("lo", address)
+        # The node's own connections to service addresses need a route before DNAT can rewrite them.
+        node.route(plan.SERVICE_NET, "lo", source=plan.NODE_IP)
+        # What no pod has is nowhere, also where there is a way out.
+        for net in (plan.POD_NET, plan.OUTSIDE_NET):
+            node.route(net)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    # A pod that connects to its own service leaves and returns with its own address.
-    Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0")
-    Path("/proc/sys/net/ipv4/conf/all/accept_local").write_text("1")
+    Path(f"{_SETTINGS}/all/rp_filter").write_text("0")  # each pod's link has its own; the kernel takes the stricter one
+    Path(f"{_SETTINGS}/all/accept_local").write_text("0")
 
 
 def namespace(pod_uid: str) -> str:
-    return f"pod-{pod_uid}"
+    return f"{_PREFIX}{pod_uid}"
 
 
 def path(pod_uid: str) -> str:
-    return f"/run/netns/{namespace(pod_uid)}"
+    return f"{_NAMESPACES}/{namespace(pod_uid)}"
 
 
 def _veth(pod_uid: str) -> str:
     return "v" + pod_uid.replace("-", "")[:13]
 
 
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[int]:
+    """The calling thread may enter another network namespace and is back at the end. Yields its own one."""
+    own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield own
+    finally:
+        try:
+            kernel.setns(own, kernel.CLONE_NEWNET)
+        except OSError:
+            os.abort()  # rather than make the next pod's link in this pod's namespace
+        os.close(own)
+
+
 async def add_pod(pod_uid: str, address: str) -> None:
     """Create the namespace and its link. Raises NetworkError."""
-    name, veth = namespace(pod_uid), _veth(pod_uid)
-    await _run("ip", "netns", "add", name)
-    inside = (
-        f"link set lo up\nlink set eth0 up\naddr add {address}/32 dev eth0\n"
-        f"route add {plan.GATEWAY} dev eth0 scope link\nroute add default via {plan.GATEWAY} dev eth0\n"
-    )
-    outside = (
-        f"link add {veth} type veth peer name eth0 netns {name}\naddr add {plan.GATEWAY}/32 dev {veth}\n"
-        f"link set {veth} up\nroute add {address}/32 dev {veth} src {plan.NODE_IP}\n"
-    )
-    await _run("ip", "-batch", "-", stdin=outside)
-    await _run("ip", "-n", name, "-batch", "-", stdin=inside)
+    await _in_thread(lambda: _add_pod(pod_uid, address))
+
+
+def _add_pod(pod_uid: str, address: str) -> None:
+    veth = _veth(pod_uid)
+    with _elsewhere() as node:
+        kernel.unshare(kernel.CLONE_NEWNET)
+        os.close(os.open(path(pod_uid), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+        kernel.mount(_OWN, path(pod_uid), "", kernel.MS_BIND)
+        with Netlink() as pod:
+            pod.add_pair(_LINK, veth, node)
+            pod.up("lo")
+            pod.up(_LINK)
+            pod.address(_LINK, address)
+            pod.route(f"{plan.GATEWAY}/32", _LINK)
+            pod.route("0.0.0.0/0", _LINK, gateway=plan.GATEWAY)
+    with Netlink() as outside:
+        outside.address(veth, plan.GATEWAY)
+        # Policies go by address: what comes in with another one than the pod's is dropped (RFC 3704, strict).
+        Path(f"{_SETTINGS}/{veth}/rp_filter").write_text("1")
+        outside.up(veth)
+        outside.route(f"{address}/32", veth, source=plan.NODE_IP)
 
 
 async def address_of(pod_uid: str) -> str:
     """The address of a pod whose namespace already exists; empty if there is none."""
-    if not Path(path(pod_uid)).exists():
-        return ""
-    try:
-        found = jsons.loads(await _run("ip", "-n", namespace(pod_uid), "-j", "-4", "addr", "show", "dev", "eth0"))
-        return str(found[0]["addr_info"][0]["local"])
-    except (NetworkError, LookupError, ValueError):
-        return ""
+    return (await _in_thread(lambda: _addresses([pod_uid]))).get(pod_uid, "")
+
+
+async def in_use() -> dict[str, str]:
+    """The addresses of the pods that have a namespace, also of those that an earlier node daemon has left, by uid."""
+    found = [p.name.removeprefix(_PREFIX) for p in _NAMESPACES.glob(f"{_PREFIX}*")]
+    return await _in_thread(lambda: _addresses(found))
+
+
+def _addresses(pods: Sequence[str]) -> dict[str, str]:
+    out = {}
+    with _elsewhere():
+        for uid in pods:
+            with contextlib.suppress(OSError):  # it is about to go, or was never finished
+                kernel.enter_network(path(uid))
+                if found := address_on(_LINK):
+                    out[uid] = found
+    return out
 
 
 async def remove_pod(pod_uid: str) -> None:
     if Path(path(pod_uid)).exists():
-        try:
-            await _run("ip", "link", "del", _veth(pod_uid))
-        except NetworkError:
-            pass  # deleting the namespace deletes the link
-        await _run("ip", "netns", "del", namespace(pod_uid))
+        await _in_thread(lambda: _remove_pod(pod_uid))
+
+
+def _remove_pod(pod_uid: str) -> None:
+    with contextlib.suppress(OSError), Netlink() as node:  # deleting the namespace deletes the link
+        node.delete(_veth(pod_uid))
+    with contextlib.suppress(OSError):  # nothing is mounted there where it was never finished
+        kernel.unmount(path(pod_uid))
+    Path(path(pod_uid)).unlink(missing_ok=True)
 
 
 class Addresses:
@@ -101,10 +168,11 @@ class Addresses:
         self._used: set[str] = {plan.NODE_IP}
         self._next = 1
 
-    def take(self, wanted: str = "") -> str:
-        if wanted and wanted not in self._used and ipaddress.ip_address(wanted) in self._net:
-            self._used.add(wanted)
-            return wanted
+    def keep(self, address: str) -> None:
+        """A pod has this address already."""
+        self._used.add(address)
+
+    def take(self) -> str:
         for _ in range(self._net.num_addresses):
             self._next = self._next % (self._net.num_addresses - 2) + 1
             address = str(self._net[self._next])

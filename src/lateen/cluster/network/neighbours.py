@@ -24,6 +24,10 @@ PATIENCE_S = 10.0
 DOOR = "neighbours.sock"
 
 
+Behind = Mapping[tuple[str, int, str], int]
+"""(a Service's address, its port, a neighbour's address) -> the port there"""
+
+
 class Door:
     """Where neighbours' connections come in."""
 
@@ -60,6 +64,8 @@ class Ways:
     def __init__(self, homes: Mapping[str, Path]) -> None:
         self._homes = homes
         self._open = 0
+        self.behind: Behind = {}
+        """Services whose endpoints are at neighbours."""
 
     async def listen(self) -> list[asyncio.Server]:
         return [await asyncio.start_server(self._leave, address, PORT) for address in self._homes]
@@ -70,7 +76,10 @@ class Ways:
             return
         self._open += 1
         try:
-            address, port = _destination(writer.get_extra_info("socket"))
+            connection = writer.get_extra_info("socket")
+            address, (called, port) = connection.getsockname()[0], _destination(connection)
+            if called != address:
+                port = self.behind[called, port, address]
             async with asyncio.timeout(PATIENCE_S):
                 with _reachable(self._homes[address]) as folder:
                     inner = await asyncio.open_unix_connection(f"{folder}/{DOOR}")

@@ -14,3 +14,9 @@ API_PORT = 6443
 DOMAIN = CLUSTER_DOMAIN
 OUTSIDE_NET = "10.97.0.0/16"
 """Where the embedded clusters of one machine have their addresses for each other."""
+WAY_OUT, WAY_OUT_MTU = "out0", 65520
+"""The link to the outside, where there is one."""
+WAY_OUT_NET = "198.18.0.0/24"
+"""Its network, which is private to the node (RFC 2544: for benchmarks, so that no host is there)."""
+WAY_OUT_DNS = "198.18.0.3"
+"""Where slirp4netns passes DNS on to the machine's servers."""

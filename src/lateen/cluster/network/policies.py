@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from lateen.cluster.network import plan
-from lateen.cluster.network.neighbours import PORT
 from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
 
@@ -40,9 +39,14 @@ DNS = Peer("kube-system", plan.DNS_IP, {"k8s-app": "kube-dns"}, (("dns", "UDP", 
 
 
 def rules(
-    pods: Sequence[Peer], namespaces: Mapping[str, Mapping[str, str]], policies: Sequence[Json], sctp: bool = True
+    pods: Sequence[Peer],
+    namespaces: Mapping[str, Mapping[str, str]],
+    policies: Sequence[Json],
+    sctp: bool = True,
+    neighbours: Sequence[str] = (),
 ) -> str:
-    """The table in the format of iptables-restore. Pure. ``namespaces``: their labels by name.
+    """The table in the format of iptables-restore. Pure. ``namespaces``: their labels by name; ``neighbours``: the
+    addresses of other clusters, to which the node passes connections on.
 
     Without ``sctp`` the kernel cannot tell ports of SCTP, and what policies admit of it is dropped, too.
     """
@@ -58,11 +62,12 @@ def rules(
         ]
         if jumps:
             main += [f"-A {MAIN} -s {peer.address}/32 -d {peer.address}/32 -j RETURN", *jumps]
-    out = ["*mangle", ":FORWARD ACCEPT [0:0]", ":INPUT ACCEPT [0:0]"]
+    out = ["*mangle", ":PREROUTING ACCEPT [0:0]", ":FORWARD ACCEPT [0:0]", ":INPUT ACCEPT [0:0]"]
     if main:
         out += [f":{name} - [0:0]" for name in (MAIN, *chains)]
         out += [f"-A FORWARD -j {MAIN}", f"-A INPUT -d {plan.DNS_IP}/32 -j {MAIN}"]
-        out += [f"-A INPUT -d {plan.OUTSIDE_NET} -p tcp --dport {PORT} -j {MAIN}"]  # on the way to a neighbour
+        # On the way to a neighbour the port is rewritten, so that these are judged before.
+        out += [f"-A PREROUTING -d {address}/32 -j {MAIN}" for address in neighbours]
         out += [f"-A {MAIN} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"]
         out += [f"-A {MAIN} -s {address}/32 -j RETURN" for address in (plan.NODE_IP, plan.DNS_IP)]
         out += main

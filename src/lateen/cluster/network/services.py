@@ -8,11 +8,15 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lateen.cluster.network import plan
 from lateen.cluster.network.links import NetworkError
 from lateen.cluster.network.neighbours import PORT
+from lateen.kit import addresses
 
-# A pod that reaches itself through its service must be answered by way of the node, so such packets are marked.
 HAIRPIN = "0x4000/0x4000"
+"""A pod that reaches itself through its service must be answered by way of the node, so such packets are marked."""
+CLOSED = ("169.254.0.0/16", *(f"{a}/32" for a in addresses.METADATA if a.version == 4))
+"""Where clouds answer with the machine's credentials: link-local addresses, and the metadata services elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,11 @@ class ServicePort:
     """Seconds for which a client stays with its endpoint after each connection (``sessionAffinity: ClientIP``)."""
 
 
-def rules(ports: list[ServicePort], neighbours: Sequence[str] = ()) -> str:
-    """The nat and filter tables in the format of iptables-restore. Pure. ``neighbours``: their addresses.
+def rules(ports: list[ServicePort], neighbours: Sequence[str] = (), outbound: bool = False) -> str:
+    """The nat and filter tables in the format of iptables-restore. Pure. ``neighbours``: their addresses; ``outbound``:
+    pods have a way out of the machine.
+
+    ``CLOSED`` is no part of it.
 
     Of two services with the same (external) address and port, the first has it. Connections to a service without
     endpoints are rejected at once, as by kube-proxy.
@@ -42,8 +49,7 @@ def rules(ports: list[ServicePort], neighbours: Sequence[str] = ()) -> str:
     ]
     refuse = ["*filter", ":FORWARD ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":LATEEN-SERVICES - [0:0]"]
     chains, jumps = [], []
-    once = {(p.address, p.port, p.protocol): p for p in reversed(list(filter(None, map(_checked, ports))))}
-    for _, p in sorted(once.items()):
+    for p in served(ports):
         proto = p.protocol.lower()
         match = f"-d {p.address}/32 -p {proto} -m {proto} --dport {p.port}"
         if not p.backends:
@@ -65,10 +71,11 @@ def rules(ports: list[ServicePort], neighbours: Sequence[str] = ()) -> str:
             one = _chain("LSEP-", f"{p.address}/{proto}/{p.port}/{address}/{port}")
             nat.append(f":{one} - [0:0]")
             note = f" -m recent --set --rsource --name {one}" if p.sticky_s else ""
+            at = f"{address}:{PORT if address in neighbours else port}"
             chains += [
                 f"-A {chain} {chance}-j {one}",
                 f"-A {one} -s {address}/32 -j MARK --set-xmark {HAIRPIN}",
-                f"-A {one} -p {proto}{note} -j DNAT --to-destination {address}:{port}",
+                f"-A {one} -p {proto}{note} -j DNAT --to-destination {at}",
             ]
     hooks = [
         "-A PREROUTING -j LATEEN-SERVICES",
@@ -76,8 +83,18 @@ def rules(ports: list[ServicePort], neighbours: Sequence[str] = ()) -> str:
         f"-A POSTROUTING -m mark --mark {HAIRPIN} -j MASQUERADE",
         *(f"-A LATEEN-SERVICES -d {n}/32 -p tcp -j DNAT --to-destination {n}:{PORT}" for n in neighbours),
     ]
+    if outbound:
+        hooks.append(f"-A POSTROUTING -o {plan.WAY_OUT} -j MASQUERADE")
+        for chain in ("FORWARD", "OUTPUT"):
+            refuse += [f"-A {chain} -o {plan.WAY_OUT} -d {closed} -j REJECT" for closed in CLOSED]
     refuse[4:4] = ["-A FORWARD -j LATEEN-SERVICES", "-A OUTPUT -j LATEEN-SERVICES"]
     return "\n".join([*nat, *hooks, *jumps, *chains, "COMMIT", *refuse, "COMMIT", ""])
+
+
+def served(ports: Sequence[ServicePort]) -> list[ServicePort]:
+    """Those that have rules, by their addresses. Pure."""
+    once = {(p.address, p.port, p.protocol): p for p in reversed(list(filter(None, map(_checked, ports))))}
+    return [p for _, p in sorted(once.items())]
 
 
 def _checked(p: ServicePort) -> ServicePort | None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 from lateen.kit.jsons import Json
 
 _NUMBER = r"[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?|[+-]?\.[0-9]{1,40}"
-_QUANTITY = re.compile(rf"({_NUMBER})(?:([eE][+-]?[0-9]{{1,3}})|([numkMGTPE]|[KMGTPE]i)?)")
+_SMALL = r"[+-]?[0-9]{41,49}(?=[num])"
+"""As ``canonical`` writes the longest numbers with a fraction: in thousandths, millionths or billionths."""
+_QUANTITY = re.compile(rf"({_SMALL}|{_NUMBER})(?:([eE][+-]?[0-9]{{1,3}})|([numkMGTPE]|[KMGTPE]i)?)")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 PATTERN_SAYS = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
+_EXACT = Context(prec=200)
+"""For more digits than a quantity can have."""
 ZERO = Decimal(0)
 Amounts = dict[str, Decimal]
 """By the name of the resource."""
@@ -28,8 +32,10 @@ def parse(value: Any) -> Decimal:
     number, exponent, suffix = Decimal(m[1]), m[2], m[3] or ""
     try:
         if exponent:
-            return number.scaleb(int(exponent[1:]))
-        return number * 1024 ** _BINARY[suffix] if suffix in _BINARY else number.scaleb(_DECIMAL[suffix])
+            return number.scaleb(int(exponent[1:]), _EXACT)
+        if suffix in _BINARY:
+            return _EXACT.multiply(number, 1024 ** _BINARY[suffix])
+        return number.scaleb(_DECIMAL[suffix], _EXACT)
     except InvalidOperation:
         raise ValueError(PATTERN_SAYS) from None
 
@@ -42,14 +48,29 @@ def of(values: Json | None) -> Amounts:
 def text(amount: Decimal, binary: bool = False) -> str:
     """The canonical spelling: thousandths as ``m``; with ``binary`` in the largest unit of 1024 that leaves no rest."""
     if amount != amount.to_integral_value():
-        return f"{(amount * 1000).to_integral_value(rounding='ROUND_CEILING')}m"
+        return f"{int(_thousandths(amount).to_integral_value(rounding='ROUND_CEILING'))}m"
     whole, suffix = int(amount), ""
-    units = ("Ki", "Mi", "Gi", "Ti", "Pi") if binary else ("k", "M", "G", "T", "P")
+    units = ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei") if binary else ("k", "M", "G", "T", "P", "E")
     for unit in units if whole else ():
         if whole % (1024 if binary else 1000):
             break
         whole, suffix = whole // (1024 if binary else 1000), unit
     return f"{whole}{suffix}"
+
+
+def canonical(given: str | float) -> str:
+    """A quantity as Kubernetes writes it back: the largest unit without a fraction, else thousandths; with an exponent,
+    or finer than thousandths, as it is given. So is what is no quantity."""
+    m = _QUANTITY.fullmatch(str(given))
+    if m is None or m[2] or m[3] in ("n", "u"):
+        return str(given)
+    amount = parse(given)
+    fine = _thousandths(amount)
+    return text(amount, binary=(m[3] or "").endswith("i")) if fine == fine.to_integral_value() else str(given)
+
+
+def _thousandths(amount: Decimal) -> Decimal:
+    return _EXACT.multiply(amount, 1000)
 
 
 def add(into: Amounts, more: Amounts) -> None:

@@ -1,6 +1,7 @@
-"""Certificate requests: what may be asked for, what Kubernetes' own signers ask of a request, and their certificates.
+"""What is in a certificate request, what Kubernetes' own signers ask of it, and their certificates.
 
-Follows pkg/apis/certificates/helpers.go and pkg/controller/certificates (signer, authority, cleaner).
+Follows pkg/apis/certificates/helpers.go and pkg/controller/certificates (signer, authority). Imported when the first
+request comes: few clusters have one, and the start of all would wait for the library.
 """
 
 from __future__ import annotations
@@ -15,53 +16,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from lateen.kit import times
-from lateen.kit.certs import Pair
-from lateen.kit.jsons import Json, dig
+from lateen.cluster.rules.requests import APISERVER_CLIENT, BACKDATED, EXTENDED, KEY_USAGES, KUBELET_SERVING
+from lateen.kit.pair import Pair
 
-GROUP = "certificates.k8s.io"
-APISERVER_CLIENT = "kubernetes.io/kube-apiserver-client"
-KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
-KUBELET_SERVING = "kubernetes.io/kubelet-serving"
-LEGACY = "kubernetes.io/legacy-unknown"
-SIGNED_HERE = (APISERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING)
-
-LONGEST, BACKDATED = timedelta(days=365), timedelta(minutes=5)
-"""kube-controller-manager's --cluster-signing-duration, and how far a certificate begins in the past."""
-KEPT, KEPT_PENDING = timedelta(hours=1), timedelta(hours=24)
-"""How long a request is kept after it has been answered, and how long without an answer."""
 _PEM_BEGINS = "-----BEGIN CERTIFICATE REQUEST-----"
-
-_KEY_USAGES = {
-    "signing": "digital_signature",
-    "digital signature": "digital_signature",
-    "content commitment": "content_commitment",
-    "key encipherment": "key_encipherment",
-    "key agreement": "key_agreement",
-    "data encipherment": "data_encipherment",
-    "cert sign": "key_cert_sign",
-    "crl sign": "crl_sign",
-    "encipher only": "encipher_only",
-    "decipher only": "decipher_only",
-}
-_EXTENDED = {
-    "any": ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
-    "server auth": ExtendedKeyUsageOID.SERVER_AUTH,
-    "client auth": ExtendedKeyUsageOID.CLIENT_AUTH,
-    "code signing": ExtendedKeyUsageOID.CODE_SIGNING,
-    "email protection": ExtendedKeyUsageOID.EMAIL_PROTECTION,
-    "s/mime": ExtendedKeyUsageOID.EMAIL_PROTECTION,
-    "ipsec end system": ObjectIdentifier("1.3.6.1.5.5.7.3.5"),
-    "ipsec tunnel": ObjectIdentifier("1.3.6.1.5.5.7.3.6"),
-    "ipsec user": ObjectIdentifier("1.3.6.1.5.5.7.3.7"),
-    "timestamping": ExtendedKeyUsageOID.TIME_STAMPING,
-    "ocsp signing": ExtendedKeyUsageOID.OCSP_SIGNING,
-    "microsoft sgc": ObjectIdentifier("1.3.6.1.4.1.311.10.3.3"),
-    "netscape sgc": ObjectIdentifier("2.16.840.1.113730.4.1"),
-}
-USAGES = (*_KEY_USAGES, *_EXTENDED)
 
 
 @dataclass(frozen=True)
@@ -145,11 +105,6 @@ def _of_node(serving: bool, request: x509.CertificateSigningRequest, usages: set
     return ""
 
 
-def lifetime(spec: Json) -> timedelta:
-    asked = spec.get("expirationSeconds")
-    return LONGEST if asked is None else min(max(timedelta(seconds=asked), timedelta(minutes=10)), LONGEST)
-
-
 def sign(ca: Pair, request: x509.CertificateSigningRequest, usages: list[str], life: timedelta, now: datetime) -> str:
     """A certificate (PEM) with the subject and the names of a request, that does not outlive its CA.
     Raises ValueError for a key that certificates cannot have."""
@@ -157,7 +112,7 @@ def sign(ca: Pair, request: x509.CertificateSigningRequest, usages: list[str], l
     if not isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)):
         raise ValueError(f"a certificate for a key of this kind ({type(key).__name__}) is not issued")
     issuer = x509.load_pem_x509_certificate(ca.certificate.encode())
-    bits = {_KEY_USAGES[u] for u in usages if u in _KEY_USAGES}
+    bits = {KEY_USAGES[u] for u in usages if u in KEY_USAGES}
     begins = now - (BACKDATED if life > timedelta(hours=8) else min(BACKDATED, life))
     builder = (
         x509.CertificateBuilder()
@@ -172,7 +127,7 @@ def sign(ca: Pair, request: x509.CertificateSigningRequest, usages: list[str], l
     )
     if bits:
         builder = builder.add_extension(_key_usage(bits), critical=True)
-    if extended := list(dict.fromkeys(_EXTENDED[u] for u in usages if u in _EXTENDED)):
+    if extended := list(dict.fromkeys(ObjectIdentifier(EXTENDED[u]) for u in usages if u in EXTENDED)):
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
     if names := _names(request):
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not list(request.subject))
@@ -190,35 +145,4 @@ def _public(issuer: x509.Certificate) -> ec.EllipticCurvePublicKey:
 def _key_usage(bits: set[str]) -> x509.KeyUsage:
     if not bits & {"key_agreement"}:
         bits = bits - {"encipher_only", "decipher_only"}
-    return x509.KeyUsage(**{name: name in bits for name in dict.fromkeys(_KEY_USAGES.values())})
-
-
-# --- the object ------------------------------------------------------------------------------------------------------
-
-
-def condition(obj: Json, kind: str) -> Json | None:
-    found = dig(obj, "status", "conditions", default=[])
-    return next((c for c in found if c.get("type") == kind and c.get("status", "True") == "True"), None)
-
-
-def state(obj: Json) -> str:
-    """As ``kubectl get csr`` shows it: ``Approved,Issued``."""
-    denied, approved = condition(obj, "Denied"), condition(obj, "Approved")
-    out = "Denied" if denied else "Approved" if approved else "Pending"
-    failed, issued = condition(obj, "Failed"), dig(obj, "status", "certificate")
-    return out + (",Failed" if failed else "") + (",Issued" if issued else "")
-
-
-def wants_signing(obj: Json) -> bool:
-    """Approved, for a signer that is here, and not answered yet."""
-    answered = dig(obj, "status", "certificate") or condition(obj, "Denied") or condition(obj, "Failed")
-    return bool(condition(obj, "Approved")) and not answered and obj["spec"].get("signerName") in SIGNED_HERE
-
-
-def kept_until(obj: Json) -> datetime:
-    """When a request may be removed."""
-    answered = [c for kind in ("Denied", "Failed", "Approved") if (c := condition(obj, kind))]
-    if not answered:
-        return times.parse(obj["metadata"]["creationTimestamp"]) + KEPT_PENDING
-    changed = answered[0].get("lastUpdateTime") or obj["metadata"]["creationTimestamp"]
-    return times.parse(changed) + KEPT
+    return x509.KeyUsage(**{name: name in bits for name in dict.fromkeys(KEY_USAGES.values())})

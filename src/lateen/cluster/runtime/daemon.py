@@ -23,10 +23,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lateen.cluster.runtime import forking, shim
 from lateen.cluster.runtime.logs import Log
+from lateen.cluster.runtime.starting import Node
 from lateen.cluster.runtime.stdio import Stdio
 from lateen.kit import jsons
 
@@ -49,26 +51,28 @@ class Container:
 
 
 class Runtime:
-    def __init__(self, lifeline: int, portal: int, node_argv: list[str], entries: forking.Entries) -> None:
-        self._lifeline, self._portal, self._node_argv, self._entries = lifeline, portal, node_argv, entries
+    def __init__(self, lifeline: int, start: Callable[[], Node], first: Node) -> None:
+        self._lifeline, self._another = lifeline, start
+        self._entries: forking.Entries = {}
         self._containers: dict[str, Container] = {}
         self._by_pid: dict[int, Container] = {}
         self._selector = selectors.DefaultSelector()
-        self._node: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._node_started = 0.0
+        self._node = self._listen_to(first)
+        self._node_started = time.monotonic()
 
-    def run(self) -> None:
+    def run(self, prepare: Callable[[], forking.Entries]) -> None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each container needs a pipe
+        self._entries = prepare()  # while the node daemon starts; what it asks for waits in the socket
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         self._selector.register(wake_read, selectors.EVENT_READ, lambda: self._signal(wake_read))
         self._selector.register(self._lifeline, selectors.EVENT_READ, lambda: os._exit(0))
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each container needs a pipe
         gc.freeze()
-        self._start_node()
+        self._reap()
         while True:
             for key, _ in self._selector.select():
                 try:
@@ -78,20 +82,10 @@ class Runtime:
 
     # --- the node daemon -------------------------------------------------------------------------------------
 
-    def _start_node(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            ours.setsockopt(socket.SOL_SOCKET, option, 4 * 1024 * 1024)
-            theirs.setsockopt(socket.SOL_SOCKET, option, 4 * 1024 * 1024)
-        with theirs:
-            self._node = subprocess.Popen(
-                [*self._node_argv, str(theirs.fileno()), str(self._portal)],
-                pass_fds=(theirs.fileno(), self._portal),
-                stdin=subprocess.DEVNULL,
-            )
-        self._node_started = time.monotonic()
-        self._socket = ours
-        self._selector.register(ours, selectors.EVENT_READ, self._receive)
+    def _listen_to(self, node: Node) -> subprocess.Popen[bytes]:
+        self._socket = node.socket
+        self._selector.register(node.socket, selectors.EVENT_READ, self._receive)
+        return node.process
 
     def _hang_up(self) -> None:
         if self._socket:
@@ -113,7 +107,7 @@ class Runtime:
                 return
             if pid == 0:
                 return
-            if self._node and pid == self._node.pid:
+            if pid == self._node.pid:
                 self._node_died(status)
             elif container := self._by_pid.pop(pid, None):
                 container.code = os.waitstatus_to_exitcode(status)
@@ -134,7 +128,8 @@ class Runtime:
         self._hang_up()
         if time.monotonic() - self._node_started < 2:
             time.sleep(0.5)
-        self._start_node()
+        self._node = self._listen_to(self._another())
+        self._node_started = time.monotonic()
 
     # --- requests --------------------------------------------------------------------------------------------
 
@@ -238,9 +233,11 @@ class Runtime:
         return {"pid": pid}
 
 
-def main(lifeline: int, portal: int, node_argv: list[str], entries: forking.Entries) -> None:
+def main(lifeline: int, start: Callable[[], Node], first: Node, prepare: Callable[[], forking.Entries]) -> None:
     """Run the runtime; never returns.
 
-    ``lifeline`` is a descriptor that becomes readable when the portal exits; ``portal`` is passed to the node daemon.
+    ``lifeline`` is a descriptor that becomes readable when the portal exits; ``first`` is the node daemon, and
+    ``start`` starts another one when it has died; ``prepare`` loads the programs that containers run as forks of this
+    process.
     """
-    Runtime(lifeline, portal, node_argv, entries).run()
+    Runtime(lifeline, start, first).run(prepare)

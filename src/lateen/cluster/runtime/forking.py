@@ -15,7 +15,8 @@ import termios
 from collections.abc import Callable
 from typing import Any
 
-from lateen.cluster.runtime import cgroups, kernel, privileges, root, shim
+from lateen.cluster import kernel
+from lateen.cluster.runtime import cgroups, privileges, root, shim
 from lateen.kit.digits import digits
 
 TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lateen.cluster.runtime import kernel
+from lateen.cluster import kernel
 
 _NAMES = """
 CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE

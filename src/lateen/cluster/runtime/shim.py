@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from lateen.cluster.runtime import kernel
+from lateen.cluster import kernel
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -34,7 +34,7 @@ def become(spec: dict[str, Any], entries: dict[str, Callable[[], None]], report:
     except OSError as e:
         raise NotStarted(e.errno, f"chdir to cwd ({spec['cwd']!r}): {os.strerror(e.errno or 0).lower()}") from e
     argv: list[str] = spec["argv"]
-    if entry := entries.get(argv[0]):
+    if not spec.get("rootfs") and (entry := entries.get(argv[0])):  # an image has its own program of that name
         _run(entry, argv, spec["env"], report)
     _exec(argv, spec["env"])
 

@@ -1,4 +1,4 @@
-"""The durable half of the store: one writer connection, WAL, an fsync for every acknowledged write.
+"""The durable half of the store: one writer connection, WAL, one fsync for each group of writes.
 
 apsw carries its own SQLite: the one in many Python builds has the WAL-reset corruption bug.
 """
@@ -6,7 +6,7 @@ apsw carries its own SQLite: the one in many Python builds has the WAL-reset cor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -46,15 +46,17 @@ class Sqlite:
         (rv,) = next(self._db.execute("SELECT rv FROM revision"))
         return rv, iter(self._db.execute("SELECT key, rv, body FROM objects ORDER BY rv"))
 
-    def write(self, rv: int, key: str, body: bytes | None) -> None:
-        """Write a row, or delete it if ``body`` is None. Durable on return. Raises StoreFull or StoreBroken."""
+    def write(self, rows: Sequence[tuple[int, str, bytes | None]]) -> None:
+        """Write rows, in order, all or none; one whose body is None is deleted. Durable on return. Raises StoreFull or
+        StoreBroken."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            if body is None:
-                self._db.execute("DELETE FROM objects WHERE key = ?", (key,))
-            else:
-                self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (key, rv, body))
-            self._db.execute("UPDATE revision SET rv = ?", (rv,))
+            for rv, key, body in rows:
+                if body is None:
+                    self._db.execute("DELETE FROM objects WHERE key = ?", (key,))
+                else:
+                    self._db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (key, rv, body))
+            self._db.execute("UPDATE revision SET rv = ?", (rows[-1][0],))
             self._db.execute("COMMIT")
         except apsw.Error as e:
             self._undo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 
 import promql_parser as ast
 import re2
@@ -19,6 +20,7 @@ MAX_SELECTORS, MAX_MATCHERS = 100, 100
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`', re.DOTALL)
 _OPERATOR = re.compile(r"[-+*/%^<>=!(\[]|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_DURATION = re.compile(r"([0-9]{1,9}(ms|[smhdwy])){1,7}")
 
 
 def parse(text: str) -> ast.Expr:
@@ -104,11 +106,25 @@ def duration_ms(text: str) -> int:
     """A number of seconds, or a duration such as ``5m``. Raises QueryError."""
     if _NUMBER.fullmatch(text):
         seconds = float(text)
-    else:
+    elif _DURATION.fullmatch(text):  # the parser does not survive all others
         try:
             seconds = ast.parse_duration(text).total_seconds()
         except (ValueError, OverflowError):
             raise refused(f'"{text}" is not a valid duration') from None
+    else:
+        raise refused(f'"{text[:40]}" is not a valid duration')
     if not abs(seconds) < 1e10:
         raise refused(f'"{text}" is too long a duration')
     return round(seconds * 1000)
+
+
+def moment(at: ast.AtModifier) -> datetime | None:
+    """The time of ``@``; None for ``start()`` and ``end()``. Raises QueryError for times before 1970 and after 9999: at
+    the former ones the parser panics, with an exception of a class that cannot be named."""
+    try:
+        found = at.at
+    except BaseException as e:
+        if not isinstance(e, ValueError | OverflowError) and type(e).__name__ != "PanicException":
+            raise
+        raise refused("the time after @ is before 1970 or too far in the future") from None
+    return found

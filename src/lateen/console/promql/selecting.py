@@ -37,7 +37,7 @@ class Steps:
         """The instants that a selector looks at: the steps, unless it has ``@`` or ``offset``."""
         times = self.times
         if node.at is not None:
-            moment = node.at.at
+            moment = parsing.moment(node.at)
             bound = self.start if node.at.type == ast.AtModifierType.Start else self.end
             times = np.full_like(times, bound if moment is None else round(moment.timestamp() * 1000))
         return times - milliseconds(node.offset)

@@ -45,7 +45,7 @@ def decode(body: bytes) -> list[Span]:
     try:
         request.ParseFromString(body)
     except (DecodeError, ValueError) as e:
-        raise BadSpans(f"the body is no protobuf ExportTraceServiceRequest: {e}") from None
+        raise BadSpans(f"the body is not a protobuf ExportTraceServiceRequest: {e}") from None
     return spans(request)
 
 

@@ -253,7 +253,7 @@ def _number(asked: Mapping[str, str], name: str, usual: int) -> int:
     if not text:
         return usual
     if not digits(text) or len(text) > 17:
-        raise BadQuery(f'{name}: "{text[:40]}" is no number')
+        raise BadQuery(f'{name}: "{text[:40]}" is not a number')
     return int(text)
 
 

@@ -52,7 +52,7 @@ def trace_id(text: str) -> str:
     """Padded to 32 digits. Raises BadSpans."""
     found = text.strip().lower()
     if not _HEX.fullmatch(found) or len(found) > 32 or not found.strip("0"):
-        raise BadSpans(f'"{text[:64]}" is no trace id: it has 16 or 32 hexadecimal digits')
+        raise BadSpans(f'"{text[:64]}" is not a trace id: it must have 16 or 32 hexadecimal digits')
     return found.rjust(32, "0")
 
 
@@ -60,7 +60,7 @@ def span_id(text: str) -> str:
     """Raises BadSpans."""
     found = text.strip().lower()
     if not _HEX.fullmatch(found) or len(found) > 16 or not found.strip("0"):
-        raise BadSpans(f'"{text[:64]}" is no span id: it has 16 hexadecimal digits')
+        raise BadSpans(f'"{text[:64]}" is not a span id: it must have 16 hexadecimal digits')
     return found.rjust(16, "0")
 
 
@@ -88,5 +88,5 @@ def failed(found: dict[str, str]) -> bool:
 def times(start: int, duration: int) -> tuple[int, int]:
     """Within what a database can hold and a page can draw. Raises BadSpans."""
     if not 0 < start < 1 << 53:
-        raise BadSpans(f"the start {start} is no time in microseconds")
+        raise BadSpans(f"the start {start} is not a time in microseconds")
     return start, min(max(duration, 0), LONGEST_US)

@@ -7,8 +7,8 @@ Source: https://pkg.go.dev/text/template, https://istio.io/latest/docs/setup/add
 from __future__ import annotations
 
 from lateen.inject import parts
+from lateen.inject.context import Context
 from lateen.inject.gotemplate.run import render
-from lateen.inject.parts import Context
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 

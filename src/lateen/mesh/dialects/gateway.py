@@ -56,10 +56,11 @@ def requests(bound: Bound, find: istio.Find) -> Iterator[Attached]:
     """What VirtualServices have routed at listeners of one port."""
     for vs, found in _attached(bound):
         gateways = tuple(name for listener in found for name in _spellings(listener))
-        domains: dict[tuple[str, int, str], Listener] = {}
+        domains: dict[tuple[str, int, str], dict[tuple[o.Ref, str], None]] = {}
         for li in found:
             for h in _shared_hosts(li, vs):
-                domains.setdefault((h, li.port, "https" if li.secure else "http"), li)
+                places = domains.setdefault((h, li.port, "https" if li.secure else "http"), {})
+                places[li.source, li.name] = None
         made = {
             (port, scheme): tuple(istio.requests(vs, istio.At(gateways, port, scheme), find))
             for port, scheme in dict.fromkeys((port, scheme) for _, port, scheme in domains)
@@ -67,7 +68,7 @@ def requests(bound: Bound, find: istio.Find) -> Iterator[Attached]:
         yield Attached(
             vs.age_order,
             tuple(
-                HostRoutes(h, port, made[port, scheme], of.source, of.name) for (h, port, scheme), of in domains.items()
+                HostRoutes(h, port, made[port, scheme], tuple(places)) for (h, port, scheme), places in domains.items()
             ),
         )
 

@@ -103,9 +103,15 @@ def takes_requests(spec: api.VirtualService) -> bool:
     return any(not http.match or any(map(_unconditional, http.match)) for http in spec.http)
 
 
-def takes_connections(spec: api.VirtualService) -> bool:
-    """The same of ``tcp`` routes; ``tls`` routes are told apart by their names."""
-    return any(not route.match for route in spec.tcp)
+def takes_connections(spec: api.VirtualService, port: int | None = None) -> bool:
+    """The same of ``tcp`` routes, at one port where it is given; ``tls`` routes are told apart by their names."""
+    whole = api.L4MatchAttributes(port=port)
+    return any(not route.match or (port is not None and whole in route.match) for route in spec.tcp)
+
+
+def is_for_port(spec: api.VirtualService, port: int) -> bool:
+    """Whether some ``tcp`` route may match connections to a port."""
+    return any(not route.match or any(m.port in (None, port) for m in route.match) for route in spec.tcp)
 
 
 def _unconditional(m: api.HTTPMatchRequest) -> bool:

@@ -1,14 +1,16 @@
 #!/bin/sh
 # Prints the installation of an east-west gateway, through which other networks reach the services of this one:
 #   gen-eastwest-gateway.sh --network network1 | lateen install -y -f -
-# Flags are those of Istio's script of the same name; --mesh and --cluster are part of the installation of istiod.
+# Flags are those of Istio's script of the same name. In a cluster whose control plane is in another one, --cluster says
+# the name of the cluster; --mesh is part of the installation of istiod.
 set -eu
-network="" revision=""
+network="" revision="" cluster=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --network) network="$2"; shift 2 ;;
     --revision) revision="$2"; shift 2 ;;
-    --mesh | --cluster) shift 2 ;;
+    --cluster) cluster="$2"; shift 2 ;;
+    --mesh) shift 2 ;;
     *) echo "unknown flag $1; known are --network, --revision, --mesh, --cluster" >&2; exit 1 ;;
   esac
 done
@@ -36,7 +38,14 @@ spec:
                 port: 15021
               - name: tls
                 port: 15443
+              - name: tls-certificates
+                port: 15010
+              - name: tls-istiod
+                port: 15012
+              - name: tls-webhook
+                port: 15017
   values:
     global:
       network: $network
 EOF
+[ -z "$cluster" ] || echo "      multiCluster: {clusterName: $cluster}"

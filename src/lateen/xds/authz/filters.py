@@ -15,6 +15,7 @@ from envoy.extensions.filters.network.ext_authz.v3 import ext_authz_pb2 as tcp_e
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
 from envoy.type.matcher.v3 import metadata_pb2, string_pb2, value_pb2
+from google.protobuf import any_pb2
 
 from lateen.api import objects as o
 from lateen.api.mesh import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider
@@ -99,19 +100,20 @@ def custom(
     spelled: bool = False,
 ) -> tuple[Any, ...]:
     """CUSTOM: shadow rules decide whether a policy matches; if one does, Envoy asks its provider. Policies of several
-    providers are asked one after another, by the providers' names, and all must allow. A policy with an unknown
-    provider denies everything that it matches."""
+    providers are asked one after another, and all must allow. A policy with an unknown
+    provider denies everything that it matches, before anybody is asked."""
     by_name = {p.name: p for p in providers}
+    refused: list[Any] = []
     out: list[Any] = []
     for name in asked(policies):
         mine = of_provider(policies, name)
         provider, prefix = by_name.get(name), f"istio-ext-authz-{name}" if name else "istio-ext-authz"
         if provider is None:
-            out.append(_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled, BAD), None, ""))
+            refused.append(_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled, BAD), None, ""))
         elif not tcp or provider.envoy_ext_authz_grpc:  # an HTTP provider cannot authorize TCP connections
             shadow = _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled)
             out += (_filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(provider, tcp, prefix))
-    return tuple(out)
+    return (*refused, *out)
 
 
 def asked(policies: Policies) -> tuple[str, ...]:
@@ -137,7 +139,7 @@ def of_workload(access: Authorization, policies: Policies, tcp: bool) -> tuple[A
     return (*questions, *plain(policies, tcp, access.domains, spelled=True))
 
 
-def audited(policies: Policies, domains: tuple[str, ...]) -> Any:
+def audited(policies: Policies, domains: tuple[str, ...]) -> any_pb2.Any:
     """AUDIT decides nothing. As in Istio, a match sets ``access_log_hint`` in the metadata ``envoy.common``; ours also
     counts it and names the policy, which shadow rules do."""
     logged = _rbac(policies, "AUDIT", False, domains, spelled=True)
@@ -147,7 +149,7 @@ def audited(policies: Policies, domains: tuple[str, ...]) -> Any:
     return pb.any_of(http_rbac.RBAC(rules=logged, shadow_rules=seen, shadow_rules_stat_prefix=LOGGED))
 
 
-def denied(policies: Policies, domains: tuple[str, ...]) -> Any:
+def denied(policies: Policies, domains: tuple[str, ...]) -> any_pb2.Any:
     """What DENY policies refuse of requests, and what is refused without any policy."""
     out = http_rbac.RBAC()
     for found in plain(policies, False, domains, spelled=True):

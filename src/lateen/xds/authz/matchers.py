@@ -7,6 +7,7 @@ principals. ``*`` alone means "any value, but there must be one".
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from envoy.config.core.v3 import address_pb2, extension_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
-from envoy.type.matcher.v3 import metadata_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
+from envoy.type.matcher.v3 import metadata_pb2, number_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
 
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.xds import claims, pb
@@ -22,6 +23,10 @@ from lateen.xds import claims, pb
 IDENTITY = 4
 """The slashes of ``domain/ns/NAMESPACE/sa/ACCOUNT``"""
 _META = frozenset("\\.+*?()|[]{}^$")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,300})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
+ANYTHING = r"\C+"
+"""Istio has ``.+``, in which RE2's ``.`` is a character of valid UTF-8 but no end of line: a path, an SNI or a claim
+with another byte would be nothing at all."""
 
 
 def quoted(text: str) -> str:
@@ -35,7 +40,7 @@ def regex(text: str) -> string_pb2.StringMatcher:
 
 def string(value: str, ignore_case: bool = False) -> Any:
     if value == "*":
-        return regex(".+")
+        return regex(ANYTHING)
     if value.startswith("*"):
         return string_pb2.StringMatcher(suffix=value[1:], ignore_case=ignore_case)
     if value.endswith("*"):
@@ -86,16 +91,16 @@ def host_as_spelled(value: str) -> rbac_pb2.Permission:
         return host(value)
     name, _, number = (value, "", "") if value.endswith("]") else value.partition("]:" if "]" in value else ":")
     name += "]" if number and "[" in name else ""
-    after = f":{_glob(number)}" if number else "(:.*)?"
-    matcher = regex(rf"(?i)([^@]*@)?{_glob(name)}\.*{after}")
+    after = f":{_glob(number)}" if number else r"(:\C*)?"
+    matcher = regex(rf"(?i)(\C*@)?{_glob(name)}\.*{after}")
     return rbac_pb2.Permission(header=rc.HeaderMatcher(name=":authority", string_match=matcher))
 
 
 def _glob(text: str) -> str:
     """A regular expression for what ``string`` matches."""
     if text.startswith("*"):
-        return f".*{quoted(text[1:])}"
-    return f"{quoted(text[:-1])}.*" if text.endswith("*") else quoted(text)
+        return rf"\C*{quoted(text[1:])}"
+    return rf"{quoted(text[:-1])}\C*" if text.endswith("*") else quoted(text)
 
 
 def several_hosts() -> rbac_pb2.Permission:
@@ -142,7 +147,7 @@ def _named(matcher: Any) -> rbac_pb2.Principal:
 def identity(value: str) -> Any:
     """``trust-domain/ns/NAMESPACE/sa/ACCOUNT``, without the scheme."""
     if value == "*":
-        return _named(regex(".+"))
+        return _named(regex(ANYTHING))
     if value.startswith("*"):
         return _named(regex(f"spiffe://.*{quoted(value[1:])}"))
     if value.endswith("*"):
@@ -152,8 +157,10 @@ def identity(value: str) -> Any:
 
 def trust_domain(value: str) -> Any:
     """A domain, or one with ``*`` at one of its ends; ``*`` alone is any."""
-    if "*" not in value or value == "*":
-        return identity(value if value == "*" else f"{value}/*")
+    if value == "*":
+        return _named(string_pb2.StringMatcher(prefix="spiffe://"))
+    if "*" not in value:
+        return identity(f"{value}/*")
     pattern = "[^/]*".join(quoted(part) for part in value.split("*"))
     return _named(regex(f"spiffe://{pattern}/.*"))
 
@@ -182,11 +189,48 @@ def request_header(name: str, value: str) -> rbac_pb2.Principal:
 
 
 def listed_header(name: str, value: str) -> rbac_pb2.Principal:
-    """A header whose value is a list with commas, of which one item is ``value``."""
+    """A header whose value is a list with commas, of which one item is ``value``.
+
+    A star at an end may as well take the other items on its side: something of the list matches just the same. So it
+    takes any bytes, while a star in between must not take commas, for which RE2 has nothing but characters of UTF-8.
+    What is let in by such a match is valid there; ``listed_header_kept_out`` is for what is kept out.
+    """
+    return request_header(name, value) if value == "*" else _one_of_list(name, _listed(value, "[^,]*"))
+
+
+def listed_header_kept_out(name: str, value: str) -> rbac_pb2.Principal:
+    """As ``listed_header``; but in a header that is not valid UTF-8, a star in between takes whatever is there, commas,
+    too: rather that than a byte with which nothing matches."""
+    exact = listed_header(name, value)
+    if "*" not in value.strip("*"):
+        return exact
+    valid = rc.HeaderMatcher(name=name, string_match=regex("(?s).*"), invert_match=True)
+    loose = [_one_of_list(name, _listed(value, r"\C*")), rbac_pb2.Principal(header=valid)]
+    both = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=loose))
+    return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=[exact, both]))
+
+
+def _listed(value: str, between: str) -> str:
+    inner = between.join(quoted(part) for part in value.strip("*").split("*"))
+    return (r"\C*" if value.startswith("*") else "") + inner + (r"\C*" if value.endswith("*") else "")
+
+
+def header_as_spelled(name: str, value: str) -> rbac_pb2.Principal:
+    """A header with this value, or with a list of values of which it is one: servers may take ``ok,evil`` on one line
+    for the same as two lines, of which Envoy compares each. Whatever bytes the others have."""
     if value == "*":
         return request_header(name, value)
-    item = "[^,]*".join(quoted(part) for part in value.split("*"))
-    matcher = rc.HeaderMatcher(name=name, string_match=regex(rf"(?:.*,)?\s*{item}\s*(?:,.*)?"))
+    return _one_of_list(name, r"\C*".join(quoted(part) for part in value.split("*")))
+
+
+def header_with(name: str, value: str) -> rbac_pb2.Principal:
+    """As ``header_as_spelled``, for text in which a star means nothing."""
+    return _one_of_list(name, quoted(value))
+
+
+def _one_of_list(name: str, item: str) -> rbac_pb2.Principal:
+    """``\\C`` is any byte; ``.`` would be one of valid UTF-8, which clients need not send."""
+    matcher = rc.HeaderMatcher(name=name, string_match=regex(rf"(?:\C*,)?[ \t]*{item}[ \t]*(?:,\C*)?"))
     return rbac_pb2.Principal(header=matcher)
 
 
@@ -213,9 +257,27 @@ def claim(keys: Iterable[str], values: Iterable[str]) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(metadata=claims.one_of(keys, map(string, values)))
 
 
+def claim_kept_out(keys: Iterable[str], values: Iterable[str]) -> rbac_pb2.Principal:
+    """As ``claim``; but numbers and booleans are what they are written as: who keeps out ``email_verified: "false"``
+    means the boolean that issuers put there. ``*`` is whatever there is."""
+    given = tuple(values)
+    others = [found for value in given if (found := _no_text(value)) is not None]
+    return rbac_pb2.Principal(metadata=claims.one_of(keys, map(string, given), others=others))
+
+
+def _no_text(value: str) -> value_pb2.ValueMatcher | None:
+    if value == "*":
+        return value_pb2.ValueMatcher(present_match=True)
+    if value in ("true", "false"):
+        return value_pb2.ValueMatcher(bool_match=value == "true")
+    if _NUMBER.fullmatch(value):
+        return value_pb2.ValueMatcher(double_match=number_pb2.DoubleMatcher(exact=float(value)))
+    return None
+
+
 def in_every_domain(values: Iterable[str], domains: tuple[str, ...]) -> list[str]:
-    """Principals of one of the mesh's trust domains are principals of all of them. As in Istio, that holds for whole
-    identities, not for patterns such as ``domain/*``."""
+    """Principals of one of the mesh's trust domains are principals of all of them; ``cluster.local`` stands for
+    whichever the mesh has. As in Istio, that holds for whole identities, not for patterns such as ``domain/*``."""
     out: list[str] = []
     for value in values:
         domain, _, rest = value.partition("/")
@@ -230,7 +292,16 @@ def in_every_domain(values: Iterable[str], domains: tuple[str, ...]) -> list[str
     return out
 
 
+def with_aliases(values: Iterable[str], domains: tuple[str, ...]) -> list[str]:
+    """Trust domains, each of the mesh's with all others of the mesh."""
+    found = (known for value in values for known in (domains if value in domains else (value,)))
+    return list(dict.fromkeys(found))
+
+
 def _of_mesh(domain: str, domains: tuple[str, ...]) -> bool:
+    """``domain`` may have a ``*`` at one of its ends."""
     if domain.startswith("*"):
         return any(d.endswith(domain[1:]) for d in domains)
+    if domain.endswith("*"):
+        return any(d.startswith(domain[:-1]) for d in domains)
     return domain in domains or domain == TRUST_DOMAIN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from envoy.config.rbac.v3 import rbac_pb2
 
@@ -17,6 +17,10 @@ class HttpOnly(Exception):
     """The condition is about requests, which a TCP port does not have."""
 
 
+One = Callable[[str], Any]
+Compared = TypeVar("Compared", bound=Callable[..., Any])
+
+
 class Scope(NamedTuple):
     """The context of a rule: the policy's namespace, the mesh's trust domains, TCP or HTTP."""
 
@@ -26,10 +30,18 @@ class Scope(NamedTuple):
     lenient: bool
     """On TCP: conditions about requests count as met (DENY, CUSTOM) instead of dropping their rule (ALLOW)."""
     spelled: bool = False
-    """Whether a host that is kept out is kept out in every spelling of its name; Istio compares names as written."""
+    """Whether a host that is kept out is kept out in every spelling of its name, a header's value also where it is one
+    of a list or among bytes that are no text, and a claim's also where it is no string; Istio compares all as
+    written."""
+
+    def kept_out(self, as_written: Compared, as_spelled: Compared) -> tuple[Compared, Compared]:
+        """How values and ``not`` values are compared: other spellings count where that means less access, which are
+        the values of DENY and CUSTOM rules and the exceptions of ALLOW rules."""
+        if not self.spelled:
+            return as_written, as_written
+        return (as_spelled, as_written) if self.lenient else (as_written, as_spelled)
 
 
-One = Callable[[str], Any]
 LISTED = "request.experimental.inline.headers["
 
 
@@ -58,9 +70,7 @@ def _both(one: One, values: Iterable[str] | None, but: Iterable[str] | None, per
 
 def _operation(op: sec.Operation, scope: Scope) -> list[Any]:
     out: list[Any] = []
-    # Other spellings of a name count where that means less access: hosts of DENY and CUSTOM rules, notHosts of ALLOW.
-    denied: One = m.host_as_spelled if scope.spelled and scope.lenient else m.host
-    exempt: One = m.host_as_spelled if scope.spelled and not scope.lenient else m.host
+    denied, exempt = scope.kept_out(m.host, m.host_as_spelled)
     http: tuple[tuple[One, Any, Any], ...] = (
         (denied, op.hosts, None),
         (exempt, None, op.not_hosts),
@@ -76,12 +86,12 @@ def _operation(op: sec.Operation, scope: Scope) -> list[Any]:
 
 def _source(src: sec.Source, scope: Scope) -> list[Any]:
     account = partial(m.account, own_namespace=scope.namespace)
-    out = _both(account, src.service_accounts, src.not_service_accounts, False)
-    out += _identities(src.principals or (), src.not_principals or (), scope)
+    out = _identities(src.principals or (), src.not_principals or (), scope)
     if (src.request_principals or src.not_request_principals) and not _left_out(scope):
         out += _tokens(src.request_principals, src.not_request_principals)
+    out += _both(account, src.service_accounts, src.not_service_accounts, False)
+    out += _trust_domains(src.trust_domains or (), src.not_trust_domains or (), scope)
     out += _both(m.namespace, src.namespaces, src.not_namespaces, False)
-    out += _both(m.trust_domain, src.trust_domains, src.not_trust_domains, False)
     out += _both(m.remote_ip, src.remote_ip_blocks, src.not_remote_ip_blocks, False)
     return out + _both(m.direct_ip, src.ip_blocks, src.not_ip_blocks, False)
 
@@ -99,6 +109,11 @@ def _tokens(values: Iterable[str] | None, but: Iterable[str] | None) -> list[Any
 def _identities(values: tuple[str, ...], but: tuple[str, ...], scope: Scope) -> list[Any]:
     spread = partial(m.in_every_domain, domains=scope.domains)
     return _both(m.identity, spread(values), spread(but), False)
+
+
+def _trust_domains(values: tuple[str, ...], but: tuple[str, ...], scope: Scope) -> list[Any]:
+    every = partial(m.with_aliases, domains=scope.domains)
+    return _both(m.trust_domain, every(values), every(but), False)
 
 
 def _left_out(scope: Scope) -> bool:
@@ -126,26 +141,32 @@ def _condition(c: sec.Condition, scope: Scope) -> tuple[list[Any], list[Any]]:
         "remote.ip": m.remote_ip,
         "source.namespace": m.namespace,
         "source.serviceAccount": partial(m.account, own_namespace=scope.namespace),
-        "source.trustDomain": m.trust_domain,
     }
     if key in principals:
         return [], _both(principals[key], c.values, c.not_values, False)
     if key == "source.principal":
         return [], _identities(c.values, c.not_values, scope)
-    return [], [] if _left_out(scope) else _about_request(c)
+    if key == "source.trustDomain":
+        return [], _trust_domains(c.values, c.not_values, scope)
+    return [], [] if _left_out(scope) else _about_request(c, scope)
 
 
-def _about_request(c: sec.Condition) -> list[Any]:
+def _about_request(c: sec.Condition, scope: Scope) -> list[Any]:
     key = c.key
     if key.startswith("request.headers["):
-        return _both(partial(m.request_header, key[len("request.headers[") : -1]), c.values, c.not_values, False)
+        name = key[len("request.headers[") : -1]
+        one, but = scope.kept_out(partial(m.request_header, name), partial(m.header_as_spelled, name))
+        return [*_both(one, c.values, None, False), *_both(but, None, c.not_values, False)]
     if key.startswith(LISTED):
-        return _both(partial(m.listed_header, key[len(LISTED) : -1]), c.values, c.not_values, False)
+        name = key[len(LISTED) : -1]
+        one, but = scope.kept_out(partial(m.listed_header, name), partial(m.listed_header_kept_out, name))
+        return [*_both(one, c.values, None, False), *_both(but, None, c.not_values, False)]
     if key == "request.auth.principal":
         return _tokens(c.values, c.not_values)
     path = {"request.auth.audiences": ("aud",), "request.auth.presenter": ("azp",)}.get(key) or claims.conditioned(key)
-    out = [m.claim(path, c.values)] if c.values else []
-    return [*out, _not_principal(m.claim(path, c.not_values))] if c.not_values else out
+    held, exempt = scope.kept_out(m.claim, m.claim_kept_out)
+    out = [held(path, c.values)] if c.values else []
+    return [*out, _not_principal(exempt(path, c.not_values))] if c.not_values else out
 
 
 def policy(rule: sec.Rule, scope: Scope) -> rbac_pb2.Policy:

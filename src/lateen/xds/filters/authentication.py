@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from envoy.config.core.v3 import extension_pb2
 
+from lateen.kit.derived import held
 from lateen.mesh.authentication import Authentication
 from lateen.wire import names
 from lateen.wire.resource import Resource
@@ -24,7 +23,7 @@ def extension(found: Authentication, workload: str = "", gateway: bool = False) 
     return _resource(found, workload, gateway)
 
 
-@lru_cache(maxsize=4096)
+@held
 def _resource(found: Authentication, workload: str, gateway: bool) -> Resource:
     name = names.of_workload(AUTHENTICATION, workload)
     message = extension_pb2.TypedExtensionConfig(name=name, typed_config=pb.any_of(configuration(found, gateway)))

@@ -1,8 +1,12 @@
 """AuthorizationPolicies: CUSTOM, then AUDIT, DENY and ALLOW.
 
-For requests the filters are slots (``slots``). Those for DENY and ALLOW always exist, so that a workload's first policy
-does not change the listener either (unless it is about paths, which changes how they are normalized); those for CUSTOM
-exist while some policy asks a provider, two for each.
+For requests the filters are slots (``slots``), which always exist, so that a policy does not change the listener
+(unless it is the first one about paths, which changes how they are normalized), and no open connection has a listener
+without its slot.
+
+Each provider of CUSTOM policies needs a slot of its own, since it is waited for (``several``). There is one for each
+provider of the mesh configuration, and a spare one: a provider that has just been added has its place on connections
+that are open. Slots have no names of providers, only numbers, so that any slot can have any provider.
 
 For connections the filters are part of the chain: they decide when a connection is opened, so a changed policy has to
 close those that the old one has admitted. Envoy drains the chains that change and leaves all others alone.
@@ -10,39 +14,39 @@ close those that the old one has admitted. Envoy drains the chains that change a
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from google.protobuf import any_pb2
 
+from lateen.kit.derived import held
 from lateen.mesh.view import Authorization
+from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
-from lateen.xds.filters.slots import ALLOW, AUDIT, CUSTOM, DENY, QUESTION, named, slot
+from lateen.xds.filters.several import several
+from lateen.xds.filters.slots import ALLOW, CUSTOM, DENY, slot
 
 
-def asks(access: Authorization) -> tuple[str, ...]:
-    """The providers that policies ask about requests."""
-    return filters.asked(access.policies)
-
-
-def audits(access: Authorization) -> bool:
-    return any(p.spec.action == "AUDIT" for p in access.policies)
+def questions(access: Authorization) -> int:
+    """How many slots there are for providers."""
+    return access.askable + 1
 
 
 def custom(chain: Requests) -> list[HttpFilter]:
     """Asks providers, one after another."""
-    asked = () if chain.kind == "outbound" else chain.asks
-    return [slot(n, chain.workload, provider) for provider in asked for n in (QUESTION, CUSTOM)]
+    if chain.kind == "outbound":
+        return []
+    return [slot(_numbered(i), chain.workload) for i in range(chain.questions)]
+
+
+def _numbered(i: int) -> str:
+    return f"{CUSTOM}/{i}" if i else CUSTOM
 
 
 def http(chain: Requests) -> list[HttpFilter]:
-    """AUDIT comes first, so that requests that are denied are seen, too."""
-    found = (AUDIT, DENY, ALLOW) if chain.audits else (DENY, ALLOW)
-    return [] if chain.kind == "outbound" else [slot(n, chain.workload) for n in found]
+    return [] if chain.kind == "outbound" else [slot(n, chain.workload) for n in (DENY, ALLOW)]
 
 
 def network(chain: Connections) -> tuple[NetworkFilter, ...]:
@@ -51,38 +55,47 @@ def network(chain: Connections) -> tuple[NetworkFilter, ...]:
 
 def extensions(access: Authorization, workload: str = "") -> tuple[Resource, ...]:
     """The contents of a workload's slots."""
-    out = [
-        _resource(DENY, access, _of(access, "DENY"), workload),
-        _resource(ALLOW, access, _of(access, "ALLOW"), workload),
-    ]
-    if audits(access):
-        out.append(_resource(AUDIT, access, _of(access, "AUDIT"), workload))
-    for provider in asks(access):
-        mine = filters.of_provider(access.policies, provider)
-        out += [_resource(n, access, mine, workload, provider) for n in (QUESTION, CUSTOM)]
-    return tuple(out)
+    asked = [_resource(_numbered(i), access, found, workload) for i, found in enumerate(_asked(access))]
+    denied = _resource(DENY, access, _of(access, "AUDIT", "DENY"), workload)
+    return (*asked, denied, _resource(ALLOW, access, _of(access, "ALLOW"), workload))
 
 
-def _of(access: Authorization, action: str) -> filters.Policies:
-    return tuple(p for p in access.policies if p.spec.action == action)
+def _asked(access: Authorization) -> list[filters.Policies]:
+    """The CUSTOM policies in each slot: those of one provider, which keeps its slot while newer policies come and go.
+    Those whose provider cannot be asked deny at once, so they are all in the first slot."""
+    known = {p.name for p in access.providers}
+    names_ = filters.asked(access.policies)
+    waited = [filters.of_provider(access.policies, name) for name in names_ if name in known]
+    waited.sort(key=lambda found: min(p.age_order for p in found))
+    slots = [waited[i] if i < len(waited) else () for i in range(questions(access))]
+    unknown = [p for name in names_ if name not in known for p in filters.of_provider(access.policies, name)]
+    return [(*unknown, *slots[0]), *slots[1:]]
 
 
-def _held(slot: str, access: Authorization, policies: filters.Policies) -> any_pb2.Any:
-    found = filters.of_workload(access, policies, tcp=False)
-    at = 1 if slot == CUSTOM else 0
-    return found[at].typed_config if at < len(found) else pb.any_of(rbac_pb2.RBAC())
+def _of(access: Authorization, *actions: str) -> filters.Policies:
+    return tuple(p for p in access.policies if p.spec.action in actions)
 
 
-@lru_cache(maxsize=4096)
-def _resource(
-    slot: str, access: Authorization, policies: filters.Policies, workload: str, provider: str = ""
-) -> Resource:
-    if slot == DENY:
-        held = filters.denied(policies, access.domains)
-    elif slot == AUDIT:
-        held = filters.audited(policies, access.domains)
-    else:
-        held = _held(slot, access, policies)
-    name = named(slot, workload, provider)
-    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
+@held
+def _resource(slot: str, access: Authorization, policies: filters.Policies, workload: str) -> Resource:
+    name = names.of_workload(slot, workload)
+    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=_content(slot, access, policies))
     return pb.resource(name, message, tuple(str(p.ref) for p in policies))
+
+
+def _content(slot: str, access: Authorization, policies: filters.Policies) -> any_pb2.Any:
+    if slot == DENY:
+        return _denied(access, policies)
+    found = filters.of_workload(access, policies, tcp=False)
+    if slot == ALLOW:
+        return found[0].typed_config if found else pb.any_of(rbac_pb2.RBAC())
+    return several((f.name, f.typed_config) for f in found)
+
+
+def _denied(access: Authorization, policies: filters.Policies) -> any_pb2.Any:
+    """AUDIT comes first, so that requests that are denied are seen, too."""
+    audits = tuple(p for p in policies if p.spec.action == "AUDIT")
+    denied = filters.denied(tuple(p for p in policies if p.spec.action == "DENY"), access.domains)
+    if not audits:
+        return denied
+    return several(((filters.HTTP_RBAC, filters.audited(audits, access.domains)), (filters.HTTP_RBAC, denied)))

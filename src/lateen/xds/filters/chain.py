@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
@@ -20,31 +20,46 @@ NetworkFilter = lc.Filter
 Kind = Literal["inbound", "outbound", "gateway"]
 
 
+class Guard(NamedTuple):
+    """A filter of SecurityPolicies."""
+
+    name: str
+    login: Secured | None = None
+    """Whose logins it asks for; None for a slot."""
+    late: bool = False
+    """Whether it runs after all authentication: the slots of rules."""
+
+
 @dataclass(frozen=True)
 class Requests:
     """A chain that routes requests."""
 
     kind: Kind
-    asks: tuple[str, ...] = ()
-    """The providers that CUSTOM policies ask about requests, in order."""
     workload: str = ""
     """Whose policies hold, where a proxy has several workloads."""
     dynamic: bool = False
     """Routes may lead to whatever name is asked for."""
     paths: str = UNRESTRICTED.paths
     """How paths are normalized, as ``meshConfig.pathNormalization``."""
-    audits: bool = False
-    """Whether an AUDIT policy is about requests."""
+    questions: int = 1
+    """How many slots there are for the providers of CUSTOM policies (``filters.authorization``)."""
     limits: tuple[str, ...] = ()
     """The slots of rate limits (``filters.rate_limit``) at a workload's port."""
     quotas: tuple[str, ...] = ()
     """The slots of the limits that all proxies share (``filters.quota``)."""
     hooks: tuple[Hook, ...] = ()
     """Where plugins run (``filters.plugins``)."""
-    secured: tuple[tuple[str, str], ...] = ()
-    """(part, slot) of SecurityPolicies (``filters.security``)"""
-    logins: tuple[Secured, ...] = ()
-    """Those with logins"""
+    guards: tuple[Guard, ...] = ()
+    """SecurityPolicies (``filters.security``)"""
+    guarded: tuple[str, ...] = ()
+    """At gateways: the slots of routes that have some"""
+    claimed: tuple[str, ...] = ()
+    """At gateways: the headers with what verified tokens say, which clients must not set themselves. Envoy takes them
+    away as well, but once it has chosen a route, and it chooses again only where there is a valid token."""
+    challenges: bool = False
+    """Whether requests of ACME servers are answered."""
+    envoy_headers: bool = True
+    """Whether x-envoy headers are added to requests and responses."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from lateen.xds.filters import (
+    acme,
     authentication,
     authorization,
     cors,
@@ -27,16 +28,15 @@ from lateen.xds.filters import (
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
 
 HTTP = (
+    acme.http,  # an ACME server has no credentials, and what it asks for is meant for everybody
     authorization.custom,  # first, as in Istio: the provider sees requests as they come
     security.cors,  # answers preflights, which have no credentials
-    security.before_authentication,  # other credentials than tokens
-    security.logins,
+    security.guards,  # who asks: other filters, plugins included, may depend on it
     plugins.before_authentication,  # phases as in Istio
-    security.tokens,
     authentication.http,  # claims of tokens are conditions of policies
     plugins.before_authorization,
     authorization.http,  # what is denied should cost nothing more, and no other filter should act on it
-    security.rules,
+    security.rules,  # about headers, which claims of tokens and plugins may replace
     rate_limit.http,  # what is denied does not count; what is over the limit should cost nothing
     quota.http,  # what a proxy refuses by itself takes nothing from what all share
     plugins.others,  # on what is let in

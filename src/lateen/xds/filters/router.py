@@ -10,5 +10,6 @@ from lateen.xds.filters.chain import HttpFilter, Requests, http_filter
 NAME = "envoy.filters.http.router"
 
 
-def http(_: Requests) -> list[HttpFilter]:
-    return [http_filter(NAME, router_pb2.Router(dynamic_stats=pb.boolean(False)))]
+def http(chain: Requests) -> list[HttpFilter]:
+    quiet = not chain.envoy_headers
+    return [http_filter(NAME, router_pb2.Router(dynamic_stats=pb.boolean(False), suppress_envoy_headers=quiet))]

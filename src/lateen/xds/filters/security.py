@@ -1,109 +1,183 @@
-"""SecurityPolicies (``xds.security`` has what they are): a slot for each part of a policy, so that what changes there
-holds for the next request and drains no listener.
+"""SecurityPolicies (``xds.security`` has what they are), in slots: what changes there holds for the next request and
+drains no listener.
 
-Logins are no slot: Envoy does not fetch the secrets of a filter that comes after its listener. So that nobody passes
-on connections to the listener from before, one without logins has a gate, which is shut as soon as some are wanted.
+At a workload's port one slot has the parts of all policies that find out who asks, and another one their rules, which
+run later (``filters.order``). Both are always there, so that no open connection has a listener without them. At
+gateways each policy has two slots of its own, which are off but for the policy's routes; a connection from before the
+slots are there gets no further than the gate, which those routes turn on.
+
+Logins are no slot: Envoy does not fetch the secrets of a filter that comes after its listener. They come between what
+is before them and what may depend on them, in two slots whose names say whose logins they are around. A listener from
+before has another slot in their place, which lets nobody pass.
+
 Nor are settings for other sites (CORS), which are those of routes in Envoy; a workload's port has one route, which is
 part of its listener.
-
-At a workload's port all of it is on. At gateways it is off, but for the routes that a policy is for. A slot has no
-default: without its configuration, requests get status 500.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 
-from envoy.config.core.v3 import config_source_pb2, extension_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from google.protobuf import any_pb2
 
-from lateen.mesh.secured import Outside, Secured
-from lateen.mesh.view import GatewayServer, GatewayView, InboundView
+from lateen.api.security import JWTRule
+from lateen.mesh.protocols import HTTP
+from lateen.mesh.secured import Outside, Secured, jwt_rules
+from lateen.mesh.view import GatewayServer, GatewayView, InboundPort, InboundView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, security, tls
-from lateen.xds.filters.chain import HttpFilter, Requests, http_filter
-from lateen.xds.security import BASIC, CORS, EXT, GATE, JWT, KEYS, OIDC, RULES
-
-_HTTP = "type.googleapis.com/envoy.extensions.filters.http."
-_TYPES = {
-    EXT: "ext_authz.v3.ExtAuthz",
-    KEYS: "api_key_auth.v3.ApiKeyAuth",
-    BASIC: "basic_auth.v3.BasicAuth",
-    JWT: "jwt_authn.v3.JwtAuthentication",
-}
-_RBAC = "rbac.v3.RBAC"
-"""Also in the place of all others, where they are broken"""
-SLOTS = (EXT, KEYS, BASIC, GATE, JWT, RULES)
+from lateen.xds.filters.chain import Guard, HttpFilter, Requests, http_filter
+from lateen.xds.filters.several import several
+from lateen.xds.filters.slots import slot
+from lateen.xds.security import AROUND, CORS, EXT, GATE, OIDC, RULED, SECURITY
 
 
 def cors(chain: Requests) -> list[HttpFilter]:
-    found = any(part == CORS for part, _ in chain.secured)
-    return [http_filter(CORS, cors_pb2.Cors(), disabled=True)] if found else []
+    """Off, but for routes with settings."""
+    return [] if chain.kind == "outbound" else [http_filter(CORS, cors_pb2.Cors(), disabled=True)]
 
 
-def before_authentication(chain: Requests) -> list[HttpFilter]:
-    return _of(chain, (EXT, KEYS, BASIC, GATE))
-
-
-def logins(chain: Requests) -> list[HttpFilter]:
-    off = chain.kind == "gateway"
-    return [
-        hcm.HttpFilter(
-            name=names.of_workload(security.named(one, OIDC), chain.workload),
-            typed_config=security.config(one, OIDC, off),
-            disabled=off,
-        )
-        for one in chain.logins
-    ]
-
-
-def tokens(chain: Requests) -> list[HttpFilter]:
-    return _of(chain, (JWT,))
+def guards(chain: Requests) -> list[HttpFilter]:
+    """Who asks."""
+    gate = [http_filter(GATE, security.gate(chain.guarded), disabled=True)] if chain.kind == "gateway" else []
+    return [*gate, *_filters(chain, late=False)]
 
 
 def rules(chain: Requests) -> list[HttpFilter]:
-    return _of(chain, (RULES,))
+    """What those who ask may do."""
+    return list(_filters(chain, late=True))
 
 
-def _of(chain: Requests, parts: tuple[str, ...]) -> list[HttpFilter]:
-    """Part by part, so that the order is the same whatever policies there are."""
+def _filters(chain: Requests, late: bool) -> Iterator[HttpFilter]:
     off = chain.kind == "gateway"
-    return [
-        _slot(part, names.of_workload(slot, chain.workload), off)
-        for p in parts
-        for part, slot in chain.secured
-        if part == p
-    ]
+    for guard in chain.guards:
+        if guard.late == late:
+            yield _login(guard, chain.workload, off) if guard.login else slot(guard.name, chain.workload, off)
 
 
-@lru_cache(maxsize=4096)
-def _slot(part: str, name: str, off: bool) -> hcm.HttpFilter:
-    types = [_HTTP + t for t in (_TYPES.get(part), _RBAC) if t]
-    source = config_source_pb2.ExtensionConfigSource(config_source=pb.ads(), type_urls=types)
-    return hcm.HttpFilter(name=name, config_discovery=source, disabled=off)
+def _login(guard: Guard, workload: str, off: bool) -> HttpFilter:
+    assert guard.login is not None
+    return hcm.HttpFilter(
+        name=names.of_workload(guard.name, workload),
+        typed_config=security.config(guard.login, OIDC, off),
+        disabled=off,
+    )
 
 
-def slots(found: Iterable[Secured]) -> tuple[tuple[str, str], ...]:
-    """(part, slot) of the policies of a port or of a server: all parts, so that one can be added without the
-    listener."""
-    each = [
-        (part, security.named(one, part)) for one in found for part in SLOTS if part != GATE or not one.policy.spec.oidc
-    ]
-    return tuple(dict.fromkeys([(CORS, CORS), *each])) if each else ()
+# --- at a workload's port -------------------------------------------------------------------------------------------
 
 
-def with_logins(found: Iterable[Secured]) -> tuple[Secured, ...]:
-    return tuple(dict.fromkeys(one for one in found if one.policy.spec.oidc))
+def at_port(port: InboundPort) -> tuple[Guard, ...]:
+    if port.port.protocol not in (*HTTP, "auto"):
+        return ()
+    logins = [one for one in port.secured if one.policy.spec.oidc]
+    first, *then, ruled = _slots(port, logins)
+    questions = (Guard(_question(port, one)) for one in _asking(port)[1:])
+    asking = (Guard(security.login(one), one) for one in logins)
+    return (Guard(first), *questions, *asking, *map(Guard, then), Guard(ruled, late=True))
 
 
-def at_gateway(server: GatewayServer) -> tuple[Secured, ...]:
-    return tuple(dict.fromkeys(found for _, _, found in server.secured))
+def _asking(port: InboundPort) -> list[Secured]:
+    """The policies that ask an authorization service. The question of the first is in the slot that is always there; a
+    slot can have no other one (``filters.several``)."""
+    return [one for one in port.secured if one.policy.spec.ext_auth]
+
+
+def _question(port: InboundPort, one: Secured) -> str:
+    return f"{SECURITY}/{port.port.number}/{security.named(one, EXT)}"
+
+
+def _slots(port: InboundPort, logins: Sequence[Secured]) -> tuple[str, ...]:
+    place = f"{SECURITY}/{port.port.number}"
+    ruled = f"{place}/{RULED}"
+    if not logins:
+        return place, ruled
+    whose = hashlib.blake2b("\n".join(str(one.policy.ref) for one in logins).encode(), digest_size=8).hexdigest()
+    return (*(f"{place}/{when}/{whose}" for when in AROUND), ruled)
+
+
+def of_port(port: InboundPort, workload: str) -> Iterator[Resource]:
+    """The contents of a port's slots."""
+    if port.port.protocol not in (*HTTP, "auto"):
+        return
+    logins = [one for one in port.secured if one.policy.spec.oidc]
+    _, *more = _asking(port) or (None,)
+    for name, parts in zip(_slots(port, logins), security.around(bool(logins)), strict=True):
+        yield _resource(name, port.secured, parts, False, workload, more)
+    for one in more:
+        yield _resource(_question(port, one), (one,), (EXT,), False, workload)
+    if logins:  # for listeners from before
+        shut = pb.any_of(security.nobody(logins[0].policy, OIDC))
+        yield _packed(names.of_workload(f"{SECURITY}/{port.port.number}", workload), shut, logins)
+
+
+# --- at gateways ----------------------------------------------------------------------------------------------------
+
+
+def at_gateway(server: GatewayServer) -> tuple[Guard, ...]:
+    found = dict.fromkeys(found for _, _, found in server.secured)
+    return tuple(guard for one in found for guard in _guards(one))
+
+
+def _guards(one: Secured) -> Iterator[Guard]:
+    *asking, ruled = security.slots(one)
+    for name in asking:
+        yield Guard(name, one if name == security.login(one) else None)
+    yield Guard(ruled, late=True)
+
+
+def routes_of(server: GatewayServer) -> tuple[str, ...]:
+    """For each set of policies that some route has, their slots."""
+    each: dict[tuple[int, int], list[Secured]] = {}
+    for at, i, found in server.secured:
+        each.setdefault((at, i), []).append(found)
+    return tuple(dict.fromkeys(map(security.together, each.values())))
+
+
+def routing_tokens(server: GatewayServer) -> tuple[JWTRule, ...]:
+    """Those tokens by whose claims routes are chosen again."""
+    found = dict.fromkeys(one.policy for _, _, one in server.secured if security.chooses_again(one.policy.spec))
+    return tuple(rule for policy in found if policy.spec.jwt for rule in jwt_rules(policy.spec.jwt))
+
+
+def at_gateways(view: GatewayView) -> Iterator[Resource]:
+    """The contents of the slots."""
+    for one in of_gateway(view):
+        slots = [n for n in security.slots(one) if n != security.login(one)]
+        for name, parts in zip(slots, security.around(bool(one.policy.spec.oidc)), strict=True):
+            yield _resource(name, (one,), parts, True)
 
 
 # --- resources ------------------------------------------------------------------------------------------------------
+
+
+def _resource(
+    name: str,
+    found: Sequence[Secured],
+    parts: Sequence[str],
+    gateway: bool,
+    workload: str = "",
+    elsewhere: Sequence[Secured] = (),
+) -> Resource:
+    """Part by part, so that the order is the same whatever policies there are. ``elsewhere``: policies whose questions
+    to an authorization service are in slots of their own."""
+    held = several(
+        (security.named(one, part), security.config(one, part, gateway))
+        for part in parts
+        for one in found
+        if part in security.parts(one) and not (part == EXT and one in elsewhere)
+    )
+    return _packed(names.of_workload(name, workload), held, found)
+
+
+def _packed(name: str, held: any_pb2.Any, found: Iterable[Secured]) -> Resource:
+    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
+    return pb.resource(name, message, tuple(str(one.policy.ref) for one in found))
 
 
 def of_workload(view: InboundView) -> tuple[Secured, ...]:
@@ -111,17 +185,7 @@ def of_workload(view: InboundView) -> tuple[Secured, ...]:
 
 
 def of_gateway(view: GatewayView) -> tuple[Secured, ...]:
-    return tuple(dict.fromkeys(found for s in view.servers for found in at_gateway(s)))
-
-
-def extensions(found: Iterable[Secured], workload: str, gateway: bool) -> Iterator[Resource]:
-    """The contents of the slots."""
-    for one in found:
-        for part in SLOTS:
-            name = names.of_workload(security.named(one, part), workload)
-            held = security.config(one, part, gateway)
-            message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
-            yield pb.resource(name, message, (str(one.policy.ref),))
+    return tuple(dict.fromkeys(found for s in view.servers for _, _, found in s.secured))
 
 
 def secrets(found: Iterable[Secured]) -> Iterator[Resource]:

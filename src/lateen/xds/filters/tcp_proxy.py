@@ -10,6 +10,8 @@ from lateen.xds.filters import redis
 from lateen.xds.filters.chain import Connections, Option
 
 NAME = "envoy.filters.network.tcp_proxy"
+EARLY = 64 * 1024
+"""Bytes of a client that are held until the application is connected; Envoy reads no more of them before."""
 
 
 def network(chain: Connections) -> list[lc.Filter]:
@@ -19,6 +21,12 @@ def network(chain: Connections) -> list[lc.Filter]:
         stat_prefix=chain.clusters[0][0], access_log=telemetry.loggers(chain.seen, False, chain.server)
     )
     out.access_log_options.flush_access_log_on_connected = chain.seen.metrics is not None
+    if (every_s := telemetry.every(chain.seen.metrics)) is not None:
+        out.access_log_options.access_log_flush_interval.CopyFrom(pb.duration(every_s))
+    if chain.server is not None and chain.server.security == "mutual_tls":
+        # The application hears of a client once it is known who it is; and it is then counted with its name.
+        out.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE
+        out.max_early_data_bytes.value = EARLY
     if len(chain.clusters) == 1:
         out.cluster = chain.clusters[0][0]
     else:

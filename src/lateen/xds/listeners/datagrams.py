@@ -15,7 +15,7 @@ from envoy.extensions.filters.udp.udp_proxy.v3 import route_pb2, udp_proxy_pb2
 from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
-from lateen.xds import pb
+from lateen.xds import origins, pb
 
 NAME = "envoy.filters.udp_listener.udp_proxy"
 
@@ -44,5 +44,8 @@ def _listener(bind: str, port: int, server: GatewayServer) -> Resource:
         listener_filters=[lc.ListenerFilter(name=NAME, typed_config=pb.any_of(found))],
         traffic_direction="OUTBOUND",
     )
-    rules = server.datagrams.rules if server.datagrams else ()
-    return pb.resource(out.name, out, tuple(dict.fromkeys((*server.origins, *map(str, rules)))))
+    if server.datagrams is None or server.datagrams.route is None:
+        return pb.resource(out.name, out, server.origins)
+    route = server.datagrams.route
+    out.metadata.CopyFrom(origins.metadata(route.rule, route.name))
+    return pb.resource(out.name, out, tuple(dict.fromkeys((*server.origins, str(route.rule)))))

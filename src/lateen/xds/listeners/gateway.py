@@ -7,14 +7,17 @@ from typing import Any
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
+from lateen.api.security import JWTRule
+from lateen.mesh.challenges import Challenges
 from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
 from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
-from lateen.xds import pb, tls
-from lateen.xds.filters import authorization, order, quota, rate_limit, security
+from lateen.xds import origins, pb, tls
+from lateen.xds.filters import acme, authorization, order, quota, rate_limit, security
 from lateen.xds.filters.chain import Connections, Requests
+from lateen.xds.jwt import claimed_headers
 from lateen.xds.listeners import datagrams, http, tcp
 from lateen.xds.listeners.chains import Taken
 from lateen.xds.routes import connections
@@ -22,29 +25,31 @@ from lateen.xds.routes import connections
 ALPN = ("h2", "http/1.1")
 
 
+Tokens = tuple[JWTRule, ...]
+"""The rules of RequestAuthentications"""
 Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 """(SNI names, destination ranges, the filter chain without its match for these)"""
 
 
-def _requests(server: GatewayServer, where: Place, seen: Side) -> Found:
+def _requests(server: GatewayServer, where: Place, seen: Side, challenges: bool, tokens: Tokens) -> Found:
     """The chain of a server that routes requests."""
     access = server.authorization
-    limits, secured = rate_limit.at_gateway(server), security.at_gateway(server)
     requests = Requests(
         "gateway",
-        asks=authorization.asks(access),
         paths=access.paths,
-        limits=limits,
+        limits=rate_limit.AT_GATEWAY,
         quotas=quota.at_gateway(server),
-        audits=authorization.audits(access),
-        secured=security.slots(secured),
-        logins=security.with_logins(secured),
+        questions=authorization.questions(access),
+        guards=security.at_gateway(server),
+        guarded=security.routes_of(server),
+        challenges=challenges,
+        claimed=claimed_headers((*tokens, *security.routing_tokens(server))),
     )
     stat = f"outbound_0.0.0.0_{server.target}"
     filters = http.filters(seen, requests, stat, rds=server.route, place=where)
     chain = lc.FilterChain(name=server.name, filters=filters)
     if server.tls:
-        chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.trust_domains))
+        chain.transport_socket.CopyFrom(tls.gateway(server.tls, ALPN, server.transport))
     return server.sni, (), chain
 
 
@@ -59,9 +64,10 @@ def _connections(server: GatewayServer, seen: Side) -> list[Found]:
         if not clusters:
             continue
         filters = tcp.weighted(seen, clusters, access=server.authorization)
-        chain = lc.FilterChain(name=server.name, filters=filters)
+        made = origins.metadata(route.rule, route.name)
+        chain = lc.FilterChain(name=server.name, filters=filters, metadata=made)
         if server.tls:
-            chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.trust_domains))
+            chain.transport_socket.CopyFrom(tls.gateway(server.tls, (), server.transport))
         out.append((route.sni if server.passthrough or route.sni else server.sni, route.subnets, chain))
     return out
 
@@ -75,7 +81,12 @@ def _by_cluster_name(server: GatewayServer, seen: Side) -> Found:
 
 
 def _listener(
-    place: tuple[str, int], where: Place, servers: tuple[GatewayServer, ...], reported: Side
+    place: tuple[str, int],
+    where: Place,
+    servers: tuple[GatewayServer, ...],
+    reported: Side,
+    challenges: Challenges | None,
+    tokens: Tokens,
 ) -> Resource | None:
     """None while nothing is routed from the port."""
     chains: list[Any] = []
@@ -83,16 +94,19 @@ def _listener(
     for server in servers:
         # The oldest Gateway wins; the other one's status says so.
         seen = reported.at(server.port, server.target)
-        found = [_requests(server, where, seen)] if server.route else _connections(server, seen)
+        requests = [_requests(server, where, seen, challenges is not None, tokens)] if server.route else None
+        found = requests or _connections(server, seen)
         for sni, ranges, chain in found:
             for match in taken.left(sni, ranges):
                 made = lc.FilterChain()
                 made.CopyFrom(chain)
                 made.filter_chain_match.MergeFrom(match)
                 chains.append(made)
+    shown = acme.chains(challenges, place, chains)
+    chains += shown
     if not chains:
         return None
-    secure = any(s.tls or s.passthrough for s in servers)
+    secure = bool(shown) or any(s.tls or s.passthrough for s in servers)
     out = listener_pb2.Listener(
         name=f"{place[0]}_{place[1]}",
         address=pb.address(*place),
@@ -102,19 +116,26 @@ def _listener(
             *([tcp.tls_inspector()] if secure else []),
         ],
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
+        per_connection_buffer_limit_bytes=tcp.buffered(reported),
         traffic_direction="OUTBOUND",
     )
-    origins = [origin for s in servers for origin in s.origins]
-    origins += [str(p.ref) for s in servers for p in s.authorization.policies]
-    origins += [str(h.ref) for h in reported.hooks]
-    origins += [str(r.rule) for s in servers for r in s.connections]
-    return pb.resource(out.name, out, tuple(dict.fromkeys((*origins, *reported.origins))))
+    causes = [origin for s in servers for origin in s.origins]
+    causes += [str(p.ref) for s in servers for p in s.authorization.policies]
+    causes += [str(h.ref) for h in reported.hooks]
+    causes += [str(r.rule) for s in servers for r in s.connections]
+    causes += [challenges.origin] if challenges and shown else []
+    return pb.resource(out.name, out, tuple(dict.fromkeys((*causes, *reported.origins))))
 
 
 def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
-    by_place: dict[tuple[str, int], list[GatewayServer]] = {}
+    places = view.challenges.places if view.challenges else ()
+    by_place: dict[tuple[str, int], list[GatewayServer]] = {place: [] for place in places}
     for s in view.servers:
         if s.datagrams is None:
             by_place.setdefault((s.bind, s.target), []).append(s)
-    made = (_listener(place, view.place, tuple(servers), seen) for place, servers in sorted(by_place.items()))
+    tokens = tuple(rule for rule, _ in view.authentication)
+    made = (
+        _listener(place, view.place, tuple(servers), seen, view.challenges, tokens)
+        for place, servers in sorted(by_place.items())
+    )
     return (*(m for m in made if m is not None), *datagrams.listeners(view))

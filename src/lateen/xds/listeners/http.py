@@ -8,16 +8,20 @@ from typing import Any
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 
 from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
 from lateen.xds import pb, tap, telemetry, tracing
 from lateen.xds.filters import order, plugins, workload
 from lateen.xds.filters.chain import Requests
+from lateen.xds.listeners import handling
 
-SERVER_NAME = "istio-envoy"
-"""The ``server`` header of responses, as in Istio."""
-_DETAILED = (hcm.HttpConnectionManager.APPEND_FORWARD, hcm.HttpConnectionManager.SANITIZE_SET)
+_HTTP2 = protocol_pb2.Http2ProtocolOptions(
+    allow_connect=True, override_stream_error_on_invalid_http_message=pb.boolean(True)
+)
+"""Callers share an HTTP/2 connection between proxies. An invalid header of one of them (an authority such as x@host,
+which HTTP/1.1 allows) resets its own stream; Envoy's default ends the connection and every other request on it."""
 
 
 def filters(
@@ -34,15 +38,16 @@ def filters(
     ``server``: at an inbound chain; ``place``: at a gateway."""
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
-        http_filters=order.http(replace(chain, hooks=seen.hooks) if seen.hooks else chain),
+        http_filters=order.http(replace(chain, hooks=seen.hooks, envoy_headers=seen.handling.envoy_headers)),
         access_log=[*telemetry.loggers(seen, True, server), tap.logger(server is not None)],
         stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         use_remote_address=pb.boolean(chain.kind == "gateway"),
-        http2_protocol_options=protocol_pb2.Http2ProtocolOptions(allow_connect=True),
+        http2_protocol_options=_HTTP2,
         proxy_100_continue=True,
     )
     _paths(out, chain.paths)
+    _without(out, chain.claimed)
     # Private addresses are not trusted to set x-envoy headers (Istio's bulletin 2024-006).
     out.internal_address_config.SetInParent()
     if seen.trace:
@@ -54,10 +59,11 @@ def filters(
         out.rds.route_config_name = rds
     else:
         out.route_config.CopyFrom(route)
+    handling.apply(out, seen.handling)
     if server:
-        _client_certificate(out, "APPEND_FORWARD")
+        handling.client_certificate(out, seen.handling, seen.handling.client_certificate)
     elif place:
-        _client_certificate(out, place.client_certificate)
+        handling.client_certificate(out, seen.handling, place.client_certificate)
         # With trusted proxies Envoy also accepts their X-Forwarded-Proto, so that httpsRedirect does not loop.
         out.xff_num_trusted_hops = place.trusted_proxies
     manager = lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))
@@ -73,12 +79,10 @@ def _paths(out: Any, wanted: str) -> None:
         out.path_with_escaped_slashes_action = hcm.HttpConnectionManager.UNESCAPE_AND_FORWARD
 
 
-def _client_certificate(out: Any, mode: str) -> None:
-    """X-Forwarded-Client-Cert, with the details that Istio gives: at gateways also the certificate itself."""
-    out.server_name = SERVER_NAME
-    chosen = hcm.HttpConnectionManager.ForwardClientCertDetails.Value(mode)
-    out.forward_client_cert_details = chosen
-    if chosen in _DETAILED:
-        details = out.set_current_client_cert_details
-        details.subject.value = details.uri = details.dns = True
-        details.cert = out.use_remote_address.value
+def _without(out: Any, headers: tuple[str, ...]) -> None:
+    """Remove these headers before a route is chosen."""
+    if headers:
+        made = header_mutation_pb2.HeaderMutation()
+        for name in headers:
+            made.mutations.add(remove=name)
+        out.early_header_mutation_extensions.add(name="lateen.claims", typed_config=pb.any_of(made))

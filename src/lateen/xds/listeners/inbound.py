@@ -92,21 +92,17 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
         return tcp.weighted(seen, ((names.BLACK_HOLE if closed else cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)
     policies.across(route.virtual_hosts[0].routes[0], i.secured)
-    limits, quotas = rate_limit.slots(i), quota.slots(i)
-    requests = replace(
-        _requests(view),
-        limits=limits,
-        quotas=quotas,
-        secured=security.slots(i.secured),
-        logins=security.with_logins(i.secured),
-    )
+    requests = replace(_requests(view), limits=rate_limit.slots(i), quotas=quota.slots(i), guards=security.at_port(i))
     return http.filters(seen, requests, f"inbound_{stat}", route=route, server=server)
 
 
 def _requests(view: InboundView) -> Requests:
     access = view.authorization
     return Requests(
-        "inbound", authorization.asks(access), view.seat.name, paths=access.paths, audits=authorization.audits(access)
+        "inbound",
+        view.seat.name,
+        paths=access.paths,
+        questions=authorization.questions(access),
     )
 
 
@@ -123,7 +119,7 @@ def _port_chains(view: InboundView, seen: Side, i: InboundPort) -> list[Any]:
         chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, kind))
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
-            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domains, view.seat.account))
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport, view.seat.account))
         out.append(chain)
     return out
 
@@ -135,7 +131,7 @@ def _own_tls(view: InboundView, seen: Side, i: InboundPort, name: str, is_http: 
     match.destination_port.value = i.port.number
     chain = lc.FilterChain(name=name, filters=_filters(view, seen, i, False, is_http, name), filter_chain_match=match)
     alpn = ALPN_SERVER if is_http else ()
-    chain.transport_socket.CopyFrom(tls.gateway(i.tls, alpn, view.transport.trust_domains))
+    chain.transport_socket.CopyFrom(tls.gateway(i.tls, alpn, view.transport))
     return chain
 
 
@@ -173,7 +169,7 @@ def _passthrough(view: InboundView, seen: Side, port: int | None, mode: str) -> 
         )
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
-            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport.trust_domains, view.seat.account))
+            chain.transport_socket.CopyFrom(tls.downstream(alpn, view.transport, view.seat.account))
         out.append(chain)
     return out
 
@@ -188,8 +184,9 @@ def _free(view: InboundView, seen: Side, i: InboundPort) -> Resource:
         address=pb.address(i.bind, i.port.number, view.seat.network_namespace),
         filter_chains=chains,
         listener_filters=[tcp.tls_inspector(), tcp.http_inspector()],
+        per_connection_buffer_limit_bytes=tcp.buffered(seen),
         traffic_direction="INBOUND",
-        listener_filters_timeout=pb.duration(5),
+        listener_filters_timeout=tcp.detection(view.transport.detection_s),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         continue_on_listener_filters_timeout=True,
     )
@@ -215,8 +212,9 @@ def _captured(view: InboundView, seen: Side) -> Resource:
         filter_chains=chains,
         listener_filters=[tcp.original_dst(), *source, tcp.tls_inspector(), _inspector(view)],
         transparent=pb.boolean(True) if transparent else None,
+        per_connection_buffer_limit_bytes=tcp.buffered(seen),
         traffic_direction="INBOUND",
-        listener_filters_timeout=pb.duration(5),
+        listener_filters_timeout=tcp.detection(view.transport.detection_s),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         continue_on_listener_filters_timeout=True,
     )

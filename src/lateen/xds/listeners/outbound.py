@@ -7,13 +7,12 @@ or by destination address. What nothing matches is forwarded to its destination,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
-from lateen.kit.derived import Shared, derived
+from lateen.kit.derived import Shared, derived, held
 from lateen.mesh.observability import Side
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.scope import reached
@@ -21,7 +20,7 @@ from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
-from lateen.xds import pb
+from lateen.xds import origins, pb
 from lateen.xds.filters.chain import Requests
 from lateen.xds.listeners import http, tcp
 from lateen.xds.listeners.chains import Taken, everything
@@ -37,7 +36,7 @@ def unknown(policy: OutboundPolicy) -> str:
     return names.PASSTHROUGH if policy.mode == "ALLOW_ANY" else names.BLACK_HOLE
 
 
-@lru_cache(maxsize=256)
+@held
 def _virtual(seen: Side, policy: OutboundPolicy, inside: str) -> Resource:
     hole = lc.FilterChain(
         name="virtualOutbound-blackhole",
@@ -51,6 +50,7 @@ def _virtual(seen: Side, policy: OutboundPolicy, inside: str) -> Resource:
         use_original_dst=pb.boolean(True),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         filter_chains=[hole, rest],
+        per_connection_buffer_limit_bytes=tcp.buffered(seen),
         traffic_direction="OUTBOUND",
     )
     return pb.resource(out.name, out, seen.origins)
@@ -62,6 +62,11 @@ class Chain(NamedTuple):
     sni: tuple[str, ...]
     ranges: tuple[str, ...]
     filters: list[Any]
+    metadata: Any = None
+    """The rule that it comes from."""
+
+    def made(self, match: Any = None) -> Any:
+        return lc.FilterChain(filter_chain_match=match, filters=self.filters, metadata=self.metadata)
 
 
 def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) -> tuple[list[Chain], tuple[str, ...]]:
@@ -76,7 +81,12 @@ def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) 
     options = tcp.options(host, port)
     redis = host.transport.redis
     out = [
-        Chain(r.sni, r.subnets or ranges, tcp.to(seen, connections.clusters(r), kind, options, redis=redis))
+        Chain(
+            r.sni,
+            r.subnets or ranges,
+            tcp.to(seen, connections.clusters(r), kind, options, redis=redis),
+            origins.metadata(r.rule),
+        )
         for r in (*by_name, *by_place)
     ]
     if all(r.sni or r.subnets for r in (*by_name, *by_place)) and not (named and by_name):
@@ -84,9 +94,9 @@ def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) 
         own = ((names.outbound(host.host, port), 100),)
         lookup = port if host.resolution == "DYNAMIC_DNS" else 0
         out.append(Chain(sni, ranges, tcp.to(seen, own, kind, options, redis=redis, lookup_port=lookup)))
-    origins = dict.fromkeys([*(str(r.rule) for r in (*by_name, *by_place)), *host.origins])
-    origins |= dict.fromkeys(str(dr.ref) for _, _, found in host.onward for dr in found)
-    return out, tuple(origins)
+    causes = dict.fromkeys([*(str(r.rule) for r in (*by_name, *by_place)), *host.origins])
+    causes |= dict.fromkeys(str(dr.ref) for _, _, found in host.onward for dr in found)
+    return out, tuple(causes)
 
 
 def _listener(
@@ -97,6 +107,7 @@ def _listener(
     hosts: tuple[HostView, ...],
     own: str,
     inside: str,
+    detection_s: float | None,
 ) -> Resource:
     """``requests``: where HTTP is routed; ``hosts``: those that match connections; ``own``: the route configuration of
     the host that all requests belong to, empty where they are for the host that they name."""
@@ -104,9 +115,9 @@ def _listener(
     anywhere = address == ANYWHERE
     name = f"{address}_{port}"
     chains: list[Any] = []
-    rest: list[Any] | None = None
+    rest: Any = None
     taken = Taken()
-    origins: dict[str, None] = {}
+    causes: dict[str, None] = {}
     if requests:
         # TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
         looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
@@ -114,39 +125,39 @@ def _listener(
         chains.append(lc.FilterChain(filter_chain_match=looks, filters=routed))
     for host in hosts:
         found, mine = _chains(seen, host, port, anywhere, anywhere or len(hosts) > 1)
-        origins |= dict.fromkeys(mine)
+        causes |= dict.fromkeys(mine)
         for chain in found:
             for match in taken.left(chain.sni, chain.ranges):
                 if everything(match):
-                    rest = chain.filters
+                    rest = chain.made()
                 else:
-                    chains.append(lc.FilterChain(filter_chain_match=match, filters=chain.filters))
-    free = rest is None
+                    chains.append(chain.made(match))
     if rest is None:
-        rest = tcp.proxy(seen, unknown(policy))
+        rest = lc.FilterChain(name="PassthroughFilterChain", filters=tcp.proxy(seen, unknown(policy)))
     by_name = any(c.filter_chain_match.server_names for c in chains)
     out = listener_pb2.Listener(
         name=names.of_workload(name, seen.workload),
         address=pb.address(address, port, inside),
         bind_to_port=pb.boolean(False),
         filter_chains=chains,
-        default_filter_chain=lc.FilterChain(name="PassthroughFilterChain" if free else "", filters=rest),
+        default_filter_chain=rest,
         listener_filters=[*([tcp.tls_inspector()] if by_name else []), *([tcp.http_inspector()] if requests else [])],
+        per_connection_buffer_limit_bytes=tcp.buffered(seen),
         traffic_direction="OUTBOUND",
         continue_on_listener_filters_timeout=True,
-        listener_filters_timeout=pb.duration(5 if requests or by_name else 0),
+        listener_filters_timeout=tcp.detection(detection_s if requests or by_name else 0),
     )
     if not chains:  # Envoy requires a chain besides the default one
         out.filter_chains.append(out.default_filter_chain)
         out.ClearField("default_filter_chain")
-    return pb.resource(out.name, out, (*origins, *seen.origins))
+    return pb.resource(out.name, out, (*causes, *seen.origins))
 
 
 def _dynamic(hosts: tuple[HostView, ...]) -> bool:
     return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
 
 
-def _bound(seen: Side, bind: Bind, paths: str, inside: str) -> Resource:
+def _bound(seen: Side, bind: Bind, paths: str, inside: str, detection_s: float | None) -> Resource:
     """A Sidecar's egress listener with an address of its own."""
     name = f"{bind.address}_{bind.port}"
     out = listener_pb2.Listener(
@@ -154,6 +165,7 @@ def _bound(seen: Side, bind: Bind, paths: str, inside: str) -> Resource:
         address=pb.address(bind.address, bind.port, inside),
         bind_to_port=pb.boolean(not bind.captured),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
+        per_connection_buffer_limit_bytes=tcp.buffered(seen),
         traffic_direction="OUTBOUND",
     )
     if bind.address.startswith("unix://"):
@@ -162,27 +174,31 @@ def _bound(seen: Side, bind: Bind, paths: str, inside: str) -> Resource:
         filters = http.filters(seen, Requests("outbound", paths=paths), f"outbound_{name}", rds=bind.routes)
         out.filter_chains.add(filters=filters)
         return pb.resource(out.name, out, seen.origins)
-    origins: dict[str, None] = {}
+    causes: dict[str, None] = {}
     taken = Taken()
     for host in bind.hosts:
         number = reached([p.number for p in host.ports], bind.port)
         if number is None:
             continue
         found, mine = _chains(seen, host, number, False, len(bind.hosts) > 1)
-        origins |= dict.fromkeys(mine)
+        causes |= dict.fromkeys(mine)
         for chain in found:
             for match in taken.left(chain.sni, chain.ranges):
                 if everything(match):
-                    out.default_filter_chain.CopyFrom(lc.FilterChain(filters=chain.filters))
+                    out.default_filter_chain.CopyFrom(chain.made())
                 else:
-                    out.filter_chains.add(filter_chain_match=match, filters=chain.filters)
+                    out.filter_chains.append(chain.made(match))
     if any(c.filter_chain_match.server_names for c in out.filter_chains):
         out.listener_filters.append(tcp.tls_inspector())
+        out.continue_on_listener_filters_timeout = True
+        out.listener_filters_timeout.CopyFrom(tcp.detection(detection_s))
     if not len(out.filter_chains):
-        chosen = list(out.default_filter_chain.filters) or tcp.proxy(seen, names.BLACK_HOLE)
-        out.ClearField("default_filter_chain")
-        out.filter_chains.add(filters=chosen)
-    return pb.resource(out.name, out, (*origins, *seen.origins))
+        if out.HasField("default_filter_chain"):
+            out.filter_chains.append(out.default_filter_chain)
+            out.ClearField("default_filter_chain")
+        else:
+            out.filter_chains.add(filters=tcp.proxy(seen, names.BLACK_HOLE))
+    return pb.resource(out.name, out, (*causes, *seen.origins))
 
 
 Place = tuple[str, int]
@@ -208,6 +224,8 @@ class Plan:
     policy: OutboundPolicy
     paths: str
     """How paths are normalized."""
+    detection_s: float | None
+    """See ``Transport``."""
     parts: tuple[Listening, ...]
     """Empty where nothing is redirected."""
     captured: bool
@@ -257,7 +275,7 @@ def _parts(spaces: Spaces[HostSpace]) -> tuple[Listening, ...]:
 def plan(view: OutboundView) -> Plan:
     """The same object for all views whose listeners are the same, whatever else differs."""
     parts = _parts(view.host_spaces) if view.captured else ()
-    key = (view.policy, view.paths, parts, view.captured, view.binds)
+    key = (view.policy, view.paths, view.detection_s, parts, view.captured, view.binds)
     return _shared(("plan", key), lambda: Plan(*key))
 
 
@@ -274,8 +292,8 @@ def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
     for place in sorted(requests | takers.keys()):
         hosts = tuple(takers.get(place, ()))
         routed = Requests("outbound", dynamic=_dynamic(hosts), paths=plan.paths) if place in requests else None
-        key = (seen.at(place[1]), plan.policy, place, routed, hosts, owned.get(place, ""), inside)
+        key = (seen.at(place[1]), plan.policy, place, routed, hosts, owned.get(place, ""), inside, plan.detection_s)
         out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]
-    bound = [_bound(seen.at(b.port), b, plan.paths, inside) for b in plan.binds]
+    bound = [_bound(seen.at(b.port), b, plan.paths, inside, plan.detection_s) for b in plan.binds]
     known = {b.name for b in bound}
     return (*(r for r in out if r.name not in known), *bound)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
@@ -24,6 +24,12 @@ from lateen.xds.filters.chain import Connections, Option
 ACCEPTED_AT_ONCE = 1
 """Connections that a worker thread accepts from a socket before it does its other work, as in Istio: a burst spreads
 over all threads."""
+
+
+def buffered(seen: Side) -> Any:
+    """How much of a connection's data a listener of the proxy buffers; None: Envoy's default."""
+    limit = seen.handling.connections.listener_per_connection_buffer_limit_bytes
+    return None if limit is None else pb.u32(limit)
 
 
 Options = dict[str, Option]
@@ -84,14 +90,14 @@ def to(
     return order.network(Connections(seen, clusters, protocol, option=option, redis=redis, lookup_port=lookup_port))
 
 
-@lru_cache(maxsize=1)
+@cache
 def original_dst() -> lc.ListenerFilter:
     return lc.ListenerFilter(
         name="envoy.filters.listener.original_dst", typed_config=pb.any_of(original_dst_pb2.OriginalDst())
     )
 
 
-@lru_cache(maxsize=1)
+@cache
 def original_src(mark: int) -> lc.ListenerFilter:
     """Connections to the application come from the client's address; their packets are marked, so that answers stay in
     the pod."""
@@ -100,7 +106,7 @@ def original_src(mark: int) -> lc.ListenerFilter:
     )
 
 
-@lru_cache(maxsize=1)
+@cache
 def proxy_protocol() -> lc.ListenerFilter:
     """Must be the first listener filter: its header precedes all other bytes."""
     return lc.ListenerFilter(
@@ -108,14 +114,24 @@ def proxy_protocol() -> lc.ListenerFilter:
     )
 
 
-@lru_cache(maxsize=1)
+DETECTION_S = 5.0
+"""How long servers that speak first are waited for where nobody has said so (Istio: for ever)."""
+
+
+def detection(chosen: float | None) -> Any:
+    """How long a listener waits for the first bytes of clients (``protocolDetectionTimeout``); afterwards the
+    connection is taken for one of plain TCP."""
+    return pb.duration(DETECTION_S if chosen is None else chosen)
+
+
+@cache
 def tls_inspector() -> lc.ListenerFilter:
     return lc.ListenerFilter(
         name="envoy.filters.listener.tls_inspector", typed_config=pb.any_of(tls_inspector_pb2.TlsInspector())
     )
 
 
-@lru_cache(maxsize=1)
+@cache
 def http_inspector() -> lc.ListenerFilter:
     return lc.ListenerFilter(
         name="envoy.filters.listener.http_inspector", typed_config=pb.any_of(http_inspector_pb2.HttpInspector())

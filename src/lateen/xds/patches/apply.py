@@ -15,6 +15,7 @@ from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from envoy.service.discovery.v3 import discovery_pb2
 
+from lateen.kit.derived import held
 from lateen.mesh.view import Patch
 from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
@@ -146,7 +147,7 @@ def _added(type_url: str, patches: Patches, gateway: bool) -> tuple[ResourceSet 
     return (ResourceSet(out) if out else None), tuple(by)
 
 
-@lru_cache(maxsize=256)
+@held
 def _extensions(patches: Patches) -> ResourceSet:
     out = {}
     for p in patches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
@@ -35,7 +35,7 @@ KINDS: dict[str, type[Any]] = {
 _ROOTS = ("envoy.", "udpa.", "xds.", "google.protobuf.")
 
 
-@lru_cache(maxsize=1024)
+@cache
 def load(package: str) -> None:
     """Make the messages of a protobuf package known. Raises ImportError where there is no such package."""
     if not package.startswith(_ROOTS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -31,7 +31,7 @@ DEFAULT_ATTEMPTS = 2
 STATE = "envoy.filters.http.set_filter_state"
 
 
-@lru_cache(maxsize=1)
+@cache
 def as_requests() -> Any:
     """For requests on a port of unknown protocol: mesh TLS then announces HTTP, of whatever version. Everything else on
     such a port is a plain connection, which the cluster's own ALPN announces."""
@@ -96,12 +96,12 @@ def set_timeout(action: Any, seconds: float) -> None:
         unlimited.grpc_timeout_header_max.CopyFrom(pb.duration(0))
 
 
-def route_action(route: Route) -> Any:
-    """The action for requests that are forwarded to existing backends."""
+def route_action(route: Route, retries: api.HTTPRetry | None) -> Any:
+    """The action for requests that are forwarded to existing backends. ``retries``: the mesh's."""
     settings = route.settings
     out = rc.RouteAction()
     set_timeout(out, settings.timeout.seconds if settings.timeout else 0)
-    if policy := retry_policy(settings.retries):
+    if policy := retry_policy(retries if settings.retries is None else settings.retries):
         out.retry_policy.CopyFrom(policy)
     if len(route.there) == 1:
         out.cluster = route.there[0].cluster

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 
-from lateen.kit.derived import Shared, derived
+from lateen.api.networking.http import HTTPRetry
+from lateen.kit.derived import Shared, derived, held
 from lateen.mesh.routing import HostRoutes, Route
 from lateen.mesh.secured import Secured
 from lateen.mesh.view import GatewayServer, Limits
@@ -19,7 +19,7 @@ from lateen.xds.routes.virtual_host import routes as made_routes
 from lateen.xds.routes.virtual_host import tell_peers
 
 
-@lru_cache(maxsize=4096)
+@held
 def _configuration(name: str, origins: tuple[str, ...]) -> Resource:
     out = route_pb2.RouteConfiguration(
         name=name,
@@ -39,10 +39,10 @@ def configuration(server: GatewayServer) -> Resource:
 
 
 @derived
-def _kept(route: Route) -> tuple[Any, ...]:
+def _kept(route: Route, retries: HTTPRetry | None) -> tuple[Any, ...]:
     """At a gateway, a change of one route makes its virtual host again; the messages of the other routes are
     copied."""
-    return tuple(made_routes((route,)))
+    return tuple(made_routes((route,), retries))
 
 
 _kept_hosts = Shared()
@@ -53,26 +53,29 @@ _kept_hosts = Shared()
 def hosts(server: GatewayServer) -> tuple[Resource, ...]:
     """The virtual hosts of a gateway's port: VirtualServices for one host are merged, the oldest first."""
     limits: dict[Any, Limits] = dict(server.limits)
-    secured = {(at, i): policy for at, i, policy in server.secured}
+    secured: dict[tuple[int, int], list[Secured]] = {}
+    for at, i, policy in server.secured:
+        secured.setdefault((at, i), []).append(policy)
     by_host: dict[str, list[Part]] = {}
     for at, found in enumerate(server.requests):
-        held = tuple(limits.get(r.rule) or limits.get(found.source) or () for r in found.routes) if limits else ()
-        mine = tuple(secured.get((at, i)) for i, _ in enumerate(found.routes)) if secured else ()
+        whole = dict.fromkeys(p for ref, _ in found.places for p in limits.get(ref, ()))
+        held = tuple(limits.get(r.rule) or tuple(whole) for r in found.routes) if limits else ()
+        mine = tuple(tuple(secured.get((at, i), ())) for i, _ in enumerate(found.routes)) if secured else ()
         by_host.setdefault(found.host, []).append(Part(found, held, mine if any(mine) else ()))
     ports = {name: parts[0].routed.port for name, parts in by_host.items()}
     for name, port in server.redirects:
         ports.setdefault(name, port)
     if not ports:
         # Nothing is routed yet: answer 404 instead of refusing connections.
-        return (_host(server.route, f"blackhole:{server.port}", "*", (), False),)
-    secure = {name for name, _ in server.redirects}
+        return (_host(server.route, f"blackhole:{server.port}", "*", (), False, None),)
+    secure, retries = {name for name, _ in server.redirects}, server.transport.retries
     out = []
     for name, port in ports.items():
         parts = by_host.get(name, [])
         if len(parts) == 1:
-            out.append(_alone(parts[0].routed, server.route, parts[0], name in secure))
+            out.append(_alone(parts[0].routed, server.route, parts[0], name in secure, retries))
         else:
-            out.append(_host(server.route, f"{name}:{port}", name, tuple(parts), name in secure))
+            out.append(_host(server.route, f"{name}:{port}", name, tuple(parts), name in secure, retries))
     return tuple(out)
 
 
@@ -81,31 +84,37 @@ class Part(NamedTuple):
 
     routed: HostRoutes
     limits: tuple[Limits, ...] = ()
-    secured: tuple[Secured | None, ...] = ()
+    secured: tuple[tuple[Secured, ...], ...] = ()
 
 
-def _host(routes: str, name: str, domain: str, parts: tuple[Part, ...], secure: bool) -> Resource:
-    """``secure``: whether plain text is redirected to HTTPS."""
-    key = (routes, name, domain, parts, secure)
+def _host(
+    routes: str, name: str, domain: str, parts: tuple[Part, ...], secure: bool, retries: HTTPRetry | None
+) -> Resource:
+    """``secure``: whether plain text is redirected to HTTPS; ``retries``: the mesh's."""
+    key = (routes, name, domain, parts, secure, retries)
     return _kept_hosts(key, lambda: _made_host(*key))
 
 
 @derived
-def _alone(found: HostRoutes, routes: str, part: Part, secure: bool) -> Resource:
+def _alone(found: HostRoutes, routes: str, part: Part, secure: bool, retries: HTTPRetry | None) -> Resource:
     """Of a host that only one object routes."""
-    return _host(routes, f"{found.host}:{found.port}", found.host, (part,), secure)
+    return _host(routes, f"{found.host}:{found.port}", found.host, (part,), secure, retries)
 
 
-def _made_host(routes: str, name: str, domain: str, parts: tuple[Part, ...], secure: bool) -> Resource:
+def _made_host(
+    routes: str, name: str, domain: str, parts: tuple[Part, ...], secure: bool, retries: HTTPRetry | None
+) -> Resource:
     # Envoy removes virtual hosts by resource name but keys them by their own name; the two must be equal.
     out = rc.VirtualHost(name=names.host(routes, name), domains=[domain], include_request_attempt_count=True)
+    kinds = rate_limits.kinds_of(some for part in parts for some in part.limits)
     for part in parts:
         for i, route in enumerate(part.routed.routes):
-            limited = rate_limits.on_routes(part.limits[i] if part.limits else (), _kept(route))
-            out.routes.extend(security.on_routes(part.secured[i] if part.secured else None, limited))
+            limited = rate_limits.on_routes(part.limits[i] if part.limits else (), _kept(route, retries), kinds)
+            out.routes.extend(security.on_routes(part.secured[i] if part.secured else (), limited))
+    rate_limits.on_host(out, (some for part in parts for some in part.limits))
     if secure:
         out.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
     rules = dict.fromkeys(n for part in parts for r in part.routed.routes for n in r.origins)
     limiting = dict.fromkeys(str(p.ref) for part in parts for some in part.limits for p in some)
-    securing = dict.fromkeys(str(found.policy.ref) for part in parts for found in part.secured if found)
+    securing = dict.fromkeys(str(found.policy.ref) for part in parts for some in part.secured for found in some)
     return pb.resource(out.name, out, (*rules, *limiting, *securing))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -12,8 +11,8 @@ from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 
-from lateen.api.kinds import Ref
-from lateen.kit.derived import derived
+from lateen.api.networking.http import HTTPRetry
+from lateen.kit.derived import derived, held
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route, Session
 from lateen.mesh.settings import OutboundPolicy
@@ -21,7 +20,7 @@ from lateen.mesh.view import Bind, DomainSpace, HostSpace, HostView, OutboundVie
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
 from lateen.wire.resource import Resource
-from lateen.xds import pb
+from lateen.xds import origins, pb
 from lateen.xds.routes import action, match, sessions
 
 ROUTED = (*HTTP, "auto")
@@ -31,7 +30,7 @@ OPTIONAL_HEADERS = tuple(header for key, header in PEER_HEADERS if key in PEER_F
 """These are not always overwritten, so they are removed from the caller's request first."""
 
 
-@lru_cache(maxsize=1)
+@cache
 def _peer_headers() -> tuple[Any, ...]:
     """Identify the caller to the server's sidecar; the values are those of the connection, so the bytes are the same
     for every proxy."""
@@ -64,12 +63,13 @@ def domains(view: HostView, viewer: str, silent: frozenset[str] = frozenset()) -
     return [f for f in dict.fromkeys(found) if f not in silent]
 
 
-def routes(found: Iterable[Route]) -> list[Any]:
+def routes(found: Iterable[Route], retries: HTTPRetry | None = None) -> list[Any]:
+    """``retries``: when requests are repeated where a route does not say it."""
     out = []
     for route in found:
         out += _broken_share(route)
         if not route.backends or route.there:
-            out.append(_route(route))
+            out.append(_route(route, retries))
     return out
 
 
@@ -96,17 +96,11 @@ def _share(target: Any, upto: int, route: Route) -> None:
 
 def _named(route: Route) -> Any:
     out = rc.Route(name=route.name, match=match.route_match(route.match, route.below))
-    out.metadata.CopyFrom(pb.metadata(istio={"config": _config(route.rule)}))
+    out.metadata.CopyFrom(origins.metadata(route.rule))
     return out
 
 
-def _config(rule: Ref) -> str:
-    """The user's object, in the form in which Istio's tools read it from dumps."""
-    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", rule.kind).lower()
-    return f"/apis/{rule.group}/v1/namespaces/{rule.namespace}/{kind}/{rule.name}"
-
-
-def _route(route: Route) -> Any:
+def _route(route: Route, retries: HTTPRetry | None) -> Any:
     http = route.settings
     out = _named(route)
     sessions.follow(out, route)
@@ -117,7 +111,7 @@ def _route(route: Route) -> Any:
     elif http.direct_response:
         out.direct_response.CopyFrom(action.direct_response(http.direct_response))
     else:
-        out.route.CopyFrom(action.route_action(route))
+        out.route.CopyFrom(action.route_action(route, retries))
     action.header_operations(out, http.headers)
     if len(route.there) == 1:
         action.header_operations(out, route.there[0].headers)
@@ -129,12 +123,13 @@ def _route(route: Route) -> Any:
     return out
 
 
-def _plain_route(cluster: str, dynamic: bool, session: Session | None) -> Any:
+def _plain_route(cluster: str, dynamic: bool, session: Session | None, retries: HTTPRetry | None) -> Any:
     out = rc.Route(name="default", match=rc.RouteMatch(prefix="/"))
     sessions.keep(out, session)
     out.route.cluster = cluster
     action.set_timeout(out.route, 0)
-    out.route.retry_policy.CopyFrom(action.retry_policy(None))
+    if policy := action.retry_policy(retries):
+        out.route.retry_policy.CopyFrom(policy)
     if dynamic:
         _forwarded(out)
     return out
@@ -167,11 +162,11 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
     if port.protocol == "auto":
         host.typed_per_filter_config[action.STATE].CopyFrom(action.as_requests())
     rules = view.routed(port.number)
-    host.routes.extend(routes(rules.requests))
+    host.routes.extend(routes(rules.requests, view.transport.retries))
     if not host.routes and (view.resolution != "RULES" or not rules.ruled):
         session = view.sending.session if view.sending else None
         cluster = names.outbound(view.host, port.number)
-        host.routes.append(_plain_route(cluster, view.resolution == "DYNAMIC_DNS", session))
+        host.routes.append(_plain_route(cluster, view.resolution == "DYNAMIC_DNS", session, view.transport.retries))
     elif view.resolution == "DYNAMIC_DNS":
         for route in host.routes:
             if route.route.cluster.endswith(f"|{view.host}"):
@@ -196,7 +191,7 @@ def _rest(policy: OutboundPolicy) -> Any:
     return host
 
 
-@lru_cache(maxsize=4096)
+@held
 def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resource:
     """The route configuration of a port: its hosts are delivered separately (VHDS), the rest is inline, unless some
     host matches ``everything``."""
@@ -231,18 +226,18 @@ def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
     ports, whole = _all_ports(view.host_spaces)
     binds = [b for b in view.binds if b.protocol in ROUTED]
-    found = ports | {b.port for b in binds if b.port}
+    found = ports | {b.port for b in binds if not b.proxy}
     shared = (_configuration(n, view.policy, n in whole) for n in sorted(found))
-    sockets = (_of_socket(b, view.policy) for b in binds if not b.port)
-    return (*shared, *sockets, *(r for part in view.host_spaces.parts for r in _of_addresses(part)))
+    proxies = (_of_proxy(b, view.policy) for b in binds if b.proxy)
+    return (*shared, *proxies, *_all_addresses(view.host_spaces))
 
 
-def _of_socket(bind: Bind, policy: OutboundPolicy) -> Resource:
-    """The route configuration of a Sidecar's Unix socket, which has no port: requests name a service's port in their
-    host, or mean its first one."""
+def _of_proxy(bind: Bind, policy: OutboundPolicy) -> Resource:
+    """The route configuration of a listener that has no port of its own (a Unix socket), or is an HTTP proxy: requests
+    name a service's port in their host, or mean its first one."""
     out = route_pb2.RouteConfiguration(name=bind.routes, validate_clusters=pb.boolean(False))
     taken = {"*"}
-    origins: dict[str, None] = {}
+    causes: dict[str, None] = {}
     for view in bind.hosts:
         spelled = domains(view, bind.viewer)
         for i, port in enumerate(p for p in view.ports if p.protocol in ROUTED):
@@ -254,10 +249,15 @@ def _of_socket(bind: Bind, policy: OutboundPolicy) -> Resource:
                 found.CopyFrom(virtual_host(view, port))
                 found.ClearField("domains")
                 found.domains.extend(own)
-                origins |= dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
+                causes |= dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
     out.virtual_hosts.append(_rest(policy))
     tell_peers(out)
-    return pb.resource(out.name, out, tuple(origins))
+    return pb.resource(out.name, out, tuple(causes))
+
+
+@derived
+def _all_addresses(spaces: Spaces[HostSpace]) -> tuple[Resource, ...]:
+    return tuple(r for part in spaces.parts for r in _of_addresses(part))
 
 
 @derived

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lateen.cluster.apiserver.custom import rules, values
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
@@ -9,6 +11,9 @@ from lateen.kit import regex
 from lateen.kit.jsons import Json, dig
 
 _SCOPES = ("Cluster", "Namespaced")
+_COLUMNS = ("boolean", "date", "integer", "number", "string")
+_TYPES = ("array", "boolean", "integer", "number", "object", "string")
+_SIMPLE = re.compile(r"(\.[A-Za-z0-9_$-]+)+")
 
 
 def check(obj: Json, built_in: set[str], old: Json | None = None) -> Causes:
@@ -20,24 +25,74 @@ def check(obj: Json, built_in: set[str], old: Json | None = None) -> Causes:
         out.append(bad("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
     elif name in built_in:
         out.append(denied("metadata.name", "this server has a built-in resource of this name"))
-    if "." not in group:
-        out.append(bad("spec.group", group, "should be a domain with at least one dot"))
-    out += [bad("spec.group", group, s) for s in names.dns_subdomain(group)]
+    if not group:
+        out.append(required("spec.group"))
+    else:
+        out += [bad("spec.group", group, s) for s in names.dns_subdomain(group)]
+        out += [] if "." in group else [bad("spec.group", group, "should be a domain with at least one dot")]
     for key in ("plural", "singular"):
         value = str(kinds.get(key) or "")
-        out += [bad(f"spec.names.{key}", value, s) for s in names.dns_1035_label(value)]
+        wrong = names.dns_1035_label(value)
+        out += [bad(f"spec.names.{key}", value, s) for s in wrong] if value else [required(f"spec.names.{key}")]
+    for key in ("shortNames", "categories"):
+        for i, value in enumerate(kinds.get(key) or []):
+            out += [bad(f"spec.names.{key}[{i}]", value, s) for s in names.dns_1035_label(value)]
     for key in ("kind", "listKind"):
         value = str(kinds.get(key) or "")
+        if not value:
+            out.append(required(f"spec.names.{key}"))
+            continue
         wrong = names.dns_1035_label(value.lower())
         out += [bad(f"spec.names.{key}", value, f"may have mixed case, but should otherwise match: {s}") for s in wrong]
     if spec.get("scope") not in _SCOPES:
         out.append(unsupported("spec.scope", spec.get("scope") or "", _SCOPES))
-    if (spec.get("conversion") or {}).get("strategy", "None") not in ("None", "Webhook"):
-        out.append(unsupported("spec.conversion.strategy", spec["conversion"]["strategy"], ("None", "Webhook")))
+    out += _conversion(spec.get("conversion") or {}, "spec.conversion")
     if spec.get("preserveUnknownFields"):
         says = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         out.append(bad("spec.preserveUnknownFields", True, says))
     return out + _versions(spec.get("versions") or []) + (_kept(spec, old["spec"]) if old else [])
+
+
+def _conversion(conversion: Json, at: str) -> Causes:
+    strategy, hook = conversion.get("strategy", "None"), conversion.get("webhook") or {}
+    if strategy not in ("None", "Webhook"):
+        return [unsupported(f"{at}.strategy", strategy, ("None", "Webhook"))]
+    if strategy == "None":
+        says = "should not be set when strategy is not set to Webhook"
+        return [denied(f"{at}.webhookClientConfig", says)] if hook.get("clientConfig") else []
+    out: Causes = []
+    if not hook.get("clientConfig"):
+        out.append(required(f"{at}.webhookClientConfig", "required when strategy is set to Webhook"))
+    if not hook.get("conversionReviewVersions"):
+        out.append(required(f"{at}.conversionReviewVersions"))
+    return out
+
+
+def _subresources(version: Json, at: str) -> Causes:
+    """The paths of a Scale, and columns."""
+    out: Causes = []
+    scale = (version.get("subresources") or {}).get("scale")
+    for key, below in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")) if scale else ():
+        path = str((scale or {}).get(key) or "")
+        where = f"{at}.subresources.scale.{key}"
+        if not path:
+            out.append(required(where))
+        elif not _SIMPLE.fullmatch(path):
+            out.append(bad(where, path, "must be a simple json path starting with ."))
+        elif not path.startswith(below):
+            out.append(bad(where, path, f"should be a json path under {below[:-1]}"))
+    for i, column in enumerate(version.get("additionalPrinterColumns") or []):
+        where, kind, path = f"{at}.additionalPrinterColumns[{i}]", column.get("type"), str(column.get("jsonPath") or "")
+        out += [] if column.get("name") else [required(f"{where}.name")]
+        if not kind:
+            out.append(required(f"{where}.type", f"must be one of {','.join(_COLUMNS)}"))
+        elif kind not in _COLUMNS:
+            out.append(bad(f"{where}.type", kind, f"must be one of {','.join(_COLUMNS)}"))
+        if not path:
+            out.append(required(f"{where}.JSONPath"))
+        elif not path.startswith("."):
+            out.append(bad(f"{where}.JSONPath", path, "must be a simple json path starting with ."))
+    return out
 
 
 def _kept(new: Json, old: Json) -> Causes:
@@ -71,11 +126,13 @@ def _versions(versions: list[Json]) -> Causes:
     for i, version in enumerate(versions):
         at, name = f"spec.versions[{i}]", str(version.get("name") or "")
         out += [bad(f"{at}.name", name, s) for s in names.dns_1035_label(name)]
+        out += _subresources(version, at)
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         if schema is None:
             out.append(required(f"{at}.schema.openAPIV3Schema", "schemas are required"))
         elif schema.get("type") != "object":
-            out.append(required(f"{at}.schema.openAPIV3Schema.type", "must be object at the root"))
+            given, where, says = schema.get("type"), f"{at}.schema.openAPIV3Schema.type", "must be object at the root"
+            out.append(bad(where, given, says) if given else required(where, says))
         else:
             wrong = _structural(schema, f"{at}.schema.openAPIV3Schema", 0)
             out += wrong or rules.mistakes(schema, f"{at}.schema.openAPIV3Schema")
@@ -87,6 +144,8 @@ def _structural(schema: Json, path: str, depth: int) -> Causes:
     if depth > 60:
         return [denied(path, "schemas are nested too deeply")]
     out: Causes = [denied(f"{path}.$ref", "$ref is not supported")] if schema.get("$ref") else []
+    if schema.get("type") and schema["type"] not in _TYPES:
+        out.append(unsupported(f"{path}.type", schema["type"], _TYPES))
     if pattern := schema.get("pattern"):
         try:
             regex.compiled(pattern)

@@ -68,7 +68,7 @@ _OF_OBJECTS = frozenset({"self", "oldSelf"})
 def compiled(expression: str, known: frozenset[str] = _OF_OBJECTS, more: frozenset[str] = frozenset()) -> Any:
     """The library's program. ``known``: the variables that there are; ``more``: functions besides Kubernetes' usual
     ones. Raises ValueError for a mistake, and Unsupported."""
-    import cel  # it brings a command line of its own, which takes 0.4 s to load
+    import cel
 
     try:
         program = cel.compile(_sized(optionals.rewritten(expression)))

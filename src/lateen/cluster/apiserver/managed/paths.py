@@ -147,4 +147,4 @@ def _canonical(element: str) -> str:
             return value(found)
         if isinstance(found, dict):
             return key(found)
-    raise ValueError(f'"{element[:80]}" is no path element (f:, k:, v: or i:)')
+    raise ValueError(f'"{element[:80]}" is not a path element (f:, k:, v: or i:)')

@@ -9,8 +9,7 @@ lists are atomic.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lateen.cluster.apiserver import schema as schemas
 from lateen.cluster.apiserver.managed import paths
@@ -39,8 +38,7 @@ class Untypable(ValueError):
     """The object cannot be divided into parts; one sentence with the path."""
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One part of an object or list. ``named``: the schema declares it as a field."""
 
     element: str

@@ -37,7 +37,8 @@ def policy(obj: Json) -> Causes:
     out += _matches(constraints or {}, "spec.matchConstraints")
     validations, notes = spec.get("validations") or [], spec.get("auditAnnotations") or []
     if not validations and not notes:
-        out.append(required("spec.validations", "validations or auditAnnotations must contain at least one item"))
+        says = "validations or auditAnnotations must contain at least one item"
+        out += [required("spec.validations", says), required("spec.auditAnnotations", says)]
     if spec.get("failurePolicy", "Fail") not in ("Fail", "Ignore"):
         out.append(unsupported("spec.failurePolicy", spec["failurePolicy"], ("Fail", "Ignore")))
     out += conditions(spec.get("matchConditions") or [], "spec.matchConditions", kind is not None)
@@ -115,8 +116,13 @@ def conditions(found: list[Json], at: str, params: bool = False) -> Causes:
 
 
 def of_webhooks(obj: Json) -> Causes:
-    found = [(i, hook.get("matchConditions") or []) for i, hook in enumerate(obj.get("webhooks") or [])]
-    return [cause for i, given in found for cause in conditions(given, f"webhooks[{i}].matchConditions")]
+    """The rules and match conditions of webhooks; ``validation.policies`` checks the rest."""
+    out: Causes = []
+    for i, hook in enumerate(obj.get("webhooks") or []):
+        for j, rule in enumerate(hook.get("rules") or []):
+            out += _rule(rule, f"webhooks[{i}].rules[{j}]")
+        out += conditions(hook.get("matchConditions") or [], f"webhooks[{i}].matchConditions")
+    return out
 
 
 def _matches(found: Json, at: str) -> Causes:

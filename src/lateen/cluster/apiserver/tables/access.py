@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.cluster.apiserver.tables.cells import NONE, Printer, age, created, name
-from lateen.cluster.rules import signing
+from lateen.cluster.rules import requests
 from lateen.kit import duration
 from lateen.kit.jsons import Json
 
@@ -24,7 +24,7 @@ def _request(o: Json) -> list[Any]:
     spec = o["spec"]
     asked = spec.get("expirationSeconds")
     lasting = NONE if asked is None else duration.age(asked)
-    return [name(o), age(o), spec.get("signerName"), spec.get("username"), lasting, signing.state(o)]
+    return [name(o), age(o), spec.get("signerName"), spec.get("username"), lasting, requests.state(o)]
 
 
 _ROLES = Printer(("Name", "Created At"), lambda o: [name(o), created(o)])

@@ -39,6 +39,10 @@ def _replication_controller(o: Json) -> list[Any]:
     return [name(o), *counts, age(o), *images(spec), labels(spec.get("selector"))]
 
 
+def _pod_template(o: Json) -> list[Any]:
+    return [name(o), *images(o), labels(dig(o, "template", "metadata", "labels"))]
+
+
 def _job(o: Json) -> list[Any]:
     spec, status = o["spec"], o.get("status") or {}
     done, wanted = status.get("succeeded", 0), spec.get("completions")
@@ -185,6 +189,7 @@ PRINTERS = {
         ),
         _cron_job,
     ),
+    "PodTemplate": Printer(("Name", "Containers", "Images", "Pod Labels"), _pod_template),
     "ControllerRevision": Printer(("Name", "Controller", "Revision", "Age"), _revision),
     "PodDisruptionBudget": Printer(
         ("Name", "Min Available", "Max Unavailable", "#Allowed Disruptions", "Age"), _budget

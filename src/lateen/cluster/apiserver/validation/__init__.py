@@ -18,6 +18,7 @@ from lateen.cluster.apiserver.validation import (
     meta,
     network_policies,
     networks,
+    placing,
     pods,
     policies,
     storage,
@@ -39,8 +40,17 @@ def _spec(rule: Callable[[Json], Causes]) -> Rule:
     return lambda obj, _: rule(obj.get("spec") or {})
 
 
+def _node(spec: Json) -> Causes:
+    out = placing.taints(spec.get("taints") or [], "metadata.taints")
+    for i, net in enumerate([*(spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else []))]):
+        out += networks.cidr(str(net), f"spec.podCIDRs[{i}]")
+    return out
+
+
 _RULES: dict[tuple[str, str], Rule] = {
     ("", "Pod"): _pod,
+    ("", "Namespace"): lambda obj, _: meta.standing((obj.get("spec") or {}).get("finalizers") or [], "spec.finalizers"),
+    ("", "Node"): _spec(_node),
     ("", "Event"): lambda obj, _: events.event(obj),
     ("", "ConfigMap"): configs.config_map,
     ("", "Secret"): configs.secret,
@@ -48,7 +58,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("", "Endpoints"): lambda obj, _: networks.endpoints(obj),
     ("discovery.k8s.io", "EndpointSlice"): lambda obj, _: networks.endpoint_slice(obj),
     ("networking.k8s.io", "Ingress"): _spec(networks.ingress),
-    ("networking.k8s.io", "IngressClass"): lambda obj, old: policies.unchangeable(obj, old, "controller"),
+    ("networking.k8s.io", "IngressClass"): policies.ingress_class,
     ("networking.k8s.io", "NetworkPolicy"): _spec(network_policies.network_policy),
     ("apps", "Deployment"): workloads.deployment,
     ("apps", "ReplicaSet"): workloads.replica_set,
@@ -56,6 +66,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("apps", "DaemonSet"): workloads.daemon_set,
     ("apps", "ControllerRevision"): workloads.controller_revision,
     ("", "ReplicationController"): workloads.replication_controller,
+    ("", "PodTemplate"): lambda obj, _: pods.template(obj.get("template") or {}, "template", pods.RESTART),
     ("autoscaling", "HorizontalPodAutoscaler"): autoscaling.autoscaler,
     ("certificates.k8s.io", "CertificateSigningRequest"): certificates.request,
     ("batch", "Job"): batch.job,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, required, unsupported
 from lateen.cluster.rules import amounts
 from lateen.kit.jsons import Json
@@ -19,11 +20,12 @@ def autoscaler(obj: Json, _: Json | None) -> Causes:
         out.append(bad("spec.minReplicas", least, "must be greater than or equal to 1"))
     if most < 1:
         out.append(bad("spec.maxReplicas", most, "must be greater than 0"))
-    elif most < least:
+    if most < least:
         out.append(bad("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
     for key in ("kind", "name"):
-        if not (spec.get("scaleTargetRef") or {}).get(key):
-            out.append(required(f"spec.scaleTargetRef.{key}"))
+        found = str((spec.get("scaleTargetRef") or {}).get(key) or "")
+        at = f"spec.scaleTargetRef.{key}"
+        out += [bad(at, found, s) for s in names.path_segment(found)] if found else [required(at)]
     for i, metric in enumerate(spec.get("metrics") or []):
         out += _metric(metric, f"spec.metrics[{i}]")
     for way in ("scaleUp", "scaleDown"):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 
-from cryptography import x509
-
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, required, unsupported
-from lateen.cluster.rules import signing
+from lateen.cluster.rules import requests
 from lateen.kit.jsons import Json, dig
 
 _DECISIONS = ("Approved", "Denied")
@@ -22,6 +20,8 @@ def request(obj: Json, _: Json | None) -> Causes:
     if not spec.get("request"):
         out.append(required("spec.request"))
     else:
+        from lateen.cluster.rules import signing
+
         try:
             signing.parse(spec["request"])
         except ValueError as e:
@@ -30,8 +30,8 @@ def request(obj: Json, _: Json | None) -> Causes:
     if not usages:
         out.append(required("spec.usages", "usages must be provided"))
     for i, usage in enumerate(usages):
-        if usage not in signing.USAGES:
-            out.append(unsupported(f"spec.usages[{i}]", usage, signing.USAGES))
+        if usage not in requests.USAGES:
+            out.append(unsupported(f"spec.usages[{i}]", usage, requests.USAGES))
         elif usage in usages[:i]:
             out.append(duplicate(f"spec.usages[{i}]", usage))
     out += _signer(str(spec.get("signerName") or ""))
@@ -46,7 +46,7 @@ def _signer(name: str) -> Causes:
     at = "spec.signerName"
     if not name:
         return [required(at)]
-    if name == signing.LEGACY:
+    if name == requests.LEGACY:
         return [bad(at, name, "the legacy signerName is not allowed via this API version")]
     domain, slash, path = name.partition("/")
     if not slash or "/" in path:
@@ -90,6 +90,8 @@ def _certificate(new: str | None, old: str | None) -> Causes:
         return []
     if old:
         return [denied(at, "updates may not modify certificate content")]
+    from cryptography import x509
+
     try:
         x509.load_pem_x509_certificates(base64.b64decode(str(new), validate=True))
     except (ValueError, binascii.Error):

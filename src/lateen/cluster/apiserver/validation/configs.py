@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, too_long
 from lateen.kit.jsons import Json, dig
@@ -27,8 +24,8 @@ def config_map(obj: Json, old: Json | None) -> Causes:
         out += [bad(f"data[{key}]", key, s) for s in names.config_key(key)]
         if key in binary:
             out.append(bad(f"data[{key}]", key, "duplicate of key present in binaryData"))
-    for key, value in binary.items():
-        out += [bad(f"binaryData[{key}]", key, s) for s in names.config_key(key)] + _base64(f"binaryData[{key}]", value)
+    for key in binary:
+        out += [bad(f"binaryData[{key}]", key, s) for s in names.config_key(key)]
     size = sum(len(v.encode()) for v in data.values()) + sum(len(v) * 3 // 4 for v in binary.values())
     if size > MAX_SIZE:
         out.append(too_long("[]", MAX_SIZE))
@@ -38,8 +35,8 @@ def config_map(obj: Json, old: Json | None) -> Causes:
 def secret(obj: Json, old: Json | None) -> Causes:
     data = obj.get("data") or {}
     out: Causes = []
-    for key, value in data.items():
-        out += [bad(f"data[{key}]", key, s) for s in names.config_key(key)] + _base64(f"data[{key}]", value)
+    for key in data:
+        out += [bad(f"data[{key}]", key, s) for s in names.config_key(key)]
     if sum(len(v) * 3 // 4 for v in data.values()) > MAX_SIZE:
         out.append(too_long("data", MAX_SIZE))
     kind = obj.get("type")
@@ -51,14 +48,6 @@ def secret(obj: Json, old: Json | None) -> Causes:
     if old is not None and kind != old.get("type"):
         out.append(immutable("type", kind))
     return out + _frozen(obj, old, ("data",))
-
-
-def _base64(path: str, value: str) -> Causes:
-    try:
-        base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
-        return []
-    except (binascii.Error, ValueError):
-        return [bad(path, value[:40], "must be base64")]
 
 
 def _frozen(obj: Json, old: Json | None, fields: tuple[str, ...]) -> Causes:

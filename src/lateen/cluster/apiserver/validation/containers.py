@@ -131,7 +131,7 @@ def _env_from(sources: list[Json], path: str) -> Causes:
         given = [k for k in ("configMapRef", "secretRef") if source.get(k) is not None]
         if len(given) != 1:
             says = "may not have more than one field specified at a time" if given else ""
-            out.append(bad(at, "", says or "must specify one of: `configMapRef` or `secretRef`"))
+            out.append(bad(path, "", says or "must specify one of: `configMapRef` or `secretRef`"))
         out += [required(f"{at}.{k}.name") for k in given if not source[k].get("name")]
     return out
 
@@ -143,7 +143,7 @@ def _mounts(mounts: list[Json], path: str, known: set[str]) -> Causes:
         at, name, target = f"{path}[{i}]", str(mount.get("name") or ""), str(mount.get("mountPath") or "")
         if not name:
             out.append(required(f"{at}.name"))
-        elif name not in known:
+        if name not in known:
             out.append(missing(f"{at}.name", name))
         if not target:
             out.append(required(f"{at}.mountPath"))

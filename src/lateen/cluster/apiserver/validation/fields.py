@@ -28,8 +28,9 @@ def missing(path: str, value: Any) -> Cause:
     return Cause(path, f"Not found: {shown(value)}", "FieldValueNotFound")
 
 
-def unsupported(path: str, value: Any, allowed: Iterable[str]) -> Cause:
-    listed = ", ".join(f'"{v}"' for v in sorted(allowed))
+def unsupported(path: str, value: Any, allowed: Iterable[str], ordered: bool = False) -> Cause:
+    """``ordered``: what is allowed is in the order in which Kubernetes lists it, else by name."""
+    listed = ", ".join(f'"{v}"' for v in (allowed if ordered else sorted(allowed)))
     return Cause(path, f"Unsupported value: {shown(value)}: supported values: {listed}", "FieldValueNotSupported")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.cluster.apiserver.validation import meta, names
-from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, immutable, unsupported
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, immutable, required, unsupported
 from lateen.cluster.apiserver.validation.workloads import share
 from lateen.cluster.rules import amounts
 from lateen.kit.jsons import Json
@@ -14,6 +14,12 @@ HIGHEST = 1_000_000_000
 """Of a user's priority; above it are Kubernetes' own."""
 SYSTEM = {"system-cluster-critical": 2 * HIGHEST, "system-node-critical": 2 * HIGHEST + 1000}
 _TYPES = ("Container", "PersistentVolumeClaim", "Pod")
+_FRACTIONAL = ("cpu", "memory", "ephemeral-storage")
+_QUOTA = {
+    *(*_FRACTIONAL, "pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps"),
+    *("persistentvolumeclaims", "services.nodeports", "services.loadbalancers", "storage"),
+}
+_OPPOSITE = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
 _SCOPES = ("BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating")
 
 
@@ -54,8 +60,8 @@ def limit_range(obj: Json, _: Json | None) -> Causes:
     seen: set[str] = set()
     for i, limit in enumerate((obj.get("spec") or {}).get("limits") or []):
         at, kind = f"spec.limits[{i}]", str(limit.get("type") or "")
-        if kind not in _TYPES:
-            out.append(unsupported(f"{at}.type", kind, _TYPES))
+        if kind not in _TYPES and "/" not in kind:
+            out.append(bad(f"{at}.type", kind, "must be a standard limit type or fully qualified"))
         if kind in seen:
             out.append(duplicate(f"{at}.type", kind))
         seen.add(kind)
@@ -64,13 +70,19 @@ def limit_range(obj: Json, _: Json | None) -> Causes:
         if kind == "Pod":
             says = "may not be specified when `type` is 'Pod'"
             wrong += [denied(f"{at}.{k}", says) for k in ("default", "defaultRequest") if limit.get(k)]
+        if kind == "PersistentVolumeClaim" and not limit.get("min") and not limit.get("max"):
+            says = "either minimum or maximum storage value is required, but neither was provided"
+            wrong.append(required(f"{at}.limits", says))
         out += wrong or _ordered(limit, at)
     return out
 
 
 def _ordered(limit: Json, at: str) -> Causes:
-    """min <= defaultRequest <= default <= max, as far as they are given."""
+    """min <= defaultRequest <= default <= max, as far as they are given; ratios are at least 1."""
     out: Causes = []
+    for name, ratio in (limit.get("maxLimitRequestRatio") or {}).items():
+        if amounts.parse(ratio) < 1:
+            out.append(bad(f"{at}.maxLimitRequestRatio[{name}]", str(ratio), f"ratio {ratio} is less than 1"))
     parts = [(p, limit.get(p) or {}) for p in ("min", "defaultRequest", "default", "max")]
     for i, (low, lower) in enumerate(parts):
         for high, higher in parts[i + 1 :]:
@@ -87,10 +99,20 @@ def _words(part: str) -> str:
 
 def quota(obj: Json, old: Json | None) -> Causes:
     spec = obj.get("spec") or {}
-    out = _amounts(spec.get("hard") or {}, "spec.hard")
-    for i, scope in enumerate(spec.get("scopes") or []):
-        if scope not in _SCOPES:
-            out.append(unsupported(f"spec.scopes[{i}]", scope, _SCOPES))
+    hard = spec.get("hard") or {}
+    out = _amounts(hard, "spec.hard")
+    for name in hard:
+        if "/" not in name and not name.startswith(("count/", "requests.", "limits.", "hugepages-")):
+            if name not in _QUOTA:
+                says = ("must be a standard resource type or fully qualified", "must be a standard resource for quota")
+                out += [bad(f"spec.hard[{name}]", name, s) for s in says]
+            elif not out and name not in _FRACTIONAL and amounts.parse(hard[name]) % 1:
+                out.append(bad(f"spec.hard[{name}]", str(hard[name]), "must be an integer"))
+    scopes = spec.get("scopes") or []
+    if any(scope not in _SCOPES for scope in scopes):
+        out.append(bad("spec.scopes", scopes, "unsupported scope"))
+    if any(set(pair) <= set(scopes) for pair in _OPPOSITE):
+        out.append(bad("spec.scopes", scopes, "conflicting scopes"))
     for i, match in enumerate((spec.get("scopeSelector") or {}).get("matchExpressions") or []):
         at = f"spec.scopeSelector.matchExpressions[{i}]"
         if match.get("scopeName") not in _SCOPES:

@@ -17,9 +17,25 @@ def format_of(group: str, kind: str) -> Format:
     """The rule for names of a kind."""
     if group in (RBAC, "certificates.k8s.io"):
         return names.path_segment
+    if kind == "Event" and group in ("", "events.k8s.io"):
+        return names.path_segment
     if group == "" and kind in ("Service", "Namespace"):
         return names.dns_1035_label if kind == "Service" else names.dns_label
     return names.dns_subdomain
+
+
+FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
+NO_FINALIZER = "name is neither a standard finalizer name nor is it fully qualified"
+
+
+_OWN = frozenset(
+    {
+        *("", "apps", "autoscaling", "batch", "policy", "admissionregistration.k8s.io", "certificates.k8s.io"),
+        *("coordination.k8s.io", "discovery.k8s.io", "events.k8s.io", "networking.k8s.io", RBAC, "scheduling.k8s.io"),
+        "storage.k8s.io",
+    }
+)
+"""Groups of Kubernetes' own, the finalizers of whose objects belong to a domain."""
 
 
 def check(group: str, kind: str, meta: Json) -> Causes:
@@ -34,9 +50,21 @@ def check(group: str, kind: str, meta: Json) -> Causes:
         out += [bad("metadata.name", name, s) for s in valid(name)]
     out += labels(meta.get("labels") or {}, "metadata.labels")
     out += annotated(meta.get("annotations") or {}, "metadata.annotations")
-    for finalizer in meta.get("finalizers") or []:
+    for i, finalizer in enumerate(meta.get("finalizers") or []):
         out += [bad("metadata.finalizers", finalizer, s) for s in names.qualified(finalizer)]
+        if group in _OWN and "/" not in finalizer and finalizer not in FINALIZERS:
+            out.append(bad(f"metadata.finalizers[{i}]", finalizer, NO_FINALIZER))
     return out + _owners(meta.get("ownerReferences") or [])
+
+
+def standing(finalizers: list[str], path: str) -> Causes:
+    """What keeps a namespace."""
+    out: Causes = []
+    for name in finalizers:
+        out += [bad(path, name, s) for s in names.qualified(name)]
+        if "/" not in name and name not in FINALIZERS:
+            out.append(bad(path, name, NO_FINALIZER))
+    return out
 
 
 def labels(values: Json, path: str) -> Causes:

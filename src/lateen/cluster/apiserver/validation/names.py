@@ -53,7 +53,8 @@ def _long(value: str, limit: int) -> list[str]:
 
 def dns_label(value: str) -> list[str]:
     """RFC 1123: containers, volumes, namespaces."""
-    return _long(value, 63) + ([] if _LABEL.fullmatch(value) else [_LABEL_SAYS])
+    says = "must not contain dots" if _SUBDOMAIN.fullmatch(value) else _LABEL_SAYS
+    return _long(value, 63) + ([] if _LABEL.fullmatch(value) else [says])
 
 
 def dns_1035_label(value: str) -> list[str]:

@@ -14,6 +14,8 @@ from lateen.kit.jsons import Json
 
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 DAY_S = 86400
+_FAMILIES = ("IPv4", "IPv6")
+_STACKS = ("SingleStack", "PreferDualStack", "RequireDualStack")
 OWN = (plan.SERVICE_NET, plan.POD_NET)
 _SPECIAL = {
     "0.0.0.0/32": "may not be unspecified (0.0.0.0 or ::)",
@@ -27,7 +29,7 @@ _PATH_TYPES = ("Exact", "Prefix", "ImplementationSpecific")
 
 def service(spec: Json) -> Causes:
     kind = spec.get("type", "ClusterIP")
-    out: Causes = []
+    out = _service_ports(spec.get("ports") or [], kind)
     if kind not in TYPES:
         out.append(unsupported("spec.type", kind, TYPES))
     if spec.get("sessionAffinity", "None") not in ("None", "ClientIP"):
@@ -49,9 +51,8 @@ def service(spec: Json) -> Causes:
             says = "is an address of the cluster's own networks, which belong to its pods and services"
             out.append(denied(f"spec.externalIPs[{i}]", says))
     for i, source in enumerate(spec.get("loadBalancerSourceRanges") or []):
-        if not _network(source):
-            says = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            out.append(bad(f"spec.loadBalancerSourceRanges[{i}]", source, says))
+        out += cidr(source, f"spec.LoadBalancerSourceRanges[{i}]")
+    out += _traffic(spec, kind)
     if kind == "ExternalName":
         name = str(spec.get("externalName") or "").rstrip(".")
         out += (
@@ -61,7 +62,28 @@ def service(spec: Json) -> Causes:
         )
     elif not spec.get("ports") and spec.get("clusterIP") != "None":
         out.append(required("spec.ports"))
-    return out + _service_ports(spec.get("ports") or [], kind)
+    return out
+
+
+def _traffic(spec: Json, kind: str) -> Causes:
+    """What is only for Services that are reached from outside, and address families."""
+    out: Causes = []
+    if kind != "LoadBalancer" and spec.get("loadBalancerSourceRanges"):
+        out.append(denied("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'"))
+    policy, reached = spec.get("externalTrafficPolicy"), kind in ("NodePort", "LoadBalancer")
+    if policy and not reached and not (kind == "ClusterIP" and spec.get("externalIPs")):
+        says = "may only be set for externally-accessible services"
+        out.append(bad("spec.externalTrafficPolicy", policy, says))
+    port = spec.get("healthCheckNodePort")
+    if port and not (kind == "LoadBalancer" and policy == "Local"):
+        says = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        out.append(bad("spec.healthCheckNodePort", port, says))
+    for i, family in enumerate(spec.get("ipFamilies") or []):
+        if family not in _FAMILIES:
+            out.append(unsupported(f"spec.ipFamilies[{i}]", family, _FAMILIES))
+    if spec.get("ipFamilyPolicy", _STACKS[0]) not in _STACKS:
+        out.append(unsupported("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], _STACKS))
+    return out
 
 
 def _cluster_ips(spec: Json, kind: str) -> Causes:
@@ -199,6 +221,11 @@ def _label(value: Any, path: str) -> Causes:
     return [bad(path, value, s) for s in names.dns_label(value)] if value else []
 
 
+def cidr(value: str, path: str) -> Causes:
+    says = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+    return [] if _network(value) else [bad(path, value, says)]
+
+
 def _protocol(port: Json, path: str) -> Causes:
     value = port.get("protocol", "TCP")
     return [] if value in PROTOCOLS else [unsupported(f"{path}.protocol", value, PROTOCOLS)]
@@ -238,8 +265,8 @@ def _ingress_path(entry: Json, at: str) -> Causes:
     kind, path = entry.get("pathType"), str(entry.get("path") or "")
     out: Causes = []
     if not kind:
-        out.append(required(f"{at}.pathType", "pathType must be specified"))
-    elif kind not in _PATH_TYPES:
+        return [required(f"{at}.pathType", "pathType must be specified")]
+    if kind not in _PATH_TYPES:
         out.append(unsupported(f"{at}.pathType", kind, _PATH_TYPES))
     if kind in ("Exact", "Prefix"):
         if not path.startswith("/"):
@@ -262,7 +289,7 @@ def _backend(backend: Json, path: str) -> Causes:
     if resource is not None:
         return []
     if target is None:
-        return [required(f"{path}.service.name")]
+        return [bad(path, "", "resource or service backend is required")]
     name, port = str(target.get("name") or ""), target.get("port") or {}
     where = f"{path}.service"
     out: Causes = (

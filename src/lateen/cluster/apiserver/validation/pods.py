@@ -5,15 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from lateen.cluster.apiserver.validation import containers, meta, names, volumes
+from lateen.cluster.apiserver.validation import containers, meta, names, placing, volumes
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, missing, required, unsupported
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
-_RESTART = ("Always", "OnFailure", "Never")
+RESTART = ("Always", "OnFailure", "Never")
+_SYSTEMS = ("linux", "windows")
 _DNS = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
-_OPERATORS = ("Exists", "Equal")
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 
 
@@ -24,8 +23,8 @@ def spec(value: Json, path: str) -> Causes:
         out.append(required(f"{path}.containers"))
     out += containers.check(value.get("containers") or [], f"{path}.containers", shared)
     out += containers.check(value.get("initContainers") or [], f"{path}.initContainers", shared, init=True)
-    if value.get("restartPolicy", "Always") not in _RESTART:
-        out.append(unsupported(f"{path}.restartPolicy", value["restartPolicy"], _RESTART))
+    if value.get("restartPolicy", "Always") not in RESTART:
+        out.append(unsupported(f"{path}.restartPolicy", value["restartPolicy"], RESTART))
     if value.get("dnsPolicy", "ClusterFirst") not in _DNS:
         out.append(unsupported(f"{path}.dnsPolicy", value["dnsPolicy"], _DNS))
     for key, valid in (
@@ -43,7 +42,9 @@ def spec(value: Json, path: str) -> Causes:
     out += meta.labels(value.get("nodeSelector") or {}, f"{path}.nodeSelector")
     out += containers.security(value.get("securityContext") or {}, f"{path}.securityContext")
     out += _sysctls(value, path)
-    return out + _addresses(value, path) + _tolerations(value, path) + _claims(value, path)
+    if value.get("os") and value["os"].get("name") not in _SYSTEMS:
+        out.append(unsupported(f"{path}.os", value["os"].get("name") or "", _SYSTEMS))
+    return out + _addresses(value, path) + placing.check(value, path) + _claims(value, path)
 
 
 def _numbers(value: Json, path: str) -> Causes:
@@ -78,6 +79,11 @@ def _addresses(value: Json, path: str) -> Causes:
     dns = value.get("dnsConfig") or {}
     for i, server in enumerate(dns.get("nameservers") or []):
         out += ip(server, f"{path}.dnsConfig.nameservers[{i}]")
+    if value.get("dnsPolicy") == "None" and not dns.get("nameservers"):
+        at, says = f"{path}.dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None"
+        if dns:
+            at, says = f"{at}.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        out.append(required(at, says))
     for i, search in enumerate(dns.get("searches") or []):
         wrong = names.dns_subdomain(search.rstrip(".")) if search != "." else []
         out += [bad(f"{path}.dnsConfig.searches[{i}]", search, s) for s in wrong]
@@ -93,19 +99,6 @@ def ip(value: str, path: str) -> Causes:
         return []
     except ValueError:
         return [bad(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
-
-
-def _tolerations(value: Json, path: str) -> Causes:
-    out: Causes = []
-    for i, t in enumerate(value.get("tolerations") or []):
-        at = f"{path}.tolerations[{i}]"
-        if t.get("key"):
-            out += [bad(f"{at}.key", t["key"], s) for s in names.qualified(t["key"])]
-        if t.get("operator", "Equal") not in _OPERATORS:
-            out.append(unsupported(f"{at}.operator", t["operator"], _OPERATORS))
-        if t.get("effect") and t["effect"] not in _EFFECTS:
-            out.append(unsupported(f"{at}.effect", t["effect"], _EFFECTS))
-    return out
 
 
 def _claims(value: Json, path: str) -> Causes:
@@ -124,13 +117,13 @@ def template(value: Json, path: str, restart: tuple[str, ...] = ("Always",)) -> 
     have a deadline as well."""
     found = value.get("metadata") or {}
     inner = value.get("spec") or {}
-    out = meta.labels(found.get("labels") or {}, f"{path}.metadata.labels")
-    out += meta.annotated(found.get("annotations") or {}, f"{path}.metadata.annotations")
+    out = meta.labels(found.get("labels") or {}, f"{path}.labels")
+    out += meta.annotated(found.get("annotations") or {}, f"{path}.annotations")
     out += spec(inner, f"{path}.spec")
     policy = inner.get("restartPolicy", "Always")
     if "Always" not in restart and policy not in restart:
         out.append(required(f"{path}.spec.restartPolicy", "valid values: " + ", ".join(f'"{p}"' for p in restart)))
-    elif policy in _RESTART and policy not in restart:
+    elif policy in RESTART and policy not in restart:
         out.append(unsupported(f"{path}.spec.restartPolicy", policy, restart))
     if inner.get("ephemeralContainers"):
         out.append(denied(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import re
+
+from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation import meta, names
-from lateen.cluster.apiserver.validation.fields import Causes, bad, duplicate, immutable, required, unsupported
+from lateen.cluster.apiserver.validation.fields import (
+    Causes,
+    bad,
+    duplicate,
+    immutable,
+    required,
+    too_long,
+    unsupported,
+)
 from lateen.kit.jsons import Json
 
-_ROLES = ("ClusterRole", "Role")
-_SUBJECTS = ("Group", "ServiceAccount", "User")
+_PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
+_ROLES = ("Role", "ClusterRole")
+_SUBJECTS = ("ServiceAccount", "User", "Group")
 _ONE_URL = "exactly one of url or service is required"
 
 
 def role(obj: Json, namespaced: bool) -> Causes:
     out: Causes = []
+    if obj.get("aggregationRule") is not None and not obj["aggregationRule"].get("clusterRoleSelectors"):
+        says = "at least one clusterRoleSelector required if aggregationRule is non-nil"
+        out.append(required("aggregationRule.clusterRoleSelectors", says))
     for i, rule in enumerate(obj.get("rules") or []):
         at = f"rules[{i}]"
         if not rule.get("verbs"):
@@ -37,9 +52,9 @@ def binding(obj: Json, old: Json | None, namespaced: bool) -> Causes:
     out: Causes = []
     if ref.get("apiGroup", meta.RBAC) != meta.RBAC:
         out.append(unsupported("roleRef.apiGroup", ref["apiGroup"], (meta.RBAC,)))
-    allowed = _ROLES if namespaced else _ROLES[:1]
+    allowed = _ROLES if namespaced else _ROLES[1:]
     if ref.get("kind") not in allowed:
-        out.append(unsupported("roleRef.kind", ref.get("kind") or "", allowed))
+        out.append(unsupported("roleRef.kind", ref.get("kind") or "", allowed, ordered=True))
     name = str(ref.get("name") or "")
     out += [bad("roleRef.name", name, s) for s in names.path_segment(name)] if name else [required("roleRef.name")]
     for i, subject in enumerate(obj.get("subjects") or []):
@@ -52,8 +67,11 @@ def binding(obj: Json, old: Json | None, namespaced: bool) -> Causes:
 def _subject(subject: Json, at: str, namespaced: bool) -> Causes:
     kind, name = subject.get("kind"), str(subject.get("name") or "")
     out: Causes = [] if name else [required(f"{at}.name")]
+    group = "" if kind == "ServiceAccount" else meta.RBAC
+    if kind in _SUBJECTS and subject.get("apiGroup", group) != group:
+        out.append(unsupported(f"{at}.apiGroup", subject["apiGroup"], (group,)))
     if kind not in _SUBJECTS:
-        out.append(unsupported(f"{at}.kind", kind or "", _SUBJECTS))
+        out.append(unsupported(f"{at}.kind", kind or "", _SUBJECTS, ordered=True))
     if kind == "ServiceAccount":
         out += [bad(f"{at}.name", name, s) for s in names.dns_subdomain(name)] if name else []
         if not namespaced and not subject.get("namespace"):
@@ -120,11 +138,26 @@ def _client(client: Json, at: str) -> Causes:
         return [] if url.startswith("https://") else [bad(f"{at}.url", url, "'https' is the only allowed URL scheme")]
     service = service or {}
     out: Causes = [required(f"{at}.service.{k}") for k in ("name", "namespace") if not service.get(k)]
+    path = service.get("path")
+    if path and not path.startswith("/"):
+        out.append(bad(f"{at}.service.path", path, "must start with a '/'"))
     port = service.get("port", 443)
     return out + [bad(f"{at}.service.port", port, s) for s in names.port_number(port)]
 
 
-def unchangeable(obj: Json, old: Json | None, field: str) -> Causes:
-    """A field of the specification that is fixed at creation."""
-    new, was = (obj.get("spec") or {}).get(field), ((old or {}).get("spec") or {}).get(field)
-    return [immutable(f"spec.{field}", new)] if old is not None and new != was else []
+def ingress_class(obj: Json, old: Json | None) -> Causes:
+    spec, at = obj.get("spec") or {}, "spec.controller"
+    controller, out = str(spec.get("controller") or ""), list[Cause]()
+    domain, slash, path = controller.partition("/")
+    if len(controller) > 250:
+        out.append(too_long(at, 250))
+    if not controller:
+        out.append(required(at))
+    elif not slash or not path or names.dns_subdomain(domain) or not _PATH.fullmatch(path):
+        out.append(bad(at, controller, 'must be a domain-prefixed path (such as "acme.io/foo")'))
+    if spec.get("parameters") is not None:
+        given = spec["parameters"]
+        out += [required(f"spec.parameters.{k}", f"{k} is required") for k in ("kind", "name") if not given.get(k)]
+    if old is not None and controller != ((old.get("spec") or {}).get("controller") or ""):
+        out.append(immutable(at, controller))
+    return out

@@ -34,7 +34,8 @@ def only_one_success(value: Json, path: str) -> Causes:
 
 
 def lifecycle(value: Json, path: str) -> Causes:
-    return [c for hook in ("postStart", "preStop") if value.get(hook) for c in handler(value[hook], f"{path}.{hook}")]
+    hooks = [(value[hook], f"{path}.{hook}") for hook in ("postStart", "preStop") if value.get(hook) is not None]
+    return [cause for hook, at in hooks for cause in handler(hook, at)]
 
 
 def handler(value: Json, path: str) -> Causes:

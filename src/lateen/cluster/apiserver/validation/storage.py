@@ -101,7 +101,12 @@ def _size(value: Any, path: str) -> Causes:
 def volume(obj: Json, old: Json | None) -> Causes:
     spec = obj.get("spec") or {}
     out = _access(spec.get("accessModes") or [], "spec.accessModes")
-    out += _size(dig(spec, "capacity", "storage"), "spec.capacity[storage]")
+    if dig(spec, "capacity", "storage") is None:
+        out += [required("spec.capacity"), unsupported("spec.capacity", spec.get("capacity") or {}, ("storage",))]
+    else:
+        out += _size(spec["capacity"]["storage"], "spec.capacity[storage]")
+    if name := spec.get("storageClassName"):
+        out += [bad("spec.storageClassName", name, s) for s in names.dns_subdomain(name)]
     out += _mode(spec, "spec")
     reclaim = spec.get("persistentVolumeReclaimPolicy")
     if reclaim not in _RECLAIM:
@@ -134,6 +139,8 @@ def sources(spec: Json) -> list[str]:
 
 def storage_class(obj: Json, old: Json | None) -> Causes:
     out: Causes = [] if obj.get("provisioner") else [required("provisioner")]
+    if "" in (obj.get("parameters") or {}):
+        out.append(bad("parameters", "", "field can not be empty."))
     if obj.get("reclaimPolicy") not in _RECLAIM:
         out.append(unsupported("reclaimPolicy", obj.get("reclaimPolicy"), _RECLAIM))
     if obj.get("volumeBindingMode") not in _BINDING:

@@ -20,6 +20,11 @@ ENV = {
     "status.podIP",
     "status.podIPs",
 }
+_LABELS = {
+    *(*DOWNWARD, *ENV, "spec.restartPolicy", "spec.schedulerName", "spec.hostNetwork", "status.phase"),
+    "status.nominatedNodeName",
+}
+"""Every field of a pod that has a name in selectors."""
 _SUBSCRIPT = re.compile(r"(metadata\.(?:labels|annotations))\['([^']*)'\]")
 _HOST_TYPES = (
     "",
@@ -67,6 +72,8 @@ def _source(volume: Json, at: str) -> Causes:
             return out + _downward(source, path)
         case "projected":
             return out + _projected(source, path)
+        case "emptyDir" if str(source.get("sizeLimit") or "").startswith("-"):
+            out.append(denied(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity"))
         case "persistentVolumeClaim" if not source.get("claimName"):
             out.append(required(f"{path}.claimName"))
     return out
@@ -111,8 +118,8 @@ def _mode(source: Json, path: str, name: str) -> Causes:
 
 def _downward(source: Json, path: str) -> Causes:
     out = _mode(source, path, "defaultMode")
-    for i, item in enumerate(source.get("items") or []):
-        at = f"{path}.items[{i}]"
+    at = path  # as Kubernetes, which does not say which item
+    for item in source.get("items") or []:
         out += _file(item, at) + _mode(item, at, "mode")
         if item.get("fieldRef") is not None:
             out += field_ref(item["fieldRef"], f"{at}.fieldRef", DOWNWARD)
@@ -131,6 +138,8 @@ def field_ref(ref: Json, path: str, allowed: set[str]) -> Causes:
         return [required(f"{path}.fieldPath")]
     if m := _SUBSCRIPT.fullmatch(field):
         return [bad(f"{path}.fieldPath", m[2], s) for s in names.qualified(m[2].lower())]
+    if field not in _LABELS:
+        return [bad(f"{path}.fieldPath", field, f"error converting fieldPath: field label not supported: {field}")]
     return [] if field in allowed else [unsupported(f"{path}.fieldPath", field, allowed)]
 
 

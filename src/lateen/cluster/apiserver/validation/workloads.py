@@ -88,8 +88,8 @@ def replication_controller(obj: Json, _: Json | None) -> Causes:
     selector = spec.get("selector") or {}
     out = meta.labels(selector, "spec.selector") if selector else [required("spec.selector")]
     out += negative(spec, "replicas", "minReadySeconds")
-    template = spec.get("template")
-    if not template:
+    template = spec.get("template") or {}
+    if not template.get("metadata") and not dig(template, "spec", "containers"):
         return [*out, required("spec.template")]
     labels: Json = dig(template, "metadata", "labels", default={})
     if not selectors.subset(selector, labels):
@@ -117,7 +117,9 @@ def negative(spec: Json, *keys: str, at: str = "spec") -> Causes:
 def _update_strategy(strategy: Json, keys: tuple[str, ...]) -> Causes:
     kind, rolling, at = strategy.get("type"), strategy.get("rollingUpdate"), "spec.updateStrategy"
     if kind not in ("RollingUpdate", "OnDelete"):
-        return [unsupported(f"{at}.type", kind, ("RollingUpdate", "OnDelete"))]
+        if "partition" in keys:
+            return [bad(at, kind or "", "must be 'RollingUpdate' or 'OnDelete'")]
+        return [unsupported(at, kind or "", ("RollingUpdate", "OnDelete"))]
     if kind == "OnDelete":
         says = "only allowed for updateStrategy 'RollingUpdate'"
         return [] if rolling is None else [bad(f"{at}.rollingUpdate", rolling, says)]
@@ -129,7 +131,7 @@ def _update_strategy(strategy: Json, keys: tuple[str, ...]) -> Causes:
     if "maxSurge" in keys and not out:
         none = [rolling.get(key) in nothing for key in ("maxSurge", "maxUnavailable")]
         if all(none):
-            out.append(bad(f"{at}.maxUnavailable", rolling["maxUnavailable"], "cannot be 0 when maxSurge is 0"))
+            out.append(required(f"{at}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
         if not any(none):
             out.append(bad(f"{at}.maxSurge", rolling["maxSurge"], "may not be set when maxUnavailable is non-zero"))
     elif rolling.get("maxUnavailable") in nothing:
@@ -141,12 +143,14 @@ def _scaled(spec: Json, old: Json | None, kind: str) -> Causes:
     """What all kinds that keep a number of pods have: replicas, selector, template."""
     out = negative(spec, "replicas")
     selector, template = spec.get("selector"), spec.get("template") or {}
-    if not selector:
-        out.append(required("spec.selector"))
+    labels: Json = dig(template, "metadata", "labels", default={})
+    if selector is None:
+        says = "`selector` does not match template `labels`"
+        out += [] if kind == "daemonset" else [required("spec.selector")]
+        out.append(bad("spec.template.metadata.labels", labels, says))
     elif wrong := meta.selector(selector, "spec.selector"):
-        out += wrong
+        out += [*wrong, bad("spec.selector", selector, "invalid label selector")]
     else:
-        labels: Json = dig(template, "metadata", "labels", default={})
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
             out.append(bad("spec.selector", selector, f"empty selector is invalid for {kind}"))
         elif not selectors.matches(selector, labels):
@@ -161,7 +165,7 @@ def _scaled(spec: Json, old: Json | None, kind: str) -> Causes:
 def _strategy(strategy: Json) -> Causes:
     kind, rolling = strategy.get("type", "RollingUpdate"), strategy.get("rollingUpdate")
     if kind not in _STRATEGIES:
-        return [unsupported("spec.strategy.type", kind, _STRATEGIES)]
+        return [unsupported("spec.strategy", kind, _STRATEGIES)]
     if kind == "Recreate":
         says = "may not be specified when strategy `type` is 'Recreate'"
         return [] if rolling is None else [denied("spec.strategy.rollingUpdate", says)]

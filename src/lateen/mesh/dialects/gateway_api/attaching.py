@@ -12,8 +12,10 @@ from lateen.api.gateway_api.common import ParentReference
 from lateen.api.gateway_api.gateway import Listener
 from lateen.api.kinds import GroupKind
 from lateen.mesh.dialects.gateway_api import listeners
+from lateen.mesh.protocols import HTTP, protocol
 
 NO_PARENT, NOT_ALLOWED, NO_HOSTNAME = "NoMatchingParent", "NotAllowedByListeners", "NoMatchingListenerHostname"
+UNSUPPORTED = "UnsupportedValue"
 _SEVERITY = (NOT_ALLOWED, NO_HOSTNAME, NO_PARENT)
 """What is said where listeners refuse a route for different reasons: the first of these, as in Istio."""
 
@@ -80,17 +82,29 @@ def _judge(
     return "", "", hosts
 
 
-def to_service(parent: ParentReference, services: Sequence[o.Service]) -> Attachment:
+def to_service(kind: GroupKind, parent: ParentReference, services: Sequence[o.Service]) -> Attachment:
     """``services``: the parent, or what a ServiceEntry defines; none where there is no such object."""
     what = f"{parent.kind} {parent.name}"
     if not services:
         return Attachment(NO_PARENT, f"there is no {what}")
     ports = [p for s in services for p in s.ports]
-    found = [p.port for p in ports if parent.port in (None, p.port) and parent.section_name in (None, p.name)]
+    found = [p for p in ports if parent.port in (None, p.port) and parent.section_name in (None, p.name)]
     if not found:
         wanted = f"named {parent.section_name}" if parent.port is None else str(parent.port)
         return Attachment(NO_PARENT, f"{what} has no port {wanted}")
-    return Attachment(ports=tuple(dict.fromkeys(found)))
+    taken = [p for p in found if kind in listeners.FOR_REQUESTS or protocol(p) not in HTTP]
+    if not taken:
+        says = f"{what} serves HTTP there, whose requests need an HTTPRoute or GRPCRoute, not a {kind.kind}"
+        return Attachment(UNSUPPORTED, says)
+    return Attachment(ports=tuple(dict.fromkeys(p.port for p in taken)))
+
+
+def no_service(kind: GroupKind) -> Attachment:
+    """Of a route of datagrams whose parent is a Service or a ServiceEntry. Datagrams are not captured: redirected ones
+    have lost their destination when Envoy reads them (the kernel keeps it for connections alone), and an intercepted
+    one has no certificate that could say whose it is."""
+    says = "datagrams of pods are not captured: they go to the Service as without a mesh"
+    return Attachment(UNSUPPORTED, f"a {kind.kind} can only have Gateways as parents; {says}")
 
 
 def set_parent(found: o.Resource[ListenerSet]) -> tuple[str, str] | None:

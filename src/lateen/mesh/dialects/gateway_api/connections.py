@@ -14,20 +14,23 @@ Object = o.Resource[TLSRoute] | o.Resource[TCPRoute] | o.Resource[UDPRoute]
 
 
 class Destinations(NamedTuple):
+    rule: str
+    """The name of the route's only rule."""
     backends: tuple[Backend, ...]
     """Those with a weight; one that is broken where there are none, so that what comes is refused."""
     problems: tuple[Problem, ...]
 
 
-def destinations(route: Object, find: backends.Find) -> Destinations:
-    """Of its only rule."""
+def destinations(route: Object, find: backends.Find, enforced: bool) -> Destinations:
+    """Of its only rule. ``enforced``: see ``backends.backend``."""
     made: list[Backend] = []
     problems: list[Problem] = []
     for i, rule in enumerate(route.spec.rules[:1]):
         for j, ref in enumerate(rule.backend_refs):
-            backend, bad = backends.backend(ref, ref.weight, None, route.ref, find, True)
+            backend, bad = backends.backend(ref, ref.weight, None, route.ref, find, enforced)
             if bad[0]:
                 problems.append(Problem(*bad, ("spec", "rules", i, "backendRefs", j)))
             if backend.weight:
                 made.append(backend)
-    return Destinations(tuple(made) or (Backend("", 0, broken="no backend has a weight"),), tuple(problems))
+    name = next((r.name for r in route.spec.rules), None) or f"{route.ref.namespace}.{route.ref.name}.0"
+    return Destinations(name, tuple(made) or (Backend("", 0, broken="no backend has a weight"),), tuple(problems))

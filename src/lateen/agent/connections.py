@@ -1,0 +1,112 @@
+"""Bytes of open connections: Envoy writes how many there have been so far, this counts how many there are more.
+
+One series for each metric and labels, as Envoy's own counters have them; ``metrics`` adds both up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lateen.wire import connections as wire
+
+CHUNK = 256 * 1024
+LONGEST = 64 * 1024
+"""Bytes of a line; a longer one is left out."""
+SERIES = 5_000
+"""Series that are kept at most, the latest ones."""
+FORGOTTEN_S, LOOK_S = 24 * 3600.0, 60.0
+"""A connection that has not been heard of for so long has ended unseen (with a line that was lost). How often it is
+looked for such."""
+
+Series = tuple[str, str]
+"""(metric, labels in Prometheus' text format)"""
+
+
+class Connections:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[tuple[int, str], tuple[int, float]] = {}
+        """(connection, metric) -> bytes so far, and when that was"""
+        self._totals: dict[Series, int] = {}
+        self._rest = b""
+        self._file = -1
+        self._looked = clock()
+
+    def open(self, path: Path = Path(wire.PIPE)) -> None:
+        """Make the pipe, and read from it from now on. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISFIFO(path.stat().st_mode):
+                path.unlink()
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        # Open for writing, too: otherwise it would be at its end whenever Envoy is not running.
+        self._file = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        asyncio.get_running_loop().add_reader(self._file, self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.take(os.read(self._file, CHUNK))
+
+    def read_now(self) -> None:
+        """What is in the pipe already."""
+        if self._file >= 0:
+            self._read()
+
+    def restarted(self) -> None:
+        """Envoy begins anew: its counters are 0, and its connections have numbers that were used before."""
+        self._seen.clear()
+        self._totals.clear()
+        self._rest = b""
+
+    def take(self, text: bytes) -> None:
+        """Some of what Envoy has written."""
+        *lines, self._rest = (self._rest + text).split(b"\n")
+        if len(self._rest) > LONGEST:
+            self._rest = b""
+        for line in lines:
+            # Envoy may die while it writes, which leaves half a line.
+            with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                self._count(json.loads(line))
+        self._forget()
+
+    def _count(self, line: dict[str, object]) -> None:
+        number, counts, ended = line[wire.ID], line[wire.COUNTS], line[wire.WHEN] == wire.END
+        if not isinstance(number, int) or not isinstance(counts, list):
+            raise TypeError
+        now = self._clock()
+        for name, total, labels in counts:
+            if not isinstance(total, int | float):
+                raise TypeError
+            total = int(total)  # Envoy writes round numbers as 1e+05, which json reads as a float
+            before, _ = self._seen.pop((number, name), (0, 0.0))
+            more = max(0, total - before)
+            if not ended:
+                self._seen[number, name] = total, now
+            key = name, ",".join(f'{label}="{_escaped(value)}"' for label, value in labels)
+            self._totals[key] = self._totals.pop(key, 0) + more  # at the end, with the latest ones
+
+    def _forget(self) -> None:
+        while len(self._totals) > SERIES:
+            del self._totals[next(iter(self._totals))]
+        now = self._clock()
+        if now - self._looked > LOOK_S:
+            self._looked = now
+            self._seen = {k: v for k, v in self._seen.items() if now - v[1] < FORGOTTEN_S}
+
+    def text(self) -> bytes:
+        """In Prometheus' text format, with Envoy's prefix."""
+        lines = (f"envoy_istio_{name}{{{labels}}} {total}\n" for (name, labels), total in self._totals.items())
+        return "".join(lines).encode()
+
+
+def _escaped(value: object) -> str:
+    """Envoy writes nothing for what it does not know."""
+    text = "-" if value is None else str(value)
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,96 @@
+"""Which statistics Envoy keeps, and the values of its runtime: what the proxy's configuration and the pod's annotations
+say of them.
+
+Source: ``getStatsOptions`` and ``extractRuntimeFlags`` in istio.io/istio pkg/bootstrap/config.go.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lateen.kit import duration
+from lateen.kit.jsons import Json
+
+# Istio's default: keep few of Envoy's own series; the others cost memory for each cluster.
+_PREFIXES = (
+    "cluster_manager",
+    "listener_manager",
+    "server",
+    "cluster.xds-grpc",
+    "istio",
+    "access_logger",
+)
+_SUFFIXES = ("downstream_cx_active", "ssl.handshake")
+_PARTS = ("rbac.", "http_local_rate_limit.")
+"""Statistics of what authorization policies allow and deny, or would deny in a dry run, and of rate limits."""
+_ANNOTATION = "sidecar.istio.io/stats"
+BUCKETS, FLUSH = f"{_ANNOTATION}HistogramBuckets", f"{_ANNOTATION}FlushInterval"
+CONNECTIONS = "overload.global_downstream_max_connections"
+"""The runtime value that is a limit of its own in Envoy."""
+MOST_CONNECTIONS = 50_000
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What users ask for, beside Lateen's own."""
+
+    kept: tuple[tuple[str, str], ...] = ()
+    """(prefix, suffix or regex, pattern) of the names that are kept, too."""
+    buckets: Mapping[str, list[float]] = field(default_factory=dict)
+    """Beginning of histograms' names -> their buckets."""
+    flush_s: float = 0
+    """The interval of Envoy's sinks and gauges; 0 for Envoy's own."""
+
+    def config(self) -> Json:
+        keep = [
+            *({"prefix": s} for s in _PREFIXES),
+            *({"suffix": s} for s in _SUFFIXES),
+            *({"contains": s} for s in _PARTS),
+            *({"safe_regex": {"regex": p}} if how == "regex" else {how: p} for how, p in self.kept),
+        ]
+        return {
+            "use_all_default_tags": False,
+            "stats_matcher": {"inclusion_list": {"patterns": keep}},
+            "histogram_bucket_settings": [
+                {"match": {"prefix": name}, "buckets": found} for name, found in sorted(self.buckets.items())
+            ],
+        }
+
+
+PLAIN = Statistics()
+
+
+def statistics(config: Mapping[str, Any], annotations: Mapping[str, str], address: str) -> Statistics:
+    """``config``: the ProxyConfig; an annotation takes the place of its list. ``address``: the pod's, for
+    ``{pod_ip}``. Raises ValueError."""
+    matcher = config.get("proxyStatsMatcher") or {}
+    kept = []
+    for how, name in (("prefix", "Prefixes"), ("suffix", "Suffixes"), ("regex", "Regexps")):
+        text = annotations.get(f"{_ANNOTATION}Inclusion{name}", "")
+        given = text.split(",") if text else matcher.get(f"inclusion{name}") or []
+        kept += [(how, p.replace("{pod_ip}", address)) for p in given if p]
+    found = json.loads(annotations.get(BUCKETS) or "{}")
+    flush = annotations.get(FLUSH)
+    return Statistics(tuple(kept), found, duration.seconds(flush) if flush else 0)
+
+
+def runtime(given: Mapping[str, str]) -> Json:
+    """The static layer of Envoy's runtime; an empty value takes a default away."""
+    out: Json = {
+        "re2.max_program_size.error_level": 32768,
+        "envoy.reloadable_features.http_reject_path_with_fragment": False,
+    }
+    for name, value in given.items():
+        if value == "":
+            out.pop(name, None)
+        elif name != CONNECTIONS:
+            out[name] = {"true": True, "false": False}.get(value, value)
+    return out
+
+
+def most_connections(given: Mapping[str, str]) -> int:
+    """Connections of clients, all together. Raises ValueError."""
+    return int(given.get(CONNECTIONS) or MOST_CONNECTIONS)

@@ -1,0 +1,32 @@
+"""Questions to the mesh's collector, over port-forward to its pod."""
+
+from __future__ import annotations
+
+import time
+import urllib.parse
+
+from lateen.cli.output import CliError
+from lateen.kit import jsons
+from lateen.kit.jsons import Json
+from lateen.kube.client import HttpClient
+from lateen.wire import ports
+
+
+async def ranged(client: HttpClient, namespace: str, query: str, seconds: int, step: int) -> list[Json]:
+    """The series of a query in PromQL over the last ``seconds``, as Prometheus' API has them. ``namespace``: where the
+    control plane is. Raises CliError, KubeError, Unreachable."""
+    from lateen.cli.workloads import collector, through
+
+    now = int(time.time())
+    asked = {"query": query, "start": now - seconds, "end": now, "step": step}
+    path = f"/api/v1/query_range?{urllib.parse.urlencode(asked)}"
+    answer = jsons.loads(await through(client, await collector(client, namespace), ports.COLLECTOR, path))
+    if answer.get("status") != "success":
+        raise CliError(f"the collector cannot answer: {answer.get('error', answer)}")
+    found: list[Json] = answer["data"]["result"]
+    return found
+
+
+def total(series: Json) -> float:
+    """The values of a series added up."""
+    return sum(float(value) for _, value in series["values"])

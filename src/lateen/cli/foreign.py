@@ -1,0 +1,89 @@
+"""What istioctl has and this command lacks: each is rejected with a sentence that says what to do instead.
+
+Source: ``istioctl --help`` of every command (https://istio.io/latest/docs/reference/commands/istioctl/).
+"""
+
+from __future__ import annotations
+
+_AMBIENT = "belongs to ambient mode, which Lateen does not have: it uses sidecars"
+_THROUGH_KUBERNETES = "istiod is reached through the Kubernetes API only; leave it out"
+_CHARTS = "the manifests are part of this command; it reads no other charts"
+_PAGE = "a page is served at the port that --port names; leave it out"
+_REPORT = "the report has everything except Secrets; leave the option out (--include, --dir and --timeout exist)"
+
+COMMANDS = {
+    "authz": 'is an experimental command: "lateen x authz check"',
+    "waypoint": _AMBIENT,
+    "ztunnel-config": _AMBIENT,
+    "apply": 'has become "lateen install", as in Istio',
+    "translate": "is not implemented: write the values for the Helm charts (docs/reference-installation.md) yourself",
+}
+"""Command -> what it is, or what to do instead."""
+
+OPTIONS = {
+    "--as": "impersonation is kubectl's; name a kubeconfig of that user with --kubeconfig",
+    "--as-group": "impersonation is kubectl's; name a kubeconfig of that user with --kubeconfig",
+    "--as-uid": "impersonation is kubectl's; name a kubeconfig of that user with --kubeconfig",
+    "--kubeclient-timeout": "the time limits of requests are fixed; leave it out",
+    "--vklog": "set LATEEN_DEBUG=1 for the details of internal errors",
+    **dict.fromkeys(
+        (
+            "--authority",
+            "--cert-dir",
+            "--insecure",
+            "--plaintext",
+            "--xds-address",
+            "--xds-label",
+            "--xds-port",
+        ),
+        _THROUGH_KUBERNETES,
+    ),
+    "--proxy-admin-port": "the port of the proxies' administration is fixed (15000); leave it out",
+    "--remote-contexts": "one cluster is analyzed; run the command once for each --context",
+    "--verbose": "everything that is found is printed; leave it out",
+    "--verbosity": "everything that is found is printed; leave it out",
+    "--manifests": _CHARTS,
+    "--charts": _CHARTS,
+    "--force": "nothing is skipped by force; correct what is reported",
+    "--verify": 'run "lateen verify-install" afterwards',
+    "--cluster-specific": "manifests do not depend on the cluster; leave it out",
+    "--ui-port": _PAGE,
+    "--ctrlz_port": "the port of ControlZ is fixed (9876); leave it out",
+    "--stack-trace-level": "log lines have no stack traces; leave it out",
+    "--stack-trace-reset": "log lines have no stack traces; leave it out",
+    "--selector": "name the pod, or its workload as in deploy/NAME",
+    "--from-version": "the present installation is compared with this command; leave it out",
+    "--skip-controlplane": "only the cluster is checked; leave it out",
+    "--output-threshold": "every finding is printed; leave it out",
+    "--ignoreUnmeshed": "pods without a sidecar are described as such; leave it out",
+    "--auto-inject-namespaces": "label the namespaces: kubectl label namespace NAME istio.io/rev=TAG",
+    "--webhook-name": "the webhook of a tag is named after it: istio-revision-tag-TAG",
+    "--meshConfigMapName": "name a file with --meshConfigFile",
+    "--operatorFileName": "name values with --valuesFile",
+    "--webhookConfig": "name a revision with --revision",
+    "--externalIP": "the address of a machine is the one that it connects from; set it in its WorkloadEntry",
+    "--internalIP": "the address of a machine is the one that it connects from; set it in its WorkloadEntry",
+    "--ingressService": "name the address at which the machine reaches istiod with --ingressIP",
+    "--weight": "set spec.template.weight in what is printed",
+    "--locality": "set spec.template.locality in what is printed",
+    "--network": "set spec.template.network in what is printed",
+    **dict.fromkeys(
+        (
+            "--critical-errs",
+            "--duration",
+            "--end-time",
+            "--exclude",
+            "--full-secrets",
+            "--ignore-errs",
+            "--rq-concurrency",
+            "--skip-analyze",
+            "--skip-cluster-dump",
+            "--skip-coredumps",
+            "--skip-netstat",
+            "--skip-proxy-debug",
+            "--start-time",
+        ),
+        _REPORT,
+    ),
+}
+"""Option -> what to do instead."""

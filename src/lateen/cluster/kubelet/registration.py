@@ -1,0 +1,111 @@
+"""The Node object: this machine, its capacity, and that it is alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+
+from lateen import __version__
+from lateen.api import kinds
+from lateen.cluster.kubelet import limits
+from lateen.cluster.kubelet.sandbox import Node
+from lateen.cluster.kubelet.scheduler import MAX_PODS
+from lateen.cluster.network import plan
+from lateen.kit import times
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import KubeError
+
+log = logging.getLogger("lateen.kubelet")
+
+LEASE_NAMESPACE, LEASE_S, RENEWAL_S = "kube-node-lease", 40, 10.0
+"""As kubelets have them (nodeLeaseDurationSeconds, and a quarter of it)."""
+PORT = 10250
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+async def register(node: Node, alone: bool) -> None:
+    """Have the Node object, with this machine's data. ``alone``: this is the control plane's node, too. Raises
+    KubeError, OSError."""
+    labels = {
+        "kubernetes.io/hostname": node.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": _architecture(),
+        "topology.kubernetes.io/region": "local",
+        "topology.kubernetes.io/zone": "local",
+    }
+    if alone:  # elsewhere nodes may not say so of themselves (NodeRestriction)
+        labels["node-role.kubernetes.io/control-plane"] = ""
+    if await node.client.get(kinds.NODE, "", node.name) is None:
+        meta = {"name": node.name, "labels": labels}
+        await node.client.create(kinds.NODE, {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {}})
+    await node.client.patch(kinds.NODE, "", node.name, {"status": _status(node, alone)}, "status")
+
+
+async def stay(node: Node) -> None:
+    """Renew the node's Lease, by which a control plane knows that it is alive; after an outage, during which it was
+    taken for dead, say that it is ready. Never returns."""
+    while True:
+        try:
+            await _renew(node)
+            found = await node.client.get(kinds.NODE, "", node.name)
+            if found is None or not _is_ready(found):
+                await register(node, alone=False)
+        except (KubeError, OSError) as e:
+            log.warning("the node's Lease: %s", e)
+        await asyncio.sleep(RENEWAL_S)
+
+
+async def _renew(node: Node) -> None:
+    spec = {"holderIdentity": node.name, "leaseDurationSeconds": LEASE_S, "renewTime": times.stamp_micro()}
+    if await node.client.get(kinds.LEASE, LEASE_NAMESPACE, node.name) is not None:
+        await node.client.patch(kinds.LEASE, LEASE_NAMESPACE, node.name, {"spec": spec})
+        return
+    meta = {"name": node.name, "namespace": LEASE_NAMESPACE}
+    made = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+    await node.client.create(kinds.LEASE, made)
+
+
+def _is_ready(node: Json) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in dig(node, "status", "conditions", default=[]))
+
+
+def _architecture() -> str:
+    return MACHINES.get(platform.machine(), platform.machine())
+
+
+def _status(node: Node, alone: bool) -> Json:
+    memory = f"{limits.machine_memory() // 1024}Ki"
+    capacity = {"cpu": str(os.cpu_count() or 1), "memory": memory, "pods": str(MAX_PODS)}
+    now = times.stamp()
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "message": "ready",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
+    out = {
+        "addresses": [
+            {"type": "InternalIP", "address": plan.NODE_IP},
+            {"type": "Hostname", "address": node.name},
+        ],
+        "capacity": capacity,
+        "allocatable": capacity,
+        "conditions": [ready, limits.condition(node.groups, now)],
+        "nodeInfo": {
+            "kubeletVersion": f"v1.32.0+lateen-{__version__}",
+            "kernelVersion": platform.release(),
+            "osImage": "host",
+            "containerRuntimeVersion": f"lateen://{__version__}",
+            "operatingSystem": "linux",
+            "architecture": _architecture(),
+            "machineID": "",
+            "systemUUID": "",
+            "bootID": "",
+            "kubeProxyVersion": "",
+        },
+    }
+    return out if alone else out | {"daemonEndpoints": {"kubeletEndpoint": {"Port": PORT}}}

@@ -1,0 +1,27 @@
+"""How many calls there were, by labels, in a stretch of the past: the question in PromQL that the collector is asked.
+
+``increase()`` leaves out what a series had counted at its first sample, which would be the whole of a first call. So a
+series that has begun within a window counts with its value, provided that its target answered the collector at the
+window's start: a series that is missing there because the target was not read, or not known yet, may have counted for
+days.
+"""
+
+from __future__ import annotations
+
+STEPS = 60
+"""How exactly it is known when a call was: a part of the time that is looked at."""
+LEAST_S, WINDOW_S = 15, 60
+"""The shortest step; the shortest window, in which there are two samples of the coarsest resolution."""
+
+
+def step(seconds: int) -> int:
+    return max(seconds // STEPS, LEAST_S)
+
+
+def counted(metric: str, by: str, seconds: int) -> str:
+    """A range query with ``step(seconds)``: the values of its series add up to the calls in that many seconds."""
+    each = step(seconds)
+    window = max(each, WINDOW_S)
+    series = f'{metric}{{reporter="destination"}}'
+    begun = f"({series} unless {series} offset {window}s) and on (instance) (up offset {window}s == 1)"
+    return f"sum by ({by}) (({begun}) or increase({series}[{window}s])) * {each} / {window}"

@@ -1,0 +1,117 @@
+"""The log of a pod for the page: its containers' lines as they come, and what those of requests that failed mean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import web
+
+from lateen.api import kinds
+from lateen.api.reading import PROXY, containers
+from lateen.console import shapes
+from lateen.console.cluster import Cluster
+from lateen.console.envoy import Istiod
+from lateen.dump import ConfigDump, DumpError
+from lateen.dump.lines import Parser, parser_of
+from lateen.dump.origins import origins
+from lateen.dump.outcomes import explain
+from lateen.kit import jsons, tasks
+from lateen.kube.client import HttpClient, KubeError, Unreachable
+
+TAIL = 200
+"""Lines of each container to begin with."""
+WAITING = 1000
+"""Lines that are read ahead of the page."""
+SKIPPED = ("istio-init", "istio-validation")
+
+Item = shapes.LogLine | str | None
+"""A line, why there are no more of a container, or (None) that one has ended."""
+
+
+class Logs:
+    def __init__(self, client: HttpClient, cluster: Cluster, istiod: Istiod) -> None:
+        self._client, self._cluster, self._istiod = client, cluster, istiod
+
+    def routes(self, root: str) -> list[web.RouteDef]:
+        return [web.get(f"{root}/pods/{{namespace}}/{{pod}}/log", self._log)]
+
+    async def _log(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events, one per line of ``container``; without it, of all of the pod's."""
+        namespace, pod = request.match_info["namespace"], request.match_info["pod"]
+        asked = request.query.get("container", "")
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await answer.prepare(request)
+        queue: asyncio.Queue[Item] = asyncio.Queue(WAITING)
+        explainer = Explainer(self._istiod, f"{pod}.{namespace}", self._parser())
+        names = [asked] if asked else self._containers(namespace, pod)
+        reading = [tasks.spawn(self._read(namespace, pod, name, queue), "log") for name in names]
+        left = len(reading)
+        try:
+            while left:
+                item = await queue.get()
+                if item is None:
+                    left -= 1
+                elif isinstance(item, str):
+                    await answer.write(b"event: failure\ndata: " + jsons.dumps(item) + b"\n\n")
+                else:
+                    item["says"] = await explainer.of(item)
+                    await answer.write(b"data: " + jsons.dumps(item) + b"\n\n")
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the page was closed
+        finally:
+            await tasks.cancel(*reading)
+        return answer
+
+    async def _read(self, namespace: str, pod: str, container: str, queue: asyncio.Queue[Item]) -> None:
+        found = self._client.logs(namespace, pod, container, tail=TAIL, follow=True)
+        try:
+            async with contextlib.aclosing(found) as lines:
+                async for raw in lines:
+                    text = raw.decode(errors="replace").rstrip("\n")
+                    await queue.put({"container": container, "text": text, "says": []})
+        except (KubeError, Unreachable) as e:
+            await queue.put(f"{container}: {e}")
+        except Exception:
+            await queue.put(None)
+            raise
+        await queue.put(None)  # not when it is cancelled: nobody takes anything out of a full queue then
+
+    def _containers(self, namespace: str, pod: str) -> list[str]:
+        """Those that may still write: init containers other than native sidecars have ended."""
+        found = (
+            c["name"]
+            for p in self._cluster.objects(kinds.POD)
+            if (p["metadata"]["namespace"], p["metadata"]["name"]) == (namespace, pod)
+            for c in containers(p["spec"])
+            if c["name"] not in SKIPPED
+        )
+        return [*found] or [PROXY]
+
+    def _parser(self) -> Parser:
+        maps = self._cluster.objects(kinds.CONFIG_MAP)
+        own = (self._cluster.root, "istio")
+        return parser_of(next((m for m in maps if (m["metadata"]["namespace"], m["metadata"]["name"]) == own), None))
+
+
+class Explainer:
+    """Explains the lines of one proxy; reads its configuration once, when the first of them needs it."""
+
+    def __init__(self, istiod: Istiod, proxy: str, parser: Parser) -> None:
+        self._istiod, self._proxy, self._parser = istiod, proxy, parser
+        self._dump: ConfigDump | None = None
+        self._asked = False
+
+    async def of(self, line: shapes.LogLine) -> list[str]:
+        """Sentences about why a request failed; none for lines of applications and for requests that were served."""
+        seen = self._parser.read(line["text"]) if line["container"] == PROXY else None
+        if not seen:
+            return []
+        flags, details, failure = (str(seen.get(k) or "") for k in ("flags", "details", "failure"))
+        if not explain(flags, details, failure):
+            return []
+        if not self._asked:
+            self._asked = True
+            with contextlib.suppress(web.HTTPException, DumpError):  # then objects are not named
+                self._dump = ConfigDump(await self._istiod.dump(self._proxy))
+        return explain(flags, details, failure, origins(self._dump, seen) if self._dump else ())

@@ -1,0 +1,169 @@
+"""Tells the proxies of one cluster which roots are trusted, by a ConfigMap in each namespace, and its API server, in
+the webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lateen.api import kinds
+from lateen.ca import revocation
+from lateen.ca.authority import ROOT_CONFIG_MAP, Told
+from lateen.control.measures import Measures
+from lateen.kit import certs
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client, KubeError
+from lateen.kube.informer import Key
+from lateen.wire.revision import LABEL, TAG_LABEL, Revision
+
+AT_ONCE = 16
+"""ConfigMaps that are written at the same time."""
+LABELS = {"istio.io/config": "true"}
+_PASSING = (401, 404, 408, 409, 429)
+"""Codes of answers to a request that may succeed later as it is."""
+
+
+Round = tuple[list[str], list[str]]
+"""(problems, refusals): whom it was not possible to tell, as in ``Reached``."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """``problem``: who does not know the roots yet, and why. ``refused``: whose ConfigMaps nobody can write before
+    their owners have changed something there (an immutable one, a quota); nobody else waits for them."""
+
+    problem: str = ""
+    refused: str = ""
+
+
+class Teller:
+    def __init__(
+        self,
+        client: Client,
+        revision: Revision,
+        trusted: Callable[[], Told],
+        missed: Callable[[], None],
+        measures: Measures,
+        own: str,
+        running: Callable[[], tuple[str, ...]],
+        cluster: str = "",
+    ) -> None:
+        """``missed``: called when a namespace could not be told. ``own``: istiod's namespace. ``running``: the
+        revisions that run, the first one first. ``cluster``: its name; empty for istiod's own."""
+        self._measures, self._own, self._missed, self._running = measures, own, missed, running
+        self._client, self._revision, self._trusted = client, revision, trusted
+        self.where = f"cluster {cluster}: " if cluster else ""
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def everywhere(self, namespaces: list[Json]) -> Round:
+        """Tell all proxies and the API server; returns whom that was not possible for, as in ``Reached``."""
+        found = await asyncio.gather(*map(self.namespace, namespaces))
+        failures, refused = [r.problem for r in found if r.problem], [r.refused for r in found if r.refused]
+        try:
+            await self.webhooks()
+        except (KubeError, OSError) as e:
+            failures.append(f"{self.where}the API server (webhooks): {e}")
+        return failures, refused
+
+    async def namespace(self, namespace: Json) -> Reached:
+        """Write the roots to a namespace, for its proxies."""
+        name = namespace["metadata"]["name"]
+        if namespace["metadata"].get("deletionTimestamp"):
+            return Reached()
+        trusted = self._trusted()
+        try:
+            async with self._gate:
+                if teller := await self._another(namespace):
+                    return await self._left_to(teller, name, trusted)
+                for config_map, data in trusted.maps.items():
+                    await self._write(name, config_map, data)
+        except (KubeError, OSError) as e:
+            if await self._ends(name):
+                return Reached()
+            says = f"{self.where}namespace {name}: {e}"
+            if isinstance(e, KubeError) and e.code < 500 and e.code not in _PASSING and name != self._own:
+                return Reached(refused=says)
+            self._missed()  # the leader's turn
+            return Reached(says)
+        return Reached()
+
+    async def _another(self, namespace: Json) -> str:
+        """The other revision that tells a namespace; empty if this one does. Raises KubeError, OSError."""
+        running = self._running()
+        if len(running) == 1:
+            return ""
+        label = str(dig(namespace, "metadata", "labels", LABEL, default=""))
+        if label and label not in running:
+            tags, _ = await self._client.list(kinds.MUTATING_WEBHOOK, labels=f"{TAG_LABEL}={label}")
+            label = next((str(dig(t, "metadata", "labels", LABEL, default="")) for t in tags), "")
+        teller = label if label in running else running[0]
+        return "" if teller == self._revision.name else teller
+
+    async def _left_to(self, teller: str, name: str, trusted: Told) -> Reached:
+        """Whether a namespace of another revision knows the roots that all revisions have in common. It is not waited
+        for where the other revision cannot write them either. Raises KubeError, OSError."""
+        found = await self._client.get(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP)
+        known = str(dig(found or {}, "data", "root-cert.pem", default=""))
+        if all(root in known for root in certs.split(trusted.own)):
+            return Reached()
+        if dig(found or {}, "immutable") is True:
+            return Reached(
+                refused=f"{self.where}namespace {name}: the ConfigMap {ROOT_CONFIG_MAP} is immutable, so the "
+                f"revision {teller} cannot change it; delete it"
+            )
+        return Reached(f"{self.where}namespace {name}: the revision {teller} has not told it yet")
+
+    async def _write(self, namespace: str, name: str, data: dict[str, str]) -> None:
+        found = await self._client.get(kinds.CONFIG_MAP, namespace, name)
+        before = (found or {}).get("data") or {}
+        if found is None and data:
+            meta = {"name": name, "namespace": namespace, "labels": LABELS}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": meta}
+            await self._client.create(kinds.CONFIG_MAP, body)
+        elif before != data:
+            change = {**dict.fromkeys(before), **data}
+            await self._client.patch(kinds.CONFIG_MAP, namespace, name, {"data": change})
+
+    async def _ends(self, name: str) -> bool:
+        """Whether a namespace is being deleted, or gone."""
+        try:
+            found = await self._client.get(kinds.NAMESPACE, "", name)
+        except (KubeError, OSError):
+            return False
+        return found is None or bool(found["metadata"].get("deletionTimestamp"))
+
+    def altered(self, key: Key, new: Json | None) -> bool:
+        """Whether somebody else has changed or deleted the roots of a namespace."""
+        if key[1] not in (ROOT_CONFIG_MAP, revocation.CONFIG_MAP):
+            return False
+        return bool(dig(new or {}, "data", default={}) != self._trusted().maps[key[1]])
+
+    def unannounced(self, config: Json | None) -> bool:
+        """Whether an injector of this revision is announced to the API server with other roots."""
+        mine = dig(config or {}, "metadata", "labels", LABEL, default="") == self._revision.name
+        return mine and any(
+            dig(h, "clientConfig", "caBundle", default="") != self._bundle() for h in (config or {})["webhooks"]
+        )
+
+    def _bundle(self) -> str:
+        return base64.b64encode(self._trusted().root.encode()).decode()
+
+    async def webhooks(self) -> None:
+        """Set the webhooks' CA bundle, so that the API server trusts istiod. Raises KubeError, OSError."""
+        bundle = self._bundle()
+        for kind in (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK):
+            found, _ = await self._client.list(
+                kind, labels=f"{LABEL}={self._revision.name},app in (sidecar-injector,istiod)"
+            )
+            for config in found:
+                hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": bundle}} for h in config["webhooks"]]
+                if hooks != config["webhooks"]:
+                    name = config["metadata"]["name"]
+                    self._measures.patches.add(name)
+                    try:
+                        await self._client.patch(kind, "", name, {"webhooks": hooks})
+                    except (KubeError, OSError) as e:
+                        self._measures.failed_patches.add(name, type(e).__name__)
+                        raise

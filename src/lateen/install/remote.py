@@ -1,0 +1,100 @@
+"""A cluster without a control plane of its own: how its proxies and its API server reach that of another cluster, and
+what the latter may do here. Pure.
+
+Source: https://istio.io/latest/docs/setup/install/multicluster/primary-remote/ and Istio's chart ``istio-discovery``
+with ``istiodRemote.enabled`` (the names of objects and ports).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from lateen.api.reading import cluster_name
+from lateen.install import reader, webhooks
+from lateen.install.objects import meta
+from lateen.kit.jsons import Json, dig
+from lateen.wire import ports
+from lateen.wire.revision import Revision
+
+ADDRESS, PATH = "values.global.remotePilotAddress", "values.istiodRemote.injectionPath"
+PORTS = (
+    ("tcp-certificates", ports.CA, ports.CA),
+    ("tcp-istiod", ports.XDS, ports.XDS),
+    ("tcp-webhook", 443, ports.WEBHOOK),
+)
+"""(name, the Service's port, the port at the address of the control plane)"""
+
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
+_PATH = re.compile(r"/inject(/:ENV:[^/?#\s]+|(/(cluster|net)/(?!\.+(/|$))[^/?#\s]+)+)")
+
+
+def wanted(spec: Json) -> bool:
+    return bool(dig(spec, "components", "istiodRemote", "enabled"))
+
+
+def problem(spec: Json) -> str:
+    """What is missing; empty if nothing is."""
+    if not dig(spec, "values", "global", "remotePilotAddress"):
+        return (
+            f"spec.{ADDRESS}: say where the control plane is reached, as at the east-west gateway of its cluster: "
+            "kubectl get service -n istio-system istio-eastwestgateway"
+        )
+    address, path = str(dig(spec, "values", "global", "remotePilotAddress")), injection_path(spec)
+    if not _HOST.fullmatch(address):
+        return f'spec.{ADDRESS}: expected an IP address or a host name, got "{address}"'
+    if path and not _PATH.fullmatch(path):
+        return f'spec.{PATH}: expected /inject/cluster/NAME/net/NETWORK, got "{path}"'
+    if not injection_url(spec) and not path:
+        return (
+            "spec.values.global.multiCluster.clusterName: name this cluster, as its Secret does in the cluster of the "
+            f"control plane (or set {PATH} to /inject/cluster/NAME/net/NETWORK)"
+        )
+    return ""
+
+
+def injection_url(spec: Json) -> str:
+    return str(dig(spec, "values", "istiodRemote", "injectionURL", default=""))
+
+
+def injection_path(spec: Json) -> str:
+    """The path of the webhook, which says for which cluster and network pods are injected; empty if nothing does."""
+    values = spec.get("values") or {}
+    if given := dig(values, "istiodRemote", "injectionPath", default=""):
+        return str(given)
+    if not dig(values, "global", "multiCluster", "clusterName"):
+        return ""
+    network = dig(values, "global", "network", default="")
+    path = f"/inject/cluster/{_escaped(cluster_name(values))}"
+    return f"{path}/net/{_escaped(str(network))}" if network else path
+
+
+def _escaped(value: str) -> str:
+    return value.replace("/", "--slash--")
+
+
+def objects(spec: Json, revision: Revision) -> list[Json]:
+    address = str(dig(spec, "values", "global", "remotePilotAddress"))
+    config = webhooks.injector(revision.injector, revision)
+    for hook in config["webhooks"]:
+        if url := injection_url(spec):
+            hook["clientConfig"] = {"url": url}
+        else:
+            hook["clientConfig"]["service"]["path"] = injection_path(spec)
+    return [*reader.objects(serves=True), *_way(address, revision), config]
+
+
+def _way(address: str, revision: Revision) -> list[Json]:
+    """The Service by which the control plane is called here as it is in its own cluster."""
+    about = meta(revision.istiod, revision, app="istiod", istio="pilot")
+    listed: list[Json] = [{"name": n, "port": p, "targetPort": target, "protocol": "TCP"} for n, p, target in PORTS]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": {"ports": listed}}
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return [{**service, "spec": {"ports": listed, "type": "ExternalName", "externalName": address}}]
+    there = [{"name": n, "port": target, "protocol": "TCP"} for n, _, target in PORTS]
+    subset = {"addresses": [{"ip": address}], "ports": there}
+    # Kubernetes makes the EndpointSlice of it.
+    return [service, {"apiVersion": "v1", "kind": "Endpoints", "metadata": about, "subsets": [subset]}]

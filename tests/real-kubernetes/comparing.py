@@ -1,0 +1,64 @@
+"""The same lines typed at two clusters, and what differs once names, addresses, times and numbers are left out."""
+
+import re
+import subprocess
+from difflib import unified_diff
+from pathlib import Path
+
+LINES = Path(__file__).parent / "kubectl.lines"
+_SAME = (
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+    (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),
+    (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
+    (r"\b10\.(\d+\.){2}\d+\b", "ADDRESS"),
+    (r"\b(web|once)-[a-z0-9]{8,10}(-[a-z0-9]{5})?\b", r"\1-RANDOM"),
+    (r"\b(web|once)-[a-z0-9]{5}\b", r"\1-RANDOM"),
+    (r"(pod-template-hash[=:] ?)\"?[a-z0-9]+\"?", r"\1HASH"),
+    (r"kube-api-access-\w{5}", "kube-api-access-RANDOM"),
+    (r"resourceVersion: \"\d+\"", "resourceVersion: NUMBER"),
+    (r"nodePort: \d+", "nodePort: NUMBER"),
+    (r":3\d{4}/", ":NUMBER/"),
+    (r"(?<!cpu: )\b(\d+[smhd])+( ago)?(?=\s|$|\))", "AGE"),
+    (r"127\.0\.0\.1:\d+", "SERVER"),
+)
+
+
+def normal(text):
+    for pattern, name in _SAME:
+        text = re.sub(pattern, name, text)
+    return [re.sub(r"[ \t]+", " ", line).rstrip() for line in text.splitlines()]
+
+
+def lines():
+    text = LINES.read_text()
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def typed(mesh, bin_):
+    """(line, its exit code, its output), in order; ``bin_`` has the kubectl."""
+    environment = mesh.environment | {"PATH": f"{bin_}:{mesh.environment['PATH']}"}
+    out = []
+    for line in lines():
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=180,
+            check=False,
+        )
+        out.append((line, done.returncode, normal(done.stdout)))
+    return out
+
+
+def differences(ours, theirs):
+    """line -> what differs, as a unified diff from kube-apiserver's answer to ours."""
+    found = {}
+    for (line, code, text), (_, their_code, their_text) in zip(ours, theirs, strict=True):
+        if (code, text) != (their_code, their_text):
+            diff = list(unified_diff(their_text, text, "kube-apiserver", "embedded", lineterm="", n=1))[2:]
+            found[line] = [f"exit code {their_code}, here {code}"] * (code != their_code) + diff
+    return found

@@ -1,0 +1,28 @@
+"""A cluster of Kubernetes' own control plane and our node."""
+
+import building
+import pytest
+from control_plane import ControlPlane
+from world import Mesh
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory):
+    try:
+        building.etcd()
+        for name in building.PROGRAMS:
+            building.program(name)
+    except building.Missing as e:
+        pytest.skip(str(e))
+    tmp = tmp_path_factory.mktemp("kubernetes")
+    made = ControlPlane(Mesh(tmp / "home", tmp), tmp)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture(scope="session")
+def mesh(control_plane):
+    return control_plane.mesh

@@ -1,0 +1,114 @@
+"""The mesh on Kubernetes itself: real pods, scheduled, controlled and admitted by Kubernetes' own programs."""
+
+import json
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from test_article import Shell, article
+from world import ROOT, kubectls
+
+BOOKINFO = ROOT / "samples" / "bookinfo"
+REVIEWS = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: reviews}}
+spec: {{hosts: [reviews], http: [{{route: [{{destination: {{host: reviews, subset: {0}}}}}]}}]}}
+"""
+
+
+def test_the_control_plane_is_kubernetes_own(mesh):
+    found = json.loads(mesh.kubectl("version", "-o", "json").stdout)["serverVersion"]
+    assert found["gitVersion"].startswith("v1.33.")
+    node = json.loads(mesh.get("node", "lateen", "-o", "json"))
+    assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("lateen://")
+    lease = json.loads(mesh.get("lease", "lateen", "-n", "kube-node-lease", "-o", "json"))
+    assert lease["spec"]["holderIdentity"] == "lateen"
+
+
+def test_the_article_from_install_to_uninstall(mesh, tmp_path):
+    shell = Shell(tmp_path, kubectls()[-1])
+    shell.environment |= {"LATEEN_HOME": str(mesh.home), "KUBECONFIG": str(mesh.home / "kubeconfig")}
+    article(shell, "gw")  # kube-apiserver offers kubectl the groups of definitions by name: the Gateway API's first
+
+
+class Load:
+    """Requests, one after the other, while something else happens."""
+
+    def __init__(self, url):
+        self._url, self._ends = url, threading.Event()
+        self.passed, self.failed = 0, []
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self._ends.is_set():
+            try:
+                with urllib.request.urlopen(self._url, timeout=10) as answer:
+                    answer.read()
+                self.passed += 1
+            except OSError as e:
+                self.failed.append(f"{time.time():.1f} {e}")
+            time.sleep(0.02)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ends.set()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def bookinfo(mesh):
+    mesh.lateen("install", "--set", "profile=demo", "-y", timeout=300)
+    mesh.kubectl("label", "namespace", "default", "istio-injection=enabled", "--overwrite")
+    mesh.kubectl("apply", "-f", str(BOOKINFO / "platform/kube/bookinfo.yaml"))
+    mesh.kubectl("apply", "-f", str(BOOKINFO / "networking/bookinfo-gateway.yaml"))
+    mesh.kubectl("apply", "-f", str(BOOKINFO / "networking/destination-rule-all.yaml"))
+    mesh.kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=110s")
+    mesh.until(lambda: mesh.page()[0] == 200, 60, "the page")
+    yield mesh
+    mesh.kubectl("delete", "-f", str(BOOKINFO / "platform/kube/bookinfo.yaml"))
+
+
+def state(mesh):
+    """What must not be lost: every object by uid, and how often each container has been started."""
+    kinds = "pods,services,configmaps,secrets,deployments,replicasets,virtualservices,gateways.networking.istio.io,"
+    kinds += "destinationrules,validatingwebhookconfigurations,mutatingwebhookconfigurations,crds"
+    found = json.loads(mesh.get(kinds, "-A", "-o", "json"))["items"]
+    names = {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o["metadata"]["uid"] for o in found}
+    starts = {
+        (o["metadata"]["name"], c["name"]): c["restartCount"]
+        for o in found
+        if o["kind"] == "Pod"
+        for c in o["status"].get("containerStatuses", [])
+    }
+    return names, starts
+
+
+def test_traffic_goes_on_and_nothing_is_lost_when_the_api_server_and_etcd_are_killed(bookinfo, control_plane):
+    mesh = bookinfo
+    mesh.apply(REVIEWS.format("v1"))
+    mesh.until(lambda: "glyphicon-star" not in mesh.page()[1], 30, "v1 alone")
+    before = state(mesh)
+    with Load(mesh.ingress() + "/productpage") as load:
+        time.sleep(2)
+        for name in ("kube-apiserver", "etcd"):
+            control_plane.kill(name)
+        time.sleep(60)  # longer than the node is waited for, so that it is taken for dead afterwards
+        assert mesh.kubectl("get", "ns", ok=False, timeout=60).returncode != 0
+        for name in ("etcd", "kube-apiserver"):
+            control_plane.begin(name)
+        control_plane.ready()
+        mesh.until(lambda: state(mesh) == before, 90, "what there was")
+        mesh.kubectl("wait", "pod", "--all", "-A", "--for=condition=Ready", "--timeout=110s")
+        # Afterwards changes take effect again.
+        mesh.apply(REVIEWS.format("v3"))
+        mesh.until(lambda: "glyphicon-star" in mesh.page()[1], 60, "v3")
+    assert load.failed == []
+    assert load.passed > 100
+    assert state(mesh) == before
+    assert Path(mesh.home / "cluster.log").read_text().count("the Kubernetes API is unreachable") >= 1

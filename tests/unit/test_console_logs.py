@@ -1,0 +1,138 @@
+"""The log of the page: which lines are explained, and with which objects."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from lateen.api.mesh.accesslog import TEXT
+from lateen.console.logs import Explainer, Logs
+from lateen.dump.lines import Parser, parser_of
+from lateen.kit import tasks
+
+LINE = (
+    '[2026-11-26T16:57:30.831Z] "GET /ratings/0 HTTP/1.1" 503 FI fault_filter_abort - "-" 0 18 0 - "-" "curl" "id" '
+    '"ratings:9080" "-" outbound|9080|v1|ratings.default.svc.cluster.local - 10.96.0.7:9080 10.244.0.8:41234 - -'
+)
+SERVED = LINE.replace("503 FI fault_filter_abort", "200 - via_upstream")
+ROUTE = {
+    "name": "",
+    "route": {"cluster": "outbound|9080|v1|ratings.default.svc.cluster.local"},
+    "metadata": {
+        "filter_metadata": {
+            "istio": {"config": "/apis/networking.istio.io/v1/namespaces/default/virtual-service/ratings"}
+        }
+    },
+}
+DUMP = {
+    "configs": [
+        {
+            "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
+            "dynamic_route_configs": [
+                {
+                    "route_config": {
+                        "name": "9080",
+                        "virtual_hosts": [
+                            {"name": "r", "domains": ["ratings:9080"], "routes": [ROUTE | {"name": "-"}, ROUTE]}
+                        ],
+                    }
+                }
+            ],
+        }
+    ]
+}
+
+
+class Istiod:
+    """Answers with a proxy's configuration, or not."""
+
+    def __init__(self, found):
+        self.found, self.asked = found, []
+
+    async def dump(self, proxy):
+        self.asked.append(proxy)
+        if self.found is None:
+            raise web.HTTPBadGateway(text="istiod does not answer")
+        return self.found
+
+
+def said(istiod, *lines):
+    explainer = Explainer(istiod, "reviews.default", Parser(TEXT))
+
+    async def ask():
+        return [await explainer.of({"container": c, "text": t, "says": []}) for c, t in lines]
+
+    return asyncio.run(ask())
+
+
+def test_a_failed_request_is_explained_with_the_users_object_by_name():
+    (found,) = said(Istiod(DUMP), ("istio-proxy", LINE))
+    assert "an error was injected" in found[0]
+    assert any("VirtualService ratings.default" in sentence for sentence in found)
+
+
+def test_without_istiod_it_is_explained_without_names_and_istiod_is_asked_once():
+    istiod = Istiod(None)
+    first, second = said(istiod, ("istio-proxy", LINE), ("istio-proxy", LINE))
+    assert first == second
+    assert "an error was injected" in first[0]
+    assert istiod.asked == ["reviews.default"]
+
+
+@pytest.mark.parametrize("line", [("istio-proxy", SERVED), ("istio-proxy", "nonsense"), ("reviews", LINE)])
+def test_requests_that_were_served_and_lines_of_applications_are_left_alone(line):
+    istiod = Istiod(DUMP)
+    assert said(istiod, line) == [[]]
+    assert istiod.asked == []
+
+
+@pytest.mark.parametrize(
+    ("mesh", "line"),
+    [
+        ('accessLogFormat: "%RESPONSE_CODE% %RESPONSE_FLAGS%"', "503 UH"),
+        ("accessLogEncoding: JSON", '{"response_code": 503, "response_flags": "UH"}'),
+    ],
+)
+def test_lines_are_read_in_the_meshs_own_format(mesh, line):
+    seen = parser_of({"data": {"mesh": mesh}}).read(line)
+    assert (seen["status"], seen["flags"]) == (503, "UH")
+
+
+class Busy:
+    """The log of a pod that writes faster than anybody reads."""
+
+    async def logs(self, *_, **__):
+        while True:
+            yield b"line\n"
+
+
+def test_a_page_that_is_closed_while_a_pod_writes_faster_than_it_reads_ends_the_reading():
+    async def close():
+        queue = asyncio.Queue(2)
+        reading = tasks.spawn(Logs(Busy(), None, None)._read("default", "web", "web", queue), "log")
+        while not queue.full():
+            await asyncio.sleep(0)
+        await asyncio.wait_for(tasks.cancel(reading), 10)
+
+    asyncio.run(close())
+
+
+def test_a_reading_that_fails_in_whatever_way_ends_its_container():
+    class Torn:
+        async def logs(self, *_, **__):
+            yield b"line\n"
+            raise ValueError("torn")
+
+    async def read():
+        queue = asyncio.Queue()
+        with pytest.raises(ValueError, match="torn"):
+            await Logs(Torn(), None, None)._read("default", "web", "web", queue)
+        return [queue.get_nowait() for _ in range(queue.qsize())]
+
+    line, end = asyncio.run(read())
+    assert (line["text"], end) == ("line", None)
+
+
+@pytest.mark.parametrize("config", [None, {}, {"data": {"mesh": "{"}}, {"data": {"mesh": "text"}}])
+def test_without_a_readable_mesh_configuration_the_format_is_istios(config):
+    assert parser_of(config).read(LINE)["flags"] == "FI"

@@ -1,0 +1,154 @@
+"""Bytes of connections that are open: lines of Envoy in, counters of the agent out."""
+
+import asyncio
+import json
+import os
+from dataclasses import replace
+
+import meshes as mesh
+import pytest
+
+from lateen.agent.connections import Connections
+from lateen.agent.metrics import istio_names, summed
+from lateen.agent.options import Options
+from lateen.mesh import workloads
+from lateen.wire import connections as wire
+
+LABELS = [["reporter", "source"], ["source_workload", "web"], ["destination_workload", None]]
+SAMPLE = 'istio_tcp_sent_bytes_total{reporter="source",source_workload="web",destination_workload="unknown"} %d'
+
+
+def line(number, total, when=wire.PERIODIC, labels=LABELS, name="tcp_sent_bytes_total"):
+    return json.dumps({wire.ID: number, wire.WHEN: when, wire.COUNTS: [[name, total, labels]]}).encode() + b"\n"
+
+
+def counted(*lines):
+    found = Connections()
+    for text in lines:
+        found.take(text)
+    return istio_names(found.text()).decode().splitlines()
+
+
+def test_bytes_grow_with_each_line_of_a_connection():
+    assert counted(line(1, 100)) == [SAMPLE % 100]
+    assert counted(line(1, 100), line(1, 250)) == [SAMPLE % 250]
+    assert counted(line(1, 100), line(1, 250), line(1, 300, wire.END)) == [SAMPLE % 300]
+
+
+def test_several_connections_of_the_same_labels_are_one_counter_that_never_falls():
+    assert counted(line(1, 100), line(2, 10), line(1, 100, wire.END), line(2, 30)) == [SAMPLE % 130]
+
+
+def test_a_connection_that_never_reported_before_its_end_counts_whole():
+    assert counted(line(7, 40, wire.END)) == [SAMPLE % 40]
+
+
+def test_lines_come_in_pieces():
+    whole = line(1, 100) + line(1, 200)
+    assert counted(*(whole[i : i + 7] for i in range(0, len(whole), 7))) == [SAMPLE % 200]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"{", b"[]", b"null", b'{"id": 1}', b'{"id": 1, "when": "", "counts": [[1]]}', b"\xff\xfe", b"[" * 100_000,
+     b'{"id": 1, "when": "", "counts": [["tcp_sent_bytes_total", "1", []]]}',
+     b'{"id": 1, "when": "", "counts": [["tcp_sent_bytes_total", 1e999, []]]}',
+     b'{"id": 1, "when": "", "counts": [["tcp_sent_bytes_total", NaN, []]]}'],
+)  # fmt: skip
+def test_what_cannot_be_read_is_left_out(junk):
+    assert counted(junk + b"\n", line(1, 5)) == [SAMPLE % 5]
+
+
+def test_round_numbers_that_envoy_writes_with_an_exponent_are_whole_on_the_page():
+    found, text = Connections(), line(1, 7).replace(b", 7,", b", 1e+05,")
+    assert b"1e+05" in text
+    found.take(text)
+    found.take(line(1, 100_001))
+    sample = (SAMPLE % 100_001).encode()
+    assert istio_names(found.text()) == sample + b"\n"
+    other = b'istio_tcp_sent_bytes_total{reporter="source",source_workload="other"} 5\n'
+    assert summed(other, istio_names(found.text())).splitlines()[1:] == [sample, other.strip()]
+
+
+def test_labels_are_escaped():
+    (text,) = counted(line(1, 5, labels=[["a", 'x"\\\n']]))
+    assert text == 'istio_tcp_sent_bytes_total{a="x\\"\\\\\\n"} 5'
+
+
+def test_when_envoy_restarts_the_counters_begin_anew_as_its_own_do():
+    found = Connections()
+    found.take(line(1, 100) + b'{"id": ')
+    found.restarted()
+    assert found.text() == b""
+    found.take(line(1, 7))
+    assert istio_names(found.text()).decode().splitlines() == [SAMPLE % 7]
+
+
+def test_series_are_bounded():
+    found = Connections()
+    for i in range(6_000):
+        found.take(line(i, 1, labels=[["n", str(i)]]))
+    kept = found.text().decode().splitlines()
+    assert len(kept) == 5_000
+    assert 'n="5999"' in kept[-1]
+
+
+def test_envoys_counters_and_the_agents_are_added_up():
+    envoy = (
+        "# TYPE istio_requests_total counter\n"
+        'istio_requests_total{a="b"} 3\n'
+        "# TYPE istio_tcp_sent_bytes_total counter\n"
+        'istio_tcp_sent_bytes_total{a="b"} 5\n'
+        'istio_tcp_sent_bytes_total{a="c"} 6\n'
+    )
+    more = 'istio_tcp_sent_bytes_total{a="b"} 10\nistio_tcp_received_bytes_total{a="b"} 1\n'
+    lines = summed(envoy.encode(), more.encode()).decode().splitlines()
+    assert lines.index('istio_tcp_sent_bytes_total{a="b"} 15') > lines.index(
+        "# TYPE istio_tcp_sent_bytes_total counter"
+    )
+    assert 'istio_tcp_sent_bytes_total{a="c"} 6' in lines
+    assert 'istio_tcp_received_bytes_total{a="b"} 1' in lines
+    assert len(lines) == len(set(lines)) == 7
+    assert summed(envoy.encode(), b"") == envoy.encode()
+
+
+def test_each_label_has_its_part_of_what_the_certificate_says():
+    said = "reviews-v1;shop;reviews;v1;app-r;1.0"
+    labels = ["workload", "canonical_service", "canonical_revision", "workload_namespace", "app", "version"]
+    text = ",".join(f'source_{label}="{said}"' for label in labels)
+    (found,) = istio_names(f'envoy_istio_x{{reporter="destination",{text}}} 1'.encode()).splitlines()
+    parts = (
+        'reviews-v1",source_canonical_service="reviews",source_canonical_revision="v1",source_workload_namespace="shop'
+    )
+    assert parts in found.decode()
+    assert 'source_app="app-r",source_version="1.0"' in found.decode()
+    odd = b'istio_x{reporter="destination",source_workload="a;b",source_other="a;b;c;d;e;f"} 1'
+    assert istio_names(odd) == odd, "what is not such a text stays"
+    longer = b'istio_x{reporter="destination",source_workload="a;b;c;d;e;f;g"} 1'
+    assert istio_names(longer) == longer, "nor does one with a part too many give its first ones"
+
+
+def test_a_workload_whose_owner_has_the_separator_in_its_name_cannot_pass_for_another_one():
+    pod = mesh.pod("web", "10.0.0.1", app="web")
+    assert workloads.said(pod).split(wire.SEPARATOR) == [workloads.described(pod)[key] for key in wire.PEER]
+    assert workloads.said(replace(pod, owner="bank;vault;bank;v1;bank;v1")) == ""
+
+
+def test_the_pipe_is_read_and_outlives_envoy(tmp_path):
+    async def work():
+        found, path = Connections(), tmp_path / "pipe"
+        path.write_text("left behind")
+        found.open(path)
+        for total in (10, 20):
+            file = os.open(path, os.O_WRONLY)
+            os.write(file, line(1, total))
+            os.close(file)
+            await asyncio.sleep(0)
+        found.read_now()
+        return istio_names(found.text()).decode().splitlines(), path.stat().st_mode & 0o777
+
+    assert asyncio.run(work()) == ([SAMPLE % 20], 0o600)
+
+
+def test_an_agent_says_that_it_reads_the_pipe_whatever_its_environment_says():
+    assert Options(env={f"ISTIO_META_{wire.METADATA}": "false"}).metadata[wire.METADATA] == "true"
