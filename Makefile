@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 # Each process of the embedded cluster imports the checkout; without bytecode each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two files of tests at a time, each worker of the system tests with a cluster of its own, in the order of their names.
-AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+# Two files of tests at a time, each worker of the system tests with a cluster of its own; failures once more, alone.
+SUITE := $(BIN)/python tools/suite.py
 
 CONSOLE := src/lateen/console/static/index.html
 
@@ -44,7 +44,7 @@ check: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 unit: setup ## tests without processes
-	$(BIN)/python -m pytest $(AT_ONCE) tests/unit
+	$(SUITE) tests/unit
 
 conformance: setup ## the conformance runner on our own cases
 	@for cases in tests/conformance/samples/*/; do mode=$$(basename $$cases); \
@@ -52,12 +52,12 @@ conformance: setup ## the conformance runner on our own cases
 
 system: console ## tests with the real Envoy, kubectl and namespaces
 	@bash tools/browser.sh
-	$(BIN)/python -m pytest $(AT_ONCE) -m "not long" tests/system
+	$(SUITE) -m "not long" tests/system
 
 test: check unit conformance system ## all tests but the suites that have targets of their own
 
 test-long: setup ## system tests that take minutes: roots replaced under load, limits, several clusters, the pages of docs
-	$(BIN)/python -m pytest $(AT_ONCE) -m long tests/system
+	$(SUITE) -m long tests/system
 
 test-clients: setup ## clients that others have made: Python libraries, kopf; with Go, built once: client-go, istioctl, Helm 3 and 4, stern, Pebble
 	$(BIN)/python tests/clients/run.py
