@@ -104,6 +104,23 @@ def test_envoy_writes_only_while_somebody_looks(tmp_path):
     asyncio.run(work())
 
 
+def test_requests_that_envoy_writes_late_are_not_left_on_disk(tmp_path):
+    async def work():
+        envoy = Envoy(tmp_path / "tap.log")
+        stream = Tap(envoy.path, envoy.switch).answer("/tap").stream
+        first = tasks.spawn(next_line(stream), "look")
+        await until(lambda: envoy.keys == [100])
+        envoy.write({"path": "/a"})
+        await first
+        await stream.aclose()
+        await until(lambda: envoy.keys[-1] == 0)
+        await until(lambda: envoy.path.stat().st_size == 0)
+        envoy.write({"path": "/late", keys.REQUEST_HEADERS: {"authorization": "Bearer x"}})
+        await until(lambda: envoy.path.stat().st_size == 0)
+
+    asyncio.run(work())
+
+
 def test_headers_are_shown_on_request_and_credentials_only_on_a_second_one(tmp_path):
     async def work():
         envoy = Envoy(tmp_path / "tap.log")

@@ -23,6 +23,8 @@ WAITING = 2000
 """Requests that wait for a slow watcher; more of them are counted as lost."""
 LOOK_S, RENEW_S = 0.1, 1.0
 """Between two looks at the file; between two settings of the key, which a restarted Envoy has forgotten."""
+WRITTEN_S = 2.0
+"""After the key has been taken away: Envoy writes what it has gathered each second (``--file-flush-interval-msec``)."""
 LARGEST = 8 * 1024 * 1024
 """The file's size at which it is emptied."""
 CHUNK = 256 * 1024
@@ -64,6 +66,18 @@ class Tap:
     async def _read(self) -> None:
         while self._watchers:  # one may have come while the key was being taken away
             await self._look()
+            await self._late_lines()
+
+    async def _late_lines(self) -> None:
+        """Wait until Envoy has written the last requests, which may have credentials, and leave none of them behind."""
+        end = time.monotonic() + WRITTEN_S
+        while not self._watchers and time.monotonic() < end:
+            await asyncio.sleep(LOOK_S)
+        self._empty()
+
+    def _empty(self) -> None:
+        with contextlib.suppress(OSError):
+            os.truncate(self._path, 0)
 
     async def _look(self) -> None:
         """For as long as there are watchers. Never blocks for longer than it takes to read some lines of a file."""
@@ -95,8 +109,7 @@ class Tap:
         finally:
             os.close(file)
             await self._switch(0)
-            with contextlib.suppress(OSError):
-                os.truncate(self._path, 0)
+            self._empty()
 
     def _show(self, line: bytes) -> None:
         try:
