@@ -7,8 +7,8 @@ from typing import Any
 
 from lateen import __version__
 from lateen.inject import settings as injection
-from lateen.install import cni
-from lateen.install.objects import HUB, NAMESPACE
+from lateen.install import cni, k8s
+from lateen.install.objects import HUB, NAMESPACE, UNPRIVILEGED
 from lateen.install.options import VARIABLES
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
@@ -28,6 +28,25 @@ PILOT: Json = {
     "tolerations": [],
     "podAnnotations": {},
     "cni": {"enabled": False, "provider": "default"},
+    "autoscaleEnabled": False,
+    "autoscaleMin": 1,
+    "autoscaleMax": 5,
+    "autoscaleBehavior": {},
+    "cpu": {"targetAverageUtilization": k8s.CPU_PERCENT},
+    "rollingMaxSurge": k8s.ROLLING["maxSurge"],
+    "rollingMaxUnavailable": k8s.ROLLING["maxUnavailable"],
+    "topologySpreadConstraints": [],
+    "seccompProfile": {},
+    "envVarFrom": [],
+    "volumes": [],
+    "volumeMounts": [],
+    "initContainers": [],
+    "podLabels": {},
+    "deploymentLabels": {},
+    "serviceAnnotations": {},
+    "serviceAccountAnnotations": {},
+    "ipFamilyPolicy": "",
+    "ipFamilies": [],
 }
 FREE = (
     "meshConfig",
@@ -39,6 +58,15 @@ FREE = (
     "pilot.nodeSelector",
     "pilot.affinity",
     "pilot.podAnnotations",
+    "pilot.autoscaleBehavior",
+    "pilot.seccompProfile",
+    "pilot.podLabels",
+    "pilot.deploymentLabels",
+    "pilot.serviceAnnotations",
+    "pilot.serviceAccountAnnotations",
+    "global.proxy.seccompProfile",
+    "gateways.securityContext",
+    "gateways.seccompProfile",
     "sidecarInjectorWebhook.injectedAnnotations",
     "sidecarInjectorWebhook.templates",
     "sidecarInjectorWebhook.aliases",
@@ -49,8 +77,13 @@ FREE = (
 def istiod_values() -> Json:
     out = jsons.copy(injection.DEFAULTS)
     out["global"] |= {"hub": HUB, "tag": __version__, "meshNetworks": {}}
-    out["global"]["proxy"] |= {"capNetBindService": ""}
-    return {"revision": DEFAULT, "meshConfig": {}, **out, "pilot": PILOT}
+    out["global"] |= {"priorityClassName": "", "defaultPodDisruptionBudget": {"enabled": False}}
+    out["global"] |= {"proxy_init": {"image": "proxyv2", "forceApplyIptables": False}}
+    out["global"] |= {"externalIstiod": False, "remotePilotAddress": ""}
+    out["global"]["proxy"] |= {"capNetBindService": "", "outlierLogPath": "", "seccompProfile": {}}
+    remote = {"enabled": False, "injectionURL": "", "injectionPath": ""}
+    more = {"istiodRemote": remote, "gateways": {"securityContext": {}, "seccompProfile": {}}}
+    return {"revision": DEFAULT, "revisionTags": [], "meshConfig": {}, **out, "pilot": PILOT, **more}
 
 
 GATEWAY_VALUES: Json = {
@@ -62,7 +95,26 @@ GATEWAY_VALUES: Json = {
     "labels": {},
     "annotations": {},
     "env": {},
+    "envVarFrom": [],
     "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2000m", "memory": "1024Mi"}},
+    "autoscaling": {
+        "enabled": False,
+        "minReplicas": 1,
+        "maxReplicas": 5,
+        "targetCPUUtilizationPercentage": k8s.CPU_PERCENT,
+        "autoscaleBehavior": {},
+    },
+    "podDisruptionBudget": {},
+    "strategy": {"rollingUpdate": k8s.ROLLING},
+    "minReadySeconds": 0,
+    "readinessProbe": {},
+    "securityContext": {},
+    "containerSecurityContext": UNPRIVILEGED,
+    "volumes": [],
+    "volumeMounts": [],
+    "initContainers": [],
+    "additionalContainers": [],
+    "imagePullPolicy": "",
     "service": {
         "type": "LoadBalancer",
         "ports": [
@@ -72,9 +124,12 @@ GATEWAY_VALUES: Json = {
         ],
         "annotations": {},
         "loadBalancerIP": "",
+        "loadBalancerClass": "",
         "loadBalancerSourceRanges": [],
         "externalTrafficPolicy": "",
         "externalIPs": [],
+        "ipFamilyPolicy": "",
+        "ipFamilies": [],
     },
     "networkGateway": "",
     "nodeSelector": {},
@@ -87,20 +142,24 @@ GATEWAY_VALUES: Json = {
 }
 GATEWAY_FREE = (
     "podAnnotations", "labels", "annotations", "env", "resources", "service.annotations", "serviceAccount.annotations",
-    "nodeSelector", "affinity",
+    "nodeSelector", "affinity", "podDisruptionBudget", "strategy", "readinessProbe", "securityContext",
+    "containerSecurityContext", "autoscaling.autoscaleBehavior",
 )  # fmt: skip
 
 
 CNI_VALUES: Json = {
     "revision": DEFAULT,
-    "global": {"hub": HUB, "tag": __version__},
+    "global": {"hub": HUB, "tag": __version__, "imagePullPolicy": "", "imagePullSecrets": []},
     "cniBinDir": cni.BIN,
     "cniConfDir": cni.CONF,
     "excludeNamespaces": list(cni.EXCLUDED),
     "repair": {"enabled": True},
     "resources": cni.RESOURCES,
+    "affinity": {},
+    "tolerations": [{"operator": "Exists", "effect": e} for e in ("NoSchedule", "NoExecute")],
+    "podAnnotations": {},
 }
-CNI_FREE = ("resources",)
+CNI_FREE = ("resources", "affinity", "podAnnotations")
 
 
 FIXED: dict[str, Json] = {
@@ -110,13 +169,10 @@ FIXED: dict[str, Json] = {
 """Values of which only some are possible."""
 
 
-_AUTOSCALING = "a number of replicas is set: write a HorizontalPodAutoscaler for the Deployment"
-_BUDGET = "write a PodDisruptionBudget for the Deployment"
 _AMBIENT = "the ambient mode is not there"
 _VARIANT = "there is one variant of the images"
-_REMOTE = "a cluster without a control plane is installed by `lateen install --set profile=remote`"
+_REMOTE = "mesh objects are validated in the cluster of the control plane"
 _WEBHOOK = "the webhooks are as they are: in Istio's default form"
-_OWN_POD = "istiod's pod cannot be extended; patch the Deployment after Helm (post-renderer)"
 REFUSED: dict[str, dict[str, str]] = {
     "base": {
         "base.excludedCRDs": "all definitions are installed, or none (`base.enableCRDs`)",
@@ -126,64 +182,38 @@ REFUSED: dict[str, dict[str, str]] = {
         "experimental.stableValidationPolicy": "istiod's webhook validates",
     },
     "istiod": {
-        "autoscaleEnabled": _AUTOSCALING,
-        "autoscaleMin": _AUTOSCALING,
-        "autoscaleMax": _AUTOSCALING,
-        "replicaCount": "`pilot.replicaCount`",
-        "resources": "`pilot.resources`",
-        "env": "`pilot.env`",
-        "nodeSelector": "`pilot.nodeSelector`",
-        "affinity": "`pilot.affinity`",
-        "tolerations": "`pilot.tolerations`",
-        "podAnnotations": "`pilot.podAnnotations`",
+        **{name: f"`pilot.{name}`" for name in PILOT if name not in ("cni", "cpu")},
+        "cpu.targetAverageUtilization": "`pilot.cpu.targetAverageUtilization`",
+        "cni.enabled": "`pilot.cni.enabled`",
         "pilot.image": "the image is pilot, of `global.hub` and `global.tag`",
         "pilot.hub": "`global.hub`",
         "pilot.tag": "`global.tag`",
         "pilot.variant": _VARIANT,
-        "pilot.autoscaleEnabled": _AUTOSCALING,
-        "pilot.cpu.targetAverageUtilization": _AUTOSCALING,
+        "pilot.memory": "an autoscaler goes by the CPU; write a HorizontalPodAutoscaler for another metric",
         "pilot.traceSampling": "`meshConfig.defaultConfig.tracing.sampling`",
-        "pilot.rollingMaxSurge": _OWN_POD,
-        "pilot.rollingMaxUnavailable": _OWN_POD,
-        "pilot.seccompProfile": _OWN_POD,
-        "pilot.extraContainerArgs": _OWN_POD,
-        "pilot.envVarFrom": _OWN_POD,
-        "pilot.volumes": _OWN_POD,
-        "pilot.volumeMounts": _OWN_POD,
-        "pilot.initContainers": _OWN_POD,
-        "pilot.podLabels": _OWN_POD,
-        "pilot.deploymentLabels": _OWN_POD,
-        "pilot.serviceAnnotations": _OWN_POD,
-        "pilot.serviceAccountAnnotations": _OWN_POD,
-        "pilot.topologySpreadConstraints": _OWN_POD,
-        "pilot.taint.enabled": "there is no CNI plugin whose nodes would have to wait",
+        "pilot.extraContainerArgs": "istiod has no further arguments; `pilot.env` has its settings",
+        "pilot.taint.enabled": "nodes do not wait for the CNI plugin; it deletes broken pods (`repair.enabled`)",
+        "pilot.trustedZtunnelName": _AMBIENT,
         "pilot.jwksResolverExtraRootCA": "istiod trusts the authorities of its image",
         "pilot.keepaliveMaxServerConnectionAge": "connections of proxies are kept",
         "pilot.configMap": "the ConfigMap is always made",
-        "pilot.ipFamilyPolicy": "the Service is as the cluster's default",
         "pilot.trustedZtunnelNamespace": _AMBIENT,
         "sidecarInjectorWebhook.reinvocationPolicy": _WEBHOOK,
         "sidecarInjectorWebhook.enableNamespacesByDefault": _WEBHOOK,
         "sidecarInjectorWebhookAnnotations": _WEBHOOK,
-        "istiodRemote.enabled": _REMOTE,
-        "istiodRemote.injectionURL": _REMOTE,
-        "istiodRemote.injectionPath": _REMOTE,
+        "istiodRemote.injectionCABundle": "the control plane writes its roots into the webhook",
         "telemetry.enabled": "a Telemetry object switches metrics",
         "telemetry.v2.enabled": "a Telemetry object switches metrics",
-        "revisionTags": "`lateen tag set`",
         "ownerName": "it is Helm's business alone",
         "experimental.stableValidationPolicy": "istiod's webhook validates",
         "global.certSigners": "it takes `lateen install`, which grants what approving takes",
         "global.configValidation": "configuration is always validated",
-        "global.configCluster": _REMOTE,
-        "global.externalIstiod": '`pilot.env.EXTERNAL_ISTIOD: "true"`',
-        "global.remotePilotAddress": _REMOTE,
-        "global.defaultPodDisruptionBudget.enabled": _BUDGET,
+        "global.configCluster": "a control plane has its configuration in its own cluster",
+        "global.podDNSSearchNamespaces": "`dnsConfig` of the pod, or a custom injection template",
         "global.defaultResources": "`pilot.resources`, `global.proxy.resources`",
         "global.istiod.enableAnalysis": "istiod always analyzes, and writes conditions",
         "global.omitSidecarInjectorConfigMap": "the ConfigMap is always made",
         "global.operatorManageWebhooks": _WEBHOOK,
-        "global.priorityClassName": _OWN_POD,
         "global.variant": _VARIANT,
         "global.mountMtlsCerts": "proxies get their certificates by files of the agent",
         "global.pilotCertProvider": "istiod signs its own certificate",
@@ -191,25 +221,16 @@ REFUSED: dict[str, dict[str, str]] = {
         "global.sts.servicePort": "there is no exchange of tokens",
         "global.caName": "`meshConfig.certificates` and `pilot.env` choose the authority",
         "global.proxy.tracer": "`meshConfig.extensionProviders` and a Telemetry object",
-        "global.proxy.outlierLogPath": "Envoy's log of ejections is not written",
-        "global.proxy_init.image": "the image is that of the proxy",
-        "global.proxy_init.forceApplyIptables": "rules are applied again where they differ",
         "global.waypoint.resources": _AMBIENT,
-        "gateways.securityContext": "gateways run without privileges",
-        "gateways.seccompProfile": "gateways run without privileges",
         "gatewayClasses": "`Gateway.spec.infrastructure` has a `parametersRef`",
     },
     "gateway": {
         "kind": "a gateway is a Deployment",
         "rbac.enabled": "istiod may read the Secrets of a gateway's namespace",
-        "securityContext": "gateways run without privileges",
-        "containerSecurityContext": "gateways run without privileges",
-        "autoscaling.enabled": _AUTOSCALING,
-        "podDisruptionBudget": _BUDGET,
+        "autoscaling.targetMemoryUtilizationPercentage": "an autoscaler goes by the CPU; write one for another metric",
+        "service.selectorLabels": "the selector is `labels`",
         "platform": "there is no difference between platforms",
         "unprivilegedPort": "targetPort says it",
-        "volumes": "gateways get their files from the injector",
-        "initContainers": "gateways get their containers from the injector",
     },
     "cni": {
         "hub": "`global.hub`",
@@ -226,10 +247,15 @@ REFUSED: dict[str, dict[str, str]] = {
         "repair.deletePods": "`repair.enabled` deletes pods that are broken",
         "resourceQuotas.enabled": "write a ResourceQuota",
         "rollingMaxUnavailable": "the plugin of one node is replaced after the other",
-        "tolerations": "the daemon runs on every node of Linux",
-        "affinity": "the daemon runs on every node of Linux",
-        "podAnnotations": "patch the DaemonSet after Helm (post-renderer)",
+        "pullPolicy": "`global.imagePullPolicy`",
+        "logLevel": "the plugin's words are in the daemon's log",
+        "logging.level": "the plugin's words are in the daemon's log",
+        "privileged": "the daemon runs without privileges",
+        "seccompProfile": "patch the DaemonSet after Helm (post-renderer)",
         "env": "patch the DaemonSet after Helm (post-renderer)",
+        "ownerName": "it is Helm's business alone",
+        "global.variant": _VARIANT,
+        "global.defaultResources": "`resources`",
         "psp_cluster_role": "Kubernetes has no such policies any more",
     },
 }

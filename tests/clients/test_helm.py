@@ -69,10 +69,27 @@ def test_an_upgrade_changes_what_its_values_say(helm):
     mesh.until(logged, what="a line in the access log")
 
 
+def test_an_autoscaler_has_the_replicas_and_a_budget_keeps_one(helm):
+    mesh = helm.mesh
+    more = ("pilot.resources=null", "pilot.autoscaleEnabled=true", "pilot.autoscaleMin=2", "revisionTags={prod}")
+    more += ("global.defaultPodDisruptionBudget.enabled=true",)
+    helm("upgrade", "istiod", "istiod", "--wait", *(word for value in more for word in ("--set", value)))
+
+    def replicas():
+        return mesh.get("deployment", "istiod", "-n", "istio-system", "-o", "jsonpath={.status.readyReplicas}")
+
+    mesh.until(lambda: replicas() == "2", 60, "two replicas")
+    assert "1" in mesh.get("pdb", "istiod", "-n", "istio-system", "-o", "jsonpath={.spec.minAvailable}")
+    assert "istio-revision-tag-prod" in mesh.get("mutatingwebhookconfigurations", "-o", "name")
+    helm("upgrade", "istiod", "istiod", "--set", "pilot.resources=null", "--wait")
+    assert "istiod" not in mesh.get("hpa,pdb", "-n", "istio-system", "-o", "name")
+    mesh.until(lambda: replicas() == "1", 60, "one replica")
+
+
 def test_values_that_have_no_effect_are_refused(helm):
-    done = helm("upgrade", "istiod", "istiod", "--set", "pilot.autoscaleEnabled=true", ok=False)
+    done = helm("upgrade", "istiod", "istiod", "--set", "pilot.traceSampling=50", ok=False)
     assert done.returncode
-    assert "autoscaleEnabled" in done.stderr
+    assert "traceSampling" in done.stderr
     done = helm("install", "other", "istiod", namespace="default", ok=False)
     assert "into the namespace istio-system" in done.stderr
 

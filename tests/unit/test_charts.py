@@ -8,10 +8,11 @@ import pytest
 
 from lateen.inject import settings as injection
 from lateen.inject.gotemplate import render
-from lateen.install import manifests
+from lateen.install import manifests, webhooks
 from lateen.install.operator import resolve
 from lateen.kit import yamldoc
 from lateen.kit.jsons import dig
+from lateen.wire.revision import Revision
 
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -57,6 +58,46 @@ CASES = {
         {"meshConfig": {"trustDomain": "td", "accessLogFile": "/dev/stdout"}},
         ("meshConfig.trustDomain=td", "meshConfig.accessLogFile=/dev/stdout"),
     ),
+    "an autoscaler and budgets": (
+        {
+            "pilot": {"autoscaleEnabled": True, "autoscaleMin": 2, "cpu": {"targetAverageUtilization": 60}},
+            "global": {"defaultPodDisruptionBudget": {"enabled": True}},
+        },
+        (
+            "values.pilot.autoscaleEnabled=true",
+            "values.pilot.autoscaleMin=2",
+            "values.pilot.cpu.targetAverageUtilization=60",
+            "values.global.defaultPodDisruptionBudget.enabled=true",
+        ),
+    ),
+    "pods as somebody wants them": (
+        {
+            "pilot": {
+                "podLabels": {"team": "a"},
+                "deploymentLabels": {"team": "b"},
+                "serviceAnnotations": {"team": "c"},
+                "topologySpreadConstraints": [{"maxSkew": 1}],
+                "volumes": [{"name": "v"}],
+                "volumeMounts": [{"name": "v"}],
+                "rollingMaxSurge": 1,
+                "replicaCount": 0,
+            },
+            "global": {"priorityClassName": "p", "imagePullPolicy": "Always", "imagePullSecrets": ["r"]},
+        },
+        (
+            "values.pilot.podLabels.team=a",
+            "values.pilot.deploymentLabels.team=b",
+            "values.pilot.serviceAnnotations.team=c",
+            "values.pilot.topologySpreadConstraints[0].maxSkew=1",
+            "values.pilot.volumes[0].name=v",
+            "values.pilot.volumeMounts[0].name=v",
+            "values.pilot.rollingMaxSurge=1",
+            "values.pilot.replicaCount=0",
+            "values.global.priorityClassName=p",
+            "values.global.imagePullPolicy=Always",
+            "values.global.imagePullSecrets[0]=r",
+        ),
+    ),
     "istiod's variables": (
         {"pilot": {"env": {"ENABLE_NATIVE_SIDECARS": True, "MAX_WORKLOAD_CERT_TTL": "1h"}}},
         ("values.pilot.env.ENABLE_NATIVE_SIDECARS=true", "values.pilot.env.MAX_WORKLOAD_CERT_TTL=1h"),
@@ -83,12 +124,50 @@ def _read(data):
     """As istiod reads it."""
     if "values" not in data:
         return {name: yamldoc.load(text) for name, text in data.items()}
-    found = injection.overlay(injection.DEFAULTS, injection.read(data["config"], data["values"]))
+    found = injection.overlay(values.istiod_values(), injection.read(data["config"], data["values"]))
     found.pop("pilot")  # pilot.env and the like, which are the Deployment's
-    found["global"].pop("meshNetworks", None)
-    found["global"]["proxy"].pop("capNetBindService", None)
     found["sidecarInjectorWebhook"].pop("enableNamespacesByDefault", None)
     return found
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "mesh.example.com"])
+def test_a_cluster_whose_control_plane_is_elsewhere(address):
+    east = {"remotePilotAddress": address, "multiCluster": {"clusterName": "east"}, "network": "n/1"}
+    ours = helm("istiod", {"istiodRemote": {"enabled": True}, "global": east})
+    settings = [f"remotePilotAddress={address}", "multiCluster.clusterName=east", "network=n/1"]
+    parts = manifests.render(resolve("remote", [], [f"values.global.{s}" for s in settings]))
+    found = {(o["kind"], o["metadata"]["name"]): o for p in parts if p.title == "Istiod remote" for o in p.objects}
+    wanted = {key: o for key, o in found.items() if key[0] in ("Service", "Endpoints", "MutatingWebhookConfiguration")}
+    assert {key: ours.get(key) for key in wanted} == wanted
+    assert {kind for kind, _ in ours.keys() - wanted.keys()} == {"ClusterRole", "ClusterRoleBinding"}
+    rights = [o["rules"] for o in (*ours.values(), *helm("base").values()) if o["kind"] == "ClusterRole"]
+    (granted,) = (o["rules"] for o in found.values() if o["kind"] == "ClusterRole")
+    assert [rule for rules in rights for rule in rules if rule not in granted] == []
+    assert len([rule for rules in rights for rule in rules]) == len(granted)
+
+
+def test_a_cluster_whose_control_plane_is_nowhere_is_refused():
+    with pytest.raises(ValueError, match=r"global\.remotePilotAddress: say where"):
+        helm("istiod", {"istiodRemote": {"enabled": True}})
+    with pytest.raises(ValueError, match=r"global\.multiCluster\.clusterName: name this cluster"):
+        helm("istiod", {"istiodRemote": {"enabled": True}, "global": {"remotePilotAddress": "192.0.2.7"}})
+
+
+@pytest.mark.parametrize(("revision", "service"), [("default", "istiod"), ("1-32", "istiod-1-32")])
+def test_tags_lead_to_the_revision_of_their_chart(revision, service):
+    made = helm("istiod", {"revision": revision, "revisionTags": ["prod", "test"]})
+    for tag in ("prod", "test"):
+        config = made["MutatingWebhookConfiguration", f"istio-revision-tag-{tag}"]
+        wanted = webhooks.tagged(tag, Revision(revision))
+        assert [config] == wanted
+        assert config["webhooks"][0]["clientConfig"]["service"]["name"] == service
+    with pytest.raises(ValueError, match="defaultRevision of the chart base"):
+        helm("istiod", {"revisionTags": ["default"]})
+
+
+def test_proxies_of_other_clusters_are_served():
+    env = helm("istiod", {"global": {"externalIstiod": True}})["Deployment", "istiod"]["spec"]["template"]["spec"]
+    assert {"name": "EXTERNAL_ISTIOD", "value": "true"} in env["containers"][0]["env"]
 
 
 def test_values_that_a_chart_does_not_know_are_refused_by_its_schema():
@@ -96,7 +175,7 @@ def test_values_that_a_chart_does_not_know_are_refused_by_its_schema():
     assert known["additionalProperties"] is False
     pilot = known["properties"]["pilot"]
     assert pilot["additionalProperties"] is False
-    assert "autoscaleEnabled" not in pilot["properties"]
+    assert "traceSampling" not in pilot["properties"]
     assert pilot["properties"]["env"]["additionalProperties"] is False
     assert known["properties"]["meshConfig"]["additionalProperties"] is True
 
@@ -176,7 +255,13 @@ def test_values_of_istio_that_have_no_effect_are_refused(chart):
 
 def other(path, default):
     """Another value than the default one."""
-    special = {"service.ports": [], "base.enableCRDs": None, "base.enableGatewayAPI": None}
+    budget = {"maxUnavailable": 0}
+    special = {
+        "service.ports": [],
+        "podDisruptionBudget": budget,
+        "base.enableCRDs": None,
+        "base.enableGatewayAPI": None,
+    }
     if path in special:
         return special[path]
     made = {bool: lambda d: not d, int: lambda d: d + 1, str: lambda d: f"{d}x", list: lambda d: [*d, "x"]}
@@ -214,16 +299,30 @@ def test_the_chart_of_the_cni_plugin_installs_what_lateen_install_does(case):
     assert helm("cni", given) == {(o["kind"], o["metadata"]["name"]): o for o in wanted}
 
 
+NEEDED = {
+    "pilot.autoscaleEnabled": {},
+    "autoscaling.enabled": {},
+    "pilot.autoscale": {"pilot": {"autoscaleEnabled": True}},
+    "pilot.cpu": {"pilot": {"autoscaleEnabled": True}},
+    "autoscaling.": {"autoscaling": {"enabled": True}},
+}
+"""Values that say more about something that others switch on."""
+
+
 @pytest.mark.parametrize("chart", ["cni", "gateway", "istiod"])
 def test_every_value_of_a_chart_makes_a_difference(chart):
     default, free = values.CHARTS[chart]
-    before = helm(chart)
     without = []
     for path, given in values.leaves(default(), free):
         if chart == "istiod" and not path.startswith(("pilot.", "global.multiCluster", "revision")):
             continue  # the injector reads them in its ConfigMap: tests of injection say what they do
         if path in ("global.istioNamespace", "pilot.env"):
             continue
-        if helm(chart, nested(path, other(path, given))) == before:
+        on = next((more for start, more in NEEDED.items() if path.startswith(start)), {})
+        before, after = helm(chart, on), helm(chart, injection.overlay(on, nested(path, other(path, given))))
+        if path.startswith("pilot.") and not path.startswith("pilot.cni."):
+            for found in (before, after):
+                found.pop(("ConfigMap", "istio-sidecar-injector"))
+        if before == after:
             without.append(path)
     assert without == []

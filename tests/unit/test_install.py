@@ -1,10 +1,12 @@
 """Installations: the result of a profile and an overlay, and that nothing in them is ignored silently."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from lateen.api import crds, kinds
+from lateen.cluster.apiserver import patch
 from lateen.install import installer, manifests, operator, paths, state, webhooks
 from lateen.install.operator import OperatorError, resolve
 from lateen.kit import selectors
@@ -42,6 +44,62 @@ def test_an_overlay_reaches_the_objects():
     assert (service["type"], [p["port"] for p in service["ports"]]) == ("NodePort", [1])
 
 
+OPTIONS = {
+    "affinity": {"nodeAffinity": {}},
+    "deploymentAnnotations": {"a": "of the deployment"},
+    "env": [{"name": "TRUST_DOMAIN", "value": "td"}],
+    "hpaSpec": {"maxReplicas": 7},
+    "imagePullPolicy": "Always",
+    "nodeSelector": {"disk": "ssd"},
+    "podAnnotations": {"a": "of the pod"},
+    "podDisruptionBudget": {"maxUnavailable": 3},
+    "priorityClassName": "critical",
+    "readinessProbe": {"periodSeconds": 77},
+    "replicaCount": 0,
+    "resources": {"limits": {"cpu": "77"}},
+    "securityContext": {"runAsUser": 77},
+    "service": {"loadBalancerIP": "192.0.2.7"},
+    "serviceAnnotations": {"a": "of the service"},
+    "strategy": {"type": "Recreate"},
+    "tolerations": [{"key": "dedicated"}],
+    "topologySpreadConstraints": [{"maxSkew": 7}],
+    "volumeMounts": [{"name": "mine", "mountPath": "/mine"}],
+    "volumes": [{"name": "mine", "emptyDir": {}}],
+}
+
+
+@pytest.mark.parametrize("component", ["pilot", "ingressGateways"])
+def test_options_of_kubernetes_change_istiod_and_gateways(component):
+    given = {"k8s": {name: value for name, value in OPTIONS.items() if name != "hpaSpec"}}
+    listed = [{"name": "istio-ingressgateway", **given}]
+    asked = resolve("default", [{"components": {component: given if component == "pilot" else listed}}], [])
+    assert asked.warnings == []
+    found, workload = objects(asked), "istiod" if component == "pilot" else "istio-ingressgateway"
+    for name, option in given["k8s"].items():
+        kind = "Service" if name.startswith("service") else "Deployment"
+        kind = "PodDisruptionBudget" if name == "podDisruptionBudget" else kind
+        value = next(iter(option.values())) if isinstance(option, dict) else option
+        assert repr(value).strip("[]") in repr(found[kind, workload]), name
+
+
+def test_two_replicas_that_an_autoscaler_counts_and_a_budget_by_the_values_of_istios_charts():
+    settings = ["autoscaleEnabled=true", "autoscaleMin=2", "cpu.targetAverageUtilization=60", "rollingMaxSurge=1"]
+    more = ["values.global.defaultPodDisruptionBudget.enabled=true", "values.global.imagePullSecrets[0]=registry"]
+    asked = resolve("default", [], [*(f"values.pilot.{s}" for s in settings), *more])
+    assert asked.warnings == []
+    found = objects(asked)
+    scaled, spec = found["HorizontalPodAutoscaler", "istiod"]["spec"], found["Deployment", "istiod"]["spec"]
+    assert (scaled["minReplicas"], scaled["maxReplicas"]) == (2, 5)
+    assert scaled["metrics"][0]["resource"]["target"]["averageUtilization"] == 60
+    assert scaled["scaleTargetRef"]["name"] == "istiod"
+    assert "replicas" not in spec
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": "25%"}
+    assert spec["template"]["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    for name in ("istiod", "istio-ingressgateway"):
+        budget = found["PodDisruptionBudget", name]["spec"]
+        assert budget == {"minAvailable": 1, "selector": found["Deployment", name]["spec"]["selector"]}
+
+
 def test_istiod_reads_secrets_only_where_gateways_are():
     gateway = {"name": "edge", "namespace": "edge", "enabled": True}
     parts = manifests.render(resolve("demo", [{"components": {"ingressGateways": [gateway]}}], []))
@@ -64,15 +122,16 @@ def test_istiod_reads_secrets_only_where_gateways_are():
         ({"hub": "example.com", "tag": "7"}, None),
         ({"installPackagePath": "x"}, "spec.installPackagePath"),
         (
-            {"components": {"ingressGateways": [{"name": "a", "k8s": {"hpaSpec": {"maxReplicas": 3}}}]}},
-            "spec.components.ingressGateways[1].k8s.hpaSpec.maxReplicas",
+            {"components": {"ingressGateways": [{"name": "a", "k8s": {"overlays": [{"kind": "Service"}]}}]}},
+            "spec.components.ingressGateways[1].k8s.overlays",
         ),
         (
             {"components": {"pilot": {"k8s": {"env": [{"name": "PILOT_X", "value": "1"}]}}}},
             "spec.components.pilot.k8s.env[PILOT_X]",
         ),
         ({"values": {"pilot": {"autoscaleEnabled": False}}}, None),
-        ({"values": {"pilot": {"autoscaleEnabled": True}}}, "spec.values.pilot.autoscaleEnabled"),
+        ({"values": {"pilot": {"autoscaleEnabled": True}}}, None),
+        ({"values": {"pilot": {"seccompProfile": {"type": "X"}}}}, "spec.values.pilot.seccompProfile.type"),
         ({"meshConfig": {"accessLogFile": "/dev/stdout", "proxyHttpPort": 3128}}, "spec.meshConfig.proxyHttpPort"),
     ],
 )
@@ -95,6 +154,10 @@ def test_settings_without_effect_are_named(spec, ignored):
         (["components.egressGateways[x].enabled=true"], "name:value"),
         (["components.pilot[0]=x"], "is not a list"),
         (["revision=1.21.0"], "1-21-0"),
+        (["values.pilot.replicaCount=two"], "spec.values.pilot.replicaCount: expected a whole number"),
+        (["values.global.imagePullSecrets=x"], "spec.values.global.imagePullSecrets: expected a list"),
+        (["values.pilot=x"], "spec.values.pilot: expected a mapping"),
+        (["components.pilot.k8s.hpaSpec=x"], "spec.components.pilot.k8s.hpaSpec: expected a map"),
     ],
 )
 def test_mistakes_in_settings_are_sentences(settings, says):
@@ -278,6 +341,50 @@ def test_an_upgrade_keeps_the_settings_and_what_was_edited_by_hand():
     assert ("Deployment", "istio-egressgateway") not in objects(again)
     assert any("accessLogFile" in line and line.startswith("+") for line in state.changes(here.operator(), again))
     assert not any(line.startswith("-") for line in state.changes(here.operator(), again))
+
+
+class Objects:
+    """An API server that keeps what it is given, by kind, namespace and name, and merges patches."""
+
+    def __init__(self):
+        self.kept = {}
+
+    async def get(self, kind, namespace, name):
+        return self.kept.get((kind.kind, namespace, name))
+
+    async def list(self, kind, namespace="", **_):
+        ready = {"observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 1, "replicas": 1}
+        return [{"status": ready, **o} for (k, n, _), o in self.kept.items() if (k, n) == (kind.kind, namespace)], ""
+
+    async def create(self, kind, obj):
+        self.kept[kind.kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]] = obj
+
+    async def patch(self, kind, namespace, name, change):
+        key = (kind.kind, namespace, name)
+        self.kept[key] = patch.merge(self.kept[key], change)
+        return self.kept[key]
+
+    async def delete(self, kind, namespace, name):
+        return self.kept.pop((kind.kind, namespace, name), None) is not None
+
+
+def test_settings_that_are_taken_back_leave_nothing_behind():
+    plain = resolve("minimal", [], [])
+    names = ["nodeSelector", "strategy", "hpaSpec", "podDisruptionBudget", "deploymentAnnotations"]
+    asked = resolve("minimal", [{"components": {"pilot": {"k8s": {n: OPTIONS[n] for n in names}}}}], [])
+    client = Objects()
+
+    def install(now, before=()):
+        parts = [p for p in manifests.render(now) if p.title == "Istiod"]
+        asyncio.run(installer.install(client, parts, lambda _: contextlib.nullcontext(), 1, before))
+        return {key: client.kept[key] for key in sorted(client.kept)}
+
+    first = install(plain)
+    client.kept["Deployment", "istio-system", "istiod"]["spec"]["replicas"] = 1
+    scaled = install(asked, manifests.render(plain))
+    assert ("HorizontalPodAutoscaler", "istio-system", "istiod") in scaled
+    assert scaled["Deployment", "istio-system", "istiod"]["spec"]["replicas"] == 1
+    assert install(plain, manifests.render(asked)) == first
 
 
 class Definitions:

@@ -100,8 +100,10 @@ def show(changes: list[str]) -> None:
         say(f"  {line}")
 
 
-async def carry_out(client: HttpClient, found: Operator, readiness_timeout: float) -> None:
-    for text in await installer.install(client, manifests.render(found), step, readiness_timeout):
+async def carry_out(client: HttpClient, found: Operator, readiness_timeout: float, before: Operator | None) -> None:
+    """``before``: the installation that is replaced."""
+    replaced = manifests.render(before) if before else []
+    for text in await installer.install(client, manifests.render(found), step, readiness_timeout, replaced):
         warn(text)
     if dig(found.spec, "components", "pilot", "enabled") and await installer.make_default(client, found.revision):
         say(f"✔ Revision {found.revision.name} is the default one (tag default)")
@@ -140,11 +142,12 @@ def install(
         return
     target = Target(kubeconfig, context)
 
-    async def before(client: HttpClient) -> list[str]:
-        here = (await state.installed(client)).get(found.revision.name)
-        return state.changes(here.operator(), found) if here else []
+    async def look(client: HttpClient) -> Operator | None:
+        here = (await state.installed(client)).get(found.revision.name) if found.records else None
+        return here.operator() if here else None
 
-    if changes := target.run(before):
+    before = target.run(look)
+    if before and (changes := state.changes(before, found)):
         say(f"This changes the installation of revision {found.revision.name}:")
         show(changes)
     if not yes:
@@ -152,7 +155,7 @@ def install(
         confirm(f"This will install Lateen {__version__}{what} into the cluster. Proceed?")
 
     async def work(client: HttpClient) -> list[str]:
-        await carry_out(client, found, readiness_timeout)
+        await carry_out(client, found, readiness_timeout, before)
         return await _addresses(client, found)
 
     lines = target.run(work)
@@ -216,7 +219,7 @@ def upgrade(
         confirm(f"This will upgrade revision {here.revision.name} from {here.version} to {__version__}. Proceed?")
 
     async def work(client: HttpClient) -> None:
-        await carry_out(client, after, readiness_timeout)
+        await carry_out(client, after, readiness_timeout, before)
 
     target.run(work)
     say(f"✔ Upgrade complete ({here.version} -> {__version__}); restart workloads to upgrade their sidecars:")

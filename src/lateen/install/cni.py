@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.install import k8s as options
 from lateen.install.objects import bound, image, meta
 from lateen.kit.jsons import Json, dig
 from lateen.wire.revision import Revision
@@ -22,10 +23,13 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
     rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(ACCOUNT, revision)}
     role = bound("ClusterRole", meta(ACCOUNT, revision, None), rules, ACCOUNT)
-    return [account, *role, _daemon(spec, revision, values, excluded, repairs)]
+    shared = {k: v for k, v in dig(spec, "values", "global", default={}).items() if k != "priorityClassName"}
+    k8s = options.merged(dig(spec, "components", "cni", "k8s", default={}), values, shared)
+    daemon = _daemon(spec, revision, values, excluded, repairs, k8s.get("resources") or RESOURCES)
+    return [account, *role, *options.applied([daemon], k8s)]
 
 
-def _daemon(spec: Json, revision: Revision, values: Json, excluded: list[str], repairs: bool) -> Json:
+def _daemon(spec: Json, revision: Revision, values: Json, excluded: list[str], repairs: bool, resources: Json) -> Json:
     conf, bin_ = str(values.get("cniConfDir") or CONF), str(values.get("cniBinDir") or BIN)
     chosen = {"k8s-app": NAME}
     env = {
@@ -42,7 +46,7 @@ def _daemon(spec: Json, revision: Revision, values: Json, excluded: list[str], r
         ],
         "ports": [{"containerPort": DAEMON_PORT, "name": "readiness"}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": DAEMON_PORT}, "periodSeconds": 1},
-        "resources": dig(spec, "components", "cni", "k8s", "resources") or RESOURCES,
+        "resources": resources,
         "securityContext": {"privileged": False, "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False},
         "volumeMounts": [
             {"name": "cni-bin-dir", "mountPath": "/host/opt/cni/bin"},

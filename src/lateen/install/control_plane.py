@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lateen.api import reading
 from lateen.api.domain import TRUST_DOMAIN
+from lateen.install import k8s as options
 from lateen.install.objects import UNPRIVILEGED, deployment, image, meta
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -14,7 +15,7 @@ SERVES = "EXTERNAL_ISTIOD"
 
 
 def objects(spec: Json, revision: Revision) -> list[Json]:
-    k8s = dig(spec, "components", "pilot", "k8s", default={})
+    k8s = pod_options(spec)
     chosen = {"app": "istiod", "istio": "pilot"}
     if not revision.is_default:
         chosen = {"app": "istiod", **revision.label}
@@ -35,10 +36,15 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
     }
     pod = {"serviceAccountName": revision.istiod, "containers": [_container(spec, k8s, revision)]}
     scrape = {"prometheus.io/port": str(ports.MONITORING)}
-    return [
-        service,
-        deployment(meta(revision.istiod, revision, app="istiod", istio="pilot"), chosen, labels, scrape, pod),
-    ]
+    about = meta(revision.istiod, revision, app="istiod", istio="pilot")
+    return options.applied([service, deployment(about, chosen, labels, scrape, pod)], k8s)
+
+
+def pod_options(spec: Json) -> Json:
+    """``components.pilot.k8s``, over ``values.pilot``."""
+    values = spec.get("values") or {}
+    k8s, own = dig(spec, "components", "pilot", "k8s", default={}), values.get("pilot") or {}
+    return options.merged(k8s, own, values.get("global") or {})
 
 
 def _container(spec: Json, k8s: Json, revision: Revision) -> Json:

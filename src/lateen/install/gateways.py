@@ -6,6 +6,7 @@ from lateen.api.domain import service_suffix
 from lateen.inject import environment, pods, volumes
 from lateen.inject.context import Context
 from lateen.inject.workload import Workload
+from lateen.install import k8s as options
 from lateen.install import profiles
 from lateen.install.control_plane import variables
 from lateen.install.objects import NAMESPACE, READ_SECRETS, UNPRIVILEGED, bound, deployment, meta
@@ -20,7 +21,8 @@ def namespace_of(gateway: Json) -> str:
 
 def objects(given: Json, ingress: bool, revision: Revision, image: str, values: Json) -> list[Json]:
     """``values``: the installation's."""
-    name, k8s, namespace = str(given["name"]), given.get("k8s") or {}, namespace_of(given)
+    name, namespace = str(given["name"]), namespace_of(given)
+    k8s = pod_options(given, ingress, values)
     labels = given.get("label") or {"app": name, "istio": "ingressgateway" if ingress else "egressgateway"}
     account = f"{name}-service-account"
     listed = dig(k8s, "service", "ports") or (profiles.INGRESS_PORTS if ingress else profiles.EGRESS_PORTS)
@@ -44,21 +46,28 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str, values: 
         "containers": [_container(name, namespace, k8s, service_ports, settings)],
         "volumes": volumes.volumes(),
     }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, **metadata},
+        "spec": {
+            "type": dig(k8s, "service", "type") or ("LoadBalancer" if ingress else "ClusterIP"),
+            "selector": labels,
+            "ports": service_ports,
+        },
+    }
+    made = [service, deployment({"name": name, **metadata}, labels, pod_labels, scrape, pod)]
     return [
         *elsewhere,
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, **metadata}},
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name, **metadata},
-            "spec": {
-                "type": dig(k8s, "service", "type", default="LoadBalancer" if ingress else "ClusterIP"),
-                "selector": labels,
-                "ports": service_ports,
-            },
-        },
-        deployment({"name": name, **metadata}, labels, pod_labels, scrape, pod),
+        *options.applied(made, k8s),
     ]
+
+
+def pod_options(given: Json, ingress: bool, values: Json) -> Json:
+    """``k8s`` of a gateway, over ``values.gateways.istio-ingressgateway`` or ``…istio-egressgateway``."""
+    own = dig(values, "gateways", "istio-ingressgateway" if ingress else "istio-egressgateway", default={})
+    return options.merged(given.get("k8s") or {}, own, values.get("global") or {})
 
 
 def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], settings: pods.Settings) -> Json:

@@ -18,19 +18,25 @@ Step = Callable[[str], AbstractContextManager[None]]
 
 SHARED = (kinds.CRD, kinds.NAMESPACE)
 """What all revisions share, and what holds users' objects."""
+OF_DEPLOYMENTS = (kinds.AUTOSCALER.kind, kinds.POD_DISRUPTION_BUDGET.kind)
+"""What has the name of a Deployment, and goes when the settings no longer ask for it."""
 HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
 
 
-async def install(client: Client, parts: list[Part], step: Step, limit_s: float = 120.0) -> list[str]:
+async def install(
+    client: Client, parts: list[Part], step: Step, limit_s: float = 120.0, before: Iterable[Part] = ()
+) -> list[str]:
     """Apply the parts in order and wait for each; returns what the user should know about definitions that stay as
-    they are. Raises KubeError, TimeoutError."""
+    they are. ``before``: the parts of the installation that this one replaces; what its objects have been given and
+    are no longer is taken away. Raises KubeError, TimeoutError."""
     kept: dict[str, list[str]] = {}
+    was = _by_name(before)
     for part in parts:
         with step(f"{part.title} installed"):
             for obj in part.objects:
                 why = await _stays(client, obj)
                 if why is None:
-                    await apply(client, obj)
+                    await apply(client, obj, _replaced(obj, was))
                 elif why:
                     kept.setdefault(why, []).append(str(dig(obj, "spec", "names", "kind")))
             for namespace in dict.fromkeys(ns for ns, _ in part.deployments):
@@ -38,7 +44,27 @@ async def install(client: Client, parts: list[Part], step: Step, limit_s: float 
                 await wait_available(client, namespace, names, limit_s)
             for namespace, name in part.daemons:
                 await wait_available(client, namespace, [name], limit_s, kinds.DAEMON_SET)
+    now = _by_name(parts)
+    for kind, namespace, name in was.keys() - now.keys():
+        if kind in OF_DEPLOYMENTS and ("Deployment", namespace, name) in now:
+            await client.delete(kind_of(was[kind, namespace, name]), namespace, name)
     return [f"the cluster's CRDs {', '.join(names)} are left unchanged: {why}" for why, names in kept.items()]
+
+
+def _by_name(parts: Iterable[Part]) -> dict[tuple[str, str, str], Json]:
+    return {_key(o): o for part in parts for o in part.objects}
+
+
+def _key(obj: Json) -> tuple[str, str, str]:
+    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _replaced(obj: Json, was: dict[tuple[str, str, str], Json]) -> Json | None:
+    """What an object was; the number of replicas that is left to an autoscaler now stays what it is."""
+    before = was.get(_key(obj))
+    if before is None or obj["kind"] != "Deployment":
+        return before
+    return {**before, "spec": {k: v for k, v in before["spec"].items() if k != "replicas"}}
 
 
 async def _stays(client: Client, obj: Json) -> str | None:

@@ -31,18 +31,18 @@ def render(operator: Operator) -> list[Part]:
     base = core.shared(core.is_experimental(spec), dig(spec, "values", "global", "network", default=""))
     if remote.wanted(spec):
         record = core.recorded(operator)
-        elsewhere = _labelled((*remote.objects(spec, revision), record), "IstiodRemote")
+        elsewhere = labelled((*remote.objects(spec, revision), record), "IstiodRemote")
         out = [Part("Istio core", (*base,)), Part("Istiod remote", elsewhere)]
     elif not dig(spec, "components", "pilot", "enabled"):
         out = [Part("Istio core", (*base,))]
     else:
         settings = core.settings(operator)
         own = (*core.permissions(revision, core.deploys_gateways(spec), core.signers(spec)), *settings)
-        out = [Part("Istio core", (*base, *_labelled(own, "Pilot")))]
+        out = [Part("Istio core", (*base, *labelled(own, "Pilot")))]
         istiod = (*control_plane.objects(spec, revision), *webhooks.objects(revision))
-        out.append(Part("Istiod", _labelled(istiod, "Pilot"), ((NAMESPACE, revision.istiod),)))
+        out.append(Part("Istiod", labelled(istiod, "Pilot"), ((NAMESPACE, revision.istiod),)))
     if dig(spec, "components", "cni", "enabled"):
-        plugin = _labelled(cni.objects(spec, revision), "Cni")
+        plugin = labelled(cni.objects(spec, revision), "Cni")
         out.append(Part("CNI", plugin, daemons=((NAMESPACE, cni.NAME),)))
     for kind, title in (("egressGateways", "Egress gateways"), ("ingressGateways", "Ingress gateways")):
         wanted = enabled(spec, kind)
@@ -51,11 +51,11 @@ def render(operator: Operator) -> list[Part]:
             ingress, proxy = kind == "ingressGateways", image(spec, "proxyv2")
             objects = tuple(o for g in wanted for o in gateways.objects(g, ingress, revision, proxy, values))
             deployments = tuple((gateways.namespace_of(g), str(g["name"])) for g in wanted)
-            out.append(Part(title, _labelled(objects, kind[0].upper() + kind[1:]), deployments))
+            out.append(Part(title, labelled(objects, kind[0].upper() + kind[1:]), deployments))
     return out
 
 
-def _labelled(objects: Iterable[Json], component: str) -> tuple[Json, ...]:
+def labelled(objects: Iterable[Json], component: str) -> tuple[Json, ...]:
     """Objects with the labels that say which of Istio's components they belong to."""
     return tuple(
         {**o, "metadata": {**o["metadata"], "labels": o["metadata"].get("labels", {}) | part_of(component, NAMESPACE)}}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from lateen.api.config import fields
 from lateen.api.mesh import MeshConfig, effect
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.reading import Invalid, problems, read, type_at
@@ -36,6 +38,11 @@ class Operator:
     @property
     def revision(self) -> Revision:
         return Revision(self.spec.get("revision") or "default")
+
+    @property
+    def records(self) -> bool:
+        """Whether it is an installation of its own, which keeps its settings, and not gateways beside one."""
+        return bool(dig(self.spec, "components", "pilot", "enabled")) or remote.wanted(self.spec)
 
     @property
     def warnings(self) -> list[str]:
@@ -99,6 +106,7 @@ def _check(spec: Any) -> None:
     serves = dig(spec, "values", "global", "externalIstiod", default=False)
     if not isinstance(serves, bool):
         raise OperatorError(f'spec.values.global.externalIstiod: expected true or false, got "{serves}"')
+    _check_values(spec)
     networks = dig(spec, "values", "global", "meshNetworks", default={})
     try:
         read(MeshNetworks, {"networks": networks}, "spec.values.global.meshNetworks")
@@ -108,6 +116,19 @@ def _check(spec: Any) -> None:
         Revision(spec.get("revision") or "default")
     except ValueError as e:
         raise OperatorError(f"spec.revision: {e}") from None
+
+
+def _check_values(spec: Json) -> None:
+    """Raises OperatorError about the values that become fields of Kubernetes' objects."""
+    for name, kind in options.PODS.items():
+        given = dig(spec, "values", *name.split("."), default={})
+        if not isinstance(given, dict):
+            raise OperatorError(f"spec.values.{name}: expected a mapping, got {json.dumps(given)}")
+        known = {k: v for k, v in given.items() if k in fields(kind)}
+        try:
+            read(kind, known, f"spec.values.{name}")
+        except Invalid as e:
+            raise OperatorError(str(e)) from None
 
 
 def _setting(text: str) -> tuple[list[paths.Step], Any]:

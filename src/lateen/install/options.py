@@ -14,6 +14,7 @@ from lateen.api.crds import EXPERIMENTAL
 from lateen.api.effective import general, leaves
 from lateen.inject import settings as injection
 from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
+from lateen.install.k8s import SERVICE
 from lateen.kit.jsons import Json, dig
 
 
@@ -52,26 +53,63 @@ class Variable(Config):
 class KubernetesOptions(Config):
     affinity: Any = None
     env: tuple[Variable, ...] = ()
-    hpa_spec: Any = None
+    hpa_spec: dict[str, Any] = {}
     image_pull_policy: str = ""
     node_selector: dict[str, str] = {}
-    pod_disruption_budget: Any = None
+    pod_disruption_budget: dict[str, Any] = {}
     pod_annotations: dict[str, Any] = {}
     priority_class_name: str = ""
     readiness_probe: Any = None
     replica_count: int | None = None
     resources: dict[str, Any] = {}
     service: ServiceOptions | None = None
-    strategy: Any = None
+    strategy: dict[str, Any] = {}
     tolerations: tuple[Any, ...] = ()
     service_annotations: dict[str, Any] = {}
     deployment_annotations: dict[str, Any] = {}
-    security_context: Any = None
+    security_context: dict[str, Any] = {}
     volumes: tuple[Any, ...] = ()
     volume_mounts: tuple[Any, ...] = ()
     topology_spread_constraints: tuple[Any, ...] = ()
     service_account: Any = None
     overlays: tuple[Any, ...] = ()
+
+
+class PodValues(Config):
+    """Values of Istio's charts that ask for the same (``values.pilot``, ``values.gateways.NAME``, ``values.cni``)."""
+
+    affinity: Any = None
+    autoscale_behavior: Any = None
+    autoscale_enabled: bool | None = None
+    autoscale_max: int | None = None
+    autoscale_min: int | None = None
+    deployment_labels: dict[str, str] = {}
+    init_containers: tuple[Any, ...] = ()
+    node_selector: dict[str, str] = {}
+    pod_annotations: dict[str, Any] = {}
+    pod_labels: dict[str, str] = {}
+    replica_count: int | None = None
+    resources: dict[str, Any] = {}
+    service_annotations: dict[str, Any] = {}
+    tolerations: tuple[Any, ...] = ()
+    topology_spread_constraints: tuple[Any, ...] = ()
+    volumes: tuple[Any, ...] = ()
+    volume_mounts: tuple[Any, ...] = ()
+
+
+class GlobalValues(Config):
+    """Of ``values.global``."""
+
+    image_pull_policy: str = ""
+    image_pull_secrets: tuple[Any, ...] = ()
+    priority_class_name: str = ""
+
+
+PODS: dict[str, type[Config]] = {
+    "global": GlobalValues,
+    **dict.fromkeys(("pilot", "cni", "gateways.istio-ingressgateway", "gateways.istio-egressgateway"), PodValues),
+}
+"""Values that become fields of Kubernetes' objects -> their types; others in the same place are not typed."""
 
 
 class Component(Config):
@@ -146,16 +184,58 @@ VARIABLES = (
 )
 """istiod's environment variables that have an effect."""
 
+_POD = (
+    "affinity.**",
+    "imagePullPolicy",
+    "nodeSelector{}",
+    "podAnnotations{}",
+    "priorityClassName",
+    "readinessProbe.**",
+    "resources{}",
+    "securityContext{}",
+    "tolerations",
+    "topologySpreadConstraints",
+    "volumeMounts",
+    "volumes",
+)
+"""Of ``k8s``: what has an effect on each component."""
+_DEPLOYMENT = {
+    **dict.fromkeys(_POD, ""),
+    "deploymentAnnotations{}": "",
+    "hpaSpec{}": "a HorizontalPodAutoscaler; `metrics` default to 80 % of the requested CPU",
+    "podDisruptionBudget{}": "`selector` defaults to the Deployment's",
+    "replicaCount": "",
+    "serviceAnnotations{}": "",
+    "strategy{}": "",
+    **{f"service.{name}": "" for name in SERVICE},
+}
 _GATEWAY = {
     "name": "",
     "enabled": "",
     "namespace": "",
     "label{}": "labels and selector of its pods",
     "k8s.env[].**": "",
-    "k8s.resources{}": "",
+    **{f"k8s.{name}": note for name, note in _DEPLOYMENT.items()},
     "k8s.service.type": "",
     "k8s.service.ports[].**": "`targetPort` defaults to `port`",
 }
+_MAPPINGS = ("affinity", "deploymentLabels", "nodeSelector", "podAnnotations", "podLabels", "resources")
+_LISTS = ("initContainers", "tolerations", "topologySpreadConstraints", "volumeMounts", "volumes")
+_VALUES = (
+    "autoscaleEnabled",
+    "autoscaleMin",
+    "autoscaleMax",
+    "autoscaleBehavior.**",
+    "cpu.targetAverageUtilization",
+    "replicaCount",
+    "rollingMaxSurge",
+    "rollingMaxUnavailable",
+    "serviceAnnotations.**",
+    *(f"{name}.**" for name in _MAPPINGS),
+    *_LISTS,
+)
+"""Of ``values.pilot`` and a gateway's: what asks for the same as ``k8s``."""
+_COMPONENTS = ("pilot", "gateways.istio-ingressgateway", "gateways.istio-egressgateway")
 EFFECTIVE: dict[str, str] = {
     "hub": "registry and path of the images",
     "tag": "the images' tag",
@@ -163,7 +243,7 @@ EFFECTIVE: dict[str, str] = {
     "revision": "a control plane beside others, see *Revisions*",
     "components.pilot.enabled": "",
     "components.cni.enabled": "the CNI plugin, in the place of istio-init",
-    "components.cni.k8s.resources{}": "",
+    **{f"components.cni.k8s.{name}": "" for name in _POD},
     "components.istiodRemote.enabled": "the control plane is in another cluster, see *Several clusters*",
     "values.istiodRemote.injectionPath": "of the webhook; by default it says the cluster's name and network",
     "values.istiodRemote.injectionURL": "of the webhook, in the place of the Service `istiod`",
@@ -174,9 +254,15 @@ EFFECTIVE: dict[str, str] = {
     "values.cni.excludeNamespaces[]": "",
     "values.cni.repair.enabled": "delete pods that have started without redirection",
     "components.pilot.k8s.env[].**": f"only {', '.join(VARIABLES)}",
-    "components.pilot.k8s.resources{}": "",
+    **{f"components.pilot.k8s.{name}": note for name, note in _DEPLOYMENT.items()},
     **{f"components.{k}[].{f}": note for k in ("ingressGateways", "egressGateways") for f, note in _GATEWAY.items()},
     **{f"values.pilot.env.{name}": "" for name in VARIABLES},
+    **{f"values.{component}.{name}": "" for component in _COMPONENTS for name in _VALUES},
+    "values.global.defaultPodDisruptionBudget.enabled": "of istiod and of each gateway",
+    "values.global.priorityClassName": "of istiod's pods and of gateways",
+    "values.cni.affinity.**": "",
+    "values.cni.podAnnotations.**": "",
+    "values.cni.tolerations": "",
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
     "values.global.meshNetworks.**": "MeshNetworks: the networks of clusters, and the gateways to them",
 }
@@ -186,9 +272,6 @@ SAME: dict[str, tuple[Any, ...]] = {
     "namespace": ("istio-system",),
     "components.base.enabled": (True,),
     "components.ztunnel.enabled": (False,),
-    "values.pilot.autoscaleEnabled": (False,),
-    "values.gateways.istio-ingressgateway.autoscaleEnabled": (False,),
-    "values.gateways.istio-egressgateway.autoscaleEnabled": (False,),
     "values.global.istioNamespace": ("istio-system",),
 }
 """Values of other fields that ask for what happens anyway, and therefore cause no warning."""

@@ -75,17 +75,17 @@ def _escaped(value: str) -> str:
 
 
 def objects(spec: Json, revision: Revision) -> list[Json]:
-    address = str(dig(spec, "values", "global", "remotePilotAddress"))
     config = webhooks.injector(revision.injector, revision)
     for hook in config["webhooks"]:
         if url := injection_url(spec):
             hook["clientConfig"] = {"url": url}
         else:
             hook["clientConfig"]["service"]["path"] = injection_path(spec)
-    return [*reader.objects(serves=True), *_way(address, revision), config]
+    address = str(dig(spec, "values", "global", "remotePilotAddress"))
+    return [*reader.objects(serves=True), *way(address, revision), config]
 
 
-def _way(address: str, revision: Revision) -> list[Json]:
+def way(address: str, revision: Revision) -> list[Json]:
     """The Service by which the control plane is called here as it is in its own cluster."""
     about = meta(revision.istiod, revision, app="istiod", istio="pilot")
     listed: list[Json] = [{"name": n, "port": p, "targetPort": target, "protocol": "TCP"} for n, p, target in PORTS]

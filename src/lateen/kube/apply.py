@@ -29,8 +29,9 @@ def declared(obj: Json) -> Json:
     return {**obj, "metadata": {**meta, "annotations": annotations}}
 
 
-async def apply(client: Client, obj: Json) -> str:
-    """``created``, ``configured`` or ``unchanged``."""
+async def apply(client: Client, obj: Json, before: Json | None = None) -> str:
+    """``created``, ``configured`` or ``unchanged``. ``before``: what was applied last; an object that exists loses what
+    this has and ``obj`` has not."""
     kind, meta = kind_of(obj), obj["metadata"]
     namespace, name = meta.get("namespace", ""), meta["name"]
     found = await client.get(kind, namespace, name)
@@ -41,12 +42,20 @@ async def apply(client: Client, obj: Json) -> str:
         except KubeError as e:
             if e.code != 409:
                 raise
-    change = {k: v for k, v in obj.items() if k != "status"}
+    change = _patch(before or {}, {k: v for k, v in obj.items() if k != "status"})
     if found is not None and "webhooks" in found:
         change["webhooks"] = _with_bundles(change["webhooks"], found["webhooks"])
     after = await client.patch(kind, namespace, name, change)
     same = found is not None and dig(found, "metadata", "resourceVersion") == dig(after, "metadata", "resourceVersion")
     return "unchanged" if same else "configured"
+
+
+def _patch(before: Json, after: Json) -> Json:
+    """The merge patch that sets ``after`` and removes what only ``before`` has."""
+    inner = {
+        k: _patch(before[k], v) for k, v in after.items() if isinstance(v, dict) and isinstance(before.get(k), dict)
+    }
+    return {**dict.fromkeys(before.keys() - after.keys() - {"status"}), **after, **inner}
 
 
 def _with_bundles(wanted: list[Json], found: list[Json]) -> list[Json]:

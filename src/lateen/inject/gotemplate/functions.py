@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from lateen.kit import jsons, yamldoc
+from lateen.kit import jsons, regex, yamldoc
 
 MAX_TEXT = 1024 * 1024
 
@@ -188,6 +188,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "merge": lambda *maps: {k: v for m in reversed(maps) for k, v in (m or {}).items()},
     "nindent": lambda spaces, text: "\n" + _indent(spaces, text),
     "quote": lambda *v: " ".join(jsons.dumps(go_text(i)).decode() for i in v),
+    "regexMatch": lambda pattern, text: regex.compiled(pattern).search(go_text(text)) is not None,
     "repeat": _repeat,
     "replace": lambda old, new, text: go_text(text).replace(old, new),
     "sha256sum": lambda text: hashlib.sha256(go_text(text).encode()).hexdigest(),

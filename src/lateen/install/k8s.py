@@ -1,0 +1,139 @@
+"""What ``k8s`` of a component, and the values of Istio's charts that ask for the same, change in its objects. Pure.
+
+Source: https://istio.io/latest/docs/reference/config/istio.operator.v1alpha1/ (KubernetesResourcesSpec), and the values
+of Istio's chart ``istio-discovery``.
+"""
+
+from __future__ import annotations
+
+from lateen.kit import jsons
+from lateen.kit.jsons import Json, dig
+
+POD = ("affinity", "nodeSelector", "priorityClassName", "tolerations", "topologySpreadConstraints")
+"""Fields that are those of the pod."""
+CONTAINER = ("imagePullPolicy", "readinessProbe")
+SERVICE = (
+    "clusterIP",
+    "externalIPs",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    "publishNotReadyAddresses",
+    "sessionAffinity",
+)
+"""Fields of ``k8s.service`` that are those of the Service; types and ports have defaults of each component."""
+ROLLING = {"maxSurge": "100%", "maxUnavailable": "25%"}
+VALUES = (
+    "affinity",
+    "deploymentLabels",
+    "initContainers",
+    "nodeSelector",
+    "podAnnotations",
+    "podLabels",
+    "replicaCount",
+    "resources",
+    "serviceAnnotations",
+    "tolerations",
+    "topologySpreadConstraints",
+    "volumeMounts",
+    "volumes",
+)
+"""Values of Istio's charts that have the names and forms of ``k8s`` (or only exist as values)."""
+AUTOSCALING = ("autoscaleEnabled", "autoscaleMin", "autoscaleMax", "autoscaleBehavior")
+CPU_PERCENT = 80
+"""Of the requested CPU: Istio's ``cpu.targetAverageUtilization``."""
+
+
+def merged(k8s: Json, values: Json, shared: Json) -> Json:
+    """``k8s`` of a component over its ``values`` (``values.pilot``, ``values.gateways.NAME``) and ``values.global``."""
+    out = {name: values[name] for name in VALUES if values.get(name) is not None}
+    if values.get("autoscaleEnabled"):
+        out["hpaSpec"] = autoscaling(
+            values.get("autoscaleMin", 1),
+            values.get("autoscaleMax", 5),
+            dig(values, "cpu", "targetAverageUtilization", default=CPU_PERCENT),
+        ) | ({"behavior": values["autoscaleBehavior"]} if values.get("autoscaleBehavior") else {})
+    named = {"maxSurge": "rollingMaxSurge", "maxUnavailable": "rollingMaxUnavailable"}
+    if rolling := {k: values[v] for k, v in named.items() if values.get(v) is not None}:
+        out["strategy"] = {"rollingUpdate": ROLLING | rolling}
+    if dig(shared, "defaultPodDisruptionBudget", "enabled"):
+        out["podDisruptionBudget"] = {"minAvailable": 1}
+    for name in ("imagePullPolicy", "priorityClassName"):
+        if shared.get(name):
+            out[name] = shared[name]
+    if secrets := shared.get("imagePullSecrets"):
+        out["imagePullSecrets"] = [{"name": s} if isinstance(s, str) else s for s in secrets]
+    return {**out, **{k: v for k, v in k8s.items() if v not in (None, {}, [], "")}}
+
+
+def autoscaling(least: object, most: object, percent: object) -> Json:
+    """The ``spec`` of a HorizontalPodAutoscaler by CPU, without its target."""
+    target = {"type": "Utilization", "averageUtilization": percent}
+    metric = {"type": "Resource", "resource": {"name": "cpu", "target": target}}
+    return {"minReplicas": least, "maxReplicas": most, "metrics": [metric]}
+
+
+def applied(objects: list[Json], k8s: Json) -> list[Json]:
+    """A component's objects as ``k8s`` wants them, and those that it adds."""
+    out = [jsons.copy(o) for o in objects]
+    added: list[Json] = []
+    for obj in out:
+        if obj["kind"] == "Service":
+            _service(obj, k8s)
+        elif obj["kind"] in ("Deployment", "DaemonSet"):
+            _workload(obj, k8s)
+            added += _added(obj, k8s)
+    return [*out, *added]
+
+
+def _service(obj: Json, k8s: Json) -> None:
+    given = k8s.get("service") or {}
+    obj["spec"] |= {name: given[name] for name in SERVICE if given.get(name) not in (None, "", [])}
+    _add(obj["metadata"], "annotations", k8s.get("serviceAnnotations"))
+
+
+def _workload(obj: Json, k8s: Json) -> None:
+    meta, spec = obj["metadata"], obj["spec"]
+    template = spec["template"]
+    pod, container = template["spec"], template["spec"]["containers"][0]
+    _add(meta, "annotations", k8s.get("deploymentAnnotations"))
+    meta["labels"] = {**(k8s.get("deploymentLabels") or {}), **meta["labels"]}
+    _add(template["metadata"], "annotations", k8s.get("podAnnotations"))
+    template["metadata"]["labels"] = {**(k8s.get("podLabels") or {}), **template["metadata"]["labels"]}
+    pod |= {name: k8s[name] for name in (*POD, "imagePullSecrets", "initContainers") if k8s.get(name)}
+    container |= {name: k8s[name] for name in CONTAINER if k8s.get(name)}
+    if k8s.get("securityContext"):
+        pod["securityContext"] = {**pod.get("securityContext", {}), **k8s["securityContext"]}
+    for at, name in ((pod, "volumes"), (container, "volumeMounts")):
+        if k8s.get(name):
+            at[name] = [*at.get(name, []), *k8s[name]] if isinstance(k8s[name], (list, tuple)) else k8s[name]
+    if obj["kind"] == "Deployment":
+        if k8s.get("strategy"):
+            spec["strategy"] = k8s["strategy"]
+        if k8s.get("replicaCount") is not None:
+            spec["replicas"] = k8s["replicaCount"]
+        if k8s.get("hpaSpec"):
+            spec.pop("replicas", None)  # it is the autoscaler's
+
+
+def _add(at: Json, name: str, given: Json | None) -> None:
+    if given:
+        at[name] = {**at.get(name, {}), **given}
+
+
+def _added(workload: Json, k8s: Json) -> list[Json]:
+    """The autoscaler and the budget of a Deployment."""
+    name, meta = workload["metadata"]["name"], workload["metadata"]
+    about = {"name": name, "namespace": meta["namespace"], "labels": meta["labels"]}
+    out = []
+    if (given := k8s.get("hpaSpec")) and workload["kind"] == "Deployment":
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        spec = {**autoscaling(1, 5, CPU_PERCENT), **given, "scaleTargetRef": target}
+        out.append({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": about, "spec": spec})
+    if (given := k8s.get("podDisruptionBudget")) and workload["kind"] == "Deployment":
+        spec = {"selector": workload["spec"]["selector"], **given}
+        out.append({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": about, "spec": spec})
+    return out

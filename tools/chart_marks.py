@@ -1,0 +1,104 @@
+"""Marks that stand for Helm's expressions in rendered objects, and the templates that come of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lateen.install import k8s
+from lateen.install.objects import NAMESPACE
+from lateen.kit import yamldoc
+from lateen.kit.jsons import Json
+from lateen.wire.revision import DEFAULT
+
+REVISION = "xrevisionx"
+"""A revision that stands for `.Values.revision`."""
+IF = "@if@"
+
+
+def mark(expression: str) -> str:
+    """Stands for an expression of Helm in a text."""
+    return f"@@{expression}@@"
+
+
+def line(expression: str) -> str:
+    """Stands for a value that is written as JSON."""
+    return f"@json {expression}@"
+
+
+def optional(expression: str) -> str:
+    """The same, with its key only if it is not empty."""
+    return f"@with {expression}@"
+
+
+def when(test: str, expression: str) -> str:
+    """The same, with its key only if the test is true."""
+    return f"@when {test} @then {expression}@"
+
+
+def names(expression: str) -> str:
+    """Stands for a list of objects whose ``name`` is in a list of texts, with its key only if there are some."""
+    return f"@names {expression}@"
+
+
+def items(expression: str) -> str:
+    """As an item of a list: stands for all items of a list."""
+    return f"@items {expression}@"
+
+
+def each(expression: str) -> str:
+    """As a key: stands for all entries of a mapping; as a variable's name: for all variables of a mapping."""
+    return f"@each {expression}@"
+
+
+_EACH = "{{- range $name, $value := \\2 }}"
+_MARKS = (
+    (r"^( *)(\S+): '?@with (.*?)@'?$", "\\1{{- with \\3 }}\n\\1\\2: {{ toJson . }}\n\\1{{- end }}"),
+    (
+        r"^( *)(\S+): '?@when (.*?) @then (.*?)@'?$",
+        "\\1{{- if \\3 }}\n\\1\\2: {{ \\4 | toJson }}\n\\1{{- end }}",
+    ),
+    (
+        r"^( *)(\S+): '?@names (.*?)@'?$",
+        "\\1{{- with \\3 }}\n\\1\\2:\n\\1{{- range . }}\n\\1- name: {{ . | quote }}\n\\1{{- end }}\n\\1{{- end }}",
+    ),
+    (r"^( *)- '?@items (.*?)@'?$", "\\1{{- range \\2 }}\n\\1- {{ toJson . }}\n\\1{{- end }}"),
+    (r"'?@json (.*?)@'?$", "{{ \\1 | toJson }}"),
+    (
+        r"^( *)- name: '?@each (.*?)@'?\n *value: .*$",
+        f"\\1{_EACH}\n\\1- name: {{{{ $name }}}}\n\\1  value: {{{{ $value | quote }}}}\n\\1{{{{- end }}}}",
+    ),
+    (r"^( *)'?@each (.*?)@'?: .*$", f"\\1{_EACH}\n\\1{{{{ $name }}}}: {{{{ $value | quote }}}}\n\\1{{{{- end }}}}"),
+    (r"@@(.*?)@@", "{{ \\1 }}"),
+    (rf"(: |- ){REVISION}$", '\\1"{{ .Values.revision }}"'),
+    (REVISION, "{{ .Values.revision }}"),
+)
+
+
+def templated(objects: list[Json]) -> str:
+    """Objects with marks, as a template; those with the key ``IF`` only if its value is true."""
+    out = []
+    for obj in objects:
+        text = yamldoc.dump({k: v for k, v in obj.items() if k != IF})
+        for pattern, by in _MARKS:
+            text = re.sub(pattern, by, text, flags=re.MULTILINE)
+        out.append(f"{{{{- if {obj[IF]} }}}}\n{text}{{{{- end }}}}\n" if IF in obj else text)
+    return "---\n".join(out)
+
+
+def by_revision(render: Any) -> str:
+    """``render`` of a revision's name, for the default one and for any other."""
+    default, named = templated(render(DEFAULT)), templated(render(REVISION))
+    test = f'{{{{- if eq .Values.revision "{DEFAULT}" }}}}'
+    return default if default == named else f"{test}\n{default}{{{{- else }}}}\n{named}{{{{- end }}}}\n"
+
+
+GUARD = (
+    f'{{{{- if ne .Release.Namespace "{NAMESPACE}" }}}}'
+    f'{{{{ fail "install this chart into the namespace {NAMESPACE}: helm install … -n {NAMESPACE}" }}}}{{{{- end }}}}\n'
+)
+
+
+def autoscaled(least: str, most: str, percent: str, behavior: str) -> Json:
+    found = k8s.autoscaling(*(line(f".Values.{name}") for name in (least, most, percent)))
+    return {**found, "behavior": optional(f".Values.{behavior}")}
