@@ -5,6 +5,8 @@ import subprocess
 from difflib import unified_diff
 from pathlib import Path
 
+SECONDS = 120
+"""How long a line may take; one that takes longer has failed, and the next one is typed."""
 LINES = Path(__file__).parent / "kubectl.lines"
 _SAME = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
@@ -40,14 +42,13 @@ def typed(mesh, bin_):
     out = []
     for line in lines():
         done = subprocess.run(
-            ["bash", "-c", line],
+            ["timeout", str(SECONDS), "bash", "-c", line],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            timeout=180,
             check=False,
         )
         out.append((line, done.returncode, normal(done.stdout)))

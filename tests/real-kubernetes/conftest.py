@@ -1,6 +1,7 @@
 """A cluster of Kubernetes' own control plane and our node."""
 
 import building
+import leftovers
 import pytest
 from control_plane import ControlPlane
 from world import Mesh
@@ -23,6 +24,9 @@ def control_plane(tmp_path_factory):
         made.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mesh(control_plane):
-    return control_plane.mesh
+    """As it came, for every file of tests, whatever became of the file before."""
+    before = leftovers.everything(control_plane.mesh)
+    yield control_plane.mesh
+    leftovers.clear(control_plane.mesh, before)
