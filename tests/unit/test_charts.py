@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lateen.api.values import overlay, read
 from lateen.inject import settings as injection
 from lateen.inject.gotemplate import render
 from lateen.install import manifests, webhooks
@@ -23,7 +24,7 @@ FILES = charts.charts()
 
 def helm(chart, own=None, name="it", namespace="istio-system"):
     """The objects that ``helm template`` prints, by kind and name."""
-    given = injection.overlay(yamldoc.load(FILES[f"{chart}/values.yaml"]), own or {})
+    given = overlay(yamldoc.load(FILES[f"{chart}/values.yaml"]), own or {})
     data = {"Values": given, "Release": {"Name": name, "Namespace": namespace}}
     found = [
         o
@@ -124,7 +125,7 @@ def _read(data):
     """As istiod reads it."""
     if "values" not in data:
         return {name: yamldoc.load(text) for name, text in data.items()}
-    found = injection.overlay(values.istiod_values(), injection.read(data["config"], data["values"]))
+    found = overlay(values.istiod_values(), read(data["config"], data["values"]))
     found.pop("pilot")  # pilot.env and the like, which are the Deployment's
     found["sidecarInjectorWebhook"].pop("enableNamespacesByDefault", None)
     return found

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from lateen.api.annotations import KNOWN, problems
+from lateen.api.values import read
 from lateen.inject import manifest, openshift, parts, pods, sidecar
 from lateen.inject.merge import merge
 from lateen.inject.notes import notes
-from lateen.inject.settings import native_nodes, read
+from lateen.inject.settings import native_nodes
 from lateen.inject.workload import canonical_name, of_pod
 
 

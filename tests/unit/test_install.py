@@ -156,7 +156,7 @@ def test_settings_without_effect_are_named(spec, ignored):
         (["revision=1.21.0"], "1-21-0"),
         (["values.pilot.replicaCount=two"], "spec.values.pilot.replicaCount: expected a whole number"),
         (["values.global.imagePullSecrets=x"], "spec.values.global.imagePullSecrets: expected a list"),
-        (["values.pilot=x"], "spec.values.pilot: expected a mapping"),
+        (["values.pilot=x"], "spec.values.pilot: expected a map"),
         (["components.pilot.k8s.hpaSpec=x"], "spec.components.pilot.k8s.hpaSpec: expected a map"),
     ],
 )

@@ -136,7 +136,7 @@ def test_conditions(spec, says):
     ("not if all are listed", operation("DENY", paths=["/a", "/a*"], ports=["80"]), None),
     ("nor if it is let in", operation(paths=["/a"]), None),
     ("a host has its ports", operation("DENY", hosts=["a.test"], ports=["80"]), None),
-    ("principals are everybody's", source("DENY", principals=["a"]), None),
+    ("principals are everybody's", source("DENY", principals=["td/ns/a/sa/b"]), None),
     ("tokens are HTTP's", source("DENY", requestPrincipals=["*"]), "warn will deny all traffic to TCP ports"),
     (
         "whoever does it",

@@ -210,10 +210,46 @@ def to(**operation):
         (to(paths=["/admin"]), "list /admin* as well"),
         ({"from": [{"source": {"principals": ["cluster.local/ns/*/sa/x"]}}]}, "taken literally"),
         ({"from": [{"source": {"principals": ["spiffe://cluster.local/ns/a/sa/x"]}}]}, "without spiffe://"),
+        ({"from": [{"source": {"principals": ["sleep"]}}]}, "TRUST-DOMAIN/ns/NAMESPACE/sa/sleep"),
+        ({"from": [{"source": {"notPrincipals": ["spiffe://cluster.local/ns/a/sa/x"]}}]}, "without spiffe://"),
+        ({"when": [{"key": "source.principal", "values": ["spiffe://cluster.local/ns/a/sa/x"]}]}, "without spiffe://"),
+        ({"when": [{"key": "source.principal", "notValues": ["cluster.local/ns/*/sa/x"]}]}, "taken literally"),
+        ({"when": [{"key": "connection.sni", "values": ["https://a.test"]}]}, "write a.test"),
+        (to(hosts=["http://admin.test/x"]), "write admin.test"),
+        (to(methods=["get"]), "write GET"),
+        (to(notMethods=["Post"]), "write POST"),
+        (to(methods=["PROPFIND", "GET*"]), None),
+        (to(notPaths=["admin"]), "write /admin"),
+        (to(paths=["/admin?x=1"]), "write /admin"),
+        (to(paths=["{*}/x", "*"]), None),
     ],
 )
 def test_policy_patterns_that_match_nothing_are_warned_about_at_apply(rule, words):
     said = [text for _, text in validate.warnings(policy(**rule))]
+    assert any(words in t for t in said) if words else said == []
+
+
+@pytest.mark.parametrize(
+    ("match", "words"),
+    [
+        ({"uri": {"prefix": "api"}}, "write /api"),
+        ({"uri": {"prefix": "/api/*"}}, "write prefix: /api/"),
+        ({"uri": {"exact": "/*/list"}}, "write a regex"),
+        ({"uri": {"exact": "/search?q=1"}}, "without its query"),
+        ({"uri": {"prefix": "/search?q="}}, None),
+        ({"uri": {"regex": "/a.*"}, "method": {"exact": "GET"}, "authority": {"prefix": "a.test:"}}, None),
+        ({"authority": {"exact": "https://a.test"}}, "write a.test"),
+        ({"authority": {"exact": "*.a.test"}}, "knows no wildcard"),
+        ({"method": {"exact": "get"}}, "write GET"),
+    ],
+)
+def test_matches_of_routes_that_match_nothing_are_warned_about_at_apply(match, words):
+    web = {"route": [{"destination": {"host": "web"}}]}
+    spec = {"hosts": ["web"], "http": [{"match": [match], **web}]}
+    meta = {"name": "web", "namespace": "shop"}
+    obj = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": meta, "spec": spec}
+    assert validate.problems(obj) == []
+    said = [text for _, text in validate.warnings(obj)]
     assert any(words in t for t in said) if words else said == []
 
 

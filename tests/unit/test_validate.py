@@ -89,3 +89,17 @@ def test_the_fields_of_a_type_are_looked_up_once_however_many_objects_are_valida
     for _ in range(3):
         validate.problems(one)
     assert config.table.cache_info().misses == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "problems"),
+    [
+        ({"hosts": ["a"], "http": [{"match": None, "route": ROUTE}], "tcp": None, "exportTo": None}, 0),
+        ({"hosts": ["a"], "http": None}, 1),
+    ],
+)
+def test_an_empty_field_of_a_manifest_counts_as_not_set(spec, problems):
+    obj = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "a"}, "spec": spec}
+    found = validate.problems(obj)
+    assert bool(found) is bool(problems), found
+    assert not any("null`" in says for _, says in found)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lateen.analysis.snapshot import Source
 from lateen.api import validate
-from lateen.api.config import DecodeError, decode
+from lateen.api.config import DecodeError
 from lateen.api.kinds import Kind
 from lateen.api.validate import Finding
 
@@ -33,7 +33,7 @@ def spec(kind: Kind, source: Source) -> Any:
     if _SPEC not in source.memo:
         assert kind.spec is not None
         try:
-            source.memo[_SPEC] = decode(kind.spec, source.spec)
+            source.memo[_SPEC] = validate.decoded(kind.spec, source.spec)
         except DecodeError:
             source.memo[_SPEC] = None
     return source.memo[_SPEC]

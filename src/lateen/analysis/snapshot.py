@@ -36,6 +36,12 @@ def _nowhere(_: Path) -> tuple[int, int]:
     return 0, 0
 
 
+def _mapping(value: Json, key: str) -> Json:
+    """Empty for what is no mapping, as files may have it."""
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
 class Source:
     """One object and its origin; ``file`` is empty for objects of a live cluster.
 
@@ -64,12 +70,11 @@ class Source:
         """``position``: line and column of a path in the file."""
         self.obj, self.file, self.position, self.cluster = obj, file, position, cluster
         self.id: GroupKind = kinds.group_kind(obj)
-        self.meta: Json = obj.get("metadata") or {}
+        self.meta: Json = _mapping(obj, "metadata")
         self.name, self.namespace = str(self.meta.get("name") or ""), str(self.meta.get("namespace") or "")
-        self.labels: Mapping[str, str] = self.meta.get("labels") or {}
-        self.annotations: Mapping[str, str] = self.meta.get("annotations") or {}
-        spec = obj.get("spec")
-        self.spec: Json = spec if isinstance(spec, dict) else {}
+        self.labels: Mapping[str, str] = _mapping(self.meta, "labels")
+        self.annotations: Mapping[str, str] = _mapping(self.meta, "annotations")
+        self.spec: Json = _mapping(obj, "spec")
         self.memo: dict[str, Any] = {}
         """What analyzers have computed from this object alone."""
 

@@ -347,8 +347,14 @@ def _one(name: str, known: Annotation, value: str) -> list[Problem]:
         return [Problem(name, str(e), True)]
     if "Pod" in known.on and known.idle:
         return [Problem(name, f"it has no effect in this version of Lateen: {known.idle}", False)]
-    said = known.tell(value) if known.tell else ""
+    said = telling(name, value)
     return [Problem(name, said, False)] if said else []
+
+
+def telling(name: str, value: str) -> str:
+    """A caveat about the value of an annotation, or of the label of that name; empty if there is none."""
+    tell = KNOWN[name].tell
+    return tell(value) if tell else ""
 
 
 def _proxy_config(text: str) -> list[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
@@ -188,6 +189,27 @@ def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
 NESTED = (dict, list)
 
 
+def misshapen(kind: Any, value: Any, path: str = "spec") -> Iterator[tuple[str, str]]:
+    """(path, sentence) where a value has another structure than its type: a list in the place of an object, an object
+    in that of a text. Nothing else can be said of such an object."""
+    how, inner = form(kind)
+    if value is None or inner is Any:
+        return
+    wanted = {"list": "array", "leaf": "a plain value"}.get(how, "object")
+    found = "object" if isinstance(value, dict) else "array" if isinstance(value, list) else "a plain value"
+    if wanted != found:
+        yield path, f"must be of type {wanted}, not {found}"
+    elif isinstance(value, list):
+        for i, v in enumerate(value):
+            yield from misshapen(inner, v, f"{path}[{i}]")
+    elif isinstance(value, dict):
+        for key, v in value.items():
+            if how == "map":
+                yield from misshapen(inner, v, f"{path}[{key}]")
+            elif key in fields(inner):
+                yield from misshapen(fields(inner)[key], v, f"{path}.{key}")
+
+
 @functools.cache
 def _containers(kind: type[Config]) -> dict[str, Any]:
     """The fields of a message that may contain messages, with their types."""
@@ -228,6 +250,19 @@ def complete(kind: Any, value: Any) -> Any:
             elif wanted in _ZERO:
                 out[name] = _ZERO[wanted]
     return out
+
+
+def without_nulls(kind: Any, value: Any) -> Any:
+    """The value without fields that are null, which count as not set, as in protobuf; nulls in lists and maps stay."""
+    how, inner = form(kind)
+    if how == "list" and isinstance(value, list):
+        return [without_nulls(inner, v) for v in value]
+    if how == "map" and isinstance(value, dict):
+        return {k: without_nulls(inner, v) for k, v in value.items()}
+    if how != "message" or not isinstance(value, dict):
+        return value
+    known = fields(inner)
+    return {k: without_nulls(known[k], v) if k in known else v for k, v in value.items() if v is not None}
 
 
 def _written(value: Any) -> Any:

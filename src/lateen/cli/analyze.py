@@ -13,11 +13,12 @@ from lateen.analysis import Message, Snapshot, Source, load
 from lateen.analysis import analyze as run_analysis
 from lateen.analysis import analyzers as known_analyzers
 from lateen.analysis.messages import DOCUMENTS, documentation
-from lateen.analysis.snapshot import kind_of
+from lateen.analysis.snapshot import kind_of, message
 from lateen.api import kinds
 from lateen.api import validate as rules
 from lateen.api.config import unknown
 from lateen.api.crds import OURS
+from lateen.cli import structure
 from lateen.cli.base import command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, FINDINGS, USAGE, CliError, colored, colors, fail, say, table, warn
@@ -166,10 +167,10 @@ def analyze(
     unknown_names = [n for n in given["names"] if n not in known_analyzers()]
     if unknown_names:
         raise CliError(f'there is no analyzer "{unknown_names[0]}"; lateen analyze -L lists them', USAGE)
-    snapshot = _snapshot(files, use_kube, recursive, target, given)
+    snapshot, malformed = _snapshot(files, use_kube, recursive, target, given)
     if use_kube and target.given_namespace and snapshot.get(kinds.NAMESPACE, "", target.given_namespace) is None:
         raise CliError(f'namespace "{target.given_namespace}" not found')
-    found = run_analysis(snapshot, given["names"], _suppressions(given["suppress"]))
+    found = [*malformed, *run_analysis(snapshot, given["names"], _suppressions(given["suppress"]))]
     everywhere = given["all_namespaces"]
     if not everywhere:
         found = [m for m in found if _in_scope(m, target.namespace)]
@@ -191,9 +192,14 @@ def analyze(
         say(f"✔ No validation issues found when analyzing {what}.")
 
 
-def _snapshot(files: tuple[str, ...], use_kube: bool, recursive: bool, target: Target, given: Json) -> Snapshot:
+def _snapshot(
+    files: tuple[str, ...], use_kube: bool, recursive: bool, target: Target, given: Json
+) -> tuple[Snapshot, list[Message]]:
+    """What is to be analyzed, and findings about objects in files that cannot be: they have no objects' structure."""
+    from lateen.analysis.rules.schema import path_of
     from lateen.kit import duration
 
+    malformed: list[Message] = []
     try:
         limit = duration.seconds(given["timeout"])
     except ValueError as e:
@@ -208,7 +214,10 @@ def _snapshot(files: tuple[str, ...], use_kube: bool, recursive: bool, target: T
     try:
         for path in load.files(list(files), recursive):
             try:
-                sources += load.sources(path, target.namespace)
+                for source in load.sources(path, target.namespace):
+                    found = list(structure.problems(source.obj))
+                    malformed += [message("IST0106", source, f"{at}: {says}", path=path_of(at)) for at, says in found]
+                    sources += [] if found else [source]
             except load.LoadError as e:
                 if not given["ignore_unknown"]:
                     raise
@@ -218,7 +227,7 @@ def _snapshot(files: tuple[str, ...], use_kube: bool, recursive: bool, target: T
         raise CliError(str(e), BAD_DATA) from e
     except (OSError, yamldoc.YamlError) as e:
         raise CliError(f"{given['mesh_file']}: {e}", BAD_DATA) from e
-    return Snapshot(sources, mesh, root=target.istio_namespace, unread=forbidden)
+    return Snapshot(sources, mesh, root=target.istio_namespace, unread=forbidden), malformed
 
 
 def _incomplete(snapshot: Snapshot, what: str) -> str:
@@ -274,12 +283,14 @@ def _validate(path: Path | None, namespace: str) -> int:
     for source in load.sources(path, namespace):
         stranger = kinds.stranger(source.obj)
         kind = kinds.of(source.obj)
-        if kind is None or not kind.owned:
+        if malformed := list(structure.problems(source.obj)):
+            found = [(at, f"{at}: {says}", False) for at, says in malformed]
+        elif kind is None or not kind.owned:
             found = [("kind", stranger, False)] if stranger else []
         else:
             found = [("apiVersion", stranger, False)] if stranger else []
             found += [(p, f'unknown field "{p}"', False) for p in unknown(kind.spec, source.spec)]
-        found += [(f.path, f"{f.path}: {f.says}", f.warning) for f in _rules(source.obj)]
+        found += [] if malformed else [(f.path, f"{f.path}: {f.says}", f.warning) for f in _rules(source.obj)]
         for where, says, warning in found:
             row, column = source.position(path_of(where))
             text = f"{source.file}:{row}:{column}: {source.ref}: {says}"

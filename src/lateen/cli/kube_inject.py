@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from lateen.api import kinds
+from lateen.api import values as helm
 from lateen.api.mesh.reading import Invalid, mesh_config
+from lateen.cli import structure
 from lateen.cli.base import command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, CliError
@@ -17,7 +19,7 @@ from lateen.inject import manifest, pods
 from lateen.inject import settings as injector
 from lateen.install.manifests import PROXY_IMAGE
 from lateen.kit import yamldoc
-from lateen.kit.jsons import dig
+from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
 from lateen.wire.revision import Revision
 
@@ -52,7 +54,7 @@ def kube_inject(
         settings = _of_cluster(target, revision)
     told: list[str] = []
     try:
-        done = [manifest.into(o, target.namespace or "", settings, told) for o in objects]
+        done = [manifest.into(o, target.namespace or "", settings, told, _checked) for o in objects]
     except ValueError as e:
         raise CliError(f"{filename}: {e}", BAD_DATA) from e
     for line in told:
@@ -62,6 +64,12 @@ def kube_inject(
         Path(output).write_text(out)
     else:
         click.echo(out, nl=False)
+
+
+def _checked(pod: Json, name: str) -> None:
+    """Raises ValueError for a field of a pod with a type other than Kubernetes'."""
+    if found := list(structure.of_pod(pod)):
+        raise ValueError("; ".join(f"{name}: {path}: {says}" for path, says in found[:3]))
 
 
 def _read(name: str) -> str:
@@ -76,7 +84,7 @@ def _read(name: str) -> str:
 def _settings(mesh: str, config: str, values: str, revision: str, **more: Any) -> pods.Settings:
     try:
         mesh_config(mesh or "{}")
-        read = injector.read(config, values)
+        read = helm.read(config, values)
         found = yamldoc.load(mesh or "{}") or {}
     except (Invalid, ValueError) as e:
         raise CliError(str(e), BAD_DATA) from e

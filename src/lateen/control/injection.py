@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lateen.api import kinds
+from lateen.api import values as helm
 from lateen.inject import openshift, pods
 from lateen.inject import settings as injector
 from lateen.kit import jsons, yamldoc
@@ -78,7 +79,7 @@ class Injector:
     def _configure(self, new: Json | None) -> None:
         try:
             data = dig(new, "data", default={})
-            self._values, self.problem = injector.read(data.get("config") or "", data.get("values") or ""), ""
+            self._values, self.problem = helm.read(data.get("config") or "", data.get("values") or ""), ""
         except ValueError as e:
             self.problem = str(e)
             log.error("ConfigMap %s/%s is not used: %s", self._root, self._revision.injector, e)

@@ -70,7 +70,7 @@ class Context:
     def status_port(self) -> str:
         """The agent's port: the annotation's, else the ProxyConfig's, else the installation's; 0 turns it off."""
         default = self.config.get("statusPort") or self.settings.proxy("statusPort") or 0
-        return self.annotation("status.sidecar.istio.io/port", default)
+        return str(int(self.annotation("status.sidecar.istio.io/port", default)))
 
 
 def text(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lateen.api.annotations import problems
+from lateen.api.annotations import problems, telling
+from lateen.api.reading import INJECT
 from lateen.inject.settings import Settings
 from lateen.kit.jsons import Json, dig
 
@@ -16,6 +17,8 @@ def notes(pod: Json, settings: Settings) -> list[str]:
     if errors := [str(p) for p in found if p.error]:
         raise ValueError("; ".join(errors))
     out = [str(p) for p in found]
+    if said := telling(INJECT, str(dig(pod, "metadata", "labels", default={}).get(INJECT, ""))):
+        out.append(f"label {INJECT}: {said}")
     if str(given.get(NATIVE)).lower() == "true" and not settings.native_supported:
         out.append(
             f"annotation {NATIVE}: the proxy is an ordinary container, because not every node has Kubernetes 1.29"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from lateen.api.annotations import BEFORE_PROXY, problems
 from lateen.api.decoding import NETWORK
 from lateen.inject import environment, gateway, gotemplate, grpc, probes, prometheus, sidecar
-from lateen.inject.context import PROXY, Context, proxy_config
+from lateen.inject.context import PROXY, Context, proxy_config, text
 from lateen.inject.merge import merge
 from lateen.inject.required import INJECT, SKIPPED_NAMESPACES, wanted
 from lateen.inject.settings import Settings, settings
@@ -216,8 +216,9 @@ def _user_id(merged: Json, original: Json, c: Context) -> None:
 def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
     """What templates cannot express. Changes the pod."""
     annotations = pod["metadata"].setdefault("annotations", {})
-    given = annotations.get("status.sidecar.istio.io/port", "0").strip()
-    port = int(given if given != "0" else c.config.get("statusPort") or c.settings.status_port)
+    port = (
+        int(annotations.get("status.sidecar.istio.io/port", 0)) or c.config.get("statusPort") or c.settings.status_port
+    )
     proxy = proxy_of(pod)
     prometheus.apply(pod, proxy, c.settings.mesh, port)
     rewrite = probes.wanted(annotations, bool(c.settings.injector.get("rewriteAppHTTPProbe", True)))
@@ -238,7 +239,7 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
             "revision": c.settings.revision,
         }
     ).decode()
-    annotations |= c.settings.injector.get("injectedAnnotations") or {}
+    annotations |= {k: text(v) for k, v in (c.settings.injector.get("injectedAnnotations") or {}).items()}
     if network := environment.network(c):
         pod["metadata"].setdefault("labels", {})[NETWORK] = network
     _order(pod["spec"], c)

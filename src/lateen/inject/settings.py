@@ -10,7 +10,8 @@ from typing import Any
 from lateen import __version__
 from lateen.api import reading
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN
-from lateen.kit import jsons, yamldoc
+from lateen.api.values import overlay
+from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 
@@ -189,19 +190,6 @@ def settings(values: Json | None = None, mesh: Json | None = None, **more: Any) 
     return replace(Settings(), values=overlay(DEFAULTS, values or {}), mesh=mesh or {}, **more)
 
 
-def overlay(base: Json, given: Json) -> Json:
-    """A new mapping, by Helm's rules: mappings are merged, everything else is replaced, null removes."""
-    out = jsons.copy(base)
-    for key, value in given.items():
-        if value is None:
-            out.pop(key, None)
-        elif isinstance(value, dict) and isinstance(out.get(key), dict):
-            out[key] = overlay(out[key], value)
-        else:
-            out[key] = value
-    return out
-
-
 NATIVE_SINCE, NATIVE_POSSIBLE = (1, 33), (1, 29)
 """The Kubernetes version since which native sidecars are stable and Istio uses them by itself, and the one since
 which they can be run (KEP-753) and a pod can ask for one."""
@@ -211,20 +199,3 @@ def native_nodes(kubelets: list[str], since: tuple[int, int] = NATIVE_SINCE) -> 
     """Whether all nodes have at least that version, given the kubelets' versions (``v1.33.2+k3s1``)."""
     found = [re.match(r"v?(\d+)\.(\d+)", v) for v in kubelets]
     return bool(found) and all(m is not None and (int(m[1]), int(m[2])) >= since for m in found)
-
-
-def read(config: str, values: str) -> Json:
-    """The values of the ConfigMap ``istio-sidecar-injector``, in Istio's format: its keys ``config`` (YAML: policy,
-    templates, selectors) and ``values`` (JSON). Raises ValueError."""
-    found = jsons.loads(values) if values else {}
-    given = yamldoc.load(config) if config else {}
-    if not isinstance(found, dict) or not isinstance(given or {}, dict):
-        raise ValueError("the injector's configuration must be a mapping")
-    given = given or {}
-    injector = {k: given[k] for k in DEFAULTS["sidecarInjectorWebhook"] if k in given}
-    if isinstance(injector.get("templates"), dict):
-        injector["templates"] = {k: v for k, v in injector["templates"].items() if v}
-    out: Json = overlay(found, {"sidecarInjectorWebhook": injector}) if injector else found
-    if policy := given.get("policy"):
-        out = overlay(out, {"global": {"proxy": {"autoInject": policy}}})
-    return out

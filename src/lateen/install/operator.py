@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from lateen.api import values
 from lateen.api.config import fields
 from lateen.api.mesh import MeshConfig, effect
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.reading import Invalid, problems, read, type_at
-from lateen.install import options, paths, remote
+from lateen.install import gateway_rules, options, paths, remote
 from lateen.install.profiles import PROFILES
 from lateen.kit import jsons
 from lateen.kit.digits import digits
@@ -103,9 +104,8 @@ def _check(spec: Any) -> None:
         raise OperatorError(str(e)) from None
     if found := problems(spec.get("meshConfig"), "spec.meshConfig"):
         raise OperatorError(str(Invalid(found)))
-    serves = dig(spec, "values", "global", "externalIstiod", default=False)
-    if not isinstance(serves, bool):
-        raise OperatorError(f'spec.values.global.externalIstiod: expected true or false, got "{serves}"')
+    if wrong := [*values.problems(spec.get("values"), "spec.values"), *gateway_rules.problems(spec)]:
+        raise OperatorError("; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if wrong[3:] else ""))
     _check_values(spec)
     networks = dig(spec, "values", "global", "meshNetworks", default={})
     try:
@@ -123,7 +123,7 @@ def _check_values(spec: Json) -> None:
     for name, kind in options.PODS.items():
         given = dig(spec, "values", *name.split("."), default={})
         if not isinstance(given, dict):
-            raise OperatorError(f"spec.values.{name}: expected a mapping, got {json.dumps(given)}")
+            raise OperatorError(f"spec.values.{name}: expected a map, got {json.dumps(given)}")
         known = {k: v for k, v in given.items() if k in fields(kind)}
         try:
             read(kind, known, f"spec.values.{name}")
@@ -143,12 +143,14 @@ def _setting(text: str) -> tuple[list[paths.Step], Any]:
 
 
 def _literal(path: list[paths.Step], text: str) -> Any:
-    """Read true, false and numbers as such, unless the field is a string."""
+    """Read true, false, null and numbers as such, unless the field is a string."""
     mesh = path[:1] == ["meshConfig"]
     if type_at(MeshConfig if mesh else options.Operator, path[1:] if mesh else path) is str:
         return text
     if text in ("true", "false"):
         return text == "true"
+    if text == "null":
+        return None
     return int(text) if digits(text.removeprefix("-")) else text
 
 

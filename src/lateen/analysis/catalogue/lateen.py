@@ -94,4 +94,10 @@ LATEEN = (
     Kind("LAT0122", "SecurityPolicyUnused", "Warning", "SecurityPolicy: {}."),
     Kind("LAT0123", "CertificateNotIssued", "Warning", "{}: {}."),
     Kind("LAT0124", "ValidationHint", "Warning", "{}"),
+    Kind(
+        "LAT0125",
+        "InjectionLabelIgnored",
+        "Warning",
+        'Label {}={} has no effect: only "{}" and "{}" count, so {}.',
+    ),
 )

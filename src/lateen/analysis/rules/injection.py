@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message, selects
+from lateen.analysis.snapshot import SYSTEM, Message, Path, Snapshot, Source, message, selects
 from lateen.api import kinds
 from lateen.api.annotations import PROXY_CONFIG
-from lateen.api.reading import INJECTION, PROXY, REVISION, containers, has_proxy, is_finished, is_terminating, opted
+from lateen.api.reading import (
+    INJECT,
+    INJECTION,
+    PROXY,
+    REVISION,
+    containers,
+    has_proxy,
+    is_finished,
+    is_terminating,
+    opted,
+)
 from lateen.kit import jsons, selectors, yamldoc
 from lateen.kit.jsons import Json, dig
 
@@ -70,6 +80,27 @@ def ambient(snapshot: Snapshot) -> Iterator[Message]:
     for pod in snapshot.all(kinds.POD):
         if pod.labels.get(MODE) == "ambient" and not has_proxy(pod.obj) and not is_finished(pod.obj):
             yield message("LAT0118", pod, "the pod is", "its namespace", path=at)
+
+
+@analyzer("injection.LabelAnalyzer", "Checks for values of injection labels that nobody reads")
+def labels(snapshot: Snapshot) -> Iterator[Message]:
+    for ns in snapshot.all(kinds.NAMESPACE):
+        if ns.labels.get(INJECTION, "enabled") not in ("enabled", "disabled"):
+            so = "the namespace's pods get a sidecar only if their own label asks for one"
+            yield _ignored(ns, INJECTION, ns.labels[INJECTION], "enabled", "disabled", so)
+    so = "the labels of the namespace decide"
+    for pod in snapshot.all(kinds.POD):
+        if pod.labels.get(INJECT, "") not in ("", "true", "false"):
+            yield _ignored(pod, INJECT, pod.labels[INJECT], "true", "false", so)
+    for deployment in snapshot.all(kinds.DEPLOYMENT):
+        said = str(dig(deployment.spec, "template", "metadata", "labels", default={}).get(INJECT, ""))
+        if said not in ("", "true", "false"):
+            at = ("spec", "template", "metadata", "labels")
+            yield _ignored(deployment, INJECT, said, "true", "false", so, at=at)
+
+
+def _ignored(source: Source, label: str, *words: str, at: Path = ("metadata", "labels")) -> Message:
+    return message("LAT0125", source, label, *words, path=(*at, label))
 
 
 def _labels(ns: Source) -> list[str]:

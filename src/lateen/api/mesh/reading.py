@@ -133,14 +133,14 @@ def _value(kind: Any, value: Any, path: str, found: list[Problem]) -> Any:
 
 def _list(item: Any, value: Any, path: str, found: list[Problem]) -> Any:
     if not isinstance(value, list):
-        found.append(Problem(path, f"expected a list, got {_spoken(value)}"))
+        found.append(Problem(path, f"expected a list, got {spoken(value)}"))
         return []
     return [_value(item, v, f"{path}[{i}]", found) for i, v in enumerate(value)]
 
 
 def _map(item: Any, value: Any, path: str, found: list[Problem]) -> Any:
     if not isinstance(value, dict):
-        found.append(Problem(path, f"expected a map, got {_spoken(value)}"))
+        found.append(Problem(path, f"expected a map, got {spoken(value)}"))
         return {}
     return {str(k): _value(item, v, f"{path}[{k}]", found) for k, v in value.items()}
 
@@ -150,7 +150,7 @@ def _message(kind: type[Config], value: Any, path: str, found: list[Problem]) ->
     if not isinstance(value, dict):
         example = f"write it as {{mode: {value}}}" if "mode" in known and isinstance(value, str) else "an object"
         hint = example if example != "an object" else f"its fields are {', '.join(list(known)[:6])}"
-        found.append(Problem(path or "mesh", f"expected an object, got {_spoken(value)}; {hint}"))
+        found.append(Problem(path or "mesh", f"expected an object, got {spoken(value)}; {hint}"))
         return {}
     spelled = {_snake(name): name for name in known}
     out: Json = {}
@@ -206,11 +206,12 @@ def _scalar(kind: type, value: Any, path: str, found: list[Problem]) -> Any:
         says = f'expected text; quote it ("{str(value).lower() if isinstance(value, bool) else value}")'
         if isinstance(value, dict | list):
             says = "expected text"
-    found.append(Problem(path, f"{says}, got {_spoken(value)}"))
+    found.append(Problem(path, f"{says}, got {spoken(value)}"))
     return None
 
 
-def _spoken(value: Any) -> str:
+def spoken(value: Any) -> str:
+    """A value in a message: the text "x", the number 3, a list."""
     match value:
         case bool():
             return str(value).lower()

@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lateen.api import kinds
-from lateen.api.config import DecodeError, Defaulted, complete, decode
+from lateen.api.config import Config, DecodeError, Defaulted, complete, decode, without_nulls
 from lateen.api.kinds import Kind
 from lateen.api.validate.findings import Finding
 from lateen.api.validate.limits import limited
 from lateen.api.validate.shapes import shapes
 from lateen.kit.jsons import Json
 
-__all__ = ["Examined", "Finding", "examine", "findings", "problems", "warnings"]
+__all__ = ["Examined", "Finding", "decoded", "examine", "findings", "problems", "warnings"]
 
 
 class Examined(NamedTuple):
@@ -42,13 +42,13 @@ def examine(kind: Kind, spec: Any, meta: Json) -> Examined:
     assert kind.spec is not None
     exact, undecodable = None, ""
     try:
-        exact = typed = decode(kind.spec, spec)
+        exact = typed = decoded(kind.spec, spec)
     except DecodeError as e:
         undecodable = str(e)
         if not kind.owned:
             return Examined(None, [Finding(e.path, e.says)], undecodable)
         try:
-            typed = decode(kind.spec, complete(kind.spec, spec))
+            typed = decode(kind.spec, complete(kind.spec, without_nulls(kind.spec, spec)))
         except DecodeError as e2:
             return Examined(None, [Finding(e2.path, e2.says)], undecodable)
     if not kind.owned:
@@ -57,6 +57,18 @@ def examine(kind: Kind, spec: Any, meta: Json) -> Examined:
     if issubclass(kind.spec, Defaulted):
         found += limited(kind.spec, spec)
     return Examined(exact, sorted(found, key=lambda f: f.warning), undecodable)
+
+
+def decoded(kind: type[Config], spec: Json) -> Any:
+    """The typed form of a spec, in which null may stand for "not set" (``rules:`` in a manifest): the API server drops
+    such fields, too. Raises DecodeError."""
+    try:
+        return decode(kind, spec)
+    except DecodeError:
+        plain = without_nulls(kind, spec)
+        if plain == spec:
+            raise
+        return decode(kind, plain)
 
 
 def findings(obj: Json) -> list[Finding]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lateen.api import security as sec
+from lateen.api.validate import dead_patterns
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import selector, target_refs
 from lateen.api.validate.findings import Findings, hint, no, warn
@@ -109,7 +110,7 @@ def _rule(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Findings:
             yield from _operation(t.operation, where)
     for i, c in enumerate(rule.when):
         yield from _condition(ap, c, f"{at}.when[{i}]")
-    yield from _literal_wildcards(rule, at)
+    yield from dead_patterns.in_rule(rule, at)
     yield from _passing_paths(ap, rule, at)
     if ap.action == "DENY":
         yield from _tcp_warning(rule, at)
@@ -265,36 +266,6 @@ def _strange(key: str) -> str:
 
 # --- accepted, but probably not what is meant ------------------------------------------------------------------------
 
-PATTERNS = ("principals", "requestPrincipals", "hosts", "methods", "paths")
-"""Fields where ``*`` is a wildcard at one end only; in namespaces it is one anywhere."""
-
-
-def _literal_wildcards(rule: sec.Rule, at: str) -> Findings:
-    """Patterns are exact, ``prefix*``, ``*suffix`` or ``*``; a ``*`` elsewhere is literal and never matches."""
-    places: list[tuple[str, Any]] = [
-        (f"{at}.from[{i}].source", f.source) for i, f in enumerate(rule.from_ or ()) if f.source
-    ]
-    places += [(f"{at}.to[{i}].operation", t.operation) for i, t in enumerate(rule.to or ()) if t.operation]
-    for where, given in places:
-        for field, values in _given(given).items():
-            plain = _plain(field)
-            for i, v in enumerate(values if plain in PATTERNS else ()):
-                if plain == "principals" and v.startswith("spiffe://"):
-                    yield hint(
-                        f"{where}.{field}[{i}]", f'"{v}" matches nothing: write it without spiffe://, as in {v[9:]}'
-                    )
-                elif "*" in v[1:-1] and "{" not in v:
-                    yield hint(
-                        f"{where}.{field}[{i}]",
-                        f'"{v}" is taken literally and matches nothing: "*" is a wildcard only at the beginning or the '
-                        "end, and only once",
-                    )
-                elif len(v) > 1 and v.startswith("*") and v.endswith("*"):
-                    yield hint(
-                        f"{where}.{field}[{i}]",
-                        f'"{v}": only the "*" at the beginning is a wildcard; the last one is text',
-                    )
-
 
 def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Findings:
     """A path that a rule denies by name has other spellings, which some servers treat as the same path. Variants of
@@ -303,7 +274,10 @@ def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Find
         operation = t.operation or sec.Operation()
         kept_out = {"DENY": ("paths", operation.paths), "ALLOW": ("notPaths", operation.not_paths)}
         field, given = kept_out.get(ap.action, ("", ()))
-        p = next((p for p in given or () if not {"*", "{"} & set(p) and p != "/" and f"{p}*" not in (given or ())), "")
+        p = next(
+            (p for p in given or () if not {"*", "{", "?", "#"} & set(p) and p != "/" and f"{p}*" not in (given or ())),
+            "",
+        )
         if p:
             yield hint(
                 f"{at}.to[{i}].operation.{field}",

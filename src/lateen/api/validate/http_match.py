@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from lateen.api import claims
 from lateen.api import networking as n
+from lateen.api.validate import dead_patterns
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, no
 from lateen.api.validate.names import gateways
@@ -43,6 +44,7 @@ def request_match(m: n.HTTPMatchRequest, at: str, mesh: bool) -> Findings:
         yield from string_match(match, f"{at}.queryParams[{name}]")
     for field in ("uri", "scheme", "method", "authority"):
         yield from string_match(getattr(m, field), f"{at}.{field}", prefix=field == "uri")
+    yield from dead_patterns.in_match(m, at)
     if m.port:
         yield from s.port(m.port, f"{at}.port")
     yield from s.labels(m.source_labels, f"{at}.sourceLabels")

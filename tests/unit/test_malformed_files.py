@@ -1,0 +1,52 @@
+"""Files whose objects have not the structure of their kind: a sentence with its place, and never an internal error."""
+
+import pytest
+from click.testing import CliRunner
+
+from lateen.cli.analyze import analyze, validate
+
+VS = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: %s\n"
+
+
+def asked(command, tmp_path, text, *more):
+    path = tmp_path / "in.yaml"
+    path.write_text(text)
+    done = CliRunner().invoke(command, [*more, str(path)])
+    return f"{done.output}{done.exception or ''}"
+
+
+MALFORMED = [
+    ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: [x]}\nspec: {}\n", ":3:21", "metadata.labels"),
+    ("apiVersion: v1\nkind: Pod\nmetadata: [x]\nspec: {}\n", ":3:1", "metadata: "),
+    ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: 3}\n", ":4:8", "spec.containers"),
+    ("apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [[]]}\n", "in.yaml:4", "spec.ports[0]"),
+    (VS % "{hosts: [a], http: {route: []}}", ":4:20", "spec.http: must be of type array, not object"),
+    (VS % "{hosts: [a], http: [{route: [{destination: [x]}]}]}", "", "destination: must be of type object"),
+    (VS % "{hosts: [[a]]}", "", "spec.hosts[0]: must be of type a plain value, not array"),
+    (
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: {from: []}}\n",
+        ":4:8",
+        "spec.rules: must be of type array",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "says"), MALFORMED)
+def test_analyze_names_the_field_with_the_wrong_structure(tmp_path, text, place, says):
+    told = asked(analyze, tmp_path, text, "--use-kube=false")
+    assert "IST0106" in told
+    assert place in told
+    assert says in told
+    assert "nternal error" not in told
+
+
+@pytest.mark.parametrize(("text", "place", "says"), MALFORMED)
+def test_validate_does_not_call_it_valid(tmp_path, text, place, says):
+    told = asked(validate, tmp_path, text, "-f")
+    assert place in told
+    assert "would not be accepted" in told
+
+
+def test_the_other_objects_of_the_file_are_analyzed(tmp_path):
+    text = MALFORMED[0][0] + "---\n" + VS % "{hosts: [a], http: [{route: [{destination: {host: nowhere}}]}]}"
+    assert 'Referenced host not found: "nowhere"' in asked(analyze, tmp_path, text, "--use-kube=false")
