@@ -144,7 +144,7 @@ def test_a_command_of_ambient_mode_is_not_mistaken_for_another_one():
             "istioctl's --xds-address is not supported: istiod is reached",
         ),
         (("x", "describe", "pod", "web", "--proxy-admin-port=1"), "fixed (15000)"),
-        (("install", "--manifests", "/tmp"), "no other charts"),
+        (("install", "--manifests", "/tmp"), "it reads no charts"),
         (("bug-report", "--full-secrets"), "everything except Secrets"),
     ],
 )

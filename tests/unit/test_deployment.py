@@ -139,7 +139,11 @@ spec: {replicas: 4, template: {spec: {containers: [{name: istio-proxy, resources
 @pytest.mark.parametrize(
     ("given", "parameters", "says"),
     [
-        (gateway(annotations={"networking.istio.io/service-type": "Round"}), {}, '"Round"; possible are LoadBalancer'),
+        (
+            gateway(annotations={"networking.istio.io/service-type": "Round"}),
+            {},
+            '"Round"; possible values are LoadBalancer',
+        ),
         (gateway("n" * 60), {}, "longer than 63 characters"),
         (gateway(), {"horizontalPodAutoscaler": "{}"}, 'cannot have the key "horizontalPodAutoscaler"'),
         (gateway(), {"deployment": "a: ["}, "deployment of its parameters cannot be parsed"),

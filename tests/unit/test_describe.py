@@ -65,7 +65,7 @@ def test_an_ingress_that_leads_to_the_service_is_shown_with_its_paths():
     text = "\n".join(
         describe.of_service(SERVICE, [], describe.Found([], [], [], [], modes, "cluster.local", ingresses))
     )
-    assert "Ingress: web\n   a.test/r -> reviews:9080\n   whatever no rule takes -> reviews:9080" in text
+    assert "Ingress: web\n   a.test/r -> reviews:9080\n   requests that match no rule -> reviews:9080" in text
     assert "Ingress: far" not in text
 
 

@@ -103,7 +103,7 @@ spec: {parentRef: {name: web}, listeners: [{name: more, port: 81, protocol: HTTP
 """
     found = where("extra", gateway(), extra)
     assert found[0][:2] == ("Gateway.gateway.networking.k8s.io", "istio-system/web")
-    assert "does not let in" in found[0][2]
+    assert "does not admit" in found[0][2]
     policy = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: BackendTLSPolicy

@@ -220,7 +220,7 @@ def test_what_envoy_cannot_do_is_named(spec, at, says):
 
 
 def test_intervals_of_retries_have_no_effect():
-    for path_of, says in (("budget", "active now"), ("minRetryRate", "active at once")):
+    for path_of, says in (("budget", "currently active"), ("minRetryRate", "concurrent retries")):
         assert says in effective.reason(kinds.X_BACKEND_TRAFFIC_POLICY, f"retryConstraint.{path_of}.interval")
 
 

@@ -195,7 +195,7 @@ def test_the_older_gateway_decides_a_port_and_the_other_is_reported():
     (outcome,) = Mesh(mesh.objects(TWO)).outcomes()
     assert str(outcome.of) == "Gateway default/second"
     assert [p.says for p in outcome.problems] == [
-        "port 80 is HTTP by the older Gateway default/first; the server of TCP is left out"
+        "port 80 is already HTTP because of the older Gateway default/first; the server of TCP is left out"
     ]
 
 
@@ -274,7 +274,7 @@ def test_connections_of_a_port_belong_to_the_oldest_gateway(gateway, opened):
     (outcome,) = Mesh(mesh.objects(text)).outcomes()
     assert str(outcome.of) == "Gateway default/second"
     assert [p.says for p in outcome.problems] == [
-        "port 31400 is TCP by the older Gateway default/first; the other server is left out"
+        "port 31400 is already TCP because of the older Gateway default/first; the other server is left out"
     ]
     assert ("0.0.0.0_31400" in served(text)[names.LDS]) is opened
 

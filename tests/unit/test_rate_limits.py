@@ -236,7 +236,7 @@ def rule(**selector):
         (rule(headers=[{"name": "a", "invert": True, "type": "Distinct"}]), "no must not be set with type Distinct"),
         (rule(headers=[{"name": "@source.principal", "type": "Distinct"}]), None),
         (rule(headers=[{"name": "@request.auth.claims.sub", "value": "x"}]), None),
-        (rule(headers=[{"name": "@who", "value": "x"}]), "no what begins with @ is"),
+        (rule(headers=[{"name": "@who", "value": "x"}]), "no names that begin with @ are"),
         (rule(headers=[{"name": "@source.principal", "value": "x", "invert": True}]), "no and not inverted"),
         (rule(methods=[{"value": "get"}]), "no is not a method"),
         (

@@ -134,7 +134,7 @@ def test_a_part_that_is_broken_lets_nobody_pass_and_says_why():
     assert made.rules.action == 1
     assert [p.principals[0].any for p in made.rules.policies.values()] == [True]
     (says,) = Mesh(found).broken("default", "p")
-    assert says == "spec.apiKeyAuth: the clients a and b have the same key, so that no request passes"
+    assert says == "spec.apiKeyAuth: the clients a and b have the same key, so all requests are rejected"
     assert "same" not in says.replace("the same key", "")
 
 
@@ -389,7 +389,7 @@ def test_a_provider_whose_endpoints_envoy_cannot_parse_lets_nobody_in(wrong, url
     source = KeySource(f"{issuer}/.well-known/openid-configuration", True, endpoints=True)
     assert login("", documents={source: json.dumps(said)})[1] == ""
     _, why = login("", documents={source: json.dumps({**said, wrong: url})})
-    assert why == f"the {wrong} that {source.url} says is not a URL for Envoy"
+    assert why == f"the {wrong} in {source.url} is not a URL that Envoy accepts"
 
 
 def test_a_scope_that_is_named_as_a_text_matches_the_list_that_the_filter_made_of_it():
@@ -425,7 +425,7 @@ def test_each_policy_has_cookies_that_no_other_can_make():
         ("# a comment\n\nalice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n", None),
         ("alice:$apr1$x$y", "user 1"),
         ("alice:{SHA}short", "user 1"),
-        ("a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\na:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "names a user again"),
+        ("a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\na:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "repeats a user's name"),
         ("", "no users"),
     ],
 )

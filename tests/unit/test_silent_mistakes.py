@@ -98,7 +98,7 @@ def test_a_server_on_a_port_that_an_older_gateway_uses_differently_is_reported()
     other = DOOR.replace("name: door", dated.format("other", 2)) % TCP.replace("31400", "80")
     (told,) = said(first + other, "LAT0109")
     assert told[0] == "other"
-    assert "port 80 is HTTP by the older Gateway shop/door" in told[1]
+    assert "port 80 is already HTTP because of the older Gateway shop/door" in told[1]
 
 
 ROOT = "http: [{match: [{uri: {prefix: /a}}], delegate: {name: part}}]"

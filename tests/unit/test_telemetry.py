@@ -128,7 +128,7 @@ def test_the_expression_that_envoy_would_refuse_never_reaches_it():
         ("request.headers.map(k, k) == []", "Envoy does not evaluate map()"),
         ("lower(request.path)", "Envoy has no function lower"),
         ("string(response.code)", "Envoy has no function string"),
-        ("upstream_peer.labels['app'].value", "upstream_peer is known to Istio's own Envoy only"),
+        ("upstream_peer.labels['app'].value", "upstream_peer exists only in Istio's build of Envoy"),
         ("has(request.headers['x'])", "must be a valid CEL expression"),
     ],
 )

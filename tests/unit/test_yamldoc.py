@@ -31,7 +31,7 @@ def test_aliases_of_aliases_are_refused_before_they_are_expanded():
 
 def test_an_alias_inside_of_itself_is_refused():
     for text in ("a: &a [*a]", "a: &a {b: {c: *a}}", "&a [x, *a]"):
-        with pytest.raises(YamlError, match="inside of what it refers to"):
+        with pytest.raises(YamlError, match="refers to a value that contains it"):
             yamldoc.documents(text)
 
 

@@ -13,7 +13,7 @@ from lateen.wire import names
 from lateen.wire.resource import Sets
 
 
-class Request(NamedTuple):  # as the next one: made for each message, and tuples cost a quarter of frozen dataclasses
+class Request(NamedTuple):  # one for each message: a quarter of a dataclass's cost
     """A DeltaDiscoveryRequest, independent of protobuf."""
 
     type_url: str
@@ -26,7 +26,7 @@ class Request(NamedTuple):  # as the next one: made for each message, and tuples
 
 @dataclass(frozen=True)
 class Rejection:
-    """What a proxy has rejected: its own message, and the resources of that response with their origins."""
+    """A NACK: the proxy's message, and the resources of the rejected response with their origins."""
 
     type_url: str
     message: str
@@ -35,10 +35,10 @@ class Rejection:
 
 
 class Conversation:
-    """State of one stream."""
+    """The state of one stream."""
 
     def __init__(self, lingering: bool = False) -> None:
-        """``lingering``: removed clusters are withdrawn by ``withdraw`` alone."""
+        """``lingering``: removed clusters are withdrawn only by ``withdraw``."""
         self._lingering = lingering
         self._types: dict[str, Subscription] = {}
         self._subscribed: list[Subscription] = []
@@ -46,7 +46,7 @@ class Conversation:
         self._sets: Mapping[str, Sets] = {}
         self._nonce = 0
         self._deferred = False
-        """Whether something waits for an acknowledgement."""
+        """Whether a response is held back until an acknowledgement arrives."""
         self._mending = Mending()
         self.rejections: dict[str, Rejection] = {}
 
@@ -78,17 +78,17 @@ class Conversation:
         return tuple(sorted(state.names)) if state else ()
 
     def nonces(self, type_url: str) -> tuple[str, str]:
-        """Of the last response of a type, and of the last one that the proxy has taken; empty where there is none."""
+        """The nonces of the last response of a type and of the last one acknowledged; empty if there is none."""
         state = self._types.get(type_url)
         return (state.sent, state.taken) if state else ("", "")
 
     @property
     def refusing(self) -> bool:
-        """Whether the proxy has refused resources that it shall still have."""
+        """Whether the proxy has rejected resources that it should still have."""
         return any(state.refused for state in self._types.values())
 
     def missing(self, type_url: str) -> tuple[frozenset[str], frozenset[str]]:
-        """(names of resources in flight, names of those that it has rejected)"""
+        """(names of resources in flight, names of rejected ones)"""
         state = self._types.get(type_url)
         if state is None:
             return frozenset(), frozenset()

@@ -1,6 +1,6 @@
-"""Questions about the control plane over xDS, as istioctl asks them: type URLs below ``istio.io/debug``.
+"""Debug requests over xDS, as istioctl sends them: type URLs below ``istio.io/debug``.
 
-A request names one page (``istio.io/debug`` with the page as the resource's name) or is of the page's own type
+A request names one page (type ``istio.io/debug`` with the page as the resource name) or has the page's own type
 (``istio.io/debug/syncz``). Each is answered once, in the state-of-the-world protocol.
 Source: istio.io/istio, ``pilot/pkg/xds/debuggen.go``, ``statusgen.go``, and ``istioctl/pkg/xds/client.go``.
 """
@@ -22,7 +22,7 @@ log = logging.getLogger("lateen.ads")
 
 
 class NotAnswered(Exception):
-    """The question is refused with a gRPC status; the message says why."""
+    """The request is refused with a gRPC status; the message says why."""
 
     def __init__(self, code: Status, says: str) -> None:
         super().__init__(says)
@@ -30,9 +30,9 @@ class NotAnswered(Exception):
 
 
 Answer = Callable[[str, str, Sequence[str]], Awaitable[list[Any]]]
-"""(SPIFFE id of who asks, type URL, names) -> packed messages (google.protobuf.Any). Raises NotAnswered."""
+"""(the client's SPIFFE ID, type URL, names) -> packed messages (google.protobuf.Any). Raises NotAnswered."""
 WhoseToken = Callable[[str], Awaitable[str]]
-"""A bearer token -> the SPIFFE id of its service account. Raises NotAnswered."""
+"""A bearer token -> the SPIFFE ID of its service account. Raises NotAnswered."""
 
 
 def is_question(type_url: str) -> bool:
@@ -40,25 +40,25 @@ def is_question(type_url: str) -> bool:
 
 
 class Questions:
-    """Answers the questions of one stream, whoever has authenticated its client."""
+    """Answers the debug requests of one stream, whichever way its client was authenticated."""
 
     def __init__(self, answer: Answer, control_plane: str) -> None:
-        """``control_plane`` is the JSON by which istioctl tells control planes apart."""
+        """``control_plane`` is the JSON by which istioctl identifies a control plane."""
         self._answer, self._control_plane = answer, control_plane
 
     def asked(self, call: Call, who: str) -> Handler:
-        """A handler that answers what ``who`` asks."""
+        """A handler for the requests of ``who``."""
         requests = Requests(call)
         tasks.spawn(self.answer(call, who, requests), "debug xds")
         return requests
 
     async def answer(self, call: Call, who: str, requests: Requests) -> None:
-        """Returns when the call is over."""
+        """Answer all requests of a call; returns at its end."""
         sent: dict[str, str] = {}
-        """The nonce of the last answer by type: an acknowledgement asks nothing."""
+        """The nonce of the last response by type: an acknowledgement is not a request."""
         try:
             async for raw in requests:
-                await asyncio.sleep(0)  # whoever asks a lot does not keep proxies waiting
+                await asyncio.sleep(0)  # many debug requests do not keep proxies waiting
                 message = decoded(discovery_pb2.DiscoveryRequest, raw)
                 if not is_question(message.type_url):
                     says = f"{message.type_url} and {names.DEBUG} do not share a stream"
@@ -93,7 +93,7 @@ class Questions:
 
 
 class TokenServer:
-    """Questions of clients that have a service account's token and no certificate."""
+    """Debug requests of clients that have a service account token and no certificate."""
 
     def __init__(self, whose: WhoseToken, questions: Questions) -> None:
         self._whose, self._questions = whose, questions

@@ -1,4 +1,4 @@
-"""HTTP/2's frames, and the state that ``h2`` keeps of a connection, bounded. Source: RFC 9113, RFC 7541 (headers)."""
+"""HTTP/2 frames, and ``h2``'s state of a connection, with its memory bounded. Source: RFC 9113, RFC 7541 (headers)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from h2.exceptions import H2Error
 from hpack import Encoder
 
 FRAME = 1 << 14
-"""Bytes of a frame's contents, in both directions: HTTP/2's initial value. OpenSSL keeps a buffer of this size for each
-connection, so that more is not encrypted at once."""
+"""The maximum payload of a frame in bytes, in both directions: HTTP/2's initial value. OpenSSL keeps a buffer of this
+size for each connection, so larger records are not written."""
 MAX_WINDOW = 2**31 - 1
 MAX_TABLE = 4096
-"""Bytes of our table of headers that the other side knows (HTTP/2's initial value); clients may ask for less."""
+"""Bytes of our dynamic header table (HTTP/2's initial value); clients may ask for less."""
 PREFACE = 24
 DATA, HEADERS, PUSH_PROMISE, WINDOW_UPDATE, CONTINUATION = 0, 1, 5, 8, 9
 END_STREAM, END_HEADERS, PADDED = 1, 4, 8
 
 
 class Violation(H2Error):
-    """The client breaks HTTP/2's rules, or ours."""
+    """The client violates HTTP/2, or our limits."""
 
     def __init__(self, code: ErrorCodes, says: str) -> None:
         super().__init__(says)
@@ -38,13 +38,13 @@ _MESSAGE = Struct(">BHBBIBI")
 
 
 def message(number: int, size: int) -> bytes:
-    """What comes before a gRPC message in a DATA frame of its own: the frame's header and the message's."""
+    """The prefix of a gRPC message that has a DATA frame to itself: the frame's header and the message's."""
     whole = size + 5
     return _MESSAGE.pack(whole >> 16, whole & 0xFFFF, DATA, 0, number, 0, size)
 
 
 class _Encoder(Encoder):
-    """Does not let a client choose how much is remembered for it."""
+    """Does not let the client choose the size of its header table."""
 
     @property
     def header_table_size(self) -> int:
@@ -56,7 +56,7 @@ class _Encoder(Encoder):
         changes = self.table_size_changes
         if self.header_table.resized:
             changes.append(self.header_table.maxsize)
-        if len(changes) > 2:  # RFC 7541 §4.2: the smallest and the last one are told
+        if len(changes) > 2:  # RFC 7541 §4.2: signal the smallest and the final size
             changes[:] = [min(changes), changes[-1]]
 
 

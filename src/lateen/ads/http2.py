@@ -1,10 +1,9 @@
 """HTTP/2 connections that carry gRPC calls, for servers.
 
-``h2`` keeps the state of the connection and of its streams, and decodes headers. DATA and WINDOW_UPDATE frames, which
-are nearly everything on a long-lived stream, are read and written here and in ``ads.streams``: in ``h2`` they were a
-third of istiod's cost of a push (``bench/fanout.py``). Flow control is therefore here, too, where it is known what has
-been read. ``grpc.aio`` costs four times as much, because its completion queues and threads wake each other for each
-message.
+``h2`` keeps the state of the connection and of its streams, and decodes headers. DATA and WINDOW_UPDATE frames, nearly
+all of the traffic on a long-lived stream, are read and written here and in ``ads.streams``: in ``h2`` they took a third
+of istiod's CPU time for a push (``bench/fanout.py``). So is flow control, because only this code knows what has been
+read. ``grpc.aio`` costs four times as much, because its completion queues and threads wake each other for each message.
 Source: RFC 9113.
 """
 
@@ -52,25 +51,25 @@ from lateen.ads.streams import CALL_ROOM, ROOM, Streams
 log = logging.getLogger("lateen.ads")
 
 PING_S, PONG_S = 30.0, 10.0
-"""Seconds without any frame after which a client is pinged, and seconds that it then has to send one."""
+"""Seconds without a frame after which the client is pinged, and seconds that it then has to send one."""
 MAX_NOISE = 1000
-"""Frames in that time that carry no messages (pings, settings, resets, empty DATA)."""
+"""The most frames in that time that carry no messages (pings, settings, resets, empty DATA)."""
 MAX_PARTIAL = 2 * MAX_MESSAGE
-"""Bytes of messages that are not complete yet, of all calls of a connection."""
+"""The most bytes of incomplete messages, over all calls of a connection."""
 
 
 class Owner(Protocol):
     """The server of a connection."""
 
     def established(self, connection: Connection) -> None:
-        """Its client is known."""
+        """The handshake is complete: the client's identity is known."""
 
     def lost(self, connection: Connection) -> None:
-        """It has ended."""
+        """The connection has ended."""
 
 
 class Connection(Streams):
-    """One client's connection and its calls."""
+    """A client's connection and its calls."""
 
     def __init__(self, context: ssl.SSLContext, accept: Accept, server: Owner) -> None:
         super().__init__(context)
@@ -81,7 +80,7 @@ class Connection(Streams):
         self._preface = PREFACE
         self._in_headers = False
         self._stirred = False
-        """Whether ``h2`` may have something to say."""
+        """Whether ``h2`` may have data to send."""
         self._heard, self._asked, self._noise = True, False, 0
         self._known_until: float | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -98,7 +97,7 @@ class Connection(Streams):
         self._check()
 
     def _check(self) -> None:
-        """Is the client still there, and still who it has shown to be?"""
+        """Check that the client is alive and that its certificate is still valid."""
         if self.closing:
             return
         if self._known_until is not None and time.time() > self._known_until:
@@ -118,7 +117,7 @@ class Connection(Streams):
         self._watch = asyncio.get_running_loop().call_later(pause, self._check)
 
     def stop(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
-        """Tell the client to connect elsewhere, or what it has done wrong, and close."""
+        """Send GOAWAY (connect elsewhere, or the error code of a violation) and close."""
         if not self.closing and self.shaken:
             try:
                 self._h2.close_connection(code)
@@ -206,12 +205,12 @@ class Connection(Streams):
             case ConnectionTerminated():
                 self.stop()
             case DataReceived() | SettingsAcknowledged():
-                pass  # the end of a stream, which ``_data`` has passed on; our own settings
+                pass  # the end of a stream, already handled by ``_data``; acknowledgement of our settings
             case _:
                 self._be_noisy()
 
     def _be_noisy(self) -> None:
-        """Without messages, a client costs time and does nothing that it needs (rapid reset, floods of pings)."""
+        """Count a frame without a message; too many are an attack (rapid reset, ping floods)."""
         self._noise += 1
         if self._noise > MAX_NOISE:
             raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {MAX_NOISE} frames that are no messages")
@@ -221,7 +220,7 @@ class Connection(Streams):
         call.window, call.room = self._h2.remote_settings.initial_window_size, CALL_ROOM
         if headers.get(":method") != "POST" or not headers.get("content-type", "").startswith("application/grpc"):
             call.finish(Status.UNIMPLEMENTED, "only gRPC is served here")
-        elif "content-length" in headers:  # which ``h2``, that does not see the messages, would compare with them
+        elif "content-length" in headers:  # ``h2`` would compare it with the DATA frames, which it does not see
             call.finish(Status.UNIMPLEMENTED, "calls have no length that is known before")
         else:
             call.guarded(self._handle, call)
@@ -239,7 +238,7 @@ class Connection(Streams):
             raise Violation(ErrorCodes.FLOW_CONTROL_ERROR, "more data than there is room for")
         if call is None or call.status is not None:
             self._known(number)
-            self._release(size)  # it was on its way when the call ended
+            self._release(size)  # it was in flight when the call ended
             return
         call.room -= size
         if call.complete:

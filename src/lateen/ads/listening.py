@@ -1,4 +1,4 @@
-"""Listening for gRPC clients, and how many there may be."""
+"""The listening socket for gRPC clients, and limits on their number."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from lateen.kit import tasks
 log = logging.getLogger("lateen.ads")
 
 MAX_CONNECTIONS = 10_000
-"""Of a server, those whose clients have not shown yet who they are included. Who comes then is refused, so that it may
-try another istiod; each costs about 100 KB (``bench/fanout.py``)."""
+"""The limit for one server, unfinished handshakes included. Further clients are refused, so that they may try another
+istiod; each connection costs about 100 KB (``bench/fanout.py``)."""
 MAX_HANDSHAKES = 1000
-"""Connections whose clients have not shown yet who they are. Who comes then waits in the kernel's queue: the proxies of
-a whole mesh come at once when istiod has been restarted, and if they were refused, they would wait longer each time."""
+"""The limit for unfinished handshakes. Further clients wait in the kernel's queue: all proxies of a mesh reconnect at
+once after a restart of istiod, and if they were refused, they would back off longer each time."""
 PATIENCE_S = 5.0
-"""Seconds that a handshake may take while others wait for a place; otherwise it has ``tls.HANDSHAKE_S``."""
+"""Seconds that a handshake may take while others are waiting; otherwise ``tls.HANDSHAKE_S`` applies."""
 WAITING = 4096
-"""Connections in the kernel's queue (Linux's own upper limit, ``net.core.somaxconn``)."""
+"""The listen backlog (Linux's own upper limit, ``net.core.somaxconn``)."""
 PAUSE_S = 1.0
-"""Seconds until the next attempt where the system has no more files for a connection, and between looks at handshakes
-that others wait for."""
+"""Seconds until the next ``accept`` when the process is out of file descriptors, and between checks for slow handshakes
+while others are waiting."""
 AT_ONCE = 100
-"""Connections that are accepted before other work has its turn."""
+"""Connections that are accepted before yielding to other work."""
 
 
 class Server:
@@ -39,10 +39,10 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._shaking: dict[Connection, float] = {}
-        """Those whose clients are not known yet, the oldest first, and when they came."""
+        """Connections in a handshake, the oldest first, and when each was accepted."""
         self._full = self._stopped = False
         self._pause: asyncio.TimerHandle | None = None
-        """While nothing is accepted."""
+        """The timer that resumes accepting; None while accepting."""
         self._resume()
 
     # --- who comes -------------------------------------------------------------------------------------------
@@ -85,12 +85,12 @@ class Server:
             self.lost(connection)
 
     def _wait(self) -> None:
-        """Accept nobody until there is a place, or until later."""
+        """Stop accepting until there is room, or for a while."""
         self._loop.remove_reader(self.listener)
         self._pause = self._loop.call_later(PAUSE_S, self._look)
 
     def _look(self) -> None:
-        """Those that are slow make room for those that wait."""
+        """Abort slow handshakes in favour of waiting clients."""
         until = self._loop.time() - PATIENCE_S
         slow = [c for c, came in self._shaking.items() if came < until] if len(self._shaking) >= MAX_HANDSHAKES else []
         for connection in slow:
@@ -107,7 +107,7 @@ class Server:
     # --- what becomes of them --------------------------------------------------------------------------------
 
     def counts(self) -> tuple[int, int]:
-        """(connections, those of them whose clients are not known yet)"""
+        """(connections, those still in a handshake)"""
         return len(self._connections), len(self._shaking)
 
     def established(self, connection: Connection) -> None:
@@ -120,7 +120,7 @@ class Server:
         self.established(connection)
 
     def disconnect(self) -> None:
-        """Have all clients connect again, and show what they are trusted by now."""
+        """Make all clients reconnect, so that they are verified against the current trust roots."""
         for connection in tuple(self._connections):
             connection.stop()
 
@@ -135,7 +135,7 @@ class Server:
 
 
 async def serve(accept: Accept, host: str, port: int, context: Callable[[], ssl.SSLContext]) -> Server:
-    """Listen; each new connection asks for its context. Raises OSError."""
+    """Listen; ``context`` is called for each new connection. Raises OSError."""
     listener = socket.create_server((host, port), backlog=WAITING, reuse_port=True)
     listener.setblocking(False)
     return Server(listener, lambda server: Connection(context(), accept, server))

@@ -1,4 +1,4 @@
-"""What the ADS server measures, under the names of Istio's istiod.
+"""The ADS server's metrics, with the names that istiod has in Istio.
 
 https://istio.io/latest/docs/reference/commands/pilot-discovery/#metrics
 """
@@ -25,12 +25,12 @@ class Measures:
         )
         self.push_time = registry.histogram(
             "pilot_xds_push_time",
-            "Seconds from the moment a proxy's turn comes in a push until what it needs of an xDS type is made.",
+            "Seconds to generate a proxy's resources of one xDS type in a push.",
             PUSH,
             "type",
         )
         self.send_time = registry.histogram(
-            "pilot_xds_send_time", "Seconds that a message takes to be handed to the proxy's connection.", PUSH
+            "pilot_xds_send_time", "Seconds to write a message to the proxy's connection.", PUSH
         )
         self.size = registry.histogram(
             "pilot_xds_config_size_bytes",
@@ -39,15 +39,15 @@ class Measures:
             "type",
         )
         self.queue_time = registry.histogram(
-            "pilot_proxy_queue_time", "Seconds that a proxy waits in a push until its turn comes.", SECONDS
+            "pilot_proxy_queue_time", "Seconds that a proxy waits in a push before it is served.", SECONDS
         )
         self.convergence_time = registry.histogram(
             "pilot_proxy_convergence_time",
-            "Seconds from a change until everything that a proxy needs because of it has been sent to it.",
+            "Seconds from a configuration change until everything that it changes for a proxy has been sent.",
             SECONDS,
         )
 
     def sent(self, kind: str, size: int) -> None:
-        """One message to a proxy, of so many bytes."""
+        """Count one message to a proxy; ``size`` in bytes."""
         self.pushes.add(kind)
         self.size.observe(size, kind)

@@ -1,9 +1,9 @@
-"""What a rejected extension leaves behind in Envoy, and how a proxy gets rid of it.
+"""Recovery from rejected extensions (ECDS), which leave a broken configuration behind in Envoy.
 
-Envoy stores the configuration of an extension (ECDS) as the latest one of its name before it tries to use it
+Envoy stores the configuration of an extension as the latest one of its name before it tries to use it
 (``FilterConfigSubscription::onConfigUpdate``). If that fails, every listener that names the extension is rejected from
-then on, whatever else changes in it. So the proxy gets back what it had before, or is told that there is nothing;
-listeners wait until then.
+then on, whatever else changes in it. So the proxy is sent the previous version again, or the extension is withdrawn;
+listeners are held back until then.
 """
 
 from __future__ import annotations
@@ -16,29 +16,30 @@ from lateen.wire.resource import Resource
 
 @dataclass
 class Mending:
-    """Of one proxy's extensions."""
+    """The state of one proxy's extensions."""
 
     before: dict[str, Resource] = field(default_factory=dict)
-    """What it had accepted before a version that is in flight or rejected."""
+    """What the proxy had accepted before a version that is in flight or rejected."""
     unknown: set[str] = field(default_factory=set)
-    """Names of which it had something before that this session has never seen, as after a restart of istiod. It is not
-    taken away: a listener that names a rejected extension is refused, and all others go on with what they have."""
+    """Names of extensions of which the proxy has a version that this session has never seen, as after a restart of
+    istiod. They are not withdrawn: a listener that names a rejected extension is rejected, and all others keep what
+    they have."""
     due: set[str] = field(default_factory=set)
-    """Names whose rejected version is to be replaced."""
+    """Names whose rejected versions are still to be replaced."""
     sent: str = ""
-    """The nonce of the response that does so."""
+    """The nonce of the response that replaces them."""
 
     def resumes(self, names: Iterable[str]) -> None:
-        """The proxy has these from an earlier connection."""
+        """The proxy has these extensions from an earlier connection."""
         self.unknown.update(names)
 
     def replaces(self, old: Resource | None, version: str | None) -> None:
-        """A new version is sent in the place of ``version``; ``old`` is what was offered before it."""
+        """A new version replaces ``version``; ``old`` is the resource that was offered before it."""
         if old is not None and old.version == version:
             self.before[old.name] = old
 
     def rejected(self, nonce: str, names: list[str]) -> None:
-        """What was to mend is not mended again."""
+        """Rejected extensions are due for replacement, unless the rejected response was itself such a replacement."""
         self.due.update(names if nonce != self.sent else ())
 
     def taken(self, nonce: str, names: list[str]) -> None:
@@ -50,7 +51,7 @@ class Mending:
         self.unknown.discard(name)
 
     def response(self, nonce: str) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
-        """(what the proxy gets back, the names of which it had nothing)"""
+        """(previous versions to send again, names to withdraw because there was no previous version)"""
         due, self.due, self.sent = sorted(self.due), set(), nonce
         nothing = tuple(n for n in due if n not in self.before and n not in self.unknown)
         return tuple(self.before[n] for n in due if n in self.before), nothing

@@ -1,4 +1,4 @@
-"""The protobuf messages of xDS, and what sessions make of them."""
+"""Conversion between the protobuf messages of xDS and those of sessions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lateen.kit import protowire
 from lateen.wire import names
 
 First = discovery_pb2.DeltaDiscoveryRequest | discovery_pb2.DiscoveryRequest
-"""The first request of a stream, which says who asks."""
+"""The first request of a stream, which identifies the client."""
 
 MAX_REASON = 8192
-"""Characters of what a proxy says of a rejection that are kept."""
+"""The number of characters kept of a NACK's message."""
 _VIOLATED = re.compile(r"Proto constraint validation failed(?: \(.*?\)(?=: |\n|$))?")
 _QUOTED = "goo.gle/debug"
 _SECRET = (names.ECDS, names.SDS)
@@ -27,7 +27,7 @@ _TYPES = {t: protowire.message(4, t.encode()) for t in names.SHORT}
 
 
 def asks(m: discovery_pb2.DeltaDiscoveryRequest) -> bool:
-    """Whether it is more than an acknowledgement or a rejection."""
+    """Whether it is more than an ACK or a NACK."""
     return bool(not m.response_nonce or m.resource_names_subscribe or m.resource_names_unsubscribe)
 
 
@@ -43,21 +43,21 @@ def request(m: discovery_pb2.DeltaDiscoveryRequest) -> Request:
 
 
 def answer(m: discovery_pb2.DeltaDiscoveryRequest) -> Request:
-    """Of one that does not ask for anything."""
+    """The request of a message that only acknowledges or rejects."""
     return Request(m.type_url, m.response_nonce, error=_error(m))
 
 
 def _error(m: discovery_pb2.DeltaDiscoveryRequest) -> str:
-    """Why the proxy rejects what it was sent; empty for an acknowledgement."""
+    """Why the proxy rejected the response; empty for an acknowledgement."""
     if not m.HasField("error_detail"):
         return ""
     return told(m.type_url, m.error_detail.message) or f"code {m.error_detail.code}"
 
 
 def told(type_url: str, reason: str) -> str:
-    """What is kept of a rejection's message. Envoy quotes the whole resource before a violated constraint (former
-    versions after it), and cuts the message off, so that the constraint may be missing. An extension may have API keys
-    and passwords.
+    """The part of a NACK's message that is kept. Envoy quotes the whole resource before a violated constraint (older
+    versions: after it) and truncates the message, so that the constraint may be missing. The resource may contain API
+    keys and passwords.
 
     Source: envoyproxy/envoy ``source/common/protobuf/utility.cc`` (ProtoValidationException); a quoted message begins
     with ``goo.gle/debug``, https://protobuf.dev/news/2024-12-04/.
@@ -76,7 +76,7 @@ def metadata(first: First) -> dict[str, str]:
 
 
 def version(first: discovery_pb2.DeltaDiscoveryRequest) -> str:
-    """Of the proxy."""
+    """The proxy's version, as reported in its node metadata."""
     v = first.node.user_agent_build_version.version
     return f"{v.major_number}.{v.minor_number}.{v.patch}"
 
@@ -85,12 +85,13 @@ def version(first: discovery_pb2.DeltaDiscoveryRequest) -> str:
 
 
 def head(response: Response) -> bytes:
-    """The fields of a DeltaDiscoveryResponse that differ between proxies; ``Response.content`` has the others."""
+    """The serialized fields of a DeltaDiscoveryResponse that differ between proxies; ``Response.content`` has the
+    others."""
     return _TYPES[response.type_url] + protowire.message(5, response.nonce.encode())
 
 
 def encode(response: Response) -> tuple[bytes, ...]:
-    """A DeltaDiscoveryResponse in parts; its resources are the serialized bytes that they already are."""
+    """A serialized DeltaDiscoveryResponse in parts; its resources, already serialized, are not copied."""
     return (head(response), *response.content.packed)
 
 

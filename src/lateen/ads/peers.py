@@ -1,4 +1,4 @@
-"""The clients that are connected: proxies, and gRPC clients without one."""
+"""The connected clients: proxies, and proxyless gRPC clients."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Connection:
     sent_at: dict[str, float] = field(default_factory=dict)
     """When the last response of each type was sent, in seconds since the epoch."""
     lingering: asyncio.TimerHandle | None = None
-    """Until clusters are withdrawn."""
+    """The timer until removed clusters are withdrawn."""
     removed_at: dict[str, float] = field(default_factory=dict)
-    """Clusters that are still to be withdrawn -> since when they are removed, by the event loop's clock."""
+    """Clusters that are still to be withdrawn -> when they were removed, by the event loop's clock."""
     kept: object = None
-    """What the last offer was made from, so that the next one shares what has not changed."""
+    """The inputs of the last offer, so that the next one shares what has not changed."""
 
     def send(self, responses: list[Response]) -> list[int]:
-        """Send responses, as far as the proxy takes them now; the rest follows. Returns the bytes of each."""
+        """Send responses, as far as flow control permits; the rest follows. Returns the size of each in bytes."""
         messages, sizes = [], []
         now = time.time()
         for response in responses:

@@ -1,7 +1,7 @@
-"""How much of a limit each proxy may let through: divides quotas by what the proxies report. No I/O, no clock.
+"""Divides global rate limits among proxies according to the demand that they report. No I/O, no clock.
 
 A *bucket* is a limit that proxies share (a rule, or a rule and a caller). Each proxy that has requests for it holds a
-token bucket; the rates of all of them are the limit's. They are divided so that a proxy with little to do gets what it
+token bucket; their rates add up to the limit's. They are divided so that a proxy with little demand gets what it
 needs, and the others share the rest evenly (max-min fairness). Proxies report every five seconds, and at once when a
 bucket is new to them.
 """
@@ -16,31 +16,31 @@ from typing import NamedTuple
 from lateen.wire.quotas import UNITS_S, burst
 
 GONE_S = 20.0
-"""A proxy that has not reported for so long has no share."""
+"""Seconds without a report after which a proxy loses its share."""
 IDLE_S = 600.0
-"""A bucket without a request for so long is forgotten, by the proxies too."""
+"""Seconds without a request after which a bucket is dropped, by the proxies too."""
 OPEN_LIFE_S, CLOSED_LIFE_S = 3600, 15
-"""The second is the time of three reports."""
+"""Seconds that a proxy keeps a share without news from istiod; the second value is the time of three reports."""
 SPARE = 1.04
-"""What a proxy gets beyond what it has needed, while others want more: little, since it is taken from them."""
+"""The surplus a proxy gets over its demand while others want more: little, since it is taken from them."""
 MOST_TOKENS = 2**32 - 1
 MOST_BUCKETS = 10_000
-"""Of one proxy; a caller each, where each has a limit of its own."""
+"""The limit for one proxy; where each caller has its own limit, each takes a bucket."""
 LEAST = 0.02
-"""The part of a limit that proxies without requests hold together, so that the first ones get through."""
+"""The fraction of a limit that all proxies without requests hold together, so that first requests pass."""
 
 
 class Limit(NamedTuple):
     requests: int
     unit: str
     shadow: bool = False
-    """Everything is let through, and what is over the limit is counted."""
+    """Nothing is refused; requests over the limit are only counted."""
     closed: bool = False
-    """Nothing is let through by a proxy that does not reach istiod."""
+    """A proxy that cannot reach istiod refuses all requests."""
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return self.requests / UNITS_S[self.unit]
 
 
@@ -51,13 +51,13 @@ class Bucket(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A proxy's token bucket: filled at ``rate`` a second, holds ``burst``. Nothing is let through at a rate of 0,
-    everything at an infinite one."""
+    """A proxy's token bucket: filled at ``rate`` tokens per second, holds ``burst``. A rate of 0 refuses everything, an
+    infinite one nothing."""
 
     rate: float
     burst: int = 0
     life_s: int = OPEN_LIFE_S
-    """How long it holds if the proxy hears nothing more."""
+    """How long it stays valid without news from istiod."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class _Holder:
     reported: float
     last_request: float
     demand: float | None = None
-    """Requests a second; None before the first full report."""
+    """Requests per second; None before the first full report."""
     share: Share | None = None
 
 
@@ -73,13 +73,13 @@ class _Holder:
 class _Divided:
     limit: Limit
     level: float
-    """What is left of the limit, by what has been reported."""
+    """The tokens left of the limit, according to the reports."""
     at: float
     holders: dict[Hashable, _Holder] = field(default_factory=dict)
 
 
 class Quotas:
-    """What is known of all buckets. ``now`` is in seconds, monotonic."""
+    """The state of all buckets. ``now`` is in seconds, monotonic."""
 
     def __init__(self) -> None:
         self._buckets: dict[Bucket, _Divided] = {}
@@ -87,7 +87,7 @@ class Quotas:
         """By proxy."""
         self.allowed: dict[str, int] = {}
         self.denied: dict[str, int] = {}
-        """By rule: requests that were refused, or in shadow mode were over the limit."""
+        """By rule: requests that were refused, or would have been in shadow mode."""
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -95,8 +95,8 @@ class Quotas:
     def report(
         self, proxy: Hashable, bucket: Bucket, limit: Limit, elapsed: float, allowed: int, denied: int, now: float
     ) -> bool:
-        """What a proxy has let through and refused in the ``elapsed`` seconds before ``now``; 0 for the first
-        request. False if it holds too many buckets to get another one."""
+        """Record what a proxy has allowed and denied in the ``elapsed`` seconds before ``now``; 0 for the first
+        request. Returns False if the proxy holds too many buckets to get another one."""
         mine = self._held.setdefault(proxy, set())
         if bucket not in mine and len(mine) >= MOST_BUCKETS:
             return False
@@ -113,7 +113,7 @@ class Quotas:
         if allowed or denied:
             holder.last_request = now
         if elapsed > 0:
-            holder.demand = (allowed + denied) / since  # Envoy cuts fractions of a second off what it says
+            holder.demand = (allowed + denied) / since  # Envoy truncates the reported time to whole seconds
         self._take(bucket, held, allowed, denied, now)
         return True
 
@@ -129,7 +129,7 @@ class Quotas:
         self.denied[bucket.rule] = self.denied.get(bucket.rule, 0) + over
 
     def left(self, proxy: Hashable) -> list[Bucket]:
-        """A proxy has disconnected; the buckets that it had a share of."""
+        """Forget a proxy that has disconnected; returns the buckets that it had a share of."""
         found = list(self._held.pop(proxy, ()))
         for bucket in found:
             self._release(bucket, proxy)
@@ -146,7 +146,7 @@ class Quotas:
                 del self._held[proxy]
 
     def divide(self, bucket: Bucket, now: float) -> dict[Hashable, Share | None]:
-        """The share of every proxy that holds a bucket. None: it is to forget the bucket."""
+        """The share of every proxy that holds a bucket. None: the proxy is to drop the bucket."""
         held = self._buckets.get(bucket)
         if held is None:
             return {}
@@ -169,11 +169,11 @@ class Quotas:
         if limit.unit == "Second":
             return Share(rate, burst(rate, limit.unit), life_s)
         if is_new and held.level < 1:
-            return Share(0, life_s=life_s)  # a new token bucket is full, and all has been used
+            return Share(0, life_s=life_s)  # a new token bucket starts full, and all of it has been used
         return Share(rate, max(1, math.floor(max(held.level, 1) * rate / limit.rate)), life_s)
 
     def limited(self, rule: str, limit: Limit | None) -> list[Bucket]:
-        """A rule has this limit now; None: it is no longer there. The buckets that are to be divided again."""
+        """Set a rule's limit (None: the rule was removed). Returns the buckets that have to be divided again."""
         mine = [b for b in self._buckets if b.rule == rule]
         if limit is None:
             for bucket in mine:
@@ -196,8 +196,8 @@ class Quotas:
 
 
 def fair(rate: float, demands: Iterable[float | None]) -> list[float]:
-    """Divide a rate: each gets what it needs, a little more, or an even part of what is left. The parts add up to the
-    rate."""
+    """Divide a rate by max-min fairness: each proxy gets its demand and a little more, or an even part of what is left.
+    The parts add up to the rate."""
     wants = [math.inf if d is None else d * SPARE for d in demands]
     if not wants:
         return []
@@ -213,8 +213,8 @@ def fair(rate: float, demands: Iterable[float | None]) -> list[float]:
 
 
 def filling(rate: float) -> tuple[int, int]:
-    """A rate as whole tokens in whole seconds, rounded down by as little as possible: Envoy takes no notice of
-    fractions of a second, and with less than a second limits nothing."""
+    """A rate as (whole tokens, whole seconds), rounded down by as little as possible: Envoy ignores fractions of a
+    second, and does not limit at all below one second."""
     first = max(1, math.ceil(1 / rate))
     last = max(first, min(first + 19, int(MOST_TOKENS / rate)))
     seconds = max(range(first, last + 1), key=lambda s: math.floor(rate * s + 1e-9) / s)

@@ -1,9 +1,9 @@
-"""Streaming gRPC calls, as a server sees them: messages in, messages out, bytes each. ``ads.http2`` carries them.
+"""Streaming gRPC calls on the server side: messages in and out, as bytes. ``ads.http2`` carries them.
 
 Calls and their handlers run in the event loop; a message is sent when ``send`` is called, without waking a task. A call
-is read as far as its handler keeps up and its client takes the answers; what is not read uses up the client's HTTP/2
-window, so that neither side can make the other keep more than that.
-Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+is read only as fast as its handler processes messages and its client accepts responses; unread bytes use up the
+client's HTTP/2 window, so that neither side can make the other buffer more than that. Source:
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 MAX_MESSAGE = 4 * 1024 * 1024
-"""Bytes of a message that a client may send."""
+"""The most bytes of a message that a client may send."""
 MAX_UNSENT = 1000
-"""Messages that wait for a client which takes them more slowly than they are made."""
+"""The most messages queued for a slow client."""
 
 
 class Status(enum.IntEnum):
@@ -51,41 +51,41 @@ class Status(enum.IntEnum):
 
 
 class BadRequest(ValueError):
-    """A message of the client is wrong, and says why; its call ends with INVALID_ARGUMENT."""
+    """The client sent an invalid message; its call ends with INVALID_ARGUMENT and this text."""
 
 
 def decoded(kind: type[M], message: bytes) -> M:
-    """Raises BadRequest."""
+    """Parse a protobuf message. Raises BadRequest."""
     try:
         return kind.FromString(message)
     except DecodeError:
-        raise BadRequest(f"this is no {kind.DESCRIPTOR.name}") from None
+        raise BadRequest(f"the message is not a valid {kind.DESCRIPTOR.name}") from None
 
 
 class Handler(Protocol):
-    """What becomes of one call. An exception ends the call and no other."""
+    """The handler of one call. An exception ends this call and no other."""
 
     def received(self, message: bytes) -> None:
-        """The next message comes once this has returned, or, after ``Call.hold``, with ``Call.resume``."""
+        """The next message is delivered when this has returned, or, after ``Call.hold``, upon ``Call.resume``."""
 
     def completed(self) -> None:
-        """The client sends nothing more, and waits for the rest of the answer."""
+        """The client has half-closed the call and waits for the rest of the response."""
 
     def closed(self) -> None:
-        """The call is over, whoever has ended it; called once, last."""
+        """The call is over, whichever side ended it; called exactly once, last."""
 
 
 class Carrier(Protocol):
     """The connection of a call."""
 
     def at_once(self, number: int, call: Call, parts: Sequence[bytes], size: int) -> bool:
-        """Send a message of this size that the client takes as a whole; False if it has to wait."""
+        """Send a message if the client's window has room for all of it; False if it has to wait."""
 
     def pump(self, number: int, call: Call) -> None:
-        """Send what waits, as far as the client takes it."""
+        """Send queued messages, as far as the client's window permits."""
 
     def credit(self, number: int, call: Call) -> None:
-        """Tell the client that it may send more, if what it has sent has been read."""
+        """Send window updates for what has been read."""
 
 
 class Call:
@@ -95,20 +95,20 @@ class Call:
         self.path = headers.get(":path", "")
         self.headers = headers
         self.identities = identities
-        """The URIs of the client's certificate."""
+        """The URI SANs of the client's certificate."""
         self.handler: Handler | None = None
         self.waiting: deque[bytes | memoryview] = deque()
-        """What is to be sent; not copied, since it is often the same bytes for many clients."""
+        """The send queue; parts are not copied, since many clients often get the same bytes."""
         self.started = False
-        """Whether the client has the headers of the answer."""
+        """Whether response headers have been sent."""
         self.status: tuple[Status, str] | None = None
-        """How it ends once nothing waits any more."""
+        """The status that ends the call once the queue is empty."""
         self.window = self.room = 0
-        """Bytes that the client takes, and that it may still send."""
+        """Send window and receive window, in bytes."""
         self.unread = 0
-        """Bytes that the client has sent and does not know to be read."""
+        """Received bytes that have not been credited to the client yet."""
         self.partial = bytearray()
-        """What has been received and is not a whole message yet, or waits for the handler."""
+        """Received bytes: incomplete messages, or messages that wait for the handler."""
         self.complete = False
         """The client sends nothing more."""
         self._carrier, self._number = carrier, number
@@ -140,25 +140,25 @@ class Call:
             self._carrier.pump(self._number, self)
 
     def hold(self) -> None:
-        """The handler is busy with the message that it has just received."""
+        """Deliver no further message: the handler is busy with the current one."""
         self._held = True
 
     def resume(self) -> None:
-        """It is ready for the next one."""
+        """Deliver the next message."""
         self._held = False
         self.deliver()
         self._carrier.credit(self._number, self)
 
     @property
     def ready(self) -> bool:
-        """Whether the call is read."""
+        """Whether the handler takes another message now."""
         return not self._held and not self.waiting and self.status is None and self.handler is not None
 
     def take(self, data: bytes) -> None:
-        """What the client has sent."""
+        """Receive data from the client."""
         if not self.partial and len(data) >= 5 and self.ready and not self._delivering:
             size = int.from_bytes(data[1:5], "big")
-            if not data[0] and len(data) == 5 + size:  # as nearly always: one message
+            if not data[0] and len(data) == 5 + size:  # the usual case: exactly one message
                 self._delivering = True
                 assert self.handler is not None
                 try:
@@ -170,9 +170,9 @@ class Call:
         self.deliver()
 
     def deliver(self) -> None:
-        """Give the handler the messages that are there, one at a time."""
+        """Give the handler the received messages, one at a time."""
         if self._delivering:
-            return  # the handler has sent something; whoever called it goes on
+            return  # re-entered because the handler sent something: the outer call goes on
         self._delivering = True
         try:
             while self.ready and (message := self._next()) is not None:
@@ -186,7 +186,7 @@ class Call:
             self._delivering = False
 
     def _next(self) -> bytes | None:
-        """The next message; None if it is not all there, or is refused."""
+        """The next message; None if it is incomplete or refused."""
         partial = self.partial
         if len(partial) < 5:
             return None
@@ -204,7 +204,7 @@ class Call:
         return message
 
     def guarded(self, handle: Callable[[T], None], message: T) -> None:
-        """Handle a message; a failure ends this call and no other."""
+        """Call the handler; a failure ends this call and no other."""
         try:
             handle(message)
         except BadRequest as e:
@@ -214,7 +214,7 @@ class Call:
             self.finish(Status.INTERNAL, "the control plane failed to handle the request; its log says why")
 
     def over(self) -> None:
-        """Called by the connection when the call has ended, or its client has gone."""
+        """Called by the connection when the call has ended or the client has disconnected."""
         self.status = self.status or (Status.CANCELLED, "")
         self.waiting.clear()
         self.partial.clear()
@@ -227,12 +227,11 @@ class Call:
 
 
 Accept = Callable[[Call], Handler | None]
-"""A new call -> what handles it; None if there is no such method."""
+"""A new call -> its handler; None if there is no such method."""
 
 
 class Requests:
-    """A handler whose messages are waited for, one after the other; the client's next one is read when it is asked
-    for."""
+    """A handler whose messages are awaited one after the other; the next one is read only when it is asked for."""
 
     def __init__(self, call: Call) -> None:
         self._call = call

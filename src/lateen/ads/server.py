@@ -1,4 +1,4 @@
-"""The ADS server: which proxies are connected, what each of their requests leads to, and pushes to all of them."""
+"""The ADS server: connected proxies, their requests, and pushes to all of them."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ log = logging.getLogger("lateen.ads")
 T = TypeVar("T")
 
 LINGER_S = 10.0
-"""Seconds that a gateway keeps a cluster which its routes do not name any more: requests that wait in a filter
-(external authorization, a delay), or are sent again, still go where they were routed. Of other proxies, clusters are
-removed with their services."""
+"""Seconds that a gateway keeps a cluster that its routes no longer name: requests that wait in a filter (external
+authorization, a delay), or are retried, still go where they were routed. On other proxies, clusters are removed
+together with their services."""
 SLICE_S = 0.005
-"""Seconds after which a push, or answering requests, yields to other work."""
+"""Seconds after which a push, or the handling of requests, yields to other work."""
 
 
 Allow = Callable[[NodeId, str, dict[str, str]], str | None]
-"""(claimed identity, the certificate's identity, metadata) -> why it is not admitted, or None."""
+"""(claimed identity, identity in the certificate, metadata) -> why the proxy is not admitted, or None."""
 Sets_ = Callable[[Connection], Mapping[str, Sets]]
 ProxylessSets = Callable[[NodeId, Mapping[str, str]], Mapping[str, Sets]]
-"""(its identity, metadata)"""
+"""(the client's identity, metadata)"""
 OnRejection = Callable[[Connection, Rejection], None]
 
 
@@ -54,15 +54,15 @@ class AdsServer:
         self.joined: Callable[[Connection], None] = lambda _: None
         self.left: Callable[[Connection], None] = lambda _: None
         self.answered: Callable[[], None] = lambda: None
-        """Called whenever a proxy has acknowledged or rejected something, connected or disconnected."""
+        """Called whenever a proxy has sent an ACK or NACK, connected, or disconnected."""
         self.questions: Questions | None = None
-        """Who answers questions of clients with a certificate about the control plane."""
+        """Answers debug requests of clients with a certificate."""
         self.measures = Measures(Registry())
         self._backlog: deque[Callable[[], None]] = deque()
         self._working = False
 
     def accept(self, call: Call) -> Handler | None:
-        """What handles a call of a client with a certificate."""
+        """The handler for a call of a client with a certificate; None if there is no such method."""
         match call.path:
             case names.DELTA_METHOD:
                 return _Delta(self, call)
@@ -72,8 +72,8 @@ class AdsServer:
                 return None
 
     def later(self, call: Call, handle: Callable[[T], None], request: T) -> None:
-        """What a proxy asks for may be its whole configuration. It waits its turn, so that others connect, acknowledge
-        and get changes in the meantime, however many come at once. Until then its call is not read."""
+        """Queue a request, which may ask for a proxy's whole configuration, so that other proxies can connect,
+        acknowledge and get changes in the meantime, however many come at once. Until then its call is not read."""
 
         def turn() -> None:
             if call.status is None:
@@ -98,7 +98,7 @@ class AdsServer:
             self._working = False
 
     def join(self, call: Call, first: discovery_pb2.DeltaDiscoveryRequest) -> Connection | None:
-        """The proxy of a call by its first request; None if it is refused, and the call is over."""
+        """Register the proxy of a call by its first request; None if it is refused and the call has ended."""
         node = self._admitted(call, first)
         if node is None:
             return None
@@ -111,18 +111,18 @@ class AdsServer:
         try:
             connection.session.offer(self._sets(connection))
         except Exception:
-            self.leave(connection)  # the call ends, and nobody else would say that it has left
+            self.leave(connection)  # the call ends, and ``leave`` would not be called otherwise
             raise
         return connection
 
     def join_proxyless(self, call: Call, first: discovery_pb2.DiscoveryRequest) -> Proxyless | None:
-        """Like ``join``, of a gRPC client without a proxy."""
+        """Like ``join``, for a proxyless gRPC client."""
         node = self._admitted(call, first)
         if node is None:
             return None
         stream = Proxyless(node, call, messages.metadata(first))
         self.proxyless.add(stream)
-        log.info("connected without a proxy: %s", node)
+        log.info("proxyless gRPC client connected: %s", node)
         try:
             stream.send(stream.session.offer(self._proxyless_sets(node, stream.metadata)))
         except Exception:
@@ -161,7 +161,8 @@ class AdsServer:
         self.answered()
 
     def _linger(self, connection: Connection) -> None:
-        """Note what is removed and what is there again; what was to be withdrawn and could not be waits once more."""
+        """Track removed clusters that are to be withdrawn later, and forget those that are back; those that could not
+        be withdrawn in time wait once more."""
         if connection.node.kind != ROUTER or not ((held := connection.session.holding) or connection.removed_at):
             return
         loop = asyncio.get_running_loop()
@@ -201,8 +202,8 @@ class AdsServer:
         self.measures.convergence_time.observe(time.monotonic() - changed_at)
 
     async def push(self, changed_at: float | None = None) -> None:
-        """Offer every proxy what it should have now; a failure with one does not affect the others. Yields to other
-        work in between. ``changed_at``: when the change happened, by ``time.monotonic``."""
+        """Offer every proxy its current resources; a failure with one does not affect the others. Yields to other work
+        in between. ``changed_at``: when the change happened, by ``time.monotonic``."""
         began = last = time.monotonic()
         for connection in tuple(self.connections):
             now = time.monotonic()
@@ -216,12 +217,12 @@ class AdsServer:
                 self._offer(connection, now, began if changed_at is None else changed_at)
             except Exception:  # isolation: this proxy keeps its last good configuration
                 self.measures.failures.add()
-                log.exception("no push to %s", connection.node)
+                log.exception("push to %s failed", connection.node)
         for stream in tuple(self.proxyless):
             try:
                 stream.send(stream.session.offer(self._proxyless_sets(stream.node, stream.metadata)))
             except Exception:
-                log.exception("no push to %s", stream.node)
+                log.exception("push to %s failed", stream.node)
             await asyncio.sleep(0)
 
 
@@ -254,7 +255,7 @@ class _Delta:
 
 
 class _Sotw:
-    """The call of a gRPC client without a proxy, or of somebody with questions about the control plane."""
+    """The call of a proxyless gRPC client, or one with debug requests."""
 
     def __init__(self, server: AdsServer, call: Call) -> None:
         self._server, self._call = server, call

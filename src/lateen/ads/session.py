@@ -1,13 +1,13 @@
-"""The incremental protocol for one proxy: requests in, responses out. No I/O, no clock.
+"""The incremental (delta) xDS protocol for one proxy: requests in, responses out. No I/O, no clock.
 
 Rules (envoyproxy.io, xDS protocol):
 
-* A resource that is subscribed to is sent even if it has not changed; unknown names are remembered. Otherwise,
-  unchanged resources are not sent again.
+* A newly subscribed resource is sent even if it has not changed; unknown names are remembered. Otherwise,
+unchanged resources are not sent again.
 * One response per type is in flight; later changes are merged into the next one.
-* Removed clusters are withdrawn last, once the proxy has taken everything that named them: not while a response awaits
-  its acknowledgement, nor while the proxy keeps an older version of what it has refused. Removed extensions are not
-  withdrawn at all.
+* Removed clusters are withdrawn last, once the proxy has accepted the replacement of everything that named them: not
+while a response awaits its acknowledgement, nor while the proxy keeps an older version of a rejected resource. Removed
+extensions are not withdrawn at all.
 * A rejection (``error_detail``) keeps the last good configuration; the same bytes are not offered again.
 * Endpoints are sent again with their cluster, because Envoy waits for them.
 """
@@ -24,17 +24,17 @@ from lateen.wire.resource import NOTHING, Content, Offer, Resource, Sets, group
 
 WILDCARD = "*"
 MAX_NAMES, MAX_NAME = 200_000, 4096
-"""How many names of one type a proxy may subscribe to, and how many characters each may have: unknown names are kept,
-too."""
+"""How many names of one type a proxy may subscribe to, and how many characters each may have: unknown names take
+memory, too."""
 
 
 class TooMany(ValueError):
-    """A proxy subscribes to more than can be remembered for it."""
+    """A proxy subscribes to more names than are allowed."""
 
 
 def _without_culprits(every: list[str], named: tuple[str, ...]) -> list[frozenset[str]]:
-    """What to offer again after a rejection: the resources that Envoy does not complain about; if it names none of
-    several, each half separately."""
+    """The batches to offer again after a rejection: the resources that Envoy's message does not name; if it names none
+    of several, each half separately."""
     if len(named) < len(every):
         return [frozenset(every) - frozenset(named)]
     half = len(every) // 2
@@ -42,11 +42,11 @@ def _without_culprits(every: list[str], named: tuple[str, ...]) -> list[frozense
 
 
 class Session(Conversation):
-    """The side of a conversation that answers requests and offers changes."""
+    """The server's side of a conversation: answers requests and offers changes."""
 
     def receive(self, request: Request) -> tuple[list[Response], Rejection | None]:
-        """Handle a request of the proxy; returns what to send now, and what it has rejected. Types that are not served
-        are ignored. Raises TooMany."""
+        """Handle a request; returns the responses to send now, and what the proxy has rejected, if anything. Types that
+        are not served are ignored. Raises TooMany."""
         if request.type_url not in names.SHORT:
             return [], None
         state = self._type(request.type_url)
@@ -64,7 +64,7 @@ class Session(Conversation):
 
     def _subscribe(self, state: Subscription, request: Request) -> None:
         if len(state.names) + len(request.subscribe) > MAX_NAMES or any(len(n) > MAX_NAME for n in request.subscribe):
-            raise TooMany(f"a proxy subscribes to up to {MAX_NAMES} names of up to {MAX_NAME} characters for each type")
+            raise TooMany(f"a proxy may subscribe to {MAX_NAMES} names of up to {MAX_NAME} characters for each type")
         first = not state.subscribed
         state.subscribed = True
         if first:
@@ -79,7 +79,7 @@ class Session(Conversation):
             if name == WILDCARD:
                 self._subscribe_to_all(state)
             elif request.type_url != names.VHDS:
-                # The same string object for all sessions: most of a session's memory is names.
+                # Share string objects between sessions: most of a session's memory is names.
                 name = next((found[name].name for found in known if name in found), name)
                 state.names.add(name)
                 if not (first and request.initial.get(name)):
@@ -95,14 +95,14 @@ class Session(Conversation):
 
     @staticmethod
     def _subscribe_to_all(state: Subscription) -> None:
-        """What it has of these is not known to be what was offered."""
+        """From a wildcard subscription on, it is not known that the proxy's versions are those offered."""
         if not state.wildcard:
             state.listed()
             state.wildcard, state.offered = True, ()
 
     def _hosts_of_routes(self, request: Request, first: bool) -> None:
-        """Envoy asks for virtual hosts without naming them, and drops those of a route configuration that it does
-        not have yet: they are sent (again) for each configuration that it asks for."""
+        """Envoy subscribes to virtual hosts without naming them, and drops those of a route configuration that it does
+        not have yet: they are sent (again) for each route configuration that it requests."""
         hosts = self._type(names.VHDS)
         hosts.names |= set(request.subscribe)
         hosts.forced |= {n for n in request.subscribe if not (first and request.initial.get(n))}
@@ -136,16 +136,16 @@ class Session(Conversation):
         return rejection
 
     def _forgive(self, type_url: str, state: Subscription) -> None:
-        """A rejection stands until nothing that it was about is refused any more: the proxy may have taken others."""
+        """Clear a type's error once none of its resources is refused any more."""
         rejection = self.rejections.get(type_url)
         if rejection is not None and state.refused.keys().isdisjoint(rejection.resources):
             del self.rejections[type_url]
 
     def _withdrawn(self, type_url: str, state: Subscription, sets: Sets, removed: set[str]) -> set[str]:
-        """What the proxy is told at once of what it shall no longer have.
+        """The removed names that are withdrawn at once.
 
-        Filters of listeners that drain still use their configurations, and Envoy unsubscribes once nothing does;
-        withdrawn before, they would answer every request with status 500."""
+        Not extensions: filters of draining listeners still use their configurations, and Envoy unsubscribes once
+        nothing does; if they were withdrawn earlier, those filters would answer every request with status 500."""
         if type_url == names.CDS:
             state.held |= {n: state.version(n) or "" for n in removed}
             for name in [n for n in state.held if find(sets, n)]:
@@ -153,14 +153,15 @@ class Session(Conversation):
         return set() if type_url in (names.CDS, names.ECDS) else removed
 
     def _forget(self, type_url: str, state: Subscription, sets: Sets) -> None:
-        """What the proxy shall no longer have is not refused any more; if it comes back, it is offered anew."""
+        """Drop refusals of resources that the proxy should no longer have; if they come back, they are offered
+        again."""
         for name in [n for n in state.refused if not any(n in s.resources for s in sets)]:
             del state.refused[name]
             self._mending.forget(name)
             self._forgive(type_url, state)
 
     def offer(self, sets: Mapping[str, Sets]) -> list[Response]:
-        """Set the resources that the proxy should have now; returns what to send."""
+        """Set the resources that the proxy should have now; returns the responses to send."""
         before, self._sets = self._sets, sets
         if self._deferred or self._mending.due:
             return self.flush()
@@ -173,7 +174,7 @@ class Session(Conversation):
 
     def flush(self, changed: Collection[str] | None = None) -> list[Response]:
         """Responses for every type with changes and none in flight; resources are sent before those that refer to
-        them. ``changed``: the types whose sets are others than before; None if that is not known."""
+        them. ``changed``: the types whose sets differ from before; None if that is not known."""
         out: list[Response] = []
         self._deferred = False
         for state in self._subscribed:
@@ -220,7 +221,7 @@ class Session(Conversation):
         return [clusters.pending]
 
     def _settled(self) -> bool:
-        """Whether the proxy has all of what names clusters as it was offered, and no older version of it."""
+        """Whether the proxy has accepted the offered version of everything that names clusters."""
         if any(t.pending for t in self._types.values()):
             return False
         naming = (t for t in self._subscribed if t.type_url in names.NAMING)
@@ -241,9 +242,9 @@ class Session(Conversation):
 
     def _waits(self, type_url: str, state: Subscription, sets: Sets) -> bool:
         """Routes must not refer to clusters that are not there yet. Envoy does not wait for them by itself, but
-        acknowledges clusters when they are ready. Nor must listeners and extensions; since policies are among these,
-        others of them do not wait. Nor must listeners refer to an extension that may turn out to be broken
-        (``ads.mending``)."""
+        acknowledges clusters when they are ready. The same holds for listeners and extensions, but only for those that
+        name new clusters: others may be policies, which must not wait. Nor may listeners refer to an extension that may
+        turn out to be broken (``ads.mending``)."""
         if type_url == names.LDS and self._in_flight(names.ECDS):
             return True
         if type_url in (names.RDS, names.VHDS):
@@ -263,7 +264,8 @@ class Session(Conversation):
         return Response(type_url, str(self._nonce), content)
 
     def _respond(self, type_url: str, state: Subscription, sets: Sets) -> Response | None:
-        """None if there is nothing to say. The first request is always answered: Envoy waits for it."""
+        """The response for one type; None if there is nothing to send. The first request is always answered, because
+        Envoy waits for it."""
         content = state.common(sets)
         if content is None:
             content, asked = self._own_content(type_url, state, sets)
@@ -275,7 +277,7 @@ class Session(Conversation):
         return self._response(type_url, content)
 
     def _own_content(self, type_url: str, state: Subscription, sets: Sets) -> tuple[Content, bool]:
-        """What this proxy is told that is a case of its own, and whether it has asked for something by name."""
+        """The content for a proxy that is not in step, and whether it has asked for something by name."""
         comparable = len(state.offered) == len(sets)
         if not comparable:
             state.listed()
@@ -315,7 +317,7 @@ class Session(Conversation):
     def _fresh(
         self, type_url: str, state: Subscription, sets: Sets, candidates: set[str], removed: set[str]
     ) -> list[Resource]:
-        """Of the candidates, those that the proxy lacks or asked for; what is gone is added to ``removed``."""
+        """Those of the candidates that the proxy lacks or asked for; names that are gone are added to ``removed``."""
         out = []
         for name in candidates:
             found, has = find(sets, name), state.version(name)

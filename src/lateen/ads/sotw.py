@@ -1,4 +1,4 @@
-"""The state-of-the-world protocol, which gRPC's own xDS client speaks: every response has all subscribed resources.
+"""The state-of-the-world protocol, which gRPC's xDS client speaks: every response contains all subscribed resources.
 
 Pure, like ``session``: requests in, responses out.
 """
@@ -29,8 +29,8 @@ class _Type:
     sent: str = ""
     nonce: str = ""
     pending: bool = False
-    """Whether the last response has not been answered: nothing is sent meanwhile, so that a client that does not read
-    makes nothing pile up."""
+    """Whether the last response is still unacknowledged: nothing is sent until then, so that nothing piles up for a
+    client that does not read."""
 
 
 @dataclass
@@ -46,9 +46,7 @@ class SotwSession:
         if type_url not in names.SHORT:
             return []
         if len(wanted) > MAX_NAMES or any(len(n) > MAX_NAME for n in wanted):
-            raise TooMany(
-                f"a client subscribes to up to {MAX_NAMES} names of up to {MAX_NAME} characters for each type"
-            )
+            raise TooMany(f"a client may subscribe to {MAX_NAMES} names of up to {MAX_NAME} characters for each type")
         state = self._types.setdefault(type_url, _Type())
         if nonce and nonce != state.nonce:
             return []

@@ -18,21 +18,21 @@ from lateen.ads.tls import Link
 log = logging.getLogger("lateen.ads")
 
 CALL_ROOM, ROOM = 65_535, 1 << 20
-"""Bytes that a client may send before they are read: of one call (HTTP/2's initial value), of all of them."""
+"""Receive windows in bytes: of one call (HTTP/2's initial value), and of the connection."""
 CREDIT = 1 << 14
-"""Read bytes after which a client is told that it may send more; not for each message, since most of them are small."""
+"""Bytes read after which a window update is sent; not for each message, since most of them are small."""
 
 
 class Streams(Link):
-    """The calls of one connection, and how much each side may send. A client that sends more than there is room for is
-    refused by ``ads.http2``."""
+    """The calls of one connection, and how much each side may send. ``ads.http2`` disconnects a client that exceeds its
+    window."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__(context)
         self._h2 = State()
         self._calls: dict[int, Call] = {}
         self._window, self._room, self._read_bytes = CALL_ROOM, ROOM, 0
-        """Bytes that the client takes; that it may still send; that have been read without the client being told."""
+        """Bytes of the connection's send window; of its receive window; read without a window update yet."""
 
     def _flush(self) -> None:
         self.write(self._h2.data_to_send())
@@ -49,7 +49,7 @@ class Streams(Link):
             return
         try:
             self._pump(number, call)
-        except H2Error as e:  # the client has just ended the stream
+        except H2Error as e:  # the client has just reset the stream
             log.debug("%s: %s", call.path, e)
         if not call.waiting and call.status is None:
             call.deliver()
@@ -68,7 +68,7 @@ class Streams(Link):
         if call.waiting and not call.started:
             call.started = True
             self._h2.send_headers(number, _HEADERS)
-        self._flush()  # headers, and the acknowledgement of settings that allow what follows
+        self._flush()  # headers, and the acknowledgement of the settings that permit the rest
         while call.waiting and not self.paused:
             room = min(call.window, self._window, FRAME)
             if room <= 0:
@@ -87,16 +87,16 @@ class Streams(Link):
             trailers.append(("grpc-message", quote(says, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")))
         self._h2.send_headers(number, trailers, end_stream=True)
         try:
-            self._h2.reset_stream(number, ErrorCodes.NO_ERROR)  # the rest of the request is not read
+            self._h2.reset_stream(number, ErrorCodes.NO_ERROR)  # the rest of the request will not be read
         except H2Error:
-            pass  # it was complete
+            pass  # the request was complete
         self._flush()
         self._forget(number)
 
     # --- flow control of what is received --------------------------------------------------------------------
 
     def credit(self, number: int, call: Call) -> None:
-        """What is not read does not count as such, so that the client stops sending."""
+        """Unread bytes are not credited, so that the client stops sending."""
         if not call.ready and call.status is None:
             return
         if call.unread < CREDIT and call.status is None:
@@ -128,7 +128,7 @@ _HEADERS = ((":status", "200"), ("content-type", "application/grpc"))
 
 
 def _taken(waiting: deque[bytes | memoryview], room: int) -> tuple[list[bytes | memoryview], int]:
-    """Up to ``room`` bytes of what waits, and how many they are."""
+    """Take up to ``room`` bytes from the queue; returns them and their number."""
     parts: list[bytes | memoryview] = []
     size = 0
     while waiting and size < room:

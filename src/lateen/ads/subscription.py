@@ -1,8 +1,9 @@
-"""What one proxy wants and has of one type of resources.
+"""What one proxy has subscribed to, and has, of one resource type.
 
-Nearly all proxies nearly always have what they were offered: they are *in step*. That is remembered as one fact and not
-as a version of each resource, and proxies in step are told the same about a change (``wire.resource.Content``). Proxies
-that have rejected something, or say on connecting what they have, are cases of their own until they are in step again.
+Nearly all proxies nearly always have what they were offered: they are *in step*. That is stored as one fact, not as one
+version per resource, and all proxies in step get the same content for a change (``wire.resource.Content``). Proxies
+that have rejected something, or that report what they have on connecting, are handled one by one until they are in step
+again.
 """
 
 from __future__ import annotations
@@ -44,29 +45,29 @@ class Subscription:
     wildcard: bool = False
     names: set[str] = field(default_factory=set)
     offered: Sets = ()
-    """With what the proxy's versions were last compared."""
+    """The set that the proxy's versions were last compared with."""
     versions: dict[str, str] | None = field(default_factory=dict)
-    """That the proxy has (or was sent and has not rejected); None if it is in step."""
+    """Versions that the proxy has (or was sent and has not rejected); None if it is in step."""
     held: dict[str, str] = field(default_factory=dict)
     """Removed clusters to which routes in flight may still refer, and their versions."""
     pending: Response | None = None
     before: Sets = ()
-    """What had been offered to a proxy in step before what is pending."""
+    """For a proxy in step: the set that was offered before the pending response."""
     replaced: set[str] = field(default_factory=set)
-    """Of a proxy that is a case of its own: what it had another version of before what is pending."""
+    """For a proxy not in step: the names of which it had another version before the pending response."""
     forced: set[str] = field(default_factory=set)
-    """Names that are sent whatever the proxy has."""
+    """Names that are sent even if the proxy has the current version."""
     unheard: set[str] = field(default_factory=set)
     """Names that were withdrawn in a response that the proxy has rejected as a whole."""
     subscribed: bool = False
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Versions that it has rejected, with its message; they are not offered again."""
+    """Rejected versions and the proxy's message; they are not offered again."""
     batches: list[frozenset[str]] = field(default_factory=list)
     """Parts of a rejected response that are offered again separately, until the culprits are isolated."""
     acks: int = 0
     nacks: int = 0
     sent: str = ""
-    """The nonce of the last response, and of the last one that was taken."""
+    """The nonces of the last response and of the last acknowledged one."""
     taken: str = ""
 
     @property
@@ -75,7 +76,7 @@ class Subscription:
         return bool(self.acks or self.nacks or self.pending)
 
     def knows(self, sets: Sets) -> bool:
-        """Whether there is nothing to say about these: they were offered before, and nothing was asked since."""
+        """Whether nothing has to be sent: these sets were offered before, and nothing was requested since."""
         if self.forced or self.batches or self.unheard or not self.answering:
             return False
         return self.offered is sets or self._same(sets)
@@ -84,24 +85,24 @@ class Subscription:
         return len(self.offered) == len(sets) and all(map(is_, self.offered, sets))
 
     def coming(self, sets: Sets) -> list[Content]:
-        """What is new in these since the last offer, whether the proxy wants it or not."""
+        """The changes of these sets since the last offer, whether the proxy subscribes to them or not."""
         if len(sets) != len(self.offered):
             return [s.content for s in sets]
         return [new.since(old).news for new, old in zip(sets, self.offered, strict=True) if new is not old]
 
     def added(self) -> frozenset[str]:
-        """Names of what is pending that it had no version of before."""
+        """Names in the pending response of which the proxy had no version before."""
         if self.pending is None:
             return frozenset()
         return frozenset(n for n in self.pending.content.names - self.replaced if find(self.before, n) is None)
 
-    # --- what it has -----------------------------------------------------------------------------------------
+    # --- what the proxy has -----------------------------------------------------------------------------------------
 
     def wants(self, name: str) -> bool:
         return self.wildcard or (group(name) if self.type_url == names.VHDS else name) in self.names
 
     def version(self, name: str) -> str | None:
-        """That the proxy has."""
+        """The version that the proxy has; None if it has none."""
         if self.versions is not None:
             return self.versions.get(name)
         if name in self.held:
@@ -110,15 +111,15 @@ class Subscription:
         return found.version if found else None
 
     def listed(self) -> dict[str, str]:
-        """What the proxy has, from now on one by one."""
+        """The versions that the proxy has; from now on they are stored one by one."""
         if self.versions is None:
             found = {n: r.version for s in reversed(self.offered) for n, r in s.resources.items() if self.wants(n)}
             self.versions = found | self.held
         return self.versions
 
     def settle(self) -> None:
-        """Notice that the proxy has everything that it was offered. Of extensions, versions are remembered one by one:
-        a rejected one is replaced by the one before (``ads.mending``)."""
+        """Mark the proxy as in step if it has everything it was offered. Versions of extensions are always stored one
+        by one: a rejected one is replaced by its predecessor (``ads.mending``)."""
         if self.versions is None or self.type_url == names.ECDS:
             return
         if self.forced or self.batches or self.refused or self.unheard:
@@ -129,7 +130,7 @@ class Subscription:
             self.versions = None
 
     def lost(self, content: Content) -> None:
-        """The proxy has rejected what is pending, and has what it had before, if it had something."""
+        """The proxy has rejected the pending response, and keeps what it had before, if anything."""
         has = self.listed()
         for name in content.names:
             if name in self.replaced or (find(self.before, name) is not None and self.wants(name)):
@@ -141,20 +142,20 @@ class Subscription:
         self.answered()
 
     def answered(self) -> None:
-        """What was before does not matter any more."""
+        """The pending response is settled: forget the previous state."""
         self.before = ()
         self.replaced.clear()
 
     def drop(self, name: str) -> None:
-        """The proxy has it no longer."""
+        """The proxy no longer has this resource."""
         self.held.pop(name, None)
         if self.versions is not None:
             self.versions.pop(name, None)
 
-    # --- what is told to all alike ---------------------------------------------------------------------------
+    # --- what all proxies in step get ---------------------------------------------------------------------------
 
     def common(self, sets: Sets) -> Content | None:
-        """What a proxy is told about these that is in step, or has nothing yet; None for all others."""
+        """The content for a proxy that is in step, or has nothing yet; None for all others."""
         if self.type_url == names.ECDS:
             return None
         if self.versions is None:
@@ -198,7 +199,7 @@ class Subscription:
         return Content(tuple(r for r in found.news.resources if r.name in self.names))
 
     def _loses(self, found: Difference) -> bool:
-        """Whether something may go that the proxy has."""
+        """Whether the change removes something that the proxy may have."""
         if self.wildcard or self.type_url == names.VHDS:
             return bool(found.removed)
         return not found.removed.isdisjoint(self.names)

@@ -1,4 +1,5 @@
-"""TLS over asyncio for thousands of connections, which share one buffer; asyncio's own keeps 256 KiB for each."""
+"""TLS over asyncio for thousands of connections with one shared receive buffer; asyncio's own TLS keeps 256 KiB for
+each."""
 
 from __future__ import annotations
 
@@ -10,34 +11,34 @@ from typing import cast
 log = logging.getLogger("lateen.ads")
 
 HANDSHAKE_S = 15.0
-"""Seconds until a client has to have shown who it is."""
+"""Seconds that a client has for the TLS handshake."""
 CLOSE_S = 10.0
-"""Seconds that a client has to take the rest of what it was sent when its connection is closed."""
+"""Seconds that a client has to read the rest of the data when its connection is closed."""
 READ = 1 << 14
 _buffer = memoryview(bytearray(READ))
-"""What a socket has just received; it is read before the next one is asked."""
+"""The receive buffer shared by all connections; its contents are consumed before the next socket is read."""
 
 
 class Link(asyncio.BufferedProtocol):
-    """The server's end of one TLS connection; whoever inherits overrides ``established``, ``received``, ``writable``
-    and ``lost``, none of which may raise."""
+    """The server's end of one TLS connection. Subclasses override ``established``, ``received``, ``writable`` and
+    ``lost``, none of which may raise."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self.shaken = self._busy = False
-        """Whether the handshake is over; whether what is written waits for the end of what is being read."""
+        """Whether the handshake is complete; whether output is held until the current input has been processed."""
         self.closing = False
-        """Nothing is read or written any more."""
+        """The connection is being closed: nothing is read or written any more."""
         self.paused = False
-        """Whether the client takes less than it is sent; what is not urgent then waits."""
+        """Whether the transport's write buffer is full; non-urgent data should wait."""
         self.transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
-    # --- for those who inherit -------------------------------------------------------------------------------
+    # --- for subclasses -------------------------------------------------------------------------------
 
     def established(self) -> None:
-        """The client has shown its certificate, if it has to."""
+        """The handshake is complete, and the client's certificate, if required, is verified."""
 
     def received(self, data: bytes) -> None: ...
 
@@ -47,7 +48,7 @@ class Link(asyncio.BufferedProtocol):
     def lost(self) -> None: ...
 
     def identities(self) -> tuple[str, ...]:
-        """The URIs of the client's verified certificate; empty if it has none."""
+        """The URI SANs of the client's verified certificate; empty if it has none."""
         certificate = self._tls.getpeercert() or {}
         names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
         return tuple(value for kind, value in names if kind == "URI")
@@ -58,7 +59,7 @@ class Link(asyncio.BufferedProtocol):
         return ssl.cert_time_to_seconds(end) if isinstance(end, str) else None
 
     def write(self, data: bytes) -> None:
-        """Encrypt and send; what is written while something is received leaves as one."""
+        """Encrypt and send; writes made while input is processed are sent together."""
         if self.transport is None or self.closing or not data:
             return
         try:
@@ -69,11 +70,11 @@ class Link(asyncio.BufferedProtocol):
             log.debug("connection lost: %s", e)
             self.abort()
             return
-        if not self._busy or self._outgoing.pending >= READ:  # which never gives back what it has grown to
+        if not self._busy or self._outgoing.pending >= READ:  # bounded, because a BIO never shrinks
             self._leave()
 
     def close(self) -> None:
-        """What has been written is sent before, if the client takes it soon."""
+        """Close once what has been written is sent; the client has ``CLOSE_S`` to read it."""
         if self.transport is None:
             self.closing = True
         elif not self.closing:
@@ -89,7 +90,7 @@ class Link(asyncio.BufferedProtocol):
             self.transport.abort()
 
     def _expect(self, seconds: float) -> None:
-        """The client loses its connection unless something else comes before."""
+        """Abort the connection after this time unless the timer is replaced before."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
@@ -98,7 +99,7 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        if self.closing:  # in the meantime
+        if self.closing:  # closed before it was established
             self.abort()
         self._expect(HANDSHAKE_S)
 
@@ -115,7 +116,7 @@ class Link(asyncio.BufferedProtocol):
             pass
         except ssl.SSLError as e:
             log.info("connection from %s refused: %s", self.transport.get_extra_info("peername"), e.reason or e)
-            self.close()  # with the alert that says why
+            self.close()  # with the TLS alert that gives the reason
         finally:
             self._busy = False
             self._leave()
@@ -139,7 +140,7 @@ class Link(asyncio.BufferedProtocol):
             self.transport.write(self._outgoing.read())
 
     def pause_writing(self) -> None:
-        """Who does not read is not read either, so that what is answered to it does not pile up."""
+        """Stop reading from a client that does not read, so that responses to it do not pile up."""
         self.paused = True
         if self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()

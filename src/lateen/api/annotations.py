@@ -1,5 +1,5 @@
 """Istio's annotations: what each does, which kinds may carry it, and which of its values are invalid. Pure; the
-injection webhook, ``kube-inject`` and ``analyze`` ask the same functions, and docs/ has the table.
+injection webhook, ``kube-inject`` and ``analyze`` use the same functions, and docs/ has the table.
 
 Source: https://istio.io/latest/docs/reference/config/annotations/
 """
@@ -30,7 +30,7 @@ _SERVICE = ("Service",)
 _GATEWAY = ("Gateway",)
 _OF_GATEWAYS = ("Gateway", "Service", "Deployment", "Pod")
 INGRESS_CLASS = "kubernetes.io/ingress.class"
-"""Outside of Istio's domain, but read by its ingress controller."""
+"""Not an ``istio.io`` annotation, but read by Istio's ingress controller."""
 
 
 class Problem(NamedTuple):
@@ -50,7 +50,7 @@ class Annotation(NamedTuple):
     check: Callable[[str], None] | None = None
     """Raises ValueError for an invalid value; the pod is then rejected."""
     tell: Callable[[str], str] | None = None
-    """A caveat for those who set it; empty if there is none."""
+    """A caveat about a value; empty if there is none."""
     on: tuple[str, ...] = ("Pod",)
     """Kinds of objects that may carry it."""
     alpha: bool = True
@@ -59,7 +59,7 @@ class Annotation(NamedTuple):
 
 
 def _is_number(text: str) -> bool:
-    """ASCII digits alone: what passes here becomes an argument of iptables."""
+    """ASCII digits only: the text becomes an argument of iptables."""
     return digits(text)
 
 
@@ -150,7 +150,7 @@ def _volumes(text: str) -> None:
     except ValueError as e:
         raise ValueError(f"it is not JSON: {e}") from None
     if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
-        raise ValueError('expected an object by name of the volume, as in {"cache": {"emptyDir": {}}}')
+        raise ValueError('expected an object that maps volume names to volumes, as in {"cache": {"emptyDir": {}}}')
 
 
 def _mounts(text: str) -> None:
@@ -181,7 +181,9 @@ def _buckets(text: str) -> None:
     for given in lists:
         numbers = isinstance(given, list) and given and all(isinstance(x, int | float) and x > 0 for x in given)
         if not numbers or sorted(set(given)) != given:
-            raise ValueError('expected rising numbers by beginning of the name, as in {"istiocustom": [1, 5, 10]}')
+            raise ValueError(
+                'expected an object that maps name prefixes to ascending numbers, as in {"istiocustom": [1, 5, 10]}'
+            )
 
 
 def _regexes(text: str) -> None:
@@ -196,7 +198,7 @@ def _names(text: str) -> None:
 
 def _mode(text: str) -> str:
     return {
-        "NONE": "nothing is redirected: the proxy serves and calls through the ports of a Sidecar only",
+        "NONE": "no traffic is redirected: the proxy handles only the ports of a Sidecar",
     }.get(text, "")
 
 
@@ -208,7 +210,7 @@ def _inject(text: str) -> str:
 
 def _core_dump(text: str) -> str:
     return (
-        "it sets the machine's kernel.core_pattern, for which the pod must be allowed to be privileged"
+        "it sets the node's kernel.core_pattern, so privileged containers must be allowed for the pod"
         if (text == "true")
         else ""
     )
@@ -220,10 +222,14 @@ def _proxy_image(text: str) -> str:
 
 def _grpc_simple(text: str) -> str:
     simple = "grpc-simple" in [n.strip() for n in text.split(",")]
-    return "the certificate of grpc-simple is valid for a day and not renewed; grpc-agent renews it" if simple else ""
+    return (
+        "with grpc-simple, the certificate expires after a day and is not renewed; use grpc-agent, which renews it"
+        if simple
+        else ""
+    )
 
 
-_STATS = "statistics that are not used stay until the proxy ends"
+_STATS = "unused statistics are kept until the proxy exits"
 _GONE = "Istio has removed it"
 _AMBIENT = "ambient mode is not implemented"
 _OTHERWISE = "not implemented for Gateways of the Gateway API yet"
@@ -310,7 +316,7 @@ KNOWN: dict[str, Annotation] = {
     "topology.istio.io/controlPlaneClusters": Annotation("there is one cluster", on=("Namespace",)),
     "traffic.istio.io/nodeSelector": Annotation("there is one network", on=_SERVICE, alpha=False),
 }
-"""A test holds that every annotation of a pod without ``idle`` changes the injected pod."""
+"""A test checks that every annotation of a pod without ``idle`` changes the injected pod."""
 
 
 def problems(annotations: Mapping[str, Any]) -> list[Problem]:
@@ -333,7 +339,7 @@ def problems(annotations: Mapping[str, Any]) -> list[Problem]:
 
 
 def is_istio(name: str) -> bool:
-    """Whether an annotation is one of Istio's, or looks like one. Those of Istio's operator are not meant for users."""
+    """Whether an annotation is one of Istio's, or looks like one. Those of Istio's operator are not for users."""
     domain = name.partition("/")[0]
     ours = domain == "istio.io" or domain.endswith(".istio.io") or name == INGRESS_CLASS
     return ours and not domain.startswith(("operator.", "install.operator.", "internal."))

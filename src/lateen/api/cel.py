@@ -1,4 +1,4 @@
-"""Expressions in CEL as Envoy takes them: one that it does not take would make it refuse every listener.
+"""CEL expressions that Envoy accepts: an invalid one would make it reject every listener.
 
 Sources: https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/advanced/attributes, and what Envoy 1.40
 accepts in ``%CEL()%`` and in the access log's CEL filter.
@@ -19,7 +19,7 @@ FUNCTIONS = OPERATORS | {
     *("getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds"),
     *("getMinutes", "getMonth", "getSeconds"),
 }
-"""Operators and functions that Envoy has."""
+"""The operators and functions that Envoy implements."""
 ATTRIBUTES = frozenset(
     {"connection", "destination", "filter_state", "metadata", "request", "response", "source", "upstream"}
     | {"upstream_filter_state", "xds"}
@@ -30,18 +30,18 @@ HINTS = {
     "cluster_name": "xds.cluster_name",
     "listener_direction": "xds.listener_direction",
 }
-"""Attributes of Istio's former Envoy, and what they are called in a stock one."""
+"""Attributes of Istio's former Envoy build -> their names in stock Envoy."""
 
 _STRINGS = re.compile(r"""[rRbB]*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 _LOOPS = re.compile(r"\.\s*(all|exists|exists_one|filter|map)\s*\(")
-"""Macros over lists and maps: Envoy evaluates no comprehensions."""
+"""Macros over lists and maps: Envoy does not evaluate comprehensions."""
 _PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
 
 
 @lru_cache(maxsize=1024)
 def problem(expression: str, formatted: bool = False) -> str | None:
-    """Why Envoy would reject the expression, or why it has no value here; None if it is valid, or empty.
-    ``formatted``: it is to be used between percent signs, ``%CEL(expression)%``."""
+    """Why Envoy would reject the expression, or why it has no value here; None if it is valid or empty.
+    ``formatted``: it is used between percent signs, ``%CEL(expression)%``."""
     if not expression:
         return None
     import cel
@@ -58,13 +58,13 @@ def problem(expression: str, formatted: bool = False) -> str | None:
     if formatted and "%" in expression:
         return "a percent sign ends the expression in Envoy's format"
     if (found := _PEERS.search(expression)) is not None:
-        return f"{found[0]} is known to Istio's own Envoy only; Lateen's proxies are stock Envoys"
+        return f"{found[0]} exists only in Istio's build of Envoy; Lateen's proxies are stock Envoy"
     return None
 
 
 def unknown(expression: str) -> str | None:
-    """What the expression reads that is no attribute of Envoy's, so that it has no value; None if there is no such
-    thing, or the expression is wrong anyway."""
+    """A sentence about a name in the expression that is not an Envoy attribute, so that the expression has no value;
+    None if there is none, or if the expression is invalid anyway."""
     import cel
 
     try:
@@ -78,7 +78,7 @@ def unknown(expression: str) -> str | None:
 
 
 def _reason(text: str) -> str:
-    """The parser's first complaint on one line."""
+    """The parser's first error, on one line."""
     found = re.search(r"ERROR: <input>:\d+:(\d+): (.*)", text)
     if found is None:
         return text.splitlines()[0]

@@ -1,5 +1,5 @@
-"""cert-manager.io: Issuer, ClusterIssuer and Certificate, of which what gateways need is implemented: certificates of
-ACME servers, of a CA in a Secret, and self-signed ones.
+"""cert-manager.io: Issuer, ClusterIssuer and Certificate, as far as gateways need them: certificates from ACME servers,
+from a CA in a Secret, and self-signed ones.
 
 Field names and meanings are cert-manager's: https://cert-manager.io/docs/reference/api-docs/. ``tlsALPN01`` is ours:
 cert-manager has no such solver.
@@ -16,10 +16,10 @@ from lateen.api.config import Config, Duration
 GROUP = "cert-manager.io"
 DAY_S = 24 * 3600.0
 DURATION_S = 90 * DAY_S
-"""How long a certificate of a CA of ours is valid where nothing is said, as in cert-manager. ACME servers decide by
+"""The default validity of certificates issued by a CA in a Secret, as in cert-manager. ACME servers decide
 themselves."""
 BY_ISSUER, BY_CLUSTER_ISSUER = f"{GROUP}/issuer", f"{GROUP}/cluster-issuer"
-"""Annotations of Gateways and Ingresses: the issuer of the certificates that they name."""
+"""Annotations of Gateways and Ingresses that name the issuer of their certificates."""
 
 
 class KeySelector(Config):
@@ -34,7 +34,7 @@ class ExternalAccountBinding(Config):
 
 
 class HTTP01(Config):
-    """All gateways of the mesh answer, so nothing has to be made for a challenge."""
+    """All gateways of the mesh answer challenges, so no solver pods are created."""
 
     ingress: dict[str, Any] | None = None
     gateway_http_route: dict[str, Any] | None = msgspec.field(default=None, name="gatewayHTTPRoute")
@@ -45,7 +45,7 @@ class TLSALPN01(Config):
 
 
 class SolverSelector(Config):
-    """Which names a solver is for; of those that are, the most specific one is used."""
+    """The names that a solver applies to; the most specific solver is used."""
 
     match_labels: dict[str, str] = {}
     dns_names: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class ACME(Config):
     private_key_secret_ref: KeySelector = KeySelector()
     solvers: tuple[Solver, ...] = ()
     ca_bundle: str = ""
-    """The authorities of the server's own certificate, in PEM, in base64."""
+    """The CAs that verify the server's certificate: PEM, encoded in Base64."""
     skip_tls_verify: bool = msgspec.field(default=False, name="skipTLSVerify")
     external_account_binding: ExternalAccountBinding | None = None
     preferred_chain: str = ""
@@ -94,7 +94,7 @@ class Issuer(Config):
 
 
 class ClusterIssuer(Issuer):
-    """An Issuer for certificates of all namespaces; its Secrets are in the control plane's."""
+    """An Issuer for all namespaces; its Secrets are in the control plane's namespace."""
 
 
 class IssuerReference(Config):
@@ -109,7 +109,7 @@ class IssuerReference(Config):
 
 
 class PrivateKey(Config):
-    """``Never``: the key of the Secret is used again."""
+    """``Never``: the existing key of the Secret is reused."""
 
     algorithm: Literal["RSA", "ECDSA", "Ed25519"] | None = None
     size: int = 0

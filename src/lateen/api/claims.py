@@ -1,4 +1,4 @@
-"""Claims of end users' tokens, as rules name them.
+"""Claims of end users' tokens, in the syntax of rules.
 
 Source: https://istio.io/latest/docs/reference/config/security/jwt/.
 """
@@ -9,7 +9,7 @@ import re
 
 _ROUTED = re.compile(r"@request\.auth\.claims(?:\.(?P<dotted>.+)|\[(?P<listed>.+)\])", re.IGNORECASE)
 DISCOVERY = "/.well-known/openid-configuration"
-"""Where an issuer describes itself (OpenID Connect Discovery 1.0, section 4)."""
+"""The path of an issuer's metadata (OpenID Connect Discovery 1.0, section 4)."""
 
 
 def routed(header: str) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""The base class of everything users write: frozen, keyword-only, camelCase on the wire; strict decoding with paths."""
+"""The base class of all user-facing types: frozen, keyword-only, camelCase on the wire; strict decoding with paths."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lateen.kit.jsons import Json
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A config object is never changed after decoding."""
+    """A user-facing message; immutable after decoding."""
 
 
 class Duration(str):
-    """A duration in Go's spelling, kept as written."""
+    """A duration in Go's syntax, kept as written."""
 
     __slots__ = ()
 
@@ -46,7 +46,7 @@ class Limits(typing.NamedTuple):
     minimum: int | None = None
     maximum: int | None = None
     says: str = ""
-    """What ``pattern`` requires, in words."""
+    """A description of what ``pattern`` requires."""
     experimental: bool = False
     """Whether the field is only in the experimental channel of its API."""
 
@@ -64,7 +64,7 @@ class Limits(typing.NamedTuple):
 
 
 class Defaulted(Config, kw_only=True):
-    """A type whose defaults are in its CRD, so the API server writes them into objects. A field that has none there is
+    """A type whose defaults are in its CRD, so that the API server fills them in. A field without a default there is
     None or empty here."""
 
 
@@ -72,7 +72,7 @@ T = TypeVar("T", bound=Config)
 
 
 class DecodeError(ValueError):
-    """A value of the wrong shape; ``path`` is where, in the user's field names."""
+    """A value of the wrong type; ``path`` says where, in the user's field names."""
 
     def __init__(self, path: str, says: str) -> None:
         super().__init__(f"{path}: {says}")
@@ -126,7 +126,7 @@ class FieldTable(typing.NamedTuple):
 
 @functools.cache
 def table(kind: type[Config]) -> FieldTable:
-    """Computed once per type: msgspec resolves annotations anew on every call, which costs more than a validation."""
+    """Cached per type: msgspec resolves annotations again on every call, which costs more than validating an object."""
     known = msgspec.structs.fields(kind)
     return FieldTable(
         types={f.encode_name: unwrap(f.type) for f in known},
@@ -139,7 +139,7 @@ def table(kind: type[Config]) -> FieldTable:
 
 
 def fields(kind: type[Config]) -> dict[str, Any]:
-    """Field name on the wire -> its type. The mapping is shared: do not change it."""
+    """Field name on the wire -> its type. The mapping is shared: do not modify it."""
     return table(kind).types
 
 
@@ -149,7 +149,7 @@ class Form(typing.NamedTuple):
     how: str
     """``list``, ``map``, ``message`` or ``leaf``"""
     inner: Any
-    """The type of its items, of its values, or (of a message or a leaf) itself."""
+    """The type of the list's items or the map's values; for a message or a leaf, the type itself."""
 
 
 @functools.cache
@@ -165,7 +165,7 @@ def form(kind: Any) -> Form:
 
 
 def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
-    """Paths of fields that the type does not have."""
+    """Paths of fields that do not exist in the type."""
     how, inner = form(kind)
     out: list[str] = []
     if how == "list" and isinstance(value, list):

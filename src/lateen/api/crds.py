@@ -17,26 +17,26 @@ EXPERIMENTAL = "PILOT_ENABLE_ALPHA_GATEWAY_API"
 RELEASE = "v1.6.1"
 """The release of the Gateway API that the types follow."""
 OURS = "lateen.dev/installed"
-"""The label of other projects' CRDs that we have installed. Those that somebody else has installed are left alone."""
+"""The label of other projects' CRDs that we installed; those installed by somebody else are left alone."""
 APPROVED = "https://github.com/kubernetes-sigs/gateway-api/pull/4530"
 """The URL of the API's approval, which the API server requires of CRDs in Kubernetes' own groups."""
 
 
 class Bundle(NamedTuple):
-    """Which definition of the Gateway API a cluster has; empty where its CRD does not say."""
+    """The release and channel of the Gateway API's CRDs in a cluster; empty if they do not say."""
 
     release: str
     channel: str
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Of the release, without what comes before it (v1.7.0-rc.1)."""
+        """The numbers of the release, without a pre-release suffix (v1.7.0-rc.1)."""
         parts = self.release.lstrip("v").partition("-")[0].split(".")
         return tuple(int(n) if digits(n) else 0 for n in parts)
 
     @property
     def known(self) -> bool:
-        """Whether it is of a release that the types can read: from 1.0 to the minor release that they follow."""
+        """Whether our types can read this release: from 1.0 to the minor release that they follow."""
         return (1, 0) <= self.numbers[:2] <= OWN.numbers[:2]
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Bundle(NamedTuple):
 
 
 def bundle(crd: Json) -> Bundle:
-    """What a CRD of the Gateway API says of itself."""
+    """The release and channel that a CRD of the Gateway API states."""
     notes = dig(crd, "metadata", "annotations", default={})
     return Bundle(str(notes.get(BUNDLE, "")), str(notes.get(CHANNEL, "")))
 

@@ -35,7 +35,7 @@ def resource(ref: Ref, obj: Json, spec: Any) -> Resource[Any]:
 
 
 def is_healthy(obj: Json) -> bool:
-    """According to the ``Healthy`` condition, which is set by the health probe of a WorkloadEntry."""
+    """Whether a WorkloadEntry is healthy, by the condition ``Healthy`` that its health probe sets."""
     conditions = dig(obj, "status", "conditions", default=[])
     return not any(c.get("type") == "Healthy" and c.get("status") == "False" for c in conditions)
 
@@ -79,8 +79,8 @@ def service(obj: Json, domain: str) -> Service:
 
 
 def _outside(obj: Json) -> tuple[str, ...]:
-    """Names of load balancers are left out (endpoints need addresses), and so is the loopback interface, which nobody
-    else can reach."""
+    """The external addresses of a Service. Host names of load balancers are left out, because endpoints need addresses,
+    and so are loopback addresses, which are not reachable from outside."""
     balanced = [str(i.get("ip") or "") for i in dig(obj, "status", "loadBalancer", "ingress", default=[])]
     found = dict.fromkeys((*balanced, *map(str, obj["spec"].get("externalIPs") or [])))
     return tuple(a for a in found if _is_reachable(a))
@@ -154,8 +154,8 @@ def owner(obj: Json) -> str:
 
 
 def endpoints(obj: Json) -> dict[str, tuple[Endpoint, ...]]:
-    """Port name -> ready addresses, of one EndpointSlice. As in Istio, slices of names (FQDN) have none: Envoy takes
-    only addresses from EDS."""
+    """Port name -> ready addresses of one EndpointSlice. As in Istio, slices of host names (FQDN) are ignored: EDS
+    carries only addresses."""
     if obj.get("addressType") == "FQDN":
         return {}
     out: dict[str, tuple[Endpoint, ...]] = {}
@@ -178,12 +178,12 @@ def _numeric(address: str) -> bool:
 
 
 OPAQUE = "Opaque"
-"""The type of Secrets whose entries mean nothing to Kubernetes"""
+"""The type of Secrets whose entries have no meaning to Kubernetes"""
 
 
 def credential(obj: Json) -> Credential | None:
-    """A Secret's certificate, under Kubernetes' keys (``tls.crt``) or Istio's (``cert``), else the entries of an opaque
-    one; None for other Secrets."""
+    """The certificate in a Secret, under Kubernetes' keys (``tls.crt``) or Istio's (``cert``), or else the entries of
+    an opaque Secret; None for other Secrets."""
     data = obj.get("data") or {}
 
     def value(*names: str) -> str:

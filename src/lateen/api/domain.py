@@ -1,4 +1,4 @@
-"""The defaults of the cluster's DNS domain, of its name and of the mesh's trust domain.
+"""Defaults of the cluster's DNS domain, the cluster's name, and the mesh's trust domain.
 
 They are Istio's (``global.proxy.clusterDomain``, ``global.multiCluster.clusterName`` and ``meshConfig.trustDomain``).
 The two domains have the same default but different meanings: the first is the suffix of service names, the second the

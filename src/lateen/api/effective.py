@@ -1,4 +1,4 @@
-"""Which fields of the mesh's kinds have no effect in this version, each with the reason (for kinds as a whole, see
+"""The fields of the mesh's kinds that have no effect in this version, each with the reason (for whole kinds see
 ``Kind.idle``).
 
 A path has ``[]`` for list items and ``{}`` for map values; a path ending in ``.**`` covers everything below it. Fields
@@ -24,7 +24,7 @@ _POLICIES = (
 )
 _NO_OPTIONS = "no options are defined"
 _REFUSED = "refused: a policy is for its own namespace"
-_UNSIGNED = "signatures of images are not verified, as in Istio; use sha256"
+_UNSIGNED = "as in Istio, image signatures are not verified; use sha256"
 _NAMELESS = "Istio does not implement it either"
 
 
@@ -39,7 +39,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     },
     kinds.DESTINATION_RULE: {
         **{
-            f"{at}.loadBalancer.zoneAwareLbSetting.**": "use localityLbSetting, which decides by zones too"
+            f"{at}.loadBalancer.zoneAwareLbSetting.**": "use localityLbSetting, which also balances by zone"
             for at in _POLICIES
         },
         **{f"{at}.outlierDetection.consecutiveErrors": "use consecutive5xxErrors" for at in _POLICIES},
@@ -54,7 +54,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     kinds.WORKLOAD_ENTRY: {"network": "all endpoints are in one network"},
     kinds.WORKLOAD_GROUP: {
         "template.network": "all endpoints are in one network",
-        "template.address": "a machine announces its own address",
+        "template.address": "a machine registers its own address",
         "probe.grpc.**": "the agent does not probe over gRPC; use httpGet, tcpSocket or exec",
     },
     kinds.TELEMETRY: {
@@ -93,8 +93,8 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     },
     kinds.LISTENER_SET: {},
     kinds.X_BACKEND_TRAFFIC_POLICY: {
-        "retryConstraint.budget.interval": "Envoy counts the requests that are active now",
-        "retryConstraint.minRetryRate.interval": "Envoy takes the count as retries that may be active at once",
+        "retryConstraint.budget.interval": "Envoy counts the requests that are currently active",
+        "retryConstraint.minRetryRate.interval": "Envoy limits concurrent retries instead",
     },
     kinds.BACKEND_TLS_POLICY: {"options": _NO_OPTIONS, "options{}": _NO_OPTIONS},
     kinds.GATEWAY_CLASS: {
@@ -115,7 +115,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     kinds.BACKEND_TRAFFIC_POLICY: {
         "targetSelectors[].**": "refused: name the targets in targetRefs",
         "mergeType": "only the oldest policy of a target applies",
-        "rateLimit.global.rules[].shared": "a global limit is for all routes of its target together",
+        "rateLimit.global.rules[].shared": "a global limit applies to all routes of its target together",
         "rateLimit.local.rules[].shared": "each proxy counts on its own",
         **_whole("each request counts once", "rateLimit.local.rules[].cost", "rateLimit.global.rules[].cost"),
         **_whole(
@@ -138,8 +138,8 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "mergeType": "only the most specific policy of a request applies",
         **_whole("refused: the keys come from uri", "jwt.providers[].remoteJWKS.backendRef"),
         **_whole("refused: the keys come from uri", "jwt.providers[].remoteJWKS.backendRefs"),
-        **_whole("istiod fetches the keys by itself", "jwt.providers[].remoteJWKS.backendSettings"),
-        "jwt.providers[].remoteJWKS.cacheDuration": "keys are fetched again every 20 minutes",
+        **_whole("istiod fetches the keys itself", "jwt.providers[].remoteJWKS.backendSettings"),
+        "jwt.providers[].remoteJWKS.cacheDuration": "keys are refreshed every 20 minutes",
         "jwt.providers[].localJWKS.type": "refused: only Inline is implemented",
         **_whole("refused: write the keys into inline", "jwt.providers[].localJWKS.valueRef"),
         **_whole("refused: write the id into clientID", "oidc.clientIDRef"),
@@ -149,20 +149,20 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         **_whole("use a DestinationRule for the Service", "extAuth.grpc.backendSettings"),
         **_whole("use a DestinationRule for the Service", "extAuth.http.backendSettings"),
         **_whole("Envoy sends them to no provider", "extAuth.contextExtensions"),
-        **_whole("refused: there is no table of places", "authorization.rules[].principal.clientIPGeoLocations"),
+        **_whole("refused: there is no geolocation database", "authorization.rules[].principal.clientIPGeoLocations"),
         "authorization.rules[].principal.sourceCIDRs": "refused: use an AuthorizationPolicy",
     },
     **{
         kind: {
             **_whole("refused: it is not implemented", "vault", "venafi", "acme.solvers[].dns01"),
             **_whole(
-                "all gateways of the mesh answer challenges, so nothing is made for one",
+                "all gateways of the mesh answer challenges, so no solver pods are created",
                 "acme.solvers[].http01.ingress",
                 "acme.solvers[].http01.gatewayHTTPRoute",
             ),
-            "acme.skipTLSVerify": "refused: give the server's authority in caBundle",
-            "acme.preferredChain": "the CA's default chain is taken",
-            "acme.profile": "the CA's default profile is taken",
+            "acme.skipTLSVerify": "refused: put the CA of the server's certificate into caBundle",
+            "acme.preferredChain": "the CA's default chain is used",
+            "acme.profile": "the CA's default profile is used",
             "acme.enableDurationFeature": "the CA decides how long its certificates are valid",
             "acme.externalAccountBinding.keyAlgorithm": "it is HS256, as in cert-manager",
             "ca.crlDistributionPoints": "it is not put into certificates",
@@ -194,7 +194,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
 _VALUES = {
     (kinds.ENVOY_FILTER, "configPatches[].match.context"): ("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"),
 }
-"""Fields of which only the listed values have an effect."""
+"""Fields of which only these values have an effect."""
 
 
 def reason(kind: Kind, path: str) -> str | None:

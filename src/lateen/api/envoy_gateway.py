@@ -1,8 +1,8 @@
-"""gateway.envoyproxy.io: Envoy Gateway's BackendTrafficPolicy, of which the rate limits are implemented (SecurityPolicy
-has a module of its own).
+"""gateway.envoyproxy.io: Envoy Gateway's BackendTrafficPolicy, as far as rate limits (SecurityPolicy is in
+``api.security_policy``).
 
-Field names and meanings are Envoy Gateway's: https://gateway.envoyproxy.io/docs/api/extension_types/. Lateen accepts
-Services and Istio's Gateways as targets, too.
+Field names and meanings are Envoy Gateway's: https://gateway.envoyproxy.io/docs/api/extension_types/. Lateen also
+accepts Services and Istio's Gateways as targets.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 from lateen.api.config import Config
 
 FAIL_CLOSED = "lateen.dev/fail-closed"
-"""Annotation of a policy: "true" refuses what global limits are for while nobody counts it. Ours; Envoy Gateway has it
-in its own configuration (``rateLimit.failClosed``)."""
+"""Annotation of a policy: with "true", requests under global limits are refused while no istiod counts them. Lateen's
+own; Envoy Gateway has this in its configuration (``rateLimit.failClosed``)."""
 
 
 class TargetReference(Config):
@@ -80,7 +80,7 @@ class LimitValue(Config):
 
 class LimitRule(Config):
     client_selectors: tuple[SelectCondition, ...] = ()
-    """The requests that count; all if empty."""
+    """The requests that are counted; all if empty."""
     limit: LimitValue | None = None
     shadow_mode: bool = False
     """Shadow mode: requests beyond the limit are counted but not rejected."""
@@ -132,7 +132,7 @@ class BackendTrafficPolicy(Config):
 
 
 class Targeting(Protocol):
-    """A policy that says what it is for."""
+    """A policy with target references."""
 
     @property
     def target_ref(self) -> TargetReference | None: ...
@@ -141,12 +141,12 @@ class Targeting(Protocol):
 
 
 def targets(policy: Targeting) -> tuple[TargetReference, ...]:
-    """``targetRef`` is the older spelling of a single one."""
+    """The policy's targets; ``targetRef`` is the older field for a single one."""
     return (*policy.target_refs, *((policy.target_ref,) if policy.target_ref else ()))
 
 
 def rules(policy: BackendTrafficPolicy) -> tuple[LimitRule, ...]:
-    """The local limits: each proxy counts for itself."""
+    """The local limits: each proxy counts on its own."""
     found = policy.rate_limit.local if policy.rate_limit else None
     return found.rules if found else ()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class GroupKind(NamedTuple):
-    """A kind independent of its version: ``Gateway`` of networking.istio.io is not the Gateway API's."""
+    """A kind without its version: ``Gateway`` of networking.istio.io is not the Gateway API's."""
 
     group: str
     kind: str
@@ -87,7 +87,8 @@ class Kind:
         object.__setattr__(self, "id", GroupKind(self.group, self.kind))
 
     def __eq__(self, other: object) -> bool:
-        """By the first five fields; rows of the table, which are compared with every event, by identity first."""
+        """Compares the first five fields, after a check of identity: rows of the table are compared with every
+        event."""
         if self is other:
             return True
         return isinstance(other, Kind) and self.id == other.id and self._compared == other._compared
@@ -116,7 +117,7 @@ class Kind:
         return found
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """Where the API has it. Whatever a name contains, it stays one element of the path."""
+        """The object's path in the API. Names are escaped, so each stays one path segment."""
         namespace, name = quote(namespace, safe=":"), quote(name, safe=":")
         base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         where = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
@@ -159,7 +160,7 @@ def named(text: str) -> Kind | None:
 
 
 def group_kind(obj: Json) -> GroupKind:
-    """The kind that an object as written names."""
+    """The kind named by an object's ``apiVersion`` and ``kind``."""
     return _group_kind(str(obj.get("apiVersion") or ""), str(obj.get("kind") or ""))
 
 
@@ -170,7 +171,7 @@ def _group_kind(api_version: str, kind: str) -> GroupKind:
 
 
 def of(obj: Json) -> Kind | None:
-    """The row of the kind that an object names."""
+    """The table's row for an object's kind; None for unknown kinds."""
     return TABLE.get(group_kind(obj))
 
 
@@ -189,8 +190,8 @@ def watched() -> Iterator[Kind]:
 
 
 def stranger(obj: Json) -> str:
-    """What is wrong with the kind or version of an object in one of our groups; empty if nothing is, and for objects of
-    other groups."""
+    """Why the kind or version of an object in one of our groups is unknown; empty if it is known, and for other
+    groups."""
     group, name = group_kind(obj)
     known = TABLE.get(GroupKind(group, name))
     if known is not None and known.owned:

@@ -1,7 +1,7 @@
 """The one table of kinds: how each is addressed, and for those that the mesh reads, their types and rules.
 
 Schemas, CRDs, validation, the ledger of effective fields, RBAC, what istiod watches, analysis and documentation loop
-over ``TABLE``. Types and rules are named (``module:attribute``) and imported when they are asked for, so that
+over ``TABLE``. Types and rules are named (``module:attribute``) and imported when first used, so that
 programs that only talk to the API (the node daemon, ``lateen get``) do not load them.
 """
 
@@ -89,7 +89,7 @@ CERTIFICATE_REQUEST = row(
 )
 LEASE = row(Kind("coordination.k8s.io", "v1", "leases", "Lease"))
 BUILT_IN = tuple(TABLE.values())
-"""The kinds of Kubernetes' own that the embedded cluster serves."""
+"""Kubernetes' own kinds that the embedded cluster serves."""
 TOKEN_REVIEW = row(Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False))
 API_SERVICE = row(Kind("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False))
 
@@ -107,7 +107,7 @@ def _mesh(
     idle: str = "",
     namespaced: bool = True,
 ) -> Kind:
-    """A row for a kind of the mesh's own; the first version is the stored one."""
+    """A row for one of the mesh's own kinds; the first version is the stored one."""
     return row(
         Kind(
             group,
@@ -256,7 +256,7 @@ SECURITY_POLICY = _mesh(
 )
 
 CERT_MANAGER = "cert-manager.io"
-"""Whose kinds are ours only where the cluster has no cert-manager."""
+"""The group of cert-manager: its kinds are ours only if cert-manager is not installed."""
 _READY = (("Ready", '.status.conditions[?(@.type=="Ready")].status'),)
 ISSUER = _mesh(CERT_MANAGER, ("v1",), "issuers", "Issuer", "cert_manager", "cert_manager:issuer", columns=_READY)
 CLUSTER_ISSUER = _mesh(
@@ -284,7 +284,7 @@ CERTIFICATE = _mesh(
 GATEWAY_API, GATEWAY_API_X = "gateway.networking.k8s.io", "gateway.networking.x-k8s.io"
 GATEWAY_APIS = (GATEWAY_API, GATEWAY_API_X)
 OTHERS = (*GATEWAY_APIS, CERT_MANAGER)
-"""Groups whose definitions may be missing, or be those of somebody else."""
+"""Groups whose CRDs may be missing, or installed by somebody else."""
 
 
 def _gateway_api(

@@ -1,4 +1,4 @@
-"""The immutable values that the mesh model is built from; ``api.decoding`` makes them from users' objects."""
+"""The immutable values that the mesh model is built from; ``api.decoding`` creates them from users' objects."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Resource(Generic[S]):
     """Other objects that are merged into this one (a VirtualService's delegates)."""
     labels: tuple[tuple[str, str], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
-    """Annotations that the mesh reads: Istio's own."""
+    """The annotations that the mesh reads: Istio's own."""
     healthy: bool = True
     """False for a WorkloadEntry whose health probe fails."""
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The user's objects that resources generated from this one come from."""
+        """The user's objects that resources generated from this one originate in."""
         return (str(self.ref), *self.parts)
 
     @property
     def age_order(self) -> tuple[str, str, str]:
-        """Oldest first, then by namespace and name: Istio's order of precedence."""
+        """Sort key: oldest first, then by namespace and name, which is Istio's order of precedence."""
         return (self.created, self.ref.namespace, self.ref.name)
 
 
@@ -68,7 +68,7 @@ class Service:
     addresses: tuple[str, ...] = ()
     """Further addresses; may contain ranges (10.0.0.0/8)."""
     resolution: str = ""
-    """How endpoints are found: empty for a Kubernetes Service, else as its ServiceEntry says (NONE, STATIC, DNS, …)."""
+    """How endpoints are found: empty for a Kubernetes Service, otherwise its ServiceEntry's (NONE, STATIC, DNS, …)."""
     external: bool = False
     """Whether it is outside of the mesh: no automatic mutual TLS."""
     export_to: tuple[str, ...] = ()
@@ -80,15 +80,16 @@ class Service:
     domain: str = CLUSTER_DOMAIN
     """The DNS domain of its cluster, the suffix of its host."""
     literal_ports: bool = False
-    """Whether Gateways that select its pods name the pods' own ports, not its ports (by ``LITERAL_PORTS``)."""
+    """Whether port numbers in Gateways that select its pods are the pods' own ports, not its ports (by
+    ``LITERAL_PORTS``)."""
     outside: tuple[str, ...] = ()
-    """The addresses at which other networks reach it: of its load balancer, and its external ones."""
+    """The addresses at which other networks reach it: those of its load balancer, and its external IPs."""
     network: str = ""
     """The network that it is a gateway to (label ``topology.istio.io/network``)."""
     gateway_port: int = 15443
-    """Where it takes connections from other networks (label ``networking.istio.io/gatewayPort``)."""
+    """The port for connections from other networks (label ``networking.istio.io/gatewayPort``)."""
     elsewhere: bool = False
-    """Whether it is in other clusters alone, where its addresses mean something."""
+    """Whether it exists only in other clusters; its addresses are meaningful only there."""
 
     @property
     def host(self) -> str:
@@ -122,14 +123,14 @@ class Pod:
     ready: bool
     node: str = ""
     locality: str = ""
-    """region/zone/subzone: from the workload's own label, else from its node."""
+    """region/zone/subzone: from the workload's own label, otherwise from its node."""
     weight: int = 1
     network: str = ""
     notes: tuple[tuple[str, str], ...] = ()
     """Istio's annotations."""
 
     def __hash__(self) -> int:
-        """Of what tells it from others: pods are keys of many queries, and a pod's two states are rarely both there."""
+        """Hashes the identity only: pods are keys of many queries, and two states of a pod rarely exist at once."""
         return hash((self.namespace, self.name, self.uid))
 
     @property
@@ -151,8 +152,8 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Credential:
-    """A Secret with a server certificate for a gateway, with the CA certificates that clients are verified with, or an
-    opaque one."""
+    """A Secret with a gateway's server certificate, with CA certificates that verify clients, or with opaque
+    entries."""
 
     namespace: str
     name: str
@@ -161,4 +162,4 @@ class Credential:
     ca: str = field(default="", repr=False)
     crl: str = field(default="", repr=False)
     entries: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Of an opaque Secret: what SecurityPolicies read, such as keys of clients."""
+    """The entries of an opaque Secret that SecurityPolicies read, such as clients' API keys."""

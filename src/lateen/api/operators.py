@@ -1,5 +1,5 @@
 """Envoy's command operators (``%REQ(X)%``) in access logs and in headers. Envoy rejects a whole listener or route
-configuration because of one that it does not know.
+configuration because of a single unknown operator.
 
 Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/advanced/substitution_formatter, and what Envoy 1.40
 accepts of each with and without an argument.
@@ -73,14 +73,15 @@ EITHER = _words(
 )
 
 HEADERS = frozenset(("PER_REQUEST_STATE",))
-"""Operators with an argument that are for headers only."""
+"""Operators with an argument that are available only in headers."""
 
 _OPERATOR = re.compile(r"%(?:%|([A-Z0-9_]+)(?:\(([^%]*?(?:%[^%]*?)*?)\))?(?::[0-9]+)?%)")
 _EXAMPLE = "%RESPONSE_CODE% or %REQ(:METHOD)%"
 
 
 def problems(text: str, more: frozenset[str] = frozenset()) -> Iterator[str]:
-    """What Envoy would reject in a format string; ``%%`` is a percent sign. ``more``: further known operators."""
+    """Errors that Envoy would report in a format string; ``%%`` is a percent sign. ``more``: further known
+    operators."""
     at = 0
     while (start := text.find("%", at)) >= 0:
         m = _OPERATOR.match(text, start)

@@ -1,5 +1,5 @@
-"""The one interpretation of single objects: full host names, which pods have a proxy or ask for one, the protocol that
-a Service's port names. Pure, over plain JSON.
+"""The single place where objects are interpreted: full host names, which pods have or request a proxy, the protocol of
+a Service's port. Pure, over plain JSON.
 
 Sources: https://istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection/ and
 https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/.
@@ -34,12 +34,12 @@ PROTOCOLS = (
 )
 APP_PROTOCOLS = (*PROTOCOLS, "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss")
 WELL_KNOWN = (22, 25, 53, 3306, 27017)
-"""Well-known ports that are TCP even if they are not named so."""
+"""Well-known ports that are TCP whatever their names."""
 
 
 HOST_PORTS = "lateen.dev/host-ports"
-"""On a Service of the embedded cluster: ``80=8080,443=8443``, its ports and the host ports forwarded to them; 0 where
-no port was free."""
+"""Annotation of a Service in the embedded cluster, ``80=8080,443=8443``: its ports and the host ports forwarded to
+them; 0 if no port was free."""
 
 
 def outside(service: Json) -> dict[str, str]:
@@ -61,7 +61,7 @@ def full_host(host: str, namespace: str, domain: str) -> str:
 
 
 def allocates(labels: Mapping[str, str]) -> bool:
-    """Whether addresses are allocated for the hosts of a ServiceEntry with these labels that has none."""
+    """Whether addresses are allocated for the hosts of a ServiceEntry with these labels if it has none."""
     return str(labels.get(ALLOCATION, "")).lower() != "false"
 
 
@@ -85,7 +85,7 @@ def injector_values(config_map: Json | None) -> Json:
 
 
 def containers(pod_spec: Json) -> Iterator[Json]:
-    """All containers, including init containers: a native sidecar is one of those."""
+    """All containers, including init containers, of which a native sidecar is one."""
     for field in ("containers", "initContainers"):
         yield from (c for c in pod_spec.get(field) or () if isinstance(c, dict))
 
@@ -104,8 +104,8 @@ def is_finished(pod: Json) -> bool:
 
 
 def opted(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool | None:
-    """A pod's own choice about injection, by its label, else by its annotation; None if it has none. As in Istio
-    (``pkg/kube/inject``), only the exact values "true" and "false" count."""
+    """A pod's own choice about injection, by its label, otherwise by its annotation; None if it has neither. As in
+    Istio (``pkg/kube/inject``), only the exact values "true" and "false" count."""
     return {"true": True, "false": False}.get(str(labels.get(INJECT, annotations.get(INJECT, ""))))
 
 

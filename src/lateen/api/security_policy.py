@@ -16,7 +16,7 @@ from lateen.api.config import Config, Duration
 from lateen.api.envoy_gateway import TargetReference, TargetSelector
 
 HTPASSWD, CLIENT_SECRET = ".htpasswd", "client-secret"
-"""The keys of Secrets with users and with the secret of an OAuth client"""
+"""The keys in Secrets of the users file and of an OAuth client's secret"""
 CALLBACK, LOGOUT = "/oauth2/callback", "/logout"
 REDIRECT = f"%REQ(x-forwarded-proto)%://%REQ(:authority)%{CALLBACK}"
 """Envoy Gateway's defaults for OIDC"""
@@ -41,7 +41,7 @@ class CORS(Config):
 
 
 class KeySource(Config):
-    """Where a request may have its key."""
+    """Where a request may carry its key."""
 
     headers: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class JWTProvider(Config):
 
 class JWT(Config):
     optional: bool = False
-    """Whether requests without a token pass; one that is wrong never does."""
+    """Whether requests without a token are let through; invalid tokens are always rejected."""
     providers: tuple[JWTProvider, ...] = ()
 
 
@@ -160,7 +160,7 @@ class OIDC(Config):
     csrf_token_ttl: Duration | None = msgspec.field(default=None, name="csrfTokenTTL")
     disable_token_encryption: bool = False
     pass_through_auth_header: bool = False
-    """Whether requests with a bearer token pass, for ``jwt`` to verify."""
+    """Whether requests with a bearer token skip the login, for ``jwt`` to verify."""
 
 
 class BackendRef(Config):
@@ -269,13 +269,13 @@ def secrets(policy: SecurityPolicy) -> tuple[SecretReference, ...]:
 
 
 def backend(given: GRPCExtAuth | HTTPExtAuth) -> BackendRef | None:
-    """Who is asked; validation admits one."""
+    """The authorization service; validation permits exactly one."""
     return given.backend_refs[0] if given.backend_refs else given.backend_ref
 
 
 def is_endpoint(text: str) -> bool:
-    """Whether Envoy's OAuth2 filter can parse a URL: it refuses a host with anything but letters, digits, ``-``
-    and ``.``, an empty port, and in the rest what RFC 3986 excludes."""
+    """Whether Envoy's OAuth2 filter can parse a URL: it rejects a host with anything but letters, digits, ``-`` and
+    ``.``, an empty port, and characters that RFC 3986 excludes."""
     try:
         _ = urllib.parse.urlsplit(text).port
     except ValueError:

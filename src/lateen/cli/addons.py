@@ -1,4 +1,4 @@
-"""lateen addons, lateen samples: what is shipped along with the mesh; works without a checkout of the sources."""
+"""lateen addons, lateen samples: manifests shipped with the mesh; works without a source checkout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IMAGE = "docker.io/lateen/console"
     },
 )
 def addons() -> None:
-    """Manage the add-ons: the console and the metrics collector that it reads."""
+    """Manage the add-ons: the console and its metrics collector."""
 
 
 @click.group(
@@ -42,7 +42,7 @@ def addons() -> None:
     },
 )
 def samples() -> None:
-    """Applications and rules to try the mesh with: kubectl apply -f $(lateen samples path)/httpbin/httpbin.yaml"""
+    """Sample applications and rules: kubectl apply -f $(lateen samples path)/httpbin/httpbin.yaml"""
 
 
 def known() -> dict[str, Path]:
@@ -58,7 +58,7 @@ def chosen(names: tuple[str, ...]) -> dict[str, Path]:
 
 
 def ephemeral(found: list[Json]) -> list[Json]:
-    """The objects without PersistentVolumeClaims: what they would keep goes with its pod."""
+    """The objects without PersistentVolumeClaims, so that their data is lost with the pod."""
     for obj in found:
         for volume in dig(obj, "spec", "template", "spec", "volumes", default=[]):
             if volume.pop("persistentVolumeClaim", None) is not None:
@@ -78,7 +78,7 @@ def objects(path: Path, image: str) -> list[Json]:
 
 async def image_for(client: Client) -> str:
     """The console's image with the registry and tag of the running istiod's. Raises CliError, KubeError."""
-    found, _ = await client.list(kinds.DEPLOYMENT, NAMESPACE, "app=istiod")  # of any revision
+    found, _ = await client.list(kinds.DEPLOYMENT, NAMESPACE, "app=istiod")  # whatever its revision
     if not found:
         raise CliError(f"there is no istiod in {NAMESPACE} to collect metrics from; install it with: lateen install -y")
     pilot = str(dig(found[0], "spec", "template", "spec", "containers", default=[{}])[0].get("image", ""))
@@ -88,7 +88,7 @@ async def image_for(client: Client) -> str:
 
 
 async def put(client: Client, names: tuple[str, ...] = (), keep: bool = True) -> None:
-    """Apply add-ons and wait until they are ready; ``keep``: with volumes that outlive their pods. Raises CliError,
+    """Apply add-ons and wait until they are ready; ``keep``: use volumes that outlive their pods. Raises CliError,
     KubeError, TimeoutError."""
     image = await image_for(client)
     deployments = []
@@ -104,7 +104,7 @@ async def put(client: Client, names: tuple[str, ...] = (), keep: bool = True) ->
 
 
 async def _make_way(client: Client, obj: Json) -> None:
-    """A Deployment's selector cannot be changed: one that has another is replaced."""
+    """Delete a Deployment whose selector differs, because selectors are immutable."""
     meta = obj["metadata"]
     found = await client.get(kinds.DEPLOYMENT, meta["namespace"], meta["name"])
     if found is not None and dig(found, "spec", "selector") != dig(obj, "spec", "selector"):

@@ -29,7 +29,7 @@ from lateen.kube.client import HttpClient, KubeError
 LEVELS = ("Info", "Warning", "Error")
 COLORS = {"Error": "1;31", "Warning": "33", "Info": "36"}
 CONNECTIONS = 8
-"""To the API server at a time: a handshake for each kind would cost more than the lists."""
+"""Concurrent connections to the API server: a handshake for each kind would cost more than the lists."""
 LIVE = (
     kinds.NAMESPACE,
     kinds.NODE,
@@ -45,13 +45,13 @@ LIVE = (
     kinds.INGRESS,
     kinds.INGRESS_CLASS,
 )
-"""Kinds beside the mesh's own that analyzers read."""
+"""Kinds other than the mesh's own that analyzers read."""
 
 level = click.Choice(LEVELS, case_sensitive=False)
 
 
 class Live(NamedTuple):
-    """What was read from a cluster."""
+    """The objects read from a cluster."""
 
     sources: list[Source]
     forbidden: dict[str, str]
@@ -63,7 +63,7 @@ class Live(NamedTuple):
 
 
 async def live(client: HttpClient, timeout_s: float) -> Live:
-    """Everything that the analyzers look at; kinds that the cluster does not have are empty. Raises CliError on
+    """Read everything that analyzers need; kinds that the cluster does not have are empty. Raises CliError on
     timeout, or if none of the mesh's kinds may be read."""
     forbidden: dict[str, str] = {}
     several = asyncio.Semaphore(CONNECTIONS)
@@ -94,7 +94,7 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
 
 
 def foreign(found: list[Source]) -> set[kinds.GroupKind]:
-    """Kinds of cert-manager, where the cluster has that: it says itself what is wrong with its objects."""
+    """cert-manager's kinds, if cert-manager is installed: then it reports the faults of its objects itself."""
     lent = {f"{k.plural}.{k.group}": k.id for k in kinds.owned() if k.group == kinds.CERT_MANAGER}
     return {lent[s.name] for s in found if s.id == kinds.CRD.id and s.name in lent and OURS not in s.labels}
 
@@ -136,7 +136,9 @@ def line(m: Message, color: bool) -> str:
 
 @command()
 @click.argument("files", nargs=-1)
-@click.option("-k", "--use-kube/--no-use-kube", "use_kube", default=True, help="Also analyze what is in the cluster.")
+@click.option(
+    "-k", "--use-kube/--no-use-kube", "use_kube", default=True, help="Also analyze the objects in the cluster."
+)
 @click.option("-A", "--all-namespaces", is_flag=True)
 @click.option("-R", "--recursive", is_flag=True, help="Include subdirectories.")
 @click.option("-L", "--list-analyzers", is_flag=True)
@@ -204,7 +206,7 @@ def _snapshot(
         limit = duration.seconds(given["timeout"])
     except ValueError as e:
         raise CliError(f"--timeout: {e}", USAGE) from None
-    memory.settle()  # what is read stays until the command ends
+    memory.settle()  # the objects live until the command ends
     if use_kube:
         sources, forbidden = target.run(lambda client: live(client, limit))
     else:
@@ -231,7 +233,7 @@ def _snapshot(
 
 
 def _incomplete(snapshot: Snapshot, what: str) -> str:
-    """Whether the configuration is right could not be determined in full."""
+    """A sentence about analyzers that lack objects; empty if the analysis is complete."""
     lacking = sorted({kind for found in snapshot.incomplete.values() for kind in found})
     return (
         f"the analysis of {what} is incomplete: {len(snapshot.incomplete)} of {len(known_analyzers())} analyzers need "
@@ -268,7 +270,7 @@ def validate(names: tuple[str, ...], more: tuple[str, ...], target: Target) -> N
 
 
 def _rules(obj: Json) -> list[rules.Finding]:
-    """What the webhook would say; Envoy's messages are loaded for EnvoyFilters alone."""
+    """The webhook's findings; Envoy's protobuf messages are loaded only for EnvoyFilters."""
     if kinds.of(obj) is not kinds.ENVOY_FILTER:
         return rules.findings(obj)
     from lateen.xds.patches.check import verdict

@@ -1,4 +1,4 @@
-"""lateen x ca: the certificate authority of the mesh, the roots that are trusted, and their rotation."""
+"""lateen x ca: the mesh's certificate authority, its trusted roots, and their rotation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lateen.kube.client import HttpClient
 
 ENTRIES = {
     "status": ("lateen.cli.authority:status", "Show what signs certificates, and which roots are trusted."),
-    "rotate": ("lateen.cli.authority:rotate", "Replace the self-signed root by a new one."),
+    "rotate": ("lateen.cli.authority:rotate", "Replace the self-signed root with a new one."),
     "distrust": ("lateen.cli.authority:distrust", "Stop trusting an old root early."),
 }
 
@@ -28,7 +28,7 @@ def ca() -> None:
 
 
 async def found(client: HttpClient, target: Target) -> Json:
-    """What istiod says of its CA. Raises CliError where none runs."""
+    """The state of istiod's CA. Raises CliError if no istiod is running."""
     answers = await ask_istiods(client, "/debug/caz", target.istio_namespace, limit=1)
     if not answers:
         raise nothing_runs(target.istio_namespace)
@@ -64,7 +64,7 @@ def status(target: Target, output: str) -> None:
 @command("rotate")
 @target_options
 def rotate(target: Target) -> None:
-    """Replace the self-signed root by a new one, which is first published and signs later.
+    """Replace the self-signed root with a new one, which is published first and signs later.
 
     The old root stays trusted until everything signed under it has expired.
     """
@@ -85,7 +85,7 @@ def rotate(target: Target) -> None:
 def distrust(target: Target, fingerprint: str) -> None:
     """Stop trusting an old root early: lateen x ca distrust 3f1c09ab
 
-    Workloads whose certificates were signed under it and not renewed since are rejected from then on.
+    From then on, workloads whose certificates were signed under it and not renewed since are rejected.
     """
     wanted = fingerprint.lower().replace(":", "")
 
@@ -102,7 +102,7 @@ def distrust(target: Target, fingerprint: str) -> None:
         await _annotate(client, target, DISTRUSTED, chosen[0]["fingerprint"])
         return str(chosen[0]["fingerprint"])
 
-    say(f"✔ {target.run(work)[:16]} is not trusted any more; proxies learn of it within about a minute")
+    say(f"✔ {target.run(work)[:16]} is no longer trusted; proxies are informed within about a minute")
 
 
 async def _annotate(client: HttpClient, target: Target, name: str, value: str) -> None:

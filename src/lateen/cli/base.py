@@ -1,4 +1,4 @@
-"""Commands and groups as istioctl's users expect them: ``--flag=false``, aliases, "did you mean". A command's code is
+"""Commands and groups with the conveniences of istioctl: ``--flag=false``, aliases, "did you mean". A command's code is
 imported only when it runs, so that ``--help`` is instant."""
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Result(NamedTuple):
 
 
 class Wrong(Exception):
-    """A problem and its remedy; ``warning`` if the mesh works nevertheless."""
+    """A problem and its remedy; ``warning`` if the mesh works regardless."""
 
     def __init__(self, says: str, remedy: str, warning: bool = False) -> None:
         super().__init__(says)
@@ -36,7 +36,7 @@ class Wrong(Exception):
 
 @dataclass
 class Context:
-    """What the checks share; ``client`` is None if no cluster is configured."""
+    """The shared state of checks; ``client`` is None if no cluster is configured."""
 
     client: HttpClient | None
     namespace: str
@@ -48,12 +48,12 @@ class Context:
     status: Json = field(default_factory=dict)
     pods: list[Json] = field(default_factory=list)
     elsewhere: bool = False
-    """Whether the control plane is in another cluster, where it is to be asked about itself and its proxies."""
+    """Whether the control plane is in another cluster, where it and its proxies have to be checked."""
 
     def here(self) -> None:
         """Raises Skip if the control plane is in another cluster."""
         if self.elsewhere:
-            raise Skip("the control plane is in another cluster: ask there")
+            raise Skip("the control plane is in another cluster: run this check there")
 
     def api(self) -> HttpClient:
         if self.client is None:

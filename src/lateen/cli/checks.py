@@ -166,7 +166,7 @@ async def objects_readable(c: Context) -> None:
 
 
 async def secrets_readable(c: Context) -> None:
-    """Only checked where proxies need Secrets."""
+    """Checks only namespaces whose proxies need Secrets."""
     c.here()
     unread = c.status.get("unreadSecrets") or []
     if unread:

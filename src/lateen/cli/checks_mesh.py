@@ -1,4 +1,4 @@
-"""Checks of what the mesh does: certificates, webhooks, injection, proxies, configuration."""
+"""Checks of the running mesh: certificates, webhooks, injection, proxies, configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lateen.kube.client import KubeError, Unreachable
 
 ROTATE = "lateen x ca rotate, or with a CA of your own: a new one in the Secret cacerts"
 ATTACH = (
-    "in the control plane's cluster: lateen remote-clusters, and lateen create-remote-secret for this one; here: "
+    "in the control plane's cluster: lateen remote-clusters, and lateen create-remote-secret for this cluster; here: "
     "kubectl annotate namespace istio-system topology.istio.io/controlPlaneClusters=ITS_NAME; its installation needs "
     "values.global.externalIstiod=true"
 )
@@ -39,11 +39,11 @@ async def root_certificate(c: Context) -> str:
     found = await c.api().get(kinds.CONFIG_MAP, c.namespace, "istio-ca-root-cert")
     pem = str(dig(found or {}, "data", "root-cert.pem", default=""))
     if not pem and c.elsewhere:
-        raise Wrong("the control plane has not told this cluster its root certificate", ATTACH)
+        raise Wrong("the control plane has not published its root certificate to this cluster", ATTACH)
     if not pem:
         raise Wrong("no root certificate has been distributed yet", f"kubectl logs -n {c.namespace} deploy/istiod")
     ends = [certs.validity(root)[1] for root in certs.split(pem)]
-    end = ends[0]  # the one under which certificates are signed
+    end = ends[0]  # the first one is the root of newly signed certificates
     left = end - times.now()
     if left < timedelta(0):
         raise Wrong(f"the root certificate expired on {end:%Y-%m-%d}", ROTATE)
@@ -54,7 +54,7 @@ async def root_certificate(c: Context) -> str:
 
 
 async def authority(c: Context) -> str:
-    """What istiod says of its CA."""
+    """The state of istiod's CA."""
     answers = await ask_istiods(c.api(), "/debug/caz", c.namespace, limit=1)
     if not answers:
         raise Skip("no istiod runs")
@@ -64,12 +64,12 @@ async def authority(c: Context) -> str:
     end = times.parse(found["signer"]["end"])
     if end - times.now() < SOON:
         remedy = ROTATE if found["source"] != "cacerts" else "put a new intermediate into the Secret cacerts"
-        raise Wrong(f"the certificate that signs expires on {end:%Y-%m-%d}", remedy, warning=True)
+        raise Wrong(f"the signing certificate expires on {end:%Y-%m-%d}", remedy, warning=True)
     return f"Secret {found['source']}, until {end:%Y-%m-%d}"
 
 
 async def servers_certificates(c: Context) -> str:
-    """Those of cert-manager's Certificates, by their status."""
+    """The certificates of cert-manager's Certificate objects, by their status."""
     try:
         found, _ = await c.api().list(kinds.CERTIFICATE)
     except KubeError as e:
@@ -87,7 +87,8 @@ async def servers_certificates(c: Context) -> str:
 
 
 def _late(certificate: Json) -> tuple[bool, str] | None:
-    """(whether it is only a warning, what is wrong with a Certificate); a renewal may take a quarter of its time."""
+    """(whether it is only a warning, the fault of a Certificate); a renewal may take a quarter of the renewal
+    period."""
     name, now = f"{_space(certificate)}/{_name(certificate)}", times.now()
     status = certificate.get("status") or {}
     ready: Json = next((c for c in status.get("conditions") or [] if c.get("type") == "Ready"), {})
@@ -112,7 +113,7 @@ def _space(obj: Json) -> str:
 
 
 async def clusters(c: Context) -> str:
-    """What each istiod says of the other clusters of the mesh."""
+    """Each istiod's connections to the other clusters of the mesh."""
     answers = await ask_istiods(c.api(), "/debug/clusterz", c.namespace)
     others = [o for found in answers.values() for o in found if o["secretName"]]
     if not others:
@@ -267,7 +268,7 @@ async def proxies_certificates(c: Context) -> str:
             except (KubeError, Unreachable, CliError):
                 now_ = await c.api().get(kinds.POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
                 if now_ is None or is_terminating(now_) or is_finished(now_):
-                    return ""  # it exited while it was being asked
+                    return ""  # the proxy exited in the meantime
                 raise
         ends = [
             times.parse(x["expiration_time"])

@@ -24,18 +24,18 @@ def cluster() -> None:
     "neighbours",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="The state directory (LATEEN_HOME) of another embedded cluster that this one may reach.",
+    help="The state directory (LATEEN_HOME) of another embedded cluster that this one can reach.",
 )
 @click.option(
     "--outbound/--no-outbound",
     default=None,
-    help="Let pods reach addresses outside of this machine (by slirp4netns); off unless it was given before.",
+    help="Let pods reach addresses outside of this machine (with slirp4netns); off by default. The choice is kept.",
 )
 def start(neighbours: tuple[Path, ...], outbound: bool | None) -> None:
     """Start the cluster; a running one is left as it is.
 
-    Clusters that name each other with --neighbour can be one mesh (lateen create-remote-secret). Both options hold for
-    later starts, too.
+    Clusters that name each other with --neighbour can form one mesh (lateen create-remote-secret). Both options also
+    apply to later starts.
     """
     home = Home.default()
     if outbound is not None:
@@ -51,7 +51,7 @@ def start(neighbours: tuple[Path, ...], outbound: bool | None) -> None:
 
 
 def _allow(home: Home, outbound: bool) -> None:
-    """Remember whether pods have a way out of the machine. Raises CliError."""
+    """Store whether pods can reach addresses outside of the machine. Raises CliError."""
     if outbound == home.outbound.exists():
         return
     if lifecycle.running(home):
@@ -64,7 +64,7 @@ def _allow(home: Home, outbound: bool) -> None:
 
 
 def _meet(home: Home, neighbours: tuple[Path, ...]) -> None:
-    """Remember the neighbours, for this and later starts. Raises CliError."""
+    """Store the neighbours for this and later starts. Raises CliError."""
     if lifecycle.running(home):
         raise CliError("the cluster is running; --neighbour takes effect when it starts: stop it first", USAGE)
     named = {Home(p).outside: p.absolute() for p in neighbours}
@@ -77,7 +77,7 @@ def _meet(home: Home, neighbours: tuple[Path, ...]) -> None:
 
 
 def begin(home: Home) -> None:
-    """Start the cluster, with failures as CliError."""
+    """Start the cluster; failures become CliError."""
     try:
         lifecycle.start(home)
     except lifecycle.ClusterError as e:
@@ -92,7 +92,7 @@ def stop() -> None:
 
 @cluster.command()
 def status() -> None:
-    """Show whether the cluster is running, where its parts are, and where gateways listen on this machine."""
+    """Show whether the cluster is running, its addresses and files, and where gateways listen on this machine."""
     home = Home.default()
     pid = lifecycle.running(home)
     rows = [
@@ -106,7 +106,7 @@ def status() -> None:
         click.echo("\npods reach addresses outside of this machine")
     if not pid:
         raise SystemExit(3)
-    from lateen.cli import cluster_status  # imported late: a start needs no client of the API
+    from lateen.cli import cluster_status  # imported late: ``start`` needs no API client
 
     cluster_status.show(home)
 

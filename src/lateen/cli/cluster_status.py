@@ -1,4 +1,4 @@
-"""What ``lateen cluster status`` asks a running cluster for."""
+"""The part of ``lateen cluster status`` that queries a running cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lateen.kube.client import Client
 
 
 def show(home: Home) -> None:
-    """Print why limits do not hold, if they do not, and where gateways listen."""
+    """Print why resource limits are not enforced, if so, and where gateways listen."""
     if says := with_client(str(home.kubeconfig), _unlimited):
         click.echo(f"\n{says}")
     addresses = with_client(str(home.kubeconfig), _addresses)
@@ -25,7 +25,7 @@ def show(home: Home) -> None:
 
 
 async def _unlimited(client: Client) -> str:
-    """Why containers are not confined to their limits; empty if they are."""
+    """Why containers' resource limits are not enforced; empty if they are."""
     nodes, _ = await client.list(kinds.NODE)
     found = (c for node in nodes for c in dig(node, "status", "conditions", default=[]))
     return next((str(c["message"]) for c in found if c["type"] == CONDITION and c["status"] == "False"), "")

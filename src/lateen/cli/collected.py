@@ -1,4 +1,4 @@
-"""Questions to the mesh's collector, over port-forward to its pod."""
+"""PromQL queries to the mesh's collector, over a port-forward to its pod."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lateen.wire import ports
 
 
 async def ranged(client: HttpClient, namespace: str, query: str, seconds: int, step: int) -> list[Json]:
-    """The series of a query in PromQL over the last ``seconds``, as Prometheus' API has them. ``namespace``: where the
-    control plane is. Raises CliError, KubeError, Unreachable."""
+    """The series of a PromQL query over the last ``seconds``, in the format of Prometheus' API. ``namespace``: the
+    control plane's. Raises CliError, KubeError, Unreachable."""
     from lateen.cli.workloads import collector, through
 
     now = int(time.time())
@@ -28,5 +28,5 @@ async def ranged(client: HttpClient, namespace: str, query: str, seconds: int, s
 
 
 def total(series: Json) -> float:
-    """The values of a series added up."""
+    """The sum of a series' values."""
     return sum(float(value) for _, value in series["values"])

@@ -1,4 +1,4 @@
-"""Which cluster a command talks to: --kubeconfig, $KUBECONFIG, the embedded one, ~/.kube/config."""
+"""Selection of the cluster for a command: --kubeconfig, $KUBECONFIG, the embedded one, ~/.kube/config."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ context_option = click.option("--context", default="", help="The context of the 
 
 
 def paths_of(given: str | None) -> list[Path]:
-    """The kubeconfig's files; several where $KUBECONFIG names several. Raises CliError where there is none at all."""
+    """The kubeconfig's files; several if $KUBECONFIG names several. Raises CliError if there is none at all."""
     if given:
         if not Path(given).is_file():
             raise CliError(f"{given}: no such file", BAD_DATA)
@@ -48,7 +48,7 @@ def paths_of(given: str | None) -> list[Path]:
 
 @dataclass(frozen=True)
 class Target:
-    """The cluster and namespaces that a command's options name."""
+    """The cluster and namespaces selected by a command's options."""
 
     kubeconfig: str | None = None
     context: str = ""
@@ -72,7 +72,7 @@ class Target:
             raise CliError(str(e)) from e
 
     def run(self, work: Callable[[HttpClient], Awaitable[T]]) -> T:
-        """``work`` with a client. Raises CliError, also where the namespace that was named does not exist."""
+        """Run ``work`` with a client. Raises CliError, also if the given namespace does not exist."""
 
         async def checked(client: HttpClient) -> T:
             if self.given_namespace:
@@ -83,7 +83,7 @@ class Target:
 
 
 async def _exists(client: HttpClient, namespace: str) -> None:
-    """Whoever may not look is not told."""
+    """Check that the given namespace exists, unless the user may not read namespaces. Raises CliError."""
     try:
         found = await client.get(kinds.NAMESPACE, "", namespace)
     except KubeError as e:
@@ -95,7 +95,7 @@ async def _exists(client: HttpClient, namespace: str) -> None:
 
 
 def complete(kind: kinds.Kind) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Shell completion by object names; no proposals if the cluster does not answer at once."""
+    """Shell completion of object names; no suggestions if the cluster does not answer at once."""
 
     def names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         namespace = str(ctx.params.get("namespace") or "default") if kind.namespaced else ""

@@ -26,7 +26,7 @@ from lateen.wire import ports
 
 @dataclass(frozen=True)
 class Page:
-    """Where to find a dashboard: its pods by label, their port, the path of its page."""
+    """The location of a dashboard: its pods by label, their port, the path of its page."""
 
     labels: str
     port: int
@@ -35,11 +35,11 @@ class Page:
     first: str = ""
     """The labels of pods that are preferred."""
     instead: str = ""
-    """The page of the console that is opened where there are no such pods."""
+    """The page of the console that is opened if there are no such pods."""
 
 
 PROMETHEUS = "app.kubernetes.io/name=prometheus"
-"""On the pods of the add-on, of Istio's own, and of samples/prometheus."""
+"""Labels of the add-on's pods, of Istio's own, and of samples/prometheus."""
 PAGES = {
     "kiali": Page("app=kiali", 20001, "/kiali"),
     "prometheus": Page(PROMETHEUS, 9090, first=f"{PROMETHEUS},app.kubernetes.io/instance=prometheus-server"),
@@ -49,11 +49,11 @@ PAGES = {
     "zipkin": Page("app=zipkin", 9411, "/zipkin", "install it with: lateen addons apply jaeger"),
 }
 SHOWN_BY = "lateen.dev/page"
-"""On pods that answer queries only: the dashboard that shows what they have."""
+"""The label of pods that only answer queries: its value is the dashboard that shows their data."""
 HELP = {
     "controlz": "The control plane's log levels.",
     "envoy": "Envoy's admin interface of a pod.",
-    "grafana": "Open Grafana if it is installed, else the console's dashboards.",
+    "grafana": "Open Grafana if it is installed, otherwise the console's dashboards.",
     "istiod-debug": "Show the control plane's state.",
     "jaeger": "Traces.",
     "kiali": "Open the console with the live graph.",
@@ -106,7 +106,7 @@ def _simple(name: str) -> click.Command:
             shown = page
             pod = await _running(client, target.istio_namespace, page.first) if page.first else None
             pod = pod or await _running(client, target.istio_namespace, page.labels)
-            if pod is None and name == "zipkin":  # the add-on for traces takes and answers for Zipkin as well
+            if pod is None and name == "zipkin":  # the add-on for traces also serves Zipkin's API
                 pod = await _running(client, target.istio_namespace, f"app=jaeger,{SHOWN_BY}")
             if pod is None and page.instead:
                 shown = replace(PAGES["kiali"], path=page.instead)
@@ -232,7 +232,7 @@ async def _pipe(
 
 
 async def _complaint(error: Stream) -> None:
-    """The failure that the other side has reported."""
+    """Raise the failure that the other side reported."""
     if text := await error.incoming.get():
         say(text.decode(errors="replace"))
 

@@ -1,4 +1,4 @@
-"""lateen demo: from nothing to Bookinfo in the mesh; running it again finds everything in place."""
+"""lateen demo: from nothing to Bookinfo in the mesh; idempotent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lateen x describe: what the mesh does for a pod or a service."""
+"""lateen x describe: the mesh's configuration of a pod or a service."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LINE = "--------------------"
 
 
 class Found(NamedTuple):
-    """The objects of the cluster that a description is made from."""
+    """The cluster's objects that are needed for a description."""
 
     services: list[Json]
     virtual_services: list[Json]
@@ -48,7 +48,7 @@ class Found(NamedTuple):
     domain: str
     """The cluster's DNS domain."""
     ingresses: Sequence[Resource[Ingress]] = ()
-    """Those that the mesh's gateway serves."""
+    """The Ingresses that the mesh's gateway serves."""
     routed: Routed = Routed()
 
     def full_host(self, host: object, namespace: str) -> str:
@@ -65,7 +65,7 @@ class Found(NamedTuple):
     aliases={"po": "pod", "pods": "pod", "svc": "service"},
 )
 def describe() -> None:
-    """Describe what the mesh does for a pod or a service, or where one of its objects is attached."""
+    """Describe the mesh's configuration of a pod or a service, or where a mesh object is attached."""
 
 
 async def _objects(client: HttpClient, root: str) -> Found:
@@ -211,7 +211,7 @@ def _rules(host: str, behind: list[Json], found: Found) -> list[str]:
 
 
 def _routes(vs: Json) -> list[str]:
-    """A line for each rule: what it matches and where it sends which share of the traffic."""
+    """A line for each rule: its matches, and its destinations with their shares."""
     out = []
     for kind in ("http", "tls", "tcp"):
         for i, rule in enumerate(dig(vs, "spec", kind, default=[])):
@@ -244,7 +244,7 @@ def _destination(d: Json) -> str:
 
 
 def _match(match: Json) -> str:
-    """The conditions of one match in words; ``/*`` if there are none."""
+    """The conditions of one match as text; ``/*`` if there are none."""
     out = []
     for field in ("uri", "scheme", "method", "authority"):
         if field in match:
@@ -269,7 +269,7 @@ def _text(value: Json) -> str:
 
 
 def _modes(namespace: str, behind: list[Json], found: Found) -> list[str]:
-    """The mode of each group of pods: one line if all agree, and the namespace's if there are no pods."""
+    """The mTLS mode of each group of pods: one line if all agree, and the namespace's if there are no pods."""
     out: dict[str, None] = {}
     for labels in [_labels(p) for p in behind] or [{}]:
         mode, ports, policy = found.modes.of(namespace, labels)
@@ -280,7 +280,7 @@ def _modes(namespace: str, behind: list[Json], found: Found) -> list[str]:
 
 
 def _exposed(service: Json, found: Found) -> list[str]:
-    """The gateways' rules that lead to the service, and Ingresses."""
+    """The gateways' rules and Ingresses that expose the service."""
     out: list[str] = []
     host = found.full_host(service["metadata"]["name"], service["metadata"]["namespace"])
     for vs in found.virtual_services:
@@ -296,13 +296,13 @@ def _exposed(service: Json, found: Found) -> list[str]:
 
 
 def _paths(ingress: Resource[Ingress], service: Json) -> Iterator[str]:
-    """A line for each path that leads to a service."""
+    """A line for each path that is routed to the service."""
     if ingress.ref.namespace != service["namespace"]:
         return
     spec = ingress.spec
     given = [(f"{r.host or '*'}{p.path or '/'}", p.backend) for r in spec.rules if r.http for p in r.http.paths]
     if spec.default_backend:
-        given.append(("whatever no rule takes", spec.default_backend))
+        given.append(("requests that match no rule", spec.default_backend))
     for taken, backend in given:
         if backend.service is not None and backend.service.name == service["name"]:
             port = backend.service.port

@@ -1,4 +1,4 @@
-"""lateen x describe object: where an object of the mesh is attached."""
+"""lateen x describe object: where a mesh object is attached."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT_S = 30.0
 @click.argument("name")
 @target_options
 def describe_object(target: Target, kind: str, name: str) -> None:
-    """Describe where an object of the mesh is attached: lateen x describe object virtualservice reviews"""
+    """Describe where a mesh object is attached: lateen x describe object virtualservice reviews"""
     row = _kind(kind)
     plain, _, other = name.partition(".")
     namespace = (other or target.namespace) if row.namespaced else ""
@@ -38,7 +38,7 @@ def describe_object(target: Target, kind: str, name: str) -> None:
 
 
 def described(source: Source, found: list[Place]) -> list[str]:
-    """The object, and a line for each of its places."""
+    """The object, and a line for each of its attachments."""
     lines = [f"{source.id}: {source.name}{'' if source.namespace == 'default' else '.' + source.namespace}"]
     lines += [f"   Attached to {_place(p)}" for p in found if not p.missing]
     lines += [f"   WARNING: not attached to {_place(p)}: {p.missing}" for p in found if p.missing]
@@ -50,7 +50,7 @@ def _place(place: Place) -> str:
 
 
 def _kind(text: str) -> Kind:
-    """By any spelling that kubectl takes for one of the mesh's own kinds. Raises CliError."""
+    """One of the mesh's own kinds, by any name that kubectl accepts. Raises CliError."""
     for kind in kinds.owned():
         spellings = {kind.kind, str(kind.id), kind.plural, f"{kind.plural}.{kind.group}", *kind.short}
         if text.lower() in {s.lower() for s in spellings}:

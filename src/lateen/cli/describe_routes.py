@@ -1,4 +1,4 @@
-"""Routes of the Gateway API in lines: those that callers of a service have, and those that lead to it from Gateways."""
+"""Gateway API routes for ``describe``: those for callers of a service, and those that expose it at Gateways."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Routed(NamedTuple):
 
 
 async def routed(client: HttpClient) -> Routed:
-    """Empty where the cluster has not got the Gateway API, and of what the user may not list."""
+    """Read the routes; empty if the cluster does not have the Gateway API, or the user may not list them."""
 
     async def listed(kind: Kind) -> list[Json]:
         try:
@@ -36,7 +36,7 @@ async def routed(client: HttpClient) -> Routed:
 
 
 def of_callers(service: Json, found: Routed) -> list[str]:
-    """The routes that have the service as their parent."""
+    """Lines for the routes whose parent is the service."""
     out: list[str] = []
     for kind, route in found.routes:
         for i, parent in enumerate(dig(route, "spec", "parentRefs", default=[])):
@@ -49,7 +49,7 @@ def of_callers(service: Json, found: Routed) -> list[str]:
 
 
 def exposed(service: Json, found: Routed) -> list[str]:
-    """For each Gateway that a route leads from to the service: its address, and the route."""
+    """For each Gateway with a route to the service: its address, and the route."""
     at: dict[str, list[str]] = {}
     for kind, route in found.routes:
         backends = [b for rule in dig(route, "spec", "rules", default=[]) for b in rule.get("backendRefs") or []]
@@ -90,7 +90,7 @@ def _called(route: Json) -> str:
 
 
 def _rules(kind: Kind, route: Json) -> Iterator[str]:
-    """A line for each rule: its number or name, what it matches and where it sends which share."""
+    """A line for each rule: its number or name, its matches, and its destinations with their shares."""
     hosts = dig(route, "spec", "hostnames", default=[])
     for i, rule in enumerate(dig(route, "spec", "rules", default=[]), 1):
         name = f'rule "{rule["name"]}"' if rule.get("name") else f"rule {i}"
@@ -107,7 +107,7 @@ def _matches(kind: Kind, rule: Json, hosts: Sequence[str]) -> str:
 
 
 def _match(match: Json) -> str:
-    """The conditions of one match in words; ``/*`` if there are none."""
+    """The conditions of one match as text; ``/*`` if there are none."""
     out = []
     if path := match.get("path"):
         value = str(path.get("value") or "/")
@@ -137,7 +137,7 @@ def _action(rule: Json) -> str:
 
 
 def _refused(route: Json, parent: int) -> Iterator[str]:
-    """What the status says against the attachment to a parent, and against the references of the rules."""
+    """Warnings from the route's status about its attachment to a parent and about its references."""
     wanted = dig(route, "spec", "parentRefs", default=[])[parent]
     same = ("group", "kind", "namespace", "name", "sectionName", "port")
     for at in dig(route, "status", "parents", default=[]):

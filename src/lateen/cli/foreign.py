@@ -1,4 +1,4 @@
-"""What istioctl has and this command lacks: each is rejected with a sentence that says what to do instead.
+"""Commands and options of istioctl that are not supported: each is rejected with a sentence about the alternative.
 
 Source: ``istioctl --help`` of every command (https://istio.io/latest/docs/reference/commands/istioctl/).
 """
@@ -6,8 +6,8 @@ Source: ``istioctl --help`` of every command (https://istio.io/latest/docs/refer
 from __future__ import annotations
 
 _AMBIENT = "belongs to ambient mode, which Lateen does not have: it uses sidecars"
-_THROUGH_KUBERNETES = "istiod is reached through the Kubernetes API only; leave it out"
-_CHARTS = "the manifests are part of this command; it reads no other charts"
+_THROUGH_KUBERNETES = "istiod is reached only through the Kubernetes API; leave it out"
+_CHARTS = "the manifests are built into this command; it reads no charts"
 _PAGE = "a page is served at the port that --port names; leave it out"
 _REPORT = "the report has everything except Secrets; leave the option out (--include, --dir and --timeout exist)"
 
@@ -18,7 +18,7 @@ COMMANDS = {
     "apply": 'has become "lateen install", as in Istio',
     "translate": "is not implemented: write the values for the Helm charts (docs/reference-installation.md) yourself",
 }
-"""Command -> what it is, or what to do instead."""
+"""Command -> what it is, or the alternative."""
 
 OPTIONS = {
     "--as": "impersonation is kubectl's; name a kubeconfig of that user with --kubeconfig",
@@ -52,7 +52,7 @@ OPTIONS = {
     "--stack-trace-level": "log lines have no stack traces; leave it out",
     "--stack-trace-reset": "log lines have no stack traces; leave it out",
     "--selector": "name the pod, or its workload as in deploy/NAME",
-    "--from-version": "the present installation is compared with this command; leave it out",
+    "--from-version": "the current installation is compared with this version; leave it out",
     "--skip-controlplane": "only the cluster is checked; leave it out",
     "--output-threshold": "every finding is printed; leave it out",
     "--ignoreUnmeshed": "pods without a sidecar are described as such; leave it out",
@@ -64,9 +64,9 @@ OPTIONS = {
     "--externalIP": "the address of a machine is the one that it connects from; set it in its WorkloadEntry",
     "--internalIP": "the address of a machine is the one that it connects from; set it in its WorkloadEntry",
     "--ingressService": "name the address at which the machine reaches istiod with --ingressIP",
-    "--weight": "set spec.template.weight in what is printed",
-    "--locality": "set spec.template.locality in what is printed",
-    "--network": "set spec.template.network in what is printed",
+    "--weight": "set spec.template.weight in the output",
+    "--locality": "set spec.template.locality in the output",
+    "--network": "set spec.template.network in the output",
     **dict.fromkeys(
         (
             "--critical-errs",
@@ -86,4 +86,4 @@ OPTIONS = {
         _REPORT,
     ),
 }
-"""Option -> what to do instead."""
+"""Option -> the alternative."""

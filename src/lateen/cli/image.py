@@ -1,4 +1,4 @@
-"""lateen image: which local command an image name runs in the embedded cluster."""
+"""lateen image: the local commands that image names stand for in the embedded cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._/:@]{0,254}")
 
 @click.group()
 def image() -> None:
-    """Manage the images that the embedded cluster can run: which local command an image name stands for."""
+    """Manage the images of the embedded cluster, that is, the local commands that image names stand for."""
 
 
 @image.command("list")
@@ -38,7 +38,7 @@ def list_images(output: str) -> None:
 @image.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Show the image that NAME (spelled as in a pod) stands for: command, variables, user, mounts."""
+    """Show the image NAME (as written in a pod): command, variables, user, mounts."""
     from lateen.cluster.kubelet.images import UnknownImage
     from lateen.kit import yamldoc
 
@@ -77,7 +77,7 @@ def remove(name: str) -> None:
     help="A path on this machine that the command needs; read-only unless it ends in :rw.",
 )
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="An environment variable.")
-@click.option("--user", metavar="UID[:GID]", help="The user that it runs as (default: root in the container).")
+@click.option("--user", metavar="UID[:GID]", help="The user that the command runs as (default: root in the container).")
 @click.option("--workdir", metavar="PATH", help="The working directory.")
 @click.option(
     "--cmd", is_flag=True, help="A pod's args replace COMMAND (as they replace CMD) instead of being appended to it."
@@ -99,8 +99,8 @@ def add(
 
     lateen image add example/app --oci app.tar
 
-    What COMMAND needs outside /usr is mounted if it can be determined: a virtual environment and its interpreter,
-    scripts and their interpreters, files among the arguments.
+    Files outside of /usr that COMMAND needs are mounted if they can be determined: a virtual environment and its
+    interpreter, scripts and their interpreters, files among the arguments.
     """
     from lateen.cluster.kubelet import programs
 
@@ -142,7 +142,7 @@ def add(
 
 
 def _of_layout(path: Path, ref: str) -> dict[str, Any]:
-    """Unpack an image; its entry for the catalogue."""
+    """Unpack an image; returns its entry for the catalogue."""
     from lateen.cluster.kubelet import layers, oci
     from lateen.cluster.kubelet.accounts import Accounts
 
@@ -214,7 +214,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _user(text: str) -> tuple[int, int | None]:
-    """By number, or by a name that exists on this machine."""
+    """(uid, gid) by number, or by a name that exists on this machine. Raises CliError."""
     user, colon, group = text.partition(":")
     if not digits(user):
         try:

@@ -1,4 +1,4 @@
-"""lateen x check-inject, lateen x injector list: which pods get a sidecar, and from which injector."""
+"""lateen x check-inject, lateen x injector list: which pods are injected, and by which injector."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _why(hook: Json, namespace: Json, labels: Json) -> tuple[bool, str]:
 
 @command("check-inject")
 @click.argument("name", required=False, shell_complete=complete(kinds.POD))
-@click.option("-l", "--labels", default="", help="Labels of a pod that does not exist yet: a=b,c=d")
+@click.option("-l", "--labels", default="", help="Labels of a hypothetical pod: a=b,c=d")
 @target_options
 def check_inject(target: Target, name: str | None, labels: str) -> None:
     """Show whether a pod would get a sidecar, and why: lateen x check-inject deploy/productpage-v1"""
@@ -76,7 +76,7 @@ def check_inject(target: Target, name: str | None, labels: str) -> None:
 
 
 async def _images(client: HttpClient) -> dict[str, str]:
-    """Revision -> the proxy's image that its injector uses."""
+    """Revision -> the proxy image that its injector uses."""
     found, _ = await client.list(kinds.CONFIG_MAP, labels="app=istio-sidecar-injector")
     out = {}
     for c in found:
@@ -91,7 +91,7 @@ async def _images(client: HttpClient) -> dict[str, str]:
 
 
 def _injected_by(pod: Json) -> str:
-    """The revision whose injector has added the pod's proxy; a gateway has it as a label."""
+    """The revision whose injector added the pod's proxy; gateways have a label for it."""
     meta = pod["metadata"]
     found = dig(meta, "annotations", REVISION) or dig(meta, "labels", REVISION)
     return str(found or "default")

@@ -33,7 +33,7 @@ set_option = click.option(
     "--set", "-s", "settings", multiple=True, help="Set a field: --set profile=demo, --set list[0].name=x"
 )
 revision_option = click.option(
-    "-r", "--revision", "revision", default="", help="The control plane's revision, to run it beside others."
+    "-r", "--revision", "revision", default="", help="The control plane's revision, to run it alongside others."
 )
 timeout_option = click.option(
     "--readiness-timeout", default=120.0, help="Seconds to wait until each part of the installation is ready."
@@ -41,7 +41,7 @@ timeout_option = click.option(
 
 
 def installation_options(dry_run: str) -> Callable[[F], F]:
-    """The options of what installs a control plane; ``dry_run`` says what --dry-run prints."""
+    """The options of commands that install a control plane; ``dry_run`` says what --dry-run prints."""
     options = (
         file_option,
         set_option,
@@ -76,7 +76,7 @@ def overlays(files: tuple[str, ...]) -> list[Json]:
 
 
 def operator(files: tuple[str, ...], settings: tuple[str, ...], revision: str = "") -> Operator:
-    """The specification that options ask for; fields without an effect are warned about. Raises CliError."""
+    """The specification given by options; warns about fields without an effect. Raises CliError."""
     try:
         return warned(resolve("default", overlays(files), [*settings, *_of(revision)]))
     except OperatorError as e:
@@ -132,8 +132,8 @@ def install(
 ) -> None:
     """Install the mesh into a cluster: lateen install --set profile=demo -y
 
-    With --revision, install another control plane and leave the running ones alone. An installation of the same
-    revision is replaced by what the options say; to keep its settings, use: lateen upgrade
+    With --revision, install another control plane and leave the running ones alone. The settings of an installation of
+    the same revision are replaced by the options; to keep them, use: lateen upgrade
     """
     found = operator(files, settings, revision)
     if dry_run:
@@ -165,7 +165,7 @@ def install(
 
 
 def chosen(found: dict[str, state.Installation], revision: str) -> state.Installation:
-    """The installation of a revision; without one, the only or the default one. Raises CliError."""
+    """The installation of a revision; without a name, the only or the default one. Raises CliError."""
     if not found:
         raise CliError("there is no mesh in this cluster; install it with: lateen install --set profile=demo")
     name = revision or ("default" if "default" in found or len(found) > 1 else next(iter(found)))
@@ -186,7 +186,7 @@ def upgrade(
     dry_run: bool,
     readiness_timeout: float,
 ) -> None:
-    """Upgrade a control plane and its gateways to this version, with the settings they were installed with.
+    """Upgrade a control plane and its gateways to this version, keeping their settings.
 
     Options change settings on top of those. Sidecars follow when their pods are restarted.
     """
@@ -201,7 +201,7 @@ def upgrade(
     if not here.recorded:
         warn(
             "this installation has no record of its settings: its mesh configuration is kept, the rest becomes that of "
-            "the default profile; give what it was installed with once more (-f, --set)"
+            "the default profile; repeat the options it was installed with (-f, --set)"
         )
     try:
         before = here.operator()
@@ -237,7 +237,7 @@ def upgrade(
 def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, yes: bool) -> None:
     """Remove control planes and gateways from a cluster: all of them, or those of one --revision."""
     if revision and purge:
-        raise CliError("--purge removes what all revisions share; leave out --revision", 64)
+        raise CliError("--purge removes objects that all revisions share; leave out --revision", 64)
     target = Target(kubeconfig, context)
 
     async def look(client: HttpClient) -> tuple[list[state.Installation], list[str]]:
@@ -273,7 +273,7 @@ def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, 
 
 
 async def _left_behind(client: HttpClient, revisions: list[Revision]) -> list[str]:
-    """Who still needs a revision that is about to go."""
+    """Warnings about users of a revision that is about to be removed."""
     out = []
     for r in revisions:
         pods, _ = await client.list(kinds.POD, labels=f"{LABEL}={r.name}")

@@ -39,8 +39,8 @@ def kube_inject(
 ) -> None:
     """Add sidecars to the workloads of a manifest.
 
-    The settings are those of the cluster's control plane. If one of the three files is given, the cluster is not asked,
-    and what the files do not set has Istio's defaults.
+    The settings are those of the cluster's control plane. If one of the three files is given, the cluster is not used,
+    and settings missing from the files get Istio's defaults.
     """
     text = sys.stdin.read() if filename == "-" else _read(filename)
     try:

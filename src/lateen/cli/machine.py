@@ -47,7 +47,8 @@ def config_list(target: Target) -> None:
     click.echo(wide_table(rows))
 
 
-# --- workloads outside -------------------------------------------------------------------------------------------
+# --- workloads outside of Kubernetes
+# -------------------------------------------------------------------------------------------
 
 
 @click.group(

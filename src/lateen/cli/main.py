@@ -71,7 +71,7 @@ def cli() -> None:
 
 
 def run() -> None:
-    """The entry point: every failure is one sentence and an exit code, never a traceback."""
+    """The entry point: every failure becomes one sentence and an exit code, never a traceback."""
     try:
         code = cli.main(prog_name="lateen", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -94,7 +94,7 @@ def run() -> None:
     except OSError as e:
         fail(str(e))
         sys.exit(1)
-    except Exception as e:  # a bug of ours: still one sentence; the traceback only on request
+    except Exception as e:  # a bug: still one sentence; the traceback only on request
         if os.environ.get("LATEEN_DEBUG"):
             raise
         fail(f"internal error: {type(e).__name__}: {e}; run it again with LATEEN_DEBUG=1 for the details")

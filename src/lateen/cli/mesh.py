@@ -20,7 +20,7 @@ from lateen.wire.revision import DEFAULT, LABEL
 
 
 async def sync_status(client: HttpClient, namespace: str = NAMESPACE, revision: str = "") -> Json | None:
-    """What all istiods together say of their proxies (of one revision, or of all); None where none runs."""
+    """The sync status of all istiods' proxies (of one revision, or of all), combined; None if no istiod is running."""
     answers = await ask_istiods(client, "/debug/statusz", namespace, revision)
     if not answers:
         return None
@@ -29,13 +29,13 @@ async def sync_status(client: HttpClient, namespace: str = NAMESPACE, revision: 
 
 
 async def istiods(client: HttpClient, namespace: str = NAMESPACE, revision: str = "") -> list[Json]:
-    """The running istiod pods, of one revision or of all. Raises CliError for a revision that none has."""
+    """The running istiod pods, of one revision or of all. Raises CliError for an unknown revision."""
     found, _ = await client.list(kinds.POD, namespace, "app=istiod")
     running = [p for p in found if dig(p, "status", "phase") == "Running" and not is_terminating(p)]
     chosen = [p for p in running if not revision or revision_of(p) == revision]
     if running and not chosen:
         known = ", ".join(sorted({revision_of(p) for p in running}))
-        raise CliError(f'no istiod of revision "{revision}" runs in namespace {namespace}; there are: {known}')
+        raise CliError(f'no istiod of revision "{revision}" is running in namespace {namespace}; there are: {known}')
     return chosen
 
 
@@ -46,7 +46,8 @@ def revision_of(pod: Json) -> str:
 async def ask_istiods(
     client: HttpClient, path: str, namespace: str = NAMESPACE, revision: str = "", limit: int = 16
 ) -> dict[str, Any]:
-    """The answers of running istiods to a debug path, by pod, each asked from inside its own pod. Raises CliError."""
+    """The responses of running istiods to a debug path, by pod; each is queried from inside its own pod. Raises
+    CliError."""
     return {
         p["metadata"]["name"]: await _ask(client, p, path) for p in (await istiods(client, namespace, revision))[:limit]
     }
@@ -135,7 +136,7 @@ def _compare(target: Target, name: str, revision: str, file: str) -> None:
 
 
 async def _versions(client: HttpClient, target: Target, pod: Json, revision: str) -> Json:
-    """What the istiod that the pod's proxy is connected to has for it. Raises CliError."""
+    """The versions that the pod's proxy should have, from the istiod that it is connected to. Raises CliError."""
     full = f"{pod['metadata']['name']}.{pod['metadata']['namespace']}"
     asked = await istiods(client, target.istio_namespace, revision)
     if not asked:

@@ -1,4 +1,4 @@
-"""How the command prints: data on stdout, progress and errors on stderr, one sentence per failure."""
+"""Output of commands: data on stdout, progress and errors on stderr, one sentence per failure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def wide_table(rows: list[list[str]]) -> str:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """One line of progress: on a terminal it is shown at once; when done, it has a tick and the seconds it took."""
+    """One line of progress: shown at once on a terminal; when done, with a tick and the seconds it took."""
     started = time.monotonic()
     live = sys.stderr.isatty()
     if live:

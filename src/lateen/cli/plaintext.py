@@ -1,4 +1,4 @@
-"""lateen x authz plaintext: who still calls in plaintext and would be rejected by a STRICT PeerAuthentication."""
+"""lateen x authz plaintext: callers that use plaintext and would be rejected by a STRICT PeerAuthentication."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def look(
     policies: Sequence[Json] | None = None,
     logs: int = plaintext.PODS,
 ) -> list[str]:
-    """Lines about what ``console.plaintext`` has found. Raises CliError, KubeError, Unreachable."""
+    """Lines with the results of ``console.plaintext``. Raises CliError, KubeError, Unreachable."""
 
     async def ask(query: str, seconds: int, step: int) -> list[Json]:
         return await ranged(client, root, query, seconds, step)
@@ -68,11 +68,11 @@ async def look(
     type=click.IntRange(0, plaintext.ALL_PODS),
     default=plaintext.PODS,
     show_default=True,
-    help="Read the access logs of so many pods.",
+    help="The number of pods whose access logs are read.",
 )
 @target_options
 def authz_plaintext(target: Target, everywhere: bool, name: str, since: str, logs: int) -> None:
-    """List the callers that still use plaintext, before you apply STRICT: those of a namespace's services, or of the
+    """List callers that still use plaintext, before you apply STRICT: callers of a namespace's services, or of the
     services that the PeerAuthentications in a file select. Nothing is changed."""
     try:
         seconds = round(duration.seconds(since))

@@ -1,4 +1,4 @@
-"""Finds pods by the names that istioctl's users give, and asks the agents and proxies in them."""
+"""Finds pods by istioctl's forms of names, and queries the agents and proxies in them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def _of_workload(client: HttpClient, kind: str, name: str, namespace: str)
 
 
 async def ask(client: HttpClient, pod: Json, method: str, path: str, port: int | None = None) -> bytes:
-    """Ask Envoy's admin interface, or another port of the proxy's container. Raises CliError."""
+    """Query Envoy's admin interface, or another port of the proxy's container. Raises CliError."""
     meta = pod["metadata"]
     if not has_proxy(pod):
         raise CliError(

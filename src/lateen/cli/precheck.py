@@ -19,7 +19,7 @@ from lateen.kit.jsons import dig
 from lateen.kube.client import HttpClient, KubeError
 
 MINIMUM = (1, 21)
-"""Kubernetes' first version with EndpointSlices v1, which istiod reads."""
+"""The first version of Kubernetes with EndpointSlices v1, which istiod reads."""
 NEEDED = (
     ("", "namespaces", ""),
     ("", "services", manifests.NAMESPACE),
@@ -68,7 +68,7 @@ async def permission_findings(client: HttpClient) -> list[Message]:
 
 
 def gateway_api_findings(crds: list[Source]) -> list[Message]:
-    """Definitions of the Gateway API that serve no version a mesh can use, now or before long."""
+    """CRDs of the Gateway API that serve no usable version, now or soon."""
     out = []
     for crd in crds:
         if crd.spec.get("group") != kinds.GATEWAY_API:
@@ -92,7 +92,7 @@ def precheck(target: Target) -> None:
         try:
             crds, _ = await client.list(kinds.CRD)
         except KubeError as e:
-            if e.code != 404:  # what may not be read cannot be found free of issues
+            if e.code != 404:  # objects that may not be read cannot be checked
                 raise
             crds = []
         sources = [Source({"kind": "CustomResourceDefinition", **c}) for c in crds]

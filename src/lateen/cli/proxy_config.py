@@ -101,7 +101,7 @@ def dump_of(target: Target, pod: str | None, file: str) -> ConfigDump:
 
 
 def show(rows: Rows, header: list[str], output: str) -> None:
-    """The rows as a table, or their resources, each of them once."""
+    """Print the rows as a table, or their resources without duplicates."""
     if output in ("json", "yaml"):
         unique = list({id(r): r for _, r in rows}.values())
         click.echo(jsons.pretty(unique) if output == "json" else yamldoc.dump(unique).rstrip())

@@ -32,12 +32,16 @@ WAIT_S = 10.0
 
 @command("create-remote-secret")
 @click.option("--name", default="", help="The cluster's name in the mesh; default: the UID of namespace kube-system.")
-@click.option("--server", default="", help="Where other clusters reach its API server, e.g. https://203.0.113.7:6443.")
+@click.option(
+    "--server",
+    default="",
+    help="The address at which other clusters reach its API server, e.g. https://203.0.113.7:6443.",
+)
 @click.option("--service-account", default="", help="The service account whose token the Secret contains.")
 @click.option("--secret-name", default="", help="An existing Secret with the account's token.")
-@click.option("--create-service-account/--no-create-service-account", default=True, help="Make the account.")
+@click.option("--create-service-account/--no-create-service-account", default=True, help="Create the account.")
 @click.option("--type", "kind", type=click.Choice(["remote", "config"]), default="remote", help="Only remote.")
-@click.option("-d", "--manifests", default="", help="Refused: there are no charts to read.")
+@click.option("-d", "--manifests", default="", help="Not supported: there are no charts to read.")
 @click.option("--auth-type", type=click.Choice(["bearer-token", "plugin"]), default="bearer-token")
 @click.option("--auth-plugin-name", default="", help="Refused: istiod runs no plugins of Secrets.")
 @click.option("--auth-plugin-config", multiple=True, help="Refused: istiod runs no plugins of Secrets.")
@@ -107,7 +111,7 @@ def remote_secret(name: str, cluster: Json, token: Json, namespace: str) -> Json
 
 
 def _server(target: Target, given: str) -> Json:
-    """The entry of the kubeconfig for other clusters: where the API is, and what its certificate is checked against.
+    """The kubeconfig's cluster entry for other clusters: the API's address, and the CA that verifies its certificate.
     Raises CliError."""
     try:
         config = configfiles.read(paths_of(target.kubeconfig))
@@ -121,7 +125,7 @@ def _server(target: Target, given: str) -> Json:
         raise CliError(f"--server {server}: expected an address such as https://203.0.113.7:6443", BAD_DATA)
     if address.hostname in ("localhost", "127.0.0.1", "::1"):
         hint = f"--server=https://{Home(found.path.parent).outside}:6443 for another embedded cluster of this machine"
-        say(f"! {server} is this machine's own; other clusters cannot reach it: name another with --server ({hint})")
+        say(f"! {server} is a loopback address, which other clusters cannot reach; use --server ({hint})")
     name = found.value.get("tls-server-name")
     return {"server": server} | ({"tls-server-name": name} if name else {})
 
@@ -131,7 +135,7 @@ async def _missing(client: HttpClient, obj: Json) -> bool:
 
 
 async def _token(client: HttpClient, namespace: str, account: str, secret_name: str) -> Json:
-    """The Secret with the account's token, which is made unless one is named. Raises CliError."""
+    """The Secret with the account's token, which is created unless one is named. Raises CliError."""
     if await client.get(kinds.SERVICE_ACCOUNT, namespace, account) is None:
         raise CliError(f'there is no service account "{account}" in namespace {namespace}')
     name = secret_name or f"{account}-istio-remote-secret-token"

@@ -1,4 +1,4 @@
-"""lateen x authz suggest: AuthorizationPolicies that admit the observed callers, and nobody else."""
+"""lateen x authz suggest: AuthorizationPolicies that allow exactly the observed callers."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ _BY = "source_principal, destination_workload_namespace, destination_canonical_s
 
 @dataclass
 class Seen:
-    """Who has called a service."""
+    """The callers of a service."""
 
     principals: set[str] = field(default_factory=set)
     """``trust-domain/ns/NAMESPACE/sa/ACCOUNT``"""
     nameless: float = 0
-    """Requests and connections without an identity: in plaintext, or from outside of the mesh."""
+    """The number of requests and connections without an identity: in plaintext, or from outside of the mesh."""
 
 
 def callers(series: Iterable[Json]) -> dict[tuple[str, str], Seen]:
-    """(namespace, service) -> its callers, from series of calls (``console.calls``) as Prometheus' API has them."""
+    """(namespace, service) -> its callers, from series of calls (``console.calls``) in the format of Prometheus'
+    API."""
     out: dict[tuple[str, str], Seen] = {}
     for one in series:
         labels, value = one["metric"], total(one)
@@ -68,7 +69,7 @@ def policy(place: tuple[str, str], selector: Json, seen: Seen) -> Json:
 @click.option("--since", default="1h", help="How far back to look; the collector keeps 24 hours.")
 @target_options
 def authz_suggest(target: Target, everywhere: bool, since: str) -> None:
-    """Write AuthorizationPolicies that admit the observed callers of a namespace's services, and nobody else.
+    """Print AuthorizationPolicies that allow exactly the observed callers of a namespace's services.
 
     Nothing is applied: lateen x authz suggest | kubectl apply --dry-run=server -f -"""
     try:
@@ -97,12 +98,12 @@ def authz_suggest(target: Target, everywhere: bool, since: str) -> None:
         else:
             say(f"{shown}: no caller with an identity was seen in {since}, so there is no policy")
     if not made:
-        raise CliError(f"no calls between workloads of the mesh were seen in {since}; send some, or look further back")
+        raise CliError(f"no calls between workloads of the mesh were seen in {since}; send some, or increase --since")
     click.echo("---\n".join(yamldoc.dump(p) for p in made).rstrip())
 
 
 async def called(client: HttpClient, namespace: str, seconds: int) -> list[Json]:
-    """Series of the requests and connections that the collector has seen, by caller and service."""
+    """The collector's series of requests and connections, by caller and service."""
     out = []
     for metric in _SEEN:
         query = calls.counted(metric, _BY, seconds)

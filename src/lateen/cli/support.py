@@ -71,7 +71,7 @@ def admin_log(target: Target, levels: tuple[str, ...], reset: bool, revision: st
 
 
 async def _scopes(client: HttpClient, pod: Json, method: str, path: str, body: Json | None = None) -> list[Json]:
-    """A request to ControlZ in istiod's pod. Raises CliError."""
+    """Send a request to ControlZ in istiod's pod. Raises CliError."""
     meta = pod["metadata"]
     command = ["pilot-discovery", "request", f"--debug-port={ports.CONTROLZ}", method, path]
     sent = jsons.dumps(body) if body else b""
@@ -88,7 +88,7 @@ async def _scopes(client: HttpClient, pod: Json, method: str, path: str, body: J
 @command("internal-debug")
 @click.argument("page", required=False)
 @click.option("-L", "--list", "listed", is_flag=True, help="List the pages.")
-@click.option("--all", "every", is_flag=True, help="Ask every istiod: an object of their answers by pod.")
+@click.option("--all", "every", is_flag=True, help="Query every istiod; prints an object of the responses by pod.")
 @click.option("-r", "--revision", default="", help="Only control planes of this revision.")
 @target_options
 def internal_debug(target: Target, page: str | None, listed: bool, every: bool, revision: str) -> None:
@@ -96,7 +96,7 @@ def internal_debug(target: Target, page: str | None, listed: bool, every: bool, 
     from lateen.cli.mesh import ask_istiods, nothing_runs
 
     if not page and not listed:
-        raise CliError("name a page; --list shows which there are", USAGE)
+        raise CliError("name a page; --list shows the available ones", USAGE)
     path = f"/debug/{page if page and not listed else 'list'}"
     found = target.run(
         lambda client: ask_istiods(client, path, target.istio_namespace, revision, limit=16 if every else 1)
@@ -130,7 +130,7 @@ Add = Callable[[str, bytes], None]
 @click.option("--timeout", "limit", default=300.0, help="Time limit for everything, in seconds.")
 @target_options
 def bug_report(target: Target, folder: str, include: tuple[str, ...], limit: float) -> None:
-    """Collect what is needed to help with a problem in one archive: lateen bug-report"""
+    """Collect diagnostics for a bug report in one archive: lateen bug-report"""
     where = Path(folder)
     if not where.is_dir():
         raise CliError(f"{folder}: no such folder", BAD_DATA)

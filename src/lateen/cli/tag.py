@@ -89,7 +89,12 @@ def tag_generate(target: Target, name: str, revision: str) -> None:
 @click.argument("name")
 @revision_option
 @click.option("--overwrite", is_flag=True, help="Point an existing tag to another revision.")
-@click.option("-y", "--skip-confirmation", is_flag=True, help="Accepted as in istioctl; this command asks no question.")
+@click.option(
+    "-y",
+    "--skip-confirmation",
+    is_flag=True,
+    help="Accepted for compatibility with istioctl; there is no confirmation.",
+)
 @target_options
 def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_confirmation: bool) -> None:  # noqa: ARG001
     """Create a tag, or point it to another revision."""
@@ -111,7 +116,7 @@ def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_conf
         trusted = [dig(h, "clientConfig", "caBundle") for c in await _injectors(client) for h in c["webhooks"]]
         known = [bundle for bundle in trusted if bundle]
         for obj in webhooks.tagged(wanted, chosen):
-            # istiod trusts one root, so there is no need to wait for it to set the bundle, which would leave a gap
+            # istiod has one root, so the bundle is set here; waiting for istiod to set it would leave a gap
             if known:
                 hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": known[0]}} for h in obj["webhooks"]]
                 obj["webhooks"] = hooks
@@ -127,13 +132,13 @@ def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_conf
 
 
 async def _step_back(client: HttpClient) -> None:
-    """The revision "default" hands namespaces that name no revision over to the tag "default"; it keeps those that name
+    """The revision "default" hands namespaces without a revision over to the tag "default"; it keeps those that name
     it."""
     revision = Revision()
     for obj in webhooks.objects(revision):
         obj["webhooks"] = [h for h in obj["webhooks"] if h["name"].startswith(("rev.", "mesh-config."))]
         if kinds.of(obj) is kinds.MUTATING_WEBHOOK:
-            # its own hooks would also select "istio.io/rev=default", which belongs to the tag now
+            # its own hooks would also select "istio.io/rev=default", which now belongs to the tag
             await client.delete(kinds.MUTATING_WEBHOOK, "", obj["metadata"]["name"])
         else:
             await apply(client, obj)
@@ -152,7 +157,7 @@ def tag_remove(target: Target, name: str, yes: bool) -> None:
         used = [n["metadata"]["name"] for n in spaces]
         if used and not yes:
             raise CliError(
-                f'tag "{name}" is used by {", ".join(used)}; their new pods would get no sidecars. To remove it, add -y'
+                f'tag "{name}" is used by {", ".join(used)}; their new pods would not be injected. Add -y to remove it'
             )
         if not await client.delete(kinds.MUTATING_WEBHOOK, "", f"istio-revision-tag-{name}"):
             raise CliError(f'there is no tag "{name}"; lateen tag list shows them')

@@ -1,7 +1,7 @@
-"""lateen x authz test: what policies would do to the calls that have been seen, before they are applied.
+"""lateen x authz test: the effect of policies on observed calls, before they are applied.
 
-The collector knows of each call who made it and to which service, not its path or its headers: what depends on these
-is counted by itself.
+The collector knows the caller and the service of each call, but not its path or headers: calls whose outcome depends on
+these are counted separately.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from lateen.mesh.selecting import has_labels
 Place = tuple[str, str]
 """(namespace, service)"""
 NOBODY = ""
-"""The caller without an identity"""
+"""A caller without an identity"""
 
 
 @dataclass
 class Verdict:
-    """What becomes of a service's calls, in numbers of requests and connections."""
+    """The outcome of a service's calls, in numbers of requests and connections."""
 
     allowed: float = 0
     depends: float = 0
@@ -53,7 +53,7 @@ class Verdict:
 def judged(
     policies: Sequence[Json], calls: Iterable[tuple[Place, str, float]], labels: dict[Place, Json], root: str
 ) -> dict[Place, Verdict]:
-    """``calls``: (whom, the caller's principal, how often); ``labels``: of the services' pods."""
+    """``calls``: (service, the caller's principal, number); ``labels``: of the services' pods."""
     out: dict[Place, Verdict] = {}
     for place, caller, times in calls:
         if place not in labels:
@@ -73,7 +73,7 @@ def judged(
 
 
 def _is_for(policy: Json, place: Place, labels: Json, root: str) -> bool:
-    """Those that are applied for targets, or on trial themselves, are left out."""
+    """Whether a policy applies to a service. Policies with targetRefs, and those in dry-run mode, are left out."""
     spec, notes = policy.get("spec") or {}, policy["metadata"].get("annotations") or {}
     if (
         spec.get("targetRef")
@@ -86,13 +86,13 @@ def _is_for(policy: Json, place: Place, labels: Json, root: str) -> bool:
 
 
 def allows(policies: Sequence[Json], caller: str) -> bool | None:
-    """DENY before ALLOW, as proxies decide; None where that depends on the request."""
+    """The decision as in proxies, DENY before ALLOW; None if it depends on the request."""
     found = [(p["metadata"], decode(sec.AuthorizationPolicy, p.get("spec") or {})) for p in policies]
     denied = [_matches(s, m["namespace"], caller) for m, s in found if s.action == "DENY"]
     if True in denied:
         return False
     wanted = [_matches(s, m["namespace"], caller) for m, s in found if s.action == "ALLOW"]
-    # An external provider may deny what no policy denies.
+    # an external provider may deny any request
     asks = any(s.action == "CUSTOM" and _matches(s, m["namespace"], caller) is not False for m, s in found)
     if wanted and True not in wanted:
         return None if None in wanted else False
@@ -141,7 +141,7 @@ def _source(source: sec.Source, own: str, caller: str) -> bool | None:
 
 
 def _like(pattern: str, text: str) -> bool:
-    """A star stands at the beginning or at the end."""
+    """Match a pattern with a wildcard at the beginning or the end."""
     return fnmatchcase(text, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
@@ -151,7 +151,7 @@ def told(found: dict[Place, Verdict]) -> list[str]:
         denied = sum(v.denied.values())
         says = f"{name}.{namespace}: would deny {denied:,.0f} of {v.total:,.0f}"
         if v.depends:
-            says += f"; of {v.depends:,.0f} the request itself decides (paths, methods, headers, addresses, tokens)"
+            says += f"; {v.depends:,.0f} depend on the request itself (paths, methods, headers, addresses, tokens)"
         out.append(says)
         for caller, times in sorted(v.denied.items(), key=lambda item: -item[1]):
             out.append(f"  {times:,.0f} from {caller or 'callers without an identity (in plaintext, or from outside)'}")
@@ -195,7 +195,7 @@ def authz_test(target: Target, names: tuple[str, ...], more: tuple[str, ...], si
         }
     )
     if not lines:
-        raise CliError(f"none of the policies is for a service that has been called in {since}")
+        raise CliError(f"none of the policies applies to a service that was called in {since}")
     click.echo("\n".join(lines))
 
 
@@ -215,7 +215,7 @@ def _name(policy: Json) -> tuple[str, str]:
 
 
 def _policies(name: str, namespace: str) -> list[Json]:
-    """Those of a file. Raises CliError for one that would not be accepted, or whose targets cannot be judged."""
+    """The policies in a file. Raises CliError for one that would be rejected, or that has targetRefs."""
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text()
         documents = list(yamldoc.objects(text))

@@ -1,4 +1,4 @@
-"""lateen version. The imports for asking the cluster are inside the functions: the local half is instant."""
+"""lateen version. Imports for querying the cluster are inside the functions, so that the local half is instant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @command()
 @click.option("-c", "--kubeconfig", default=None, help="Kubernetes configuration file.")
 @click.option("--context", default="", help="The context of the configuration file to use.")
-@click.option("--remote", type=bool, default=True, help="Also ask the cluster.")
+@click.option("--remote", type=bool, default=True, help="Also query the cluster.")
 @click.option("-s", "--short", is_flag=True, help="Print only the version numbers.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default=None, help="Print as JSON or YAML.")
 def version(kubeconfig: str | None, context: str, remote: bool, short: bool, output: str | None) -> None:
@@ -52,7 +52,7 @@ def _namespace() -> str:
 
 
 def _asked(kubeconfig: str | None, context: str) -> tuple[dict[str, Any], CliError | None]:
-    """What each istiod reports about itself, by pod; or why none could be asked."""
+    """Each istiod's own version report, by pod; or the error if none could be queried."""
     from lateen.cli.connect import with_client
     from lateen.cli.mesh import ask_istiods
 
@@ -71,7 +71,7 @@ def _proxies(found: dict[str, Any]) -> list[Json]:
 
 
 def _structured(found: dict[str, Any], output: str) -> None:
-    """The names are those of ``istioctl version -o json``; what is not known of a build is empty."""
+    """The keys are those of ``istioctl version -o json``; unknown values are empty."""
     from lateen.kit import jsons, yamldoc
 
     def build(number: str, language: str = "") -> Json:

@@ -25,7 +25,7 @@ from lateen.kube.client import HttpClient
 from lateen.wire import names, ports
 
 CUSTOM_PREFIX = "istio-ext-authz-"
-"""How the names of policies begin whose providers are asked"""
+"""The prefix of the names of CUSTOM policies"""
 _ORDER = ("CUSTOM", "AUDIT", "DENY", "ALLOW")
 _POLICY = re.compile(r"(?:istio-ext-authz-.*-)?ns\[(.*?)\]-policy\[(.*?)\]")
 
@@ -73,7 +73,7 @@ def authz_check(target: Target, pod: str | None, file: str) -> None:
     missing = target.run(work)
     if missing:
         raise CliError(f"{missing} AuthorizationPolicies select this pod, but its proxy enforces none of them")
-    say("no AuthorizationPolicy applies to this pod: it lets all callers in")
+    say("no AuthorizationPolicy applies to this pod: all callers are allowed")
 
 
 def _policies(dump: ConfigDump) -> list[list[str]]:
@@ -82,12 +82,12 @@ def _policies(dump: ConfigDump) -> list[list[str]]:
     for f in _filters(dump):
         if not str(dig(f, "typed_config", "@type", default="")).endswith(".RBAC"):
             continue
-        audits = dig(f, "typed_config", "rules", "action", default="") == "LOG"  # its shadow rules only count
+        audits = dig(f, "typed_config", "rules", "action", default="") == "LOG"  # shadow rules are only counted
         for field in ("rules",) if audits else ("rules", "shadow_rules"):
             rules = dig(f, "typed_config", field, default={})
             for name in rules.get("policies") or {}:
                 if name == names.SEVERAL_HOSTS:
-                    continue  # is always there, and no object's
+                    continue  # always present, and not from an object
                 named = _POLICY.match(name)
                 plain = f"{named[2]}.{named[1]}" if named else name
                 action = "AUDIT" if audits else str(rules.get("action", "ALLOW"))
@@ -99,7 +99,7 @@ def _policies(dump: ConfigDump) -> list[list[str]]:
 
 
 def _filters(dump: ConfigDump) -> Iterator[Json]:
-    """Policies in listeners, and those whose configuration is delivered separately (ECDS)."""
+    """Authorization filters in listeners, and those whose configuration is delivered separately (ECDS)."""
     yield from dump.extensions()
     for listener in dump.listeners():
         for chain in listener.get("filter_chains") or []:
@@ -179,7 +179,7 @@ async def collector(client: HttpClient, namespace: str) -> Json:
 
 
 async def through(client: HttpClient, pod: Json, port: int, path: str) -> bytes:
-    """GET from a port of a pod, over port-forward."""
+    """GET from a port of a pod, over a port-forward. Raises CliError."""
     meta = pod["metadata"]
     async with asyncio.timeout(20), client.forwarding(meta["namespace"], meta["name"]) as session:
         head = {"port": str(port), "requestid": "0"}
@@ -219,7 +219,7 @@ def wait(target: Target, kind: str, name: str, what: str, threshold: float, time
             found = await client.get(chosen, other or target.namespace, plain)
             if found is None:
                 raise CliError(f'{chosen.kind} "{plain}" not found in namespace {other or target.namespace}')
-            # A status of this generation is written only after the push that brings the object to proxies.
+            # a status for this generation is written only after the push that contains it
             if dig(found, "status", "observedGeneration") == found["metadata"].get("generation"):
                 have, concerned = await _distribution(client, str(chosen.ref(other or target.namespace, plain)))
                 says = f"{have}/{concerned} proxies"
@@ -234,6 +234,6 @@ def wait(target: Target, kind: str, name: str, what: str, threshold: float, time
 
 
 async def _distribution(client: HttpClient, ref: str) -> tuple[int, int]:
-    """(proxies that have an object, proxies that it concerns), added up over all istiods."""
+    """(proxies that have an object, proxies that should have it), summed over all istiods."""
     answers = await ask_istiods(client, f"/debug/distribution?object={urllib.parse.quote(ref)}")
     return sum(a["have"] for a in answers.values()), sum(a["concerned"] for a in answers.values())

@@ -1,4 +1,4 @@
-"""What a template is given: the pod, and how its annotations and its proxy's configuration are interpreted."""
+"""The input of templates: the pod, with its annotations and its proxy's configuration interpreted."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PROXY = "istio-proxy"
 
 @dataclass(frozen=True)
 class Context:
-    """The input of a template. ``pod`` is without what an earlier injection has added."""
+    """The input of a template. ``pod`` does not contain what an earlier injection added."""
 
     pod: Json
     namespace: str
     workload: w.Workload
     settings: Settings
     config: Json
-    """The pod's complete ProxyConfig: the mesh's, the workload's, its annotation's."""
+    """The pod's complete ProxyConfig: the mesh's, overridden by the workload's, overridden by the annotation."""
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -41,7 +41,7 @@ class Context:
         return [str(c.get("name")) for c in self.containers if c.get("name") != PROXY]
 
     def annotation(self, name: str, default: Any) -> str:
-        """A missing value of the installation is an empty string."""
+        """The annotation's value, or the default; a null value of the installation becomes an empty string."""
         return self.annotations.get(name, text(default))
 
     @property
@@ -68,13 +68,14 @@ class Context:
 
     @property
     def status_port(self) -> str:
-        """The agent's port: the annotation's, else the ProxyConfig's, else the installation's; 0 turns it off."""
+        """The agent's port: the annotation's, otherwise the ProxyConfig's, otherwise the installation's; 0 disables
+        it."""
         default = self.config.get("statusPort") or self.settings.proxy("statusPort") or 0
         return str(int(self.annotation("status.sidecar.istio.io/port", default)))
 
 
 def text(value: Any) -> str:
-    """As Go's templates print it."""
+    """A value as Go templates print it."""
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,8 +1,8 @@
-"""The objects that a Gateway of the Gateway API asks for: a service account, a Service, and a Deployment of proxies.
+"""The objects deployed for a Gateway of the Gateway API: a service account, a Service, and a Deployment of proxies.
 
 Names, labels, annotations and ports are Istio's. Source:
 https://istio.io/latest/docs/tasks/traffic-management/ingress/gateway-api/#automated-deployment and
-https://gateway-api.sigs.k8s.io/geps/gep-1867/ (what infrastructure labels, annotations and parameters are for). Pure.
+https://gateway-api.sigs.k8s.io/geps/gep-1867/ (infrastructure labels, annotations and parameters). Pure.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from lateen.wire import ports
 from lateen.wire.revision import LABEL, Revision
 
 ENABLED = "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER"
-"""istiod's environment variable, true or false, as in Istio; with false, istiod needs no permission to deploy."""
+"""istiod's environment variable (true or false), as in Istio; with false, istiod needs no permission to deploy."""
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-"""The label that says whose Gateway the objects and pods are."""
+"""The label that names the Gateway to which objects and pods belong."""
 CLASS_NAME = "gateway.networking.k8s.io/gateway-class-name"
 MANAGED, MANAGER = "gateway.istio.io/managed", "istio.io-gateway-controller"
 NAME_OVERRIDE, ACCOUNT_OVERRIDE = "gateway.istio.io/name-override", "gateway.istio.io/service-account"
@@ -30,17 +30,17 @@ SERVICE_TYPE = "networking.istio.io/service-type"
 FRONTS = ("Gateway", "ListenerSet")
 SERVICE_TYPES = ("LoadBalancer", "ClusterIP", "NodePort")
 _OWN = ("kubectl.kubernetes.io/last-applied-configuration", NAME_OVERRIDE, ACCOUNT_OVERRIDE, SERVICE_TYPE)
-"""Annotations of the Gateway that are about itself and are not passed on."""
+"""Annotations of the Gateway that are not passed on to its objects."""
 OVERLAYS = {"deployment": "Deployment", "service": "Service", "serviceAccount": "ServiceAccount"}
-"""Keys of a ConfigMap of parameters -> the object that the value, in YAML, is merged over."""
+"""Keys of a parameters ConfigMap -> the object over which the value (YAML) is merged."""
 
 
 class Unusable(ValueError):
-    """The Gateway's annotations or parameters ask for something that is impossible; the message says what."""
+    """The Gateway's annotations or parameters are invalid; the message says why."""
 
 
 class BadParameters(Unusable):
-    """What is wrong is its ``parametersRef``."""
+    """The Gateway's ``parametersRef`` is invalid."""
 
 
 def reader(revision: Revision) -> str:
@@ -49,27 +49,28 @@ def reader(revision: Revision) -> str:
 
 
 def writer(revision: Revision) -> str:
-    """The ClusterRole that lets istiod keep Secrets with certificates in the namespaces where it is bound."""
+    """The ClusterRole that lets istiod write Secrets with certificates in the namespaces where it is bound."""
     return revision.of("istiod-issuing")
 
 
 def reads_secrets(spec: Json) -> bool:
-    """Whether a Gateway names Secrets: of its listeners' certificates, or the one that it shows to backends."""
+    """Whether a Gateway refers to Secrets: its listeners' certificates, or its client certificate for backends."""
     listeners = spec.get("listeners") or []
     refs = [r for li in listeners for r in dig(li, "tls", "certificateRefs", default=[])]
     return bool(refs) or dig(spec, "tls", "backend", "clientCertificateRef") is not None
 
 
 def shares_secrets(grant: Json) -> bool:
-    """Whether a ReferenceGrant lets Gateways of another namespace use Secrets of its own."""
+    """Whether a ReferenceGrant permits Gateways in another namespace to use Secrets of its own."""
     group = "gateway.networking.k8s.io"
     given = any(f.get("group") == group and f.get("kind") in FRONTS for f in dig(grant, "spec", "from", default=[]))
     return given and any(t.get("kind") == "Secret" for t in dig(grant, "spec", "to", default=[]))
 
 
 def reading_secrets(owner: Json, name: str, role: str, account: str, root: str) -> Json:
-    """Lets istiod read Secrets in the namespace of ``owner``, or write them, for as long as that is there. ``owner``:
-    an object with its kind; ``role``: see ``reader`` and ``writer``; ``account``: istiod's, in namespace ``root``."""
+    """The RoleBinding that lets istiod read or write Secrets in the namespace of ``owner``, as long as that exists.
+    ``owner``: an object with its kind; ``role``: see ``reader`` and ``writer``; ``account``: istiod's, in namespace
+    ``root``."""
     meta = owner["metadata"]
     ref = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": meta["name"], "uid": meta["uid"]}
     rbac = "rbac.authorization.k8s.io"
@@ -88,8 +89,8 @@ def reading_secrets(owner: Json, name: str, role: str, account: str, root: str) 
 
 
 def is_managed(spec: Json) -> bool:
-    """Whether proxies are deployed for it. A Gateway with an address that is a host name is a manual one: it is served
-    by the proxies of the Service of that name. An IP address is one that the Service is to have."""
+    """Whether proxies are deployed for a Gateway. One whose address is a host name is manual: it is served by the
+    proxies of the Service with that name. An IP address is requested for the Service of the deployed proxies."""
     return all(a.get("type", "IPAddress") == "IPAddress" for a in spec.get("addresses") or [])
 
 
@@ -103,7 +104,7 @@ def objects(
     gateway: Json, settings: Settings, parameters: Iterable[Json] = (), more: Sequence[Json] = ()
 ) -> list[Json]:
     """Service account, Service and Deployment, in the order in which they are applied. ``parameters``: the ``data`` of
-    ConfigMaps, the later ones on top; ``more``: listeners of ListenerSets. Raises Unusable."""
+    ConfigMaps, of which later ones take precedence; ``more``: listeners of ListenerSets. Raises Unusable."""
     name = name_of(gateway)
     if len(name) > MAX_LABEL:
         raise Unusable(
@@ -129,7 +130,7 @@ def objects(
 def _overlay(made: dict[str, Json], data: Json) -> None:
     for key, text in data.items():
         if key not in OVERLAYS:
-            raise Unusable(f'parameters cannot have the key "{key}"; possible are {", ".join(OVERLAYS)}')
+            raise Unusable(f'parameters cannot have the key "{key}"; possible keys are {", ".join(OVERLAYS)}')
         try:
             patch = yamldoc.load(str(text)) or {}
         except yamldoc.YamlError as e:
@@ -143,7 +144,7 @@ def _overlay(made: dict[str, Json], data: Json) -> None:
 
 
 def _handed_down(gateway: Json, what: str) -> dict[str, str]:
-    """``labels`` or ``annotations`` for everything that is made: the infrastructure's, else the Gateway's own."""
+    """``labels`` or ``annotations`` for all objects: the infrastructure's, otherwise the Gateway's own."""
     given = dig(gateway, "spec", "infrastructure", what)
     if given is None:
         given = {k: v for k, v in dig(gateway, "metadata", what, default={}).items() if k not in _OWN}
@@ -184,7 +185,7 @@ def _selector(gateway: Json) -> dict[str, str]:
 def _service(gateway: Json, name: str, more: Sequence[Json]) -> Json:
     wanted = str(dig(gateway, "metadata", "annotations", SERVICE_TYPE) or SERVICE_TYPES[0])
     if wanted not in SERVICE_TYPES:
-        raise Unusable(f'the annotation {SERVICE_TYPE} is "{wanted}"; possible are {", ".join(SERVICE_TYPES)}')
+        raise Unusable(f'the annotation {SERVICE_TYPE} is "{wanted}"; possible values are {", ".join(SERVICE_TYPES)}')
     spec: Json = {"type": wanted, "selector": _selector(gateway), "ports": service_ports(gateway["spec"], more)}
     addresses = dig(gateway, "spec", "addresses", default=[])
     if wanted == "LoadBalancer" and addresses and addresses[0].get("value"):
@@ -193,7 +194,7 @@ def _service(gateway: Json, name: str, more: Sequence[Json]) -> Json:
 
 
 def service_ports(spec: Json, more: Sequence[Json] = ()) -> list[Json]:
-    """Health checks of load balancers, then each port that listeners have, in their order; ``more``: listeners of
+    """The port for health checks of load balancers, then the listeners' ports in their order; ``more``: listeners of
     ListenerSets."""
     out: dict[tuple[int, str], Json] = {
         (ports.HEALTH, "TCP"): {"name": "status-port", "port": ports.HEALTH, "protocol": "TCP", "appProtocol": "tcp"}
@@ -213,7 +214,7 @@ def service_ports(spec: Json, more: Sequence[Json] = ()) -> list[Json]:
 
 
 def _port_name(listener: str, number: int, transport: str, names: set[str]) -> str:
-    """A port's name has at most 63 characters, no dots, and is the only one."""
+    """A unique port name of at most 63 characters, without dots."""
     name = listener.replace(".", "-")[:MAX_LABEL].rstrip("-")
     if name in names or not name:
         name = f"{transport.lower()}-{number}"
@@ -233,7 +234,7 @@ def _deployment(gateway: Json, name: str, account: str) -> Json:
         "service.istio.io/canonical-name": name,
         "service.istio.io/canonical-revision": "latest",
         **{k: v for k, v in _labels(gateway).items() if k != LABEL},
-        "sidecar.istio.io/inject": "false",  # the template is complete; nothing is left to inject
+        "sidecar.istio.io/inject": "false",  # the template is complete: injection is not needed
     }
     proxy: Json = {
         "name": PROXY,

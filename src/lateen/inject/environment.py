@@ -1,4 +1,4 @@
-"""The variables of a proxy.
+"""The environment variables of a proxy.
 
 Names and values are Istio's, because tools and users look for them; the conformance runner's golden cases check them.
 """
@@ -28,11 +28,11 @@ DEFAULT_CONFIG: Json = {
     "proxyMetadata": {},
     "interceptionMode": "REDIRECT",
 }
-"""ProxyConfig values that need not be passed to a pod (Istio's ``mesh.DefaultProxyConfig``)."""
+"""ProxyConfig values that are not passed to pods (Istio's ``mesh.DefaultProxyConfig``)."""
 
 
 def told(config: Json, settings: Settings) -> str:
-    """PROXY_CONFIG: what differs from the defaults, as one line of JSON."""
+    """PROXY_CONFIG: the values that differ from the defaults, as one line of JSON."""
     default = {**DEFAULT_CONFIG, "discoveryAddress": settings.istiod}
     return jsons.dumps({k: v for k, v in config.items() if default.get(k) != v}).decode() + "\n"
 
@@ -59,7 +59,7 @@ def limit_env(name: str, resource: str) -> Json:
 
 
 def identity(settings: Settings) -> list[Json]:
-    """The proxy's identity, and where it gets its certificate."""
+    """Variables for the proxy's identity and certificate provider."""
     return [
         env("PILOT_CERT_PROVIDER", settings.of_global("pilotCertProvider") or "istiod"),
         env("CA_ADDR", settings.istiod),
@@ -72,12 +72,12 @@ def identity(settings: Settings) -> list[Json]:
 
 
 def network(c: Context) -> str:
-    """The pod's network: its label's, else the installation's; injected pods have the label."""
+    """The pod's network: its label's, otherwise the installation's; injected pods have the label."""
     return str(c.labels.get(NETWORK) or c.settings.of_global("network") or "")
 
 
 def environment(c: Context, limits: bool = True, mode: bool = True) -> list[Json]:
-    """A proxy's variables, in Istio's order."""
+    """All variables of a proxy, in Istio's order."""
     s = c.settings
     out = identity(s)
     if limits:

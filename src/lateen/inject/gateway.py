@@ -28,7 +28,7 @@ def template(c: Context) -> Json:
 
 
 def _security(c: Context) -> Json:
-    """The installation's ``values.gateways.securityContext``, else what binding a port below 1024 needs."""
+    """The installation's ``values.gateways.securityContext``, otherwise what binding a port below 1024 requires."""
     given = c.settings.values.get("gateways") or {}
     out = given.get("securityContext") or {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]}
     seccomp = given.get("seccompProfile")

@@ -70,7 +70,7 @@ def _agent(c: Context) -> Json:
 
 def simple(c: Context) -> Json:
     """A bootstrap file that is written once, before the application starts. Istio's has no credentials, which our
-    istiod does not accept: this one comes with a certificate, which is valid for a day and not renewed."""
+    istiod requires: this one has a certificate, which is valid for a day and not renewed."""
     init: Json = {
         "name": "grpc-bootstrap-init",
         "image": parts.image(c),

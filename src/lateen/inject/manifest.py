@@ -31,8 +31,8 @@ def any_pod(pod: Json, name: str) -> None:
 
 
 def into(obj: Json, namespace: str, settings: Settings, told: list[str], check: Check = any_pod) -> Json:
-    """The object with its pod template injected; other kinds are returned as they are. Why a workload is skipped, and
-    which annotations have no effect, is appended to ``told``. Raises ValueError.
+    """The object with its pod template injected; other kinds are returned as they are. Reasons why a workload is
+    skipped, and warnings about annotations without effect, are appended to ``told``. Raises ValueError.
 
     A CronJob's metadata is copied to its jobs, as by Istio's kube-inject: pods get it only from the webhook."""
     kind, meta = str(obj.get("kind")), obj.get("metadata") or {}
@@ -68,7 +68,7 @@ def into(obj: Json, namespace: str, settings: Settings, told: list[str], check: 
 def _injected(
     pod: Json, namespace: str, settings: Settings, workload: Workload, kind: str, told: list[str]
 ) -> Json | None:
-    """None if the pod is to stay as it is."""
+    """The injected pod; None if it is not injected."""
     if not pods.wanted(pod, namespace, settings):
         why = "host networking enabled" if dig(pod, "spec", "hostNetwork") else "sidecar injection disabled"
         told.append(f'Skipping injection because {kind} "{namespace}/{workload.name}" has {why}')

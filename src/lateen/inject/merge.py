@@ -33,7 +33,7 @@ DIRECTIVE = "$patch"
 
 
 def merge(base: Json, patch: Json) -> Json:
-    """A new object: ``base`` with ``patch`` on top. None deletes a field; ``$patch: replace|delete`` as in kubectl."""
+    """A new object: ``base`` with ``patch`` applied. None deletes a field; ``$patch: replace|delete`` as in kubectl."""
     return _mapping(jsons.copy(base), patch)
 
 
@@ -65,7 +65,8 @@ def _value(key: str, base: Any, patch: Any) -> Any:
 
 
 def _identity(key: str, items: list[Json]) -> str:
-    """The field that tells items apart; a Service's ports have another one than a container's."""
+    """The field that identifies items of a list; a Service's ports are identified by another field than a
+    container's."""
     return "port" if key == "ports" and any("port" in i for i in items) else _KEYS[key]
 
 

@@ -1,4 +1,4 @@
-"""What a user is told about an injected pod: annotations without an effect, and what the cluster cannot do."""
+"""Warnings about an injected pod: annotations without effect, and missing features of the cluster."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""User ids on OpenShift, which assigns a range of them to each namespace: the proxy takes the last one, so that it does
-not share the application's, because the redirection tells them apart by user id.
+"""User ids on OpenShift, which assigns a range of them to each namespace. The proxy takes the last one, because the
+redirection distinguishes it from the application by user id.
 
 Source: https://docs.openshift.com/container-platform/latest/authentication/managing-security-context-constraints.html
 """

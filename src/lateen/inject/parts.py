@@ -1,4 +1,4 @@
-"""What the templates share: a proxy's image, arguments, resources and probe.
+"""Parts that the templates share: a proxy's image, arguments, resources and probe.
 
 Names and values are Istio's, because tools and users look for them; the conformance runner's golden cases check them.
 """
@@ -22,7 +22,7 @@ _RESOURCES = (
 
 
 def resources(c: Context) -> Json:
-    """The pod's annotations if it has any, else the installation's; None in the latter means none."""
+    """Resources by the pod's annotations if it has any, otherwise the installation's, where None means no entry."""
     asked = {(part, unit): c.annotations.get(f"sidecar.istio.io/{name}") for part, unit, name in _RESOURCES}
     if any(v is not None for v in asked.values()):
         out: Json = {}
@@ -36,8 +36,8 @@ def resources(c: Context) -> Json:
 
 
 def image(c: Context, own: str = "") -> str:
-    """A complete address from the annotation, ``own`` (the installation's for this container) or
-    ``values.global.proxy.image``, else hub, name, tag and image type.
+    """The image: a full reference from the annotation, ``own`` (the installation's for this container) or
+    ``values.global.proxy.image``; otherwise built from hub, name, tag and image type.
     Source: https://istio.io/latest/docs/ops/configuration/security/harden-docker-images/."""
     s = c.settings
     name = c.annotation("sidecar.istio.io/proxyImage", own if "/" in own else s.proxy("image") or "proxyv2")

@@ -1,7 +1,7 @@
 """A pod in, an injected pod out. Pure; the webhook and ``kube-inject`` share it.
 
-The steps are Istio's: fill the templates, merge them over the pod, put the user's own ``istio-proxy`` container on top,
-then metrics, probes, status and the order of containers.
+The steps are Istio's: render the templates, merge them over the pod, merge the user's own ``istio-proxy`` container
+over the result, then handle metrics, probes, status and the order of containers.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _BUILT_IN: dict[str, Callable[[Context], Json]] = {
 
 
 def inject(pod: Json, namespace: str, settings: Settings, workload: Workload | None = None) -> Json:
-    """The pod with what its templates add; the given one is not changed. Raises ValueError for annotations that cannot
-    be used, with their names, and for templates that do not exist or fail."""
+    """The injected pod; the given one is not modified. Raises ValueError for invalid annotations, with their names, and
+    for templates that do not exist or fail."""
     original = jsons.copy(pod)
     for part in ("metadata", "spec"):
         original[part] = original.get(part) or {}
@@ -63,7 +63,7 @@ def _context(pod: Json, namespace: str, settings: Settings, workload: Workload |
 
 
 def _status(pod: Json) -> dict[str, list[str]]:
-    """What an earlier injection has added: kind of container -> names."""
+    """The containers that an earlier injection added: kind of container -> names."""
     if not (given := _annotations(pod).get(STATUS)):
         return {}
     try:
@@ -74,7 +74,7 @@ def _status(pod: Json) -> dict[str, list[str]]:
 
 
 def _overrides(pod: Json) -> dict[str, list[Json]]:
-    """The user's own containers, as an earlier injection has saved them."""
+    """The user's own containers, as saved by an earlier injection."""
     if not (given := _annotations(pod).get(OVERRIDES)):
         return {k: [] for k in _LISTS}
     try:
@@ -85,7 +85,7 @@ def _overrides(pod: Json) -> dict[str, list[Json]]:
 
 
 def _stripped(pod: Json, status_port: int) -> Json:
-    """The pod as the user wrote it: without what an earlier injection has added."""
+    """The pod as the user wrote it: without the additions of an earlier injection."""
     out = jsons.copy(pod)
     added = _status(pod)
     if not added:
@@ -145,8 +145,8 @@ def _filled(name: str, c: Context) -> Json:
 
 
 def _agree(template: Json, found: Json) -> None:
-    """A template that changes the proxy under ``containers`` means the native sidecar if the pod has one: the API
-    server would reject two containers of the same name. Changes both."""
+    """Move a template's ``istio-proxy`` under ``containers`` to the native sidecar if the pod has one: the API server
+    would reject two containers of the same name. Modifies both."""
     if not _find(template, "initContainers") or not (more := _find(found, "containers")):
         return
     for pod in (template, found):
@@ -171,8 +171,8 @@ def _move(pod: Json, container: Json) -> None:
 
 
 def _own_containers(merged: Json, original: Json, template: Json) -> Json:
-    """Merge the user's containers of the same names on top once more: what the user wrote takes precedence over the
-    templates. They are saved in an annotation for a later injection; containers that an earlier injection has added are
+    """Merge the user's containers over those of the same names: the user's values take precedence over the
+    templates'. They are saved in an annotation for a later injection; containers added by an earlier injection are
     not the user's."""
     added, kept = _status(original), _overrides(original)
     own: dict[str, list[Json]] = {}
@@ -196,7 +196,7 @@ def _own_containers(merged: Json, original: Json, template: Json) -> Json:
 
 def _user_id(merged: Json, original: Json, c: Context) -> None:
     """The redirection identifies the proxy by its user id, so a user's own ``runAsUser`` must be passed to it. In
-    TPROXY mode the proxy stays root. Changes ``merged``."""
+    TPROXY mode the proxy stays root. Modifies ``merged``."""
     security = dig(proxy_of(original), "securityContext", default={})
     user, group = security.get("runAsUser"), security.get("runAsGroup")
     proxy = proxy_of(merged)
@@ -214,7 +214,7 @@ def _user_id(merged: Json, original: Json, c: Context) -> None:
 
 
 def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
-    """What templates cannot express. Changes the pod."""
+    """Changes that templates cannot express. Modifies the pod."""
     annotations = pod["metadata"].setdefault("annotations", {})
     port = (
         int(annotations.get("status.sidecar.istio.io/port", 0)) or c.config.get("statusPort") or c.settings.status_port
@@ -222,7 +222,7 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
     proxy = proxy_of(pod)
     prometheus.apply(pod, proxy, c.settings.mesh, port)
     rewrite = probes.wanted(annotations, bool(c.settings.injector.get("rewriteAppHTTPProbe", True)))
-    if proxy is not None and rewrite and c.status_port != "0":  # with port 0 there is no agent to ask
+    if proxy is not None and rewrite and c.status_port != "0":  # with port 0, the agent does not listen
         probes.tell(proxy, probes.probers(pod, port), before)
         probes.rewrite(pod, port)
     spec = template.get("spec") or {}
@@ -246,9 +246,9 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
 
 
 def _order(spec: Json, c: Context) -> None:
-    """The proxy is last, or first if it holds the application back. Native: redirection, proxy, then the user's init
-    containers, which are thereby in the mesh, but for those that an annotation puts before the proxy. Otherwise the
-    redirection is last, so that it does not cut them off."""
+    """Order the containers: the proxy is last, or first if it holds the application back. Native sidecars: redirection,
+    proxy, then the user's init containers, which are then in the mesh, except those that an annotation puts before the
+    proxy. Otherwise the redirection is last, so that it does not cut off other init containers."""
 
     def move(kind: str, name: str, first: bool) -> None:
         found = [i for i in spec.get(kind) or [] if i.get("name") == name]

@@ -39,8 +39,8 @@ def _handlers(pod: Json) -> Iterator[tuple[str, Json, Json]]:
 
 
 def probers(pod: Json, status_port: int) -> Json:
-    """What the agent needs: path -> handler with a numeric port. Probes that already point at the agent, and ports by
-    names that do not exist, are left out."""
+    """The agent's configuration: path -> handler with a numeric port. Probes that already point at the agent, and those
+    with unknown port names, are left out."""
     out = {}
     for path, handler, container in _handlers(pod):
         if found := _prober(handler, container, status_port):
@@ -73,7 +73,7 @@ def _number(port: object, container: Json) -> int | None:
 
 
 def rewrite(pod: Json, status_port: int) -> None:
-    """Point every probe and hook of the pod at the agent. Changes the pod."""
+    """Point every probe and hook of the pod at the agent. Modifies the pod."""
     for path, handler, _ in _handlers(pod):
         if not any(handler.get(k) for k in ("httpGet", "tcpSocket", "grpc")):
             continue
@@ -87,7 +87,7 @@ def rewrite(pod: Json, status_port: int) -> None:
 
 def tell(proxy: Json, found: Json, injected_before: bool) -> None:
     """Put the probers into the proxy's environment; those of an earlier injection are kept, because the probes of those
-    containers already point at the agent. Changes the container."""
+    containers already point at the agent. Modifies the container."""
     if not found:
         return
     env = proxy.setdefault("env", [])

@@ -22,7 +22,7 @@ TRUE, FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", 
 
 
 def given(annotations: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """``scrape``, ``port``, ``path`` -> (annotation, value), in any spelling that is the same to Prometheus
+    """``scrape``, ``port``, ``path`` -> (annotation, value), in any form that is equivalent for Prometheus
     (``prometheus.io/port``, ``prometheus.io.port``)."""
     out = {}
     for name, value in annotations.items():
@@ -57,7 +57,7 @@ def merged(annotations: Mapping[str, str], mesh: Json) -> bool:
 
 
 def apply(pod: Json, proxy: Json | None, mesh: Json, status_port: int) -> None:
-    """Move the pod's annotations into the proxy's environment, and point them at the agent. Changes the pod."""
+    """Move the pod's annotations into the proxy's environment, and point them at the agent. Modifies the pod."""
     annotations = pod.setdefault("metadata", {}).setdefault("annotations", {})
     if not merged(annotations, mesh):
         return

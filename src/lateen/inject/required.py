@@ -1,4 +1,4 @@
-"""Whether a pod gets a proxy. The rules have Istio's order: the pod's own label or annotation, then the installation's
+"""Whether a pod is injected. The order of rules is Istio's: the pod's own label or annotation, then the installation's
 selectors, then its policy."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SKIPPED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "local-pa
 
 
 def wanted(pod: Json, namespace: str, settings: Settings | None = None) -> bool:
-    """The decision once a webhook's selector, or kube-inject, has chosen the pod."""
+    """The decision for a pod that was selected by a webhook's selector, or by kube-inject."""
     settings = settings or Settings()
     if dig(pod, "spec", "hostNetwork") or namespace in SKIPPED_NAMESPACES:
         return False

@@ -1,4 +1,4 @@
-"""What an installation sets for proxies: Istio's Helm values, the mesh configuration, and the injector's own."""
+"""An installation's settings for proxies: Istio's Helm values, the mesh configuration, and the injector's own."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ DEFAULTS: Json = {
     },
     "pilot": {"cni": {"enabled": False, "provider": "default"}},
 }
-"""The values of Istio's chart ``istio-discovery``; a resource may be null, which removes its default."""
+"""Default values of Istio's chart ``istio-discovery``; a resource may be null, which removes its default."""
 EFFECTIVE = (
     "global.hub",
     "global.tag",
@@ -107,13 +107,13 @@ class Settings:
     """The mesh configuration as the user wrote it."""
     revision: str = "default"
     native: bool = False
-    """Whether proxies are native sidecars if the pod does not say."""
+    """Whether proxies are native sidecars unless the pod says otherwise."""
     native_supported: bool = True
     """Whether every node in the cluster can run them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for the proxy's container, from the path of the webhook's URL or from ProxyConfig objects."""
     proxy_config: Json | None = None
-    """The workload's ProxyConfig if it differs from the mesh's ``defaultConfig``; without the pod's annotation."""
+    """The workload's ProxyConfig if it differs from the mesh's ``defaultConfig``, without the pod's annotation."""
     image_type: str = ""
     uid: int = ports.PROXY_UID
     gid: int = ports.PROXY_UID
@@ -186,13 +186,13 @@ class Settings:
 
 
 def settings(values: Json | None = None, mesh: Json | None = None, **more: Any) -> Settings:
-    """The defaults with the installation's ``values`` on top. Null removes a default."""
+    """The defaults overridden by the installation's ``values``. Null removes a default."""
     return replace(Settings(), values=overlay(DEFAULTS, values or {}), mesh=mesh or {}, **more)
 
 
 NATIVE_SINCE, NATIVE_POSSIBLE = (1, 33), (1, 29)
-"""The Kubernetes version since which native sidecars are stable and Istio uses them by itself, and the one since
-which they can be run (KEP-753) and a pod can ask for one."""
+"""The Kubernetes version in which native sidecars became stable, so that Istio uses them by default; and the one since
+which they exist (KEP-753), so that a pod can ask for one."""
 
 
 def native_nodes(kubelets: list[str], since: tuple[int, int] = NATIVE_SINCE) -> bool:

@@ -119,7 +119,7 @@ def _init_security(c: Context) -> Json:
 
 
 def _ids(c: Context) -> tuple[int, int]:
-    """The user and group that the redirection knows the proxy by: with TPROXY always the usual ones."""
+    """The user and group by which the redirection identifies the proxy; with TPROXY always the default ones."""
     return (ports.PROXY_UID, ports.PROXY_UID) if c.mode == "TPROXY" else (c.settings.uid, c.settings.gid)
 
 
@@ -184,7 +184,7 @@ _BOOTSTRAP_MOUNT = {"name": "custom-bootstrap-volume", "mountPath": "/etc/istio/
 
 
 def _legacy_localhost(c: Context) -> list[Json]:
-    """Where inbound traffic goes to localhost, the agent probes there as well."""
+    """If inbound traffic is sent to localhost, the agent probes there, too."""
     local = dig(c.settings.mesh, "inboundTrafficPolicy", "mode") == "LOCALHOST"
     return [environment.env("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true")] if local else []
 
@@ -193,7 +193,7 @@ def _lifecycle(c: Context) -> Json:
     if given := c.settings.proxy("lifecycle"):
         return {"lifecycle": jsons.copy(given)}
     out: Json = {}
-    if c.hold and not c.native:  # a native sidecar's startup probe keeps the application from starting
+    if c.hold and not c.native:  # a native sidecar's startup probe delays the application
         out["postStart"] = {"exec": {"command": ["pilot-agent", "wait"]}}
     if c.native:
         drain = ["pilot-agent", "request", f"--debug-port={c.status_port}", "POST", "drain"]
@@ -228,8 +228,8 @@ def _volumes(c: Context) -> list[Json]:
 
 
 def _unredirected(c: Context) -> Json:
-    """Clients must know that nothing is redirected to the proxy, whoever has said so: the pod's annotation is all that
-    istiod has of it."""
+    """Record interception mode NONE in the pod's annotation, whatever it was set by, because istiod sees only the
+    annotation and clients must not use mutual TLS then."""
     return {_INTERCEPTION: c.mode} if c.mode == "NONE" else {}
 
 
@@ -260,8 +260,8 @@ def _cni(c: Context) -> Json:
 
 
 def multus_network(given: str, ours: str = "default/istio-cni") -> str:
-    """The pod's networks plus Istio's, whose definition is in the namespace ``default``: a list of names, or JSON, the
-    formatting of which is kept."""
+    """The pod's networks plus Istio's, which is defined in the namespace ``default``: a list of names, or JSON, whose
+    formatting is kept."""
     if not given:
         return ours
     end = given.rfind("]")

@@ -1,4 +1,4 @@
-"""The volumes of a proxy, and where it has them."""
+"""The volumes of a proxy, and their mounts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lateen.kit.jsons import Json
 
 
 def mounts(crl: bool = False) -> list[Json]:
-    """The volumes of the agent and Envoy."""
+    """The volume mounts of the agent and Envoy."""
     out = [
         {"name": "workload-socket", "mountPath": "/var/run/secrets/workload-spiffe-uds"},
         {"name": "credential-socket", "mountPath": "/var/run/secrets/credential-uds"},
@@ -27,8 +27,8 @@ def mounts(crl: bool = False) -> list[Json]:
 
 
 def volumes(crl: bool = False, envoy: str = "istio-envoy") -> list[Json]:
-    """The volumes of a sidecar's sockets are not ``emptyDir``, so that another template (SPIRE) can give them a source;
-    by default, the API server makes them ``emptyDir``."""
+    """A sidecar's volumes. Those for sockets have no source, so that another template (SPIRE) can give them one; by
+    default, the API server makes them ``emptyDir``."""
     own: Json = {} if crl or envoy != "istio-envoy" else {"emptyDir": {}}
     out: list[Json] = [{"name": "workload-socket"}, {"name": "credential-socket", **own}]
     out.append({"name": "workload-certs", **own})

@@ -33,9 +33,9 @@ class Workload:
 
 
 def of_pod(pod: Json, namespace: str) -> Workload:
-    """By the controller that owns the pod. A ReplicaSet stands for its Deployment or Rollout, a Job for the CronJob
-    that created it, a ReplicationController for its DeploymentConfig; they are recognized by names and labels, because
-    their own objects are not available (as in Istio)."""
+    """The workload by the controller that owns the pod. A ReplicaSet stands for its Deployment or Rollout, a Job for
+    the CronJob that created it, a ReplicationController for its DeploymentConfig; they are recognized by names and
+    labels, because their own objects are not available (as in Istio)."""
     meta = pod.get("metadata") or {}
     labels = meta.get("labels") or {}
     name = str(meta.get("name") or str(meta.get("generateName") or "").rstrip("-"))
@@ -59,7 +59,7 @@ def of_pod(pod: Json, namespace: str) -> Workload:
 
 
 def canonical_name(labels: Mapping[str, str], workload: str) -> str:
-    """Cut to the maximum length of a label, without a trailing dash, which labels must not have."""
+    """The canonical service name, truncated to the maximum length of a label value, without a trailing dash."""
     given = next(
         (labels[k] for k in (CANONICAL_NAME, "app.kubernetes.io/name", "app", WORKLOAD_NAME) if labels.get(k)), workload
     )
@@ -72,7 +72,7 @@ def canonical_revision(labels: Mapping[str, str]) -> str:
 
 
 def display_name(labels: Mapping[str, str], workload: Workload) -> str:
-    """The name that telemetry shows: the user's label, else the workload's."""
+    """The name shown in telemetry: the user's label, otherwise the workload's."""
     return str(labels.get(WORKLOAD_NAME) or workload.name)
 
 

@@ -1,1 +1,1 @@
-"""Profiles and manifests: what lateen install puts into a cluster."""
+"""Profiles and manifests: the objects that ``lateen install`` creates."""

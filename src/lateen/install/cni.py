@@ -1,4 +1,4 @@
-"""The CNI plugin: a daemon on each node, which installs it there (``components.cni``)."""
+"""The CNI plugin (``components.cni``): a DaemonSet that installs it on each node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
     values = dig(spec, "values", "cni", default={})
     excluded = list(values.get("excludeNamespaces") or EXCLUDED)
     repairs = dig(values, "repair", "enabled", default=True)
-    # Reading pods is for the plugin, deleting them for the repair.
+    # the plugin reads pods; the repair controller deletes them
     verbs = ["get", "list", "watch", *(["delete"] if repairs else [])]
     rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(ACCOUNT, revision)}
@@ -55,7 +55,7 @@ def _daemon(spec: Json, revision: Revision, values: Json, excluded: list[str], r
     }
     pod = {
         "serviceAccountName": ACCOUNT,
-        # Without the node's network, it would wait for the plugin that it installs.
+        # on the pod network, it would wait for the plugin that it installs
         "hostNetwork": True,
         "dnsPolicy": "ClusterFirstWithHostNet",
         "hostPID": True,

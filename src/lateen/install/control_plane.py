@@ -11,7 +11,7 @@ from lateen.wire import ports
 from lateen.wire.revision import Revision
 
 SERVES = "EXTERNAL_ISTIOD"
-"""The variable behind ``externalIstiod``: whether proxies of other clusters are served."""
+"""The environment variable behind ``externalIstiod``: whether proxies of other clusters are served."""
 
 
 def objects(spec: Json, revision: Revision) -> list[Json]:

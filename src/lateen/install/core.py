@@ -1,4 +1,4 @@
-"""What a control plane needs before it starts: CRDs, permissions and settings."""
+"""The prerequisites of a control plane: CRDs, permissions and settings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lateen.wire.revision import Revision
 
 
 def shared(experimental: bool, network: str = "") -> list[Json]:
-    """What all revisions have in common: the namespace and the custom resource definitions. ``experimental``: with the
-    Gateway API's experimental channel; ``network``: that of the cluster's pods."""
+    """The objects that all revisions share: the namespace and the custom resource definitions. ``experimental``:
+    include the Gateway API's experimental channel; ``network``: the network of the cluster's pods."""
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -40,14 +40,14 @@ def deploys_gateways(spec: Json) -> bool:
 
 
 def is_experimental(spec: Json) -> bool:
-    """Whether the Gateway API's experimental channel is asked for."""
+    """Whether the Gateway API's experimental channel is enabled."""
     given = pilot_env(spec)
     return any(str(e.get("value")).lower() == "true" for e in given if e.get("name") == crds.EXPERIMENTAL)
 
 
 def _deploying(reader: str) -> list[Json]:
-    """What deploying proxies needs: to apply three kinds of objects wherever there is a Gateway, and to see that they
-    stay (Services are watched anyway); and to be let read Secrets where a Gateway names some, by binding this role."""
+    """Permissions for deploying proxies: applying and watching three kinds of objects wherever there is a Gateway
+    (Services are watched anyway); and binding this role where a Gateway refers to Secrets, to be able to read them."""
     return [
         {"apiGroups": [""], "resources": ["serviceaccounts", "services"], "verbs": ["get", "create", "patch"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*READ, "create", "patch"]},
@@ -57,8 +57,8 @@ def _deploying(reader: str) -> list[Json]:
 
 
 def _issuing(writer: str) -> list[Json]:
-    """What certificates need: to make those that Gateways and Ingresses ask for, to tell what becomes of them, and to
-    be let write Secrets in their namespaces, by binding this role."""
+    """Permissions for certificates: creating the Certificates that Gateways and Ingresses ask for, writing their
+    status, and binding this role to be able to write Secrets in their namespaces."""
     return [
         {"apiGroups": [kinds.CERT_MANAGER], "resources": ["certificates"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
@@ -68,7 +68,7 @@ def _issuing(writer: str) -> list[Json]:
 
 
 def signers(spec: Json) -> list[str]:
-    """Whom istiod lets sign in its place, as names of Kubernetes' signers; empty where it signs itself."""
+    """The names of the Kubernetes signers that istiod delegates signing to; empty if it signs itself."""
     given = {e["name"]: str(e.get("value") or "") for e in pilot_env(spec)}
     if not given.get("EXTERNAL_CA"):
         return []
@@ -77,7 +77,7 @@ def signers(spec: Json) -> list[str]:
 
 
 def _requesting(names: list[str]) -> list[Json]:
-    """What certificates of others need: to make requests, and to approve those for these signers."""
+    """Permissions for delegated signing: creating CertificateSigningRequests, and approving those for these signers."""
     group = "certificates.k8s.io"
     return [
         {"apiGroups": [group], "resources": ["certificatesigningrequests"], "verbs": ["create", "get", "delete"]},
@@ -88,7 +88,7 @@ def _requesting(names: list[str]) -> list[Json]:
 
 def permissions(revision: Revision, deploys: bool = True, external: Sequence[str] = ()) -> list[Json]:
     """istiod's service account and its permissions; ``deploys``: those for proxies of Gateways; ``external``: the
-    signers whose requests it approves."""
+    signers that it delegates signing to."""
     reader, writer = deployment.reader(revision), deployment.writer(revision)
     rules = [
         {
@@ -138,8 +138,7 @@ def permissions(revision: Revision, deploys: bool = True, external: Sequence[str
 
 
 def _unbound(name: str, revision: Revision, verbs: list[str]) -> Json:
-    """What may be done with Secrets where istiod binds the role: in namespaces whose Gateways name some, or where
-    certificates are kept."""
+    """The role that istiod binds in namespaces whose Gateways refer to Secrets, or where certificates are kept."""
     rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}]
     return {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": meta(name, revision, None), "rules": rules}
 
@@ -154,7 +153,7 @@ def _watched() -> dict[str, list[str]]:
 
 
 def settings(operator: Operator) -> list[Json]:
-    """The mesh configuration, the injector's values, and the settings that the installation was made with."""
+    """ConfigMaps with the mesh configuration, the injector's values, and the settings of the installation."""
     spec, revision = operator.spec, operator.revision
     networks = dig(spec, "values", "global", "meshNetworks", default={})
     return [
@@ -169,7 +168,7 @@ def settings(operator: Operator) -> list[Json]:
 
 
 def recorded(operator: Operator) -> Json:
-    """The ConfigMap of the settings that the installation was made with."""
+    """The ConfigMap that records the settings of the installation."""
     return _config_map(operator.revision.installation, operator.revision, record(operator))
 
 
@@ -184,7 +183,7 @@ def _injector(spec: Json) -> dict[str, str]:
 
 
 def _for_istioctl(values: Json, hub: str, tag: str) -> Json:
-    """With the values that istioctl expects to be there (analyze, injector list); nulls of the user stay."""
+    """Add the values that istioctl expects (analyze, injector list); the user's nulls are kept."""
     out = filled(values, {"global": {"proxy": {"image": "proxyv2"}}})
     out = filled(out, {"sidecarInjectorWebhook": {"enableNamespacesByDefault": False, "rewriteAppHTTPProbe": True}})
     out["global"] |= {"hub": hub, "tag": tag}
@@ -192,7 +191,7 @@ def _for_istioctl(values: Json, hub: str, tag: str) -> Json:
 
 
 def filled(values: Json, defaults: Json) -> Json:
-    """``values`` with what they do not say of ``defaults``."""
+    """``values`` completed from ``defaults``."""
     out = dict(values)
     for key, default in defaults.items():
         given = out.get(key)

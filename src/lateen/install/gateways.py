@@ -30,7 +30,7 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str, values: 
     metadata = {"namespace": namespace, "labels": {**labels, "release": "istio", **revision.label}}
     elsewhere = []
     if namespace != NAMESPACE:
-        # istiod may read Secrets only where gateways are: in its own namespace and in those of its gateways
+        # istiod may read Secrets only in its own namespace and in those of its gateways
         role = meta(revision.of("istiod-secrets"), revision, namespace)
         elsewhere = bound("Role", role, [READ_SECRETS], revision.istiod)
     pod_labels = {

@@ -1,4 +1,4 @@
-"""Carries out an installation, and removes it."""
+"""Applies an installation to a cluster, and removes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision
 Step = Callable[[str], AbstractContextManager[None]]
 
 SHARED = (kinds.CRD, kinds.NAMESPACE)
-"""What all revisions share, and what holds users' objects."""
+"""Kinds that all revisions share, or that hold users' objects."""
 OF_DEPLOYMENTS = (kinds.AUTOSCALER.kind, kinds.POD_DISRUPTION_BUDGET.kind)
 """What has the name of a Deployment, and goes when the settings no longer ask for it."""
 HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
@@ -68,9 +68,9 @@ def _replaced(obj: Json, was: dict[tuple[str, str, str], Json]) -> Json | None:
 
 
 async def _stays(client: Client, obj: Json) -> str | None:
-    """Why a CRD of the Gateway API stays as it is, empty if that needs no mention; None for what is to be applied. As
-    the API's own guard of upgrades has it, no older release replaces a newer one, and the standard channel does not
-    replace the experimental one: fields in use would be lost."""
+    """Why a CRD of the Gateway API is left unchanged, empty if that is not worth mentioning; None if the object is to
+    be applied. Like the API's own upgrade guard: an older release does not replace a newer one, nor the standard
+    channel the experimental one, because fields in use would be lost."""
     if kind_of(obj) is not kinds.CRD or dig(obj, "spec", "group") not in kinds.GATEWAY_APIS:
         return "" if await _is_others(client, obj) else None
     found = await client.get(kinds.CRD, "", obj["metadata"]["name"])
@@ -80,14 +80,14 @@ async def _stays(client: Client, obj: Json) -> str | None:
     newer = there.numbers > mine.numbers
     richer = (there.channel, mine.channel) == ("experimental", "standard")
     if dig(found, "metadata", "labels", crds.OURS):
-        return f"they are {there}, and {mine} would take fields away" if newer or richer else None
+        return f"they are {there}, and {mine} would remove fields" if newer or richer else None
     older = there.numbers < mine.numbers or (there.channel, mine.channel) == ("standard", "experimental")
     says = f"they were not installed by Lateen: {there}"
     return f"{says}; this version follows {mine}" if older or newer else ""
 
 
 async def _is_others(client: Client, obj: Json) -> bool:
-    """Whether it is a CRD of the Gateway API that somebody else installed, who then chooses its release."""
+    """Whether it is a CRD of the Gateway API installed by somebody else, who then decides about its release."""
     if kind_of(obj) is not kinds.CRD or not dig(obj, "metadata", "labels", crds.OURS):
         return False
     found = await client.get(kinds.CRD, "", obj["metadata"]["name"])
@@ -95,7 +95,7 @@ async def _is_others(client: Client, obj: Json) -> bool:
 
 
 async def make_default(client: Client, revision: Revision) -> bool:
-    """Make a cluster's first revision serve what names no revision; returns whether it was the first."""
+    """Make a cluster's first revision the default one; returns whether it was the first."""
     if revision.is_default or await has_default(client):
         return False
     for obj in webhooks.tagged(DEFAULT, revision):
@@ -112,9 +112,9 @@ async def has_default(client: Client) -> bool:
 
 
 async def uninstall(client: Client, objects: Iterable[Json], revisions: list[Revision], purge: bool) -> int:
-    """Delete what belongs to the revisions, in reverse order; returns how many objects existed.
+    """Delete the revisions' objects, in reverse order; returns how many objects existed.
 
-    A gateway that another revision has taken over is kept. ``purge`` also deletes the CRDs (and with them all mesh
+    A gateway that is now owned by another revision is kept. ``purge`` also deletes the CRDs (and with them all mesh
     objects) and the namespace.
     """
     gone = 0
@@ -138,7 +138,7 @@ async def uninstall(client: Client, objects: Iterable[Json], revisions: list[Rev
 
 
 async def _webhooks(client: Client, revision: Revision) -> int:
-    """The revision's webhooks and those of its tags: a webhook without its istiod would reject everything."""
+    """Delete the revision's webhooks and those of its tags: a webhook without its istiod would reject everything."""
     gone = 0
     for kind in HOOKS:
         found, _ = await client.list(kind, labels=f"{LABEL}={revision.name}")

@@ -16,14 +16,14 @@ from lateen.wire.revision import part_of
 
 @dataclass(frozen=True)
 class Part:
-    """Objects that are applied together, and whose deployments are waited for."""
+    """Objects that are applied together, followed by waiting for their deployments."""
 
     title: str
     objects: tuple[Json, ...]
     deployments: tuple[tuple[str, str], ...] = ()
     """(namespace, name)"""
     daemons: tuple[tuple[str, str], ...] = ()
-    """DaemonSets that are waited for."""
+    """The DaemonSets to wait for."""
 
 
 def render(operator: Operator) -> list[Part]:
@@ -56,7 +56,7 @@ def render(operator: Operator) -> list[Part]:
 
 
 def labelled(objects: Iterable[Json], component: str) -> tuple[Json, ...]:
-    """Objects with the labels that say which of Istio's components they belong to."""
+    """The objects with labels that name Istio's component."""
     return tuple(
         {**o, "metadata": {**o["metadata"], "labels": o["metadata"].get("labels", {}) | part_of(component, NAMESPACE)}}
         for o in objects

@@ -24,14 +24,15 @@ UNPRIVILEGED = {
 
 
 def source(spec: Json) -> tuple[str, str]:
-    """Hub and tag of images: ``hub`` and ``tag``, else ``values.global``'s, else this version's own."""
+    """Hub and tag of images: ``hub`` and ``tag``, otherwise those in ``values.global``, otherwise this version's
+    defaults."""
     hub = spec.get("hub") or dig(spec, "values", "global", "hub") or HUB
     tag = spec.get("tag") or dig(spec, "values", "global", "tag") or __version__
     return str(hub), str(tag)
 
 
 def image(spec: Json, name: str) -> str:
-    """Of ``pilot`` or ``proxyv2``."""
+    """The image ``pilot`` or ``proxyv2``."""
     hub, tag = source(spec)
     return f"{hub}/{name}:{tag}"
 
@@ -56,7 +57,8 @@ def bound(kind: str, metadata: Json, rules: list[Json], account: str) -> list[Js
 
 
 def deployment(metadata: Json, selector: dict[str, str], labels: dict[str, str], scrape: Json, pod: Json) -> Json:
-    """One replica, replaced without downtime. ``scrape``: annotations for Prometheus; ``pod``: the pod's spec."""
+    """A Deployment with one replica, replaced without downtime. ``scrape``: annotations for Prometheus; ``pod``: the
+    pod's spec."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -65,7 +65,7 @@ def specification(document: Json) -> Json:
 
 
 def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config: Json | None = None) -> Operator:
-    """A profile with overlays (``spec`` of files) and, on top, ``path=value`` settings.
+    """A profile with overlays (``spec`` of files), then ``path=value`` settings applied.
 
     ``mesh_config`` replaces the profile's. Raises OperatorError.
     """
@@ -97,7 +97,7 @@ def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config
 
 
 def _check(spec: Any) -> None:
-    """Raises OperatorError with everything that is wrong with a specification."""
+    """Raises OperatorError with all errors in a specification."""
     try:
         read(options.Operator, spec, "spec")
     except Invalid as e:

@@ -240,15 +240,15 @@ EFFECTIVE: dict[str, str] = {
     "hub": "registry and path of the images",
     "tag": "the images' tag",
     "profile": "",
-    "revision": "a control plane beside others, see *Revisions*",
+    "revision": "a control plane alongside others, see *Revisions*",
     "components.pilot.enabled": "",
-    "components.cni.enabled": "the CNI plugin, in the place of istio-init",
+    "components.cni.enabled": "the CNI plugin, instead of istio-init",
     **{f"components.cni.k8s.{name}": "" for name in _POD},
     "components.istiodRemote.enabled": "the control plane is in another cluster, see *Several clusters*",
-    "values.istiodRemote.injectionPath": "of the webhook; by default it says the cluster's name and network",
-    "values.istiodRemote.injectionURL": "of the webhook, in the place of the Service `istiod`",
-    "values.global.remotePilotAddress": "where the control plane of another cluster is reached",
-    "values.global.externalIstiod": "serve the proxies of other clusters, too",
+    "values.istiodRemote.injectionPath": "path of the webhook; by default it contains the cluster's name and network",
+    "values.istiodRemote.injectionURL": "URL of the webhook, instead of the Service `istiod`",
+    "values.global.remotePilotAddress": "the address of the other cluster's control plane",
+    "values.global.externalIstiod": "also serve the proxies of other clusters",
     "values.cni.cniBinDir": "",
     "values.cni.cniConfDir": "",
     "values.cni.excludeNamespaces[]": "",
@@ -264,7 +264,7 @@ EFFECTIVE: dict[str, str] = {
     "values.cni.podAnnotations.**": "",
     "values.cni.tolerations": "",
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
-    "values.global.meshNetworks.**": "MeshNetworks: the networks of clusters, and the gateways to them",
+    "values.global.meshNetworks.**": "MeshNetworks: the networks of clusters, and their gateways",
 }
 """Field -> remark. Every other field of an IstioOperator except ``meshConfig`` is accepted with a warning."""
 
@@ -274,7 +274,7 @@ SAME: dict[str, tuple[Any, ...]] = {
     "components.ztunnel.enabled": (False,),
     "values.global.istioNamespace": ("istio-system",),
 }
-"""Values of other fields that ask for what happens anyway, and therefore cause no warning."""
+"""Values of other fields that ask for the default behaviour, and therefore cause no warning."""
 
 
 def has_effect(path: str) -> bool:

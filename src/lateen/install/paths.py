@@ -13,14 +13,14 @@ from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 Step = str | int | tuple[str, str]
-"""A field, an index of a list (-1: a new item), or the item of a list with a certain field value."""
+"""A field, an index into a list (-1: a new item), or the list item with a certain field value."""
 
 _STEP = re.compile(r"((?:[^.\[\]\\]|\\.)*)((?:\[[^\]]*\])*)(?:\.|$)")
 _INDEX = re.compile(r"\[([^\]]*)\]")
 
 
 def parse(path: str) -> list[Step]:
-    """Raises ValueError, which says what is wrong."""
+    """Parse a path. Raises ValueError."""
     out: list[Step] = []
     at = 0
     while at < len(path):

@@ -64,8 +64,8 @@ DEMO: Json = {
         },
     ],
 }
-"""Every request is traced where the add-on for traces is installed, in Istio's demo as well; without it no proxy makes
-spans. Applications may pass on either kind of headers."""
+"""As in Istio's demo, every request is traced if the add-on for traces is installed; without it, proxies create no
+spans. Applications may propagate either kind of headers."""
 
 PROFILES: dict[str, Json] = {
     "default": _profile(True, False, True),

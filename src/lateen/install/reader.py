@@ -1,4 +1,4 @@
-"""The account by which other clusters' control planes read this one.
+"""The service account with which other clusters' control planes read this one.
 
 Source: Istio's chart ``base``, ``templates/reader-serviceaccount.yaml``, and ``istio-discovery``,
 ``templates/reader-clusterrole.yaml``.
@@ -25,12 +25,13 @@ SERVING = [
         "verbs": [*READ, "update", "patch"],
     },
 ]
-"""What a control plane elsewhere needs besides, whose proxies run here: to tell them and the API server its roots."""
+"""Additional permissions of a remote control plane whose proxies run here: publishing its roots to them and to the API
+server."""
 
 
 def objects(account: str = ACCOUNT, namespace: str = NAMESPACE, serves: bool = False) -> list[Json]:
-    """The account, and what it may do: read what a service is made of, and have tokens checked. ``serves``: whether the
-    control plane that has it serves this cluster's proxies."""
+    """The account with permissions to read services and their endpoints, and to review tokens. ``serves``: whether the
+    control plane that uses it serves this cluster's proxies."""
     name = f"istio-reader-clusterrole-{namespace}"
     rules = [
         {"apiGroups": [""], "resources": ["services", "pods", "nodes", "namespaces", "endpoints"], "verbs": READ},

@@ -1,5 +1,5 @@
-"""A cluster without a control plane of its own: how its proxies and its API server reach that of another cluster, and
-what the latter may do here. Pure.
+"""A remote cluster, without its own control plane: how its proxies and its API server reach that of the primary
+cluster, and the permissions of the latter here. Pure.
 
 Source: https://istio.io/latest/docs/setup/install/multicluster/primary-remote/ and Istio's chart ``istio-discovery``
 with ``istiodRemote.enabled`` (the names of objects and ports).
@@ -23,7 +23,7 @@ PORTS = (
     ("tcp-istiod", ports.XDS, ports.XDS),
     ("tcp-webhook", 443, ports.WEBHOOK),
 )
-"""(name, the Service's port, the port at the address of the control plane)"""
+"""(name, the Service's port, the port at the control plane's address)"""
 
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
@@ -35,10 +35,10 @@ def wanted(spec: Json) -> bool:
 
 
 def problem(spec: Json) -> str:
-    """What is missing; empty if nothing is."""
+    """What is missing in the specification; empty if nothing is."""
     if not dig(spec, "values", "global", "remotePilotAddress"):
         return (
-            f"spec.{ADDRESS}: say where the control plane is reached, as at the east-west gateway of its cluster: "
+            f"spec.{ADDRESS}: give the address of the control plane, such as that of its cluster's east-west gateway: "
             "kubectl get service -n istio-system istio-eastwestgateway"
         )
     address, path = str(dig(spec, "values", "global", "remotePilotAddress")), injection_path(spec)
@@ -48,8 +48,8 @@ def problem(spec: Json) -> str:
         return f'spec.{PATH}: expected /inject/cluster/NAME/net/NETWORK, got "{path}"'
     if not injection_url(spec) and not path:
         return (
-            "spec.values.global.multiCluster.clusterName: name this cluster, as its Secret does in the cluster of the "
-            f"control plane (or set {PATH} to /inject/cluster/NAME/net/NETWORK)"
+            "spec.values.global.multiCluster.clusterName: name this cluster as in its Secret in the control plane's "
+            f"cluster (or set {PATH} to /inject/cluster/NAME/net/NETWORK)"
         )
     return ""
 
@@ -59,7 +59,7 @@ def injection_url(spec: Json) -> str:
 
 
 def injection_path(spec: Json) -> str:
-    """The path of the webhook, which says for which cluster and network pods are injected; empty if nothing does."""
+    """The path of the webhook, with the cluster and network for injected pods; empty if neither is configured."""
     values = spec.get("values") or {}
     if given := dig(values, "istiodRemote", "injectionPath", default=""):
         return str(given)
@@ -86,7 +86,7 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
 
 
 def way(address: str, revision: Revision) -> list[Json]:
-    """The Service by which the control plane is called here as it is in its own cluster."""
+    """The Service with which the control plane is reached under the same name as in its own cluster."""
     about = meta(revision.istiod, revision, app="istiod", istio="pilot")
     listed: list[Json] = [{"name": n, "port": p, "targetPort": target, "protocol": "TCP"} for n, p, target in PORTS]
     service = {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": {"ports": listed}}
@@ -96,5 +96,5 @@ def way(address: str, revision: Revision) -> list[Json]:
         return [{**service, "spec": {"ports": listed, "type": "ExternalName", "externalName": address}}]
     there = [{"name": n, "port": target, "protocol": "TCP"} for n, _, target in PORTS]
     subset = {"addresses": [{"ip": address}], "ports": there}
-    # Kubernetes makes the EndpointSlice of it.
+    # Kubernetes mirrors it to an EndpointSlice
     return [service, {"apiVersion": "v1", "kind": "Endpoints", "metadata": about, "subsets": [subset]}]

@@ -1,4 +1,4 @@
-"""What is installed: revisions, their versions, and the settings that they were installed with."""
+"""Installed revisions, with their versions and settings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lateen.kube.client import Client
 from lateen.wire.revision import COMPONENT, DEFAULT, LABEL, Revision
 
 REMOTE = f"{COMPONENT}=IstiodRemote"
-"""The labels of what an installation has whose control plane is in another cluster."""
+"""The labels of an installation whose control plane is in another cluster."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """One revision. ``recorded`` is False if an earlier version, which kept no record, installed it."""
+    """One revision. ``recorded`` is False if it was installed by an earlier version, which kept no record."""
 
     revision: Revision
     version: str = ""
@@ -28,12 +28,12 @@ class Installation:
     overlays: tuple[Json, ...] = ()
     settings: tuple[str, ...] = ()
     mesh: Json | None = None
-    """The present contents of the mesh configuration's ConfigMap, if they are valid."""
+    """The current contents of the mesh configuration's ConfigMap, if they are valid."""
     recorded: bool = True
     trouble: list[str] = field(default_factory=list)
 
     def operator(self, overlays: list[Json] | None = None, settings: list[str] | None = None) -> Operator:
-        """The present settings with others on top. Raises OperatorError."""
+        """The current settings, overridden by others. Raises OperatorError."""
         edited = [] if self.mesh is None else [{"meshConfig": self.mesh}]
         own = [s for s in self.settings if not (self.mesh is not None and s.startswith("meshConfig."))]
         given = [*own, *(settings or [])]

@@ -1,4 +1,4 @@
-"""The admission webhooks: which revision injects and validates what.
+"""The admission webhooks of revisions and tags, for injection and validation.
 
 Selectors are Istio's (istio.io/istio, chart istio-discovery, ``templates/mutatingwebhook.yaml``), so that the injectors
 of revisions and tags never select the same pod.
@@ -81,7 +81,8 @@ def injector(name: str, revision: Revision, tag: str = "") -> Json:
 
 
 def validator(name: str, revision: Revision, default: bool, tag: str = "") -> Json:
-    """Mesh objects that name the revision (for ``default`` also those that name none), and its mesh configuration."""
+    """Validates mesh objects that name the revision (for ``default`` also those that name none), and its mesh
+    configuration."""
     groups = kinds.groups()
     checked = [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}]
     maps = [{"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]
@@ -121,7 +122,7 @@ def objects(revision: Revision) -> list[Json]:
 
 
 def tagged(tag: str, revision: Revision) -> list[Json]:
-    """The objects of a tag; the tag ``default`` also validates what names no revision."""
+    """The objects of a tag; the tag ``default`` also validates objects that name no revision."""
     out = [injector(f"istio-revision-tag-{tag}", revision, tag)]
     return out + ([validator(DEFAULT_VALIDATOR, revision, True, tag)] if tag == DEFAULT else [])
 

@@ -1,4 +1,4 @@
-"""IP addresses that nothing which a user names may make the control plane connect to."""
+"""IP addresses that the control plane must not connect to on behalf of user-supplied URLs (SSRF protection)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 METADATA = tuple(
     map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
 )
-"""Metadata services of clouds, which return credentials to any client, except those at link-local addresses."""
+"""Cloud metadata services, which return credentials to any client. Those at link-local addresses need no entry."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv4 behind NAT64 (RFC 6052)."""
 
 
 def refused(text: str, blocked: Iterable[Network] = ()) -> str:
-    """Why an address is not connected to; empty where it may be. Raises ValueError where it is none."""
+    """Why connecting to an address is refused; empty if it is allowed. Raises ValueError if ``text`` is not an IP
+    address."""
     address = _inner(ipaddress.ip_address(text))
     if address in METADATA:
         return "it is a cloud's metadata service"
@@ -34,7 +35,7 @@ def refused(text: str, blocked: Iterable[Network] = ()) -> str:
 
 
 def _inner(address: Address) -> Address:
-    """The IPv4 address that is embedded in an IPv6 address."""
+    """The IPv4 address embedded in an IPv6 address, or the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _TRANSLATED:

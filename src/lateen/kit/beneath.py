@@ -1,4 +1,4 @@
-"""Files below a directory that others write to: no name leads out of it and no symbolic link is followed.
+"""Access to files below a directory that others write to: no name escapes it and no symbolic link is followed.
 
 Every path is walked one component at a time from an open directory, each step with O_NOFOLLOW, so that a link created
 between two steps is refused as well. (Kubernetes opens a subPath in the same way since CVE-2017-1002101; openat2's
@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 MAX_LINKS = 40
-"""As many as Linux follows."""
+"""Linux's own limit for one path."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Unsafe(OSError):
-    """A path that would lead out of its directory, or through a symbolic link; the message says which."""
+    """A path that would escape its directory, or pass through a symbolic link; the message says which."""
 
     def __init__(self, message: str) -> None:
         super().__init__(errno.EPERM, message)
@@ -34,8 +34,8 @@ def parts(path: str) -> list[str]:
 
 
 def resolved(top: str | os.PathLike[str], names: Sequence[str]) -> list[str]:
-    """The components of a path below ``top`` with links followed as a process would whose root is ``top``: none leads
-    out of it. The result has no links as long as nobody else writes there. Raises Unsafe for links in a circle."""
+    """The components of a path below ``top``, with links resolved as for a process whose root is ``top``, so that none
+    escapes it. The result contains no links unless somebody else writes there. Raises Unsafe for a loop of links."""
     done: list[str] = []
     todo, steps = list(names), 0
     while todo:
@@ -76,7 +76,8 @@ class Directory:
         os.close(self.fd)
 
     def open_file(self, name: str, flags: int, mode: int = 0o644) -> int:
-        """A descriptor of a file directly in this directory. Raises Unsafe for a link, OSError otherwise."""
+        """Open a file directly in this directory and return its descriptor. Raises Unsafe for a link, OSError
+        otherwise."""
         try:
             return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.fd)
         except OSError as e:
@@ -117,8 +118,8 @@ class Directory:
             raise self._explained(e, component) from e
 
     def read(self, path: str, limit: int | None = None) -> bytes | None:
-        """A file's contents: all of it, its first ``limit`` bytes, or its last ones if that is negative; None if it
-        does not exist. Raises Unsafe, OSError."""
+        """A file's contents: all of it, its first ``limit`` bytes, or its last ``-limit`` bytes if that is negative;
+        None if it does not exist. Raises Unsafe, OSError."""
         *above, name = parts(path)
         try:
             with self.walk(above) as where, os.fdopen(where.open_file(name, os.O_RDONLY | os.O_NONBLOCK), "rb") as f:

@@ -1,4 +1,5 @@
-"""Read a body to its end: aiohttp's ``StreamReader.read(n)`` returns what has arrived, perhaps only the first part."""
+"""Read a request or response body to its end: aiohttp's ``StreamReader.read(n)`` returns only what has arrived so
+far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""X.509: authorities, leaf certificates, requests. PEM in, PEM out. New keys are P-256; others may be RSA."""
+"""X.509: CAs, leaf certificates, certificate requests. PEM in, PEM out. Generated keys are P-256; given ones may be
+RSA."""
 
 from __future__ import annotations
 
@@ -15,15 +16,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from lateen.kit.pair import Pair as Pair
 
 SKEW = timedelta(minutes=2)
-"""Certificates are valid from a little before the present, because clocks differ."""
+"""Certificates become valid slightly in the past, to tolerate clock skew."""
 RSA_BITS = 2048
-"""RSA keys must have at least as many bits, elliptic-curve keys at least ``EC_BITS``."""
+"""The minimum size of RSA keys; elliptic-curve keys need at least ``EC_BITS``."""
 EC_BITS = 256
 MACHINE = x509.ObjectIdentifier("2.25.279862249368158230209448911899279130912")
-"""The extension by which istiod knows its own certificates of machines, whose value is the name of a WorkloadGroup.
-(2.25 is for identifiers made of a UUID.)"""
+"""The extension that marks certificates issued to machines; its value is the name of a WorkloadGroup. (2.25 is the arc
+for OIDs derived from a UUID.)"""
 DESCRIPTION = x509.ObjectIdentifier("2.25.329872934461926714136529609444938449983")
-"""The kind of alternative name (RFC 5280, ``otherName``) with what a certificate says of the workload that has it."""
+"""The type of alternative name (RFC 5280, ``otherName``) that describes the workload a certificate was issued to."""
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -75,7 +76,7 @@ def _san(name: str) -> x509.GeneralName:
 
 
 def _utf8(text: str) -> bytes:
-    """As a DER UTF8String, whose length must have as few bytes as possible (X.690, 10.1)."""
+    """A DER UTF8String; its length must be encoded in as few bytes as possible (X.690, 10.1)."""
     raw = text.encode()
     size = len(raw).to_bytes((len(raw).bit_length() + 7) // 8, "big")
     length = bytes([len(raw)]) if len(raw) < 128 else bytes([0x80 | len(size)]) + size
@@ -85,7 +86,7 @@ def _utf8(text: str) -> bytes:
 def intermediate(
     ca: Pair, common: str, now: datetime, days: float = 365, key: PrivateKey | None = None, path_length: int | None = 0
 ) -> Pair:
-    """A CA that another one has signed; its certificate alone, without the chain."""
+    """A CA signed by another one; returns its certificate alone, without the chain."""
     key = key or new_key()
     issuer, issuer_key = _parsed(ca)
     certificate = (
@@ -111,7 +112,7 @@ def _pem(certificate: x509.Certificate) -> str:
 
 @lru_cache(maxsize=8)
 def _parsed(ca: Pair) -> tuple[x509.Certificate, PrivateKey]:
-    """Kept, because reading (and checking) a key costs more than signing with it."""
+    """Cached, because parsing (and checking) a key costs more than signing with it."""
     key = serialization.load_pem_private_key(ca.key.encode(), None)
     assert isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey))
     return x509.load_pem_x509_certificate(ca.certificate.encode()), key
@@ -138,7 +139,7 @@ def sign(
     group: str = "",
     description: str = "",
 ) -> str:
-    """A leaf certificate that does not outlive its CA. ``group``: see ``machine``; ``description``: see
+    """A leaf certificate (PEM) that does not outlive its CA. ``group``: see ``machine``; ``description``: see
     ``DESCRIPTION``."""
     issuer, issuer_key = _parsed(ca)
     usages = [
@@ -197,7 +198,7 @@ def issue(
 
 
 def request(key: PrivateKey, name: str = "") -> str:
-    """A certificate request, for one name or for none."""
+    """A certificate request (PEM) with one name or none."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     if name:
         builder = builder.add_extension(x509.SubjectAlternativeName([_san(name)]), critical=True)
@@ -205,7 +206,7 @@ def request(key: PrivateKey, name: str = "") -> str:
 
 
 def requested_names(csr: str) -> list[str]:
-    """All that a request asks to be called, and ``CA`` if it asks to be one. Raises ValueError."""
+    """All names that a request asks for, and ``CA`` if it asks for a CA certificate. Raises ValueError."""
     requested_key(csr)
     found = x509.load_pem_x509_csr(csr.encode())
     try:
@@ -222,8 +223,8 @@ def requested_names(csr: str) -> list[str]:
 
 
 def verify(chain: str, roots: str, key: PublicKey, name: str, now: datetime) -> None:
-    """Check that a leaf with its chain is valid now, for this key and under this name alone, and leads to one of the
-    roots. Raises ValueError."""
+    """Check that a leaf with its chain is valid now, belongs to this key, has exactly this name, and chains to one of
+    the roots. Raises ValueError."""
     try:
         path = x509.load_pem_x509_certificates(chain.encode())
         known = x509.load_pem_x509_certificates(roots.encode())
@@ -263,7 +264,7 @@ def requested_key(csr: str) -> PublicKey:
 
 
 def strong(key: object, whose: str) -> PublicKey:
-    """``key``, if it is of a kind and size that is used here. Raises ValueError."""
+    """``key``, if its type and size are acceptable. Raises ValueError."""
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= EC_BITS:
         return key
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= RSA_BITS:
@@ -274,23 +275,24 @@ def strong(key: object, whose: str) -> PublicKey:
 
 
 def validity(pem: str) -> tuple[datetime, datetime]:
-    """Of the first certificate."""
+    """When the first certificate starts and ceases to be valid."""
     certificate = x509.load_pem_x509_certificate(pem.encode())
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def split(pem: str) -> tuple[str, ...]:
-    """Each certificate by itself, in one spelling, so that equal ones are equal. Raises ValueError."""
+    """The certificates one by one, in a normalized form, so that equal certificates compare equal. Raises
+    ValueError."""
     return tuple(_pem(c) for c in x509.load_pem_x509_certificates(pem.encode())) if pem.strip() else ()
 
 
 def fingerprint(pem: str) -> str:
-    """Of the first certificate: SHA-256 in hexadecimal."""
+    """The SHA-256 fingerprint of the first certificate, in hexadecimal."""
     return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
 
 
 def subject(pem: str) -> str:
-    """Of the first certificate, as RFC 4514."""
+    """The subject of the first certificate, as in RFC 4514."""
     return x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()
 
 
@@ -301,7 +303,7 @@ def anchored(chain: str, root: str) -> bool:
 
 
 def issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
-    """Whether one certificate's key signed the other."""
+    """Whether the first certificate was signed with the second one's key."""
     try:
         certificate.verify_directly_issued_by(by)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
@@ -324,7 +326,7 @@ def check_pair(chain: str, key: str) -> None:
 
 
 def check_lists(text: str) -> None:
-    """Check revocation lists by which others are verified. Raises ValueError."""
+    """Check that revocation lists (PEM) can be parsed. Raises ValueError."""
     end = "-----END X509 CRL-----"
     try:
         for part in text.split(end)[:-1]:
@@ -345,7 +347,7 @@ def revoked(chain: str, lists: str) -> bool:
 
 
 def check_authorities(text: str) -> None:
-    """Check certificates by which others are verified. Raises ValueError."""
+    """Check that trusted CA certificates (PEM) can be parsed. Raises ValueError."""
     try:
         x509.load_pem_x509_certificates(text.encode())
     except ValueError as e:

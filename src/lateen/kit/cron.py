@@ -1,8 +1,8 @@
-"""Schedules in cron's five fields, as Kubernetes' CronJobs read them (github.com/robfig/cron, ``ParseStandard``).
+"""Schedules in cron's five fields, as Kubernetes parses those of CronJobs (github.com/robfig/cron, ``ParseStandard``).
 
-A day matches when both day fields match, or when either does if both are restricted. Local times that a change of the
-clocks skips are left out; those that it repeats occur once. Written here because the libraries for Python differ from
-that parser (names, ``?``, steps, macros), and what is accepted must be what a real cluster accepts.
+A day matches when both day fields match, or when either does if both are restricted. Local times skipped by a daylight
+saving change are left out; repeated ones occur once. Implemented here because the Python libraries differ from that
+parser (names, ``?``, steps, macros), and we must accept exactly what a real cluster accepts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EVERY = re.compile(r"@every\s+((?:[0-9]{1,6}(?:h|m|s))+)")
 _PART = re.compile(r"([0-9]{1,4})([hms])")
 _NUMBER = re.compile(r"[0-9]{1,4}")
 _HORIZON = 5 * 366
-"""Days after which a time that has not come will not come (as robfig/cron: five years)."""
+"""Days after which the search for the next time is given up (as in robfig/cron: five years)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Schedule:
 
     def latest(self, after: datetime, until: datetime, zone: ZoneInfo | None = None) -> tuple[datetime | None, bool]:
         """The last time in (after, until], and whether there is another one before it. The work is bounded, however
-        long ago ``after`` is: longer and longer stretches before ``until`` are searched."""
+        long ago ``after`` is: ever longer intervals before ``until`` are searched."""
         if self.every:
             count = int((until - after).total_seconds()) // self.every
             return (after + timedelta(seconds=count * self.every) if count else None), count > 1
@@ -96,7 +96,7 @@ class Schedule:
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Schedule:
-    """Raises ValueError, which says what is wrong."""
+    """Parse a schedule. Raises ValueError with robfig/cron's message."""
     text = text.strip()
     if text.startswith("@"):
         return _macro(text)

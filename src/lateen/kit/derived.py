@@ -1,4 +1,4 @@
-"""Values that are computed once, and freed with the immutable object that they are made from, or with their users."""
+"""Values that are computed once, and freed with the immutable object they derive from, or with their last user."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 def derived(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Cache a function's result in its first argument, keyed by the others: no capacity to guess, and nothing outlives
-    its subject.
+    """Cache a function's result in its first argument, keyed by the others: there is no capacity to tune, and no result
+    outlives its subject.
 
-    The first argument is an instance of a class with a ``__dict__``; the others are hashable.
+    The first argument must be an instance of a class with a ``__dict__``; the others must be hashable.
     """
     name = f"derived:{function.__module__}.{function.__qualname__}"
 
@@ -34,14 +34,14 @@ def derived(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S,
 
 
 class Shared:
-    """Turns equal values into one object, for as long as something refers to it."""
+    """Interns values: equal ones become one object, for as long as something refers to it."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
 
     def __call__(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The existing value for ``key``, or else a new one. The key must cover everything in the value; ids of objects
-        that the value refers to are as good as the objects."""
+        """The existing value for ``key``, or else a new one. The key must determine the value; ids of objects that the
+        value refers to serve as well as the objects."""
         found: T | None = self._known.get(key)
         if found is None:
             found = make()
@@ -53,8 +53,8 @@ class Shared:
 
 
 def held(function: Callable[P, T]) -> Callable[P, T]:
-    """Equal arguments give the same object, for as long as something refers to it: no capacity to guess. Arguments are
-    hashable and positional; results can be referred to weakly."""
+    """Equal arguments return the same object, for as long as something refers to it. Arguments must be hashable and
+    positional; results must support weak references."""
     known = Shared()
 
     def get(*args: Any) -> T:

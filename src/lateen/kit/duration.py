@@ -7,13 +7,13 @@ from functools import lru_cache
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 LONGEST = 2.0**63
-"""Nanoseconds; Go's durations are less."""
+"""In nanoseconds; Go's durations are shorter than this."""
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 
 
 @lru_cache(maxsize=4096)
 def nanoseconds(text: str) -> int:
-    """Raises ValueError for anything that Go's time.ParseDuration rejects."""
+    """Parse a duration. Raises ValueError for anything that Go's time.ParseDuration rejects."""
     sign, rest = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
     if rest == "0":
         return 0

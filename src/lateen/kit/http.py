@@ -1,7 +1,7 @@
 """A minimal HTTP/1.1 server and client on asyncio streams, for processes that must stay small.
 
-The agent serves a handful of probes and scrapes; aiohttp would double its memory. Bodies are bounded, every connection
-has a deadline (a streamed response: each of its parts), and connections are closed after one response.
+The agent serves only a few probes and scrapes; aiohttp would double its memory. Bodies are bounded, every connection
+has a deadline (streamed responses have one per part), and connections are closed after one response.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Response:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     stream: AsyncGenerator[bytes] | None = None
-    """Parts that follow, until it ends or the client goes away; then it is closed."""
+    """The parts that follow, until the iterator ends or the client disconnects; then the iterator is closed."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -48,7 +48,7 @@ async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
             if stream is not None:
                 await _pour(stream, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            pass  # the peer went away or sent something invalid: there is nobody to answer
+            pass  # the peer disconnected or sent something invalid: there is nobody to answer
         finally:
             writer.close()
 
@@ -105,7 +105,7 @@ async def fetch(
     server_hostname: str | None = None,
     sock: object = None,
 ) -> Response:
-    """One request on a connection of its own. Raises OSError or TimeoutError."""
+    """Send one request on a new connection. Raises OSError or TimeoutError."""
     async with asyncio.timeout(timeout):
         if sock is not None:
             reader, writer = await asyncio.open_connection(
@@ -125,9 +125,9 @@ async def fetch(
 
 
 class Connection:
-    """A connection that carries one request after another, and is opened again where the server has closed it.
+    """A connection that carries one request after another, and is reopened if the server has closed it.
 
-    Requests must be such that sending one twice does no harm.
+    Requests must be idempotent, because one may be sent twice.
     """
 
     def __init__(self, host: str, port: int, *, ssl: object = None, server_hostname: str | None = None) -> None:
@@ -151,7 +151,7 @@ class Connection:
                 return await self._ask(self._streams, method, path, headers, body)
             except (EOFError, ValueError) as e:
                 self.close()
-                raise OSError(f"{self._host}:{self._port} answered no valid HTTP") from e
+                raise OSError(f"{self._host}:{self._port} did not answer with valid HTTP") from e
 
     async def _ask(
         self,

@@ -1,7 +1,8 @@
-"""Signed JSON (RFC 7515, flattened) with ES256 and HS256, and the thumbprints of keys (RFC 7638): what ACME needs.
+"""Signed JSON (RFC 7515, flattened) with ES256 and HS256, and the thumbprints of keys (RFC 7638): the parts that ACME
+needs.
 
-certbot's ``acme`` is not used: it brings requests and pyOpenSSL, blocks, and looks names up by itself, so that the
-addresses behind them could not be checked.
+certbot's ``acme`` is not used: it depends on requests and pyOpenSSL, it blocks, and it resolves names itself, so their
+addresses could not be checked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from lateen.kit.jsons import Json
 
 _SIZE = 32
-"""Bytes of a coordinate of P-256"""
+"""The size of a P-256 coordinate in bytes"""
 
 
 def encode(raw: bytes) -> str:
@@ -43,7 +44,7 @@ def thumbprint(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def signed(key: ec.EllipticCurvePrivateKey, protected: Json, payload: Json | None) -> Json:
-    """With ES256. ``payload``: None for an empty one (POST-as-GET, RFC 8555 section 6.3)."""
+    """Sign with ES256. ``payload``: None for an empty one (POST-as-GET, RFC 8555 section 6.3)."""
     head, body = _parts({"alg": "ES256", **protected}, payload)
     r, s = decode_dss_signature(key.sign(f"{head}.{body}".encode(), ec.ECDSA(hashes.SHA256())))
     signature = r.to_bytes(_SIZE, "big") + s.to_bytes(_SIZE, "big")
@@ -51,7 +52,7 @@ def signed(key: ec.EllipticCurvePrivateKey, protected: Json, payload: Json | Non
 
 
 def authenticated(secret: bytes, protected: Json, payload: Json) -> Json:
-    """With HS256."""
+    """Authenticate with HS256."""
     head, body = _parts({"alg": "HS256", **protected}, payload)
     mac = hmac.digest(secret, f"{head}.{body}".encode(), "sha256")
     return {"protected": head, "payload": body, "signature": encode(mac)}

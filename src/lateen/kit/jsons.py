@@ -15,18 +15,18 @@ def dumps(value: Any) -> bytes:
 
 
 def _fitting(raw: bytes) -> bytes:
-    """A copy: orjson leaves the room that it has not needed in its bytes, up to 12 times the text, and whoever keeps
-    them keeps that."""
+    """A copy of the right size: orjson over-allocates its results, up to 12 times the text, and whoever keeps them
+    keeps the unused room."""
     return bytes(memoryview(raw))
 
 
 def pretty(value: Any) -> str:
-    """For people and files: indented by two spaces, keys in their order."""
+    """For people and files: indented by two spaces, keys in insertion order."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 def canonical(value: Any) -> bytes:
-    """The same bytes for equal values, in whatever order their keys are."""
+    """The same bytes for equal values, whatever the order of their keys."""
     return _fitting(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
 
 

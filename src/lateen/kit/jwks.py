@@ -1,7 +1,6 @@
 """JSON Web Key Sets (RFC 7517), reduced to the keys that Envoy can verify tokens with.
 
-Envoy refuses a whole configuration if a set has no key that it can read, so nothing reaches it that has not been
-checked here.
+Envoy rejects the whole configuration if a set has no key that it can read, so every set is checked here first.
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 MIN_BITS, MAX_BITS, EXPONENT_BITS = 1024, 16384, 33
-"""The RSA keys that Envoy's library takes: sizes of the modulus, and the largest exponent."""
+"""The RSA keys that Envoy's library accepts: the size of the modulus, and the largest exponent."""
 _CURVES: dict[str, tuple[ec.EllipticCurve, str]] = {
     "P-256": (ec.SECP256R1(), "ES256"),
     "P-384": (ec.SECP384R1(), "ES384"),
     "P-521": (ec.SECP521R1(), "ES512"),
 }
 NEEDS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}
-"""Types of keys -> what each must have (RFC 7518 and 8037)."""
+"""Key types -> the members that each must have (RFC 7518 and 8037)."""
 ALGORITHMS = {
     "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     "EC": ("ES256", "ES384", "ES512"),
     "OKP": ("EdDSA",),
     "oct": ("HS256", "HS384", "HS512"),
 }
-"""Types of keys -> the algorithms that a key may name (``alg``)."""
+"""Key types -> the algorithms that a key may name (``alg``)."""
 Values = dict[str, Any]
 """A key's members: bytes, and the name of the curve"""
 
 
 @lru_cache(maxsize=256)
 def usable(text: str) -> str:
-    """The set with its usable keys alone, and of these only what is public, in a fixed form. Raises ValueError with
-    the reason where there is none: what is wrong with the document, or with its first key."""
+    """The set reduced to the public members of its usable keys, in a fixed form. Raises ValueError if no key is usable,
+    with the fault of the document or of its first key."""
     kept, wrong = examine(text)
     if not kept:
         raise ValueError(wrong[0] if wrong else "there is no key in it")
@@ -45,7 +44,7 @@ def usable(text: str) -> str:
 
 
 def examine(text: str) -> tuple[list[dict[str, str]], list[str]]:
-    """(the usable keys, what is wrong with each of the others). Raises ValueError if it is no key set."""
+    """(the usable keys, the fault of each of the others). Raises ValueError if it is not a key set."""
     try:
         found = json.loads(text)
     except RecursionError:

@@ -1,5 +1,5 @@
-"""aiohttp, imported when it is first used: what the node daemon needs for its start needs none of it, and loading it
-takes as long as everything else together."""
+"""aiohttp, imported when it is first used: the node daemon does not need it to start, and importing it takes as long as
+everything else together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
 
     class _Later:
-        """Stands for a module: its attributes are the module's, but for a base class, which loads it at once."""
+        """A lazy module: its attributes are the module's. Using one as a base class imports it at once."""
 
         def __init__(self, name: str) -> None:
             self._name = name
@@ -27,5 +27,5 @@ else:
 
 
 def load() -> None:
-    """Import it now."""
+    """Import the module now."""
     importlib.import_module("aiohttp.web")

@@ -51,7 +51,7 @@ SCOPES = {
     "kube": "the Kubernetes API",
     "tasks": "failures of background work",
 }
-"""Parts of a program whose log levels can be changed at run time."""
+"""Scopes whose log levels can be changed at run time."""
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,

@@ -1,5 +1,5 @@
-"""Metrics of a process of ours, in Prometheus' text format. For the names that Istio gives them, which a client library
-would not let stand (it ends each counter with ``_total``)."""
+"""Metrics of our own processes, in Prometheus' text format. Not the client library, because that appends ``_total`` to
+the name of every counter, and Istio's names must be kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 MAX_SERIES = 1000
-"""Of one metric; what would be more is not counted."""
+"""The limit for one metric; further series are not counted."""
 Values = tuple[str, ...]
 
 
@@ -22,7 +22,7 @@ class Metric:
     kind = "untyped"
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
-        """(what comes after the name, labels as written, value)."""
+        """(suffix of the name, labels as written, value)."""
         raise NotImplementedError
 
     def _written(self, values: Values, *more: str) -> str:
@@ -49,7 +49,7 @@ class Counter(Metric):
 
 @dataclass(eq=False)
 class Gauge(Metric):
-    """``read`` is called for each scrape."""
+    """A gauge whose ``read`` is called at each scrape."""
 
     read: Callable[[], Mapping[Values, float]] = dict
     kind = "gauge"
@@ -68,11 +68,11 @@ class Total(Gauge):
 
 @dataclass(eq=False)
 class Histogram(Metric):
-    """``bounds`` ascend; what is above the last one is counted under +Inf."""
+    """``bounds`` ascend; values above the last one are counted under +Inf."""
 
     bounds: tuple[float, ...] = ()
     seen: dict[Values, list[float]] = field(default_factory=dict)
-    """The counts between the bounds, and the sum."""
+    """The counts per bucket (not cumulative), and the sum."""
     kind = "histogram"
 
     def observe(self, value: float, *values: str) -> None:

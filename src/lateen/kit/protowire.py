@@ -17,7 +17,7 @@ def varint(n: int) -> bytes:
 
 
 def head(number: int, length: int) -> bytes:
-    """What comes before the bytes of a length-delimited field: a message, string or bytes."""
+    """The tag and length that precede the bytes of a length-delimited field: a message, string or bytes."""
     return varint(number << 3 | 2) + varint(length)
 
 

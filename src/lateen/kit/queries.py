@@ -2,9 +2,9 @@
 
 Inputs are tables (``kit.tables``); a query is a method decorated with ``query``. While it runs, every table entry
 and every other query that it reads is recorded as a source of its value. Replacing a table's contents marks the queries
-that depend on a changed entry, directly or indirectly. A marked query is verified the next time it is asked for: it is
+that depend on a changed entry, directly or indirectly. A marked query is verified the next time it is read: it is
 recomputed if one of its sources has a different value by then, and if the result equals the former value, the former
-object is kept, so that whatever depends on it stays as it is. The work is therefore proportional to the change.
+object is kept, so its dependents stay valid. The work is therefore proportional to the change.
 
 The ideas are those of Salsa (https://salsa-rs.github.io/salsa/reference/algorithm.html) and Adapton; marking runs
 forward along recorded readers, so that nothing unaffected is visited. Queries must be pure, must not depend on
@@ -31,11 +31,11 @@ class Node:
 
     def __init__(self) -> None:
         self.changed = 0
-        """The step in which it got its present value."""
+        """The step in which it got its current value."""
         self.readers: set[Memo] = set()
 
     def touch(self, step: int) -> None:
-        """From this step on it has a different value."""
+        """Record that its value differs from this step on."""
         self.changed = step
         marks: list[tuple[Memo, Node]] = [(reader, self) for reader in self.readers]
         while marks:
@@ -72,7 +72,7 @@ class Memo(Node):
             if isinstance(source, Memo) and source.suspects is not None:
                 try:
                     source.verify()
-                except Exception:  # noqa: BLE001 - a query that now fails may no longer be needed: recompute its reader to find out
+                except Exception:  # noqa: BLE001 - a failing query may no longer be needed: recompute its reader
                     self.compute()
                     return
             if source.changed > self.checked:
@@ -111,17 +111,18 @@ class Memo(Node):
 
 
 class Prepared(Protocol):
-    """Another content of an input, which is not in effect yet."""
+    """New contents of an input that are not in effect yet."""
 
     def apply(self, step: int) -> None:
         """Put it into effect; cannot fail."""
 
 
 class Input(Protocol):
-    """What queries begin with (``kit.tables.Table``)."""
+    """A source of data for queries (``kit.tables.Table``)."""
 
     def prepare(self, content: Mapping[Any, Any], /) -> Prepared | None:
-        """What another content changes; None if it is the present one. Changes nothing yet; may raise an exception."""
+        """The change that these contents would make; None if they are the current ones. Changes nothing yet; may raise
+        an exception."""
 
 
 class Queries:
@@ -131,7 +132,7 @@ class Queries:
         self.step = 0
         self.running: list[dict[Node, None]] = []
         self.asked: set[Memo] = set()
-        """Values that were asked for from outside of any query."""
+        """Values that were read from outside of any query."""
         self._memos: dict[Any, dict[Any, Memo]] = {}
 
     def ask(self, owner: Any, function: Callable[..., Any], args: Any) -> Any:
@@ -162,10 +163,10 @@ class Queries:
             source.unread()
 
     def replace(self, contents: Iterable[tuple[Input, Mapping[Any, Any]]]) -> None:
-        """Begin the next step, in which these tables have these contents.
+        """Begin the next step, with new contents for these tables.
 
-        If an index cannot place one of the objects, its exception is raised, and all tables and indexes keep what they
-        had: everything that may fail happens before anything is changed.
+        If an index cannot place one of the objects, its exception is raised, and all tables and indexes keep their
+        contents: everything that may fail happens before anything is changed.
         """
         changes = [change for table, content in contents if (change := table.prepare(content)) is not None]
         self.step += 1

@@ -1,5 +1,5 @@
-"""RE2, the regular expressions that Envoy runs. The library is loaded at the first use: that takes as long as the
-validation of a few hundred objects, and most meshes have no regular expression."""
+"""RE2, the regular expression engine that Envoy uses. The library is loaded at the first use: loading takes as long as
+validating a few hundred objects, and most meshes have no regular expressions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ GO = {
     "invalid perl operator": "invalid or unsupported Perl syntax",
     "invalid named capture group": "invalid named capture",
 }
-"""What RE2 says -> what Go's ``regexp/syntax`` says of the same fault, where they differ."""
+"""RE2's error message -> that of Go's ``regexp/syntax`` for the same fault, where they differ."""
 
 
 @cache
 def _re2() -> tuple[Any, Any]:
-    """The module, and options with which it writes no errors to the log."""
+    """The module, and options that keep it from logging errors."""
     import re2
 
     options = re2.Options()
@@ -31,8 +31,8 @@ def _re2() -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> Any:
-    """RE2's compiled form, which has ``search`` and ``fullmatch`` as Python's. Raises ValueError with a message in the
-    words of Go's ``regexp``, which those who know Istio look for."""
+    """RE2's compiled form, with ``search`` and ``fullmatch`` like Python's. Raises ValueError with the message of Go's
+    ``regexp``, which users of Istio know."""
     re2, options = _re2()
     try:
         return re2.compile(pattern, options)
@@ -45,5 +45,5 @@ def compiled(pattern: str) -> Any:
 
 
 def escape(text: str) -> str:
-    """A pattern that matches the text alone."""
+    """A pattern that matches exactly this text."""
     return str(_re2()[0].escape(text))

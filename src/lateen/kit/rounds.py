@@ -1,4 +1,4 @@
-"""Lets tasks go on in groups: what many of them write at the same moment costs little more than what one writes."""
+"""Resumes waiting tasks in batches: writes of many tasks at the same moment cost little more than one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import deque
 
 
 class Rounds:
-    """``pause``: seconds from the first arrival until a group goes on; ``between``: and between groups, where more
-    wait than ``size``, so that other work has its turns, too."""
+    """``pause``: seconds from the first arrival until a batch is resumed; ``between``: seconds between batches if more
+    than ``size`` tasks wait, so that other work gets its turn."""
 
     def __init__(self, pause: float, size: int = 16, between: float | None = None) -> None:
         self._pause, self._size = pause, size
@@ -32,7 +32,7 @@ class Rounds:
         left = self._size
         while self._waiting and left:
             one = self._waiting.popleft()
-            if not one.done():  # whoever was cancelled needs no turn
+            if not one.done():  # cancelled tasks need no turn
                 one.set_result(None)
                 left -= 1
         again = asyncio.get_running_loop().call_later

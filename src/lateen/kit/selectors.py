@@ -1,4 +1,4 @@
-"""Label selectors: maps, LabelSelector objects and the query-string form."""
+"""Label selectors: maps, LabelSelector objects, and the form used in query strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPDY/3.1 as kubectl up to 1.29 uses it for exec, attach, cp and port-forward: framing and streams.
+"""SPDY/3.1: framing and streams, as used by kubectl up to 1.29 for exec, attach, cp and port-forward.
 
 Implements only what Kubernetes clients use: SYN_STREAM, SYN_REPLY, RST_STREAM, PING, GOAWAY, data frames and
 WINDOW_UPDATE. The header dictionary is that of the SPDY/3 specification (section 2.6.10.1).
@@ -43,7 +43,7 @@ WINDOW = 64 * 1024 * 1024
 
 
 class Stream:
-    """One stream of a session; ``incoming`` has what arrives (b"" at its end)."""
+    """One stream of a session; ``incoming`` is the queue of received data (b"" at its end)."""
 
     def __init__(self, session: Session, number: int, headers: dict[str, str]) -> None:
         self.number, self.headers = number, headers
@@ -117,7 +117,7 @@ class Session:
                 _offer(stream.incoming, b"")
             await self.opened.put(stream)
         elif kind == 2:
-            self._headers(body[4:])  # of no interest, but decompressing later headers depends on it
+            self._headers(body[4:])  # unused, but the decompression of later headers depends on it
         elif kind == 3:
             number = struct.unpack(">I", body[:4])[0] & 0x7FFFFFFF
             if stream_ := self.streams.pop(number, None):

@@ -31,7 +31,7 @@ Move = tuple[K, dict[T, None], V | None, dict[T, None]]
 
 
 class Change(Generic[K, V]):
-    """Another content of one table, worked out with everything that may fail, and not in effect yet."""
+    """New contents of one table: everything that may fail has been computed, but they are not in effect yet."""
 
     def __init__(
         self, table: Table[K, V], content: Mapping[K, V], keys: list[K], moves: list[list[Move[K, Any, V]]]
@@ -60,8 +60,9 @@ class Table(Mapping[K, V]):
         return made
 
     def prepare(self, content: Mapping[K, V]) -> Change[K, V] | None:
-        """What another content changes; None where it is the present one. Values that are the same objects as before
-        count as unchanged. Changes nothing yet, and raises whatever an index raises about one of the values."""
+        """The change that these contents would make; None if they are the current ones. Values that are the same
+        objects as before count as unchanged. Changes nothing yet, and raises whatever an index raises about one of the
+        values."""
         old = self._content
         if content is old:
             return None

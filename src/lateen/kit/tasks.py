@@ -27,12 +27,12 @@ def _done(task: asyncio.Task[Any]) -> None:
 
 
 def tell(listeners: Iterable[Callable[..., None]], *what: object) -> None:
-    """Call each of them; one that fails is logged, and keeps nothing from the others."""
+    """Call each listener; a failing one is logged and does not affect the others."""
     for told in tuple(listeners):
         try:
             told(*what)
         except Exception:
-            log.exception("what has happened is lost on %s", getattr(told, "__qualname__", told))
+            log.exception("listener %s failed", getattr(told, "__qualname__", told))
 
 
 async def forever(step: Callable[[], Awaitable[None]], name: str, pause: float = 1.0) -> None:
@@ -51,7 +51,7 @@ async def forever(step: Callable[[], Awaitable[None]], name: str, pause: float =
 
 
 async def until_done(step: Callable[[], Awaitable[None]], name: str, pause: float = 1.0) -> None:
-    """As ``forever``, but it ends with the first success."""
+    """Like ``forever``, but ends with the first success."""
     wait = pause
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The wall clock in Kubernetes' spelling."""
+"""The wall clock, and timestamps in Kubernetes' format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parse(text: str) -> datetime:
 
 
 def moment(found: object) -> datetime | None:
-    """What somebody else has written; None where it is no time, or a time of no zone."""
+    """The time in a value from outside; None if it is not a timestamp with a time zone."""
     try:
         at = parse(found) if isinstance(found, str) else None
     except ValueError:

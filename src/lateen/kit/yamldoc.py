@@ -1,8 +1,8 @@
-"""YAML documents as JSON values with positions, safe against documents that would kill the process.
+"""YAML documents as JSON values with positions, protected against documents that would crash the process.
 
-PyYAML's C loader overflows the C stack on a few ten thousand nested brackets, and aliases of aliases multiply: depth
-and size are checked on the (non-recursive) event stream first. Duplicate keys are errors, and scalars are read as
-kubectl reads them (YAML 1.1 booleans aside, no sexagesimal integers, no dates).
+PyYAML's C loader overflows the C stack on tens of thousands of nested brackets, and aliases of aliases grow
+exponentially: depth and size are checked on the (non-recursive) event stream first. Duplicate keys are errors, and
+scalars are read as kubectl reads them (YAML 1.1 booleans aside, no sexagesimal integers, no dates).
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class _Count:
         if self._aliases > MAX_ALIASES:
             return f"more than {MAX_ALIASES} aliases"
         if any(anchor == name for name, _ in self._open):
-            return f"the alias *{anchor} is inside of what it refers to"
+            return f"the alias *{anchor} refers to a value that contains it"
         return self._add(self._sizes.get(anchor or "", 1))
 
     def _add(self, nodes: int) -> str:

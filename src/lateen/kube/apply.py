@@ -22,7 +22,7 @@ def kind_of(obj: Json) -> Kind:
 
 
 def declared(obj: Json) -> Json:
-    """The object with the annotation in which ``kubectl apply`` records what was applied."""
+    """The object, with the annotation in which ``kubectl apply`` records what was applied."""
     meta = obj["metadata"]
     bare = {**obj, "metadata": {**meta, "annotations": meta.get("annotations") or {}}}
     annotations = {**bare["metadata"]["annotations"], LAST_APPLIED: jsons.dumps(bare).decode() + "\n"}
@@ -76,8 +76,8 @@ def _with_bundles(wanted: list[Json], found: list[Json]) -> list[Json]:
 async def wait_available(
     client: Client, namespace: str, names: list[str], limit_s: float = 120.0, kind: Kind = kinds.DEPLOYMENT
 ) -> None:
-    """Wait until every deployment (or DaemonSet) has all its pods ready. Raises TimeoutError with the names of those
-    that do not."""
+    """Wait until all pods of every deployment (or DaemonSet) are ready. Raises TimeoutError with the names of those
+    that are not."""
     left = list(names)
     try:
         async with asyncio.timeout(limit_s):

@@ -141,7 +141,7 @@ class Plugin:
 
 
 def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """Raises ssl.SSLError."""
+    """Load a PEM certificate and key into a TLS context. Raises ssl.SSLError."""
     with tempfile.NamedTemporaryFile() as pair:  # the ssl module can load keys only from files; mode 0600
         pair.write(certificate + b"\n" + key)
         pair.flush()
@@ -157,7 +157,7 @@ def impersonation(user: Json) -> dict[str, str]:
         out["Impersonate-Uid"] = str(user["as-uid"])
     groups = user.get("as-groups") or []
     if len(groups) > 1 or user.get("as-user-extra"):
-        raise AuthError("more than one of as-groups, and as-user-extra, are not supported; impersonate with one group")
+        raise AuthError("several as-groups, or as-user-extra, are not supported; impersonate with one group")
     if groups:
         out["Impersonate-Group"] = str(groups[0])
     return out

@@ -1,4 +1,4 @@
-"""The verbs of the Kubernetes API: a protocol, and its implementation over HTTP.
+"""The verbs of the Kubernetes API: an interface, and its implementation over HTTP.
 
 Dicts go in and dicts come out. The embedded cluster's controllers use the same protocol without a socket.
 """
@@ -40,16 +40,17 @@ class Client(Protocol):
         """A JSON merge patch."""
 
     async def apply(self, kind: Kind, obj: Json, manager: str) -> Json:
-        """Server-side apply: ``manager`` gets the fields of ``obj``, also from others who hold them."""
+        """Server-side apply: ``manager`` becomes the owner of the fields of ``obj``, even if others own them
+        (force)."""
 
     async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
-        """Merge patches whose answers do not matter; those that failed."""
+        """Send merge patches whose responses do not matter; returns those that failed."""
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "", uid: str = ""
     ) -> bool:
-        """False if there was no such object. ``version``, ``uid``: KubeError 409 if its resource version or its UID is
-        another one."""
+        """False if there was no such object. ``version``, ``uid``: preconditions; KubeError 409 if the object's
+        resource version or UID differs."""
 
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
         """POST to a subresource, or (with an empty name) a review such as TokenReview."""
@@ -87,7 +88,7 @@ class HttpClient(Streams):
                 if e.code != 410 or "continue" not in query:
                     raise
                 items, query = [], {k: v for k, v in query.items() if k not in ("continue", "limit")}
-                continue  # the pages have expired in the meantime: list everything at once
+                continue  # the continue token has expired: list everything at once
             meta = found.get("metadata")
             if not isinstance(meta, dict) or "resourceVersion" not in meta:
                 raise self.stranger(f"JSON that is not a list of {kind.plural}")
@@ -149,7 +150,7 @@ class HttpClient(Streams):
 
 
 def _whole(obj: Json, kind: Kind) -> Json:
-    """kube-apiserver says in lists of built-in kinds only once what their objects are."""
+    """Add ``apiVersion`` and ``kind``, which kube-apiserver leaves out of the items of lists of built-in kinds."""
     obj.setdefault("kind", kind.kind)
     obj.setdefault("apiVersion", kind.api_version)
     return obj

@@ -1,5 +1,5 @@
-"""Kubeconfig files, merged as kubectl merges them: of entries with the same name, and of current contexts, the first
-file's counts.
+"""Kubeconfig files, merged as kubectl merges them: for entries with the same name, and for the current context, the
+first file takes precedence.
 
 Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
 """
@@ -14,7 +14,7 @@ from lateen.kit import yamldoc
 from lateen.kit.jsons import Json
 
 SECTIONS = {"contexts": "context", "clusters": "cluster", "users": "user"}
-"""Section -> where the content of one of its entries is."""
+"""Section -> the key that holds the content of its entries."""
 
 
 class ConfigError(ValueError):
@@ -25,11 +25,11 @@ class ConfigError(ValueError):
 class Entry:
     value: Json
     path: Path
-    """The file that it is in."""
+    """The file that contains it."""
 
     @property
     def folder(self) -> Path:
-        """Where relative paths in it start."""
+        """The directory that relative paths in it refer to."""
         return self.path.parent
 
 
@@ -60,7 +60,7 @@ class Config:
 
 
 def of_text(text: str, name: str) -> Config:
-    """A configuration that is in no file; ``name`` is what messages call it. Raises ConfigError."""
+    """Parse a configuration that is not in a file; ``name`` identifies it in messages. Raises ConfigError."""
     path = Path(name)
     out = Config((path,))
     _merge(out, path, _parsed(text, path))
@@ -68,7 +68,7 @@ def of_text(text: str, name: str) -> Config:
 
 
 def read(paths: Sequence[Path]) -> Config:
-    """Several files may be missing, as long as one is there. Raises ConfigError."""
+    """Read and merge files; some may be missing, as long as one exists. Raises ConfigError."""
     found = [p for p in paths if p.exists()] or list(paths[:1])
     out = Config(tuple(found))
     for path in found:
@@ -106,5 +106,5 @@ def _parsed(text: str, path: Path) -> Json:
     if config is None:
         return {}
     if not isinstance(config, dict):
-        raise ConfigError(f"{path}: it is not a kubeconfig")
+        raise ConfigError(f"{path} is not a kubeconfig")
     return config

@@ -1,4 +1,4 @@
-"""The connection to an API server: TLS, credentials, one request and its answer."""
+"""The connection to an API server: TLS, credentials, one request and its response."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Connection:
         return Unreachable(f"the Kubernetes API at {self.base} does not answer: {str(e) or 'timeout'}")
 
     async def clock(self) -> datetime | None:
-        """The API's time, in whole seconds; None if it does not send it."""
+        """The API server's clock, in whole seconds; None if it sends no Date header."""
         try:
             limit = aiohttp.ClientTimeout(total=10)
             async with self.session().get(

@@ -1,4 +1,4 @@
-"""An API server that is reached at another address than the one that its certificate names."""
+"""An API server that is reached at an address other than the one its certificate is for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong with the Kubernetes API."""
+"""Errors of the Kubernetes client."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ class Unreachable(OSError):
 
 
 class Stranger(Unreachable):
-    """What answered is no API server: a login page, a proxy, another service."""
+    """The server that answered is not an API server: a login page, a proxy, another service."""

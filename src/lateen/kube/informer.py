@@ -21,16 +21,16 @@ Key = tuple[str, str]
 OnChange = Callable[[Kind, Key, Json | None, Json | None], None]
 """(kind, (namespace, name), before, after); ``after`` is None for a deletion."""
 OnTrouble = Callable[[KubeError | None], None]
-"""Called when the API refuses to show the objects, and with None when it shows them (again)."""
+"""Called with the error when the API refuses access to the objects, and with None once it grants it (again)."""
 
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 LASTING_S = 10.0
-"""After a watch that lasted this many seconds, the next attempt is made without back-off."""
+"""After a watch that lasted this many seconds, the next one is opened without back-off."""
 
 
 class Outages:
-    """The state of one client's API: all of its informers lose it at once, and the outage and its end are logged
+    """Whether one client's API is reachable: all its informers lose it at once, and the outage and its end are logged
     once."""
 
     of: ClassVar[weakref.WeakKeyDictionary[Client, Outages]] = weakref.WeakKeyDictionary()
@@ -53,7 +53,7 @@ class Outages:
 
 
 class Informer:
-    """``objects`` must not be changed by readers."""
+    """A local copy of all objects of a kind. ``objects`` must not be modified by readers."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Informer:
         self.kind, self.objects = kind, dict[Key, Json]()
         self.synced = asyncio.Event()
         self.problem = ""
-        """Why the objects cannot be read at present; empty if they can."""
+        """Why the objects cannot be read at the moment; empty if they can."""
         self._client, self._namespace, self._labels = client, namespace, labels
         self._fields = {"fields": fields} if fields else {}
         self._optional = optional
@@ -79,7 +79,7 @@ class Informer:
         self._on_trouble = on_trouble or self._warn
 
     async def run(self) -> None:
-        """Run for ever; reconnects for as long as it takes, and keeps the last known objects meanwhile."""
+        """Run forever; reconnects for as long as it takes, and keeps the last known objects in the meantime."""
         wait = FIRST_WAIT_S
         outages = Outages.of.setdefault(self._client, Outages())
         while True:
@@ -95,14 +95,14 @@ class Informer:
                     version = await self._follow(version)
             except KubeError as e:
                 if e.code == 404 and self._optional:
-                    self.synced.set()  # what was known before stays: the objects of a deleted kind are deleted, too
+                    self.synced.set()  # keep what was known before: the objects of a deleted kind are deleted, too
                 elif e.code != 410:  # 410: the version is too old; a new list is needed
                     self.problem = f"{self.kind.plural}: {e}"
                     self._on_trouble(e)
             except Unreachable as e:
                 self.problem = str(e)
                 outages.lost(e, again=wait > FIRST_WAIT_S)
-            except Exception as e:  # noqa: BLE001 - whatever one server answers, it is asked again
+            except Exception as e:  # noqa: BLE001 - whatever the server's response was, try again
                 self._broken(e)
             if time.monotonic() - began > LASTING_S:
                 wait = FIRST_WAIT_S
@@ -110,7 +110,7 @@ class Informer:
             wait = min(wait * 2, LONGEST_WAIT_S)
 
     def _broken(self, error: Exception) -> None:
-        """The error's text is left out: it may quote a header with credentials."""
+        """A message without the error's text, which may quote a header with credentials."""
         what = f"{self.kind.plural}: the request could not be sent or its answer not read ({type(error).__name__})"
         if self.problem != what:
             self.problem = what

@@ -1,4 +1,4 @@
-"""Clients from kubeconfig files or from inside a pod.
+"""Kubernetes clients from kubeconfig files, or from a pod's service account.
 
 Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. Every field is honoured or rejected by name.
 """
@@ -57,8 +57,8 @@ def in_cluster() -> HttpClient:
 
 
 def from_files(paths: Sequence[Path], context_name: str = "") -> HttpClient:
-    """Of the files' current context, or the named one. Raises ConfigError for files that are missing, malformed or
-    incomplete, or that use something unsupported."""
+    """A client for the files' current context, or for the named one. Raises ConfigError for files that are missing,
+    malformed or incomplete, or that use unsupported features."""
     return _of(configfiles.read(paths), context_name)
 
 
@@ -69,13 +69,13 @@ _FILES_AND_COMMANDS = {
     "certificate-authority": "certificateAuthority",
     "exec": "exec",
 }
-"""What a kubeconfig from somebody else must not have, because it reads files of ours or runs commands here, and what
-Istio calls it."""
+"""Fields that a kubeconfig from a third party must not have, because they read local files or run local commands ->
+Istio's names for them."""
 
 
 def from_text(text: str, name: str, allowed: frozenset[str] = frozenset()) -> HttpClient:
-    """Of a kubeconfig that somebody has sent; ``name`` is what messages call it. Files and commands are refused unless
-    they are ``allowed`` by Istio's names for them (PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS). Raises
+    """A client from a third party's kubeconfig; ``name`` identifies it in messages. Files and commands are refused
+    unless they are ``allowed`` under Istio's names for them (PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS). Raises
     ConfigError."""
     config = configfiles.of_text(text, name)
     for section in ("clusters", "users"):
@@ -116,7 +116,7 @@ def namespace_of(paths: Sequence[Path], context_name: str = "") -> str:
 
 
 def _client(of_cluster: Entry, of_user: Entry) -> HttpClient:
-    """Raises ValueError, OSError, ssl.SSLError. Paths start at the folder of the file that names them."""
+    """Raises ValueError, OSError, ssl.SSLError. Paths are relative to the directory of the file that contains them."""
     cluster, user = of_cluster.value, of_user.value
     _known(cluster, _CLUSTER, "cluster")
     if "auth-provider" in user:
@@ -163,7 +163,7 @@ def _known(section: Json, names: set[str], what: str) -> None:
 
 
 def _material(of: Entry, key: str) -> bytes | None:
-    """From the data, or from the file."""
+    """The inline data, or the contents of the file."""
     if data := _text(of.value, f"{key}-data"):
         return base64.b64decode(data)
     path = _text(of.value, key)
@@ -171,7 +171,7 @@ def _material(of: Entry, key: str) -> bytes | None:
 
 
 def _text(section: Json, field: str) -> str:
-    """Empty where it is not there."""
+    """A string field; empty if it is missing. Raises ValueError for other types."""
     found = section.get(field) or ""
     if not isinstance(found, str):
         raise ConfigError(f"{field} is not a string; put its value in quotes")

@@ -1,4 +1,4 @@
-"""What goes on for longer than one answer: commands in containers, logs, port-forwards, watches."""
+"""Long-running requests: commands in containers, logs, port-forwards, watches."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lateen.kube.connection import Connection, error_of
 from lateen.kube.errors import KubeError, Unreachable
 
 WATCH_S, SILENCE_S = 1800, 90.0
-"""Seconds that a watch lasts, and that it may be silent: API servers send a bookmark each minute."""
+"""Seconds that a watch lasts, and that it may be silent: API servers send a bookmark every minute."""
 
 
 def selecting(labels: str, fields: str) -> dict[str, str]:
-    """The part of a query that chooses objects."""
+    """The query parameters that select objects."""
     return {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
 
 
@@ -37,7 +37,7 @@ class Streams(Connection):
     async def run(
         self, namespace: str, pod: str, container: str, command: Sequence[str], stdin: bytes, timeout: float = 30.0
     ) -> tuple[bytes, bytes, int]:
-        """... and its exit code. Raises KubeError and Unreachable."""
+        """Like ``execute``, but also returns the exit code. Raises KubeError and Unreachable."""
         params = [("command", c) for c in command]
         params += [
             ("container", container),
@@ -56,7 +56,7 @@ class Streams(Connection):
                     headers=await self.headers(),
                 ) as ws,
             ):
-                with contextlib.suppress(ConnectionResetError):  # the command may have ended without reading it
+                with contextlib.suppress(ConnectionResetError):  # the command may have ended without reading its input
                     if stdin:
                         await ws.send_bytes(b"\x00" + stdin)
                         await ws.send_bytes(b"\xff\x00")
@@ -91,7 +91,8 @@ class Streams(Connection):
 
     @contextlib.asynccontextmanager
     async def forwarding(self, namespace: str, pod: str) -> AsyncIterator[Session]:
-        """A session whose streams lead to ports of a pod (SPDY inside a WebSocket, as kubectl since 1.30)."""
+        """A session whose streams are connections to ports of a pod (SPDY inside a WebSocket, as kubectl since
+        1.30)."""
         try:
             async with self.session().ws_connect(
                 self.base + POD.path(namespace, pod, "portforward"),
@@ -155,7 +156,7 @@ async def _receive(ws: aiohttp.ClientWebSocketResponse, reader: asyncio.StreamRe
 
 
 def _exit_code(status: bytes) -> int:
-    """Of the Status that ends a command. Raises KubeError if the command has not been run at all."""
+    """The exit code in the Status that ends a command. Raises KubeError if the command was not run at all."""
     try:
         found = jsons.loads(status)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Routes at their places: of hosts of the mesh, and of the listeners that gateways are asked for.
+"""Where routes are attached: at hosts of the mesh, and at the listeners of gateways.
 
-Each dialect has its own objects; here they come together. ``Listener`` and ``Attached`` are the same for all.
+Each dialect has its own objects; they are combined here. ``Listener`` and ``Attached`` are the same for all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Chosen = tuple[tuple[str, str], ...]
 
 class Attachments(Securing):
     def listeners_of(self, pod: o.Pod) -> list[Listener]:
-        """All that a workload is asked for, those of the oldest objects first."""
+        """The listeners that a gateway workload serves, those of the oldest objects first."""
         found = [li for gw in self.gateways_for(pod) for li in gateway.listeners(gw)]
         found += self.kubernetes_listeners(pod)
         if pod.label_map.get("istio") == self.ingress.selector and self.objects.ingresses:
@@ -39,12 +39,13 @@ class Attachments(Securing):
         return sorted(found, key=lambda li: li.age)
 
     def asked_listeners_of(self, pod: o.Pod) -> list[Listener]:
-        """Also those that cannot be served because their certificates are missing."""
+        """Like ``listeners_of``, including those that cannot be served because their certificates are missing."""
         return [*self.listeners_of(pod), *self.kubernetes_listeners(pod, closed=True)]
 
     @query
     def challenges(self) -> Challenges | None:
-        """The same for all gateways; None where no issuer is of ACME, so that nothing is paid for it."""
+        """The ACME challenges, the same for all gateways; None without an ACME issuer, so that they cost nothing
+        then."""
         issuers = (*self.objects.issuers.values(), *self.objects.cluster_issuers.values())
         if not any(i.spec.acme is not None for i in issuers):
             return None
@@ -52,7 +53,7 @@ class Attachments(Securing):
         return challenges.read(self.objects.credentials.get((ref.namespace, ref.name)), str(ref))
 
     def requests_at(self, listeners: Sequence[Listener], pod: o.Pod) -> list[Attached]:
-        """What is routed at listeners of one port of a workload, in order of precedence."""
+        """The HTTP routes at listeners of one port of a workload, in order of precedence."""
         find = self._finder(pod.namespace)
         of_ingress = [(li, own) for li in listeners if (own := self._ingress_of(li)) is not None]
         of_gateway = [(li, self._rules_at(li, pod)) for li in listeners if li.source.group_kind == kinds.GATEWAY.id]
@@ -67,22 +68,22 @@ class Attachments(Securing):
         return sorted(found, key=lambda a: a.age)
 
     def connections_at(self, listener: Listener, pod: o.Pod) -> tuple[ConnectionRoute, ...]:
-        """Where a listener's connections go."""
+        """The destinations of a listener's connections."""
         if listener.source.group_kind == kinds.KUBERNETES_GATEWAY.id:
             return self.gateway_connections(listener)
         find = self._finder(pod.namespace)
         return gateway.connections(listener, self._rules_at(listener, pod), find)
 
     def datagrams_at(self, listener: Listener) -> tuple[DatagramRoute, ...]:
-        """Where a UDP listener's datagrams go. Only the Gateway API has such listeners."""
+        """The destinations of a UDP listener's datagrams. Only the Gateway API has such listeners."""
         return self.gateway_datagrams(listener)
 
     def routes_of(
         self, host: str, rules: tuple[Rule, ...], ports: tuple[int, ...], namespace: str, labels: Labels
     ) -> tuple[PortRoutes, ...]:
-        """The routes of a mesh host's ports, as rules for it give them to some clients. Where routes of the Gateway API
-        have the host's service as their parent, no VirtualService routes the requests of the port; nor its connections,
-        where some of these routes are of connections."""
+        """The routes of a mesh host's ports for some clients. If routes of the Gateway API have the host's service as
+        their parent, VirtualServices do not apply to the port's requests, nor to its connections if some of these
+        routes are for connections."""
         routed = ports if self.routes_for_host(host) else ()
         own = {port: self.mesh_requests(host, port, namespace) for port in routed}
         connected = {port: self.mesh_connections(host, port, namespace) for port in routed}
@@ -103,7 +104,7 @@ class Attachments(Securing):
         return tuple(out)
 
     def _persistent(self, routes: tuple[Route, ...]) -> tuple[Route, ...]:
-        """With the sessions of the backends' own policies. Routes of the Gateway API have them already."""
+        """Add session persistence from the backends' own policies. Routes of the Gateway API have it already."""
         out = []
         for r in routes:
             backends = tuple(map(self._kept, r.backends))
@@ -126,7 +127,7 @@ class Attachments(Securing):
     # --- Istio's Gateways --------------------------------------------------------------------------------------
 
     def gateways_for(self, pod: o.Pod) -> tuple[o.Resource[Gateway], ...]:
-        """Those that select a pod, or that name one of its services, oldest first."""
+        """The Gateways that select a pod, or that name one of its services, oldest first."""
         labels, scoped = pod.label_map, self.cluster.scoped
         buckets: Iterable[tuple[str, str] | None] = (*labels.items(), None)
         found = [g for b in buckets for g in self._gateways_by_label.get(b) if has_labels(g.spec.selector, labels)]
@@ -141,7 +142,7 @@ class Attachments(Securing):
         return tuple(sorted(found, key=lambda v: v.age_order))
 
     def _rules_at(self, listener: Listener, pod: o.Pod) -> list[Rule]:
-        """Those that are bound to the listener's Gateway, as the workload has them."""
+        """The VirtualServices bound to the listener's Gateway, as the workload sees them."""
         found = self.gateway_rules((listener.source.namespace, listener.source.name), pod.namespace)
         return [source.narrowed(vs, pod.namespace, pod.label_map) for vs in found]
 
@@ -149,7 +150,7 @@ class Attachments(Securing):
 
     @query
     def ingresses(self) -> tuple[o.Resource[Ingress], ...]:
-        """Those that the mesh's gateway serves, oldest first."""
+        """The Ingresses that the mesh's gateway serves, oldest first."""
         classes = {name: c.spec.controller for (_, name), c in self.objects.ingress_classes.items()}
         name, mode = self.ingress.class_name, self.ingress.mode
         found = (i for i in self.objects.ingresses.values() if ingress.ours(i, classes, name, mode))
@@ -184,7 +185,7 @@ class Attachments(Securing):
 
     @query
     def outcomes(self) -> tuple[Outcome, ...]:
-        """Of all objects that could not be served as they ask for. Only what has changed is worked out again."""
+        """The outcomes of all objects that could not be served as requested. Only what has changed is recomputed."""
         found = [self.ingress_outcome(i.ref.namespace, i.ref.name) for i in self.ingresses()]
         for chosen in self._gateways_alike.buckets():
             found += self.gateway_outcomes(chosen)
@@ -196,7 +197,8 @@ class Attachments(Securing):
 
     @query
     def gateway_outcomes(self, chosen: Chosen) -> tuple[Outcome, ...]:
-        """Of Gateways with one selector: their servers are left out where an older one uses the port otherwise."""
+        """Outcomes of Gateways with one selector: servers that are left out because an older Gateway uses the port for
+        another protocol."""
         out: dict[o.Ref, tuple[Problem, ...]] = {}
         first: dict[tuple[str, str, int], Listener] = {}
         found = [li for gw in self._gateways_alike.get(chosen) for li in gateway.listeners(gw)]
@@ -204,7 +206,7 @@ class Attachments(Securing):
             space = li.source.namespace if self.cluster.scoped else ""
             older = first.setdefault((space, li.bind, li.port), li)
             if not li.beside(older):
-                text = f"port {li.port} is {older.family.upper()} by the older {older.source}"
+                text = f"port {li.port} is already {older.family.upper()} because of the older {older.source}"
                 which = f"the server of {li.family.upper()}" if li.family != older.family else "the other server"
                 problem = Problem("OlderGateway", f"{text}; {which} is left out")
                 out[li.source] = (*out.get(li.source, ()), problem)
@@ -212,7 +214,7 @@ class Attachments(Securing):
 
     @query
     def overridden(self) -> tuple[Outcome, ...]:
-        """Of VirtualServices whose requests or connections routes of the Gateway API have."""
+        """Outcomes of VirtualServices that are overridden by routes of the Gateway API."""
         out: dict[o.Ref, list[Problem]] = {}
         for host in self.hosts_with_routes():
             for kind, (namespace, name), owner, _ in self.routes_for_host(host):

@@ -1,4 +1,4 @@
-"""End users' tokens: which rules hold for a workload, and the keys that verify them."""
+"""End users' tokens: the rules that apply to a workload, and the keys that verify them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ Policy = o.Resource[RequestAuthentication]
 
 
 class KeySource(NamedTuple):
-    """Where istiod fetches the keys of an issuer."""
+    """The URL from which istiod fetches an issuer's keys."""
 
     url: str
     discovered: bool
-    """Whether the document there says where the keys are (OpenID Connect Discovery)."""
+    """Whether the document at the URL refers to the keys (OpenID Connect Discovery)."""
     endpoints: bool = False
-    """Whether what the document says is wanted itself: the endpoints for logins."""
+    """Whether the endpoints for logins are wanted, which are in the document itself."""
 
 
 @dataclass(frozen=True)
 class Authentication:
-    """Which tokens a workload accepts."""
+    """The tokens that a workload accepts."""
 
     policies: tuple[Policy, ...] = ()
     keys: tuple[str, ...] = ()
-    """The key set for each rule of each policy, as JSON; empty where there is none, so that its tokens are rejected."""
+    """The key set for each rule of each policy, as JSON; empty if it is unavailable, so that its tokens are
+    rejected."""
 
     def __iter__(self) -> Iterator[tuple[JWTRule, str]]:
         """Each rule with its keys, ordered by issuer as in Istio."""
@@ -45,7 +46,7 @@ UNAUTHENTICATED = Authentication()
 
 
 def source(rule: JWTRule) -> KeySource | None:
-    """None where the keys are in the rule, or where nothing says where they are."""
+    """The source of a rule's keys; None if they are inline, or if the rule does not say where they are."""
     if rule.jwks:
         return None
     if uri := rule.jwks_uri or rule.jwks_uri_old:
@@ -56,7 +57,7 @@ def source(rule: JWTRule) -> KeySource | None:
 
 
 def sources(policies: Iterable[Policy]) -> dict[KeySource, float]:
-    """Everything to fetch -> the seconds that it may take; 0 where no rule says."""
+    """All sources to fetch -> the timeout in seconds; 0 if no rule has one."""
     out: dict[KeySource, float] = {}
     for p in policies:
         for rule in p.spec.jwt_rules:
@@ -71,7 +72,7 @@ def accepted(policies: tuple[Policy, ...], fetched: Mapping[KeySource, str]) -> 
 
 
 def keys_of(rule: JWTRule, fetched: Mapping[KeySource, str]) -> str:
-    """The key set of a rule, as JSON; empty where there is none."""
+    """The key set of a rule, as JSON; empty if it is unavailable."""
     if rule.jwks:
         try:
             return jwks.usable(rule.jwks)

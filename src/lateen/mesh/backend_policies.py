@@ -1,4 +1,4 @@
-"""BackendTLSPolicies: how gateways speak TLS to backends; and what becomes of each policy that is for backends.
+"""BackendTLSPolicies: how gateways originate TLS to backends; and the status of policies that target backends.
 
 Source: https://gateway-api.sigs.k8s.io/api-types/backendtlspolicy/; conflicts: GEP-713.
 """
@@ -25,18 +25,19 @@ _REASONS = {Trouble.KIND: "InvalidKind", Trouble.GRANT: "RefNotPermitted", Troub
 
 
 class _Aim(NamedTuple):
-    """A policy at one of its targets."""
+    """A policy and one of its targets."""
 
     section: str | None
     policy: Policy
     beaten: o.Ref | None
-    """The older policy that has the same target."""
+    """The older policy with the same target, which takes precedence."""
 
 
 class BackendPolicies(GatewayRoutes):
     @query
     def _aims(self, namespace: str, service: str) -> tuple[_Aim, ...]:
-        """The policies at a Service, the oldest first: of those with one target it is the only one that counts."""
+        """The policies that target a Service, the oldest first; of several with the same target only the oldest
+        applies."""
         out: list[_Aim] = []
         first: dict[str | None, o.Ref] = {}
         for policy in sorted(self._backend_policies_of.get((namespace, service)), key=lambda p: p.age_order):
@@ -47,7 +48,7 @@ class BackendPolicies(GatewayRoutes):
         return tuple(out)
 
     def backend_tls(self, service: o.Service) -> tuple[tuple[int, BackendTLS], ...]:
-        """(port, how gateways speak TLS to it): a policy for a port by its name precedes one for the whole Service."""
+        """(port, how gateways originate TLS to it): a policy for a named port precedes one for the whole Service."""
         if not self.objects.backend_tls_policies or service.hostname:
             return ()
         return self._backend_tls(service.namespace, service.name, tuple((p.port, p.name) for p in service.ports))
@@ -70,7 +71,7 @@ class BackendPolicies(GatewayRoutes):
         return BackendTLS(own.hostname, sans or (("DNS", own.hostname),), authorities, broken, policy.ref)
 
     def policy_authorities(self) -> dict[o.Ref, str]:
-        """Policy -> the certificates of authorities that it names, where there are any."""
+        """Policy -> the CA certificates that it refers to, for policies that have any."""
         found = (
             (p.ref, self._policy_authorities(*key).certificates) for key, p in self.objects.backend_tls_policies.items()
         )
@@ -82,19 +83,25 @@ class BackendPolicies(GatewayRoutes):
         return self._authorities(policy.spec.validation.ca_certificate_refs, policy.ref)
 
     def _trouble(self, policy: Policy) -> str:
-        """Why backends cannot be verified; empty where they can."""
+        """Why backends cannot be verified; empty if they can."""
         own = policy.spec.validation
         if own.well_known_ca_certificates:
             known = own.well_known_ca_certificates
             return "" if known == SYSTEM else f'wellKnownCACertificates can only be System, not "{known}"'
         found = self._policy_authorities(policy.ref.namespace, policy.ref.name)
-        return "" if found.certificates else found.problems[0][1] if found.problems else "no authorities are named"
+        return (
+            ""
+            if found.certificates
+            else found.problems[0][1]
+            if found.problems
+            else "the policy refers to no CA certificates"
+        )
 
-    # --- what becomes of policies --------------------------------------------------------------------------------
+    # --- the status of policies --------------------------------------------------------------------------------
 
     @query
     def _leads_to(self, namespace: str, name: str) -> frozenset[Key]:
-        """The Services that a Gateway's routes lead to."""
+        """The Services that are backends of a Gateway's routes."""
         found = self._attached_to(namespace, name)
         return frozenset(s for members in found.values() for m in members for s in self._services_of(m.kind, *m.key))
 
@@ -105,22 +112,22 @@ class BackendPolicies(GatewayRoutes):
 
     @query
     def policy_standing(self, namespace: str, name: str) -> PolicyStanding:
-        """For each of our Gateways whose routes lead to one of its targets."""
+        """A BackendTLSPolicy's status, per Gateway of ours whose routes have one of its targets as backend."""
         policy = self.objects.backend_tls_policies[namespace, name]
         targets = {(namespace, t.name) for t in policy.spec.target_refs if t.kind == kinds.SERVICE.kind}
         found = (AncestorStanding(ref, self._policy_conditions(policy)) for ref in self._leading_to(targets))
         return PolicyStanding(tuple(found)[:MOST_ANCESTORS])
 
     def _leading_to(self, services: Set[Key]) -> Iterator[o.Ref]:
-        """Our Gateways whose routes lead to one of some Services."""
+        """Our Gateways with routes whose backends include one of these Services."""
         for key in sorted(self.objects.kubernetes_gateways):
             if self.kubernetes_gateway(*key) is not None and not services.isdisjoint(self._leads_to(*key)):
                 yield kinds.KUBERNETES_GATEWAY.ref(*key)
 
     @query
     def sending_standing(self, namespace: str, name: str) -> PolicyStanding:
-        """For each of its targets, which clients in the mesh call as it says, and for each of our Gateways whose routes
-        lead to one."""
+        """An XBackendTrafficPolicy's status: per target (for clients in the mesh), and per Gateway of ours with routes
+        to one."""
         policy = self.objects.x_backend_traffic_policies[namespace, name]
         out, services = [], list[Key]()
         for t in policy.spec.target_refs:
@@ -166,5 +173,5 @@ def _accepted(bad: tuple[str, str] | None) -> Condition:
 
 
 def authorities_of(policy: o.Ref) -> str:
-    """What the authorities of a policy are called."""
+    """The name of the SDS resource with a policy's CA certificates."""
     return f"{policy.namespace}/{policy.name}:backend"

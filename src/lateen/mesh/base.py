@@ -46,14 +46,14 @@ class Registry:
         self.services_of_host = objects.services.index(lambda _, s: (s.host,))
         self.services_in = objects.services.index(lambda key, _: (key[0],))
         self.selecting = objects.services.index(lambda key, s: ((key[0], s.selector[0]),) if s.selector else ())
-        """By namespace and the first label of the selector: a pod only needs to check a few."""
+        """By namespace and first label of the selector, so that a pod has to check only a few."""
         self.standing_for = objects.services.index(lambda _, s: (s.external_name,) if s.external_name else ())
         self.claims = objects.services.index(_spelled if cluster else _service_claims)
-        """By every spelling of its name but the bare one, which clients of its own namespace use, and in the mesh's own
-        cluster by its addresses."""
+        """By every form of its name except the bare one, which only clients of its own namespace use, and in the mesh's
+        own cluster by its addresses."""
         self.bare = objects.services.index(lambda key, _: (key[1],))
         self.gateways_of = objects.services.index(lambda _, s: (s.network,) if s.network else ())
-        """Services that are gateways to a network."""
+        """Services that are gateways to a network (east-west gateways)."""
         self.slices_of = objects.slices.index(lambda key, found: ((key[0], found[0]),))
         self.pods_in = objects.pods.index(lambda key, _: (key[0],))
 
@@ -67,8 +67,8 @@ def _service_claims(key: Key, s: o.Service) -> Iterable[str]:
 
 
 Written = str | tuple[str, str]
-"""A host as rules write it; a bare name can also be found by (the rule's namespace, name), because it means a
-    service of that namespace."""
+"""A host as written in a rule; a bare name is also found by (the rule's namespace, name), because it means a
+service of that namespace."""
 
 
 def _written(hosts: Iterable[str], namespace: str) -> Iterable[Written]:
@@ -100,13 +100,13 @@ def _gateway_labels(_: Key, gateway: o.Resource[Gateway]) -> Iterable[tuple[str,
 
 
 def _traffic_labels(_: Key, dr: o.Resource[DestinationRule]) -> Iterable[str]:
-    """Labels of clients: those in selectors, and any that locality settings may compare."""
+    """Client labels that matter: those in selectors, and those that locality settings may compare."""
     chosen = dr.spec.workload_selector.match_labels if dr.spec.workload_selector else ()
     return {*chosen, *asks_for_place(dr.spec, None)[1]}
 
 
 def gateway_name(name: str, namespace: str) -> Key:
-    """A gateway as a rule of ``namespace`` spells it: ``name`` or ``namespace/name``."""
+    """The gateway that a rule of ``namespace`` refers to as ``name`` or ``namespace/name``."""
     head, slash, tail = name.partition("/")
     return (head, tail) if slash else (namespace, name)
 
@@ -121,7 +121,7 @@ def _named_services(key: Key, gateway: Any) -> Iterable[Written]:
 
 
 def _backends_meant(key: Key, policy: Any) -> Iterable[Key]:
-    """The Services that a policy of the Gateway API is for."""
+    """The Services that a policy of the Gateway API targets."""
     meant = (t for t in policy.spec.target_refs if (t.group, t.kind) in (("", "Service"), ("core", "Service")))
     return dict.fromkeys((key[0], t.name) for t in meant)
 
@@ -144,7 +144,7 @@ class Base:
     def __init__(self, objects: Objects) -> None:
         self.queries = Queries()
         self.instant = objects
-        """The present contents of the tables as an immutable value."""
+        """The current contents of the tables as an immutable value."""
         self._settings = Table[str, Any](self.queries, _parts(objects.config))
         self.objects = t = Tables(self.queries, objects)
         self.token_keys = Table[KeySource, str](self.queries, objects.token_keys)
@@ -194,10 +194,10 @@ class Base:
             kinds.TCP_ROUTE.id: t.tcp_routes.index(_parents),
             kinds.UDP_ROUTE.id: t.udp_routes.index(_parents),
         }
-        """By (group, kind, namespace, name) of what they refer to."""
+        """By (group, kind, namespace, name) of their parents."""
 
     def _of_others(self, objects: Objects, known: Mapping[str, Registry]) -> dict[str, Registry]:
-        """The registries of the other clusters, in which those that are ``known`` stay the same objects."""
+        """The registries of the other clusters; ``known`` ones stay the same objects."""
         found = objects.others.items()
         return {name: known.get(name) or Registry(name, Tables(self.queries, o)) for name, o in found}
 
@@ -209,8 +209,8 @@ class Base:
             yield self._others[name]
 
     def advance(self, objects: Objects) -> None:
-        """Become the mesh of another instant, or, if that raises an exception, stay that of this one. What the change
-        does not concern stays the same objects."""
+        """Advance to the state of another instant; if that raises an exception, nothing has changed. Values that are
+        not affected stay the same objects."""
         before = {name: self._settings.get(name) for name in _PARTS}
         now = _parts(objects.config)
         settings = {n: before[n] if before[n] == now[n] else now[n] for n in _PARTS}
@@ -272,7 +272,7 @@ class Base:
         return cast("Exports", self._settings["exports"])
 
     def exports_of(self, found: Exported) -> tuple[str, ...]:
-        """An object's ``exportTo``, or what the mesh configuration says for its kind."""
+        """An object's ``exportTo``, or the mesh configuration's default for its kind."""
         if isinstance(found, o.Service):
             return found.export_to or self.exports.services
         if isinstance(found.spec, VirtualService):
@@ -280,7 +280,8 @@ class Base:
         return found.spec.export_to or self.exports.traffic
 
     def visible_to(self, found: Exported, viewer: str) -> bool:
-        """Whether an object is exported to a namespace; an empty one stands for any that no object names."""
+        """Whether an object is exported to a namespace; the empty string stands for any namespace that no object
+        mentions."""
         given = self.exports_of(found)
         if not given:
             return True

@@ -1,4 +1,4 @@
-"""Values that are compared by a key."""
+"""Values that are compared by key."""
 
 from __future__ import annotations
 

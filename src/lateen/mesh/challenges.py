@@ -1,7 +1,6 @@
-"""What gateways answer while certificates are ordered of an ACME server: proofs that a host is the mesh's.
-
-The istiod that orders keeps them in a Secret of its namespace, from which every istiod takes them. Sources: RFC 8555
-section 8.3 (HTTP-01) and RFC 8737 (TLS-ALPN-01).
+"""ACME challenges that gateways answer, to prove control of a host while a certificate is being ordered. The istiod
+that orders a certificate keeps the answers in a Secret of its namespace, where every istiod reads them. Sources: RFC
+8555 section 8.3 (HTTP-01) and RFC 8737 (TLS-ALPN-01).
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from lateen.api import objects as o
 
 SECRET = "lateen-acme"
 HTTP, TLS = "http.", "tls."
-"""What the names of the Secret's entries begin with; a token or a host follows."""
+"""Prefixes of the names of the Secret's entries; a token or a host follows."""
 HTTPS_PORT = 443
-"""Where an ACME server looks for TLS-ALPN-01."""
+"""The port that an ACME server connects to for TLS-ALPN-01."""
 MAX_TOKEN, MAX_HOST = 200, 249
-"""Characters, so that the name of an entry fits into a Secret (253)"""
+"""Maximum numbers of characters, such that the name of an entry fits into a Secret (253)"""
 _HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 Place = tuple[str, int]
@@ -34,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Shown:
-    """A certificate that is shown for one handshake. Its key proves nothing elsewhere, and is never used again."""
+    """A certificate that is presented in a single handshake. Its key is worthless elsewhere, and never reused."""
 
     host: str
     chain: str = field(repr=False)
@@ -43,12 +42,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Challenges:
-    """What a gateway answers, as long as there is an issuer that may ask for it."""
+    """The challenges that gateways answer, as long as there is an issuer that may order certificates."""
 
     answers: tuple[Answer, ...] = ()
     shown: tuple[Shown, ...] = ()
     places: tuple[Place, ...] = ()
-    """The sockets of port 443, whether a server is there or its certificate is missing."""
+    """The sockets of port 443, including those of servers whose certificate is missing."""
     origin: str = ""
 
 
@@ -60,7 +59,7 @@ def entry(answer: Answer | Shown) -> tuple[str, str]:
 
 
 def is_host(text: str) -> bool:
-    """Whether a gateway can answer for a host: a DNS name in lower case, and no wildcard."""
+    """Whether a challenge can be answered for a host: a lower-case DNS name without a wildcard."""
     return len(text) <= MAX_HOST and _HOST.fullmatch(text) is not None
 
 
@@ -74,8 +73,8 @@ def is_proof(text: str) -> bool:
 
 
 def read(found: o.Credential | None, origin: str) -> Challenges:
-    """``found``: the Secret, where it is there; ``origin``: its name. Entries that istiod would not have written are
-    left out, because the configuration of every gateway is made of them."""
+    """Parse the Secret ``found``, if it exists; ``origin`` is its name. Entries that istiod would not have written are
+    left out, because they go into the configuration of every gateway."""
     answers, shown = [], []
     for name, text in found.entries if found else ():
         value = _texts(text)
@@ -89,7 +88,7 @@ def read(found: o.Credential | None, origin: str) -> Challenges:
 
 
 def _texts(text: str) -> dict[str, str]:
-    """An entry's fields; empty where it is no JSON object of texts."""
+    """An entry's fields; empty if it is not a JSON object of strings."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

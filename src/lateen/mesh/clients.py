@@ -1,4 +1,4 @@
-"""Who looks at the mesh, as far as it makes a difference."""
+"""The viewer of the mesh: the properties of a client that affect what it sees."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lateen.mesh.rules import Interest
 @dataclass(frozen=True)
 class Client:
     namespace: str = ""
-    """Empty for a namespace that no object names."""
+    """Empty for a namespace that no object mentions."""
     labels: tuple[tuple[str, str], ...] = ()
-    """The labels that some rule matches on."""
+    """Only the labels that some rule matches on."""
     sidecar: o.Ref | None = None
     locality: str = ""
     dns: bool = False
-    """Whether hosts without an address are given an automatic one."""
+    """Whether hosts without an address get an automatic one."""
     gateway: bool = False
     network: str = ""
     certificate: str = ""
-    """``namespace/name`` of the Secret with which a gateway shows itself to backends."""
+    """``namespace/name`` of the Secret with the client certificate that a gateway presents to backends."""
     captured: bool = True
-    """Whether connections are redirected to its proxy; otherwise it listens only where a Sidecar says."""
+    """Whether connections are redirected to its proxy; otherwise the proxy has only the listeners of a Sidecar."""
 
     def __hash__(self) -> int:
         return self._hash
@@ -40,7 +40,7 @@ class Client:
         return dict(self.labels)
 
     def reduced(self, interest: Interest) -> Client:
-        """Without what makes no difference: clients that see the same things are equal."""
+        """Drop irrelevant properties, so that clients that see the same things are equal."""
         return Client(
             self.namespace if self.namespace in interest.namespaces or (self.sidecar and interest.rules) else "",
             tuple(item for item in self.labels if item[0] in interest.labels) if interest.labels else (),

@@ -1,4 +1,4 @@
-"""Converts Istio's MeshConfig, as users write it, to the settings that the mesh uses."""
+"""Converts Istio's user-facing MeshConfig to the mesh's settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def settings(
     cluster: Cluster = DEFAULTS.cluster,
     networks: MeshNetworks | None = None,
 ) -> MeshConfig:
-    """Fields without a value have Istio's defaults."""
+    """The settings; unset fields get Istio's defaults."""
     proxy = config.default_config or api.ProxyConfig()
     ours = config.lateen or api.Lateen()
     outbound, inbound = config.outbound_traffic_policy, config.inbound_traffic_policy
@@ -88,7 +88,7 @@ def settings(
 
 
 def _retries(given: HTTPRetry | None) -> HTTPRetry | None:
-    """Tries have a timeout of their own only where a VirtualService says so, as in Istio."""
+    """The default retries. As in Istio, only VirtualServices set a per-try timeout."""
     return msgspec.structs.replace(given, per_try_timeout=None) if given else None
 
 
@@ -109,7 +109,7 @@ def _networks(config: api.MeshConfig, given: MeshNetworks, cluster: Cluster) -> 
 
 
 def _anchors(config: api.MeshConfig, trust_domain: str) -> tuple[Anchor, ...]:
-    """Those that vouch for one trust domain; one that names none vouches for all."""
+    """The additional roots for one trust domain; a root that names no domain is trusted for all."""
     return tuple(
         Anchor(c.pem.strip() + "\n", c.cert_signers)
         for c in config.ca_certificates
@@ -123,7 +123,7 @@ def _domains(config: api.MeshConfig, transport: Transport) -> tuple[tuple[str, t
 
 
 def _handshakes(given: TlsConfig | None) -> Handshakes:
-    """Names that Envoy does not know are left out; ``api.mesh.effect`` warns about them."""
+    """TLS parameters; names that Envoy does not know are left out, with a warning by ``api.mesh.effect``."""
     if given is None:
         return Handshakes()
     return Handshakes(

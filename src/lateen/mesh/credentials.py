@@ -1,5 +1,5 @@
 """Secrets with which proxies terminate and originate TLS: those in the proxy's own namespace, and those that Gateways
-of the Gateway API name (``namespace/name``).
+of the Gateway API refer to (``namespace/name``).
 
 Source: https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings and
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#ClientTLSSettings.
@@ -25,8 +25,8 @@ Rule = o.Resource[DestinationRule]
 
 
 def of_server(mesh: Mesh, namespace: str, tls: ServerTLS | None) -> list[o.Credential] | None:
-    """What a listener needs that terminates TLS; None where one is missing: without its certificate the listener cannot
-    be there, and the port's other listeners must not wait for it."""
+    """The Secrets of a listener that terminates TLS; None if one is missing: the listener must then be left out, so
+    that the port's other listeners do not wait for it."""
     if tls is None or not tls.secrets:
         return []
     out = []
@@ -45,7 +45,7 @@ def of_server(mesh: Mesh, namespace: str, tls: ServerTLS | None) -> list[o.Crede
 
 
 def _verifying(mesh: Mesh, namespace: str, tls: ServerTLS, own: o.Credential) -> o.Credential:
-    """The authorities that verify clients; ``own``: the server's certificate."""
+    """The CA certificates that verify clients; ``own``: the server's certificate."""
     gateway, colon, port = tls.ca_cert_credential_name.partition(":")
     if colon:
         space, _, name = gateway.partition("/")
@@ -57,7 +57,7 @@ def _verifying(mesh: Mesh, namespace: str, tls: ServerTLS, own: o.Credential) ->
 
 
 def of_backends(mesh: Mesh, pod: o.Pod) -> list[o.Credential]:
-    """What BackendTLSPolicies ask for at a gateway, and the certificate that it shows."""
+    """The credentials that a gateway needs for BackendTLSPolicies, and its client certificate."""
     if not mesh.objects.backend_tls_policies:
         return []
     found = mesh.policy_authorities().items()
@@ -70,8 +70,8 @@ def of_backends(mesh: Mesh, pod: o.Pod) -> list[o.Credential]:
 
 
 def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: bool) -> list[o.Credential]:
-    """The Secrets that DestinationRules name for TLS origination, as far as they exist: at gateways, and at sidecars
-    that a rule selects."""
+    """The existing Secrets that DestinationRules name for TLS origination, at gateways, and at sidecars that a rule
+    selects."""
     out = []
     for dr in mesh.secret_rules():
         mine = _chosen(dr, namespace, labels) if dr.spec.workload_selector else gateway
@@ -87,7 +87,7 @@ def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: boo
 
 
 def namespaces(mesh: Mesh) -> set[str]:
-    """Where Secrets are that sidecars, policies, or plugins with modules need; gateways are known by their
+    """The namespaces of Secrets that sidecars, policies, or Wasm plugins need; those of gateways are known from their
     connections."""
     of_rules = {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
     of_modules = {place.secret[0] for place in mesh.module_sources() if place.secret[1]}
@@ -101,7 +101,7 @@ def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:
 
 @derived
 def for_sidecars(dr: Rule) -> Rule:
-    """The rule without the names of Secrets, unless it selects workloads; most rules stay the same."""
+    """The rule without names of Secrets, unless it selects workloads; most rules are returned unchanged."""
     if dr.spec.workload_selector or not policy.secrets(dr.spec):
         return dr
     subsets = tuple(msgspec.structs.replace(s, traffic_policy=_without(s.traffic_policy)) for s in dr.spec.subsets)

@@ -1,4 +1,4 @@
-"""Rules that exist before what they refer to: one apply creates objects one after the other."""
+"""Rules that exist before the objects that they refer to, because one ``apply`` creates objects one after the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lateen.mesh.objects import Objects
 
 def dangling(before: Objects, mesh: Mesh) -> bool:
     """Whether a VirtualService that has changed since ``before`` refers to a host or subset that does not exist yet:
-    worth a short wait, because the missing object may be on its way."""
+    then a short wait is worthwhile, because the missing object may be about to be created."""
     now = mesh.instant.virtual_services
     for key in differing(before.virtual_services, now):
         vs = now.get(key)

@@ -1,4 +1,4 @@
-"""The instances behind the ports of services, and the services that lead to a workload."""
+"""The instances behind the ports of services, and the services of a workload."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lateen.mesh.workloads import Instance, Instances, instance
 
 class Endpoints(Networks):
     def endpoints(self, service: o.Service, port: o.ServicePort) -> Instances:
-        """The ready instances of a port. The same object for as long as nothing in it changes."""
+        """The ready instances of a port; the same object as long as nothing in it changes."""
         return self._instances(service.namespace, service.host, port.port)
 
     @query
@@ -68,7 +68,9 @@ class Endpoints(Networks):
             out += registry.of_entry(entry, service.host, port, pods, workloads)
         if service.resolution in registry.KNOWN_BY_NAME:
             return out
-        return [i for i in out if registry.numeric(i.address)]  # Envoy resolves all of a host's endpoints, or none
+        return [
+            i for i in out if registry.numeric(i.address)
+        ]  # in Envoy, either all endpoints of a cluster are resolved by DNS, or none
 
     def _workloads(self, namespace: str) -> list[o.Pod]:
         return [registry.of_workload_entry(w) for w in self._workloads_in.get(namespace)]
@@ -76,14 +78,14 @@ class Endpoints(Networks):
     # --- from a workload to its services ---------------------------------------------------------------------
 
     def services_of(self, pod: o.Pod) -> list[o.Service]:
-        """Kubernetes' services that select a pod, by name."""
+        """The Kubernetes services that select a pod, by name."""
         labels = pod.label_map
         selecting = self.own.selecting
         found = [s for item in pod.labels for s in selecting.get((pod.namespace, item))]
         return sorted((s for s in found if has_labels(dict(s.selector), labels)), key=lambda s: s.name)
 
     def entries_of(self, pod: o.Pod) -> list[tuple[o.Service, o.ServicePort, int]]:
-        """Ports of ServiceEntries that lead to a pod: (service, port, the pod's port)."""
+        """The ports of ServiceEntries whose endpoint is a pod: (service, port, the pod's port)."""
         out = []
         for entry in sorted(self._entries_listing.get(pod.address), key=lambda e: e.age_order):
             for s in registry.services(entry, self.cluster.domain):

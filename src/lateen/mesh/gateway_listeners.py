@@ -1,4 +1,4 @@
-"""Gateways and ListenerSets: which listeners a Gateway has, what is wrong with them, and what it refers to."""
+"""Gateways and ListenerSets: a Gateway's listeners, their faults, and its references."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class GatewayListeners(Sendings):
         return found is not None and found.spec.controller_name == listeners.CONTROLLER
 
     def kubernetes_gateway(self, namespace: str, name: str) -> listeners.Object | None:
-        """A Gateway of a class of ours."""
+        """A Gateway of one of our classes."""
         found: listeners.Object | None = self.objects.kubernetes_gateways.get((namespace, name))
         return found if found and self.is_our_class(found.spec.gateway_class_name) else None
 
     def _namespace_labels(self, namespace: str) -> Mapping[str, str]:
-        """Of a namespace that routes and ListenerSets are in, which is one of the cluster that has the Gateway."""
+        """The labels of a namespace with routes or ListenerSets, in the Gateway's cluster."""
         home = self._others.get(self.cluster.home)
         namespaces = home.objects.namespaces if home else self.objects.namespaces
         return dict(namespaces.get(("", namespace)) or ()) | {"kubernetes.io/metadata.name": namespace}
 
     @query
     def front_services(self, namespace: str, name: str) -> tuple[str, ...]:
-        """Hosts of the Services that a Gateway names, or of those in front of the pods that are deployed for it."""
+        """The hosts of the Services that a Gateway names, or of those in front of the pods deployed for it."""
         found = self.kubernetes_gateway(namespace, name)
         if found is None:
             return ()
@@ -53,7 +53,7 @@ class GatewayListeners(Sendings):
         return tuple(dict.fromkeys(host for host in named if self.service(host)))
 
     def kubernetes_gateways_for(self, pod: o.Pod) -> list[listeners.Object]:
-        """Those that are deployed as a pod, or that name one of its services."""
+        """The Gateways that a pod is deployed for, or that name one of its services."""
         if not self.objects.kubernetes_gateways:
             return []
         keys: dict[Key, None] = {}
@@ -74,7 +74,7 @@ class GatewayListeners(Sendings):
         return any(s.host in named for s in self.services_of(pod))
 
     def kubernetes_listeners(self, pod: o.Pod, closed: bool = False) -> Iterator[Listener]:
-        """Those that can be served, or that cannot be (``closed``)."""
+        """The listeners that can be served, or (``closed``) those that cannot."""
         for gateway in self.kubernetes_gateways_for(pod):
             services = self.front_services(gateway.ref.namespace, gateway.ref.name)
             key = (gateway.ref.namespace, gateway.ref.name)
@@ -87,7 +87,7 @@ class GatewayListeners(Sendings):
 
     @query
     def _placed(self, namespace: str, name: str) -> tuple[Placed, ...]:
-        """A Gateway's own listeners, then those of ListenerSets that it lets in, the oldest first: the order of
+        """A Gateway's own listeners, then those of ListenerSets that it admits, the oldest first, in the order of
         precedence (https://gateway-api.sigs.k8s.io/geps/gep-1713/#listener-precedence)."""
         gateway = self.objects.kubernetes_gateways[namespace, name]
         found = [Placed(gateway.ref, li) for li in gateway.spec.listeners]
@@ -108,8 +108,7 @@ class GatewayListeners(Sendings):
 
     @query
     def added_ports(self) -> dict[Key, tuple[tuple[str, int, str], ...]]:
-        """(name, port, protocol) of the listeners that ListenerSets add, by Gateway: those that nothing is wrong
-        with."""
+        """(name, port, protocol) of the faultless listeners that ListenerSets add, by Gateway."""
         out = {}
         for key in self._sets_of.buckets():
             if self.kubernetes_gateway(*key) is not None:
@@ -120,7 +119,7 @@ class GatewayListeners(Sendings):
         return out
 
     def intrusions(self) -> Iterator[Intrusion]:
-        """Hosts that listeners of Gateways of several namespaces have at the same proxies."""
+        """Hosts that Gateways of several namespaces claim at the same proxies."""
         asked = []
         for key in self.objects.kubernetes_gateways:
             gateway = self.kubernetes_gateway(*key)
@@ -137,7 +136,7 @@ class GatewayListeners(Sendings):
 
     @query
     def certificate_namespaces(self) -> frozenset[str]:
-        """Where the Secrets are that Gateways and their listeners name."""
+        """The namespaces of the Secrets that Gateways and their listeners name."""
         out = set()
         for key in self.objects.kubernetes_gateways:
             gateway = self.kubernetes_gateway(*key)
@@ -151,8 +150,8 @@ class GatewayListeners(Sendings):
         return frozenset(out)
 
     def client_certificate(self, namespace: str, name: str) -> tuple[str, faults.Fault | None]:
-        """(``namespace/name`` of the Secret with which a Gateway shows itself to backends, what is wrong with the
-        reference)"""
+        """(``namespace/name`` of the Secret with the client certificate that a Gateway presents to backends, the fault
+        of the reference)"""
         gateway = self.objects.kubernetes_gateways[namespace, name]
         ref = _client_certificate(gateway)
         if ref is None:
@@ -162,13 +161,14 @@ class GatewayListeners(Sendings):
         return ("", bad) if bad else (f"{ref.namespace or namespace}/{ref.name}", None)
 
     def shown_certificate(self, pod: o.Pod) -> str:
-        """The client certificate of the proxies of a Gateway: that of the oldest one that has any."""
+        """The client certificate of a gateway's proxies: that of the oldest Gateway that has one."""
         found = sorted(self.kubernetes_gateways_for(pod), key=lambda g: g.age_order)
         return next((n for g in found if (n := self.client_certificate(g.ref.namespace, g.ref.name)[0])), "")
 
     @query
     def frontend_authorities(self, namespace: str, name: str, port: int) -> Authorities:
-        """With which a Gateway verifies the clients of a port that has settings of its own (0: of all others)."""
+        """The CA certificates with which a Gateway verifies the clients of a port with its own settings (0: of all
+        others)."""
         gateway = self.objects.kubernetes_gateways[namespace, name]
         asked = gateway.spec.tls.frontend if gateway.spec.tls else None
         of_port = next((p.tls for p in asked.per_port if p.port == port), None) if asked else None
@@ -192,7 +192,7 @@ class GatewayListeners(Sendings):
     # --- references ----------------------------------------------------------------------------------------------
 
     def _granted(self, source: GroupKind, viewer: str, target: GroupKind, namespace: str, name: str) -> bool:
-        """Whether some ReferenceGrant of a namespace lets objects of another one refer to an object there."""
+        """Whether a ReferenceGrant in the target's namespace permits a reference from another namespace."""
         return any(
             any((f.group, f.kind, f.namespace) == (*source, viewer) for f in grant.spec.from_)
             and any((t.group, t.kind) == tuple(target) and t.name in (None, "", name) for t in grant.spec.to)

@@ -1,4 +1,4 @@
-"""The objects of the Gateway API: who refers to whom, what is attached where, and what becomes of each object."""
+"""Routes of the Gateway API: their parents, where they are attached, and the resulting routes of hosts."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ REQUEST_KINDS, CONNECTION_KINDS = listeners.FOR_REQUESTS, listeners.FOR_CONNECTI
 ROUTE_KINDS = (*REQUEST_KINDS, *CONNECTION_KINDS)
 CONNECTIONS_IN_MESH = (kinds.TLS_ROUTE.id, kinds.TCP_ROUTE.id)
 MESH_KINDS = (*REQUEST_KINDS, *CONNECTIONS_IN_MESH)
-"""Those that may have a Service or a ServiceEntry as their parent."""
+"""Kinds of routes that may have a Service or a ServiceEntry as their parent."""
 Backends = tuple[Backend, ...]
 Connections = tuple[tuple[ConnectionRoute, ...], tuple[ConnectionRoute, ...]]
-"""(by the name that clients ask for, all others)"""
-NOWHERE = (Backend("", 0, broken="nothing is routed here"),)
+"""(routes by server name, routes of all other connections)"""
+NOWHERE = (Backend("", 0, broken="no route is attached here"),)
 _Translate = Callable[[Any, backends.Find, bool], Translated]
 _TRANSLATE: dict[GroupKind, _Translate] = {
     kinds.HTTP_ROUTE.id: templates.of_http,
@@ -69,14 +69,14 @@ class GatewayRoutes(GatewayListeners):
             self.sending_to,
         )
 
-    # --- what is attached ----------------------------------------------------------------------------------------
+    # --- attachments ----------------------------------------------------------------------------------------
 
     def routes_of_kind(self, kind: GroupKind) -> Any:
         return self.objects.of(kinds.TABLE[kind])
 
     @query
     def attachments_of(self, kind: GroupKind, namespace: str, name: str) -> tuple[tuple[int, Attachment], ...]:
-        """(position in ``parentRefs``, what becomes of it) of the parents that are ours to judge."""
+        """(position in ``parentRefs``, the attachment) for the parents that are ours."""
         route = self.routes_of_kind(kind)[namespace, name]
         out = []
         for i, parent in enumerate(route.spec.parent_refs):
@@ -103,7 +103,7 @@ class GatewayRoutes(GatewayListeners):
         return attaching.to_service(kind, parent, self._parent_services(of, space, name))
 
     def _gateway_of(self, parent: tuple[str, str], namespace: str, name: str) -> Key | None:
-        """The Gateway that a parent's listeners are of, if that is of a class of ours."""
+        """The Gateway that a parent's listeners belong to, if it is of one of our classes."""
         key: Key | None = (namespace, name)
         if parent == SET_PARENT:
             found = self.objects.listener_sets.get((namespace, name))
@@ -134,7 +134,7 @@ class GatewayRoutes(GatewayListeners):
     def _members(
         self, kind: GroupKind, namespace: str, name: str, parent: tuple[str, str, str, str]
     ) -> tuple[tuple[str, _Member], ...]:
-        """What each listener of a parent has of a route."""
+        """The parts of a route at each listener of a parent."""
         key = (namespace, name)
         refs = list(attaching.parents(self.routes_of_kind(kind)[key].spec.parent_refs, namespace))
         out: dict[str, dict[str, None]] = {}
@@ -161,7 +161,7 @@ class GatewayRoutes(GatewayListeners):
 
     @query
     def _by_host(self, namespace: str, name: str, listener: str) -> dict[str, tuple[tuple[GroupKind, Key], ...]]:
-        """The routes of each host that a listener has to itself."""
+        """The routes of each host that is exclusive to a listener."""
         written = self._listener(namespace, name, listener).written
         others = [p.written for p in self._placed(namespace, name)]
         out: dict[str, list[tuple[GroupKind, Key]]] = {written.hostname or "*": []}
@@ -181,8 +181,8 @@ class GatewayRoutes(GatewayListeners):
         return HostRoutes(host, port, templates.in_order(found), ((source, listener),))
 
     def gateway_requests(self, at: Listener) -> Attached:
-        """What is routed at a listener. Every listener has its hostname to itself, even if nothing is routed there. At
-        one with TLS, requests for a host that another listener of the port is for are misdirected."""
+        """The HTTP routes at a listener. Every listener owns its hostname, even without routes. At a TLS listener,
+        requests for a host of another listener of the port are misdirected (421)."""
         space, name = at.source.namespace, at.source.name
         scheme = "https" if at.secure else "http"
         hosts = self._by_host(space, name, at.name)
@@ -201,8 +201,7 @@ class GatewayRoutes(GatewayListeners):
 
     @query
     def _at(self, namespace: str, name: str, listener: str) -> tuple[tuple[o.Ref, str, tuple[str, ...], Backends], ...]:
-        """(route, name of its rule, hosts that the listener has to itself, backends) of routes of connections, oldest
-        first."""
+        """(route, name of its rule, hosts exclusive to the listener, backends) of connection routes, oldest first."""
         written = self._listener(namespace, name, listener).written
         others = [p.written for p in self._placed(namespace, name)]
         found = []
@@ -214,9 +213,8 @@ class GatewayRoutes(GatewayListeners):
         return tuple(f[1:] for f in sorted(found, key=lambda f: f[0]))
 
     def gateway_connections(self, at: Listener) -> tuple[ConnectionRoute, ...]:
-        """Where a listener's connections go: by the name that clients ask for where they begin with TLS, else the
-        oldest route has them all. Where there are no routes the port is open, and connections are closed: the proxy has
-        what the Gateway asks for."""
+        """The destinations of a listener's connections: by server name for TLS, otherwise the oldest route gets them
+        all. Without routes the port is open and connections are closed, so that the listener counts as programmed."""
         found = self._at(at.source.namespace, at.source.name, at.name)
         if not found:
             return (ConnectionRoute(at.hosts if at.secure and "*" not in at.hosts else (), (), NOWHERE, at.source),)
@@ -238,7 +236,7 @@ class GatewayRoutes(GatewayListeners):
 
     @query
     def routes_for_host(self, host: str) -> tuple[tuple[GroupKind, Key, str, tuple[int, ...]], ...]:
-        """(kind, route, namespace of its parent, ports) of the routes that have a host's service as their parent."""
+        """(kind, route, namespace of its parent, ports) of the routes whose parent is a host's service."""
         out = []
         for s in self.candidates(host):
             parents = [(*ENTRY_PARENT, ref.namespace, ref.name) for ref in s.entries]
@@ -257,13 +255,13 @@ class GatewayRoutes(GatewayListeners):
 
     @query
     def hosts_with_routes(self) -> tuple[str, ...]:
-        """Of Services that are parents of routes."""
+        """The hosts of Services that are parents of routes."""
         found = {parent for kind in MESH_KINDS for parent in self._routes_by_parent[kind].buckets()}
         services = sorted((name, space) for group, of, space, name in found if (group, of) == SERVICE_PARENT)
         return tuple(service_host(name, space, self.cluster.domain) for name, space in services)
 
     def shadowed(self) -> Iterator[Shadow]:
-        """Rules that no request reaches, at the Gateways' hosts and in the mesh."""
+        """Shadowed rules, at the Gateways' hosts and in the mesh."""
         for key in self.objects.kubernetes_gateways:
             if self.kubernetes_gateway(*key) is None:
                 continue
@@ -284,14 +282,14 @@ class GatewayRoutes(GatewayListeners):
         return shadows(host, ((place[:2], route) for _, _, place, route in ordered))
 
     def mesh_requests(self, host: str, port: int, viewer: str) -> tuple[Route, ...] | None:
-        """The routes of a service's port for clients of a namespace; None where there are none."""
+        """The HTTP routes of a service's port for clients in a namespace; None if there are none."""
         chosen = self._for_clients(host, port, viewer, REQUEST_KINDS)
         made = [r for kind, key in chosen for r in self._made(kind, *key, True, port, "http")]
         return templates.in_order(made) if chosen else None
 
     def mesh_connections(self, host: str, port: int, viewer: str) -> Connections | None:
-        """Where connections to a service's port go: by the name that clients ask for in TLS, then all others, which the
-        oldest TCPRoute has. None where there are no such routes."""
+        """The destinations of connections to a service's port: by TLS server name, then all others, which the oldest
+        TCPRoute gets. None if there are no such routes."""
         found = []
         for kind, key in self._for_clients(host, port, viewer, CONNECTIONS_IN_MESH):
             route, to = self.routes_of_kind(kind)[key], self._destinations(kind, *key, True)
@@ -302,7 +300,7 @@ class GatewayRoutes(GatewayListeners):
         return (by_name, tuple(made for made in ordered if not made.sni)[:1]) if ordered else None
 
     def mesh_targets(self, host: str) -> frozenset[str]:
-        """The hosts that connections to a service are routed to."""
+        """The hosts that a service's connections are routed to."""
         return frozenset(
             b.host
             for kind, key, *_ in self.routes_for_host(host)
@@ -312,7 +310,7 @@ class GatewayRoutes(GatewayListeners):
         )
 
     def route_targets(self, host: str, viewer: str) -> frozenset[str]:
-        """The hosts that routes of a service lead clients of a namespace to, mirrors too."""
+        """The hosts that a service's routes have as backends for clients in a namespace, including mirrors."""
         found: list[Backend] = []
         for kind, key, owner, _ in self.routes_for_host(host):
             if key[0] not in (viewer, owner):
@@ -326,8 +324,8 @@ class GatewayRoutes(GatewayListeners):
     def _for_clients(
         self, host: str, port: int, viewer: str, wanted: tuple[GroupKind, ...]
     ) -> list[tuple[GroupKind, Key]]:
-        """The routes of some kinds that clients of a namespace have: those that are written there for a service of
-        another namespace (consumer routes), else those of the service's own namespace (producer routes)."""
+        """The routes of some kinds that apply to clients in a namespace: consumer routes (those in the clients'
+        namespace, for a service of another one), otherwise producer routes (those in the service's own namespace)."""
         found = [(kind, key, owner) for kind, key, owner, ports in self.routes_for_host(host) if port in ports]
         found = [f for f in found if f[0] in wanted]
         consumer = [(kind, key) for kind, key, owner in found if key[0] == viewer != owner]

@@ -1,4 +1,4 @@
-"""What a gateway workload serves: its listeners by port, with the routes that are attached there."""
+"""A gateway workload's view: its listeners by port, with the routes attached to them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Place = tuple[str, int]
 
 
 def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Credential]]:
-    """What it serves, and the secrets that it needs for that. Plain HTTP listeners of one socket share their routes;
-    all others stand for themselves."""
+    """The gateway's view, and the secrets that it needs. Plain HTTP listeners of one socket share their routes; all
+    others are independent."""
     plain: dict[Place, list[Listener]] = {}
     rest: list[tuple[Place, Listener]] = []
     first: dict[tuple[Place, bool], Listener] = {}
     for listener in mesh.listeners_of(pod):
         for target in _targets(mesh, pod, listener):
             place = (listener.bind or "0.0.0.0", target)
-            # The oldest object decides what a port is; the other one has an outcome about it.
+            # the oldest object decides the port's protocol; the other one gets an outcome
             if not listener.beside(first.setdefault((place, listener.datagrams), listener)):
                 continue
             if listener.plain:
@@ -111,18 +111,18 @@ def _server(
 
 
 def _at(listener: Listener) -> str:
-    """What names of route configurations end with where a server has an address of its own, as in Istio."""
+    """The suffix of the names of route configurations if a server has its own bind address, as in Istio."""
     return f".{listener.bind}" if listener.bind else ""
 
 
 def _redirects(mesh: Mesh, listener: Listener, pod: o.Pod) -> list[tuple[str, int]]:
-    """The hosts of a server that sends requests to HTTPS, and those that are routed there."""
+    """(host, port) that are redirected to HTTPS at a server with httpsRedirect."""
     routed = [h.host for a in mesh.requests_at([listener], pod) for h in a.hosts]
     return [(name, listener.port) for name in (*map(_name, listener.hosts), *routed)]
 
 
 def _datagrams(mesh: Mesh, listener: Listener, pod: o.Pod) -> Datagrams:
-    """The oldest route has the port: datagrams say nothing that they could be told apart by."""
+    """The oldest route gets all datagrams of the port, because there is nothing to distinguish them by."""
     route = next(iter(mesh.datagrams_at(listener)), None)
     if route is None:
         return Datagrams((), None)
@@ -138,13 +138,13 @@ def _behind(mesh: Mesh, backend: Backend, viewer: str) -> Instances:
 
 
 def _name(host: str) -> str:
-    """Without the namespace that may use it."""
+    """The host without its namespace prefix."""
     return host.rpartition("/")[2]
 
 
 def _targets(mesh: Mesh, pod: o.Pod, listener: Listener) -> list[int]:
-    """The ports inside the pod: the gateway's own service maps 80 to 8080. As in Istio, a listener that names its
-    services has the ports of all of them, and any other one that of the first service that has its port."""
+    """The listener's ports inside the pod: the gateway's own service maps 80 to 8080. As in Istio, a listener that
+    names its services gets the target ports of all of them, any other that of the first service with its port."""
     wanted = listener.services
     ports = [(s, p, container_port(pod, p) or listener.port) for s in mesh.services_of(pod) for p in s.ports]
     found = [

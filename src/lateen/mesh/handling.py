@@ -1,5 +1,5 @@
 """How a proxy treats the headers of requests and its clients' connections: ``proxyHeaders`` and ``connectionSettings``
-of the mesh's ``defaultConfig``, each field of which the pod's own settings override.
+of the mesh's ``defaultConfig``, each field can be overridden by the pod's own settings.
 
 Source: https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#ProxyConfig-ProxyHeaders and
 https://istio.io/latest/docs/ops/configuration/traffic-management/edge-proxy/.
@@ -38,13 +38,13 @@ class Handling:
     request_id: bool = True
     """Whether requests without x-request-id get one."""
     server: str = SERVER
-    """Empty: the header of the application stays."""
+    """Empty: the application's header is kept."""
     client_certificate: str = "APPEND_FORWARD"
     """How a sidecar treats X-Forwarded-Client-Cert, in Envoy's terms."""
     details: CurrentClientCertDetails = field(default=CurrentClientCertDetails(), hash=False)
-    """What of the client's certificate is passed on; None: as in Istio."""
+    """The details of the client's certificate that are forwarded; None: as in Istio."""
     envoy_headers: bool = True
-    """Whether x-envoy headers are added."""
+    """Whether x-envoy-* headers are added."""
     forwarded_port: bool = False
     connections: ConnectionSettings = field(default=ConnectionSettings(), hash=False)
 
@@ -74,7 +74,7 @@ def handling(levels: Sequence[ProxyConfig]) -> Handling:
 
 
 def _first(levels: Sequence[Config], *path: str) -> Any:
-    """What the first level says that says anything."""
+    """The value of the first level that has one."""
     for found in levels:
         value: Any = found
         for name in path:

@@ -1,4 +1,4 @@
-"""One host as some clients see it."""
+"""The view of one host for some clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security
 from lateen.mesh.workloads import Instance, Instances, Workload
 
 INTERCEPTION = "sidecar.istio.io/interceptionMode"
-"""The annotation that injection writes, however the mode was chosen."""
+"""The annotation in which injection records the interception mode."""
 Made = tuple[HostView, tuple[EndpointsView, ...]]
 Traffic = tuple[o.Resource[DestinationRule], ...]
 
@@ -28,13 +28,13 @@ Traffic = tuple[o.Resource[DestinationRule], ...]
 def of_service(
     mesh: Mesh, shared: Shared, client: Client, service: o.Service, only: frozenset[int], seen: Seen
 ) -> Made:
-    """The host, with the endpoints that differ from others. ``only``: its visible ports; empty for all."""
+    """The host of a service, with its endpoints. ``only``: its visible ports; empty for all."""
     rules = _traffic(mesh, service.host, client)
     virtual = mesh.mesh_rules(service.host, client.namespace, seen)
     aliases = tuple(a for a in mesh.aliases(service.host) if not mesh.mesh_rules(a.host, client.namespace, seen))
     ports = [p for p in service.ports if not only or p.port in only]
     if service.elsewhere and not client.gateway:
-        # It has no address here, so that only requests tell whom they are for.
+        # it has no address here, so that only requests identify their destination
         ports = [p for p in ports if protocol(p) in HTTP]
     behind = [mesh.endpoints(service, p) for p in ports]
     originated = mesh.backend_tls(service) if client.gateway else ()
@@ -42,7 +42,7 @@ def of_service(
     plain = frozenset(number for number, _ in originated)
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
     routes = mesh.routes_of(service.host, virtual, tuple(p.number for p in shown), client.namespace, client.labels)
-    # A gateway's connections have no destination but the gateway itself, so it chooses an endpoint, as in Istio.
+    # connections to a gateway have no original destination, so it balances them, as in Istio
     headless = service.headless and not client.gateway
     named = service.resolution in registry.KNOWN_BY_NAME
     instances = [
@@ -93,7 +93,7 @@ def of_rules(
     ports: tuple[Port, ...],
     alias: o.Service | None,
 ) -> HostView:
-    """A host that rules name without a visible service."""
+    """A host that rules name although no service is visible."""
     namespace, name = (alias.namespace, alias.name) if alias else (found[0].ref.namespace, host)
     values: dict[str, Any] = {
         "transport": mesh.transport,
@@ -128,7 +128,7 @@ def _shared(shared: Shared, values: dict[str, Any]) -> HostView:
 
 
 def _traffic(mesh: Mesh, host: str, client: Client) -> Traffic:
-    """Sidecars have no Secrets, unless a rule selects their workloads."""
+    """The DestinationRules for a host. Secrets are removed for sidecars, unless the rule selects their workloads."""
     rules = mesh.destination_rule(host, client.namespace, client.labels)
     return rules if client.gateway else tuple(map(credentials.for_sidecars, rules))
 
@@ -143,8 +143,8 @@ def _clusters(
     behind: Sequence[Instances],
     foreign: frozenset[int],
 ) -> tuple[tuple[Port, ...], tuple[Security, ...], tuple[EndpointsView, ...], bool]:
-    """``foreign``: ports to which TLS of the backend's own is spoken. Returns the ports, what is known about
-    each cluster's servers, their endpoints, and whether localities matter."""
+    """``foreign``: ports with a BackendTLSPolicy. Returns the ports, the security of each cluster's servers, their
+    endpoints, and whether localities matter."""
     subsets: dict[str, Mapping[str, str]] = {"": {}} | {
         s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
     }
@@ -189,7 +189,8 @@ def _select(found: Instances, labels: Mapping[str, str]) -> Instances:
 
 
 def _meshed(instances: Instances, service: o.Service, mesh: Mesh) -> str:
-    """An empty Kubernetes cluster counts as meshed: its first endpoints most likely will be, and are waited for."""
+    """Whether all, some or none of the instances are meshed. A Kubernetes service without endpoints counts as meshed,
+    because its first endpoints most likely will be."""
     modes = {_is_secured(i, mesh) for i in instances}
     if not modes:
         return "none" if service.resolution else "all"
@@ -204,14 +205,15 @@ def _is_secured(i: Instance, mesh: Mesh) -> bool:
 
 
 def _listens(i: Instance, w: Workload, mesh: Mesh) -> bool:
-    """Whether a proxy to which nothing is redirected has the port: only a Sidecar's ingress listeners are its own."""
+    """Whether a proxy without traffic redirection serves the port, that is, has an ingress listener of a Sidecar for
+    it."""
     sidecar = mesh.sidecar(w.namespace, i.labels)
     return sidecar is not None and any(li.port and li.port.number == i.port for li in sidecar.spec.ingress)
 
 
 def _told_apart(i: Instance, mesh: Mesh) -> Instance:
-    """Among endpoints of both kinds, each says by itself whether it takes mutual TLS. A gateway to another network has
-    only workloads behind it that do."""
+    """In a mixed cluster, each endpoint states whether it accepts mutual TLS. A gateway to another network has only
+    workloads behind it that do."""
     if i.onward:
         return i
     has_proxy = i.workload is not None and i.workload.meshed
@@ -221,7 +223,7 @@ def _told_apart(i: Instance, mesh: Mesh) -> Instance:
 def _onward(
     mesh: Mesh, client: Client, routes: tuple[PortRoutes, ...]
 ) -> tuple[tuple[str, tuple[int, ...], Traffic], ...]:
-    """The ports and DestinationRules of the hosts that connections are routed to."""
+    """(host, ports, DestinationRules) of the hosts that connections are routed to."""
     found = {b.host for p in routes for r in (*p.by_name, *p.by_place) for b in r.backends if not b.broken}
     out = []
     for host in sorted(found):

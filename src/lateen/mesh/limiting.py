@@ -1,4 +1,4 @@
-"""Rate limits: which BackendTrafficPolicies hold for a workload's port and for what gateways serve."""
+"""Rate limits: the BackendTrafficPolicies that apply to a workload's port, and to routes and listeners of gateways."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Policy = o.Resource[BackendTrafficPolicy]
 
 class Limiting(Policies):
     def limits_of_port(self, pod: o.Pod, number: int) -> Limits:
-        """For a port of a workload: those of every Service that leads there. A sidecar cannot tell their requests
-        apart, so the limits hold together."""
+        """The limits of a workload's port: those of every Service with this target port. A sidecar cannot tell their
+        requests apart, so all limits apply."""
         if not self.objects.backend_traffic_policies:
             return ()
         found: dict[o.Ref, Policy] = {}
@@ -34,14 +34,14 @@ class Limiting(Policies):
         return tuple(sorted(found.values(), key=lambda p: p.age_order))
 
     def limits_at(self, refs: Iterable[o.Ref]) -> tuple[tuple[o.Ref, Limits], ...]:
-        """For what a gateway serves: the objects among ``refs`` that have limits."""
+        """The limits at a gateway: the objects among ``refs`` that have some."""
         if not self.objects.backend_traffic_policies:
             return ()
         found = ((ref, self._limiting(ref)) for ref in dict.fromkeys(refs))
         return tuple((ref, (policy,)) for ref, policy in found if policy)
 
     def _limiting(self, target: o.Ref, section: str = "") -> Policy | None:
-        """The oldest one for a target; one that names a port of it precedes those that do not."""
+        """The oldest policy for a target; one with a sectionName precedes those without."""
         found = sorted(self._traffic_policies_at.get(target), key=lambda p: p.age_order)
         mine = [(ref.section_name, p) for p in found if is_limiting(p.spec) for ref in aimed(p, target)]
         wanted = (section, "") if section else ("",)
@@ -64,7 +64,7 @@ class Limiting(Policies):
         return Outcome(policy.ref, tuple(found))
 
     def _unlimited(self, policy: Policy, ref: TargetReference) -> str:
-        """Why a policy limits nothing of a target; empty where it does."""
+        """Why a policy has no effect on a target; empty if it has one."""
         target = target_of(ref, policy.ref.namespace)
         if why := self.no_target(ref, target):
             return why
@@ -73,7 +73,7 @@ class Limiting(Policies):
         return older(policy, ref, target, (p for p in self._traffic_policies_at.get(target) if is_limiting(p.spec)))
 
     def no_target(self, ref: TargetReference, target: o.Ref) -> str:
-        """Why there is no such target; empty where there is one."""
+        """Why a target does not exist; empty if it does."""
         place = (target.namespace, target.name)
         if target.group_kind != kinds.SERVICE.id:
             return "" if place in self.objects.of(kinds.TABLE[target.group_kind]) else f"there is no {target}"
@@ -90,7 +90,7 @@ def target_of(ref: TargetReference, namespace: str) -> o.Ref:
 
 
 def older(policy: o.Resource[Any], ref: TargetReference, target: o.Ref, others: Iterable[o.Resource[Any]]) -> str:
-    """Which older policy a target has already, in a sentence; empty where there is none."""
+    """A sentence about an older policy for the same target; empty if there is none."""
     same = [p for p in others for at in aimed(p, target) if at.section_name == ref.section_name]
     first = min(same, key=lambda p: p.age_order, default=policy)
     return f"the older {first.ref} is for {target}, too" if first.ref != policy.ref else ""

@@ -1,8 +1,8 @@
 """The mesh at one instant, and the queries over it.
 
-``Mesh.advance`` makes it the mesh of the next instant; what the change does not affect stays the same objects, so that
-what was derived from them is still valid. Each group of lookups has its own module; all of them are queries over the
-same tables (``kit.queries``).
+``Mesh.advance`` moves it to the next instant; objects that the change does not affect stay the same, so values derived
+from them remain valid. Each group of lookups has its own module; all of them are queries over the same tables
+(``kit.queries``).
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ class Mesh(Attachments):
 
 
 def differing(old: Mapping[Key, Any], new: Mapping[Key, Any]) -> list[Key]:
-    """Keys whose values are not the same objects."""
+    """Keys whose values are not identical objects."""
     return [k for k, v in new.items() if old.get(k) is not v] + [k for k in old if k not in new]

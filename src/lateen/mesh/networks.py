@@ -1,7 +1,7 @@
-"""Networks: which one an instance is on, and by which gateways those of other networks are reached.
+"""Networks: the network of each instance, and the gateways through which other networks are reached.
 
-Instances on another network than the client's stand behind its gateways, which tell by the SNI of mutual TLS whom a
-connection is for; so whoever does not speak mutual TLS cannot be reached there. Sources:
+Instances on another network are reached through that network's gateways, which route connections by the SNI of mutual
+TLS; so instances that do not accept mutual TLS are unreachable from other networks. Sources:
 https://istio.io/latest/docs/setup/install/multicluster/multi-primary_multi-network/ and
 ``pilot/pkg/xds/endpoints/ep_filters.go`` in istio.io/istio.
 """
@@ -32,19 +32,20 @@ class Networks(Services):
 
     @query
     def network_of_cluster(self, cluster: str) -> str:
-        """By the label of the control plane's namespace there, else by MeshNetworks; empty if nothing says so."""
+        """A cluster's network: by the label of the control plane's namespace there, otherwise by MeshNetworks; empty if
+        neither names one."""
         registry = self.own if not cluster else self._others.get(cluster)
         labels = dict(registry.objects.namespaces.get(("", self.root_namespace)) or ()) if registry else {}
         return labels.get(NETWORK) or dict(self._networks().of_clusters).get(cluster or self.cluster.name, "")
 
     def network(self, workload_network: str, address: str, cluster: str = "") -> str:
-        """The network of an address in a cluster; ``workload_network``: what the workload itself says."""
+        """The network of an address in a cluster; ``workload_network``: the one that the workload itself names."""
         found = workload_network or self.network_of_cluster(cluster)
         return found or (_in_range(self._networks().ranges, address) if self._networks().ranges else "")
 
     @query
     def network_gateways(self) -> Mapping[str, tuple[Place, ...]]:
-        """By network: the Services that say that they are its gateways, and those of MeshNetworks."""
+        """By network: the Services labelled as its gateways, and the gateways in MeshNetworks."""
         out: dict[str, dict[Place, None]] = {}
         for r in self.registries:
             for network in r.gateways_of.buckets():
@@ -61,9 +62,9 @@ class Networks(Services):
 
     @query
     def is_cluster_local(self, host: str) -> bool:
-        """Whether a host's instances in other clusters are none of ours (``serviceSettings``). By default that is so
-        for the API server and kube-system, as in Istio, and for istiod: where a cluster has none of its own, the
-        Service of that name leads to another cluster's."""
+        """Whether instances of a host in other clusters are ignored (``serviceSettings``). That is the default
+        for the API server and kube-system, as in Istio, and for istiod: in a cluster without its own, the Service of
+        that name leads to another cluster's."""
         for patterns, local in self._networks().local:
             if any(host == p or (p.startswith("*") and host.endswith(p[1:])) for p in patterns):
                 return local
@@ -73,12 +74,12 @@ class Networks(Services):
         return host == f"kubernetes.default.svc.{domain}" or host.endswith(f".kube-system.svc.{domain}")
 
     def registries_of(self, host: str) -> list[Registry]:
-        """Where the instances of a host are looked for."""
+        """The registries with the instances of a host."""
         return [self.own] if self.is_cluster_local(host) else list(self.registries)
 
     def reached(self, found: Instances, network: str, secured: Callable[[Instance], bool]) -> Instances:
-        """What clients on a network connect to: instances on their own network, and the gateways to others in place of
-        those behind them. ``secured``: whether mutual TLS is spoken to an instance."""
+        """The instances that clients on a network connect to: those on their own network, and gateways in place of
+        those on other networks. ``secured``: whether an instance is called with mutual TLS."""
         gateways = self.network_gateways()
         if not network or all(i.network in ("", network) or i.network not in gateways for i in found):
             return found
@@ -98,7 +99,7 @@ class Networks(Services):
 
 
 def _onward(hidden: list[Instance], place: Place, weight: int) -> Instance:
-    """A gateway, described by what the instances behind it have in common."""
+    """A gateway as an instance, with the common properties of the instances behind it."""
     first = hidden[0]
     workloads = [i.workload for i in hidden if i.workload is not None]
     labels = set.intersection(*(set(w.labels) for w in workloads)) if workloads else set()

@@ -1,4 +1,4 @@
-"""What the mesh is made of: settings and typed objects, as an immutable value and as the tables that queries read."""
+"""The mesh's inputs: settings and typed objects, as an immutable value and as the tables that queries read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ V = TypeVar("V")
 
 
 Slice = tuple[str, Mapping[str, tuple[o.Endpoint, ...]]]
-"""An EndpointSlice: its service's name, and the endpoints by port name."""
+"""An EndpointSlice: its service's name, and its endpoints by port name."""
 
 
 class _Of(Generic[V]):
@@ -74,8 +74,8 @@ class _Of(Generic[V]):
 
 
 class _ByKind:
-    """The kinds that lookups read, each under its name: ``objects.virtual_services``. All others of the table of kinds
-    are found with ``of`` alone."""
+    """The kinds that lookups read, each as an attribute: ``objects.virtual_services``. All others of the table of kinds
+    are only available with ``of``."""
 
     services = _Of[o.Service](kinds.SERVICE)
     slices = _Of[Slice](kinds.ENDPOINT_SLICE)
@@ -115,9 +115,9 @@ class _ByKind:
     backend_tls_policies = _Of[o.Resource[BackendTLSPolicy]](kinds.BACKEND_TLS_POLICY)
     x_backend_traffic_policies = _Of[o.Resource[XBackendTrafficPolicy]](kinds.X_BACKEND_TRAFFIC_POLICY)
     authorities = _Of[str](kinds.CONFIG_MAP)
-    """Certificates of authorities in ConfigMaps (``ca.crt``), in PEM."""
+    """CA certificates in ConfigMaps (``ca.crt``), in PEM."""
     definitions = _Of[Bundle](kinds.CRD)
-    """Which release of the Gateway API the cluster's CRDs are of, those that could be read."""
+    """The release of each CRD of the Gateway API in the cluster, as far as CRDs could be read."""
     reference_grants = _Of[o.Resource[ReferenceGrant]](kinds.REFERENCE_GRANT)
 
 
@@ -126,7 +126,7 @@ _NONE: Mapping[Key, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Objects(_ByKind):
-    """Every typed object of the mesh, by kind and (namespace, name).
+    """All typed objects of the mesh, by kind and (namespace, name).
 
     Never changed; ``put`` and ``replaced`` return a new one, which shares the mappings of all other kinds, so that
     ``a.of(kind) is b.of(kind)`` means that nothing of that kind differs.
@@ -135,17 +135,17 @@ class Objects(_ByKind):
     config: MeshConfig = DEFAULTS
     by_kind: Mapping[GroupKind, Mapping[Key, Any]] = field(default_factory=dict)
     token_keys: Mapping[KeySource, str] = field(default_factory=dict)
-    """What istiod has fetched to verify end users' tokens: key sets (``kit.jwks``), empty where that has failed."""
+    """The key sets (``kit.jwks``) that istiod has fetched to verify end users' tokens; empty if fetching failed."""
     others: Mapping[str, Objects] = field(default_factory=dict)
     """Services, endpoints, pods, namespaces and nodes of the other clusters of the mesh, by cluster name."""
     modules: Mapping[ModuleSource, Module] = field(default_factory=dict)
-    """The Wasm modules that istiod has fetched, ``NO_MODULE`` where that has failed."""
+    """The Wasm modules that istiod has fetched; ``NO_MODULE`` if fetching failed."""
 
     def of(self, kind: Kind) -> Mapping[Key, Any]:
         return self.by_kind.get(kind.id, _NONE)
 
     def put(self, kind: Kind, key: Key, value: Any) -> Objects:
-        """With one object replaced, or removed where ``value`` is None."""
+        """A copy with one object replaced, or removed if ``value`` is None."""
         found = dict(self.of(kind))
         if value is None:
             found.pop(key, None)
@@ -154,16 +154,16 @@ class Objects(_ByKind):
         return self.replaced(kind, found)
 
     def replaced(self, kind: Kind, found: Mapping[Key, Any]) -> Objects:
-        """With all objects of a kind replaced."""
+        """A copy with all objects of a kind replaced."""
         return self.with_kinds({kind: found})
 
     def with_kinds(self, found: Mapping[Kind, Mapping[Key, Any]]) -> Objects:
-        """With all objects of some kinds replaced."""
+        """A copy with all objects of some kinds replaced."""
         return replace(self, by_kind={**self.by_kind, **{kind.id: objects for kind, objects in found.items()}})
 
 
 class Tables(_ByKind):
-    """The objects of one cluster as queries read them: a table for each row of the table of kinds."""
+    """The objects of one cluster in the form that queries read: a table for each kind."""
 
     def __init__(self, queries: Queries, objects: Objects) -> None:
         self._tables = {kind.id: Table(queries, objects.of(kind)) for kind in kinds.TABLE.values()}
@@ -172,9 +172,9 @@ class Tables(_ByKind):
         return self._tables[kind.id]
 
     def contents(self, objects: Objects) -> Iterator[tuple[Table[Key, Any], Mapping[Key, Any]]]:
-        """What each table holds at another instant, for ``Queries.replace``."""
+        """The contents of each table at another instant, for ``Queries.replace``."""
         return ((table, objects.by_kind.get(id_, _NONE)) for id_, table in self._tables.items())
 
 
 COLLECTIONS = {name: found.kind for name, found in vars(_ByKind).items() if isinstance(found, _Of)}
-"""Attribute -> its kind."""
+"""Attribute -> kind."""

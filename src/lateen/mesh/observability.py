@@ -1,4 +1,4 @@
-"""What one proxy reports, on each side of a call: access logs, metrics and traces."""
+"""What a proxy reports on each side of a call: access logs, metrics and traces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lateen.mesh.plugins import Hook
 from lateen.wire import connections
 
 PROMETHEUS = ExtensionProvider(name="prometheus", prometheus=Empty())
-"""Istio's mesh configuration has this provider from the start."""
+"""The provider that Istio's mesh configuration has by default."""
 
 LogTarget = FileAccessLog | OtelAls | HttpAls | TcpAls
 Tracer = Zipkin | OpenTelemetry | Datadog | SkyWalking
@@ -33,22 +33,22 @@ TagKind = Literal["literal", "environment", "header", "formatter"]
 
 @dataclass(frozen=True)
 class Reporting:
-    """What the mesh configuration says of reports."""
+    """The mesh configuration's settings for telemetry."""
 
     access_log_file: str = ""
     access_log_format: LogFormat | None = field(default=None, hash=False)
-    """Istio's default text where None."""
+    """None: Istio's default text format."""
     lean: bool = False
-    """Fewer histograms and tags, and no access log where no Telemetry asks for one."""
+    """Fewer histograms and tags, and no access log unless a Telemetry asks for one."""
     enable_tracing: bool = False
-    """Trace as ``defaultConfig.tracing`` says, where no Telemetry and no default provider does."""
+    """Trace according to ``defaultConfig.tracing`` if neither a Telemetry nor a default provider is configured."""
     default_logs: tuple[str, ...] = ()
     default_metrics: tuple[str, ...] = (PROMETHEUS.name,)
     default_tracers: tuple[str, ...] = ()
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
 
     def provider(self, name: str) -> ExtensionProvider | None:
-        """Names are compared without regard to case, as in Istio."""
+        """The provider with this name; names are case-insensitive, as in Istio."""
         known = (*self.providers, PROMETHEUS)
         return next((p for p in known if p.name.lower() == name.lower()), None)
 
@@ -62,11 +62,11 @@ class AccessLog:
 
     target: LogTarget = field(hash=False)
     name: str = ""
-    """Of the provider; empty for the mesh's ``accessLogFile``."""
+    """The provider's name; empty for the mesh's ``accessLogFile``."""
     filter: str = ""
     """A CEL expression that requests and connections must meet."""
     cluster: str = ""
-    """Of the service that it sends to."""
+    """The cluster of the service that it sends to."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class MetricRule:
     """As in the Telemetry API: REQUEST_COUNT."""
     disabled: bool = False
     tags: tuple[tuple[str, str | None], ...] = ()
-    """(label, its CEL expression); None takes the label away."""
+    """(label, its CEL expression); None removes the label."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Metrics:
     rules: tuple[MetricRule, ...] = ()
     lean: bool = False
     every_s: float | None = connections.EVERY_S
-    """Seconds between two reports of a connection that is open; None where the proxy's agent takes none."""
+    """Seconds between reports about an open connection; None if the proxy's agent does not support them."""
 
     def rule(self, metric: str) -> MetricRule:
         return next((r for r in self.rules if r.metric == metric), MetricRule(metric))
@@ -108,39 +108,40 @@ class Trace:
 
     tracer: Tracer = field(hash=False)
     cluster: str
-    """Of the service that takes the spans."""
+    """The cluster of the service that receives the spans."""
     service: str
-    """By which the proxy's spans are known: ``app.namespace``."""
+    """The service name in the proxy's spans: ``app.namespace``."""
     sampling: float
-    """Percent of the requests that no caller has decided about."""
+    """Percentage of sampled requests, among those without a caller's decision."""
     tags: tuple[TraceTag, ...] = ()
     by_request_id: bool = True
-    """Whether x-request-id carries the decision."""
+    """Whether x-request-id carries the sampling decision."""
     max_path_tag: int | None = None
-    """Longest path in a span, in bytes; Envoy's default where None."""
+    """Maximum length of a path in a span, in bytes; None: Envoy's default."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """What a proxy adds to the requests and connections that it sends (client) or takes for its application (server):
-    reports, the user's own filters, and how it handles headers and connections."""
+    """What a proxy adds to outbound (client) or inbound (server) requests and connections: telemetry, the user's own
+    filters, and the handling of headers and connections."""
 
     cluster: str = CLUSTER_NAME
     """The name of the cluster that the proxy runs in."""
     workload: str = ""
-    """Of which of its workloads the proxy reports; empty where it has only one."""
+    """The workload that is reported about; empty if the proxy has only one."""
     origins: tuple[str, ...] = ()
-    """The Telemetry objects that it comes from."""
+    """The Telemetry objects that it derives from."""
     logs: tuple[AccessLog, ...] = ()
     metrics: Metrics | None = Metrics()
     trace: Trace | None = None
     hooks: tuple[Hook, ...] = ()
-    """Of plugins, in the order in which they run in their phase."""
+    """The positions of plugins, in their order within a phase."""
     handling: Handling = PLAIN
-    """Of headers and connections."""
+    """The handling of headers and connections."""
 
     def at(self, *numbers: int) -> Side:
-        """At a port, as clients and as servers know it; at connections to unknown ports where no number is given."""
+        """The side at a port, by the port's numbers for clients and for servers; without a number, for connections to
+        unknown ports."""
         if not any(h.ports for h in self.hooks):
             return self
         return replace(self, hooks=tuple(h for h in self.hooks if h.at(numbers)))

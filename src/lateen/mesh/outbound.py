@@ -1,4 +1,4 @@
-"""What clients may call: hosts, endpoints and domains, namespace by namespace."""
+"""The outbound view of clients: hosts, endpoints and domains, namespace by namespace."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ RULES_ONLY = (Port(80, "http", "http"),)
 
 
 BLOCK = 16
-"""Groups that clients ask for together: of all groups, a change makes one block new for everybody, and a client only
-puts its blocks together again."""
+"""The number of groups that are combined for all clients: a change recomputes one block for everybody, and a client
+only combines its blocks again."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block(Cached):
-    """Some groups as a client sees them; the same object for all clients that see them alike."""
+    """Some groups as a client sees them; the same object for all clients with the same view of them."""
 
     groups: tuple[tuple[str, int, Client], ...] = field(kw_only=True)
-    """(namespace, group of its hosts, the properties of the client that make a difference there)"""
+    """(namespace, group of its hosts, the relevant properties of the client)"""
 
 
 class Outbound:
@@ -74,7 +74,7 @@ class Outbound:
 
     @query
     def _placed(self, client: Client) -> tuple[Block, ...]:
-        """The groups that a client sees, each with the properties of the client that make a difference there."""
+        """The groups that a client sees, each with the relevant properties of the client."""
         found = self._groups(client)
         if client.sidecar is not None:
             groups = [(n, i, client) for n, i in found]
@@ -113,7 +113,7 @@ class Outbound:
             found.append(self._domains(rules, client, contested))
         return self._spaces(found)
 
-    # --- some groups together, the same ones for most clients ----------------------------------------------------
+    # --- blocks of groups, the same for most clients ----------------------------------------------------
 
     @query
     def _host_block(self, block: Block) -> tuple[HostSpace, ...]:
@@ -131,11 +131,11 @@ class Outbound:
 
     @query
     def _domain_block(self, block: Block, viewer: str) -> tuple[DomainSpace, ...]:
-        """Of clients without a Sidecar, while no spelling is contested."""
+        """The domains of a block, for clients without a Sidecar, as long as no name is contested."""
         return tuple(self._domain_space(part, viewer) for part in self._host_block(block))
 
     def _groups(self, client: Client) -> list[tuple[str, int]]:
-        """(namespace, group of its hosts) of what a client may see."""
+        """(namespace, group of its hosts) that a client may see."""
         if client.sidecar is not None:
             return sorted(self._scope(client).groups)
         return [(n, i) for n in self.mesh.spaces() for i in range(len(self.mesh.chunks_in(n)))]
@@ -163,7 +163,7 @@ class Outbound:
 
     @query
     def _members(self, namespace: str, group: int, client: Client) -> tuple[tuple[str, frozenset[int], Client], ...]:
-        """(host, its only visible ports, the properties of the client that make a difference) for what clients
+        """(host, its only visible ports, the relevant properties of the client) of a group's hosts that a client can
         reach."""
         if client.sidecar is not None:
             members = self._scope(client).groups.get((namespace, group), ())
@@ -192,12 +192,12 @@ class Outbound:
         return self.shared(("endpoint space", key), lambda: EndpointSpace(key, members=members))
 
     def _of(self, client: Client, host: str) -> Client:
-        """The properties of a client that make a difference for a host."""
+        """The properties of a client that are relevant for a host."""
         return client.reduced(self.mesh.interest(host))
 
     @query
     def _host(self, host: str, only: frozenset[int], client: Client) -> HostView | None:
-        """Stays the same when only endpoints change that the host itself does not contain."""
+        """The host's view; it stays the same when only endpoints change that are not part of it."""
         return self._made(host, only, client)[0]
 
     @query
@@ -213,14 +213,14 @@ class Outbound:
         return hosts.of_service(mesh, self.shared, client, service, only, self._seen(client))
 
     def _outside(self, service: o.Service, client: Client) -> o.Service | None:
-        """An ExternalName service as a host that rules can lead to: outside of the mesh, and only where unknown hosts
-        may be called. Clients that call it by its own name are passed through, as for every unknown host."""
+        """An ExternalName service as a destination of rules: it is outside of the mesh, and available only if unknown
+        hosts may be called. Clients that call it by its own name are passed through, as for every unknown host."""
         if not self.mesh.leads_outside(service):
             return None
         policy = _policy(self.mesh, self._sidecar(client), client.namespace)
         return replace(service, resolution="ALIAS", external=True) if policy.mode == "ALLOW_ANY" else None
 
-    # --- what a Sidecar lets see -------------------------------------------------------------------------------
+    # --- the scope of a Sidecar -------------------------------------------------------------------------------
 
     def _scope(self, client: Client) -> Scope:
         return self._scope_of(client.sidecar, client.namespace)
@@ -250,8 +250,8 @@ class Outbound:
 
     @query
     def _rule_space(self, client: Client) -> HostSpace:
-        """Hosts that rules name without a visible service. A wildcard that covers services is added for the other names
-        it covers. An alias with rules of its own is on its service's ports."""
+        """Hosts that rules name although no service is visible. A wildcard that covers services is added for the other
+        names that it covers. An alias with rules of its own has its service's ports."""
         mesh = self.mesh
         known = self._known(client)
         members = []
@@ -269,7 +269,7 @@ class Outbound:
 
     @query
     def _known(self, client: Client) -> dict[str, frozenset[int]]:
-        """Hosts of services that a client sees, with the only ports that it sees."""
+        """The hosts of services that a client sees, with their only visible ports."""
         found = (m for block in self._placed(client) for g in block.groups for m in self._members(*g))
         return {h: only for h, only, _ in found if not self.mesh.is_alias(h)}
 
@@ -284,16 +284,16 @@ class Outbound:
     def _domain_space(
         self, part: HostSpace, namespace: str, bound: bool = False, silenced: frozenset[tuple[str, str]] = frozenset()
     ) -> DomainSpace:
-        """``namespace``: that of the clients, or an empty one where it makes no difference."""
+        """The domains of one part. ``namespace``: the clients', or empty if it is irrelevant."""
         viewer = namespace if namespace in spaces_of(part) else ""
         key = (id(part), viewer, bound, silenced)
         values: dict[str, Any] = {"hosts": part, "viewer": viewer, "bound": bound, "silenced": silenced}
         return self.shared(("domains", key), lambda: DomainSpace(key, **values))
 
     def _silenced(self, part: HostSpace, client: Client, contested: frozenset[str]) -> frozenset[tuple[str, str]]:
-        """(host, spelling) of spellings that a host must not claim, because Envoy allows each of them once. A full name
-        belongs to its host, an address to the first host; a bare short name means a service of the client's own
-        namespace, as in its DNS."""
+        """(host, domain) pairs of domains that a host must not claim, because Envoy permits each domain only once. A
+        full name belongs to its host, an address to the first host; a bare short name means a service of the client's
+        own namespace, as in its DNS."""
         out = []
         for h, spelling in _claims(part, contested):
             rivals = [r for r in self.mesh.claimants(spelling) if r != h.host and self._sees(r, client)]
@@ -309,12 +309,12 @@ class Outbound:
 
 @derived
 def _claims(part: HostSpace, contested: frozenset[str]) -> tuple[tuple[HostView, str], ...]:
-    """The contested spellings that hosts claim."""
+    """(host, domain) of the contested domains that these hosts claim."""
     return tuple((h, s) for h in part.members for s in (*all_spellings(h), *h.addresses) if s in contested)
 
 
 def all_spellings(view: HostView) -> list[str]:
-    """The names by which clients call a host, independent of the client."""
+    """All names under which clients call a host, independent of the client."""
     if not view.called:
         return []
     return [spelling for _, found in view.names for spelling in found]

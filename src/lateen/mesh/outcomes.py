@@ -1,5 +1,5 @@
-"""What becomes of the users' objects: where a dialect could not do what one asks for. Statuses and the analysis say it
-in their own words.
+"""Outcomes of the users' objects: what a dialect could not do as requested. Statuses and analysis word it in their own
+ways.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Path = tuple[str | int, ...]
 
 class Problem(NamedTuple):
     reason: str
-    """In one word, as conditions have it: BackendNotFound, OlderGateway."""
+    """A condition's reason in CamelCase: BackendNotFound, OlderGateway."""
     says: str
     path: Path = ()
-    """Where in the object."""
+    """The path in the object."""
     about: str = ""
-    """``namespace/name`` of the other object that it is about, where there is one."""
+    """``namespace/name`` of another object that is involved; empty if there is none."""
 
 
 class Outcome(NamedTuple):
@@ -40,7 +40,7 @@ class Condition(NamedTuple):
 class ListenerStanding(NamedTuple):
     name: str
     kinds: tuple[GroupKind, ...]
-    """Kinds of routes that may attach to it."""
+    """The kinds of routes that may attach to it."""
     attached: int
     """How many routes are attached."""
     conditions: tuple[Condition, ...]
@@ -52,16 +52,16 @@ class GatewayStanding(NamedTuple):
     services: tuple[str, ...]
     """Hosts of the Services in front of its proxies."""
     sets: int = 0
-    """How many ListenerSets add listeners that work."""
+    """The number of ListenerSets with at least one valid listener."""
 
 
 class ListenerSetStanding(NamedTuple):
     gateway: o.Ref
     conditions: tuple[Condition, ...]
-    """With Programmed where it cannot be; else the Gateway's proxies decide about that."""
+    """Includes Programmed only if that is impossible; otherwise the Gateway's proxies decide it."""
     listeners: tuple[ListenerStanding, ...]
     of_gateway: GatewayStanding
-    """Of its Gateway."""
+    """The standing of its Gateway."""
 
 
 class AncestorStanding(NamedTuple):
@@ -71,18 +71,18 @@ class AncestorStanding(NamedTuple):
 
 class PolicyStanding(NamedTuple):
     ancestors: tuple[AncestorStanding, ...]
-    """The Gateways that a policy has an effect at."""
+    """The Gateways that the policy affects."""
 
 
 class ParentStanding(NamedTuple):
     position: int
-    """Of the reference in the route's ``parentRefs``."""
+    """The position of the reference in the route's ``parentRefs``."""
     conditions: tuple[Condition, ...]
 
 
 class RouteStanding(NamedTuple):
     parents: tuple[ParentStanding, ...]
-    """Only those that are ours to judge."""
+    """Only the parents that are ours."""
 
 
 class ClassStanding(NamedTuple):

@@ -1,7 +1,7 @@
-"""The mesh as the proxies of another cluster see it, which have their control plane here (primary-remote). Pure.
+"""The mesh from the perspective of proxies in a remote cluster whose control plane is here (primary-remote). Pure.
 
-Rules and policies are those of the mesh's own cluster. What Kubernetes has (services with their addresses, pods,
-namespaces) is that of the proxies' cluster, and the mesh's own cluster is one of the others to them.
+Rules and policies are those of the mesh's own cluster. Kubernetes' objects (services with their addresses, pods,
+namespaces) are those of the proxies' cluster, and the mesh's own cluster is one of the others to them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from lateen.kit.derived import derived
 from lateen.mesh.objects import Key, Objects
 
 KINDS = (kinds.SERVICE, kinds.ENDPOINT_SLICE, kinds.POD, kinds.NAMESPACE, kinds.NODE)
-"""What each cluster has of its own."""
+"""The kinds that each cluster has its own objects of."""
 
 
 def seen_from(objects: Objects, name: str) -> Objects | None:
-    """None for a cluster that is not known (yet)."""
+    """The objects as seen from a cluster; None if it is not known (yet)."""
     theirs = objects.others.get(name)
     if theirs is None:
         return None
@@ -36,7 +36,7 @@ def seen_from(objects: Objects, name: str) -> Objects | None:
 
 
 def _placed(objects: Objects) -> Mapping[Key, o.Resource[WorkloadEntry]]:
-    """WorkloadEntries that name no network are on that of the mesh's own cluster."""
+    """WorkloadEntries; those without a network get that of the mesh's own cluster."""
     entries = objects.workload_entries
     config = objects.config
     labels = dict(objects.namespaces.get(("", config.root_namespace)) or ())
@@ -48,6 +48,6 @@ def _placed(objects: Objects) -> Mapping[Key, o.Resource[WorkloadEntry]]:
 
 @derived
 def _on(entry: o.Resource[WorkloadEntry], network: str) -> o.Resource[WorkloadEntry]:
-    """The same object at each instant, so that nothing changes for the workloads."""
+    """Cached, so that it is the same object at each instant."""
     spec = msgspec.structs.replace(entry.spec, network=network)
     return replace(entry, version=f"{entry.version}/{network}", spec=spec)

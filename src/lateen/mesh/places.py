@@ -1,4 +1,4 @@
-"""Whether, and how, a client's locality matters."""
+"""Locality load balancing: whether and how a client's locality matters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.view import Locality
 
 CLUSTER = "topology.istio.io/cluster"
-"""Like ``NETWORK``, a label that ``failoverPriority`` may name and that every endpoint has."""
+"""Like ``NETWORK``, a label of every endpoint that ``failoverPriority`` may name."""
 
 
 def place(client: Client, settings: TrafficPolicy, mesh: Mesh) -> Locality | None:

@@ -1,4 +1,4 @@
-"""Filters of the user, from WasmPlugins and TrafficExtensions: where each runs, and the Wasm modules that they need.
+"""The user's own filters, from WasmPlugins and TrafficExtensions: their positions, and the Wasm modules that they need.
 
 Source: https://istio.io/latest/docs/reference/config/proxy_extensions/wasm-plugin/.
 """
@@ -19,21 +19,21 @@ FILE = "file"
 
 
 class ModuleSource(NamedTuple):
-    """Where istiod fetches a module."""
+    """The source from which istiod fetches a module."""
 
     url: str
     sha256: str
-    """What its checksum, or that of its image, must be; empty where nothing is asked."""
+    """The expected checksum of the module or of its image; empty if none is given."""
     secret: tuple[str, str]
-    """(namespace, name) of the Secret for the registry; the name is empty where there is none."""
+    """(namespace, name) of the registry's pull Secret; the name is empty if there is none."""
     version: str
-    """Of the object, where the module is to be fetched again whenever the object changes; else empty."""
+    """The object's version if the module is to be fetched again whenever the object changes; otherwise empty."""
 
 
 @dataclass(frozen=True)
 class Module:
     digest: str = ""
-    """SHA-256 of the code; empty where it could not be fetched."""
+    """SHA-256 of the code; empty if it could not be fetched."""
     code: bytes = field(default=b"", compare=False, repr=False)
 
 
@@ -42,31 +42,31 @@ NO_MODULE = Module()
 
 @dataclass(frozen=True)
 class Hook:
-    """A plugin's position in the filter chains of one side of a proxy. It does not depend on what the plugin does, so
-    that a new version of it changes no listener."""
+    """A plugin's position in the filter chains of one side of a proxy. It is independent of the plugin's configuration,
+    so that a new version of it changes no listener."""
 
     ref: o.Ref
     wasm: bool
     network: bool
-    """Whether it is a filter of connections, not of requests."""
+    """Whether it is a network filter, not an HTTP filter."""
     phase: Phase
     open: bool
-    """Whether requests pass where the plugin cannot run."""
+    """Whether it fails open: requests pass if the plugin cannot run."""
     ports: tuple[int, ...] = ()
     """Empty for all."""
 
     def at(self, numbers: tuple[int, ...]) -> bool:
-        """``numbers``: of a port, as clients and as servers know it; empty where it is not known."""
+        """Whether it runs at a port. ``numbers``: the port's numbers for clients and for servers; empty if unknown."""
         return not self.ports or any(n in self.ports for n in numbers)
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """What runs at a workload."""
+    """A plugin at a workload."""
 
     source: Extension
     module: Module | None = None
-    """None for Lua, and where the proxy has the module as a file."""
+    """None for Lua, and if the module is a file in the proxy."""
 
     @property
     def ref(self) -> o.Ref:
@@ -82,7 +82,7 @@ class Plugin:
         return spec.lua.inline_code if isinstance(spec, TrafficExtension) and spec.lua else ""
 
     def hook(self, mode: Mode) -> Hook | None:
-        """Where it runs on a side; None where it does not."""
+        """Its position on a side; None if it does not run there."""
         found = [m for m in self.source.spec.match if m.mode in (mode, "UNDEFINED", "CLIENT_AND_SERVER")]
         if self.source.spec.match and not found:
             return None
@@ -108,13 +108,13 @@ def wasm_of(e: Extension) -> WasmConfig | None:
 
 
 def opens(e: Extension) -> bool:
-    """Whether requests pass where its module cannot run."""
+    """Whether it fails open."""
     wasm = wasm_of(e)
     return wasm is not None and wasm.fail_strategy == "FAIL_OPEN"
 
 
 def order(e: Extension) -> tuple[int, tuple[str, str, str]]:
-    """Of a phase: the highest priority comes first, then the oldest."""
+    """Sort key within a phase: the highest priority first, then the oldest."""
     return -(e.spec.priority or 0), e.age_order
 
 
@@ -123,7 +123,7 @@ def hooks(plugins: Iterable[Plugin], mode: Mode) -> tuple[Hook, ...]:
 
 
 def source(e: Extension) -> ModuleSource | None:
-    """None where istiod has nothing to fetch."""
+    """The module's source; None if istiod has nothing to fetch."""
     wasm = wasm_of(e)
     if wasm is None or scheme(wasm.url) == FILE:
         return None
@@ -136,20 +136,20 @@ def source(e: Extension) -> ModuleSource | None:
 
 
 def _is_latest(image: str) -> bool:
-    """Whether an image's tag is ``latest``, which it is where none is given."""
+    """Whether an image's tag is ``latest``, which is the default."""
     name = image.rpartition("/")[2]
     return "@" not in name and name.partition(":")[2] in ("", "latest")
 
 
 def scheme(url: str) -> str:
-    """``oci`` where none is given, as in Istio."""
+    """The scheme of a URL; ``oci`` if it has none, as in Istio."""
     found, separator, _ = url.partition("://")
     return found.lower() if separator else "oci"
 
 
 def made(e: Extension, modules: Mapping[ModuleSource, Module]) -> Plugin | None:
-    """None where it does not run: while its module is being fetched for the first time, and where that has failed and
-    it is to fail open."""
+    """The plugin; None if it does not run: while its module is being fetched for the first time, or if that has failed
+    and it fails open."""
     place = source(e)
     if place is None:
         return Plugin(e)

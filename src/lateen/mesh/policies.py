@@ -1,4 +1,4 @@
-"""Which policies and settings apply to a workload."""
+"""The policies and settings that apply to a workload."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from lateen.mesh.view import UNRESTRICTED, Authorization
 
 C = TypeVar("C")
 OF_CLASS = "gateway.networking.k8s.io/gateway-class-name"
-"""The label with the class of the Gateway that pods were made for"""
+"""The label with the class of the Gateway that pods are deployed for"""
 
 STRICT_PATHS = "DECODE_AND_MERGE_SLASHES"
-"""Where policies depend on paths: a server that takes ``//admin`` or ``/%2fadmin`` for ``/admin`` would answer what the
-policy denies (Istio's bulletin 2021-005). Istio leaves it at BASE."""
+"""The normalization applied if policies depend on paths: a server that treats ``//admin`` or ``/%2fadmin`` as
+``/admin`` would otherwise answer what the policy denies (Istio's bulletin 2021-005). Istio's default is BASE."""
 
 
 def about_paths(policies: Iterable[o.Resource[AuthorizationPolicy]]) -> bool:
-    """Whether what the policies let in depends on the request's path."""
+    """Whether the policies' decisions depend on the request's path."""
     return any(
         (to.operation and (to.operation.paths or to.operation.not_paths)) or any(":path" in c.key for c in rule.when)
         for p in policies
@@ -57,15 +57,16 @@ class Policies(Rules):
         return next((p for level in self._levels(found, namespace, labels) for p in level), None)
 
     def sidecar(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[Sidecar] | None:
-        """The workload's own, else its namespace's, else the root namespace's."""
+        """The Sidecar of a workload: its own, otherwise its namespace's, otherwise the root namespace's."""
         return self._first(self._sidecars, namespace, labels)
 
     def proxy_config(self, namespace: str, labels: Mapping[str, str]) -> o.Resource[ProxyConfig] | None:
-        """The workload's own, else its namespace's, else the mesh's."""
+        """The ProxyConfig of a workload: its own, otherwise its namespace's, otherwise the mesh's."""
         return self._first(self._proxy_configs, namespace, labels)
 
     def envoy_filters(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[EnvoyFilter], ...]:
-        """The patches for a workload: the root namespace's, then its own's; each by priority, then by age."""
+        """The EnvoyFilters for a workload: the root namespace's, then those of its own; each by priority, then by
+        age."""
         found = self._attached(self._filters, namespace, labels)
         return tuple(
             sorted(found, key=lambda f: (f.spec.priority, f.ref.namespace != self.root_namespace, f.age_order))
@@ -78,8 +79,8 @@ class Policies(Rules):
         return dict(ports).get(port, mode)
 
     def mtls(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, tuple[tuple[int, str], ...], o.Ref | None]:
-        """STRICT, PERMISSIVE or DISABLE for a workload; the ports whose modes differ; and the policy that decides: the
-        workload's own, else its namespace's, else the mesh's."""
+        """STRICT, PERMISSIVE or DISABLE for a workload; the ports with other modes; and the policy that decides: the
+        workload's own, otherwise its namespace's, otherwise the mesh's."""
         if not self.objects.peer_authentications:
             return "PERMISSIVE", (), None
         levels = self._levels(self._peers, namespace, labels)
@@ -97,7 +98,7 @@ class Policies(Rules):
         return "PERMISSIVE", ports, ref
 
     def peers(self) -> tuple[o.Resource[PeerAuthentication], ...]:
-        """Oldest first."""
+        """All PeerAuthentications, the oldest first."""
         return tuple(sorted(self.objects.peer_authentications.values(), key=lambda p: p.age_order))
 
     # --- authorization -----------------------------------------------------------------------------------------
@@ -122,8 +123,8 @@ class Policies(Rules):
 
     @query
     def providers(self) -> tuple[ExtensionProvider, ...]:
-        """Those that can be asked about requests. As in Istio, one whose service does not exist cannot, so that its
-        policies deny, whether or not it may fail open."""
+        """The usable providers of external authorization. As in Istio, a provider whose service does not exist is
+        unusable, so its policies deny, even if it should fail open."""
         return tuple(p for p in self.trust.providers if self._has_service(p))
 
     def _has_service(self, provider: ExtensionProvider) -> bool:
@@ -132,7 +133,7 @@ class Policies(Rules):
         return any(namespace in ("", s.namespace) for s in self.candidates(host))
 
     def plugins(self, namespace: str, labels: Mapping[str, str]) -> tuple[Plugin, ...]:
-        """What runs in the proxy of a workload, in the order of ``plugins.order``."""
+        """The plugins of a workload, in the order of ``plugins.order``."""
         found = self._extensions(namespace, labels)
         every = (self._plugin(e.ref) for e in sorted(found, key=plugins.order))
         return tuple(p for p in every if p is not None)
@@ -147,7 +148,7 @@ class Policies(Rules):
 
     @query
     def _plugin(self, ref: o.Ref) -> Plugin | None:
-        """One object for all workloads, so that its code is packed once."""
+        """The same object for all workloads, so that its code is serialized once."""
         at = (ref.namespace, ref.name)
         found = (
             self.objects.wasm_plugins.get(at) if ref.kind == "WasmPlugin" else self.objects.traffic_extensions.get(at)
@@ -156,7 +157,7 @@ class Policies(Rules):
 
     @query
     def module_sources(self) -> dict[ModuleSource, tuple[o.Ref, ...]]:
-        """The Wasm modules that have to be fetched, each with the objects that name it."""
+        """The Wasm modules to fetch, each with the objects that refer to it."""
         out: dict[ModuleSource, tuple[o.Ref, ...]] = {}
         for e in (*self.objects.traffic_extensions.values(), *self.objects.wasm_plugins.values()):
             if (place := plugins.source(e)) is not None:
@@ -164,15 +165,15 @@ class Policies(Rules):
         return out
 
     def missing_modules(self, namespace: str, labels: Mapping[str, str]) -> set[ModuleSource]:
-        """The modules that have been neither fetched nor found to fail, of a workload's plugins that do not fail
-        open."""
+        """Modules of a workload's fail-closed plugins that are still being fetched for the first time."""
         places = (plugins.source(e) for e in self._extensions(namespace, labels) if not plugins.opens(e))
         return {place for place in places if place is not None and self.modules.get(place) is None}
 
     # --- end users' tokens -------------------------------------------------------------------------------------
 
     def authentication(self, namespace: str, labels: Mapping[str, str]) -> Authentication:
-        """Which tokens a workload accepts: the rules of the mesh's, its namespace's and its own policies together."""
+        """The tokens that a workload accepts: the rules of the mesh's, its namespace's and its own policies
+        combined."""
         if not self.objects.request_authentications:
             return UNAUTHENTICATED
         found: tuple[o.Resource[RequestAuthentication], ...] = self._attached(self._requests, namespace, labels)
@@ -180,14 +181,15 @@ class Policies(Rules):
 
     @query
     def key_sources(self) -> dict[KeySource, float]:
-        """Where keys have to be fetched -> the seconds that it may take; 0 where no rule says."""
+        """Sources of keys -> the timeout in seconds; 0 if no rule has one."""
         return authentication.sources(self.objects.request_authentications.values())
 
-    # --- what policies are attached to ---------------------------------------------------------------------------
+    # --- targets of policies ---------------------------------------------------------------------------
 
     def _attached(self, found: Selecting[C], namespace: str, labels: Mapping[str, str]) -> tuple[C, ...]:
-        """The policies of a kind for a workload: the root namespace's, then its own's; each oldest first. What a policy
-        targets precedes its selector; in the root namespace a selector is for all namespaces."""
+        """The policies of a kind for a workload: the root namespace's, then those of its own; each oldest first. A
+        policy's targets take precedence over its selector; in the root namespace a selector applies to all
+        namespaces."""
         root = self.root_namespace
         mine: list[Any] = [
             p
@@ -198,12 +200,12 @@ class Policies(Rules):
         return tuple(sorted(mine, key=lambda p: (p.ref.namespace != root, p.age_order)))
 
     def _is_meant(self, p: Any, namespace: str, labels: Mapping[str, str]) -> bool:
-        """Whether what a policy targets is the workload's; it may target nothing."""
+        """Whether one of a policy's targets is the workload's; policies may have none."""
         targets = targets_of(p)
         return not targets or any(self._targets(t, p.ref.namespace, namespace, labels) for t in targets)
 
     def _targets(self, t: PolicyTargetReference, owner: str, namespace: str, labels: Mapping[str, str]) -> bool:
-        """Whether a workload is of a gateway, a gateway class (by the labels of the Gateway API's deployments), a
+        """Whether a workload belongs to a Gateway, a GatewayClass (by the labels of the Gateway API's deployments), a
         Service or a ServiceEntry. Source: https://istio.io/latest/docs/reference/config/type/workload-selector."""
         if t.kind == kinds.GATEWAY_CLASS.kind:
             return owner == self.root_namespace and labels.get(OF_CLASS) == t.name
@@ -221,9 +223,9 @@ class Policies(Rules):
     # --- telemetry -------------------------------------------------------------------------------------------
 
     def telemetries(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[Telemetry], ...]:
-        """Those that hold for a workload: the mesh's, its namespace's, its own, by selector or by what it targets. Of
-        each the oldest counts, as in Istio; analysis reports the others. In the root namespace, only what targets a
-        GatewayClass is for workloads of other namespaces."""
+        """The Telemetry of a workload: the mesh's, its namespace's, and its own, by selector or target. At each level
+        only the oldest counts, as in Istio; analysis reports the others. In the root namespace, only objects that
+        target a GatewayClass apply to workloads of other namespaces."""
         levels: list[o.Resource[Telemetry]] = []
         own: list[o.Resource[Telemetry]] = []
         for space in dict.fromkeys((namespace, self.root_namespace)):

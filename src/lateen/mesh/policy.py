@@ -1,4 +1,4 @@
-"""Which settings of DestinationRules apply to one port and subset of a service.
+"""The settings of DestinationRules for one port and subset of a service.
 
 Source: https://istio.io/latest/docs/reference/config/networking/destination-rule/ (TrafficPolicy, PortTrafficPolicy).
 """
@@ -14,7 +14,7 @@ from lateen.api import objects as o
 from lateen.api.networking import ClientTLS, DestinationRule, LocalityLb, PortTrafficPolicy, TrafficPolicy
 
 _BY_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
-"""Settings that a port's entry can have; those that it leaves out have their defaults, not the rule's values."""
+"""Settings that a port's entry can have; those that it leaves out get their defaults, not the rule's values."""
 _GROUPS = (*_BY_PORT, "tunnel", "proxy_protocol", "retry_budget")
 NOTHING = TrafficPolicy()
 
@@ -45,7 +45,7 @@ def merged(rules: tuple[o.Resource[DestinationRule], ...], subset: str, port: in
 
 
 def tls(spec: DestinationRule) -> list[ClientTLS]:
-    """Every level of the rule."""
+    """The client TLS settings at every level of a rule."""
     found = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
     levels = [p.tls for p in found] + [port.tls for p in found for port in p.port_level_settings]
     return [t for t in levels if t]

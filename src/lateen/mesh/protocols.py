@@ -1,4 +1,4 @@
-"""Which protocol a port speaks."""
+"""The protocol of a port."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _PROTOCOLS = {
 }
 _BY_NAME = sorted((k for k in _PROTOCOLS if "/" not in k and k != "auto"), key=len, reverse=True)
 SERVER_FIRST = (25, 53, 3306, 27017)
-"""Ports where the server speaks first, so that looking at what the client sends would wait in vain."""
+"""Ports of server-first protocols, where detection would wait in vain for the client's first bytes."""
 HTTP = ("http", "http2", "grpc")
 
 
 @lru_cache(maxsize=16384)
 def protocol(port: o.ServicePort) -> str:
-    """``http``, ``http2``, ``grpc``, ``tcp``, ``tls``, ``mongo``, ``redis``, ``udp`` or ``auto`` (look at the bytes):
-    by appProtocol and then by the port's name, as in Istio."""
+    """``http``, ``http2``, ``grpc``, ``tcp``, ``tls``, ``mongo``, ``redis``, ``udp`` or ``auto`` (to be detected):
+    by appProtocol, then by the port's name, as in Istio."""
     if port.protocol != "TCP":
         return "udp"
     if port.app_protocol:

@@ -20,13 +20,13 @@ from lateen.mesh.handling import handling as of_levels
 
 ANNOTATION = "proxy.istio.io/config"
 DRAIN_S, TERMINATION_S = 45.0, 5.0
-"""Istio's defaults: seconds that connections of a replaced listener may go on, and those of a terminating proxy."""
+"""Istio's defaults in seconds: the drain time of a replaced listener's connections, and of a terminating proxy's."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A gateway's topology: what is between it and its clients."""
+    """A gateway's topology: the proxies between it and its clients."""
 
     trusted_proxies: int = 0
     """The number of proxies in front whose X-Forwarded-For is trusted."""
@@ -38,7 +38,7 @@ class Place:
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> ProxyConfig:
-    """An annotation; an invalid one is ignored, because injection has rejected it."""
+    """Decode an annotation; invalid ones are ignored, because injection has rejected them."""
     try:
         return read(ProxyConfig, yamldoc.load(text), ANNOTATION)
     except (Invalid, yamldoc.YamlError):
@@ -70,7 +70,7 @@ def handling(defaults: ProxyConfig, pod: o.Pod) -> Handling:
 
 
 def tracing(defaults: ProxyConfig, notes: tuple[tuple[str, str], ...]) -> tuple[Tracing, ...]:
-    """The pod's own settings of traces, then the mesh's."""
+    """The pod's own tracing settings, then the mesh's."""
     return tuple(level.tracing for level in _levels(defaults, notes) if level.tracing is not None)
 
 

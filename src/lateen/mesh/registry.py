@@ -1,8 +1,8 @@
-"""What can be called: Kubernetes' services and those of ServiceEntries, with the workloads behind them.
+"""Services of ServiceEntries, and the workloads behind them.
 
 A ServiceEntry defines one service for each of its hosts. Several entries in one namespace for the same host are one
-service, with their ports and addresses merged. An entry's endpoints are its own, or the pods and WorkloadEntries that
-its selector selects; a Kubernetes service can select WorkloadEntries, too. Source:
+service, with their ports and addresses merged. An entry's endpoints are either inline, or the pods and WorkloadEntries
+that its selector selects; a Kubernetes service can select WorkloadEntries, too. Source:
 https://istio.io/latest/docs/reference/config/networking/service-entry/ and workload-entry/.
 """
 
@@ -29,7 +29,8 @@ KNOWN_BY_NAME = ("DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS", "ALIAS")
 
 @derived
 def services(entry: Entry, domain: str) -> tuple[o.Service, ...]:
-    """One for each host, in the entry's order. ``domain``: the DNS domain of the mesh's own cluster."""
+    """The services of an entry, one for each host, in the entry's order. ``domain``: the DNS domain of the mesh's own
+    cluster."""
     spec, suffix = entry.spec, service_suffix(domain)
     ports = tuple(
         o.ServicePort(p.name, p.number, p.target_port or p.number, _transport(p.protocol), p.protocol.lower() or "auto")
@@ -58,12 +59,12 @@ def services(entry: Entry, domain: str) -> tuple[o.Service, ...]:
 
 
 def _transport(protocol: str) -> str:
-    """An entry specifies the protocol itself; otherwise it is detected."""
+    """The transport for an entry's protocol."""
     return "UDP" if protocol.upper() == "UDP" else "TCP"
 
 
 def joined(first: o.Service, more: o.Service) -> o.Service:
-    """Merges two entries of one namespace for the same host: the older one's settings, the ports and addresses of
+    """Merge two entries of one namespace for the same host: the settings of the older one, the ports and addresses of
     both."""
     known = {p.port for p in first.ports}
     return replace(
@@ -79,8 +80,8 @@ def joined(first: o.Service, more: o.Service) -> o.Service:
 
 
 def workload(namespace: str, name: str, we: WorkloadEntry, labels: Mapping[str, str]) -> o.Pod:
-    """A WorkloadEntry, or an endpoint in a ServiceEntry, as a workload. It has mutual TLS if a label says so, or if it
-    has a service account."""
+    """A WorkloadEntry, or an inline endpoint of a ServiceEntry, as a workload. It uses mutual TLS if a label says so,
+    or if it has a service account."""
     merged = {**labels, **we.labels}
     if we.service_account:
         merged.setdefault("security.istio.io/tlsMode", "istio")
@@ -120,7 +121,7 @@ def _port(w: o.Pod, port: o.ServicePort, selected_pod: bool) -> int:
 
 @lru_cache(maxsize=65536)
 def numeric(address: str) -> bool:
-    """Whether it is an address that need not be resolved."""
+    """Whether it is an address that need not be resolved by DNS."""
     if address.startswith("unix://"):
         return True
     try:
@@ -160,9 +161,9 @@ def of_entry(
 
 
 def automatic(entries: Iterable[Entry]) -> dict[tuple[str, str], str]:
-    """(namespace, host) -> an address of its own, for entries without one whose host can be resolved.
+    """(namespace, host) -> an automatic address, for entries without one whose host can be resolved.
 
-    Addresses are assigned by the host's hash, and the older entry keeps it, so that an address stays the same while
+    Addresses are assigned by the host's hash, and the older entry keeps its address, so that addresses are stable while
     other hosts come and go.
     """
     out: dict[tuple[str, str], str] = {}

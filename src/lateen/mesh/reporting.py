@@ -1,4 +1,4 @@
-"""What spans say of the workload that reports them.
+"""How spans describe the workload that reports them.
 
 Source: https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#ProxyConfig-TracingServiceName, and the tags
 that Istio adds (``istio.canonical_service`` and so on).

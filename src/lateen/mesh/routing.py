@@ -1,6 +1,6 @@
-"""How requests and connections are routed, in the mesh's own terms.
+"""The mesh's intermediate form of routes for requests and connections.
 
-Dialects (``mesh.dialects``) turn what users write into these types; the translator sees nothing else. A route does not
+Dialects (``mesh.dialects``) translate users' objects to these types; ``xds`` sees nothing else. A route does not
 restate its settings: ``Route`` refers to the user's own typed values (matches, retries, faults, …).
 """
 
@@ -18,36 +18,36 @@ from lateen.wire import names
 
 @dataclass(frozen=True)
 class Session:
-    """Requests of one client stay with the endpoint that its first one was sent to, for as long as that is there."""
+    """Session persistence: a client's requests stay with the endpoint of its first one, as long as that exists."""
 
     name: str
-    """Of the cookie or header that says which."""
+    """The name of the cookie or header that identifies the endpoint."""
     header: bool
-    """Whether it is a header, of responses and then of requests, instead of a cookie."""
+    """Whether it is a header (set in responses, returned in requests), not a cookie."""
     lifetime_s: float
-    """Of a cookie that clients keep; 0 for one that ends with their session."""
+    """The lifetime of a persistent cookie in seconds; 0 for a session cookie."""
     path: str = "/"
-    """The requests that the cookie is for."""
+    """The cookie's path."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where a share of the traffic goes."""
+    """The destination of a share of the traffic."""
 
     host: str
-    """Full name; an ExternalName service is replaced by the host that it is an alias for."""
+    """Full name; an ExternalName service is replaced by its target."""
     port: int
     subset: str = ""
     weight: int = 100
     """Relative to the other backends of the same route."""
     headers: Headers | None = field(default=None, compare=False)
     broken: str = ""
-    """Why there is no such backend: its share of the requests is answered with ``status``."""
+    """Why the backend is broken: its share of the requests is answered with ``status``."""
     status: int = 500
     session: Session | None = None
-    """Of the backend's own, where the route has none."""
+    """The backend's own session persistence, if the route has none."""
     policy: str = ""
-    """The object that the session is from."""
+    """The object that ``session`` derives from."""
 
     @property
     def cluster(self) -> str:
@@ -56,26 +56,26 @@ class Backend:
 
 @dataclass(frozen=True)
 class Sending:
-    """How requests are sent to a backend, whoever sends them."""
+    """Settings for requests to a backend, whoever sends them."""
 
     source: o.Ref
     retries: tuple[float, int | None] | None
-    """(percentage of the active requests that may be retries, how many may be however few requests there are)"""
+    """The retry budget: (percentage of the active requests, minimum number of concurrent retries)"""
     session: Session | None
 
 
 @dataclass(frozen=True)
 class BackendTLS:
-    """How a gateway speaks TLS to a backend."""
+    """How a gateway originates TLS to a backend."""
 
     name: str
-    """The server name (SNI) that it asks for."""
+    """The server name (SNI)."""
     sans: tuple[tuple[str, str], ...]
-    """(DNS or URI, name): the server's certificate must have one of them."""
+    """(DNS or URI, name): the server's certificate must have one of these."""
     authorities: str
-    """What the certificates of authorities are called that verify the server; empty for those of the proxy's system."""
+    """The name of the SDS resource with the CA certificates that verify the server; empty for the system's roots."""
     broken: str
-    """Why servers cannot be verified: no connection is made."""
+    """Why servers cannot be verified, so that no connection is made; empty if they can."""
     source: o.Ref
 
 
@@ -88,16 +88,15 @@ class Mirror:
 
 @dataclass(frozen=True, eq=False)
 class Route(Cached):
-    """What happens to requests that match. The key identifies the rule, its version, and the position in it."""
+    """What happens to matching requests. The key identifies the rule, its version, and the position in it."""
 
     name: str = field(kw_only=True)
     match: RequestMatch | None = field(kw_only=True)
     """None for all requests."""
     below: str = field(default="", kw_only=True)
-    """A path that requests must be for, by whole elements: /a takes /a and /a/b, not /ab. Empty where ``match`` says
-    which paths."""
+    """A path prefix, matched by whole elements: /a matches /a and /a/b, not /ab. Empty if ``match`` has the paths."""
     settings: RouteSettings = field(kw_only=True)
-    """The user's own; one with a redirect or a direct response has no backends."""
+    """The user's own settings; a route with a redirect or a direct response has no backends."""
     backends: tuple[Backend, ...] = field(kw_only=True)
     mirrors: tuple[Mirror, ...] = field(kw_only=True)
     port: int = field(kw_only=True)
@@ -105,16 +104,16 @@ class Route(Cached):
     scheme: str = field(kw_only=True)
     rule: o.Ref = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
-    """The user's objects that the route comes from."""
+    """The user's objects that the route derives from."""
     session: Session | None = field(default=None, kw_only=True)
-    """Of all its backends together."""
+    """Session persistence over all its backends together."""
     split: bool = field(default=False, kw_only=True)
-    """Whether a client also stays with the backend that it was sent to: its session says which."""
+    """Whether a client is also pinned to a backend, which its session identifies."""
     follows: bool = field(default=False, kw_only=True)
-    """Whether it is for clients that stay with its only backend."""
+    """Whether it applies to clients that are pinned to its only backend."""
     before: int = field(default=0, kw_only=True)
     after: int = field(default=0, kw_only=True)
-    """The weights of the routes before and after it that share the requests of its match."""
+    """The weights of the routes before and after it that share its match."""
 
     @property
     def there(self) -> tuple[Backend, ...]:
@@ -133,7 +132,7 @@ class ConnectionRoute:
     backends: tuple[Backend, ...]
     rule: o.Ref
     name: str = ""
-    """Of the Gateway API's rules: as the user has named it, else ``namespace.name.number``."""
+    """For rules of the Gateway API: the name given by the user, otherwise ``namespace.name.number``."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +144,9 @@ class PortRoutes:
     by_name: tuple[ConnectionRoute, ...] = ()
     by_place: tuple[ConnectionRoute, ...] = ()
     ruled: bool = False
-    """Whether some rule concerns requests, even if none of its routes applies here."""
+    """Whether some rule routes requests, even if none of its routes applies here."""
     by_address: bool = False
-    """Whether requests belong to the host that they are sent to, whatever host they name."""
+    """Whether requests belong to the host of their destination address, whatever host they name."""
 
 
 NO_ROUTES = PortRoutes(0)
@@ -160,7 +159,7 @@ class DatagramRoute:
     backends: tuple[Backend, ...]
     rule: o.Ref
     name: str = ""
-    """As a ``ConnectionRoute``'s."""
+    """See ``ConnectionRoute.name``."""
 
 
 # --- gateways ----------------------------------------------------------------------------------------------------
@@ -171,43 +170,43 @@ Age = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Listener:
-    """A port of a gateway workload, as one object asks for it."""
+    """A port of a gateway workload, as requested by one object."""
 
     source: o.Ref
     age: Age
     port: int
-    """As clients of the gateway's Service know it."""
+    """The port of the gateway's Service."""
     label: str
-    """``port's name.object's name.namespace``, by which its own route configuration is called."""
+    """``port's name.object's name.namespace``, the name of its own route configuration."""
     hosts: tuple[str, ...]
-    """Names that it is for, maybe with a wildcard; ``*`` for all."""
+    """Its hosts, possibly with wildcards; ``*`` for all."""
     bind: str = ""
     name: str = ""
     requests: bool = True
-    """Whether requests are routed; else connections are."""
+    """Whether requests are routed, not connections."""
     datagrams: bool = False
-    """Whether the port is one of UDP."""
+    """Whether it is a UDP port."""
     secure: bool = False
     """Whether clients begin with TLS."""
     tls: ServerTLS | None = None
-    """How TLS is terminated; None where it passes through, or where there is none."""
+    """How TLS is terminated; None for passthrough, and without TLS."""
     automatic: bool = False
-    """Whether the name that clients ask for says which cluster (AUTO_PASSTHROUGH)."""
+    """Whether the server name selects the cluster (AUTO_PASSTHROUGH)."""
     redirects: bool = False
     """Whether requests are sent to HTTPS instead of being routed."""
     services: tuple[str, ...] = ()
-    """Hosts of the only Services whose ports count; none for all of the workload's."""
+    """The Services whose ports it is limited to; empty for all of the workload's."""
 
     @property
     def family(self) -> str:
-        """Listeners of one port must be of one family; UDP ports are others than TCP ports."""
+        """Listeners of one port must be of one family; UDP and TCP ports are separate."""
         if self.datagrams:
             return "udp"
         return "tls" if self.secure else "http" if self.requests else "tcp"
 
     def beside(self, older: Listener) -> bool:
-        """Whether it can have a port that an older one has. Connections that say nothing about where they want to go
-        cannot be told apart, so that the older one has them all, even if it routes none."""
+        """Whether it can share a port with an older listener. Connections without a server name cannot be told apart,
+        so the older listener gets them all, even if it has no routes."""
         return self is older or (self.family == older.family and self.family != "tcp")
 
     @property
@@ -218,18 +217,18 @@ class Listener:
 
 @dataclass(frozen=True)
 class HostRoutes:
-    """The requests for a host at a listener."""
+    """The routes of a host at a listener."""
 
     host: str
     port: int
-    """Of the listener that it belongs to."""
+    """The listener's port."""
     routes: tuple[Route, ...]
     places: tuple[tuple[o.Ref, str], ...] = ()
-    """(the object that a listener is of, the listener's name there): several where a rule is for the same host at
-    listeners of several Gateways, whose requests nobody can tell apart."""
+    """(a listener's object, the listener's name in it): several if a rule applies to the same host at listeners of
+    several Gateways, whose requests cannot be told apart."""
 
     def __hash__(self) -> int:
-        """Kept: a gateway's port is compared with all of its hosts."""
+        """Cached: comparing a gateway's ports hashes all of its hosts."""
         return self._kept_hash
 
     @cached_property
@@ -239,7 +238,7 @@ class HostRoutes:
 
 @dataclass(frozen=True)
 class Attached:
-    """What one object, or several that are merged, have routed at a listener."""
+    """The routes that one object, or several merged ones, have at a listener."""
 
     age: Age
     hosts: tuple[HostRoutes, ...]

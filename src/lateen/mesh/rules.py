@@ -1,4 +1,4 @@
-"""VirtualServices and DestinationRules by the hosts that they are for."""
+"""VirtualServices and DestinationRules by host."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from lateen.mesh.standings import Standings
 Rule = o.Resource[VirtualService]
 Traffic = o.Resource[DestinationRule]
 Seen = frozenset[o.Ref] | None
-"""The VirtualServices that a Sidecar lets its workloads see; None for all."""
+"""The VirtualServices that are visible through a Sidecar; None for all."""
 
 
 @dataclass(frozen=True)
 class Interest:
-    """The properties of a client that make a difference to how it sees a host."""
+    """The properties of a client that affect its view of a host."""
 
     namespaces: frozenset[str] = frozenset()
-    """Namespaces that see something different from namespaces that no object names."""
+    """Namespaces whose view differs from that of namespaces that no object mentions."""
     labels: frozenset[str] = frozenset()
     rules: bool = False
-    """Whether VirtualServices, which Sidecars may hide, are involved."""
+    """Whether VirtualServices, which a Sidecar may hide, are involved."""
     place: bool = False
     dns: bool = False
     secrets: bool = False
     """Whether it is a gateway."""
     network: bool = False
     backends: bool = False
-    """With which certificate a gateway shows itself to backends."""
+    """The client certificate that a gateway presents to backends."""
 
     def __or__(self, other: Interest) -> Interest:
         return Interest(
@@ -56,7 +56,7 @@ class Interest:
 
 
 def exported(owner: str, export_to: Iterable[str]) -> frozenset[str]:
-    """The namespaces for which an object's ``exportTo`` makes a difference."""
+    """The namespaces to whose view an object's ``exportTo`` is relevant."""
     if not export_to or "*" in export_to:
         return frozenset()
     return frozenset((owner, *(e for e in export_to if e not in (".", "~"))))
@@ -89,7 +89,7 @@ class Rules(Standings):
 
     @query
     def rules_named(self, host: str) -> tuple[Rule, ...]:
-        """VirtualServices for the mesh that name a host (full, or a wildcard) in exactly this form, the oldest
+        """VirtualServices for the mesh that name a host (full name or wildcard) in exactly this form, the oldest
         first."""
         out: dict[o.Ref, Rule] = {}
         for spelling in written(host, self.cluster.domain):
@@ -100,7 +100,7 @@ class Rules(Standings):
 
     @query
     def _rule_levels(self, host: str) -> tuple[tuple[Rule, ...], ...]:
-        """The VirtualServices for a host: first by its name, then by ever wider wildcards."""
+        """The VirtualServices for a host: first by its full name, then by increasingly general wildcards."""
         return tuple(found for name in (host, *wildcards(host)) if (found := self.rules_named(name)))
 
     def mesh_rules(self, host: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
@@ -109,7 +109,7 @@ class Rules(Standings):
         return next((found for level in levels if (found := self._visible(level, namespace, seen))), ())
 
     def visible_rules(self, name: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
-        """Those of ``rules_named`` that are visible to a namespace's clients."""
+        """The rules of ``rules_named`` that are visible to a namespace's clients."""
         return self._visible(self.rules_named(name), namespace, seen)
 
     def _visible(self, found: tuple[Rule, ...], namespace: str, seen: Seen) -> tuple[Rule, ...]:
@@ -124,18 +124,18 @@ class Rules(Standings):
 
     @query
     def _named_by(self, spelling: str) -> frozenset[str]:
-        """The hosts that rules mean by a spelling."""
+        """The hosts that rules refer to by a name."""
         return frozenset(self.resolve(spelling, vs.ref.namespace) for vs in self._rules_of_host.get(spelling))
 
     @query
     def unserved_hosts(self) -> frozenset[str]:
-        """Hosts that only rules name: there is no service of that name."""
+        """Hosts that only rules name: there is no such service."""
         return frozenset(h for h in self.ruled_hosts() if not self.knows(h))
 
     @query
     def contested(self) -> frozenset[str]:
-        """Spellings and addresses that more than one host of the mesh may claim. Services of Kubernetes, of whichever
-        cluster, have different names; what they share with others, or by an alias, is looked for."""
+        """Names and addresses that more than one host of the mesh may claim. Kubernetes' services, in whichever
+        cluster, have distinct names, so only those shared with other services or through aliases are searched."""
         unserved, entries = self.unserved_hosts(), self._entry_claims.buckets()
         others = entries | unserved
         out = self._entry_claims.several() | (unserved & entries)
@@ -145,7 +145,7 @@ class Rules(Standings):
 
     @query
     def claimants(self, spelling: str) -> frozenset[str]:
-        """Hosts that claim a contested spelling or address."""
+        """The hosts that claim a contested name or address."""
         found = (s for r in self.registries for s in (*r.claims.get(spelling), *r.bare.get(spelling)))
         out = {self.stands_for(s.host) for s in found}
         for entry in self._entry_claims.get(spelling):
@@ -153,12 +153,12 @@ class Rules(Standings):
         return frozenset(out | ({spelling} & self.unserved_hosts()))
 
     def rules_by_host(self) -> dict[str, tuple[Rule, ...]]:
-        """Host as the rules name it (full, or a wildcard) -> rules for the mesh, oldest first."""
+        """Host as named by rules (full name or wildcard) -> rules for the mesh, oldest first."""
         return {h: self.rules_named(h) for h in self.ruled_hosts()}
 
     @query
     def rules_in(self, namespace: str) -> tuple[tuple[o.Ref, tuple[str, ...], tuple[str, ...]], ...]:
-        """(rule, its hosts, the hosts that it leads to) of a namespace's VirtualServices for the mesh."""
+        """(rule, its hosts, the hosts of its destinations) for a namespace's VirtualServices for the mesh."""
         out = []
         for vs in self._wholes(self._rules_in.get(namespace)):
             if not vs.spec.gateways or "mesh" in vs.spec.gateways:
@@ -169,7 +169,7 @@ class Rules(Standings):
 
     @query
     def rule_spaces(self) -> tuple[str, ...]:
-        """Namespaces with VirtualServices."""
+        """The namespaces with VirtualServices."""
         return tuple(sorted(self._rules_in.buckets()))
 
     # --- DestinationRules ------------------------------------------------------------------------------------
@@ -189,9 +189,9 @@ class Rules(Standings):
         return tuple(found for name in (host, *wildcards(host)) if (found := self._traffic_named(name)))
 
     def destination_rule(self, host: str, namespace: str, labels: Labels = ()) -> tuple[Traffic, ...]:
-        """The rules that apply to a host for clients in ``namespace``: those of the client's namespace, else of the
-        service's, else of the root; several of one namespace are merged, the oldest first. A rule for selected
-        workloads of its namespace precedes those for all of them."""
+        """The rules that apply to a host for clients in ``namespace``: those of the client's namespace, otherwise of
+        the service's, otherwise of the root; several of one namespace are merged, the oldest first. A rule for selected
+        workloads of its namespace takes precedence over those for all of them."""
         levels = self._traffic_levels(host)
         if not levels:
             return ()
@@ -209,13 +209,13 @@ class Rules(Standings):
 
     @query
     def secret_rules(self) -> tuple[Traffic, ...]:
-        """DestinationRules that name secrets."""
+        """DestinationRules that name Secrets."""
         return tuple(dr for dr in self.objects.destination_rules.values() if policy.secrets(dr.spec))
 
     @query
     def destination(self, written: str, namespace: str, viewer: str) -> tuple[str, tuple[int, ...]]:
-        """A destination's host in a rule of ``namespace`` -> (the full host, its ports), as clients in ``viewer`` reach
-        it. An ExternalName service is resolved to its target."""
+        """A destination's host in a rule of ``namespace`` -> (the full host, its ports), as seen by clients in
+        ``viewer``. An ExternalName service is resolved to its target."""
         host = self.stands_for(self.resolve(written, namespace))
         found = self.service(host, viewer) if viewer else self.public_service(host)
         found = found or self.service(host)
@@ -223,12 +223,13 @@ class Rules(Standings):
 
     @query
     def asked_labels(self) -> frozenset[str]:
-        """Labels of clients that some rule matches on."""
+        """Client labels that some rule matches on."""
         default = self.locality
         places = {f.partition("=")[0] for f in default.failover_priority} if default else set()
         return frozenset((*self._labels_of_rules.buckets(), *self._labels_of_traffic.buckets(), *places))
 
-    # --- who is concerned --------------------------------------------------------------------------------------
+    # --- which clients are affected
+    # --------------------------------------------------------------------------------------
 
     @query
     def interest(self, host: str) -> Interest:
@@ -240,7 +241,7 @@ class Rules(Standings):
         dns = any(s.resolution and not s.all_addresses for s in found)
         default = self.locality
         place = default is not None and bool(default.distribute)
-        outside = any(self.leads_outside(s) for s in found)  # where they may go, a Sidecar says
+        outside = any(self.leads_outside(s) for s in found)  # a Sidecar decides which destinations are visible
         out = Interest(namespaces, dns=dns, place=place, rules=outside, network=bool(self.network_gateways()))
         if self._rule_levels(host):
             out |= self.rule_interest(host)
@@ -272,7 +273,7 @@ class Rules(Standings):
         return out
 
     def _route_interest(self, host: str) -> Interest:
-        """Routes of the Gateway API: those that clients' own namespaces have, or the service's."""
+        """The interest due to routes of the Gateway API in the clients' own namespaces, or in the service's."""
         found = self.routes_for_host(host)
         if not found:
             return Interest()

@@ -1,4 +1,4 @@
-"""What a Sidecar lets a workload see: which services and rules; and its own listeners.
+"""The scope of a Sidecar: the services and rules visible to a workload, and its own listeners.
 
 Source: https://istio.io/latest/docs/reference/config/networking/sidecar/ (IstioEgressListener).
 """
@@ -19,7 +19,7 @@ Pattern = tuple[str, str]
 
 @dataclass(frozen=True)
 class Imports:
-    """What the hosts of an egress listener admit: what some pattern names and none excludes."""
+    """What an egress listener's hosts admit: whatever some pattern includes and none excludes."""
 
     patterns: tuple[Pattern, ...]
     excluded: tuple[Pattern, ...] = ()
@@ -37,16 +37,16 @@ def _named(patterns: Iterable[Pattern], namespace: str, host: str) -> bool:
 
 
 Members = tuple[tuple[str, frozenset[int]], ...]
-"""(host, the only visible ports; none for all), by host"""
+"""(host, its only visible ports; empty for all), by host"""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What a Sidecar's egress lets clients of a namespace see."""
+    """What is visible to clients in a namespace through a Sidecar's egress listeners."""
 
     groups: Mapping[tuple[str, int], Members]
-    """By namespace and group (``chunks_in``): visible services, including those that a visible rule or a route of a
-    visible service leads to."""
+    """By namespace and group (``chunks_in``): visible services, including destinations of visible rules and of a
+    visible service's routes."""
     rules: frozenset[o.Ref]
     """The visible VirtualServices for the mesh."""
 
@@ -57,7 +57,7 @@ def _listeners(sidecar: Sidecar, namespace: str) -> list[tuple[IstioEgressListen
 
 
 def _imports(hosts: Iterable[str], namespace: str) -> Imports:
-    """``~shop/*`` excludes what ``shop/*`` names, and ``~/*`` everything."""
+    """``~shop/*`` excludes what ``shop/*`` includes, and ``~/*`` excludes everything."""
     named = [_pattern(h, namespace) for h in hosts if not h.startswith("~")]
     excluded = [_pattern(h[1:], namespace) for h in hosts if h.startswith("~")]
     return Imports(tuple(named), tuple((space or "*", host) for space, host in excluded))
@@ -100,19 +100,20 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
 
 
 def is_proxy(listener: IstioEgressListener) -> bool:
-    """Whether clients use it as their HTTP proxy, so that a request names the port of the service that it is for."""
+    """Whether clients use it as an HTTP proxy, so that requests name their service's port."""
     return listener.port is not None and listener.port.protocol.upper() == "HTTP_PROXY"
 
 
 def reached(numbers: Sequence[int], port: int) -> int | None:
-    """Which of a service's ports an egress listener at ``port`` leads to: that one, or the only one, as in Istio."""
+    """The service port that an egress listener at ``port`` leads to: the same one, or the service's only one, as in
+    Istio."""
     return port if port in numbers else numbers[0] if len(numbers) == 1 else None
 
 
 def bound(
     mesh: Mesh, sidecar: Sidecar, namespace: str, captured: bool
 ) -> list[tuple[IstioEgressListener, list[o.Service]]]:
-    """Listeners with an address of their own, and the services behind them. ``captured``: see ``Client``."""
+    """Egress listeners with their own bind address, and the services behind them. ``captured``: see ``Client``."""
     return [
         (listener, sorted(_matching(mesh, imports, namespace), key=lambda s: s.host))
         for listener, imports in _listeners(sidecar, namespace)
@@ -132,7 +133,7 @@ def _matching(mesh: Mesh, imports: Imports, namespace: str) -> Iterator[o.Servic
 
 
 def _rules(mesh: Mesh, listeners: Sequence[Imports]) -> Iterator[tuple[o.Ref, tuple[str, ...]]]:
-    """The VirtualServices that some listener admits, with the hosts that they lead to."""
+    """The VirtualServices that some listener admits, with the hosts of their destinations."""
     known = list(mesh.rule_spaces())
     for space in dict.fromkeys(s for imports in listeners for s in imports.spaces(known)):
         for ref, hosts, targets in mesh.rules_in(space):
@@ -141,6 +142,6 @@ def _rules(mesh: Mesh, listeners: Sequence[Imports]) -> Iterator[tuple[o.Ref, tu
 
 
 def _admits(imports: Imports, space: str, host: str) -> bool:
-    """A rule for a wildcard is admitted by patterns of hosts that it covers, too."""
+    """Whether a host is admitted. A rule for a wildcard is also admitted by patterns that it covers."""
     named = any(n in ("*", space) and overlap(p, host) for n, p in imports.patterns)
     return named and not _named(imports.excluded, space, host)

@@ -1,4 +1,4 @@
-"""What SecurityPolicies ask of requests, with everything that they name resolved."""
+"""SecurityPolicies with all references resolved: what they require of requests."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lateen.mesh.authentication import KeySource, keys_of, source
 
 Policy = o.Resource[sp.SecurityPolicy]
 COOKIE_SECRET, COOKIE_KEY = "lateen-oidc", "hmac-secret"
-"""The Secret of istiod's namespace, and its entry, from which the keys are made that sign the cookies of logins"""
+"""The Secret in istiod's namespace, and its entry, from which the keys that sign login cookies are derived"""
 TIMEOUT = Duration("10s")
-"""Of a question to a provider, as in Envoy Gateway"""
+"""The timeout of authorization requests, as in Envoy Gateway"""
 
 
 class Outside(NamedTuple):
-    """A server that is no service of the mesh."""
+    """A server that is not a service of the mesh."""
 
     host: str
     port: int
@@ -38,42 +38,42 @@ class Outside(NamedTuple):
 
 @dataclass(frozen=True)
 class Login:
-    """An OpenID Connect provider, and as which client it knows us."""
+    """An OpenID Connect provider, and our client credentials."""
 
     authorization: str
     token: str
     end_session: str
     cluster: str
-    """By which the proxy reaches the token endpoint."""
+    """The proxy's cluster for the token endpoint."""
     outside: Outside | None
-    """The server of that cluster, where it is no service of the mesh."""
+    """The server of that cluster; None if it is a service of the mesh."""
     client_secret: str = field(repr=False)
     cookie_key: str = field(repr=False)
-    """Signs and encrypts the cookies of this policy alone: who has one key cannot make those of another policy."""
+    """Signs and encrypts the cookies of this policy only: one policy's key cannot forge another policy's cookies."""
 
 
 @dataclass(frozen=True)
 class Secured:
-    """One policy. A part that cannot do what it is there for is ``broken``: it lets no request pass."""
+    """A resolved policy. A part that cannot be enforced is ``broken``: it rejects all requests."""
 
     policy: Policy
     tokens: tuple[tuple[sec.JWTRule, str], ...] = ()
-    """Which tokens are accepted, each with its keys."""
+    """The rules for accepted tokens, each with its keys."""
     keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """(client, its key)"""
     users: str = field(default="", repr=False)
-    """As in an htpasswd file."""
+    """The users, in the format of an htpasswd file."""
     provider: ExtensionProvider | None = field(default=None, hash=False)
     login: Login | None = None
     broken: tuple[tuple[str, str], ...] = ()
-    """(part, why) in the user's field names"""
+    """(part, reason) in the user's field names"""
 
     def why_broken(self, part: str) -> str:
         return dict(self.broken).get(part, "")
 
     @property
     def guards(self) -> bool:
-        """Whether some requests are refused: then nothing may pass that is no request."""
+        """Whether some requests may be refused: then plain connections must not pass."""
         spec = self.policy.spec
         return any((spec.api_key_auth, spec.basic_auth, spec.jwt, spec.oidc, spec.ext_auth, spec.authorization))
 
@@ -82,14 +82,14 @@ class Secured:
 
 
 class Broken(Exception):
-    """Why a part of a policy cannot be applied, as a sentence that names no secret."""
+    """Why a part of a policy cannot be enforced, as a sentence that reveals no secret."""
 
 
 Find = Mapping[tuple[str, str], o.Credential]
 
 
 def _entries(policy: Policy, ref: sp.SecretReference, found: Find, root: str) -> dict[str, str]:
-    """The entries of a Secret. Raises Broken."""
+    """The entries of the Secret that a policy refers to. Raises Broken."""
     where = (policy.ref.namespace, ref.name)
     own = found.get(where) if where != (root, COOKIE_SECRET) else None
     if own is None:
@@ -98,7 +98,8 @@ def _entries(policy: Policy, ref: sp.SecretReference, found: Find, root: str) ->
 
 
 def api_keys(policy: Policy, auth: sp.APIKeyAuth, found: Find, root: str) -> tuple[tuple[str, str], ...]:
-    """Raises Broken, also where two clients have one key: nobody could tell whose request it is."""
+    """(client, key) pairs. Raises Broken, also if two clients have the same key, because requests would be
+    ambiguous."""
     out: dict[str, str] = {}
     for ref in auth.credential_refs:
         out |= {c: k.strip() for c, k in _entries(policy, ref, found, root).items() if k.strip()}
@@ -111,7 +112,7 @@ def api_keys(policy: Policy, auth: sp.APIKeyAuth, found: Find, root: str) -> tup
 
 
 def users(policy: Policy, auth: sp.BasicAuth, found: Find, root: str) -> str:
-    """Only SHA-1 hashes, which is what Envoy verifies. Raises Broken."""
+    """The htpasswd text; only SHA-1 hashes, because Envoy verifies no others. Raises Broken."""
     if auth.users is None:
         raise Broken("there are no users")
     text = _entries(policy, auth.users, found, root).get(sp.HTPASSWD, "")
@@ -120,7 +121,7 @@ def users(policy: Policy, auth: sp.BasicAuth, found: Find, root: str) -> str:
     for i, line in enumerate(lines, 1):
         name, _, hashed = line.partition(":")
         if not name or name in seen or not _is_sha(hashed):
-            why = "names a user again" if name in seen else 'is not "user:{SHA}hash"; make it with htpasswd -s'
+            why = "repeats a user's name" if name in seen else 'is not "user:{SHA}hash"; make it with htpasswd -s'
             raise Broken(f'user {i} in {sp.HTPASSWD} of the Secret "{auth.users.name}" {why}')
         seen.add(name)
     if not lines:
@@ -139,7 +140,7 @@ def _is_sha(text: str) -> bool:
 
 
 def jwt_rules(jwt: sp.JWT) -> tuple[sec.JWTRule, ...]:
-    """As RequestAuthentications have them. Tokens are forwarded, as Envoy Gateway does."""
+    """The JWT providers in the form of RequestAuthentications. Tokens are forwarded, as in Envoy Gateway."""
     return tuple(_rule(p, jwt.optional) for p in jwt.providers)
 
 
@@ -164,7 +165,7 @@ def tokens(jwt: sp.JWT, fetched: Mapping[KeySource, str]) -> tuple[tuple[sec.JWT
 
 
 def sources(spec: sp.SecurityPolicy) -> Iterator[tuple[str, KeySource]]:
-    """(whose, what) istiod has to fetch for a policy."""
+    """(description, source) of the documents that istiod has to fetch for a policy."""
     for p, rule in zip(spec.jwt.providers, jwt_rules(spec.jwt), strict=True) if spec.jwt else ():
         if (found := source(rule)) is not None:
             yield f"the keys of {p.name}", found
@@ -176,7 +177,7 @@ def sources(spec: sp.SecurityPolicy) -> Iterator[tuple[str, KeySource]]:
 
 
 def discovered(oidc: sp.OIDC) -> KeySource | None:
-    """Where the provider says its endpoints; None where the policy does."""
+    """The provider's discovery document; None if the policy names the endpoints itself."""
     p = oidc.provider
     if p is None or p.token_endpoint:
         return None
@@ -206,7 +207,7 @@ def endpoints(oidc: sp.OIDC, fetched: Mapping[KeySource, str]) -> Endpoints:
     )
     for name, value in out._asdict().items():
         if value and not sp.is_endpoint(value):
-            raise Broken(f"the {name}_endpoint that {at.url} says is not a URL for Envoy")
+            raise Broken(f"the {name}_endpoint in {at.url} is not a URL that Envoy accepts")
     return out
 
 
@@ -231,19 +232,20 @@ def cookie_key(policy: Policy, found: Find, root: str) -> str:
     own = found.get((root, COOKIE_SECRET))
     master = dict(own.entries).get(COOKIE_KEY, "") if own else ""
     if not master:
-        raise Broken("istiod has not made the key of its cookies yet")
+        raise Broken("istiod has not created the key of its cookies yet")
     return hmac.new(master.encode(), str(policy.ref).encode(), hashlib.sha256).hexdigest()
 
 
-# --- who is asked ---------------------------------------------------------------------------------------------------
+# --- external authorization
+# ---------------------------------------------------------------------------------------------------
 
 
 def provider(ext: sp.ExtAuth, host: str, port: int) -> ExtensionProvider:
-    """As the mesh configuration has them."""
+    """The authorization service in the form of an extension provider."""
     code = str(ext.status_on_error) if ext.status_on_error else ""
     body = None
     if ext.body_to_ext_auth:
-        # Beyond the limit the request is refused, so that nobody hides from the provider what follows.
+        # larger requests are rejected, so that nothing can be hidden from the provider
         body = RequestBody(max_request_bytes=ext.body_to_ext_auth.max_request_bytes)
     if ext.grpc is not None:
         grpc = ExtAuthzGrpc(

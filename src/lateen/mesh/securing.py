@@ -1,4 +1,4 @@
-"""SecurityPolicies: which hold for a workload's port and for what gateways serve."""
+"""SecurityPolicies: those that apply to a workload's port, and to routes and listeners of gateways."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from lateen.wire import names
 
 T = TypeVar("T")
 Aim = tuple[o.Ref, str]
-"""What a policy is for: an object, and the name of a part of it (a listener, a rule, a port); empty for all of it"""
+"""A policy's target: an object, and the name of a part of it (a listener, a rule, a port); empty for all of it"""
 
 
 class Securing(Limiting):
     def secured_of_port(self, pod: o.Pod, number: int) -> tuple[Secured, ...]:
-        """For a port of a workload: the policies of every Service that leads there hold together, since a sidecar
-        cannot tell their requests apart."""
+        """The policies of a workload's port: those of every Service with this target port apply together, because a
+        sidecar cannot tell their requests apart."""
         if not self.objects.security_policies:
             return ()
         found: dict[o.Ref, Policy] = {}
@@ -45,9 +45,9 @@ class Securing(Limiting):
         return tuple(self.secured(*_key(p)) for p in sorted(found.values(), key=lambda p: p.age_order))
 
     def secured_at(self, hosts: Iterable[HostRoutes]) -> tuple[tuple[int, int, Secured], ...]:
-        """For what a gateway serves: (position of the host, of its route, the policy). The most specific policy
-        replaces all others, as in Envoy Gateway: that of a rule, of its route, of a listener, of its Gateway. Where the
-        requests of several listeners cannot be told apart, the policies of all of them hold together."""
+        """The policies at a gateway: (position of the host, of its route, the policy). The most specific policy
+        replaces all others, as in Envoy Gateway: that of a rule, of its route, of a listener, of its Gateway. If the
+        requests of several listeners cannot be told apart, the policies of all of them apply together."""
         if not self.objects.security_policies:
             return ()
         out = []
@@ -62,7 +62,7 @@ class Securing(Limiting):
         return tuple(out)
 
     def _securing(self, *aims: Aim) -> Policy | None:
-        """The oldest one for the first of the aims that has any."""
+        """The oldest policy for the first of the targets that has any."""
         for target, section in aims:
             found = sorted(self._security_policies_at.get(target), key=lambda p: p.age_order)
             mine = (p for p in found for ref in aimed(p, target) if ref.section_name == section)
@@ -70,7 +70,7 @@ class Securing(Limiting):
                 return policy
         return None
 
-    # --- what a policy names ---------------------------------------------------------------------------------------
+    # --- references of a policy ---------------------------------------------------------------------------------------
 
     @query
     def secured(self, namespace: str, name: str) -> Secured:
@@ -103,7 +103,7 @@ class Securing(Limiting):
         given = ext.grpc or ext.http
         backend = sp.backend(given) if given else None
         if backend is None:
-            raise Broken("nobody is named who could be asked")
+            raise Broken("no authorization service is named")
         host = service_host(backend.name, policy.ref.namespace, self.cluster.domain)
         service = self.service(host)
         if service is None or backend.port not in {p.port for p in service.ports}:
@@ -116,7 +116,7 @@ class Securing(Limiting):
         at = secured.server(ends.token)
         host = self.resolve(at.host, policy.ref.namespace)
         service = self.service(host, policy.ref.namespace)
-        # The secret of the client goes there: an https endpoint has verified TLS whatever the mesh knows of its host.
+        # the client secret is sent there: TLS of https endpoints is always verified, even if the host is in the mesh
         inside = not at.tls and service is not None and at.port in {p.port for p in service.ports}
         return Login(
             *ends,
@@ -128,7 +128,7 @@ class Securing(Limiting):
 
     @query
     def fetched_sources(self) -> dict[KeySource, float]:
-        """All that istiod fetches -> the seconds that it may take; 0 where nothing is said."""
+        """All sources that istiod fetches -> the timeout in seconds; 0 if none is given."""
         out = dict(self.key_sources())
         for policy in self.objects.security_policies.values():
             for _, found in secured.sources(policy.spec):
@@ -137,7 +137,7 @@ class Securing(Limiting):
 
     @query
     def secret_namespaces(self) -> frozenset[str]:
-        """Where the Secrets are that policies name."""
+        """The namespaces of Secrets that policies refer to."""
         found = self.objects.security_policies.values()
         return frozenset(p.ref.namespace for p in found if sp.secrets(p.spec))
 
@@ -146,10 +146,10 @@ class Securing(Limiting):
         return any(p.spec.oidc for p in self.objects.security_policies.values())
 
     def broken(self, namespace: str, name: str) -> list[str]:
-        """Which parts of a policy cannot do what they are there for, in sentences. Only a running mesh can tell: it
-        reads Secrets and fetches documents."""
+        """Sentences about the broken parts of a policy. Only a running mesh knows them, because it reads Secrets and
+        fetches documents."""
         found = self.secured(namespace, name).broken
-        return [f"spec.{part}: {why}, so that no request passes" for part, why in found]
+        return [f"spec.{part}: {why}, so all requests are rejected" for part, why in found]
 
     # --- outcomes ----------------------------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class Securing(Limiting):
         return Outcome(policy.ref, tuple(found))
 
     def _unsecured(self, policy: Policy, ref: TargetReference) -> str:
-        """Why a policy does nothing for a target; empty where it does."""
+        """Why a policy has no effect on a target; empty if it has one."""
         target = target_of(ref, policy.ref.namespace)
         if why := self.no_target(ref, target):
             return f"it does nothing here: {why}"
@@ -176,7 +176,7 @@ class Securing(Limiting):
             service = self.objects.services[target.namespace, target.name]
             meant = [p for p in service.ports if ref.section_name in ("", p.name)]
             if plain := [p.name or str(p.port) for p in meant if protocol(p) not in (*HTTP, "auto")]:
-                return f"port {', '.join(plain)} takes connections, not requests, so that it is closed"
+                return f"port {', '.join(plain)} is not HTTP, so it is closed"
         elif ref.section_name and ref.section_name not in self._sections(target):
             return f'it does nothing here: {target} has nothing named "{ref.section_name}"'
         elif target.group_kind in (kinds.HTTP_ROUTE.id, kinds.GRPC_ROUTE.id) and not self._at_gateway(target):

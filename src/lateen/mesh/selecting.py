@@ -1,4 +1,4 @@
-"""Objects that choose workloads: by a selector, by what they target, or all of a namespace."""
+"""Objects that apply to workloads: by selector, by target, or to a whole namespace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lateen.kit.tables import Table
 C = TypeVar("C")
 Key = tuple[str, str]
 Chosen = Callable[[Any], Mapping[str, str]]
-"""The labels in an object's selector; none for all workloads of its namespace"""
+"""The labels in an object's selector; empty for all workloads of its namespace"""
 
 
 def has_labels(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
@@ -19,7 +19,7 @@ def has_labels(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 
 def targets_of(p: Any) -> tuple[PolicyTargetReference, ...]:
-    """``targetRef`` is the old spelling; not all kinds have either of them."""
+    """The targets of a policy; ``targetRef`` is the older field. Some kinds have neither."""
     one = getattr(p.spec, "target_ref", None)
     return tuple(getattr(p.spec, "target_refs", ())) or ((one,) if one else ())
 
@@ -35,8 +35,8 @@ def workload_labels(s: Any) -> Mapping[str, str]:
 
 
 class Selecting(Generic[C]):
-    """The objects of one kind, by namespace and one of the labels that each asks for. A workload reads those that its
-    own labels lead to, so that what it costs does not grow with the policies of its neighbours."""
+    """The objects of one kind, by namespace and one of the labels in their selectors. A workload reads only those
+    indexed by its own labels, so that its cost does not grow with the policies of its neighbours."""
 
     def __init__(self, table: Table[Key, C], chosen: Chosen = selector_labels) -> None:
         self._table, self.chosen = table, chosen
@@ -46,12 +46,12 @@ class Selecting(Generic[C]):
         return None if targets_of(p) else min(self.chosen(p).items(), default=None)
 
     def general(self, namespace: str) -> tuple[C, ...]:
-        """Those of a namespace without a selector, or with targets in its place."""
+        """The objects of a namespace without a selector, including those with targets."""
         return self._found.get((namespace, None)) if self._table else ()
 
     def near(self, namespace: str, labels: Mapping[str, str]) -> list[C]:
-        """Those of a namespace that may be for a workload with these labels: the general ones, and those whose
-        selector it meets."""
+        """The objects of a namespace that may apply to a workload with these labels: the general ones, and those whose
+        selector matches."""
         if not self._table:
             return []
         own = (p for label in labels.items() for p in self._found.get((namespace, label)))

@@ -1,6 +1,6 @@
-"""XBackendTrafficPolicies: how requests are sent to a Service, whoever sends them.
+"""XBackendTrafficPolicies: settings for requests to a Service, whoever sends them.
 
-Source: https://gateway-api.sigs.k8s.io/geps/gep-3388/; conflicts: GEP-713, the oldest policy of a Service counts.
+Source: https://gateway-api.sigs.k8s.io/geps/gep-3388/; conflicts: GEP-713, the oldest policy of a Service applies.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sendings(Endpoints):
         return min(self._sending_policies_of.get(service), key=lambda p: p.age_order, default=None)
 
     def _sending_trouble(self, policy: SendingPolicy, service: Key) -> tuple[str, str] | None:
-        """(reason, in a sentence) why a policy does not hold for one of its Services."""
+        """(reason, sentence) why a policy does not apply to one of its Services; None if it does."""
         if service not in self.objects.services:
             return "TargetNotFound", f"there is no Service {'/'.join(service)}"
         first = self._oldest_sending(service)

@@ -1,4 +1,4 @@
-"""Which hosts exist, who sees them, and what their names refer to."""
+"""Hosts: which exist, who sees them, and what their names refer to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Services(Base):
     @query
     def candidates(self, host: str) -> tuple[o.Service, ...]:
         """A host's services, at most one per namespace: Kubernetes' first, then by the age of their entries. The same
-        service in several clusters is one."""
+        service in several clusters counts once."""
         out: dict[str, o.Service] = {}
         for r in self.registries:
             for s in r.services_of_host.get(host):
@@ -36,7 +36,7 @@ class Services(Base):
 
     @query
     def spaces(self) -> tuple[str, ...]:
-        """Namespaces that have services."""
+        """The namespaces that have services."""
         found = set(self._entries_in.buckets())
         for r in self.registries:
             found |= r.services_in.buckets()
@@ -44,7 +44,7 @@ class Services(Base):
 
     @query
     def hosts_in(self, namespace: str) -> tuple[str, ...]:
-        """Hosts with services in a namespace."""
+        """The hosts with services in a namespace."""
         found = {s.host for r in self.registries for s in r.services_in.get(namespace)}
         found |= {h for e in self._entries_in.get(namespace) for h in e.spec.hosts}
         return tuple(sorted(found))
@@ -57,8 +57,8 @@ class Services(Base):
 
     @query
     def chunks_in(self, namespace: str) -> tuple[tuple[str, ...], ...]:
-        """The hosts of a namespace in groups of some dozens, assigned by name: what is derived from a group is computed
-        again when one of its hosts changes."""
+        """The hosts of a namespace in groups of a few dozen, assigned by name: values derived from a group are
+        recomputed when one of its hosts changes."""
         found = self.hosts_in(namespace)
         out: list[list[str]] = [[] for _ in range(_groups(len(found)))]
         for host in found:
@@ -70,14 +70,14 @@ class Services(Base):
 
     @query
     def service(self, host: str, viewer: str = "") -> o.Service | None:
-        """The service that clients in a namespace reach: their own, else the first that is visible to them. Without a
-        viewer, the first of all."""
+        """The service that clients in a namespace reach: their own namespace's, otherwise the first that is visible to
+        them. Without a viewer, the first of all."""
         found = self.candidates(host)
         return self._seen(found, viewer) if viewer else found[0] if found else None
 
     @query
     def public_service(self, host: str) -> o.Service | None:
-        """The service that clients reach from a namespace that no object names."""
+        """The service that clients reach from a namespace that no object mentions."""
         return self._seen(self.candidates(host), "")
 
     def _seen(self, found: tuple[o.Service, ...], viewer: str) -> o.Service | None:
@@ -85,7 +85,7 @@ class Services(Base):
         return next((s for s in mine if s.namespace == viewer), mine[0] if mine else None)
 
     def visible(self, viewer: str) -> list[o.Service]:
-        """All services that clients in a namespace may call, by host."""
+        """All services that clients in a namespace may call, sorted by host."""
         hosts = sorted({h for n in self.spaces() for h in self.hosts_in(n)})
         found = (self.service(h, viewer) if viewer else self.public_service(h) for h in hosts)
         return [s for s in found if s is not None]
@@ -107,7 +107,7 @@ class Services(Base):
 
     @query
     def stands_for(self, host: str) -> str:
-        """The target of an ExternalName service, if that is a host of the mesh; else the host itself."""
+        """The target of an ExternalName service, if that is a host of the mesh; otherwise the host itself."""
         target, seen = host, {host}
         while (found := self.service(target)) is not None and found.external_name:
             target = found.external_name
@@ -117,7 +117,7 @@ class Services(Base):
         return target
 
     def leads_outside(self, service: o.Service) -> bool:
-        """An ExternalName service of a name that is no host of the mesh."""
+        """Whether it is an ExternalName service whose target is not a host of the mesh."""
         return bool(service.external_name) and self.stands_for(service.host) == service.host
 
     def is_alias(self, host: str) -> bool:
@@ -126,7 +126,7 @@ class Services(Base):
 
     @query
     def aliases(self, host: str) -> tuple[o.Service, ...]:
-        """The ExternalName services that are aliases of a host, directly or through others."""
+        """The ExternalName services that are aliases of a host, directly or indirectly."""
         out: dict[Key, o.Service] = {}
         todo = [host]
         while todo:
@@ -142,15 +142,15 @@ class Services(Base):
         return tuple(out[k] for k in sorted(out))
 
     def _counts(self, alias: o.Service) -> bool:
-        """Whether the name of an ExternalName service means that service: in another cluster it may mean one of its
-        own, or another target."""
+        """Whether the name of an ExternalName service is unambiguous: in another cluster it may be a service there, or
+        have another target."""
         found = (s for s in self.candidates(alias.host) if s.namespace == alias.namespace)
         return any(s.external_name == alias.external_name for s in found)
 
     # --- addresses -------------------------------------------------------------------------------------------
 
     def addresses(self, service: o.Service, automatic: bool) -> tuple[str, ...]:
-        """``automatic``: including the address assigned to a host without one."""
+        """A service's addresses. ``automatic``: including the one assigned to a host without addresses."""
         own = service.all_addresses
         if own or not automatic or not service.resolution:
             return own
@@ -171,7 +171,7 @@ GROUP = 48
 
 
 def _groups(hosts: int) -> int:
-    """A power of two, so that a growing namespace is rarely regrouped."""
+    """The number of groups; a power of two, so that a growing namespace is rarely regrouped."""
     out = 1
     while hosts > GROUP * out:
         out *= 2

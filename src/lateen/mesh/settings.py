@@ -16,18 +16,18 @@ from lateen.mesh.observability import DEFAULT_REPORTING, Reporting
 
 @dataclass(frozen=True)
 class Handshakes:
-    """What TLS may agree on; what is empty is left to the kind of connection."""
+    """TLS parameters; empty ones are left to the kind of connection."""
 
     minimum: str = "TLSv1_2"
     """The lowest version."""
     ciphers: tuple[str, ...] = ()
-    """Of TLS 1.2: those of 1.3 cannot be chosen."""
+    """Cipher suites of TLS 1.2: those of 1.3 cannot be configured."""
     curves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class StatNames:
-    """Patterns of the names that clusters have in statistics; empty for the clusters' own names."""
+    """Templates of the names of clusters in statistics; empty for the clusters' own names."""
 
     inbound: str = ""
     outbound: str = ""
@@ -39,7 +39,7 @@ class Transport:
 
     trust_domain: str = TRUST_DOMAIN
     aliases: tuple[str, ...] = ()
-    """Other names of the trust domain: identities of these are taken for those of it."""
+    """Aliases of the trust domain: identities in these are treated as identities in it."""
     http2: bool = True
     """HTTP/2 between sidecars (Istio's default is HTTP/1.1)."""
     h2_upgrade: bool = False
@@ -47,17 +47,17 @@ class Transport:
     connect_timeout_s: float = 10.0
     dns_refresh_s: float = 60.0
     localhost: bool = False
-    """Whether a proxy calls its application at 127.0.0.1, not where the client wanted to go."""
+    """Whether a proxy calls its application at 127.0.0.1, not at the original destination."""
     keepalive: TcpKeepalive | None = None
-    """Of connections to services, where rules do not set it."""
+    """TCP keepalive of connections to services, unless rules set it."""
     retries: HTTPRetry | None = None
-    """Of requests whose routes do not say when they are repeated."""
+    """Retries of requests whose routes do not configure any."""
     detection_s: float | None = None
-    """How long the protocol of a connection is looked for, 0 for ever; None where nobody has chosen."""
+    """The timeout of protocol detection in seconds, 0 for none; None if it is not configured."""
     mutual_tls: Handshakes = Handshakes()
-    """Between proxies."""
+    """TLS parameters between proxies."""
     tls: Handshakes = Handshakes()
-    """With everybody else."""
+    """TLS parameters of all other connections."""
     stat_names: StatNames = StatNames()
     redis: bool = False
     """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
@@ -73,36 +73,35 @@ class OutboundPolicy:
 
     mode: str = "ALLOW_ANY"
     egress_proxy: str = ""
-    """The cluster that they are sent to instead (a Sidecar's outboundTrafficPolicy.egressProxy)."""
+    """The cluster to which they are sent (a Sidecar's outboundTrafficPolicy.egressProxy)."""
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A root of somebody else's that is trusted like the mesh's own."""
+    """An additional root certificate that is trusted like the mesh's own."""
 
     pem: str
     signers: tuple[str, ...] = ()
-    """The signers of Kubernetes' certificate requests whose root it is; empty: any."""
+    """The signers of Kubernetes CertificateSigningRequests whose root it is; empty: any."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose identities are trusted, and which external authorizers there are."""
+    """Trusted identities, and the providers of external authorization."""
 
     aliases: tuple[str, ...] = ()
     """Aliases of the trust domain."""
     anchors: tuple[Anchor, ...] = ()
-    """Those that vouch for the trust domain."""
+    """The additional roots for the trust domain."""
     domains: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """The trust domain and its aliases, each with the anchors that vouch for it (PEM); empty where these are the same
-    for all of them."""
+    """The trust domain and its aliases, each with its additional roots (PEM); empty if they are the same for all."""
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
     """The providers of AuthorizationPolicies with action CUSTOM."""
 
 
 @dataclass(frozen=True)
 class IngressSettings:
-    """Which Ingresses are served, and by which gateway."""
+    """The Ingresses that are served, and the gateway that serves them."""
 
     class_name: str = "istio"
     mode: str = "STRICT"
@@ -112,45 +111,45 @@ class IngressSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What MeshNetworks and ``serviceSettings`` say of clusters and networks."""
+    """The settings of clusters and networks in MeshNetworks and ``serviceSettings``."""
 
     of_clusters: tuple[tuple[str, str], ...] = ()
     """(cluster, its network)"""
     ranges: tuple[tuple[str, str], ...] = ()
-    """(range of addresses, their network)"""
+    """(address range, its network)"""
     gateways: tuple[tuple[str, str, str, int], ...] = ()
     """(network, host of a Service or empty, address or empty, port)"""
     local: tuple[tuple[tuple[str, ...], bool], ...] = ()
-    """(hosts, whether their instances in other clusters are left out); the first match counts."""
+    """(hosts, whether their instances in other clusters are ignored); the first match counts."""
 
 
 @dataclass(frozen=True)
 class Exports:
-    """Whom objects are exported to that do not say it themselves; empty: everybody. Services include ServiceEntries."""
+    """The default ``exportTo`` by kind; empty: all namespaces. Services include ServiceEntries."""
 
     services: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
-    """Of VirtualServices."""
+    """Default of VirtualServices."""
     traffic: tuple[str, ...] = ()
-    """Of DestinationRules."""
+    """Default of DestinationRules."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster that istiod runs in, set when istiod starts; or the one that the mesh is seen from
+    """The cluster that istiod runs in, set when istiod starts; or the cluster from whose perspective the mesh is seen
     (``perspective``)."""
 
     name: str = CLUSTER_NAME
     domain: str = CLUSTER_DOMAIN
     """The DNS domain of its services."""
     experimental: bool = False
-    """Whether its definitions of the Gateway API are those of the experimental channel."""
+    """Whether its CRDs of the Gateway API are of the experimental channel."""
     filtered: bool = True
-    """Whether gateways have the clusters alone that their configuration names."""
+    """Whether gateways get only the clusters that their configuration names."""
     scoped: bool = False
-    """Whether Istio's Gateways select workloads of their own namespaces only."""
+    """Whether Istio's Gateways select only workloads in their own namespaces."""
     home: str = ""
-    """Where the rules and policies are, if that is another cluster: the one of its control plane."""
+    """The cluster with the rules and policies (its control plane's), if that is another one."""
 
 
 @dataclass(frozen=True)
@@ -165,16 +164,16 @@ class MeshConfig:
     trust: Trust = Trust()
     ingress: IngressSettings = IngressSettings()
     locality: LocalityLb | None = field(default=None, hash=False)
-    """For services whose rules do not configure localities."""
+    """Locality settings of services whose rules have none."""
     proxy: ProxyConfig = field(default=ProxyConfig(), hash=False)
-    """``defaultConfig``; how it applies to one proxy is in ``mesh.proxies``."""
+    """``defaultConfig``; ``mesh.proxies`` applies it to a proxy."""
     networks: NetworkSettings = NetworkSettings()
     exports: Exports = Exports()
     discovery: tuple[LabelSelector, ...] = field(default=(), hash=False)
-    """Which namespaces belong to the mesh: those that one of them selects; empty: all."""
+    """Selectors of the namespaces that belong to the mesh; empty: all."""
     root_namespace: str = "istio-system"
     paths: str = ""
-    """``pathNormalization``; empty where the installation leaves it to the mesh (``Authorization.paths``)."""
+    """``pathNormalization``; empty if it is not configured (see ``Authorization.paths``)."""
 
 
 DEFAULTS = MeshConfig()

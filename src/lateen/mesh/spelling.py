@@ -1,4 +1,4 @@
-"""How clients and rules spell the names of hosts."""
+"""The forms in which clients and rules write host names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lateen.kit.digits import digits
 
 
 def spellings(host: str, namespace: str, name: str, domain: str) -> tuple[str, ...]:
-    """Every way in which clients write a service's name, in a cluster of this DNS domain. The full name is included
+    """All forms in which clients write a service's name, in a cluster with this DNS domain. The full name is included
     with the trailing dot of an absolute DNS name, as in Istio (``ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN``)."""
     own = (host,) if host == "*" or _is_address(host) or host.endswith(".") else (host, f"{host}.")
     if host == service_host(name, namespace, domain):
@@ -20,7 +20,7 @@ def _is_address(host: str) -> bool:
 
 
 def written(host: str, domain: str) -> tuple[str | tuple[str, str], ...]:
-    """Every way in which rules may write a host (or a wildcard). A bare name means a service of the rule's own
+    """All forms in which rules may write a host (or a wildcard). A bare name means a service in the rule's own
     namespace, so it is included as (namespace, name)."""
     if host.startswith("*") or not host.endswith(f".{domain}"):
         return (host,)

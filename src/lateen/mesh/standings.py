@@ -1,4 +1,4 @@
-"""What becomes of each object of the Gateway API, for its status."""
+"""The standing of each object of the Gateway API, from which its status is written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lateen.mesh.outcomes import (
 )
 
 FRONTS = (kinds.KUBERNETES_GATEWAY.kind, kinds.LISTENER_SET.kind)
-"""Kinds of parents whose routes are for clients outside of the mesh."""
+"""Kinds of parents whose routes serve clients outside of the mesh."""
 
 NO_WAYPOINTS = "waypoint proxies (ambient mode) are not implemented; workloads have sidecars"
 
@@ -35,7 +35,7 @@ NO_WAYPOINTS = "waypoint proxies (ambient mode) are not implemented; workloads h
 class Standings(BackendPolicies):
     @query
     def standings(self) -> dict[o.Ref, Standing]:
-        """Of all objects of the Gateway API that are ours to judge. Only what has changed is worked out again."""
+        """The standings of all Gateway API objects that are ours. Only what has changed is recomputed."""
         out: dict[o.Ref, Standing] = {}
         for _, name in self.objects.gateway_classes:
             if (of_class := self._class_standing(name)) is not None:
@@ -74,20 +74,21 @@ class Standings(BackendPolicies):
         return found is not None and found.spec.controller_name == listeners.WAYPOINTS
 
     def _is_experimental(self) -> bool:
-        """Whether istiod is to use the experimental channel, and the cluster has it."""
+        """Whether the experimental channel is enabled, and the cluster has its CRDs."""
         found = self.objects.definitions.get(("", f"{kinds.HTTP_ROUTE.plural}.{kinds.GATEWAY_API}"))
         return self.cluster.experimental and (found is None or found.channel == "experimental")
 
     def _supported(self) -> Iterator[Condition]:
-        """Of the definitions that the cluster has. Objects of unknown releases are read as far as possible."""
+        """A GatewayClass's condition about the cluster's CRDs. Objects of unknown releases are read as far as
+        possible."""
         found = [(name, d) for (_, name), d in self.objects.definitions.items()]
         bad = sorted(f"{name} is {d}" for name, d in found if not d.known)
         if bad:
-            says = f"supported are releases 1.0 to {RELEASE}, others as far as they are alike: {'; '.join(bad)}"
+            says = f"supported are releases 1.0 to {RELEASE}, others as far as they are compatible: {'; '.join(bad)}"
             yield Condition("SupportedVersion", False, "UnsupportedVersion", says)
         elif found:
             releases = ", ".join(sorted({str(d) for _, d in found}))
-            yield Condition("SupportedVersion", True, "SupportedVersion", f"the cluster's definitions are {releases}")
+            yield Condition("SupportedVersion", True, "SupportedVersion", f"the cluster's CRDs are {releases}")
 
     @query
     def _gateway_standing(self, namespace: str, name: str) -> GatewayStanding:
@@ -100,7 +101,7 @@ class Standings(BackendPolicies):
         return GatewayStanding(conditions, found, self.front_services(namespace, name), len(sets))
 
     def _listener_standings(self, owner: o.Ref, namespace: str, name: str) -> tuple[ListenerStanding, ...]:
-        """Of the listeners that an object adds to a Gateway."""
+        """The standings of the listeners that an object adds to a Gateway."""
         wrong, attached = self._faults(namespace, name), self._attached_to(namespace, name)
         return tuple(
             ListenerStanding(
@@ -114,13 +115,14 @@ class Standings(BackendPolicies):
         )
 
     def _set_works(self, ref: o.Ref, namespace: str, name: str) -> bool:
-        """Whether a Gateway takes any listener of a ListenerSet."""
+        """Whether a Gateway accepts any listener of a ListenerSet."""
         wrong = self._faults(namespace, name)
         own = (p for p in self._placed(namespace, name) if p.owner == ref)
         return any(not any(f.closed for f in wrong[p.id]) for p in own)
 
     def _references(self, gateway: listeners.Object) -> Iterator[Condition]:
-        """Of a Gateway that speaks TLS to backends with a certificate, or that lets in clients without a valid one."""
+        """A Gateway's conditions about its client certificate for backends, and about clients without a valid
+        certificate."""
         tls = gateway.spec.tls
         if tls is None:
             return
@@ -132,7 +134,7 @@ class Standings(BackendPolicies):
         frontend = tls.frontend
         asked = [frontend.default, *(p.tls for p in frontend.per_port)] if frontend else []
         if any(a.validation and a.validation.mode == "AllowInsecureFallback" for a in asked):
-            says = "clients without a valid certificate are let in (AllowInsecureFallback)"
+            says = "clients without a valid certificate are accepted (AllowInsecureFallback)"
             yield Condition("InsecureFrontendValidationMode", True, "ConfigurationChanged", says)
 
     @query
@@ -144,7 +146,7 @@ class Standings(BackendPolicies):
             return None
         of_gateway = self._gateway_standing(*key)
         if not self._lets_in(gateway, found):
-            says = f"allowedListeners of Gateway {key[0]}/{key[1]} does not let in ListenerSets of {namespace}"
+            says = f"allowedListeners of Gateway {key[0]}/{key[1]} does not admit ListenerSets from {namespace}"
             bad = ("NotAllowed", says)
         elif not self._set_works(found.ref, *key):
             bad = ("ListenersNotValid", "None of the ListenerSet's listeners are valid")
@@ -176,7 +178,7 @@ class Standings(BackendPolicies):
 
 
 def _accepted(spec: Gateway, wrong: Mapping[str, tuple[faults.Fault, ...]]) -> Iterator[Condition]:
-    """Of a Gateway as a whole; whether it is programmed is said by its proxies."""
+    """The conditions of a Gateway as a whole; whether it is programmed depends on its proxies."""
     strange = [a.value or a.type for a in spec.addresses if a.type not in ("Hostname", "IPAddress")]
     if not listeners.is_deployed(spec):
         strange += [a.value or a.type for a in spec.addresses if a.type == "IPAddress"]

@@ -1,8 +1,7 @@
-"""What a workload reports, by the mesh configuration and the Telemetry objects: the mesh's, its namespace's, its own.
-
-Of each of the three the oldest object counts. Providers replace those of the level above, overrides add to them, and a
-mode narrows either to one side. Source: https://istio.io/latest/docs/reference/config/telemetry/ and the comments and
-behaviour of Istio's ``pilot/pkg/model/telemetry.go``.
+"""What a workload reports, according to the mesh configuration and to Telemetry at three levels: mesh, namespace,
+workload. At each level the oldest object counts. Providers replace those of the level above, overrides add to them, and
+a mode restricts either to one side. Source: https://istio.io/latest/docs/reference/config/telemetry/ and the comments
+and behaviour of Istio's ``pilot/pkg/model/telemetry.go``.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ from lateen.wire import connections
 
 Mode = Literal["CLIENT", "SERVER"]
 ClusterOf = Callable[[str, int], str | None]
-"""(service as providers spell it, port) -> the proxy's cluster for it; None where the proxy has none."""
+"""(service as written in a provider, port) -> the proxy's cluster for it; None if the proxy has none."""
 
 DEFAULT_SAMPLING = 1.0
-"""Percent, as istiod's PILOT_TRACE_SAMPLING."""
+"""Percentage, as istiod's PILOT_TRACE_SAMPLING."""
 METRICS = (
     "REQUEST_COUNT",
     "REQUEST_DURATION",
@@ -56,7 +55,7 @@ class Reporter:
     """The workload that reports."""
 
     service: str
-    """The name of its spans."""
+    """The service name in its spans."""
     facts: tuple[tuple[str, str], ...]
     """Istio's own tags: ``istio.canonical_service`` and so on."""
     tracing: tuple[ProxyTracing, ...]
@@ -64,7 +63,7 @@ class Reporter:
     cluster: str
     """The name of its cluster."""
     seat: str = ""
-    """Its name among the workloads of its proxy."""
+    """Its name among the workloads of its proxy (see ``Seat``)."""
     counting: bool = True
     """Whether its agent counts the bytes of open connections (``wire.connections``)."""
 
@@ -72,7 +71,7 @@ class Reporter:
 def observability(
     reporting: Reporting, found: Sequence[o.Resource[t.Telemetry]], reporter: Reporter, cluster_of: ClusterOf
 ) -> Observability:
-    """``found``: the Telemetry of the mesh, the namespace, the workload, as far as there are any."""
+    """``found``: the Telemetry of the mesh, the namespace and the workload, as far as they exist."""
     levels = [telemetry.spec for telemetry in found]
     origins = tuple(str(telemetry.ref) for telemetry in found)
 
@@ -121,7 +120,7 @@ def _logs(
 
 
 def _chosen_logs(reporting: Reporting, said: list[tuple[t.AccessLogging, ...]], mode: Mode) -> dict[str, str]:
-    """Provider -> the filter of its entries. The lowest level that names providers decides which ones count."""
+    """Provider -> the filter of its entries. The lowest level that names providers decides which ones are used."""
     if not said:
         return dict.fromkeys(reporting.default_logs, "")
     scope = reporting.default_logs
@@ -161,7 +160,7 @@ def _log_target(p: ExtensionProvider) -> LogTarget | None:
 
 
 def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode, counting: bool) -> Metrics | None:
-    """None where nobody collects them, or where all are disabled."""
+    """The metrics of a side; None if no provider collects them, or if all are disabled."""
     entries = [m for level in levels for m in level.metrics]
     scope = reporting.default_metrics
     for m in entries:
@@ -207,7 +206,8 @@ def _matched(match: t.MetricSelector | None) -> tuple[str, ...]:
 
 
 def _overridden(change: t.MetricsOverride) -> dict[str, str | None]:
-    """Expressions that Envoy would refuse are left out; apply and analyze say so."""
+    """Tags with their expressions. Those that Envoy would reject are left out; ``apply`` and ``analyze`` warn about
+    them."""
     return {
         name: None if tag.operation == "REMOVE" else tag.value
         for name, tag in change.tag_overrides.items()
@@ -250,7 +250,7 @@ def _trace(
 
 
 def _tracer(reporting: Reporting, names: Sequence[str]) -> Tracer | None:
-    """Of the first provider: Istio uses one."""
+    """The tracer of the first provider: like Istio, only one is used."""
     found = reporting.provider(names[0]) if names else None
     if found is None:
         return None
@@ -265,7 +265,7 @@ def _istio_tags(tracing: Sequence[ProxyTracing]) -> bool:
 def _proxy_defaults(
     levels: Sequence[ProxyTracing],
 ) -> tuple[Tracer | None, float, int | None, tuple[TraceTag, ...]]:
-    """(tracer, sampling, longest path, tags) of ``defaultConfig.tracing`` and of a pod's annotation before it."""
+    """(tracer, sampling, longest path, tags) of ``defaultConfig.tracing``, overridden by a pod's annotation."""
     address = next((level.zipkin.address for level in levels if level.zipkin and level.zipkin.address), "")
     host, _, port = address.rpartition(":")
     tracer = Zipkin(service=host, port=int(port)) if host and digits(port) else None

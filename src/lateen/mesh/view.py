@@ -1,8 +1,9 @@
-"""The input of the translator: frozen values, which also serve as the keys of its results.
+"""The input of the translator (``xds``): frozen values, which also serve as the keys of its results.
 
 Values are shared between proxies, and between instants of the mesh, for as long as nothing in them changes. The
-services that a proxy may call are divided by namespace, and by what is made from them: hosts (clusters and listeners),
-endpoints, domains (virtual hosts). A change therefore makes few new values, however many proxies it concerns.
+services that a proxy may call are divided by namespace, and by the resources generated from them: hosts (clusters and
+listeners), endpoints, domains (virtual hosts). A change therefore creates few new values, however many proxies it
+affects.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ class Security:
     subset: str
     meshed: str
     accounts: tuple[tuple[str, str], ...] = ()
-    """(namespace, service account) of the endpoints: the identities that a server may have"""
+    """(namespace, service account) of the endpoints: the identities expected of servers"""
 
 
 @dataclass(frozen=True)
 class Locality:
-    """The client's locality, and the service's rules about localities."""
+    """The client's locality, and the service's locality settings."""
 
     here: str
     labels: tuple[tuple[str, str], ...]
     """The client's labels that ``failoverPriority`` names."""
     setting: LocalityLb | None = field(hash=False)
     failover: bool
-    """Another locality can take over only if failing hosts are ejected."""
+    """Whether other localities can take over, which requires outlier detection."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,33 +81,34 @@ class HostView(Cached):
     namespace: str = field(kw_only=True)
     name: str = field(kw_only=True)
     addresses: tuple[str, ...] = field(kw_only=True)
-    """Addresses and ranges that clients call it by; empty if it has none."""
+    """Addresses and ranges at which clients call it; empty if it has none."""
     ports: tuple[Port, ...] = field(kw_only=True)
     resolution: str = field(kw_only=True)
-    """As of ServiceEntries; HEADLESS; RULES for a host that only rules name; ALIAS for an ExternalName service that
-    only rules lead to."""
+    """As in ServiceEntries; or HEADLESS; RULES for a host that only rules name; ALIAS for an ExternalName service that
+    is only a destination of rules."""
     external: bool = field(kw_only=True)
     sans: tuple[str, ...] = field(kw_only=True)
     names: tuple[tuple[str, tuple[str, ...]], ...] = field(kw_only=True)
-    """(namespace, every spelling there) of its own name and of the ExternalName services that are aliases of it."""
+    """(namespace, all forms of the name there) of its own name, and of ExternalName services that are aliases of it."""
     security: tuple[Security, ...] = field(kw_only=True)
     routes: tuple[PortRoutes, ...] = field(kw_only=True)
-    """By port; empty if there are no rules for it."""
+    """Routes by port; empty without rules for it."""
     tls: tuple[tuple[int, BackendTLS], ...] = field(kw_only=True)
-    """Ports to which a gateway speaks TLS by a BackendTLSPolicy, whatever DestinationRules say."""
+    """Ports with a BackendTLSPolicy, which takes precedence over DestinationRules at gateways."""
     certificate: str = field(kw_only=True)
-    """The Secret (``namespace/name``) with which the gateway shows itself there; empty where it does not."""
+    """The Secret (``namespace/name``) with the client certificate that the gateway presents there; empty if it has
+    none."""
     sending: Sending | None = field(kw_only=True)
-    """How requests are sent to it, where no DestinationRule or route says otherwise."""
+    """Settings for requests to it, unless a DestinationRule or route overrides them."""
     rules: tuple[o.Resource[DestinationRule], ...] = field(kw_only=True)
     onward: tuple[tuple[str, tuple[int, ...], tuple[o.Resource[DestinationRule], ...]], ...] = field(kw_only=True)
     """(host, its ports, its DestinationRules) of other hosts that connections are routed to."""
     inline: tuple[EndpointsView, ...] = field(kw_only=True)
-    """Endpoints that are part of the clusters themselves: names that Envoy resolves."""
+    """Endpoints that are part of the clusters: host names that Envoy resolves."""
     forwarded: bool = field(kw_only=True)
-    """Whether the clients are gateways, which send HTTP/1.1 to ports whose protocol nobody has named."""
+    """Whether the clients are gateways, which send HTTP/1.1 to ports of undeclared protocol."""
     instances: tuple[tuple[int, str], ...] = field(kw_only=True)
-    """(port, address) of a headless service's endpoints, which clients call directly."""
+    """(port, address) of a headless service's endpoints, to which clients connect directly."""
     weighted: bool = field(kw_only=True)
     """Whether localities matter for its load balancing."""
     origins: tuple[str, ...] = field(kw_only=True)
@@ -114,15 +116,15 @@ class HostView(Cached):
 
     @property
     def called(self) -> bool:
-        """Whether clients call it by its own name; else it has clusters alone."""
+        """Whether clients call it by its own name; otherwise it only has clusters."""
         return self.resolution != "ALIAS"
 
     def secured(self, port: int, subset: str) -> Security:
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))
 
     def by_address(self, port: int) -> tuple[str, ...]:
-        """The addresses at which the requests of a port belong to the host, whatever host they name; none where the
-        named host decides."""
+        """The addresses at which a port's requests belong to this host, whatever host they name; empty if the named
+        host decides."""
         single = self.resolution != "HEADLESS" and not any("/" in a for a in self.addresses)
         return self.addresses if single and self.routed(port).by_address else ()
 
@@ -153,15 +155,15 @@ class EndpointSpace(Cached):
 
 @dataclass(frozen=True, eq=False)
 class DomainSpace(Cached):
-    """The names that one namespace's hosts have for some clients."""
+    """The names (domains) of one namespace's hosts for some clients."""
 
     hosts: HostSpace = field(kw_only=True)
     viewer: str = field(kw_only=True)
-    """The namespace whose bare short names apply, if the hosts have some there; else empty."""
+    """The namespace whose bare short names apply, if the hosts have some there; otherwise empty."""
     bound: bool = field(kw_only=True)
-    """Whether a Sidecar has addresses of its own for requests, where only the named host tells who is meant."""
+    """Whether a Sidecar has bind addresses for requests, where only the named host identifies the destination."""
     silenced: frozenset[tuple[str, str]] = field(kw_only=True)
-    """(host, spelling) pairs where the spelling belongs to another host: Envoy allows each spelling once."""
+    """(host, domain) pairs whose domain belongs to another host: Envoy permits each domain only once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +174,7 @@ class Spaces(Cached, Generic[P]):
 
 
 Limits = tuple[o.Resource[BackendTrafficPolicy], ...]
-"""Policies whose rate limits hold together"""
+"""Policies whose rate limits apply together"""
 
 
 @dataclass(frozen=True)
@@ -188,11 +190,11 @@ class Bind:
     viewer: str
     """The namespace of the clients."""
     proxy: bool = False
-    """Whether requests name their service's port: at Unix sockets, and where clients use it as their HTTP proxy."""
+    """Whether requests name their service's port: at Unix sockets, and if clients use it as an HTTP proxy."""
 
     @property
     def routes(self) -> str:
-        """The name of the route configuration: that of its port, or one of its own."""
+        """The name of the route configuration: its port's, or its own."""
         if not self.proxy:
             return str(self.port)
         return f"{self.address}_{self.port}" if self.port else self.address
@@ -212,7 +214,7 @@ class OutboundView(Cached):
     domain_spaces: Spaces[DomainSpace] = field(kw_only=True)
     binds: tuple[Bind, ...] = field(kw_only=True)
     captured: bool = field(kw_only=True)
-    """Whether connections are redirected to the proxy; otherwise it listens at ``binds`` alone."""
+    """Whether connections are redirected to the proxy; otherwise it listens only at ``binds``."""
     origins: tuple[str, ...] = field(kw_only=True)
 
     @property
@@ -228,37 +230,37 @@ class OutboundView(Cached):
 
 @dataclass(frozen=True)
 class InboundPort:
-    """A port of the workload that something leads to."""
+    """A port of the workload that a service or a Sidecar refers to."""
 
     port: Port
     service: o.Service | None = None
     target: str = ""
-    """Where the application listens, if a Sidecar says so; otherwise the connection's original destination."""
+    """The application's address, if a Sidecar specifies it; otherwise the connection's original destination is used."""
     tls: ServerTLS | None = None
     pool: ConnectionPool | None = field(default=None, hash=False)
     bind: str = ""
-    """Envoy's own address for it, if it is not captured."""
+    """Envoy's bind address for it, if traffic is not redirected."""
     scoped: bool = False
     """From a Sidecar."""
     limits: Limits = ()
-    """The rate limits of the services that lead here."""
+    """The rate limits of the services with this target port."""
     secured: tuple[Secured, ...] = ()
-    """What the SecurityPolicies of these services ask of requests."""
+    """The SecurityPolicies of these services."""
 
 
 @dataclass(frozen=True)
 class Authorization:
-    """Who may reach a workload, and what is needed to evaluate its policies."""
+    """The authorization of requests to a workload, and what is needed to evaluate its policies."""
 
     policies: tuple[o.Resource[AuthorizationPolicy], ...] = ()
     domains: tuple[str, ...] = ()
     """The mesh's trust domain, then its aliases."""
     providers: tuple[ExtensionProvider, ...] = field(default=(), hash=False)
-    """The providers that policies may ask; empty if no policy asks one."""
+    """The providers that CUSTOM policies may use; empty if no policy uses one."""
     paths: str = "BASE"
-    """How paths are normalized before the policies see them: a value of ``meshConfig.pathNormalization``."""
+    """How paths are normalized before policies are evaluated: a value of ``meshConfig.pathNormalization``."""
     askable: int = 0
-    """How many providers the mesh configuration has that policies may ask, whether or not one does."""
+    """The number of providers in the mesh configuration that policies could use, whether or not one does."""
 
 
 UNRESTRICTED = Authorization()
@@ -266,7 +268,7 @@ UNRESTRICTED = Authorization()
 
 @dataclass(frozen=True, eq=False)
 class InboundView(Cached):
-    """What is specific to one workload."""
+    """The inbound side of one workload."""
 
     transport: Transport = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
@@ -276,9 +278,9 @@ class InboundView(Cached):
     """``REDIRECT``; ``TPROXY``, where connections go to the application with the client's own address; or ``NONE``."""
     mtls: str = field(kw_only=True)
     mtls_ports: tuple[tuple[int, str], ...] = field(kw_only=True)
-    """Ports with a mode of their own."""
+    """Ports with their own mode."""
     policy: o.Ref | None = field(kw_only=True)
-    """The PeerAuthentication that ``mtls`` is from."""
+    """The PeerAuthentication that determines ``mtls``."""
     authentication: Authentication = field(kw_only=True)
     authorization: Authorization = field(kw_only=True)
     plugins: tuple[Plugin, ...] = field(kw_only=True)
@@ -288,25 +290,25 @@ class InboundView(Cached):
 
 @dataclass(frozen=True)
 class Datagrams:
-    """Where a UDP port's datagrams go."""
+    """The destinations of a UDP port's datagrams."""
 
     shares: tuple[tuple[int, Instances], ...]
-    """(weight, instances) of the backends; no instances where one is broken, so that its share is lost."""
+    """(weight, instances) of the backends; a broken one has no instances, so that its share is dropped."""
     route: DatagramRoute | None
 
 
 @dataclass(frozen=True, eq=False)
 class GatewayServer(Cached):
-    """One port of a gateway workload with what is routed there."""
+    """One port of a gateway workload with its routes."""
 
     transport: Transport = field(kw_only=True)
     port: int = field(kw_only=True)
     target: int = field(kw_only=True)
     bind: str = field(kw_only=True)
     name: str = field(kw_only=True)
-    """The server's own name, which is that of its filter chain."""
+    """The server's name, which is also its filter chain's."""
     route: str = field(kw_only=True)
-    """The name of its route configuration; empty where connections are forwarded, not requests."""
+    """The name of its route configuration; empty if connections are forwarded, not requests."""
     tls: ServerTLS | None = field(kw_only=True)
     """How the gateway terminates TLS; None for plain text and for TLS that passes through."""
     passthrough: bool = field(kw_only=True)
@@ -319,13 +321,13 @@ class GatewayServer(Cached):
     hosts: tuple[str, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)
     requests: tuple[HostRoutes, ...] = field(kw_only=True)
-    """In order of precedence; several may be for the same host."""
+    """Routes in order of precedence; several may be for the same host."""
     connections: tuple[ConnectionRoute, ...] = field(kw_only=True)
     datagrams: Datagrams | None = field(kw_only=True)
-    """Of a UDP port; None for a TCP port."""
+    """Set for a UDP port; None for a TCP port."""
     authorization: Authorization = field(kw_only=True)
     limits: tuple[tuple[o.Ref, Limits], ...] = field(kw_only=True)
-    """The rate limits of what ``requests`` are of: the rule of a route, or the object of its listener."""
+    """The rate limits of the objects behind ``requests``: a route's rule, or its listener's object."""
     secured: tuple[tuple[int, int, Secured], ...] = field(kw_only=True)
     """(position in ``requests``, position of the route there, its SecurityPolicy)"""
 
@@ -340,10 +342,10 @@ class GatewayView(Cached):
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
     """The servers whose certificates exist."""
     challenges: Challenges | None = field(kw_only=True)
-    """What it answers to ACME servers; None where no certificates are ordered of any."""
+    """The ACME challenges that it answers; None if no certificates are ordered."""
     filtered: bool = field(kw_only=True)
-    """Whether it gets the clusters alone that its other resources name: not where something else may name them, such
-    as clients (AUTO_PASSTHROUGH) or plugins, which compute names."""
+    """Whether it gets only the clusters that its other resources name: not if something else may name them, such as
+    clients (AUTO_PASSTHROUGH), or plugins, which compute names."""
 
 
 @dataclass(frozen=True)
@@ -358,32 +360,32 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Callers(Cached):
-    """What the listeners through which a proxy's workloads call say of them; one object for all that are alike."""
+    """How outbound listeners describe the proxy's own workloads; the same object for all equal ones."""
 
     sides: tuple[tuple[Side, Seat], ...] = field(kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Own(Cached):
-    """What a proxy has for itself, whatever it may call: a gateway's, or one inbound view for each of its workloads."""
+    """The part of a view that is the proxy's own: a gateway's, or one inbound view for each of its workloads."""
 
     inbound: tuple[InboundView, ...] = field(kw_only=True)
     gateway: GatewayView | None = field(kw_only=True)
     credentials: tuple[o.Credential, ...] = field(kw_only=True)
-    """Secrets of a gateway's servers that terminate TLS, and of the rules that originate it."""
+    """Secrets of a gateway's TLS servers, and of rules for TLS origination."""
     reports: tuple[Observability, ...] = field(kw_only=True)
-    """A gateway's, or one for each of its workloads."""
+    """The gateway's reports, or one for each workload."""
     callers: Callers = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class View:
-    """Everything for one proxy."""
+    """The complete input for one proxy."""
 
     outbound: OutboundView
     own: Own
     patches: tuple[Patch, ...] = ()
-    """Applied to the finished resources, in order."""
+    """EnvoyFilter patches, applied to the finished resources in order."""
 
     @property
     def inbound(self) -> tuple[InboundView, ...]:

@@ -27,13 +27,13 @@ from lateen.wire.node import ROUTER
 
 @dataclass(frozen=True)
 class Viewer:
-    """A proxy, and what it reports about itself that its view depends on."""
+    """A proxy, and the reported properties that its view depends on."""
 
     proxy: Proxy
     dns: bool
     """Whether its agent answers DNS queries."""
     interception: str
-    """How connections are redirected to it: REDIRECT, TPROXY, NONE, or empty."""
+    """Its interception mode: REDIRECT, TPROXY, NONE, or empty."""
     counting: bool
     """Whether its agent counts the bytes of open connections."""
 
@@ -69,8 +69,9 @@ class Views(Outbound):
         return self.seen_by(viewer(proxy, about), about)
 
     def seen_by(self, viewer: Viewer, metadata: Mapping[str, str], before: View | None = None) -> View:
-        """The view of a proxy; ``before``, which it had earlier, if nothing has changed. Raises ValueError for several
-        workloads that see different destinations or have different EnvoyFilters: these belong to the whole proxy."""
+        """The view of a proxy; the earlier view ``before`` is returned if nothing has changed. Raises ValueError for
+        several workloads that see different destinations or have different EnvoyFilters: these apply to the whole
+        proxy."""
         clients, own = self._own(viewer)
         first, workload = clients[0]
         out, filters = self.outbound_view(first), self._patches(workload, metadata)
@@ -91,7 +92,7 @@ class Views(Outbound):
 
     @query
     def _own(self, viewer: Viewer) -> tuple[tuple[tuple[Client, o.Pod], ...], Own]:
-        """What does not depend on what the proxy may call, and as whom each of its workloads calls."""
+        """The part of the view that is independent of destinations, and the client that each of its workloads is."""
         proxy, interception = viewer.proxy, viewer.interception
         gateway = proxy.kind == ROUTER
         clients = tuple((self._client(w, viewer.dns, gateway, interception != "NONE"), w) for w in proxy.workloads)
@@ -132,7 +133,7 @@ class Views(Outbound):
         return Client(pod.namespace, chosen, ref, pod.locality, dns, gateway, network, shown, taken)
 
     def outbound(self, namespace: str) -> OutboundView:
-        """What clients in a namespace see that have no other known properties."""
+        """The outbound view of clients in a namespace without other known properties."""
         sidecar = self.mesh.sidecar(namespace, {})
         return self.outbound_view(Client(namespace, sidecar=sidecar.ref if sidecar else None))
 
@@ -146,7 +147,7 @@ class Views(Outbound):
 
     @query
     def _observability(self, pod: o.Pod, seat: str, client: Client, counting: bool) -> Observability:
-        """``client``: as whom the proxy calls, since reports that are sent need a cluster. ``counting``: whether its
+        """``client``: the proxy as a client, because sending reports needs a cluster. ``counting``: whether its
         agent counts the bytes of open connections."""
         levels = self.mesh.telemetries(pod.namespace, pod.label_map)
         reporter = reporting.reporter(self.mesh, pod, seat, counting)
@@ -178,7 +179,8 @@ class Views(Outbound):
         return workload_view.inbound(self.mesh, pod, seat, interception, self.shared)
 
     def names(self, namespace: str) -> dict[str, list[str]]:
-        """Hosts that ServiceEntries add for clients in a namespace, with their addresses: what their DNS answers."""
+        """Hosts of ServiceEntries visible to clients in a namespace, with the addresses that the agent's DNS proxy
+        answers."""
         return dict(self._names(namespace))
 
     @query
@@ -193,13 +195,13 @@ class Views(Outbound):
 
 
 def _by_name(found: Iterable[o.Credential]) -> tuple[o.Credential, ...]:
-    """Without duplicates, in a fixed order; a server's come before a rule's."""
+    """The credentials without duplicates, in a fixed order; a server's take precedence over a rule's."""
     named = {c.name: c for c in reversed(list(found))}
     return tuple(named[n] for n in sorted(named))
 
 
 def patches(found: tuple[o.Resource[EnvoyFilter], ...], metadata: Mapping[str, str]) -> tuple[Patch, ...]:
-    """The patches that apply to a proxy of this version and with this metadata."""
+    """The patches that apply to a proxy with this version and metadata."""
     return tuple(
         Patch(f.ref, f.version, i, spec)
         for f in found
@@ -211,7 +213,7 @@ def patches(found: tuple[o.Resource[EnvoyFilter], ...], metadata: Mapping[str, s
 def _for_proxy(wanted: ProxyMatch | None, metadata: Mapping[str, str]) -> bool:
     if wanted is None:
         return True
-    version = wanted.proxy_version if len(wanted.proxy_version) <= MAX_VERSION else ""  # apply warns that it is ignored
+    version = wanted.proxy_version if len(wanted.proxy_version) <= MAX_VERSION else ""  # ``apply`` warns about it
     if version and compiled(version).search(metadata.get("ISTIO_VERSION", "")) is None:
         return False
     return all(metadata.get(k) == v for k, v in wanted.metadata.items())

@@ -1,4 +1,4 @@
-"""What is specific to one workload: the ports that it serves, and the policies that apply to it."""
+"""The inbound view of one workload: the ports that it serves, and the policies that apply to it."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Share
 
 
 def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service]]:
-    """The pod's ports that services and entries lead to, each with the first of them."""
+    """The pod's ports that services and ServiceEntries target, each with the first of those services."""
     out: dict[int, tuple[Port, o.Service]] = {}
     found = [(s, p, container_port(pod, p)) for s in mesh.services_of(pod) for p in s.ports] + mesh.entries_of(pod)
     for service, p, number in found:
         kind = protocol(p)
         known = out.get(number)
-        # A service with an explicit protocol precedes one without.
+        # a service with an explicit protocol takes precedence
         if number and kind != "udp" and (known is None or (known[0].protocol == "auto" and kind != "auto")):
             out[number] = (Port(number, p.name, kind), service)
     return list(out.values())
@@ -76,7 +76,7 @@ def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any, capture
         ),
         None,
     )
-    # Where the proxy terminates HTTPS, what is inside is HTTP: policies and metrics see the requests.
+    # if the proxy terminates HTTPS, policies and metrics see HTTP requests
     spoken = "http" if i.tls and i.port.protocol.upper() == "HTTPS" else protocol(as_port(i.port))
     port = Port(i.port.number, i.port.name, spoken)
     bind = (i.bind or pod.address) if i.capture_mode == "NONE" or not captured else ""

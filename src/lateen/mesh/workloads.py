@@ -1,4 +1,4 @@
-"""Where requests end: instances of services, and the workloads that they belong to."""
+"""Instances of services, and the workloads that they belong to."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from lateen.api import objects as o
 from lateen.wire.connections import PEER, SEPARATOR
 
 Workload = o.Pod
-"""A pod, a WorkloadEntry, or an endpoint that a ServiceEntry lists: something with labels and an identity."""
+"""A pod, a WorkloadEntry, or an inline endpoint of a ServiceEntry: something with labels and an identity."""
 
 UNKNOWN, LATEST = "unknown", "latest"
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One place where a port of a service is served. ``port`` is 0 for a Unix socket (``address`` begins with
+    """One endpoint of a service's port. ``port`` is 0 for a Unix socket (``address`` begins with
     ``unix://``); ``weight`` is relative to the other instances of the same service."""
 
     address: str
     port: int
     workload: Workload | None = None
-    """None for an address about which nothing else is known."""
+    """None for an address without a known workload."""
     cluster: str = ""
     """The cluster that it was found in; empty for the mesh's own cluster."""
     network: str = ""
@@ -29,9 +29,9 @@ class Instance:
     """region/zone/subzone"""
     weight: int = 1
     plain: bool = False
-    """Whether the port takes no mutual TLS although its workload has a proxy."""
+    """Whether the port does not accept mutual TLS although its workload has a proxy."""
     onward: bool = False
-    """Whether it is a gateway to another network, in place of the instances behind it."""
+    """Whether it is a gateway to another network that stands in for the instances behind it."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -39,11 +39,11 @@ class Instance:
 
 
 Instances = tuple[Instance, ...]
-"""Ready ones, by address and port."""
+"""Ready instances, sorted by address and port."""
 
 
 def instance(workload: Workload, port: int, cluster: str = "", address: str = "", network: str = "") -> Instance:
-    """The instance that a workload is for one of its ports. ``network``: where the workload does not say."""
+    """The instance for a workload and one of its ports. ``network``: used if the workload does not name its own."""
     return Instance(
         address or workload.address,
         port,
@@ -56,11 +56,11 @@ def instance(workload: Workload, port: int, cluster: str = "", address: str = ""
 
 
 Described = tuple[tuple[str, str], ...]
-"""(key, value): what metrics say of a workload, and what its proxy tells the proxies that it calls."""
+"""(key, value): the description of a workload in metrics, which its proxy also sends to its peers."""
 
 
 def described(workload: Workload) -> dict[str, str]:
-    """By the keys of ``wire.node.PEER_HEADERS``, as Istio has it (canonical service and revision)."""
+    """The description by the keys of ``wire.node.PEER_HEADERS``, as in Istio (canonical service and revision)."""
     labels = workload.label_map
     app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
     name = labels.get("service.istio.io/workload-name") or workload.owner
@@ -82,12 +82,12 @@ NOBODY = {
     "service": UNKNOWN,
     "revision": LATEST,
 }
-"""What is said of an address that nothing is known of."""
+"""The description of an address without a known workload."""
 
 
 def said(workload: Workload | None) -> str:
-    """What a certificate says of a workload, see ``wire.connections.PEER``; empty for none, and for one with a value
-    that contains the separator, which could pass for another workload."""
+    """The description of a workload in its certificate, see ``wire.connections.PEER``; empty without a workload, and if
+    a value contains the separator, because it could impersonate another workload."""
     if workload is None:
         return ""
     values = [described(workload)[key] for key in PEER]
@@ -95,21 +95,21 @@ def said(workload: Workload | None) -> str:
 
 
 def identity(workload: Workload, trust_domain: str) -> Described:
-    """With the name that its certificate has."""
+    """The description together with the SPIFFE ID in the workload's certificate."""
     principal = f"spiffe://{trust_domain}/ns/{workload.namespace}/sa/{workload.service_account}"
     return (*described(workload).items(), ("principal", principal))
 
 
 @dataclass(frozen=True)
 class Seat:
-    """What tells the workloads of one proxy apart; all empty where it has only one."""
+    """Distinguishes the workloads of one proxy; all fields are empty if it has only one."""
 
     name: str = ""
-    """Ends the names of its resources."""
+    """The suffix of the names of its resources."""
     network_namespace: str = ""
     """The path of the network namespace where its listeners are."""
     account: str = ""
-    """``namespace/service account``: whose certificate its listeners present."""
+    """``namespace/service account`` of the certificate that its listeners present."""
 
 
 ALONE = Seat()
@@ -122,7 +122,7 @@ class Proxy:
     kind: str
     workloads: tuple[Workload, ...]
     network_namespaces: tuple[str, ...] = ()
-    """Those of the workloads; empty for a proxy in the network namespace of its only workload."""
+    """The workloads' network namespaces; empty for a proxy in the network namespace of its only workload."""
 
     @property
     def seats(self) -> tuple[tuple[Workload, Seat], ...]:
@@ -136,7 +136,7 @@ class Proxy:
 
 
 def container_port(pod: o.Pod, port: o.ServicePort) -> int:
-    """Where a service's port leads in a pod; 0 where the pod has no port of that name."""
+    """The container port of a service's port in a pod; 0 if the pod has no port of that name."""
     if isinstance(port.target, int):
         return port.target
     return next((n for name, n, _ in pod.ports if name == port.target), 0)

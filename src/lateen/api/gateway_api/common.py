@@ -50,7 +50,7 @@ Experimental = Limits(experimental=True)
 
 
 class ParentReference(Defaulted, kw_only=True):
-    """The parent that a route attaches to: a Gateway, or for routes of the mesh a Service or ServiceEntry."""
+    """The parent that a route attaches to: a Gateway, or (in the mesh, GAMMA) a Service or ServiceEntry."""
 
     group: Group = GROUP
     kind: KindName = "Gateway"
@@ -103,7 +103,8 @@ class SelectorRequirement(Defaulted, kw_only=True):
 
 
 class LabelSelector(Defaulted, kw_only=True):
-    """Kubernetes' label selector: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/label-selector/"""
+    """Kubernetes' label selector:
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/label-selector/"""
 
     match_labels: dict[str, str] = {}
     match_expressions: tuple[SelectorRequirement, ...] = ()

@@ -1,4 +1,4 @@
-"""Routes of connections and datagrams.
+"""Routes for connections and datagrams: TLSRoute, TCPRoute, UDPRoute.
 
 Source: https://gateway-api.sigs.k8s.io/reference/spec/#tlsroute, #tcproute and #udproute.
 """

@@ -57,7 +57,7 @@ LabelValue = Annotated[
 
 
 TERMINATE_MODE, CIPHERS = "gateway.istio.io/tls-terminate-mode", "gateway.istio.io/tls-cipher-suites"
-"""Istio's options of a listener's TLS (pilot/pkg/config/kube/gateway/conversion.go)."""
+"""Istio's TLS options of listeners (pilot/pkg/config/kube/gateway/conversion.go)."""
 TERMINATE_MODES = ("SIMPLE", "MUTUAL", "ISTIO_MUTUAL")
 
 

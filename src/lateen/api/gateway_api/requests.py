@@ -1,4 +1,4 @@
-"""Routes of requests: https://gateway-api.sigs.k8s.io/reference/spec/#httproute and #grpcroute"""
+"""Routes for requests: https://gateway-api.sigs.k8s.io/reference/spec/#httproute and #grpcroute"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""XBackendTrafficPolicy: how many requests to a backend may be retries, and whose requests stay with one endpoint.
+"""XBackendTrafficPolicy: retry budgets, and session persistence, of a backend.
 
 Source: https://gateway-api.sigs.k8s.io/geps/gep-3388/ (retry budgets) and gep-1619 (session persistence); the fields
 are those of release 1.6, experimental channel.

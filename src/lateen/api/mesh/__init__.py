@@ -1,4 +1,4 @@
-"""Istio's MeshConfig: its types, how it is read, and which of its fields have an effect."""
+"""Istio's MeshConfig: its types, decoding, and which of its fields have an effect."""
 
 from lateen.api.mesh.config import Lateen, MeshConfig
 from lateen.api.mesh.providers import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody

@@ -48,7 +48,7 @@ JSON = {
 
 
 def json_labels(text: str) -> dict[str, Any]:
-    """An ``accessLogFormat`` with accessLogEncoding JSON; empty if it is no JSON object, which validation reports."""
+    """An ``accessLogFormat`` for accessLogEncoding JSON; empty if it is not a JSON object, which validation reports."""
     try:
         found = jsons.loads(text) if text else {}
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which fields of the mesh configuration have an effect: ``install`` and istiod warn about the others.
+"""The fields of the mesh configuration that have no effect; ``install`` and istiod warn about them.
 
 Paths are written with ``[]`` for list items and ``{}`` for map values; ``.**`` stands for everything below. Every
 other field of the types has an effect; a test tries each of them.
@@ -15,7 +15,7 @@ from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES
 _SERVICE = "use an extension provider (envoyHttpAls, envoyOtelAls, zipkin, opentelemetry) and a Telemetry"
 _LEGACY = "Istio has removed it or does not read it"
 _FIXED = "the port is fixed"
-_SHARED = "it would be a part of routes, which proxies share; change the header in a VirtualService"
+_SHARED = "it would be part of routes, which proxies share; change the header in a VirtualService"
 _PROVIDER = "Envoy no longer has it; use opentelemetry or zipkin"
 
 IDLE: dict[str, str] = {
@@ -31,7 +31,7 @@ IDLE: dict[str, str] = {
     "enableAutoMtls": "mutual TLS between sidecars is always automatic",
     "caCertificates[].spiffeBundleUrl": "give the certificates themselves, as pem",
     "rootNamespace": "it is the control plane's namespace",
-    "zoneAwareLbSetting.**": "use localityLbSetting, which decides by zones too",
+    "zoneAwareLbSetting.**": "use localityLbSetting, which also balances by zone",
     "certificates[].**": _LEGACY,
     "serviceScopeConfigs[].**": "ambient mode is not implemented",
     "verifyCertificateAtClient": _LEGACY,
@@ -44,12 +44,12 @@ IDLE: dict[str, str] = {
     "extensionProviders[].opentelemetry.serviceAttributeEnrichment": "spans carry Istio's canonical names",
     "extensionProviders[].sds.**": "certificates come from Secrets and files",
     "meshMTLS.ecdhCurves": "as in Istio; the curves of other TLS are set in tlsDefaults",
-    "defaultHttpRetryPolicy.perTryTimeout": "as in Istio, it can be set in a VirtualService alone",
+    "defaultHttpRetryPolicy.perTryTimeout": "as in Istio, it can only be set in a VirtualService",
     "defaultTrafficPolicy.**": "set it in a DestinationRule",
     "serviceEntryVisibility.**": "set exportTo in the ServiceEntry",
     "defaultConfig.configPath": _LEGACY,
     "defaultConfig.binaryPath": _LEGACY,
-    "defaultConfig.serviceCluster": "the service cluster is made from the workload's labels",
+    "defaultConfig.serviceCluster": "the service cluster is derived from the workload's labels",
     "defaultConfig.discoveryAddress": "proxies connect to the istiod of their revision",
     "defaultConfig.discoveryRefreshDelay": _LEGACY,
     "defaultConfig.zipkinAddress": _LEGACY,
@@ -58,7 +58,7 @@ IDLE: dict[str, str] = {
     "defaultConfig.proxyAdminPort": _FIXED,
     "defaultConfig.availabilityZone": _LEGACY,
     "defaultConfig.controlPlaneAuthPolicy": _LEGACY,
-    "defaultConfig.customConfigFile": "the bootstrap is made by the agent; patch it with an EnvoyFilter (BOOTSTRAP)",
+    "defaultConfig.customConfigFile": "the agent generates the bootstrap; patch it with an EnvoyFilter (BOOTSTRAP)",
     "defaultConfig.statNameLength": _LEGACY,
     "defaultConfig.proxyBootstrapTemplatePath": "patch the bootstrap with an EnvoyFilter (BOOTSTRAP)",
     "defaultConfig.tracing.lightstep.**": _PROVIDER,
@@ -71,11 +71,11 @@ IDLE: dict[str, str] = {
     "defaultConfig.envoyMetricsService.**": "metrics are scraped: every proxy serves them to Prometheus",
     "defaultConfig.extraStatTags": "metrics have Istio's standard labels",
     "defaultConfig.readinessProbe.**": "the proxy's readiness probe is fixed; machines have theirs in a WorkloadGroup",
-    "defaultConfig.caCertificatesPem": "the mesh trusts its own root only",
-    "defaultConfig.privateKeyProvider.**": "private keys stay in the proxy",
+    "defaultConfig.caCertificatesPem": "the mesh trusts only its own root",
+    "defaultConfig.privateKeyProvider.**": "private keys never leave the pod",
     "defaultConfig.proxyHeaders.attemptCount.disabled": _SHARED,
-    "defaultConfig.proxyHeaders.metadataExchangeHeaders.mode": "servers outside of the mesh are sent none anyway",
-    "defaultConfig.proxyHeaders.preserveHttp1HeaderCase": "it would be a part of clusters, which proxies share",
+    "defaultConfig.proxyHeaders.metadataExchangeHeaders.mode": "servers outside of the mesh never get these headers",
+    "defaultConfig.proxyHeaders.preserveHttp1HeaderCase": "it would be part of clusters, which proxies share",
     "defaultConfig.proxyHeaders.xForwardedHost.enabled": _SHARED,
     "defaultConfig.fileFlushInterval": "Envoy's default is used",
     "defaultConfig.fileFlushMinSizeKb": "Envoy's default is used",
@@ -100,7 +100,7 @@ SAME: dict[str, tuple[Any, ...]] = {
     "defaultConfig.proxyHeaders.preserveHttp1HeaderCase": (False,),
     "defaultConfig.proxyHeaders.xForwardedHost.enabled": (False,),
 }
-"""Values of ineffective fields that ask for the behaviour there is anyway; they are not warned about."""
+"""Values of ineffective fields that ask for the present behaviour; there is no warning about them."""
 
 INJECTED = (
     "enablePrometheusMerge",
@@ -114,33 +114,33 @@ INJECTED = (
     "defaultConfig.runtimeValues{}",
     "defaultConfig.statusPort",
 )
-"""Fields that affect injected pods instead of the resources that proxies are sent."""
+"""Fields that affect injected pods, not xDS resources."""
 
 VALUES: dict[str, tuple[str, ...]] = {
     "outboundTrafficPolicy.mode": ("REGISTRY_ONLY", "ALLOW_ANY"),
 }
 """Fields of which only some values have an effect."""
 
-ADDS = "it only adds to what pathNormalization asks for, on which policies about paths rely"
+ADDS = "it can only add to pathNormalization, on which policies about paths rely"
 ADDING: dict[str, Any] = {
     "defaultConfig.connectionSettings.httpMergeSlashes": False,
     "defaultConfig.connectionSettings.httpPathWithEscapedSlashesAction": "KEEP_UNCHANGED",
 }
-"""Fields that can make the handling of requests stricter only -> the value that does not."""
+"""Fields that can only make the handling of requests stricter -> the value that would not."""
 
 KNOWN: dict[str, frozenset[str]] = {
     "tlsDefaults.cipherSuites": frozenset(CIPHER_SUITES),
     "tlsDefaults.ecdhCurves": frozenset(ECDH_CURVES),
     "meshMTLS.cipherSuites": frozenset(CIPHER_SUITES),
 }
-"""Lists whose items have an effect if Envoy knows them; it would refuse all of a proxy's listeners otherwise."""
+"""Lists whose items are used only if Envoy knows them; it would reject all of a proxy's listeners otherwise."""
 
 
 METADATA = {
     "ISTIO_META_REQUESTED_NETWORK_VIEW": "proxies see the instances of all networks",
     "ISTIO_META_DNS_AUTO_ALLOCATE": "it is deprecated: addresses are allocated wherever DNS is captured",
 }
-"""Variables of ``proxyMetadata`` by which Istio's istiod decides and ours does not."""
+"""Variables of ``proxyMetadata`` that Istio's istiod reads and ours does not."""
 
 
 def reason(path: str) -> str | None:
@@ -152,14 +152,14 @@ def reason(path: str) -> str | None:
 
 
 def weaker(path: str, value: Any) -> str | None:
-    """Why a value does not do what somebody may expect who wants requests to be handled less strictly."""
+    """Why a value does not relax the handling of requests, as one might expect; None if that does not apply."""
     if path not in ADDING or value != ADDING[path]:
         return None
     return f"{str(value).lower() if value is False else value} does not undo path normalization: {ADDS}"
 
 
 def variable(path: str) -> str | None:
-    """Why a variable of ``defaultConfig.proxyMetadata[NAME]`` has no effect; None if it has one, or is not known."""
+    """Why a variable ``defaultConfig.proxyMetadata[NAME]`` has no effect; None if it has one, or is unknown."""
     at, _, name = path.partition("[")
     return METADATA.get(name.rstrip("]")) if at == "defaultConfig.proxyMetadata" else None
 

@@ -1,6 +1,7 @@
-"""Rules of ``proxyHeaders`` and ``connectionSettings`` in a ProxyConfig: values that Envoy refuses.
+"""Validation of ``proxyHeaders`` and ``connectionSettings`` in a ProxyConfig: values that Envoy rejects.
 
-Source: https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/protocol.proto#config-core-v3-http2protocoloptions
+Source:
+https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/protocol.proto#config-core-v3-http2protocoloptions
 """
 
 from __future__ import annotations

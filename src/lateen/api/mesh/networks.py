@@ -1,4 +1,4 @@
-"""MeshNetworks: which endpoints are on which network, and the gateways through which other networks reach it.
+"""MeshNetworks: the endpoints of each network, and the gateways through which other networks reach it.
 
 Source: https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshNetworks (the key ``meshNetworks`` of the
 ConfigMap ``istio``).

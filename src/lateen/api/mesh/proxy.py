@@ -1,6 +1,6 @@
 """Istio's ProxyConfig: ``meshConfig.defaultConfig`` and the annotation ``proxy.istio.io/config``.
 
-Source: istio.io/api ``mesh/v1alpha1/proxy.proto``. Not to be confused with the custom resource ProxyConfig
+Source: istio.io/api ``mesh/v1alpha1/proxy.proto``. Not the custom resource ProxyConfig
 (``api/networking/proxy_config.py``), which has four fields.
 """
 

@@ -1,8 +1,8 @@
-"""Reads Istio's protobuf configuration from YAML or JSON, and names every mistake with its path.
+"""Decodes Istio's protobuf configuration from YAML or JSON, and reports every error with its path.
 
 Follows protobuf's JSON mapping (https://protobuf.dev/programming-guides/json/): fields in camelCase or snake_case,
-numbers also as text, null for "not set". Unknown fields and unknown enum values are mistakes. Durations may also be
-written as Go writes them ("1m30s").
+numbers also as strings, null for "not set". Unknown fields and enum values are errors. Durations may also be in Go's
+syntax ("1m30s").
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Problem(NamedTuple):
 
 
 class Invalid(ValueError):
-    """The configuration is invalid; ``problems`` lists every mistake, the message the first three."""
+    """The configuration is invalid; ``problems`` has every error, the message the first three."""
 
     def __init__(self, problems: list[Problem]) -> None:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -60,12 +60,12 @@ def mesh_networks(text: str) -> MeshNetworks:
 
 
 def problems(value: Any, path: str = "meshConfig") -> list[Problem]:
-    """Problems of a mesh configuration that has been decoded from YAML."""
+    """Errors in a mesh configuration that was decoded from YAML."""
     return _problems(MeshConfig, value, path)
 
 
 def proxy_config_problems(value: Any, path: str = "proxy.istio.io/config") -> list[Problem]:
-    """Problems of the value of an annotation ``proxy.istio.io/config``."""
+    """Errors in the value of an annotation ``proxy.istio.io/config``."""
     return _problems(ProxyConfig, value, path)
 
 
@@ -78,7 +78,7 @@ def _problems(kind: type[Config], value: Any, path: str) -> list[Problem]:
 
 
 def read(kind: type[T], value: Any, path: str) -> T:
-    """The typed form of a decoded document; None counts as an empty one. Raises Invalid."""
+    """The typed form of a decoded document; None counts as empty. Raises Invalid."""
     found: list[Problem] = []
     normal = _value(kind, {} if value is None else value, path, found)
     if not found:
@@ -115,7 +115,7 @@ def _join(path: str, name: str) -> str:
 
 
 def _value(kind: Any, value: Any, path: str, found: list[Problem]) -> Any:
-    """``value`` in its canonical spelling; problems are appended to ``found``."""
+    """``value`` in its canonical form; errors are appended to ``found``."""
     kind = unwrap(kind)
     origin = typing.get_origin(kind)
     if kind is Any:

@@ -49,7 +49,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOUR, _SECOND, _MILLISECOND = 3600 * 10**9, 10**9, 10**6
 _UNKNOWN_TO_ENVOY = {101, 102, 103, 418, 425, 451}
 STATUS_ON_ERROR = frozenset(scalars.STATUS_CODES) - _UNKNOWN_TO_ENVOY
-"""Status codes that Envoy has an enum value for."""
+"""The status codes in Envoy's enum."""
 _EXAMPLE = service_host("ext-authz", "default", CLUSTER_DOMAIN)
 HOST_IP = "$(HOST_IP)"
 
@@ -124,7 +124,7 @@ def _authorities(config: MeshConfig) -> Findings:
         mine = (config.trust_domain or TRUST_DOMAIN, *config.trust_domain_aliases)
         if given.trust_domains and not set(mine) & set(given.trust_domains):
             says = f"must contain one of {', '.join(mine)}: proxies accept identities of no other trust domain"
-            yield f"{at}.trustDomains", f"{says} (those that they accept as well are trustDomainAliases)"
+            yield f"{at}.trustDomains", f"{says} (trustDomainAliases are the additional ones that they accept)"
 
 
 def _traffic(config: MeshConfig) -> Findings:
@@ -164,7 +164,7 @@ def _port(path: str, value: int | None, zero: bool = False) -> Findings:
 
 
 def can_be_asked(providers: Iterable[ExtensionProvider]) -> tuple[ExtensionProvider, ...]:
-    """Those that authorize and that no rule speaks against; as in Istio, what asks another one is denied."""
+    """The valid providers of external authorization; as in Istio, requests that need any other provider are denied."""
     given = tuple(providers)
     times = Counter(p.name for p in given)
     asked = (p for p in given if any(getattr(p, kind) for kind in _ASKED))
@@ -204,7 +204,7 @@ def _provider(provider: ExtensionProvider, path: str) -> Findings:
 
 
 def _asked(name: str, path: str) -> Findings:
-    """Policies that ask a provider have its name in theirs, and in metadata that is compared by its beginning."""
+    """A provider's name becomes part of filter names, and of metadata that is matched by prefix."""
     if name and not (scalars.is_label(name) and name == name.lower()):
         yield f"{path}.name", f'invalid provider name "{name}"; write at most 63 lowercase letters, digits and hyphens'
 
@@ -218,7 +218,7 @@ def _patterns(found: Any, at: str) -> Findings:
 
 
 def _headers(provider: Any, at: str) -> Findings:
-    """Headers that are sent with each report."""
+    """The headers of a provider's HTTP service."""
     http, grpc = getattr(provider, "http", None), getattr(provider, "grpc", None)
     given = [("headers", getattr(provider, "headers", ()))]
     given += [
@@ -236,7 +236,7 @@ def _headers(provider: Any, at: str) -> Findings:
 
 
 def _strings(node: Any) -> Iterator[str]:
-    """All strings of the labels, at any depth."""
+    """All strings in the labels, at any depth."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict):
@@ -285,7 +285,7 @@ def _proxy(config: ProxyConfig) -> Findings:
 
 
 def _runtime(config: ProxyConfig) -> Findings:
-    """What Envoy would not start with."""
+    """Runtime values with which Envoy would not start."""
     for i, pattern in enumerate(config.proxy_stats_matcher.inclusion_regexps if config.proxy_stats_matcher else ()):
         try:
             regex.compiled(pattern)
@@ -374,9 +374,12 @@ def _networks(config: MeshNetworks) -> Findings:
             if bool(g.address) == bool(g.registry_service_name):
                 yield at, "needs either registryServiceName (the host of a Service) or address"
             elif g.address and not scalars.is_ip(g.address):
-                yield f"{at}.address", f'"{g.address}" is not an IP address; the name of a gateway is not looked up'
+                yield f"{at}.address", f'"{g.address}" is not an IP address; host names of gateways are not resolved'
             if g.locality:
-                yield f"{at}.locality", "is not implemented: instances behind a gateway have their own; remove it"
+                yield (
+                    f"{at}.locality",
+                    "is not implemented: instances behind a gateway have localities of their own; remove it",
+                )
 
 
 RULES: dict[type[Config], Callable[[Any], Iterable[tuple[str, str]]]] = {

@@ -1,4 +1,4 @@
-"""Matches and actions of HTTP requests, independent of the kind of route.
+"""Matches and actions for HTTP requests, independent of the kind of route.
 
 Names and meanings are those of https://istio.io/latest/docs/reference/config/networking/virtual-service/.
 """
@@ -138,7 +138,7 @@ class CorsPolicy(Config):
 
 
 class RouteSettings(Config):
-    """What is done to requests, apart from where they are sent."""
+    """What happens to requests, apart from their destination."""
 
     redirect: HTTPRedirect | None = None
     direct_response: HTTPDirectResponse | None = None

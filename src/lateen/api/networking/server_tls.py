@@ -1,4 +1,4 @@
-"""How servers terminate TLS: https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings"""
+"""Server-side TLS settings: https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings"""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class ServerTLS(Config):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Names of the Secrets with the server's certificates; none if they are in files."""
+        """Names of the Secrets with the server's certificates; empty if they are in files."""
         return self.credential_names or ((self.credential_name,) if self.credential_name else ())
 
     @property
     def authorities(self) -> str:
-        """What the authorities that verify clients are called among Secrets; servers that share a certificate may have
-        different ones."""
+        """The name of the Secret with the CA certificates that verify clients; servers that share a certificate may
+        have different ones."""
         return self.ca_cert_credential_name or next(iter(self.secrets), "")

@@ -1,4 +1,4 @@
-"""TrafficPolicy: how clients balance, pool and secure their connections to a host.
+"""TrafficPolicy: load balancing, connection pools and TLS of clients of a host.
 
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#TrafficPolicy"""
 

@@ -1,9 +1,9 @@
-"""What Istio's validator refuses and warns about, as sentences with the path of the field. Pure.
+"""Istio's validation: errors and warnings as sentences with the path of the field. Pure.
 
 The structure (types, enums, unknown fields) is checked by the schema of the CRD; this package has the rules between
 fields. They are Istio's (istio.io/istio ``pkg/config/validation`` and the CEL rules of its CRDs). ``validate``,
-``analyze``, the admission webhook and istiod itself all ask here. The row of a kind in ``api.kinds`` names the function
-that has its rules.
+``analyze``, the admission webhook and istiod itself all use this package. The row of a kind in ``api.kinds`` names the
+function with its rules.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ MAP_KEY = re.compile(
     r"request\.(experimental\.inline\.)?headers\[.+\]|request\.auth\.claims(\[[^\[\]]+\])+|experimental\.envoy\.filters\.[^\[]+\[.+\]"
 )
 NOT_CUSTOM = ("namespaces", "serviceAccounts", "trustDomains", "principals", "requestPrincipals")
-"""Fields of a source that CUSTOM does not support, also in their ``not`` form."""
+"""Source fields that CUSTOM does not support; the same holds for their ``not`` forms."""
 NOT_CUSTOM_KEYS = ("source.namespace", "source.serviceAccount", "source.trustDomain", "source.principal")
 MAX_ACCOUNTS, MAX_ACCOUNT = 16, 320
 TEMPLATES = ("{*}", "{**}")
@@ -187,7 +187,7 @@ def _accounts(values: Iterable[str], at: str, field: str) -> Findings:
 
 
 def _trust_domains(values: Iterable[str], at: str, field: str) -> Findings:
-    """A domain, ``*`` for any, or one ``*`` at the beginning or the end."""
+    """Trust domains: a domain, ``*`` for any, or a single ``*`` at the beginning or the end."""
     for i, domain in enumerate(values):
         if "/" in domain:
             says = f"trust domain must not contain '/', found in {field}"
@@ -264,12 +264,12 @@ def _strange(key: str) -> str:
     return known or f"unknown attribute: {key[:80]}; known are {', '.join(sorted(CONDITIONS))}, {', '.join(MAPS)}[…]"
 
 
-# --- accepted, but probably not what is meant ------------------------------------------------------------------------
+# --- accepted, but probably not what was meant ------------------------------------------------------------------------
 
 
 def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Findings:
-    """A path that a rule denies by name has other spellings, which some servers treat as the same path. Variants of
-    slashes, dots and encodings are not reported here: ``meshConfig.pathNormalization`` handles them."""
+    """Warnings about denied paths that have other spellings, which some servers treat as the same path. Variants of
+    slashes, dots and encodings are not reported: ``meshConfig.pathNormalization`` handles them."""
     for i, t in enumerate(rule.to or ()):
         operation = t.operation or sec.Operation()
         kept_out = {"DENY": ("paths", operation.paths), "ALLOW": ("notPaths", operation.not_paths)}
@@ -287,8 +287,8 @@ def _passing_paths(ap: sec.AuthorizationPolicy, rule: sec.Rule, at: str) -> Find
 
 
 def _tcp_warning(rule: sec.Rule, at: str) -> Findings:
-    """On a TCP port, the HTTP conditions of a DENY rule count as met, so it denies more than it says. Istio does not
-    say so of a rule that has only ``when``."""
+    """On a TCP port, the HTTP conditions of a DENY rule count as met, so it denies more than it says. Istio has
+    no such warning for a rule that has only ``when``."""
     operations = [t.operation or sec.Operation() for t in rule.to or ()]
     sources = [x.source or sec.Source() for x in rule.from_ or ()]
     if any(o.ports or o.not_ports for o in operations):

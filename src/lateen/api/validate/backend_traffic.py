@@ -1,7 +1,7 @@
 """Validation rules of BackendTrafficPolicy.
 
 Source: the markers and CEL rules of https://gateway.envoyproxy.io/docs/api/extension_types/#backendtrafficpolicy, and
-what Envoy's filter for local limits can do.
+the capabilities of Envoy's local rate limit filter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from lateen.kit.jsons import Json
 MAX_RULES, MAX_SELECTORS, MAX_REQUESTS = 16, 8, 2**32 - 1
 CLAIM = "@request.auth.claims."
 PEER = "@source.principal"
-"""Instead of a header's name: the identity in the caller's certificate (Lateen's own, spelled like Istio's claims)."""
+"""In place of a header name: the identity in the caller's certificate (a Lateen extension, in the style of Istio's
+claims)."""
 
 
 def backend_traffic_policy(policy: eg.BackendTrafficPolicy, meta: Json) -> Findings:
@@ -34,7 +35,10 @@ def _rate_limit(given: eg.RateLimit) -> Findings:
         field = scopes[given.type][0]
         yield no(f"{at}.{field}", f"the type is {given.type}, and there are no {field} limits")
     elif given.local is None and given.global_ is None:
-        yield no(at, "there is no limit: give local (each proxy counts for itself) or global (all share it) with rules")
+        yield no(
+            at,
+            "there is no limit: give local (each proxy counts on its own) or global (all proxies share it) with rules",
+        )
     for field, found in scopes.values():
         if found is None:
             continue
@@ -54,11 +58,11 @@ def by_caller(rule: eg.LimitRule) -> bool:
 
 
 def _counted(rule: eg.LimitRule, at: str) -> Findings:
-    """A value that clients choose, each with a quota of its own, would let them make proxies keep any number of
-    quotas."""
+    """Clients must not choose the values of a Distinct global limit: each value has its own quota, so they could create
+    any number of quotas."""
     says = (
-        f"clients choose the value, and each would have a quota of its own: with type Distinct, a global limit is for "
-        f"{PEER}; a local one is for any"
+        f"clients choose the value, and each value would have its own quota: with type Distinct, a global limit needs "
+        f"{PEER}; a local limit may use any header"
     )
     for i, c in enumerate(rule.client_selectors):
         where = f"{at}.clientSelectors[{i}]"
@@ -108,12 +112,15 @@ def _condition(c: eg.SelectCondition, at: str) -> Findings:
         if not method.value.isalpha() or method.value != method.value.upper():
             yield no(f"{at}.methods[{i}].value", f'"{method.value[:80]}" is not a method such as GET or POST')
         if method.invert and len(c.methods) > 1:
-            yield no(f"{at}.methods[{i}].invert", "an inverted method must be the only one: of several, one is enough")
+            yield no(
+                f"{at}.methods[{i}].invert",
+                "an inverted method must be the only one, because any one of several methods is enough",
+            )
     if c.path is not None:
         if c.path.type == "RegularExpression":
             yield from s.regex(c.path.value, f"{at}.path.value")
         elif not c.path.value.startswith("/"):
-            yield no(f"{at}.path.value", f'"{c.path.value[:80]}" is not a path: it begins with /')
+            yield no(f"{at}.path.value", f'"{c.path.value[:80]}" is not a path; paths begin with /')
     if c.source_cidr is not None:
         yield from s.cidr(c.source_cidr.value, f"{at}.sourceCIDR.value")
 
@@ -133,6 +140,6 @@ def _match(given: eg.HeaderMatch | eg.QueryParamMatch, at: str) -> Findings:
 def _identity(header: eg.HeaderMatch, at: str) -> Findings:
     claim = header.name.removeprefix(CLAIM) if header.name.startswith(CLAIM) else ""
     if header.name != PEER and not claim:
-        yield no(f"{at}.name", f'"{header.name[:80]}": what begins with @ is {PEER} or {CLAIM}NAME')
+        yield no(f"{at}.name", f'"{header.name[:80]}": names that begin with @ are {PEER} and {CLAIM}NAME')
     if header.type == "RegularExpression" or header.invert:
         yield no(f"{at}.type", f"{header.name[:80]} can be of type Exact or Distinct, and not inverted")

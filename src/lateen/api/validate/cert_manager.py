@@ -1,7 +1,7 @@
 """Validation rules of Issuer, ClusterIssuer and Certificate.
 
-Source: https://cert-manager.io/docs/reference/api-docs/, RFC 8555 and RFC 8737, and what is implemented. What would
-be left out of a certificate is refused, so that none is issued that is less than what was asked for.
+Source: https://cert-manager.io/docs/reference/api-docs/, RFC 8555 and RFC 8737, and what is implemented. Features that
+are not implemented are refused, so that no certificate is issued that lacks something that was requested.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lateen.kit import addresses
 from lateen.kit.jsons import Json
 
 MAX_NAMES = 100
-"""Names in one certificate, as at Let's Encrypt"""
+"""The most names in one certificate (Let's Encrypt's limit)"""
 SHORTEST_S = 3600.0
 """As in cert-manager: the shortest ``duration``."""
 MARGIN_S = 300.0
@@ -33,10 +33,10 @@ _NOT_THERE = {
     "emailAddresses": "no issuer of Lateen puts e-mail addresses into certificates",
     "otherNames": "no issuer of Lateen puts other names into certificates",
     "literalSubject": "use commonName",
-    "subject": "the subject has a commonName alone",
+    "subject": "only a commonName is put into the subject",
     "nameConstraints": "they are not put into certificates",
-    "keystores": "the Secret has tls.crt and tls.key alone",
-    "additionalOutputFormats": "the Secret has tls.crt and tls.key alone",
+    "keystores": "the Secret contains only tls.crt and tls.key",
+    "additionalOutputFormats": "the Secret contains only tls.crt and tls.key",
 }
 
 

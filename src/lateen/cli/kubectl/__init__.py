@@ -1,4 +1,4 @@
-"""``lateen kubectl``: runs the real kubectl where it is installed, otherwise built-in versions of its everyday verbs,
+"""``lateen kubectl``: runs the real kubectl if it is installed, otherwise built-in versions of its everyday verbs,
 with the same flags and output."""
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def _verb_first(args: list[str]) -> list[str]:
 
 
 def _warned(args: list[str]) -> None:
-    """kubectl shows what the webhook says, which does not know who calls."""
+    """Print warnings before the real kubectl runs: the webhook, whose warnings kubectl shows, does not know the
+    callers."""
     if args[:1] == ["apply"]:
         from lateen.cli.kubectl.strict import before
 

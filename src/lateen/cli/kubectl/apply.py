@@ -70,7 +70,7 @@ async def _apply(client: HttpClient, kind: Kind, obj: Json, default: str) -> str
 
 
 def _with_removals(before: Any, now: Json) -> Json:
-    """A merge patch to ``now`` in which what ``before`` had in addition is null."""
+    """A merge patch to ``now`` in which fields that only ``before`` had are null."""
     out: Json = {}
     for key, value in now.items():
         old = before.get(key) if isinstance(before, dict) else None

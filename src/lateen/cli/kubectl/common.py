@@ -1,4 +1,4 @@
-"""What the verbs share: the options that name a cluster and namespace, and what a command line calls an object."""
+"""Shared parts of the verbs: options for cluster and namespace, and the names of kinds and objects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def target_of(given: dict[str, Any]) -> Target:
 
 
 def failed(e: KubeError) -> CliError:
-    """The API server's refusal in kubectl's words."""
+    """An API error with kubectl's wording."""
     return CliError(f"from server ({e.reason or e.code}): {e.message}")
 
 
@@ -81,7 +81,7 @@ class Kinds:
 
 
 async def kinds_of(client: HttpClient) -> Kinds:
-    """Ask the API server, by aggregated discovery. Raises KubeError."""
+    """The API server's kinds, by aggregated discovery. Raises KubeError."""
     out: list[tuple[Kind, list[str]]] = []
     for path in ("/api", "/apis"):
         found = await client.call("GET", path, accept=_DISCOVERY)

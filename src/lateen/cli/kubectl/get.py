@@ -1,4 +1,4 @@
-"""``kubectl get``: tables as the API server lays them out, and the other output formats."""
+"""``kubectl get``: the API server's tables, and the other output formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before a STRICT PeerAuthentication is applied: who still calls in plaintext."""
+"""A warning about plaintext callers before a STRICT PeerAuthentication is applied."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError
 
 SEEN_S = 3600
-"""Seconds that are looked back for callers in plaintext"""
+"""How far to look back for plaintext callers, in seconds"""
 
 
 async def warn(client: HttpClient, objects: Iterable[Json], target: Target) -> None:
-    """Name the callers that the policies among some objects refuse, as far as some have been seen."""
+    """Print the observed callers that the policies among these objects would reject."""
     strict = [{**o, "metadata": {"namespace": target.namespace, **o["metadata"]}} for o in objects if is_strict(o)]
     if not strict:
         return
     try:
         lines = await look(client, target.istio_namespace, SEEN_S, "", strict)
     except (CliError, KubeError, OSError, ValueError, TypeError, AttributeError):
-        lines = []  # without a collector, nobody has seen anything; what is wrong with a policy, validation says
+        lines = []  # without a collector there are no observations; invalid policies are reported by validation
     if lines:
         say(f"Warning: STRICT refuses these callers in plaintext, seen in the last {SEEN_S // 60} minutes:")
         for line in lines:
@@ -56,7 +56,7 @@ def _apply(files: tuple[str, ...], recursive: bool, namespace: str, kubeconfig: 
 
 
 def _keep_input() -> None:
-    """Let the standard input be read twice."""
+    """Buffer standard input, so that it can be read twice."""
     with tempfile.TemporaryFile() as kept:
         while data := sys.stdin.buffer.read(1 << 20):
             kept.write(data)
@@ -65,7 +65,7 @@ def _keep_input() -> None:
 
 
 def before(args: Sequence[str]) -> None:
-    """Warn before the real kubectl applies something: ``apply`` and its arguments. What is wrong with them, or with
-    the files, is for kubectl to say; nothing here may keep it from running."""
+    """Warn before the real kubectl runs ``apply`` with these arguments. Errors in the arguments or files are reported
+    by kubectl; nothing here may keep it from running."""
     with suppress(Exception):
         _apply.main(list(args[1:]), standalone_mode=False)

@@ -1,1 +1,1 @@
-"""Commands that look at traffic as it is now, without a store: x tap, top, routes, stat, edges."""
+"""Commands that show live traffic, without a store: x tap, top, routes, stat, edges."""

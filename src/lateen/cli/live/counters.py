@@ -1,4 +1,4 @@
-"""lateen x stat and x edges: what proxies have counted, read from their agents; nothing is stored anywhere."""
+"""lateen x stat and x edges: the proxies' own counters, read from their agents; nothing is stored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Sums:
     opened: float = 0.0
     secured: float = 0.0
     total: float = 0.0
-    """Requests and connections of which it is known whether they were secured."""
+    """Requests and connections for which it is known whether they were secured."""
     buckets: dict[float, float] = field(default_factory=dict)
 
     def add(self, sample: Sample, value: float) -> None:
@@ -67,7 +67,7 @@ class Sums:
 
 
 async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
-    """What the proxies of ``pods`` count in ``seconds`` from now on; with 0, what they have counted since their
+    """What the proxies of ``pods`` count during the next ``seconds``; with 0, what they have counted since their
     start."""
     counted = {str(p["metadata"]["uid"]): Counted(fresh=not seconds) for p in pods}
     added: Added = {}
@@ -104,8 +104,8 @@ def peer(w: Workload) -> Peer:
 @command("stat")
 @selecting.selection
 @click.option("-t", "--time-window", default="10s", help="How long to count.")
-@click.option("--to", default="", help="Count what the workloads send to this workload, service or ns/NAMESPACE.")
-@click.option("--from", "source", default="", help="Count only what comes from this workload or ns/NAMESPACE.")
+@click.option("--to", default="", help="Count requests from the workloads to this workload, service or ns/NAMESPACE.")
+@click.option("--from", "source", default="", help="Only count requests from this workload or ns/NAMESPACE.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def stat(
     target: Target,
@@ -118,7 +118,7 @@ def stat(
 ) -> None:
     """Show success rate, requests per second and latency of workloads: lateen x stat deploy/reviews-v1
 
-    It counts what workloads receive; with --to, what they send. Quantiles are estimated from histograms.
+    Inbound requests are counted; with --to, outbound ones. Quantiles are estimated from histograms.
     """
     seconds = watching.milliseconds("--time-window", time_window) / 1000
     if not seconds:
@@ -157,9 +157,9 @@ def stat(
 @selecting.selection
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def edges(target: Target, resources: tuple[str, ...], everywhere: bool, output: str) -> None:
-    """Show who calls whom and whether the calls are secured by mutual TLS: lateen x edges -n default
+    """Show who calls whom, and whether the calls use mutual TLS: lateen x edges -n default
 
-    Since the proxies' start. Only the called side knows; "-" where it has no proxy, or was not asked.
+    Counted since the proxies' start. Only the called side knows; "-" if it has no proxy, or was not asked.
     """
 
     def key(s: Sample) -> tuple[str, ...] | None:

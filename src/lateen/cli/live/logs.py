@@ -1,4 +1,4 @@
-"""lateen logs: what a workload's application and its proxy write, as one log, with explanations."""
+"""lateen logs: the logs of a workload's application and its proxy as one log, with explanations."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
 GATHER_S = 0.3
-"""Lines that come within this time are put in order."""
+"""Lines that arrive within this time are sorted."""
 SKIPPED = ("istio-init", "istio-validation")
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""A line is data: it must not move the cursor."""
+"""Control characters that are replaced, so that a log line cannot move the cursor."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class Line:
 @selecting.selection
 @click.option("-f", "--follow", is_flag=True, help="Follow the logs.")
 @click.option("--tail", type=click.IntRange(0), default=100, help="Lines of each container to start with.")
-@click.option("--only", type=click.Choice(["app", "proxy"]), default=None, help="Only one of the two.")
+@click.option(
+    "--only", type=click.Choice(["app", "proxy"]), default=None, help="Only the application's or only the proxy's log."
+)
 @click.option("--status", default="", help="Only requests with this status: 503, 5xx, 400-499.")
 @click.option("--path", default="", help="Only requests whose path has this prefix.")
 @click.option("--peer", default="", help="Only requests from or to this workload, service, pod or ns/NAMESPACE.")
 @click.option("--min-duration", default="", help="Only requests that took at least this long: 100ms, 2s.")
-@click.option("--explain", "explained", is_flag=True, help="Say what response flags and details mean, and what to do.")
+@click.option("--explain", "explained", is_flag=True, help="Explain response flags and details, with remedies.")
 @click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short")
 def logs(
     target: Target,
@@ -132,7 +134,7 @@ def _shown(line: Line, seen: Json | None, says: list[str], output: str, several:
 
 
 async def _parser(client: HttpClient, namespace: str) -> Parser:
-    """For the format that the mesh configuration names; Istio's where it cannot be read."""
+    """A parser for the mesh configuration's format; Istio's default if it cannot be read."""
     try:
         return parser_of(await client.get(kinds.CONFIG_MAP, namespace, "istio"))
     except KubeError:
@@ -140,7 +142,7 @@ async def _parser(client: HttpClient, namespace: str) -> Parser:
 
 
 class Explainer:
-    """Explains requests; reads a proxy's configuration once, when the first of its requests needs it."""
+    """Explains requests; reads a proxy's configuration once, when one of its requests first needs it."""
 
     def __init__(self, client: HttpClient) -> None:
         self._client = client
@@ -167,7 +169,7 @@ class Explainer:
 async def _batches(
     client: HttpClient, chosen: list[Json], only: str | None, tail: int, follow: bool
 ) -> AsyncGenerator[list[Line]]:
-    """Lines in the order of their times; those that come later are in a later batch."""
+    """Batches of lines sorted by time; late lines are in a later batch."""
     queue: asyncio.Queue[Line | None] = asyncio.Queue(10_000)
     sources = [
         (pod, str(c["name"]))
@@ -212,7 +214,7 @@ async def _read(
                 time, _, text = raw.decode(errors="replace").rstrip("\n").partition(" ")
                 await queue.put(Line(time, pod, container, text))
     except (KubeError, Unreachable) as e:
-        # Init containers other than sidecars have ended or not started yet: their logs may not exist.
+        # init containers other than sidecars have ended or not started yet: their logs may not exist
         if has_proxy(pod) or follow:
             warn(f"{meta['name']} {container}: {e}")
     finally:

@@ -20,9 +20,9 @@ from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
 
 MOST = 5000
-"""Rows that are kept; requests beyond them are counted together."""
+"""The most rows that are kept; further requests are counted together."""
 REMEMBERED = 100_000
-"""Requests whose second report is awaited."""
+"""The most requests whose second report is awaited."""
 OTHERS = "(others)"
 CLEAR = "\033[H\033[2J"
 
@@ -46,7 +46,7 @@ class Row:
         return 1 - self.failed / self.count
 
     def quantile(self, q: float) -> float:
-        """The smallest latency that a share ``q`` of the requests did not exceed."""
+        """The latency that a fraction ``q`` of the requests did not exceed, in milliseconds."""
         ordered = sorted(self.latencies)
         return ordered[max(0, -(-len(ordered) * round(q * 100) // 100) - 1)]
 
@@ -62,8 +62,8 @@ def add(rows: Rows, key: Key, r: Request) -> None:
 
 
 def once(r: Request, seen: set[str]) -> bool:
-    """Whether the other end's proxy has not reported the request yet: both may be looked at. Without a request id, it
-    counts."""
+    """Whether this is the first report of a request: both ends' proxies may be observed. Without a request id, every
+    report counts."""
     number = r.text("requestId")
     if not number:
         return True
@@ -132,7 +132,7 @@ async def gather(
 @click.option(
     "-t", "--time-window", default="", help="Collect for this long and print once; 10s if there is no terminal."
 )
-@click.option("--hide-paths", is_flag=True, help="Do not tell paths apart.")
+@click.option("--hide-paths", is_flag=True, help="Do not distinguish paths.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def top(
     target: Target,
@@ -175,7 +175,7 @@ def top(
 @command("routes")
 @selecting.selection
 @watching.filter_options
-@click.option("-t", "--time-window", default="10s", help="How long to look.")
+@click.option("-t", "--time-window", default="10s", help="How long to collect.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def routes(
     target: Target,
@@ -187,7 +187,7 @@ def routes(
 ) -> None:
     """Show success, rate and latency by route, where requests are routed: lateen x routes deploy/productpage-v1
 
-    A route is named by the rule that made it (http[].name of a VirtualService), else "default".
+    A route has its rule's name (http[].name of a VirtualService), otherwise "default".
     """
     seconds = watching.milliseconds("--time-window", time_window) / 1000
     if not seconds:

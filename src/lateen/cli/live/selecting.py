@@ -1,4 +1,4 @@
-"""Which pods a command looks at, and what their agents answer."""
+"""The selection of pods for a command, and requests to their agents."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _running(pods: list[Json], meshed: bool, where: str) -> list[Json]:
 
 
 async def known_pods(client: HttpClient, fallback: list[Json]) -> Pods:
-    """All pods of the cluster; where these may not be listed, only those that were selected have names."""
+    """All pods of the cluster; if they may not be listed, only the selected ones have names."""
     try:
         found, _ = await client.list(kinds.POD)
     except KubeError as e:
@@ -106,7 +106,7 @@ async def known_pods(client: HttpClient, fallback: list[Json]) -> Pods:
 
 
 async def lines(client: HttpClient, pod: Json, path: str) -> AsyncGenerator[bytes]:
-    """Lines that the agent of a pod answers a GET with, over a port-forward. Raises CliError."""
+    """The lines of the response of a pod's agent to a GET, over a port-forward. Raises CliError."""
     meta = pod["metadata"]
     async with client.forwarding(meta["namespace"], meta["name"]) as session:
         head = {"port": str(ports.MERGED_METRICS), "requestid": "0"}
@@ -124,7 +124,7 @@ async def lines(client: HttpClient, pod: Json, path: str) -> AsyncGenerator[byte
         top, _, rest = rest.partition(b"\r\n\r\n")
         status = top.split(b" ", 2)[1].decode()
         if status == "404":
-            raise CliError(f"the proxy of pod {meta['name']} is of a version without {path.partition('?')[0]}")
+            raise CliError(f"the proxy of pod {meta['name']} has a version without {path.partition('?')[0]}")
         if status != "200":
             raise CliError(f"the agent of pod {meta['name']}: HTTP {status} {rest.decode(errors='replace').strip()}")
         while True:

@@ -1,4 +1,4 @@
-"""lateen x tap: requests as they pass."""
+"""lateen x tap: requests as they happen."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def tap(
     duration: str,
     output: str,
 ) -> None:
-    """Show requests as they pass a workload's proxies: lateen x tap deploy/reviews-v1 --status 5xx
+    """Show requests as they pass through a workload's proxies: lateen x tap deploy/reviews-v1 --status 5xx
 
     Each proxy reports once per request: "out" where the caller's proxy (or a gateway) sends it, "in" where the proxy
-    of the called workload receives it. Proxies write nothing while nobody looks.
+    of the called workload receives it. Proxies write nothing unless somebody is watching.
     """
     seconds = watching.milliseconds("--duration", duration) / 1000 or None
     query = ("?headers" + ("&secrets" if show_secrets else "")) if headers else ""
@@ -63,7 +63,7 @@ def tap(
     try:
         target.run(work)
     except KeyboardInterrupt:
-        return  # that is how one stops looking
+        return  # the usual way to stop
 
 
 def shown(r: Request, output: str) -> Iterator[str]:
@@ -102,7 +102,7 @@ def shown(r: Request, output: str) -> Iterator[str]:
 
 
 def as_json(r: Request) -> Json:
-    """Documented in docs/howto-see.md; keys that are unknown are left out."""
+    """The format is documented in docs/howto-see.md; unknown values are left out."""
     found = {
         "time": datetime.fromtimestamp(float(r.text("start") or 0), UTC).isoformat().replace("+00:00", "Z"),
         "direction": "inbound" if r.inbound else "outbound",

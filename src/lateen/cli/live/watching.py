@@ -1,4 +1,4 @@
-"""Requests of several proxies as one stream, until a time, a number, or Ctrl-C."""
+"""Requests of several proxies as one stream, until a time limit, a number, or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def milliseconds(option: str, text: str) -> float:
 async def requests(
     client: HttpClient, pods: list[Json], query: str, seconds: float | None = None
 ) -> AsyncGenerator[Request | None]:
-    """Until ``seconds`` have passed, if given; None from time to time, so that the caller may draw. ``query`` of the
-    agent's stream. Raises CliError if no proxy could be looked at."""
+    """Requests until ``seconds`` have passed, if given; None from time to time, so that the caller may redraw.
+    ``query``: for the agents' streams. Raises CliError if no proxy could be observed."""
     known = await selecting.known_pods(client, pods)
     queue: asyncio.Queue[Request | Exception | None] = asyncio.Queue(10_000)
     running = [tasks.spawn(_follow(client, p, known, query, queue), "tap") for p in pods]

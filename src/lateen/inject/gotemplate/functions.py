@@ -17,7 +17,7 @@ def truth(value: Any) -> bool:
 
 
 def go_text(value: Any) -> str:
-    """Roughly as Go's ``fmt`` prints it: JSON for mappings."""
+    """A value roughly as Go's ``fmt`` prints it; mappings are printed as JSON."""
     match value:
         case None:
             return ""
@@ -87,7 +87,7 @@ def _indent(spaces: int, text: str) -> str:
 
 
 def _istio_indent(spaces: int, text: str) -> str:
-    """Istio's indent: every line but the first, which the template has indented."""
+    """Istio's indent: every line but the first, which the template has already indented."""
     first, *rest = text.split("\n")
     return "\n".join([first, *(" " * min(int(spaces), 200) + line for line in rest)])
 
@@ -147,7 +147,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "applicationPorts": _ports_of,
     "contains": lambda needle, text: go_text(needle) in go_text(text),
     "directory": lambda path: path.rpartition("/")[0] + "/" if "/" in path else "",
-    "env": lambda *named: named[-1],  # the default: templates have no access to istiod's environment
+    "env": lambda *named: named[-1],  # always the default: templates have no access to istiod's environment
     "excludeInboundPort": _exclude_port,
     "formatDuration": go_text,
     "fromJSON": lambda text: jsons.loads(text),

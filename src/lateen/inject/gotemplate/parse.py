@@ -56,7 +56,7 @@ def parse(text: str) -> Tree:
 
 
 def _pieces(text: str) -> list[tuple[str, str, int]]:
-    """(text or action, contents, line), with the whitespace trimmed that dashes trim."""
+    """(text or action, contents, line), with whitespace trimmed where dashes ask for it."""
     out: list[tuple[str, str, int]] = []
     at, trim = 0, False
     for found in _ACTION.finditer(text):

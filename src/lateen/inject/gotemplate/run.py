@@ -84,7 +84,7 @@ class _Run:
         elif value is None:
             pairs = []
         else:
-            raise TemplateError(f"line {node.line}: range cannot go over {go_text(value)[:40]!r}")
+            raise TemplateError(f"line {node.line}: range can't iterate over {go_text(value)[:40]!r}")
         for key, item in pairs:
             inner = _Scope(variables)
             given = (item,) if len(node.variables) == 1 else (key, item)
@@ -159,7 +159,7 @@ def _set(variables: dict[str, Any], name: str, value: Any, declares: bool) -> No
 
 
 def _fields(value: Any, chain: str) -> Any:
-    """Resolve ``.Spec.Containers`` in JSON, by Go's name or JSON's. What does not exist is nil; ``.GetX`` reads X."""
+    """Resolve ``.Spec.Containers`` in JSON, by the Go or the JSON name. Missing fields are nil; ``.GetX`` reads X."""
     for name in filter(None, chain.split(".")):
         value = _field(value, name)
     return value

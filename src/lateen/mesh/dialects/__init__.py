@@ -1,1 +1,1 @@
-"""Turns what users write into the mesh's own routes (``mesh.routing``): one module for each family of kinds."""
+"""Translates users' objects into the mesh's own routes (``mesh.routing``), one module for each family of kinds."""

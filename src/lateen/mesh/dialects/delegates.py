@@ -1,7 +1,7 @@
-"""VirtualServices whose routes are written in another VirtualService (``delegate``).
+"""VirtualServices whose routes are defined in another VirtualService (``delegate``).
 
 A delegate has no hosts and no gateways of its own. Its routes replace the root's route, with both matches combined, and
-with the root's settings where they have none. Where two matches are mutually exclusive, there is no route.
+with the root's settings where they have none of their own. Where two matches are mutually exclusive, there is no route.
 Source: https://istio.io/latest/docs/reference/config/networking/virtual-service/#Delegate.
 """
 
@@ -19,18 +19,18 @@ from lateen.mesh.outcomes import Outcome, Problem
 
 Rule = o.Resource[VirtualService]
 Find = Callable[[str, str, str], Rule | None]
-"""(name, namespace, who asks) -> the delegate, if it exists and is exported to whoever asks"""
+"""(name, namespace, the root's namespace) -> the delegate, if it exists and is exported to that namespace"""
 Resolve = Callable[[str, str], str]
 
 _TEXTS = ("uri", "scheme", "method", "authority")
 _MAPS = ("headers", "without_headers", "query_params")
 _OWN = ("name", "match", "route", "delegate", "redirect", "direct_response")
 _INHERITED = tuple(f for f in HTTPRoute.__struct_fields__ if f not in _OWN)
-"""Settings that a delegate's route takes from the root's where it has none."""
+"""Settings that a delegate's route inherits from the root's if it has none."""
 
 
 def _conflict(root: StringMatch | None, own: StringMatch | None) -> bool:
-    """Whether no text satisfies both, or whether that cannot be told (regular expressions)."""
+    """Whether no text satisfies both, or it is undecidable (regular expressions)."""
     if root is None or own is None:
         return False
     if root.regex or own.regex:
@@ -78,7 +78,7 @@ def _matches(
 
 
 def _absolute(route: HTTPRoute, namespace: str, resolve: Resolve) -> HTTPRoute:
-    """Short names belong to the delegate's own namespace."""
+    """Resolve short names, which belong to the delegate's own namespace."""
 
     def full(d: Destination) -> Destination:
         return msgspec.structs.replace(d, host=resolve(d.host, namespace))
@@ -94,7 +94,7 @@ def _absolute(route: HTTPRoute, namespace: str, resolve: Resolve) -> HTTPRoute:
 def _merged(root: HTTPRoute, delegate: Rule, resolve: Resolve) -> Iterator[HTTPRoute]:
     for route in delegate.spec.http:
         match = _matches(root.match, route.match)
-        if match is None or route.delegate:  # one level only
+        if match is None or route.delegate:  # delegates of delegates are not followed
             continue
         own = _absolute(route, delegate.ref.namespace, resolve)
         inherited = {k: getattr(root, k) for k in _INHERITED if not getattr(own, k)}
@@ -137,7 +137,7 @@ def concerned(vs: Rule) -> bool:
 
 
 def outcome(vs: Rule, find: Callable[[str, str], Rule | None], exported: Find, used: bool) -> Outcome:
-    """Which delegates are not there, or not used in full. ``exported`` finds only those that the rule may use;
+    """Which delegates are missing, or not used in full. ``exported`` finds only those that the rule may use;
     ``used``: whether some rule delegates to this one."""
     problems = []
     for i, route in enumerate(vs.spec.http):
@@ -157,7 +157,7 @@ def outcome(vs: Rule, find: Callable[[str, str], Rule | None], exported: Find, u
 
 
 def _unfit(root: Rule, route: HTTPRoute, delegate: Rule, exported: bool) -> str:
-    """Why nothing, or not all, of a delegate is used; empty where it fits."""
+    """Why a delegate is not used, or not in full; empty if it is."""
     if not exported:
         return f"it is not exported to namespace {root.ref.namespace}"
     if delegate.spec.hosts:
@@ -165,9 +165,9 @@ def _unfit(root: Rule, route: HTTPRoute, delegate: Rule, exported: bool) -> str:
     if not delegate.spec.http:
         return "it has no http routes"
     if any(own.delegate for own in delegate.spec.http):
-        return "it delegates again; there is one level of delegates only"
+        return "it delegates again, but only one level of delegation is supported"
     outside = [i for i, own in enumerate(delegate.spec.http) if _matches(route.match, own.match) is None]
     if outside:
         shown = ", ".join(f"spec.http[{i}]" for i in outside)
-        return f"the matches of {shown} exclude those of {root.ref}, so that they are never used"
+        return f"the matches of {shown} exclude those of {root.ref}, so its routes are never used"
     return ""

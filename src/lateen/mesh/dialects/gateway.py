@@ -14,7 +14,7 @@ from lateen.mesh.patterns import meet
 from lateen.mesh.routing import Attached, ConnectionRoute, HostRoutes, Listener
 
 SERVICE = "internal.istio.io/gateway-service"
-"""The annotation by which a Gateway names its services, and then serves only their ports."""
+"""The annotation with which a Gateway names its services; it then serves only their ports."""
 HTTP = ("HTTP", "HTTP_PROXY", "HTTP2", "GRPC", "GRPC-WEB")
 TLS = ("HTTPS", "TLS")
 TERMINATES = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
@@ -53,7 +53,7 @@ Bound = Sequence[tuple[Listener, Sequence[istio.Rule]]]
 
 
 def requests(bound: Bound, find: istio.Find) -> Iterator[Attached]:
-    """What VirtualServices have routed at listeners of one port."""
+    """The routes of VirtualServices at listeners of one port."""
     for vs, found in _attached(bound):
         gateways = tuple(name for listener in found for name in _spellings(listener))
         domains: dict[tuple[str, int, str], dict[tuple[o.Ref, str], None]] = {}
@@ -74,14 +74,14 @@ def requests(bound: Bound, find: istio.Find) -> Iterator[Attached]:
 
 
 def connections(listener: Listener, rules: Sequence[istio.Rule], find: istio.Find) -> tuple[ConnectionRoute, ...]:
-    """By name where TLS passes through, else by destination."""
+    """The routes of connections: by server name for TLS passthrough, otherwise by destination."""
     choose = istio.by_name if listener.secure and listener.tls is None else istio.by_place
     bound = [(vs, _spellings(listener)) for vs, _ in _attached([(listener, rules)])]
     return tuple(choose(bound, listener.port, find))
 
 
 def _attached(bound: Bound) -> list[tuple[istio.Rule, list[Listener]]]:
-    """The rules that have hosts of some listener, the oldest first, with these listeners."""
+    """The rules that share hosts with some listener, the oldest first, with these listeners."""
     out: dict[o.Ref, tuple[istio.Rule, list[Listener]]] = {}
     for listener, rules in bound:
         for vs in rules:
@@ -91,12 +91,12 @@ def _attached(bound: Bound) -> list[tuple[istio.Rule, list[Listener]]]:
 
 
 def _spellings(listener: Listener) -> tuple[str, str]:
-    """How rules name the listener's Gateway."""
+    """The ways in which rules may name the listener's Gateway."""
     return (listener.source.name, f"{listener.source.namespace}/{listener.source.name}")
 
 
 def _shared_hosts(listener: Listener, vs: istio.Rule) -> list[str]:
-    """Where a server's ``hosts`` (``ns/host``, ``./host``, ``*``) and a rule's hosts meet."""
+    """The intersection of a server's ``hosts`` (``ns/host``, ``./host``, ``*``) and a rule's hosts."""
     out: dict[str, None] = {}
     for entry in listener.hosts:
         namespace, slash, pattern = entry.rpartition("/")

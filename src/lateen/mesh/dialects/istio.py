@@ -14,11 +14,11 @@ from lateen.mesh.routing import Backend, ConnectionRoute, Mirror, PortRoutes, Ro
 
 Rule = o.Resource[api.VirtualService]
 Find = Callable[[str, str], tuple[str, tuple[int, ...]]]
-"""(host as written, the rule's namespace) -> the full host, and the ports that it has"""
+"""(host as written, the rule's namespace) -> the full host and its ports"""
 
 
 class At(NamedTuple):
-    """Where rules apply: gateways in all their spellings, and the port and scheme that clients use."""
+    """Where rules apply: the gateways' names in all forms, and the port and scheme that clients use."""
 
     gateways: tuple[str, ...]
     port: int
@@ -29,7 +29,7 @@ MESH = ("mesh",)
 
 
 def destinations_of(spec: api.VirtualService) -> Iterator[api.Destination]:
-    """All destinations of a rule, mirrors too."""
+    """All destinations of a rule, including mirrors."""
     for http in spec.http:
         yield from (r.destination for r in http.route)
         yield from (m.destination for m in http.mirrors)
@@ -86,12 +86,12 @@ def requests(vs: Rule, at: At, find: Find) -> list[Route]:
             out.append(_route(vs, (i, j), m, at, backends, mirrors))
         if not http.match:
             out.append(_route(vs, (i, -1), None, at, backends, mirrors))
-            return out  # a route after one without a match cannot be reached
+            return out  # routes after one without a match are unreachable
     return out
 
 
 def takes_all(m: api.RequestMatch | None) -> bool:
-    """Whether no request is left for later routes."""
+    """Whether it matches all requests, so that later routes are unreachable."""
     if m is None:
         return True
     narrow = (m.method, m.authority, m.scheme, m.headers, m.without_headers, m.query_params)
@@ -99,12 +99,12 @@ def takes_all(m: api.RequestMatch | None) -> bool:
 
 
 def takes_requests(spec: api.VirtualService) -> bool:
-    """Whether no request to its hosts is left for rules that come after it, wherever it applies."""
+    """Whether the rule matches all requests to its hosts, so that later rules are shadowed wherever it applies."""
     return any(not http.match or any(map(_unconditional, http.match)) for http in spec.http)
 
 
 def takes_connections(spec: api.VirtualService, port: int | None = None) -> bool:
-    """The same of ``tcp`` routes, at one port where it is given; ``tls`` routes are told apart by their names."""
+    """The same for ``tcp`` routes, at one port if it is given; ``tls`` routes are distinguished by server names."""
     whole = api.L4MatchAttributes(port=port)
     return any(not route.match or (port is not None and whole in route.match) for route in spec.tcp)
 
@@ -150,7 +150,7 @@ def _route(
 def _backend(
     d: api.Destination, vs: Rule, asked: int, find: Find, weight: int | None = 100, headers: api.Headers | None = None
 ) -> Backend:
-    """A destination without a port gets the service's only one, or else the requested one. One that does not exist
+    """A destination without a port gets the service's only port, otherwise the requested one. A missing destination
     becomes a cluster that no proxy has: requests get 503, as in Istio."""
     host, ports = find(d.host, vs.ref.namespace)
     port = d.port.number if d.port and d.port.number else ports[0] if len(ports) == 1 else asked
@@ -169,11 +169,11 @@ def _mirrors(http: api.HTTPRoute, vs: Rule, asked: int, find: Find) -> Iterator[
 # --- connections -------------------------------------------------------------------------------------------------
 
 Bound = Iterable[tuple[Rule, tuple[str, ...]]]
-"""(rule, spellings of the gateways where it is asked)"""
+"""(rule, the names of the gateways where it applies)"""
 
 
 def by_name(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
-    """TLS routes by server name and destination address, in the users' order."""
+    """TLS routes by server name and destination address, in the user's order."""
     for vs, gateways in rules:
         for route in vs.spec.tls:
             backends = _connected(route.route, vs, port, find)
@@ -184,7 +184,7 @@ def by_name(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
 
 
 def by_place(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
-    """TCP routes, in order, up to the first that takes all connections."""
+    """TCP routes, in order, up to the first that matches all connections."""
     for vs, gateways in rules:
         last = None
         for route in vs.spec.tcp:
@@ -201,7 +201,7 @@ def by_place(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
 
 
 def _connected(routes: tuple[api.RouteDestination, ...], vs: Rule, port: int, find: Find) -> tuple[Backend, ...]:
-    """Drop weights of 0, unless it is the only backend."""
+    """Drop backends with weight 0, unless there is no other."""
     return tuple(
         _backend(r.destination, vs, port, find, r.weight or 100) for r in routes if len(routes) == 1 or r.weight
     )

@@ -1,6 +1,6 @@
 """Rules for some clients only: ``sourceLabels`` and ``sourceNamespace`` of a VirtualService's matches.
 
-A proxy gets a rule without the matches that are for others; a route with no matches left is dropped for it.
+A proxy gets a rule without the matches for other clients; a route with no matches left is dropped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _matches(spec: VirtualService) -> Iterable[Any]:
 
 
 def asks(vs: o.Resource[VirtualService]) -> tuple[frozenset[str], frozenset[str]]:
-    """(labels of clients that some match uses, namespaces that some match is for)"""
+    """(client labels that some match uses, namespaces that some match names)"""
     keys: set[str] = set()
     namespaces: set[str] = set()
     for m in _matches(vs.spec):
@@ -54,5 +54,5 @@ def narrowed(vs: o.Resource[VirtualService], namespace: str, labels: Mapping[str
             plain = tuple(msgspec.structs.replace(m, source_labels={}, source_namespace="") for m in mine)
             routes.append(msgspec.structs.replace(route, match=plain))
         kept[field] = tuple(routes)
-    # The same choice of matches gives the same rule object, whoever it is for.
+    # the same selection of matches returns the same rule object for all clients
     return replace(vs, version=f"{vs.version}/{hash(tuple(pattern)):x}", spec=msgspec.structs.replace(vs.spec, **kept))

@@ -1,4 +1,4 @@
-"""Which parents take a route, and if none does, why."""
+"""Which parents accept a route, and the reason where one does not."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lateen.mesh.protocols import HTTP, protocol
 NO_PARENT, NOT_ALLOWED, NO_HOSTNAME = "NoMatchingParent", "NotAllowedByListeners", "NoMatchingListenerHostname"
 UNSUPPORTED = "UnsupportedValue"
 _SEVERITY = (NOT_ALLOWED, NO_HOSTNAME, NO_PARENT)
-"""What is said where listeners refuse a route for different reasons: the first of these, as in Istio."""
+"""If listeners reject a route for different reasons, the first of these is reported, as in Istio."""
 
 
 class Attachment(NamedTuple):
-    """What becomes of one reference to a parent."""
+    """The result of one reference to a parent."""
 
     reason: str = ""
-    """Why the parent does not take the route; empty where it does."""
+    """Why the parent does not accept the route; empty if it does."""
     says: str = ""
     at: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """(listener, hosts) of a Gateway's listeners that take it"""
+    """(listener, hosts) of the Gateway's listeners that accept it"""
     ports: tuple[int, ...] = ()
-    """Ports of a Service or ServiceEntry whose requests it takes."""
+    """Ports of the Service or ServiceEntry to which the route applies."""
 
 
 def to_listeners(
@@ -40,8 +40,8 @@ def to_listeners(
     namespace: str,
     labels: Mapping[str, str],
 ) -> Attachment:
-    """``placed``: the listeners of the parent, a Gateway or a ListenerSet; ``namespace``: the route's; it has
-    ``labels``."""
+    """Attach a route to a Gateway's or ListenerSet's listeners (``placed``). ``namespace``, ``labels``: the route's
+    namespace and that namespace's labels."""
     taken: list[tuple[str, tuple[str, ...]]] = []
     refused: list[tuple[str, str]] = []
     for p in placed:
@@ -53,7 +53,7 @@ def to_listeners(
     if taken:
         return Attachment(at=tuple(taken))
     if not placed:
-        return Attachment(NOT_ALLOWED, f"the Gateway of {parent.kind} {parent.name} does not take its listeners")
+        return Attachment(NOT_ALLOWED, f"the Gateway of {parent.kind} {parent.name} does not accept its listeners")
     reason = next(r for r in _SEVERITY if any(r == found for found, _ in refused))
     return Attachment(reason, "; ".join(dict.fromkeys(says for found, says in refused if found == reason)))
 
@@ -67,23 +67,24 @@ def _judge(
     namespace: str,
     labels: Mapping[str, str],
 ) -> tuple[str, str, tuple[str, ...]]:
-    """(why the listener does not take the route, in a sentence, the hosts where it does)"""
+    """(reason why the listener does not accept the route, that in a sentence, the hosts if it does)"""
     if parent.section_name is not None and parent.section_name != li.name:
         return NO_PARENT, f'there is no listener "{parent.section_name}"', ()
     if parent.port is not None and parent.port != li.port:
-        return NO_PARENT, f"there is no listener of port {parent.port} that the reference names", ()
+        return NO_PARENT, f"the reference matches no listener on port {parent.port}", ()
     if kind not in listeners.supported(li):
-        return NOT_ALLOWED, f"listener {li.name} does not take routes of kind {kind.kind}", ()
+        return NOT_ALLOWED, f"listener {li.name} does not accept routes of kind {kind.kind}", ()
     if not listeners.admits(li, own, namespace, labels):
-        return NOT_ALLOWED, f"listener {li.name} does not take routes of namespace {namespace}", ()
+        return NOT_ALLOWED, f"listener {li.name} does not accept routes from namespace {namespace}", ()
     hosts = listeners.shared_hosts(li, hostnames)
     if not hosts:
-        return NO_HOSTNAME, f"no hostname of the route is one of listener {li.name} ({li.hostname})", ()
+        return NO_HOSTNAME, f"no hostname of the route matches that of listener {li.name} ({li.hostname})", ()
     return "", "", hosts
 
 
 def to_service(kind: GroupKind, parent: ParentReference, services: Sequence[o.Service]) -> Attachment:
-    """``services``: the parent, or what a ServiceEntry defines; none where there is no such object."""
+    """Attach a route to a Service, or to the services that a ServiceEntry defines; ``services`` is empty if there is no
+    such object."""
     what = f"{parent.kind} {parent.name}"
     if not services:
         return Attachment(NO_PARENT, f"there is no {what}")
@@ -94,21 +95,21 @@ def to_service(kind: GroupKind, parent: ParentReference, services: Sequence[o.Se
         return Attachment(NO_PARENT, f"{what} has no port {wanted}")
     taken = [p for p in found if kind in listeners.FOR_REQUESTS or protocol(p) not in HTTP]
     if not taken:
-        says = f"{what} serves HTTP there, whose requests need an HTTPRoute or GRPCRoute, not a {kind.kind}"
+        says = f"the port of {what} serves HTTP, which needs an HTTPRoute or GRPCRoute, not a {kind.kind}"
         return Attachment(UNSUPPORTED, says)
     return Attachment(ports=tuple(dict.fromkeys(p.port for p in taken)))
 
 
 def no_service(kind: GroupKind) -> Attachment:
-    """Of a route of datagrams whose parent is a Service or a ServiceEntry. Datagrams are not captured: redirected ones
-    have lost their destination when Envoy reads them (the kernel keeps it for connections alone), and an intercepted
-    one has no certificate that could say whose it is."""
+    """The result for a UDPRoute whose parent is a Service or a ServiceEntry. Datagrams are not captured: redirected
+    ones have lost their destination when Envoy reads them (the kernel keeps it only for connections), and nothing
+    authenticates the sender of a datagram."""
     says = "datagrams of pods are not captured: they go to the Service as without a mesh"
     return Attachment(UNSUPPORTED, f"a {kind.kind} can only have Gateways as parents; {says}")
 
 
 def set_parent(found: o.Resource[ListenerSet]) -> tuple[str, str] | None:
-    """(namespace, name) of the Gateway that a ListenerSet adds listeners to."""
+    """(namespace, name) of the Gateway to which a ListenerSet adds listeners."""
     ref = found.spec.parent_ref
     if (ref.group, ref.kind) != kinds.KUBERNETES_GATEWAY.id:
         return None
@@ -116,6 +117,6 @@ def set_parent(found: o.Resource[ListenerSet]) -> tuple[str, str] | None:
 
 
 def parents(refs: Sequence[ParentReference], namespace: str) -> Iterator[tuple[str, str, str, str]]:
-    """(group, kind, namespace, name) of what a route of a namespace refers to."""
+    """(group, kind, namespace, name) of the parents of a route in ``namespace``."""
     for p in refs:
         yield ("" if p.group == "core" else p.group, p.kind, p.namespace or namespace, p.name)

@@ -1,4 +1,4 @@
-"""References to certificates of authorities: a ConfigMap or a Secret with ``ca.crt``."""
+"""References to CA certificates: a ConfigMap or a Secret with ``ca.crt``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Trouble(Enum):
 
 class Authorities(NamedTuple):
     certificates: str = ""
-    """In PEM; empty where no reference leads to any."""
+    """In PEM; empty if no reference resolves."""
     problems: tuple[tuple[Trouble, str], ...] = ()
 
 
 Find = Callable[[Sequence[Reference], o.Ref], Authorities]
-"""(references, the object that has them) -> what they lead to"""
+"""(references, the object that contains them) -> the CA certificates"""
 
 
 def collect(
@@ -35,7 +35,7 @@ def collect(
     lookup: Callable[[str, str, str], str],
     allowed: Callable[[ObjectReference, o.Ref], bool],
 ) -> Authorities:
-    """``lookup``: (kind, namespace, name) -> the certificates in it; empty where there are none."""
+    """Resolve references. ``lookup``: (kind, namespace, name) -> the certificates in it; empty if there are none."""
     found, problems = [], []
     for ref in refs:
         problem, text = _one(ref, owner, lookup, allowed)
@@ -55,7 +55,7 @@ def _one(
     space = (ref.namespace if isinstance(ref, ObjectReference) else None) or owner.namespace
     where = f"{ref.kind} {space}/{ref.name}"
     if ref.group not in ("", "core") or ref.kind not in HOLDERS:
-        says = f"certificates of authorities must be in a ConfigMap or Secret, not in a {ref.kind}"
+        says = f"CA certificates must be in a ConfigMap or Secret, not in a {ref.kind}"
         return Trouble.KIND, f"{says} of group {ref.group or 'core'}"
     if isinstance(ref, ObjectReference) and space != owner.namespace and not allowed(ref, owner):
         says = f"{where} may not be used from namespace {owner.namespace}: no ReferenceGrant there allows it"

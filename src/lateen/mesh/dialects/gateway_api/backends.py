@@ -1,4 +1,4 @@
-"""Where a reference to a backend leads, or why it leads nowhere: its share of the requests is answered with 500."""
+"""Resolves references to backends. A broken one has a reason, and its share of the requests is answered with 500."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SERVICE, HOSTNAME = ("", "Service"), ("networking.istio.io", "Hostname")
 
 
 class Find(NamedTuple):
-    """Lookups of the mesh."""
+    """Lookups in the mesh."""
 
     service: Callable[[str, str], o.Service | None]
-    """(namespace, name); one of type ExternalName is what it stands for."""
+    """(namespace, name) -> the Service; one of type ExternalName resolves to its target."""
     host: Callable[[str, str], o.Service | None]
-    """(host, namespace of the route)"""
+    """(host, namespace of the route) -> the service"""
     permitted: Callable[[BackendObjectReference, str, str], bool]
     """(reference, the route's kind, the route's namespace) -> whether a ReferenceGrant allows it."""
     sending: Callable[[o.Service], Sending | None]
-    """How requests to a service are sent by a policy of its own."""
+    """The settings of a service's own XBackendTrafficPolicy."""
 
 
 def backend(
@@ -36,8 +36,8 @@ def backend(
     find: Find,
     enforced: bool,
 ) -> tuple[Backend, tuple[str, str]]:
-    """The backend, and (reason, sentence) where there is none. ``enforced``: whether another namespace's backend needs
-    a ReferenceGrant. Routes of the mesh need none, as in Istio: clients may call the backend anyway."""
+    """The backend, and (reason, sentence) if it is broken. ``enforced``: whether a backend in another namespace needs a
+    ReferenceGrant. Mesh routes need none, as in Istio: clients can call the backend anyway."""
     problem, service = _service(ref, route, find, enforced)
     port = ref.port or 0
     if service is not None and not any(p.port == port for p in service.ports):

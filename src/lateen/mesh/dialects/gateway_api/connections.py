@@ -1,4 +1,4 @@
-"""TLSRoutes, TCPRoutes and UDPRoutes: where connections and datagrams go."""
+"""TLSRoutes, TCPRoutes and UDPRoutes: the destinations of connections and datagrams."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Destinations(NamedTuple):
     rule: str
     """The name of the route's only rule."""
     backends: tuple[Backend, ...]
-    """Those with a weight; one that is broken where there are none, so that what comes is refused."""
+    """The backends with a weight; a broken one if there are none, so that connections are refused."""
     problems: tuple[Problem, ...]
 
 
 def destinations(route: Object, find: backends.Find, enforced: bool) -> Destinations:
-    """Of its only rule. ``enforced``: see ``backends.backend``."""
+    """The destinations of a route's only rule. ``enforced``: see ``backends.backend``."""
     made: list[Backend] = []
     problems: list[Problem] = []
     for i, rule in enumerate(route.spec.rules[:1]):

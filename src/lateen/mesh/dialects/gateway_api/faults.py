@@ -1,4 +1,4 @@
-"""What is wrong with a Gateway's listeners, as conditions of their status."""
+"""Faults of a Gateway's listeners, as conditions of their status."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lateen.mesh.dialects.gateway_api.listeners import PROTOCOLS, SECURE, Object
 from lateen.mesh.outcomes import Condition
 
 Allowed = Callable[[SecretObjectReference | ObjectReference, o.Ref], bool]
-"""(a reference, the object that has it) -> whether a ReferenceGrant lets it be used from another namespace"""
+"""(a reference, the object that contains it) -> whether it is permitted, if need be by a ReferenceGrant"""
 Known = Callable[[str, str], bool]
-"""(namespace, name) -> whether there is such a Secret with a certificate and its key"""
+"""(namespace, name) -> whether there is a Secret with a certificate and its key"""
 
 
 class Fault(NamedTuple):
-    """Why a listener is not as it asks to be."""
+    """Why a listener cannot be served as specified."""
 
     condition: str
     reason: str
@@ -34,7 +34,8 @@ class Fault(NamedTuple):
 def faults(
     gateway: Object, placed: Sequence[Placed], allowed: Allowed, known: Known, authorities: Find
 ) -> dict[str, tuple[Fault, ...]]:
-    """By the listeners' ids. ``placed``: the Gateway's own listeners, then those of ListenerSets, by precedence."""
+    """Faults by the listeners' ids. ``placed``: the Gateway's own listeners, then those of ListenerSets, by
+    precedence."""
     conflicts = _conflicts(placed)
     return {
         p.id: (
@@ -69,7 +70,7 @@ def _certificates(p: Placed, allowed: Allowed, known: Known) -> Iterator[Fault]:
         return
     refs = li.tls.certificate_refs if li.tls else ()
     if listeners.terminate_mode(li) == listeners.ISTIO_MUTUAL:
-        return  # the certificate is the proxy's own
+        return  # the listener uses the proxy's own certificate
     if not refs:
         says = f"protocol {li.protocol} needs tls.certificateRefs with a Secret"
         yield Fault("ResolvedRefs", "InvalidCertificateRef", says)
@@ -81,7 +82,7 @@ def _certificates(p: Placed, allowed: Allowed, known: Known) -> Iterator[Fault]:
 def certificate(
     ref: SecretObjectReference, owner: o.Ref, own: str, allowed: Allowed, known: Known, reason: str
 ) -> Fault | None:
-    """What is wrong with a reference to a Secret with a certificate and its key."""
+    """The fault of a reference to a Secret with a certificate and its key; None if it is valid."""
     space = ref.namespace or own
     where = f"Secret {space}/{ref.name}"
     if (ref.group, ref.kind) not in (("", "Secret"), ("core", "Secret")):
@@ -104,7 +105,7 @@ _REASONS = {
 
 
 def _clients(gateway: Object, p: Placed, authorities: Find) -> Iterator[Fault]:
-    """Clients cannot be verified without a single authority."""
+    """Faults of the references to CA certificates: clients cannot be verified without any."""
     asked = listeners.frontend(gateway, p.written)
     if asked is None:
         return
@@ -116,8 +117,8 @@ def _clients(gateway: Object, p: Placed, authorities: Find) -> Iterator[Fault]:
 
 
 def _conflicts(placed: Sequence[Placed]) -> dict[str, tuple[Fault, ...]]:
-    """Listeners of one port are told apart by their hostnames, and have to be of one protocol. Of several objects' the
-    first one has the port; those of one object shut each other out, since nothing says which is meant."""
+    """Listeners of one port must have the same protocol and distinct hostnames. Between several objects, the first one
+    has precedence; listeners of the same object exclude each other, because neither has precedence."""
     out: dict[str, tuple[Fault, ...]] = {}
     taken: list[Placed] = []
     for _, found in groupby(placed, lambda p: p.owner):
@@ -145,7 +146,8 @@ def _between(li: Written, rivals: Sequence[Placed]) -> Iterator[Fault]:
 
 
 def conditions(found: Sequence[Fault]) -> tuple[Condition, ...]:
-    """As far as the mesh can say: whether the Gateway's proxies have it, its status knows."""
+    """The conditions that the mesh can determine; ``control.gateway_status`` adds whether the Gateway's proxies have
+    it."""
     out = []
     first = {f.condition: f for f in reversed(found)}
     for name, good in (("Accepted", "Accepted"), ("Conflicted", "NoConflicts"), ("ResolvedRefs", "ResolvedRefs")):

@@ -1,4 +1,5 @@
-"""The API's names of what is translated: https://gateway-api.sigs.k8s.io/concepts/conformance/ (pkg/features of 1.6)"""
+"""The supported features, by the API's names: https://gateway-api.sigs.k8s.io/concepts/conformance/ (pkg/features of
+1.6)"""
 
 FEATURES = (
     "BackendTLSPolicy",
@@ -59,4 +60,4 @@ FEATURES = (
 )
 
 EXPERIMENTAL = ("HTTPRouteRetry", "HTTPRouteRetryBackendTimeout", "HTTPRouteRetryConnectionError")
-"""Those that need fields of the experimental channel."""
+"""Features that need fields of the experimental channel."""

@@ -1,7 +1,7 @@
-"""Hosts that Gateways of several namespaces have at one port of the same proxies.
+"""Hosts that Gateways of several namespaces claim at one port of the same proxies.
 
-Whoever may create a Gateway may name the Service of any proxies (so in Istio), and claim any host there. Where an older
-object of another namespace has the host, or a part of it, the routes of both come together: that is what is found here.
+Whoever may create a Gateway may name the Service of any proxies (as in Istio), and claim any host there. If an older
+object of another namespace has the host, or a part of it, the routes of both are merged; such cases are reported here.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from lateen.mesh.patterns import wildcards
 from lateen.mesh.routing import Age
 
 Place = tuple[str, int, bool]
-"""(host of a Service, port, whether of UDP)"""
+"""(host of a Service, port, whether it is UDP)"""
 
 
 class Asked(NamedTuple):
-    """A listener of the proxies behind a Service."""
+    """A listener requested for the proxies behind a Service."""
 
     age: Age
-    """Of the object that it is of."""
+    """The age of the listener's object."""
     service: str
     placed: Placed
 
@@ -31,14 +31,14 @@ class Intrusion(NamedTuple):
     by: Placed
     host: str
     on: o.Ref
-    """The older object, of another namespace."""
+    """The older object in another namespace."""
 
 
 def intrusions(asked: Iterable[Asked]) -> Iterator[Intrusion]:
-    """One for each listener that concerns an older object of another namespace; the first such object."""
+    """One for each listener that overlaps with an older object of another namespace; the oldest such object."""
     equal: dict[tuple[Place, str], dict[str, o.Ref]] = {}
     narrower: dict[tuple[Place, str], dict[str, o.Ref]] = {}
-    """By the wildcards that stand for a host"""
+    """By the wildcards that cover a host"""
     for age, service, placed in sorted(asked, key=lambda a: a.age):
         del age
         li, own = placed.written, placed.owner

@@ -9,11 +9,11 @@ from lateen.api.gateway_api.requests import HTTPRouteMatch, SessionPersistence
 from lateen.mesh.routing import Session
 
 PREFIX = "lateen-session-"
-"""Of sessions without a name of their own."""
+"""The prefix of generated session names."""
 
 
 def session(given: SessionPersistence | None, owner: o.Ref, part: int = 0, path: str = "/") -> Session | None:
-    """``owner``: the object that asks for it, in its rule ``part``, for requests to ``path``."""
+    """The session persistence of rule ``part`` of the object ``owner``, for requests to ``path``."""
     if given is None:
         return None
     name = given.session_name or PREFIX + hashlib.sha256(f"{owner} {part}".encode()).hexdigest()[:10]
@@ -24,7 +24,8 @@ def session(given: SessionPersistence | None, owner: o.Ref, part: int = 0, path:
 
 
 def cookie_path(match: HTTPRouteMatch | None) -> str:
-    """The cookie of a rule is for the requests of one of its matches, as far as a cookie's path can say that."""
+    """The path attribute of a rule's cookie: it covers the requests of one of its matches, as far as a path can
+    express."""
     if match is None or match.path.type == "RegularExpression" or ";" in match.path.value:
         return "/"
     return match.path.value

@@ -1,4 +1,4 @@
-"""Filters, timeouts and retries as the mesh's settings of a route."""
+"""Converts filters, timeouts and retries to the mesh's route settings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lateen.api.gateway_api import requests as api
 from lateen.api.networking import http as mesh
 
 RETRY_ON = "connect-failure,refused-stream,reset,unavailable,cancelled"
-"""A rule that asks for retries has them on every failure of the connection, besides the status codes that it names."""
+"""Retried besides the status codes that a rule names: every kind of connection failure."""
 ATTEMPTS = 2
-"""Of a rule that does not say how many, as in Istio."""
+"""The default number of attempts, as in Istio."""
 ANY_ORIGIN = r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+"
 AnyFilter = api.RouteFilter | api.GRPCRouteFilter
 
@@ -35,7 +35,7 @@ def _operations(given: api.HeaderFilter) -> mesh.HeaderOperations:
 
 
 def of_route(filters: Sequence[AnyFilter]) -> tuple[AnyFilter, ...]:
-    """A backend's filters that Envoy has on routes alone. Mirrors are looked up elsewhere."""
+    """A backend's filters that Envoy supports only on routes. Mirrors are handled elsewhere."""
     wanted = (f for f in filters if isinstance(f, api.RouteFilter))
     return tuple(f for f in wanted if f.request_redirect or f.url_rewrite or f.cors)
 
@@ -43,8 +43,8 @@ def of_route(filters: Sequence[AnyFilter]) -> tuple[AnyFilter, ...]:
 def of_rule(
     rule: api.HTTPRouteRule, match: api.HTTPRouteMatch | None, more: Sequence[AnyFilter] = ()
 ) -> mesh.RouteSettings:
-    """What is done with the requests of one match of a rule, except where they go. ``more``: filters of a backend,
-    which replace those of the rule."""
+    """The settings for the requests of one match of a rule, apart from their destination. ``more``: filters of a
+    backend, which replace those of the rule."""
     values: dict[str, Any] = {"headers": headers(rule.filters)}
     for f in (*rule.filters, *more):
         if not isinstance(f, api.RouteFilter):
@@ -62,7 +62,7 @@ def of_rule(
 
 
 def answer(status: int) -> mesh.RouteSettings:
-    """Every request is answered at once."""
+    """Settings with a direct response to every request."""
     return mesh.RouteSettings(direct_response=mesh.HTTPDirectResponse(status=status))
 
 
@@ -84,17 +84,17 @@ def rewrite(given: api.RewriteFilter, match: api.HTTPRouteMatch | None) -> mesh.
     if path is None:
         return mesh.HTTPRewrite(authority=given.hostname)
     if path.replace_full_path is not None:
-        # In a substitution, a backslash begins a reference to a group.
+        # in a substitution, a backslash introduces a group reference
         whole = mesh.RegexRewrite(match="/.*", rewrite=path.replace_full_path.replace("\\", r"\\"))
         return mesh.HTTPRewrite(authority=given.hostname, uri_regex_rewrite=whole)
     prefix = path.replace_prefix_match or ""
     if match is None or match.path.value.rstrip("/") == "":
-        prefix = f"{prefix.rstrip('/')}/"  # in the place of the first slash of every path
+        prefix = f"{prefix.rstrip('/')}/"  # replaces the leading slash of every path
     return mesh.HTTPRewrite(authority=given.hostname, uri=prefix)
 
 
 def _retries(given: api.RouteRetry | None, each: Duration | None) -> mesh.HTTPRetry | None:
-    """``each``: the time limit of one attempt, which also holds where there is only one."""
+    """``each``: the timeout of one attempt, which applies even without retries."""
     limit = each if each is not None and each.nanoseconds else None
     if given is None:
         return mesh.HTTPRetry(attempts=ATTEMPTS, per_try_timeout=limit) if limit else None
@@ -135,6 +135,6 @@ def share(mirror: api.MirrorFilter) -> mesh.Percent | None:
 
 
 def unresolved(filters: Sequence[AnyFilter]) -> str:
-    """The filter that cannot be had: requests that it is for must not go on without it."""
+    """A sentence about a filter that cannot be resolved: its requests must not proceed without it."""
     found = next((f.extension_ref for f in filters if f.extension_ref), None)
     return f"there is no filter of kind {found.kind} in group {found.group}" if found else ""

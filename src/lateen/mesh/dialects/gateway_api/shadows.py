@@ -1,4 +1,4 @@
-"""Rules that no request reaches, because one that goes before them takes the same requests."""
+"""Shadowed rules: an earlier rule matches the same requests."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Shadow(NamedTuple):
 
 
 def shadows(host: str, routes: Iterable[tuple[tuple[int, int], Route]]) -> Iterator[Shadow]:
-    """``routes``: those of a host in their order, each with its (rule, match). Matches are compared as a whole: what is
-    only partly covered is no mistake."""
+    """``routes``: those of a host in order, each with its (rule, match). Only identical matches count: a rule that is
+    partly covered is not a mistake."""
     first: dict[tuple[str, str], tuple[o.Ref, tuple[int, int]]] = {}
     for place, route in routes:
         key = (repr(route.match), route.below)

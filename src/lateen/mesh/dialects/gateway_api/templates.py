@@ -1,4 +1,4 @@
-"""The rules of a route, whichever port they are for: each match is one template, with its rank among all others."""
+"""The rules of a route, independent of the port: each match becomes one template, with its rank among all others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lateen.mesh.routing import Backend, Mirror, Route, Session
 HTTPObject = o.Resource[api.HTTPRoute]
 GRPCObject = o.Resource[api.GRPCRoute]
 Rank = tuple[int, ...]
-"""The smallest goes first."""
+"""Sort key: the smallest is tried first."""
 
 
 class Template(NamedTuple):
@@ -33,7 +33,7 @@ class Template(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some backends of a rule, with filters of their own besides the rule's."""
+    """Some backends of a rule that share filters of their own."""
 
     backends: tuple[Backend, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
@@ -42,9 +42,9 @@ class Part(NamedTuple):
     after: int = 0
     """The weights of the parts before and after it."""
     split: bool = False
-    """Whether a session has to say which backend it is with."""
+    """Whether the session must identify the backend."""
     follows: bool = False
-    """Whether it is for requests of such sessions alone."""
+    """Whether it is only for requests of such sessions."""
 
 
 class Translated(NamedTuple):
@@ -53,12 +53,12 @@ class Translated(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """What the matches of a rule have in common."""
+    """The common parts of a rule's matches."""
 
     name: str
     parts: tuple[Part, ...]
     answer: RouteSettings | None
-    """Where all requests are answered at once."""
+    """Set if all requests get a direct response."""
     problems: tuple[Problem, ...]
 
 
@@ -94,7 +94,7 @@ def of_grpc(route: GRPCObject, find: backends.Find, enforced: bool) -> Translate
     return Translated(tuple(templates), tuple(problems))
 
 
-# --- what a rule's requests are sent to ------------------------------------------------------------------------
+# --- the backends of a rule ------------------------------------------------------------------------
 
 
 def _rule(
@@ -136,9 +136,9 @@ def _parts(
     mirrors: tuple[Mirror, ...],
     cookie: bool,
 ) -> Iterator[Part]:
-    """Envoy's shares of a route differ by cluster and headers only. A backend with other filters is a route of its own,
-    which takes its share of the requests; those before it go first. ``cookie``: whether clients stay with a backend,
-    which goes before all shares."""
+    """Envoy's weighted clusters may differ only in cluster and headers, so a backend with other filters becomes a route
+    of its own that takes its share of the requests, in order. ``cookie``: whether clients are pinned to a backend,
+    which takes precedence over the shares."""
     found = [Part((b,), (*mirrors, *more), own) for b, own, more in alone]
     if common or not alone:
         found.append(Part(tuple(common), mirrors))
@@ -167,7 +167,7 @@ def _mirrors(
     at: Path,
     problems: list[Problem],
 ) -> Iterator[Mirror]:
-    """What cannot be mirrored is left out: the request itself goes its way."""
+    """Mirrors that cannot be resolved are left out; the request itself is not affected."""
     for k, f in enumerate(filters):
         if f.request_mirror is None:
             continue
@@ -182,7 +182,7 @@ def _mirrors(
 
 
 def _http_match(m: api.HTTPRouteMatch) -> tuple[RequestMatch | None, str]:
-    """(match, path by elements)"""
+    """(match, path prefix matched by whole elements)"""
     below, uri = "", None
     if m.path.type == "PathPrefix":
         below = m.path.value.rstrip("/")
@@ -197,7 +197,7 @@ def _http_match(m: api.HTTPRouteMatch) -> tuple[RequestMatch | None, str]:
 
 
 def _texts(matches: Sequence[api.HeaderMatch | api.QueryParamMatch]) -> dict[str, StringMatch]:
-    """Of entries with one name the first counts."""
+    """Of several entries with the same name, the first counts."""
     out: dict[str, StringMatch] = {}
     for m in matches:
         name = m.name.lower() if isinstance(m, api.HeaderMatch) else m.name
@@ -206,8 +206,8 @@ def _texts(matches: Sequence[api.HeaderMatch | api.QueryParamMatch]) -> dict[str
 
 
 def _http_rank(m: api.HTTPRouteMatch | None) -> Rank:
-    """Exact paths, then the longest prefixes, then regular expressions; then a method, the number of headers, of
-    parameters. What takes all requests goes last. Source: HTTPRouteRule in the specification; for regular expressions,
+    """Exact paths, then the longest prefixes, then regular expressions; then a method, the number of headers, and of
+    parameters. A match of all requests is last. Source: HTTPRouteRule in the specification; for regular expressions,
     Istio."""
     if m is None:
         return (9,)
@@ -235,7 +235,7 @@ def _grpc_path(m: api.GRPCMethodMatch) -> StringMatch | None:
 
 
 def _grpc_rank(m: api.GRPCRouteMatch | None) -> Rank:
-    """Comparable with the ranks of HTTPRoutes: a method of a service is an exact path, a service is a prefix."""
+    """Comparable with the ranks of HTTPRoutes: a method of a service counts as an exact path, a service as a prefix."""
     if m is None or (m.method is None and not m.headers):
         return (9,)
     method = m.method or api.GRPCMethodMatch()
@@ -271,13 +271,13 @@ def route(found: HTTPObject | GRPCObject, t: Template, port: int, scheme: str) -
 
 
 def in_order(found: Sequence[tuple[Rank, tuple[str, str, str], tuple[int, int, int], Route]]) -> tuple[Route, ...]:
-    """By rank; routes of one rank by the age of their objects, then by their place in them."""
+    """Routes by rank; those of equal rank by the age of their objects, then by their position."""
     return tuple(r for *_, r in sorted(found, key=lambda f: f[:3]))
 
 
 def misdirected(gateway: o.Resource[Gateway], port: int) -> Route:
-    """Of requests for a host that another listener of the port is for: clients may ask again on a connection of their
-    own (RFC 9110, 15.5.20)."""
+    """The 421 response to requests for a host of another listener of the port: clients may retry on a new connection
+    (RFC 9110, 15.5.20)."""
     return Route(
         (gateway.ref, "misdirected", port),
         name="misdirected",
