@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -260,10 +261,10 @@ def log_(target: Target, names: tuple[str, ...], levels: tuple[str, ...], reset:
         out = []
         for name in names:
             pod = await pods.find(client, name, target.namespace)
-            answer = b""
+            answer = await pods.ask(client, pod, "POST", "logging")
+            _there(settings, dict(_parsed(answer.decode(errors="replace"))))
             for logger, level in settings.items():
                 answer = await pods.ask(client, pod, "POST", f"logging?{logger or 'level'}={level}")
-            answer = answer or await pods.ask(client, pod, "POST", "logging")
             out.append((f"{pod['metadata']['name']}.{pod['metadata']['namespace']}", answer.decode(errors="replace")))
         return out
 
@@ -279,11 +280,20 @@ def _levels(given: tuple[str, ...]) -> dict[str, str]:
     known = ("trace", "debug", "info", "warning", "error", "critical", "off")
     out: dict[str, str] = {}
     for part in ",".join(given).split(","):
-        logger, colon, level = part.rpartition(":")
+        logger, colon, level = part.replace("=", ":").rpartition(":")
         if level not in known:
             raise CliError(f'--level {part}: "{level}" is not one of {", ".join(known)}', USAGE)
         out[logger if colon else ""] = level
     return out
+
+
+def _there(settings: dict[str, str], known: dict[str, str]) -> None:
+    """Raises CliError for a logger that Envoy does not have, before anything is changed."""
+    for logger in settings:
+        if logger and logger not in known:
+            near = difflib.get_close_matches(logger, known, 1)
+            hint = f'did you mean "{near[0]}"?' if near else "without --level, they are listed"
+            raise CliError(f"--level {logger}: the proxy has no such logger; {hint}", USAGE)
 
 
 def _parsed(text: str) -> list[tuple[str, str]]:

@@ -104,14 +104,15 @@ def built_in(home_bin: Path) -> dict[str, Image]:
     out |= addons()
     out["lateen/http-echo"] = _python("lateen.samples.bookinfo.echo")
     out["lateen/grpc-echo"] = _python("lateen.samples.bookinfo.grpc_echo")
-    httpbin = _python("lateen.samples.bookinfo.httpbin", "8080")
-    out["mccutchen/go-httpbin"] = httpbin
+    out["mccutchen/go-httpbin"] = _python("lateen.samples.bookinfo.httpbin", "8080", "--lists")
     out["kennethreitz/httpbin"] = _python("lateen.samples.bookinfo.httpbin", "80")
     out["istio/tcp-echo-server"] = _python("lateen.samples.bookinfo.tcp_echo")
     for version in ("v1", "v2"):
         found = _python("lateen.samples.bookinfo.helloworld", "5000")
         out[f"istio/examples-helloworld-{version}"] = replace(found, env=(*found.env, ("SERVICE_VERSION", version)))
-    out["curlimages/curl"] = Image(("/usr/bin/curl",))
+    out["istio/ext-authz"] = _python("lateen.samples.bookinfo.ext_authz", "8000")
+    netcat = (str(home_bin / "nc"), f"{BIN}/nc", True)
+    out["curlimages/curl"] = Image(("/usr/bin/curl",), env=(("PATH", PATH),), mounts=(*python_mounts(), netcat))
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))
     return out
 
@@ -140,9 +141,13 @@ INSTEAD = {
 """Images of Istio's add-ons that nothing here can run, and what is there in their place."""
 
 
+PROGRAMS = {"pilot-agent": "lateen.agent", "pilot-discovery": "lateen.control", "nc": "lateen.samples.bookinfo.netcat"}
+"""Programs that containers have under their usual names."""
+
+
 def write_wrappers(home_bin: Path) -> None:
-    """Directory with ``pilot-agent`` and ``pilot-discovery`` as programs, for commands in their containers."""
-    for name, module in (("pilot-agent", "lateen.agent"), ("pilot-discovery", "lateen.control")):
+    """The directory with ``PROGRAMS``, for commands in containers."""
+    for name, module in PROGRAMS.items():
         path = home_bin / name
         write_atomic(path, f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', 0o755)
         os.chmod(path, 0o755)

@@ -39,6 +39,7 @@ REASONS = {
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    418: "I'm a teapot",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }

@@ -1,21 +1,31 @@
-"""httpbin, as far as Istio's tasks use it: /get /post /anything /headers /ip /user-agent /status/N /delay/S /bytes/N.
+"""httpbin, as far as Istio's tasks use it: /get /post /anything /headers /ip /user-agent /status/N /delay/S /bytes/N
+/base64/TEXT.
 
-Run as ``python -m lateen.samples.bookinfo.httpbin PORT``.
+Run as ``python -m lateen.samples.bookinfo.httpbin PORT``; with ``--lists``, headers and arguments are lists, as in
+go-httpbin.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import socket
+import sys
 
 from lateen.samples.bookinfo.http import Request, Response, as_json, digits, segments, serve
 
+LISTS = "--lists" in sys.argv
+
+
+def listed(values: dict[str, str]) -> dict[str, object]:
+    return {k: [v] if LISTS else v for k, v in values.items()}
+
 
 def seen(request: Request) -> dict[str, object]:
-    headers = {k.title(): v for k, v in request.headers.items()}
+    headers = listed({k.title(): v for k, v in request.headers.items()})
     return {
-        "args": request.query,
+        "args": listed(request.query),
         "data": request.body.decode(errors="replace")[:4096],
         "headers": headers,
         "hostname": socket.gethostname(),
@@ -29,7 +39,9 @@ def seen(request: Request) -> dict[str, object]:
 async def handle(request: Request) -> Response:
     match segments(request.path):
         case ["status", code] if digits(code):
-            return Response(int(code), b"", "text/plain")
+            return Response(int(code), b"I'm a teapot!" if code == "418" else b"", "text/plain")
+        case ["base64", text]:
+            return Response(200, _decoded(text), "text/plain")
         case ["delay", seconds]:
             await asyncio.sleep(min(float(seconds), 10))
         case ["bytes", size] if digits(size):
@@ -45,6 +57,13 @@ async def handle(request: Request) -> Response:
         case _:
             return as_json({"error": "no such path"}, 404)
     return as_json(seen(request))
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, altchars=b"-_")
+    except ValueError:
+        return b"not base64"
 
 
 if __name__ == "__main__":
