@@ -12,7 +12,7 @@ from lateen.cluster.kubelet.images import UnknownImage
 
 @pytest.fixture
 def catalogue(tmp_path):
-    return Catalogue(tmp_path / "images.json", tmp_path / "bin")
+    return Catalogue(tmp_path / "images.json", tmp_path / "bin", tmp_path / "rootfs", False)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_files_of_images_in_use_stay_wherever_the_state_directory_is_now(tmp_pat
     for name in ("sha256-used", "sha256-left"):
         (rootfs / name).mkdir(parents=True)
         os.utime(rootfs / name, (long_ago, long_ago))
-    catalogue = Catalogue(tmp_path / "images.json", tmp_path / "bin")
+    catalogue = Catalogue(tmp_path / "images.json", tmp_path / "bin", tmp_path / "rootfs", False)
     catalogue.add("app", {"command": ["/app"], "rootfs": "/another/way/rootfs/sha256-used"})
-    catalogue.sweep(rootfs)
+    catalogue.sweep()
     assert [p.name for p in rootfs.iterdir()] == ["sha256-used"]
 
 
@@ -80,8 +80,8 @@ def test_nothing_is_lost_where_the_list_of_images_cannot_be_read(tmp_path, text)
     own.write_text(text)
     (rootfs / "sha256-used").mkdir(parents=True)
     os.utime(rootfs / "sha256-used", (0, 0))
-    catalogue = Catalogue(own, tmp_path / "bin")
-    for work in (lambda: catalogue.sweep(rootfs), lambda: catalogue.add("app", {}), lambda: catalogue.find("app")):
+    catalogue = Catalogue(own, tmp_path / "bin", rootfs, False)
+    for work in (lambda: catalogue.sweep(), lambda: catalogue.add("app", {}), lambda: catalogue.find("app")):
         with pytest.raises(Unreadable, match="repair it"):
             work()
     assert own.read_text() == text
@@ -131,3 +131,12 @@ def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(programs.Missing, match="leads back to itself"):
         programs.needs([str(tmp_path / "loop")])
+
+
+def test_images_that_are_run_for_their_shell_run_this_machines(catalogue):
+    for name in ("busybox", "busybox:1.36", "docker.io/library/busybox@sha256:" + "0" * 64):
+        assert catalogue.find(name).arguments[0].endswith("/sh")
+        assert catalogue.find(name).entrypoint == ()
+    for name in ("example.com/team/busybox", "team/python", "nginx"):
+        with pytest.raises(UnknownImage):
+            catalogue.find(name)

@@ -27,12 +27,20 @@ def image() -> None:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Output format.")
 def list_images(output: str) -> None:
     """List all images and their commands."""
-    found = _catalogue().all()
+    catalogue = _catalogue()
+    found = catalogue.all()
+    stored = {n: s for n, s in catalogue.in_stores().items() if n not in found and "@" not in n}
     if output == "json":
-        click.echo(jsons.dumps({n: _shown(i) | {"origin": origin} for n, (i, origin) in sorted(found.items())}))
+        own = {n: _shown(i) | {"origin": origin} for n, (i, origin) in sorted(found.items())}
+        click.echo(jsons.dumps(own | {n: {"origin": s.engine, "config": s.config} for n, s in sorted(stored.items())}))
         return
     rows = [[n, origin, " ".join(i.entrypoint + i.arguments)] for n, (i, origin) in sorted(found.items())]
+    rows += [[n, s.engine, " ".join(map(str, _command(s.config)))] for n, s in sorted(stored.items())]
     click.echo(table([["IMAGE", "ORIGIN", "COMMAND"], *rows]))
+
+
+def _command(config: dict[str, Any]) -> list[Any]:
+    return [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
 
 
 @image.command()
@@ -144,7 +152,6 @@ def add(
 def _of_layout(path: Path, ref: str) -> dict[str, Any]:
     """Unpack an image; returns its entry for the catalogue."""
     from lateen.cluster.kubelet import layers, oci
-    from lateen.cluster.kubelet.accounts import Accounts
 
     home = Home.default()
     home.create()
@@ -152,16 +159,7 @@ def _of_layout(path: Path, ref: str) -> dict[str, Any]:
         with oci.opened(path) as layout:
             manifest = layout.manifest(ref)
             rootfs = layers.unpack(layout, manifest, home.rootfs, os.geteuid() == 0)
-        found = manifest.config
-        return {
-            "rootfs": str(rootfs),
-            "command": found.get("Entrypoint") or [],
-            "arguments": found.get("Cmd") or [],
-            "env": dict(str(e).partition("=")[::2] for e in found.get("Env") or []),
-            "user": Accounts(str(rootfs)).user(str(found.get("User") or "")),
-            "directory": found.get("WorkingDir") or "",
-            "stop": oci.stop_signal(found.get("StopSignal")),
-        }
+        return layers.entry(rootfs, manifest.config)
     except (oci.Unusable, LookupError) as e:
         raise CliError(f"{path}: {e.args[0]}", BAD_DATA) from e
     except OSError as e:
@@ -172,7 +170,7 @@ def _catalogue() -> Any:
     from lateen.cluster.kubelet.catalogue import Catalogue, Unreadable
 
     home = Home.default()
-    found = Catalogue(home.images, home.bin)
+    found = Catalogue(home.images, home.bin, home.rootfs, os.geteuid() == 0)
     try:
         found.added()
     except Unreadable as e:

@@ -106,7 +106,7 @@ def _sweep(home: Home) -> None:
         from lateen.cluster.kubelet.catalogue import Catalogue, Unreadable
 
         with contextlib.suppress(Unreadable):  # pods whose images are meant tell
-            Catalogue(home.images, home.bin).sweep(home.rootfs)
+            Catalogue(home.images, home.bin, home.rootfs, os.geteuid() == 0).sweep()
 
 
 def _launch(home: Home) -> None:

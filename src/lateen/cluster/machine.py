@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lateen.cluster.controllers.service_proxy import Proxy
 from lateen.cluster.home import Home
@@ -14,12 +15,15 @@ from lateen.cluster.kubelet.chained import Plugins
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.network_policies import Policies
 from lateen.cluster.kubelet.sandbox import Node
-from lateen.cluster.network import dns, links, plan, portal
+from lateen.cluster.network import links, plan, portal
 from lateen.cluster.network.forwarding import Forwarding
 from lateen.cluster.runtime import cgroups
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.kit.files import write_atomic
 from lateen.kube.client import Client
+
+if TYPE_CHECKING:
+    from lateen.cluster.network import dns
 
 
 def node(
@@ -33,7 +37,7 @@ def node(
     return Node(
         client,
         runtime,
-        Catalogue(home.images, home.bin),
+        Catalogue(home.images, home.bin, home.rootfs, not rootless),
         links.Addresses(),
         Recorder(client, "kubelet", name),
         home.pods,
@@ -56,6 +60,8 @@ def services(
 ) -> tuple[Proxy, dns.Resolver]:
     """Service addresses and DNS, with the way out of the machine if there is one. ``client`` reads services and pods;
     for ``outside`` and ``neighbours`` see ``Proxy``."""
+    from lateen.cluster.network import dns  # imported late: the API can answer before
+
     outbound = home.outbound.exists()
     proxy = Proxy(client, forwarder, Recorder(client, "service-proxy", name), outside, neighbours, outbound)
     return proxy, dns.Resolver(proxy, Forwarding((plan.WAY_OUT_DNS, 53)) if outbound else None)

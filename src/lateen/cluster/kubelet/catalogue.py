@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import shutil
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lateen.cluster.kubelet.images import INSTEAD, Image, UnknownImage, built_in
+from lateen.cluster.kubelet.images import INSTEAD, Image, UnknownImage, built_in, shell
 from lateen.kit import jsons
 from lateen.kit.files import write_atomic
+
+if TYPE_CHECKING:
+    from lateen.cluster.kubelet.stores import Stored, Stores
 
 ISTIO_FOLDERS = ("istio", "release", "testing", "istio-release", "istio-testing")
 """Istio publishes images to docker.io/istio, gcr.io/istio-release and, today, registry.istio.io/release."""
@@ -57,17 +61,30 @@ class Unreadable(UnknownImage):
     """The list of added images cannot be read, so that it is not known what is in use."""
 
 
+class NotUnpacked(UnknownImage):
+    """The image is in a container engine's store, and nobody has needed its files yet."""
+
+    def __init__(self, image: str, stored: Stored) -> None:
+        says = f'the image "{image}" is in the store of {stored.engine}; the first pod that needs it unpacks it'
+        super().__init__(says)
+        self.stored = stored
+
+
 class Catalogue:
-    """Built-in images and those that ``lateen image add`` has written to ``images.json``.
+    """Built-in images, those that ``lateen image add`` has written to ``images.json``, and those in the stores of
+    container engines, whose files are unpacked below ``rootfs``; ``root``: whether the stores are the machine's.
 
     The file maps names to ``command``, ``mounts`` (paths, or ``source``, ``target`` and ``readOnly``), ``env``,
     ``user`` (uid, gid or null), ``directory``, and ``replaceable`` (a pod's args replace the command's arguments); an
     OCI image has ``rootfs``, ``arguments`` and ``stop``, too.
     """
 
-    def __init__(self, own: Path, home_bin: Path) -> None:
-        self._own = own
+    def __init__(self, own: Path, home_bin: Path, rootfs: Path, root: bool) -> None:
+        self._own, self._rootfs, self._root = own, rootfs, root
         self._built_in = built_in(home_bin)
+        self._unpacked: dict[str, Image] = {}
+        """Of the stores, by the names that pods have: the store may forget them."""
+        self._unpacking = asyncio.Lock()
 
     def added(self) -> dict[str, Any]:
         """Raises Unreadable."""
@@ -93,13 +110,15 @@ class Catalogue:
         return self.entry(image)[1]
 
     def entry(self, image: str) -> tuple[str, Image]:
-        """The image and the name that it is registered under. Raises UnknownImage, Unreadable."""
+        """The image and the name that it is registered under. Raises UnknownImage, Unreadable, NotUnpacked."""
         own = self.added()
         for name in candidates(image):
             if name in own:
                 return name, _image(own[name])
             if name in self._built_in:
                 return name, self._built_in[name]
+        if found := self._stored(image) or shell(repository(image)):
+            return image, found
         instead = next((INSTEAD[name] for name in candidates(image) if name in INSTEAD), "")
         raise UnknownImage(
             (f"{instead}; " if instead else "")
@@ -107,14 +126,53 @@ class Catalogue:
             f"{shlex.quote(repository(image))} -- COMMAND [ARGUMENT…]"
         )
 
+    def _stored(self, image: str) -> Image | None:
+        """Of a container engine's store. Raises NotUnpacked."""
+        from lateen.cluster.kubelet import layers
+
+        stored = self._stores().find(image)
+        if stored is None:
+            return self._unpacked.get(image)
+        directory = self._rootfs / stored.directory
+        if not directory.is_dir():
+            raise NotUnpacked(image, stored)
+        self._unpacked[image] = _image(layers.entry(directory, stored.config))
+        return self._unpacked[image]
+
+    def _stores(self) -> Stores:
+        from lateen.cluster.kubelet.stores import Stores  # imported late: most machines' pods need none
+
+        return Stores(self._root)
+
+    async def provide(self, image: str) -> None:
+        """Unpack the image if it is in a store and nobody has done so. Raises UnknownImage, OSError."""
+        try:
+            self.entry(image)
+        except NotUnpacked as e:
+            from lateen.cluster.kubelet.oci import Unusable
+
+            stored = e.stored
+            try:
+                async with self._unpacking:
+                    await asyncio.to_thread(stored.unpack, self._rootfs, stored.directory, self._root)
+            except Unusable as unusable:
+                raise UnknownImage(f"the image in the store of {stored.engine} cannot be used: {unusable}") from None
+
+    def in_stores(self) -> dict[str, Stored]:
+        """By full names."""
+        return self._stores().all()
+
     def add(self, name: str, entry: dict[str, Any]) -> None:
         write_atomic(self._own, jsons.dumps(self.added() | {name: entry}), 0o600)
 
-    def sweep(self, rootfs: Path) -> None:
+    def sweep(self) -> None:
         """Remove the files of images that no name stands for any more. Only while the cluster does not run: containers
         use them. Directories are known by their names: the path above may be another one today. Raises Unreadable."""
         used = {Path(str(entry.get("rootfs"))).name for entry in self.added().values()}
-        for path in rootfs.iterdir() if rootfs.is_dir() else ():
+        found = list(self._rootfs.iterdir()) if self._rootfs.is_dir() else []
+        if any(path.name not in used for path in found):
+            used |= {stored.directory for stored in self.in_stores().values()}
+        for path in found:
             if path.name not in used and time.time() - path.stat().st_mtime > UNPACKING_S:
                 shutil.rmtree(path, ignore_errors=True)
 

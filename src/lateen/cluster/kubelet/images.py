@@ -133,6 +133,25 @@ def addons() -> dict[str, Image]:
     }
 
 
+SHELLS = {
+    "busybox": "sh",
+    "alpine": "sh",
+    "bash": "bash",
+    "debian": "bash",
+    "ubuntu": "bash",
+    "fedora": "bash",
+    "python": "python3",
+    "perl": "perl",
+}
+"""Images that are run for a shell or an interpreter, which this machine has, too."""
+
+
+def shell(name: str) -> Image | None:
+    """What an image of this name, without registry and tag, runs unless a pod says otherwise."""
+    program = shutil.which(SHELLS.get(name, ""), path="/usr/local/bin:/usr/bin:/bin")
+    return Image((), (program,)) if program else None
+
+
 INSTEAD = {
     "grafana/grafana": "the console shows the same dashboards: lateen dashboard grafana",
     "kiali/kiali": "the mesh has a console of its own: lateen addons apply kiali, then lateen dashboard kiali",

@@ -107,6 +107,7 @@ class Keeper:
         if self._adopted and self._adopted["code"] is None:
             self._adopt(self._adopted)
             return
+        await self._sandbox.node.images.provide(str(c.spec["image"]))
         if c.attempt < 0:
             for note in recipe.notes(self._sandbox, c):
                 self._event("Warning", "SecurityContext", note)

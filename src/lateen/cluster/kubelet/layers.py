@@ -12,11 +12,14 @@ import os
 import shutil
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
 
-from lateen.cluster.kubelet.oci import Checked, Layout, Manifest, Unusable
+from lateen.cluster.kubelet.accounts import Accounts
+from lateen.cluster.kubelet.oci import Checked, Layout, Manifest, Unusable, stop_signal
 from lateen.kit import beneath
+from lateen.kit.jsons import Json
 
 MAX_BYTES, MAX_ENTRIES = 16 << 30, 1_000_000
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
@@ -25,25 +28,62 @@ _OWN = ("dev", "etc", "proc", "sys")
 """Directories that the runtime mounts or writes in."""
 
 
-def unpack(layout: Layout, manifest: Manifest, rootfs: Path, owners: bool) -> Path:
-    """The directory with the image's files below ``rootfs``, made if it is not there. ``owners``: keep the files'
-    owners, which takes root. Raises Unusable, OSError."""
-    rootfs.mkdir(mode=0o700, exist_ok=True)
-    done = rootfs / manifest.digest.replace(":", "-")
-    if done.exists():
-        return done
-    new = rootfs / f".new-{os.urandom(8).hex()}"
-    new.mkdir()
-    try:
+def unpack(layout: Layout, manifest: Manifest, rootfs: Path, owners: bool, name: str = "") -> Path:
+    """The directory with the image's files below ``rootfs``, called ``name`` or by the digest, made if it is not there.
+    ``owners``: keep the files' owners, which takes root. Raises Unusable, OSError."""
+
+    def fill(new: Path) -> None:
         made = _Unpacked(new, owners)
         for layer in manifest.layers:
             with layout.blob(layer.digest) as blob:
                 made.add(blob, layer.compressed)
         made.finish()
+
+    return whole(rootfs, name or manifest.digest.replace(":", "-"), fill)
+
+
+def whole(rootfs: Path, name: str, fill: Callable[[Path], None]) -> Path:
+    """The directory ``name`` below ``rootfs``; ``fill`` makes it if it is not there, and it appears at once."""
+    rootfs.mkdir(mode=0o700, exist_ok=True)
+    done = rootfs / name
+    if done.exists():
+        return done
+    new = rootfs / f".new-{os.urandom(8).hex()}"
+    new.mkdir()
+    try:
+        fill(new)
         new.rename(done)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return done
+
+
+def entry(rootfs: Path, config: Json) -> Json:
+    """What the catalogue keeps of an unpacked image; ``config``: what it says of its command. Raises Unusable,
+    LookupError."""
+    return {
+        "rootfs": str(rootfs),
+        "command": config.get("Entrypoint") or [],
+        "arguments": config.get("Cmd") or [],
+        "env": dict(str(e).partition("=")[::2] for e in config.get("Env") or []),
+        "user": Accounts(str(rootfs)).user(str(config.get("User") or "")),
+        "directory": config.get("WorkingDir") or "",
+        "stop": stop_signal(config.get("StopSignal")),
+    }
+
+
+def own_directories(top: Path) -> None:
+    """Add the directories that every container has. Raises Unusable."""
+    for name in _OWN:
+        path = top / name
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise Unusable(f"/{name} of the image is not a directory")
+        path.mkdir(exist_ok=True)
+    for name, mode in (("run", 0o755), ("tmp", 0o1777)):
+        if not os.path.lexists(top / name):
+            (top / name).mkdir()
+            (top / name).chmod(mode)
+    top.chmod(0o755)
 
 
 class _Unpacked:
@@ -70,16 +110,7 @@ class _Unpacked:
 
     def finish(self) -> None:
         """Set the modes of directories, which may forbid to write in them, and add those that every container has."""
-        for name in _OWN:
-            path = self._top / name
-            if path.is_symlink() or (path.exists() and not path.is_dir()):
-                raise Unusable(f"/{name} of the image is not a directory")
-            path.mkdir(exist_ok=True)
-        for name, mode in (("run", 0o755), ("tmp", 0o1777)):
-            if not os.path.lexists(self._top / name):
-                (self._top / name).mkdir()
-                (self._top / name).chmod(mode)
-        self._top.chmod(0o755)
+        own_directories(self._top)
         for path, member in sorted(self._directories.items(), reverse=True):
             # A later layer may have put a link in the place of a directory above it.
             if path.is_dir() and self._inside(list(path.relative_to(self._top).parts)) == path:
@@ -122,14 +153,14 @@ class _Unpacked:
 
     def _take_away(self, path: Path) -> None:
         if path not in self._fresh:
-            _remove(path)
+            remove(path)
         elif path.is_dir() and not path.is_symlink():
             self._clear(path)
 
     def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
         if member.isdir():
             if path.is_symlink() or not path.is_dir():
-                _remove(path)
+                remove(path)
                 path.mkdir()
             self._directories[path] = member
             return
@@ -143,10 +174,10 @@ class _Unpacked:
                     f"{member.name!r} is a hard link to {member.linkname!r}, which is not a file of the image"
                 )
             if source != path:
-                _remove(path)
+                remove(path)
                 os.link(source, path, follow_symlinks=False)  # the link itself, where there is one
             return
-        _remove(path)
+        remove(path)
         if member.issym():
             os.symlink(member.linkname, path)
         else:
@@ -174,7 +205,7 @@ class _Unpacked:
             os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -111,6 +111,10 @@ class Layout:
         chosen = [d for d in entries if not name or name in _names(d)]
         if not chosen:
             raise Unusable(f"the layout has no image {name!r}" + (f"; it has: {', '.join(known)}" if known else ""))
+        return self.described(chosen, known)
+
+    def described(self, chosen: list[Json], known: list[str]) -> Manifest:
+        """The one image for this machine that descriptors lead to; ``known``: the names there are to choose from."""
         found = [m for d in chosen for m in self._resolved(d)]
         if not found:
             raise Unusable(f"the image is not for this machine (linux/{architecture()})")
