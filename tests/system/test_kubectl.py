@@ -137,7 +137,7 @@ def test_a_policy_holds_for_everybody_until_its_binding_is_gone(mesh, space):
 
 
 def test_every_kubectl_autoscales_and_sees_the_other_version(mesh, space):
-    mesh.kubectl("create", "deployment", "a", "-n", space, "--image=lateen/sleep", "--replicas=0")
+    mesh.kubectl("create", "deployment", "a", "-n", space, "--image=lateen/sleep")
     for binary in kubectls():
         mesh.kubectl("autoscale", "deployment", "a", "-n", space, "--max=3", "--cpu-percent=60", binary=binary)
         for version in ("v1", "v2"):

@@ -64,7 +64,7 @@ class Cluster:
         allocator = strategies.Allocator(self.store, "10.96.0.0/16")
         self.webhooks = Webhooks(self.store, self.registry)
         self.api = Api(self.store, self.registry, self.webhooks, self.tokens, allocator)
-        self._server = None
+        self.access = None
         asyncio.run(bootstrap.roles(DirectClient(self.api, "kube-apiserver")))
         for name in ("default", "kube-system"):
             self.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
@@ -88,7 +88,7 @@ class Cluster:
 
     def connection(self, user="admin", groups=("system:masters",)):
         """A connection's protocol and the end that it writes to."""
-        return Server(self.api, None).protocol(), Peer(user, groups)
+        return Server(self.api, self.access).protocol(), Peer(user, groups)
 
     async def send(
         self, method, path, body=None, *, user="admin", groups=("system:masters",), headers=None, content="", seconds=10

@@ -19,7 +19,6 @@ KNOWN = {
     ),
     r"ownerReferences|roleRef=\{\}|spec\.request=\"\"": "what is missing is called missing",
     r"privileged": "privileged containers are allowed",
-    r"backoffLimitPerIndex": "not available here",
     r"terminationGracePeriodSeconds|projected|volumeClaimTemplates|EndpointSlice ports": "Kubernetes takes it",
 }
 

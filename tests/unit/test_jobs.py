@@ -8,7 +8,7 @@ from apiserver import Cluster
 from test_controllers import play, until
 
 from lateen.api import kinds
-from lateen.cluster.controllers import cron_job, job_pods
+from lateen.cluster.controllers import cron_job, job_indexes
 from lateen.cluster.controllers.job import FINALIZER
 from lateen.kit import times
 from lateen.kit.jsons import dig
@@ -105,17 +105,78 @@ def test_every_index_is_completed_once():
     async def story(client, told):
         await client.create(kinds.JOB, job("idx", completions=3, parallelism=3, completionMode="Indexed"))
         found = await running(client, "idx", 3)
-        assert sorted(job_pods.index_of(p) for p in found) == [0, 1, 2]
+        assert sorted(job_indexes.index_of(p) for p in found) == [0, 1, 2]
         assert {p["spec"]["hostname"] for p in found} == {"idx-0", "idx-1", "idx-2"}
         env = found[0]["spec"]["containers"][0]["env"][0]
         assert env["name"] == "JOB_COMPLETION_INDEX"
-        first = next(p for p in found if job_pods.index_of(p) == 1)
+        first = next(p for p in found if job_indexes.index_of(p) == 1)
         await end(client, first, "Failed", 1)
         again = await running(client, "idx", 3)
-        assert sorted(job_pods.index_of(p) for p in again) == [0, 1, 2]
+        assert sorted(job_indexes.index_of(p) for p in again) == [0, 1, 2]
         for pod in again:
             await end(client, pod)
         assert (await condition(client, "idx", "Complete"))["status"]["completedIndexes"] == "0-2"
+
+    play(story)
+
+
+def of_index(pods, index):
+    return next(p for p in pods if job_indexes.index_of(p) == index)
+
+
+def test_each_index_may_fail_as_often_as_the_job_says():
+    async def story(client, told):
+        spec = {"completions": 2, "parallelism": 2, "completionMode": "Indexed", "backoffLimitPerIndex": 1}
+        await client.create(kinds.JOB, job("each", **spec))
+        found = await running(client, "each", 2)
+        assert found[0]["metadata"]["annotations"][job_indexes.FAILURES] == "0"
+        await end(client, of_index(found, 0), "Failed", 1)
+        again = await running(client, "each", 2)
+        assert of_index(again, 0)["metadata"]["annotations"][job_indexes.FAILURES] == "1"
+        await end(client, of_index(again, 0), "Failed", 1)
+        await running(client, "each", 1)
+        await end(client, of_index(again, 1))
+        found = await condition(client, "each", "Failed")
+        assert (found["status"]["failedIndexes"], found["status"]["completedIndexes"]) == ("0", "1")
+        assert {c["reason"] for c in found["status"]["conditions"]} == {"FailedIndexes"}
+
+    play(story)
+
+
+def test_a_job_fails_with_too_many_indexes_or_when_its_policy_gives_one_up():
+    rules = [{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [3]}}]
+
+    async def story(client, told):
+        spec = {"completions": 4, "parallelism": 4, "completionMode": "Indexed", "backoffLimitPerIndex": 5}
+        spec |= {"maxFailedIndexes": 1, "podFailurePolicy": {"rules": rules}}
+        await client.create(kinds.JOB, job("most", **spec))
+        found = await running(client, "most", 4)
+        for index in (2, 3):
+            await end(client, of_index(found, index))
+        await end(client, of_index(found, 0), "Failed", 3)
+        await end(client, of_index(found, 1), "Failed", 3)
+        found = await condition(client, "most", "Failed")
+        assert {c["reason"] for c in found["status"]["conditions"]} == {"MaxFailedIndexesExceeded"}
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"succeededIndexes": "0"},
+        {"succeededCount": 1},
+        {"succeededIndexes": "0,2", "succeededCount": 1},
+    ],
+)
+def test_a_success_policy_ends_a_job_early(rule):
+    async def story(client, told):
+        spec = {"completions": 3, "parallelism": 3, "completionMode": "Indexed"}
+        await client.create(kinds.JOB, job("early", successPolicy={"rules": [rule]}, **spec))
+        await end(client, of_index(await running(client, "early", 3), 0))
+        found = await condition(client, "early", "Complete")
+        assert {c["reason"] for c in found["status"]["conditions"]} == {"SuccessPolicy"}
+        assert found["status"]["succeeded"] == 1
 
     play(story)
 
@@ -246,15 +307,26 @@ def test_what_is_due_depends_on_the_policy_and_the_deadline():
 
 
 def test_indexes_are_written_as_ranges():
-    assert job_pods.format_indexes([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
-    assert job_pods.parse_indexes("0-2,5,7-8") == {0, 1, 2, 5, 7, 8}
-    assert job_pods.parse_indexes("") == set()
+    assert job_indexes.shown([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+    assert job_indexes.parse("0-2,5,7-8") == {0, 1, 2, 5, 7, 8}
+    assert job_indexes.parse("") == set()
 
 
 REFUSED = {
     "restartPolicy": ("Job", job("r", restart="Always"), 'valid values: "OnFailure", "Never"'),
     "completions": ("Job", job("r", completionMode="Indexed", parallelism=2), "when completion mode is Indexed"),
-    "per index": ("Job", job("r", backoffLimitPerIndex=1), "not available in the embedded cluster"),
+    "per index": ("Job", job("r", backoffLimitPerIndex=1), "requires indexed completion mode"),
+    "indexes": ("Job", job("r", maxFailedIndexes=1), "when maxFailedIndexes is specified"),
+    "success": (
+        "Job",
+        job("r", completionMode="Indexed", completions=2, successPolicy={"rules": [{"succeededCount": 3}]}),
+        "must be less than or equal to 2",
+    ),
+    "ranges": (
+        "Job",
+        job("r", completionMode="Indexed", completions=2, successPolicy={"rules": [{"succeededIndexes": "1;2"}]}),
+        "must be numbers and ranges",
+    ),
     "schedule": ("CronJob", cron("r", "61 * * * *"), "end of range (61) above maximum (59)"),
     "zone": ("CronJob", cron("r", timeZone="Mars/X"), "unknown time zone Mars/X"),
     "TZ": ("CronJob", cron("r", "TZ=UTC * * * * *"), "use timeZone field instead"),

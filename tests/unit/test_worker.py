@@ -86,13 +86,13 @@ class Api:
 
 
 def test_a_node_renews_its_lease_and_is_ready_again_after_it_was_taken_for_dead(monkeypatch):
-    monkeypatch.setattr(registration, "RENEWAL_S", 0.01)
+    monkeypatch.setattr(registration, "RENEWAL", 0.00025)
     monkeypatch.setattr(registration.limits, "condition", lambda *_: {"type": "Limits", "status": "True"})
     api = Api()
     node = SimpleNamespace(client=api, name="n", groups=None)
 
     async def work():
-        staying = tasks.spawn(registration.stay(node), "heartbeat")
+        staying = tasks.spawn(registration.stay(node, alone=False), "heartbeat")
         while api.renewed < 2:
             await asyncio.sleep(0.01)
         assert "node-role.kubernetes.io/control-plane" not in api.objects["Node", "n"]["metadata"]["labels"]

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lateen.cluster.network import plan
-from lateen.kit import times, yamldoc
+from lateen.kit import times
 from lateen.kit.files import write_atomic
 from lateen.kit.pair import Pair
 
@@ -66,27 +66,24 @@ class Pki:
         def data(path: Path) -> str:
             return base64.b64encode(path.read_bytes()).decode()
 
-        return yamldoc.dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": NAME,
-                "preferences": {},
-                "clusters": [
-                    {
-                        "name": NAME,
-                        "cluster": {
-                            "server": f"https://127.0.0.1:{port}",
-                            "certificate-authority-data": data(self.ca_file),
-                        },
-                    }
-                ],
-                "users": [
-                    {
-                        "name": f"{NAME}-admin",
-                        "user": {"client-certificate-data": data(self.admin), "client-key-data": data(self.admin_key)},
-                    }
-                ],
-                "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": f"{NAME}-admin"}}],
-            }
-        )
+        return f"""\
+apiVersion: v1
+kind: Config
+current-context: {NAME}
+preferences: {{}}
+clusters:
+  - name: {NAME}
+    cluster:
+      server: https://127.0.0.1:{port}
+      certificate-authority-data: {data(self.ca_file)}
+users:
+  - name: {NAME}-admin
+    user:
+      client-certificate-data: {data(self.admin)}
+      client-key-data: {data(self.admin_key)}
+contexts:
+  - name: {NAME}
+    context:
+      cluster: {NAME}
+      user: {NAME}-admin
+"""

@@ -1,5 +1,5 @@
-"""aiohttp, imported when it is first used: the node daemon does not need it to start, and importing it takes as long as
-everything else together."""
+"""Modules that are imported when they are first used: the node daemon does not need them to start, and importing them
+takes as long as everything else together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import aiohttp as aiohttp
+    import jsonpatch as jsonpatch
     import yarl as yarl
     from aiohttp import web as web
 else:
@@ -24,8 +25,10 @@ else:
             return found
 
     aiohttp, web, yarl = _Later("aiohttp"), _Later("aiohttp.web"), _Later("yarl")
+    jsonpatch = _Later("jsonpatch")
 
 
 def load() -> None:
-    """Import the module now."""
-    importlib.import_module("aiohttp.web")
+    """Import now what a server needs sooner or later."""
+    for name in ("aiohttp.web", "jsonpatch", "yaml"):
+        importlib.import_module(name)

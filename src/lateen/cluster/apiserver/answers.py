@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
-from http.client import responses
+from http import HTTPStatus
 from typing import Any
 
 from lateen.cluster.apiserver import reading, tables
@@ -20,6 +20,7 @@ from lateen.kit.later import web
 META = "meta.k8s.io"
 MAX_WARNINGS = 20
 CONTENT = "application/json"
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def form(accept: str) -> str:
@@ -128,9 +129,10 @@ class Answer:
     code: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     ends: bool = False
+    kind: str = CONTENT
 
     def web(self) -> web.Response:
-        out = web.Response(body=self.body, status=self.code, content_type=CONTENT)
+        out = web.Response(body=self.body, status=self.code, content_type=self.kind)
         for name, value in self.headers:
             out.headers.add(name, value)
         if self.ends:
@@ -142,13 +144,14 @@ class Answer:
         more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
         if self.ends or closes:
             more += "Connection: close\r\n"
-        head = f"{_first(self.code)}Date: {_date(int(time.time()))}\r\nContent-Length: {len(self.body)}\r\n{more}\r\n"
+        first, date = _first(self.code, self.kind), _date(int(time.time()))
+        head = f"{first}Date: {date}\r\nContent-Length: {len(self.body)}\r\n{more}\r\n"
         return head.encode("latin-1") + self.body
 
 
 @lru_cache(maxsize=64)
-def _first(code: int) -> str:
-    return f"HTTP/1.1 {code} {responses.get(code, '')}\r\nContent-Type: {CONTENT}\r\n"
+def _first(code: int, kind: str) -> str:
+    return f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\nContent-Type: {kind}\r\n"
 
 
 @lru_cache(maxsize=1)
@@ -156,9 +159,9 @@ def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def made(raw: bytes, code: int = 200, warnings: list[str] | None = None) -> Answer:
+def made(raw: bytes, code: int = 200, warnings: list[str] | None = None, kind: str = CONTENT) -> Answer:
     headers = [("Warning", f'299 - "{_header(text)}"') for text in (warnings or [])[:MAX_WARNINGS]]
-    return Answer(raw, code, tuple(headers))
+    return Answer(raw, code, tuple(headers), kind=kind)
 
 
 def refused(e: ApiError) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable
 
-from lateen.cluster.apiserver import eviction, matching, reading, strategies, subresources, verbs
+from lateen.cluster.apiserver import binding, eviction, matching, reading, strategies, subresources, verbs
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
@@ -86,6 +86,9 @@ class Api:
 
     async def token(self, c: Call) -> Json:
         return await subresources.token(self.store, self._webhooks, self.tokens, c)
+
+    async def bind(self, c: Call) -> Json:
+        return await self._durable(binding.bind(self.store, self.registry, self._webhooks, self._committer, c))
 
     async def evict(self, c: Call) -> Json:
         work = eviction.evict(self.store, self.registry, self._webhooks, self._committer, self._deleter, c)

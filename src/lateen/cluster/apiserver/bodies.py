@@ -9,7 +9,7 @@ from lateen.cluster.apiserver import protobuf
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.verbs import PATCH_TYPES
-from lateen.kit import jsons, yamldoc
+from lateen.kit import jsons
 from lateen.kit.later import web
 
 MAX_BODY = 3 * 1024 * 1024
@@ -66,8 +66,14 @@ def decode(raw: bytes, kind: str, c: Call, patch: bool) -> Any:
     if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
         raise ApiError(415, "UnsupportedMediaType", f"the body must be JSON, YAML or Kubernetes' protobuf, not {kind}")
     try:
-        value = yamldoc.load(raw.decode()) if kind in _YAML else jsons.loads(raw)
+        value = _yaml(raw) if kind in _YAML else jsons.loads(raw)
         jsons.dumps(value)
         return value
     except (ValueError, TypeError, UnicodeDecodeError) as e:
         raise bad_request(f"the body cannot be read: {e}") from e
+
+
+def _yaml(raw: bytes) -> Any:
+    from lateen.kit import yamldoc  # imported late: most requests need none
+
+    return yamldoc.load(raw.decode())

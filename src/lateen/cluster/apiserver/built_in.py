@@ -28,6 +28,7 @@ BUILT_IN: tuple[Resource, ...] = (
             ("eviction", "Eviction"),
             ("proxy", "PodProxyOptions"),
             ("ephemeralcontainers", "Pod"),
+            ("binding", "Binding"),
         ),
     ),
     Resource(
@@ -44,7 +45,27 @@ BUILT_IN: tuple[Resource, ...] = (
     Resource("", "v1", "configmaps", "ConfigMap", short=("cm",)),
     Resource("", "v1", "secrets", "Secret"),
     Resource("", "v1", "serviceaccounts", "ServiceAccount", short=("sa",), subresources=(("token", "TokenRequest"),)),
-    Resource("", "v1", "nodes", "Node", namespaced=False, short=("no",), status=True),
+    Resource(
+        "",
+        "v1",
+        "nodes",
+        "Node",
+        namespaced=False,
+        short=("no",),
+        status=True,
+        subresources=(("proxy", "NodeProxyOptions"),),
+    ),
+    Resource("", "v1", "bindings", "Binding", verbs=("create",)),
+    Resource(
+        "",
+        "v1",
+        "componentstatuses",
+        "ComponentStatus",
+        namespaced=False,
+        short=("cs",),
+        verbs=("get", "list"),
+        computed=True,
+    ),
     Resource("", "v1", "events", "Event", short=("ev",)),
     Resource("events.k8s.io", "v1", "events", "Event", short=("ev",), shares="events"),
     Resource("apps", "v1", "deployments", "Deployment", short=("deploy",), categories=_ALL, status=True, scale=True),
@@ -165,7 +186,7 @@ BUILT_IN: tuple[Resource, ...] = (
         )
         for kind in kinds
     ),
-    Resource(API_SERVICES, "v1", "apiservices", "APIService", namespaced=False, verbs=("get", "list")),
-    Resource(METRICS, "v1beta1", "nodes", "NodeMetrics", namespaced=False, verbs=("get", "list")),
-    Resource(METRICS, "v1beta1", "pods", "PodMetrics", verbs=("get", "list")),
+    Resource(API_SERVICES, "v1", "apiservices", "APIService", namespaced=False, verbs=("get", "list"), computed=True),
+    Resource(METRICS, "v1beta1", "nodes", "NodeMetrics", namespaced=False, verbs=("get", "list"), computed=True),
+    Resource(METRICS, "v1beta1", "pods", "PodMetrics", verbs=("get", "list"), computed=True),
 )

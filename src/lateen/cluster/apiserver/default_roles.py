@@ -86,6 +86,39 @@ _BASIC = [
     _rule(("create",), "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
     _rule(("create",), "authentication.k8s.io", "selfsubjectreviews"),
 ]
+_VOLUMES = "persistentvolumeclaims persistentvolumes"
+_SCHEDULER = [
+    *(_rule(("create", "patch", "update"), group, "events") for group in ("", "events.k8s.io")),
+    _rule(("create",), "coordination.k8s.io", "leases"),
+    _rule(("get", "update"), "coordination.k8s.io", "leases") | {"resourceNames": ["kube-scheduler"]},
+    _rule(_READ, "", f"namespaces nodes replicationcontrollers services {_VOLUMES}"),
+    _rule(("delete", *_READ), "", "pods"),
+    _rule(("create",), "", "bindings pods/binding"),
+    _rule(("patch", "update"), "", "pods/status"),
+    _rule(_READ, "apps", "replicasets statefulsets"),
+    _rule(_READ, "policy", "poddisruptionbudgets"),
+    _rule(_READ, "storage.k8s.io", "csidrivers storageclasses"),
+]
+_DELEGATOR = [
+    _rule(("create",), "authentication.k8s.io", "tokenreviews"),
+    _rule(("create",), "authorization.k8s.io", "subjectaccessreviews"),
+]
+_OTHERS = {
+    "system:auth-delegator": _DELEGATOR,
+    "system:kube-scheduler": [*_SCHEDULER, *_DELEGATOR],
+    "system:volume-scheduler": [
+        _rule((*_READ, "patch", "update"), "", _VOLUMES),
+        _rule(_READ, "storage.k8s.io", "storageclasses"),
+    ],
+    "system:persistent-volume-provisioner": [
+        _rule(("create", "delete", *_READ), "", "persistentvolumes"),
+        _rule((*_READ, "update"), "", "persistentvolumeclaims"),
+        _rule(_READ, "storage.k8s.io", "storageclasses"),
+        _rule(("watch",), "", "events"),
+        _rule(("create", "patch", "update"), "", "events"),
+    ],
+}
+"""What charts and tutorials bind their own accounts to."""
 
 
 def all_objects() -> Iterator[Json]:
@@ -95,6 +128,8 @@ def all_objects() -> Iterator[Json]:
     yield _role("system:basic-user", _BASIC)
     yield _role("system:discovery", [_paths(*_PROBES, *_DISCOVERY)])
     yield _role("system:public-info-viewer", [_paths(*_PROBES)])
+    for name, rules in _OTHERS.items():
+        yield _role(name, rules)
     for name in SIGNED_HERE:
         short = name.partition("/")[2]
         rule = _rule(("approve",), GROUP_OF_REQUESTS, "signers") | {"resourceNames": [name]}

@@ -22,6 +22,8 @@ def apply(r: Resource, obj: Json) -> None:
         workload_defaults.OBJECTS[kind](obj)
     if path := workload_defaults.TEMPLATES.get(kind):
         _pod(_at(obj, *path, "spec"))
+    if kind in workload_defaults.STATUSES:
+        obj.setdefault("status", dict(workload_defaults.STATUSES[kind]))
     if kind in ("Service", "Ingress"):
         obj.setdefault("status", {}).setdefault("loadBalancer", {})
     if kind == "Secret":
@@ -32,6 +34,7 @@ def apply(r: Resource, obj: Json) -> None:
         obj.setdefault("status", {}).setdefault("phase", "Active")
         obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
     if kind == "Pod":
+        fill(spec, enableServiceLinks=True)
         for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
             _request_limits(container)
         obj.setdefault("status", {}).setdefault("phase", "Pending")

@@ -6,7 +6,6 @@ from functools import lru_cache
 from importlib.resources import files
 
 from lateen.cluster.apiserver.schema import definitions
-from lateen.kit import yamldoc
 from lateen.kit.jsons import Json
 
 
@@ -14,6 +13,8 @@ from lateen.kit.jsons import Json
 def texts() -> dict[str, dict[str, str]]:
     """By type and field; "" is the type, and the type "*" any."""
     raw = (files("lateen.cluster") / "data" / "descriptions.yaml").read_text()
+    from lateen.kit import yamldoc  # imported late: only explain needs it
+
     found = yamldoc.load(raw)
     assert isinstance(found, dict)
     return found

@@ -52,10 +52,15 @@ _ELSEWHERE = {"Eviction": "policy", "TokenRequest": "authentication.k8s.io"}
 say, unless it finds the group of evictions here."""
 
 
+_VERBS = {"log": ["get"], "eviction": ["create"], "token": ["create"], "binding": ["create"]}
+
+
 def _sub_verbs(subresource: str) -> list[str]:
     if subresource == "proxy":
         return ["create", "delete", "get", "patch", "update"]
-    return ["get", "patch", "update"] if subresource in PARTS else ["create", "get"]
+    if subresource in PARTS:
+        return ["get", "patch", "update"]
+    return _VERBS.get(subresource, ["create", "get"])
 
 
 def aggregated(registry: Registry, core: bool) -> Json:

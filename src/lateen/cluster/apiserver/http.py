@@ -15,8 +15,10 @@ from lateen.cluster.apiserver import (
     api_services,
     auth,
     bodies,
+    component_statuses,
     impersonation,
     metrics,
+    node_proxy,
     owners,
     proxying,
     reading,
@@ -106,8 +108,7 @@ class Server:
 
     def _is_stored(self, c: Call, verb: str) -> bool:
         """Whether the objects of a call are the store's."""
-        elsewhere = (*reviews.GROUPS, API_SERVICES, METRICS)
-        return c.resource.group not in elsewhere and c.subresource == "" and verb in c.resource.verbs
+        return not c.resource.computed and c.subresource == "" and verb in c.resource.verbs
 
     def _read(self, c: Call, verb: str) -> Entry | Listing:
         return reading.entry(self._api.settled(), c) if verb == "get" else self._api.list(c)
@@ -140,6 +141,10 @@ class Server:
         verb = routing.verb(request.method, c)
         c.agent = owners.agent(request.headers.get("User-Agent", ""))
         routing.authorize(self._api.store, c, verb)
+        if c.subresource == "proxy" and c.resource.kind == "Node":
+            inside = "".join(f"/{p}" for p in request.path.split("/")[6:])  # /api/v1/nodes/NAME/proxy/…
+            store, registry = self._api.settled(), self._api.registry
+            return (await node_proxy.answer(store, registry, self._access, c, request.method, inside)).web()
         if c.subresource == "proxy":
             to, inside = proxying.target(self._api.store, c, request.rel_url.raw_path)
             kind = dict(c.resource.subresources)["proxy"]
@@ -159,10 +164,10 @@ class Server:
     async def _carry_out(self, c: Call, verb: str) -> tuple[Json | Listing | Entry, int]:
         if c.resource.group in reviews.GROUPS and verb == "create" and not c.name:
             return reviews.answer(self._api.settled(), self._api.tokens, c), 201
-        if c.resource.group == API_SERVICES and verb in c.resource.verbs and not c.subresource:
-            return api_services.answer(self._api.settled(), self._api.registry, c, verb), 200
-        if c.resource.group == METRICS and verb in c.resource.verbs and not c.subresource:
-            return await metrics.answer(self._api.settled(), self._api.registry, self._access, c, verb), 200
+        if c.resource.computed and verb in c.resource.verbs and not c.subresource:
+            return await self._computed(c, verb), 200
+        if c.resource.kind == "Binding" and not c.resource.custom and verb == "create" and not c.name:
+            return await self._api.bind(c), 201
         if c.subresource not in ("", *PARTS):
             return await self._subresource(c, verb)
         part = c.subresource in PARTS and verb not in ("get", "update", "patch")
@@ -183,6 +188,14 @@ class Server:
                 return await self._api.delete_collection(c), 200
         raise _not_allowed()
 
+    async def _computed(self, c: Call, verb: str) -> Json | Listing:
+        store, registry = self._api.settled(), self._api.registry
+        if c.resource.group == METRICS:
+            return await metrics.answer(store, registry, self._access, c, verb)
+        if c.resource.group == API_SERVICES:
+            return api_services.answer(store, registry, c, verb)
+        return component_statuses.answer(store, c, verb)
+
     async def _subresource(self, c: Call, verb: str) -> tuple[Json, int]:
         match (verb, c.subresource):
             case ("get", "scale"):
@@ -195,6 +208,8 @@ class Server:
                 return await self._api.token(c), 201
             case ("create", "eviction"):
                 return await self._api.evict(c), 201
+            case ("create", "binding"):
+                return await self._api.bind(c), 201
         raise _not_allowed()
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import jsonpatch
-
 from lateen.cluster.apiserver import schema as schemas
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
+from lateen.kit.later import jsonpatch
 
 MAX_OPERATIONS = 10_000
 ORDER, DELETE_PRIMITIVE, RETAIN = "$setElementOrder/", "$deleteFromPrimitiveList/", "$retainKeys"

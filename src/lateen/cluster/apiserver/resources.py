@@ -45,6 +45,8 @@ class Resource:
     selectable: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False, compare=False)
     singular: str = ""
     custom: bool = False
+    computed: bool = False
+    """Nothing of it is stored: its objects are made when somebody asks."""
     shares: str = ""
     """The collection of another resource that has the same objects."""
 

@@ -19,6 +19,17 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "PodTemplate": ("template",),
 }
+STATUSES: dict[str, Json] = {
+    **{kind: {} for kind in ("Deployment", "Job", "CronJob", "ResourceQuota", "CertificateSigningRequest")},
+    **{kind: {"replicas": 0} for kind in ("ReplicaSet", "ReplicationController")},
+    "StatefulSet": {"replicas": 0, "availableReplicas": 0},
+    "DaemonSet": dict.fromkeys(
+        ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"), 0
+    ),
+    "PodDisruptionBudget": dict.fromkeys(("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"), 0),
+    "HorizontalPodAutoscaler": {"currentReplicas": 0, "desiredReplicas": 0},
+}
+"""Until a controller knows more: clients may read it as soon as there is an object."""
 
 
 def fill(into: Json, **values: object) -> Json:
@@ -67,7 +78,8 @@ def _job(obj: Json) -> None:
     if spec.get("completions") is None and spec.get("parallelism") is None:
         spec["completions"] = 1
     replaced = "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed"
-    fill(spec, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False, manualSelector=False)
+    limit = (1 << 31) - 1 if spec.get("backoffLimitPerIndex") is not None else 6
+    fill(spec, parallelism=1, backoffLimit=limit, completionMode="NonIndexed", suspend=False, manualSelector=False)
     fill(spec, podReplacementPolicy=replaced)
     for rule in dig(spec, "podFailurePolicy", "rules", default=[]):
         for pattern in rule.get("onPodConditions") or []:

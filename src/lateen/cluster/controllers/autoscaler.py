@@ -67,7 +67,9 @@ class Autoscalers:
             await self._report(hpa, [able, failed], {"currentReplicas": replicas, "desiredReplicas": replicas})
             return
         best = max(wishes, key=lambda w: w.replicas)
-        past, now = self._past.setdefault(key, scaling.Past()), time.monotonic()
+        now = time.monotonic()
+        # What there is counts as wished for: nothing is scaled down because the autoscaler is new.
+        past = self._past.setdefault(key, scaling.Past([(now, replicas)]))
         past.forget(now)
         wanted, limit = scaling.settle(hpa, best.replicas, replicas, past, now)
         status: Json = {"currentReplicas": replicas, "desiredReplicas": wanted}

@@ -61,7 +61,9 @@ class Deployments:
             await self._annotate(kinds.REPLICA_SET, namespace, name, revision)
 
     def _scaled(self, d: Json, name: str, before: int, after: int) -> None:
-        way = "up" if after >= before else "down"
+        if before == after:
+            return
+        way = "up" if after > before else "down"
         says = f"Scaled {way} replica set {name} from {before} to {after}"
         self._events.event(d, "Normal", "ScalingReplicaSet", says)
 

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.controllers import job_pods
-from lateen.cluster.controllers.job_pods import FINALIZER, INDEX, Tally
+from lateen.cluster.controllers import job_indexes, job_pods
+from lateen.cluster.controllers.job_indexes import FAILURES, INDEX, index_of
+from lateen.cluster.controllers.job_pods import FINALIZER, Tally
 from lateen.cluster.controllers.loop import Events, Key, set_status
 from lateen.cluster.controllers.ownership import owned_by, pod_of
 from lateen.kit import times
@@ -203,6 +204,11 @@ def _verdict(
             return "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit"
     if start and spec.get("activeDeadlineSeconds") is not None and now >= _deadline(spec, start):
         return "Failed", "DeadlineExceeded", "Job was active longer than specified deadline"
+    indexed = spec.get("completionMode") == "Indexed"
+    if indexed and (found := job_indexes.failure(spec, t.indexes)):
+        return "Failed", *found
+    if indexed and (found := job_indexes.success(spec, t.indexes)):
+        return "Complete", *found
     completions = spec.get("completions")
     if completions is not None and succeeded >= int(completions):
         return "Complete", "CompletionsReached", "Reached expected number of succeeded pods"
@@ -218,7 +224,7 @@ def _more(job: Json, pods: list[Json], t: Tally, succeeded: int, now: datetime, 
     if completions is None:
         wanted = len(t.active) if succeeded else parallel
     else:
-        wanted = min(parallel, int(completions) - succeeded)
+        wanted = min(parallel, int(completions) - succeeded - len(t.indexes.failed))
     running = len(t.active)
     if spec.get("podReplacementPolicy") == "Failed":
         running += len(t.terminating)
@@ -228,15 +234,20 @@ def _more(job: Json, pods: list[Json], t: Tally, succeeded: int, now: datetime, 
         return
     if running == wanted:
         return
-    if (wait := _back_off(pods, now)) > 0:
+    each = spec.get("backoffLimitPerIndex") is not None
+    if not each and (wait := _back_off(pods, now)) > 0:
         step.again = wait
         return
     missing = min(wanted - running, BURST)
     if spec.get("completionMode") == "Indexed":
         waiting = t.active + (t.terminating if spec.get("podReplacementPolicy") == "Failed" else [])
-        taken = t.indexes | {job_pods.index_of(p) for p in waiting}
-        free = (i for i in range(int(completions or 0)) if i not in taken)
-        step.create = [_pod(job, index) for index, _ in zip(free, range(missing), strict=False)]
+        taken = t.indexes.succeeded | t.indexes.failed | {index_of(p) for p in waiting}
+        free = [i for i in range(int(completions or 0)) if i not in taken]
+        waits = {i: _pause(count, last, now) for i, (count, last) in t.indexes.failures.items() if count}
+        due = [i for i in free if waits.get(i, 0.0) <= 0]
+        step.create = [_pod(job, i, t.indexes.failures.get(i, (0, ""))[0] if each else None) for i in due[:missing]]
+        if len(due) < missing and len(due) < len(free):
+            step.again = min(waits[i] for i in free if i not in due)
     else:
         step.create = [_pod(job, None) for _ in range(missing)]
 
@@ -251,19 +262,24 @@ def _back_off(pods: list[Json], now: datetime) -> float:
             break
         last = last or job_pods.ended_at(pod)
         failures += 1
-    if not failures:
-        return 0.0
+    return _pause(failures, last, now) if failures else 0.0
+
+
+def _pause(failures: int, last: str, now: datetime) -> float:
+    """Seconds that are left of the pause after the last of some failures."""
     pause: float = min(BACKOFF_S * 2 ** min(failures - 1, 10), LONGEST_S)
     return pause - (now - times.parse(last)).total_seconds()
 
 
-def _pod(job: Json, index: int | None) -> Json:
+def _pod(job: Json, index: int | None, failures: int | None = None) -> Json:
+    """``failures``: how often the index has failed, where that is counted."""
     name = job["metadata"]["name"]
     if index is None:
         pod = pod_of(job, job["spec"]["template"], {"generateName": f"{name}-"})
     else:
         own = {INDEX: str(index)}
-        pod = pod_of(job, job["spec"]["template"], {"generateName": f"{name}-{index}-"}, own, own)
+        notes = own | ({FAILURES: str(failures)} if failures is not None else {})
+        pod = pod_of(job, job["spec"]["template"], {"generateName": f"{name}-{index}-"}, own, notes)
         pod["spec"]["hostname"] = f"{name}-{index}"[:63].rstrip("-.")
         field = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
         variable = {"name": "JOB_COMPLETION_INDEX", "valueFrom": field}
@@ -288,6 +304,7 @@ def _status(job: Json, t: Tally, step: Step, wanted: Json, start: str | None, no
         conditions.append({"type": kind, "status": state, "reason": reason, "message": message, **times_})
     uncounted = {k: v or None for k, v in t.uncounted.items()} if any(t.uncounted.values()) else None
     indexed = job["spec"].get("completionMode") == "Indexed"
+    counted = job["spec"].get("backoffLimitPerIndex") is not None
     over = "Complete" in wanted or "Failed" in wanted
     succeeded, failed = (t.succeeded, t.failed) if not over else job_pods.done(t)
     if over:
@@ -302,7 +319,8 @@ def _status(job: Json, t: Tally, step: Step, wanted: Json, start: str | None, no
         "ready": 0 if over else t.ready,
         "terminating": 0 if over else len(t.terminating) + len(step.delete),
         "startTime": start,
-        "completedIndexes": job_pods.format_indexes(t.indexes) or None if indexed else None,
+        "completedIndexes": job_indexes.shown(t.indexes.succeeded) or None if indexed else None,
+        "failedIndexes": job_indexes.shown(t.indexes.failed) if counted else None,
         "uncountedTerminatedPods": uncounted,
     }
     if "Complete" in wanted:

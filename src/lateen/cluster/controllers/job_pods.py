@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from lateen.cluster.controllers import job_indexes
+from lateen.cluster.controllers.job_indexes import Indexes, index_of
 from lateen.cluster.controllers.ownership import is_over, is_ready
-from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 FINALIZER = "batch.kubernetes.io/job-tracking"
-INDEX = "batch.kubernetes.io/job-completion-index"
 TARGET = "DisruptionTarget"
 
 
@@ -29,7 +29,7 @@ class Tally:
     ready: int = 0
     succeeded: int = 0
     failed: int = 0
-    indexes: set[int] = field(default_factory=set)
+    indexes: Indexes = field(default_factory=Indexes)
     uncounted: dict[str, list[str]] = field(default_factory=dict)
     failure: str = ""
     """Why a pod's failure is the Job's, by its podFailurePolicy."""
@@ -39,17 +39,14 @@ def tracked(pod: Json) -> bool:
     return FINALIZER in (pod["metadata"].get("finalizers") or [])
 
 
-def index_of(pod: Json) -> int | None:
-    text = str(dig(pod, "metadata", "annotations", INDEX, default=""))
-    return int(text) if digits(text) and len(text) < 7 else None
-
-
 def tally(job: Json, pods: list[Json]) -> Tally:
     status, spec = job.get("status") or {}, job["spec"]
     indexed = spec.get("completionMode") == "Indexed"
     tracking = {p["metadata"]["uid"] for p in pods if tracked(p)}
     out = Tally(succeeded=int(status.get("succeeded") or 0), failed=int(status.get("failed") or 0))
-    out.indexes = parse_indexes(str(status.get("completedIndexes") or "")) if indexed else set()
+    if indexed:
+        out.indexes.succeeded = job_indexes.parse(str(status.get("completedIndexes") or ""))
+        out.indexes.failed = job_indexes.parse(str(status.get("failedIndexes") or ""))
     known = status.get("uncountedTerminatedPods") or {}
     for outcome in ("succeeded", "failed"):
         waiting = known.get(outcome) or []
@@ -63,8 +60,9 @@ def tally(job: Json, pods: list[Json]) -> Tally:
     for pod in pods:
         _add(out, job, pod, seen, indexed)
     if indexed:
-        out.indexes = {i for i in out.indexes if i < int(spec["completions"])}
-        out.succeeded = len(out.indexes)
+        out.indexes.succeeded = {i for i in out.indexes.succeeded if i < int(spec["completions"])}
+        out.indexes.failed -= out.indexes.succeeded
+        out.succeeded = len(out.indexes.succeeded)
     return out
 
 
@@ -73,15 +71,16 @@ def _add(out: Tally, job: Json, pod: Json, seen: set[str], indexed: bool) -> Non
     going = bool(meta.get("deletionTimestamp"))
     if phase == "Succeeded" or is_over(pod) or (going and not _waits_for_end(job)):
         outcome = "succeeded" if phase == "Succeeded" else "failed"
+        action, why = _by_policy(job, pod) if outcome == "failed" else ("Count", "")
         if tracked(pod):
             out.ended.append(pod)
+            out.failure = out.failure or why
             if indexed and outcome == "succeeded" and (index := index_of(pod)) is not None:
-                out.indexes.add(index)
-            counts = True
-            if outcome == "failed":
-                counts = _by_policy(out, job, pod)
-            if meta["uid"] not in seen and counts and not (indexed and outcome == "succeeded"):
+                out.indexes.succeeded.add(index)
+            if meta["uid"] not in seen and action != "Ignore" and not (indexed and outcome == "succeeded"):
                 out.uncounted[outcome].append(meta["uid"])
+        if indexed and outcome == "failed":
+            out.indexes.fails(job["spec"], pod, action, ended_at(pod))
         if going and not is_over(pod):
             out.terminating.append(pod)
     elif going:
@@ -104,17 +103,17 @@ def done(t: Tally) -> tuple[int, int]:
 # --- podFailurePolicy ------------------------------------------------------------------------------------------------
 
 
-def _by_policy(out: Tally, job: Json, pod: Json) -> bool:
-    """Apply the first rule that matches; False if the failure is not counted."""
+def _by_policy(job: Json, pod: Json) -> tuple[str, str]:
+    """The action of the first rule that matches ("Count" without one), and why the Job fails if it does."""
     for i, rule in enumerate(dig(job, "spec", "podFailurePolicy", "rules", default=[])):
         matched = _exit_code(rule["onExitCodes"], pod) if rule.get("onExitCodes") else _condition(rule, pod)
         if not matched:
             continue
-        if rule["action"] == "FailJob":
-            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            out.failure = out.failure or f"{matched.format(pod=name)} matching FailJob rule at index {i}"
-        return bool(rule["action"] != "Ignore")
-    return True
+        action = str(rule["action"])
+        name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        fails = action == "FailJob"
+        return action, f"{matched.format(pod=name)} matching FailJob rule at index {i}" if fails else ""
+    return "Count", ""
 
 
 def _exit_code(wanted: Json, pod: Json) -> str:
@@ -135,29 +134,6 @@ def _condition(rule: Json, pod: Json) -> str:
             if found.get("type") == wanted.get("type") and found.get("status") == wanted.get("status", "True"):
                 return f"Pod {{pod}} has condition {wanted['type']}"
     return ""
-
-
-# --- indexes ---------------------------------------------------------------------------------------------------------
-
-
-def parse_indexes(text: str) -> set[int]:
-    """``0-2,5``; what cannot be read is left out."""
-    out: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        if digits(first) and digits(last or first):
-            out.update(range(int(first), min(int(last or first), 100_000) + 1))
-    return out
-
-
-def format_indexes(values: Iterable[int]) -> str:
-    spans: list[tuple[int, int]] = []
-    for value in sorted(values):
-        if spans and spans[-1][1] == value - 1:
-            spans[-1] = (spans[-1][0], value)
-        else:
-            spans.append((value, value))
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
 def restarts(pods: Iterable[Json]) -> int:

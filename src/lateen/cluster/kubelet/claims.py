@@ -59,7 +59,7 @@ async def backing(client: Client, pod: Json, volume: Json, folders: Path, group:
     for kind in ("hostPath", "local"):
         if kind in spec:
             try:
-                path = Path(names.absolute(spec[kind].get("path"), f"{pv_name}: spec.{kind}.path"))
+                path = Path(names.on_node(spec[kind].get("path"), f"{pv_name}: spec.{kind}.path"))
             except names.Refused as e:
                 raise Unbound(str(e)) from None
             if kind == "local" and not path.exists():

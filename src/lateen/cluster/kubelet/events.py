@@ -22,13 +22,13 @@ class Recorder:
 
     def __init__(self, client: Client, component: str, host: str = "") -> None:
         self._client, self._component, self._host = client, component, host
-        self._seen: dict[tuple[str, str, str], Json] = {}
+        self._seen: dict[tuple[str, ...], Json] = {}
         self._rounds = Rounds(PAUSE_S, between=BETWEEN_S)
 
     def event(self, obj: Json, type_: str, reason: str, message: str, path: str = "") -> None:
         """Record in the background; a lost event never affects the caller."""
         meta = obj["metadata"]
-        key = (str(meta.get("uid")), reason, message[:1000])
+        key = (str(meta.get("uid")), reason, message[:1000], path)
         if len(self._rounds) >= LIMIT:
             return
         if old := self._seen.get(key):

@@ -12,7 +12,7 @@ from lateen.api.kinds import Kind
 from lateen.cluster.kubelet import names, registration, removal
 from lateen.cluster.kubelet.pod import Pod
 from lateen.cluster.kubelet.sandbox import Node
-from lateen.cluster.kubelet.scheduler import Scheduler
+from lateen.cluster.kubelet.scheduler import SCHEDULER, Scheduler
 from lateen.cluster.network import links
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
@@ -40,8 +40,7 @@ class Kubelet:
             group.create_task(self._informer.run(), name="kubelet informer")
             if self._scheduler:
                 group.create_task(self._scheduler.run(), name="scheduler")
-            else:
-                group.create_task(registration.stay(self.node), name="heartbeat")
+            group.create_task(registration.stay(self.node, self._scheduler is not None), name="heartbeat")
 
     async def _adopt(self) -> None:
         """Containers that have outlived a previous node daemon, by pod and container name; the latest attempt of
@@ -66,7 +65,7 @@ class Kubelet:
             if worker:
                 worker.end(0)
         elif not dig(new, "spec", "nodeName"):
-            if self._scheduler:
+            if self._scheduler and dig(new, "spec", "schedulerName") in (None, "", SCHEDULER):
                 self._scheduler.add(uid, new)
         elif worker:
             worker.update(new)

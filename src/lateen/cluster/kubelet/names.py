@@ -39,6 +39,11 @@ def relative(value: object, path: str) -> str:
     return value
 
 
+def on_node(value: object, path: str) -> str:
+    """A path of the node, whose root directory may be meant, too."""
+    return "/" if value == "/" else absolute(value, path)
+
+
 def absolute(value: object, path: str) -> str:
     """An absolute path in a container or on the node, other than the root directory."""
     if (
@@ -88,7 +93,7 @@ def _volumes(volumes: list[Json]) -> set[str]:
             raise Refused(f'spec.volumes[{i}].name: there are two volumes "{name}"')
         found.add(name)
         if "hostPath" in volume:
-            absolute(dig(volume, "hostPath", "path"), f"spec.volumes[{i}].hostPath.path")
+            on_node(dig(volume, "hostPath", "path"), f"spec.volumes[{i}].hostPath.path")
     return found
 
 

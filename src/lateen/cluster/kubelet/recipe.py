@@ -25,7 +25,7 @@ async def of(sandbox: Sandbox, c: Container) -> Json:
     command = [volumes.expand(w, env) for w in c.spec.get("command") or []]
     arguments = [volumes.expand(w, env) for w in c.spec.get("args") or []]
     mounts = [{"source": s, "target": t, "readOnly": read_only} for s, t, read_only in image.mounts]
-    mounts += sandbox.volumes.mounts(sandbox.pod, c.spec)
+    mounts += sandbox.volumes.mounts(sandbox.pod, c.spec, env)
     return {
         "build": True,
         "rootfs": image.rootfs,

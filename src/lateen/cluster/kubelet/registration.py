@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import platform
+from pathlib import Path
 
 from lateen import __version__
 from lateen.api import kinds
@@ -19,8 +20,10 @@ from lateen.kube.client import KubeError
 
 log = logging.getLogger("lateen.kubelet")
 
-LEASE_NAMESPACE, LEASE_S, RENEWAL_S = "kube-node-lease", 40, 10.0
-"""As kubelets have them (nodeLeaseDurationSeconds, and a quarter of it)."""
+LEASE_NAMESPACE, LEASE_S, RENEWAL = "kube-node-lease", 40, 0.25
+"""As kubelets have them (nodeLeaseDurationSeconds, and the share of it after which they renew it)."""
+ALONE_S = 3600
+"""Where nothing depends on the Lease: the disk may rest."""
 PORT = 10250
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -43,22 +46,23 @@ async def register(node: Node, alone: bool) -> None:
     await node.client.patch(kinds.NODE, "", node.name, {"status": _status(node, alone)}, "status")
 
 
-async def stay(node: Node) -> None:
+async def stay(node: Node, alone: bool) -> None:
     """Renew the node's Lease, by which a control plane knows that it is alive; after an outage, during which it was
     taken for dead, say that it is ready. Never returns."""
+    lasts = ALONE_S if alone else LEASE_S
     while True:
         try:
-            await _renew(node)
+            await _renew(node, lasts)
             found = await node.client.get(kinds.NODE, "", node.name)
             if found is None or not _is_ready(found):
-                await register(node, alone=False)
+                await register(node, alone)
         except (KubeError, OSError) as e:
             log.warning("the node's Lease: %s", e)
-        await asyncio.sleep(RENEWAL_S)
+        await asyncio.sleep(lasts * RENEWAL)
 
 
-async def _renew(node: Node) -> None:
-    spec = {"holderIdentity": node.name, "leaseDurationSeconds": LEASE_S, "renewTime": times.stamp_micro()}
+async def _renew(node: Node, lasts: int) -> None:
+    spec = {"holderIdentity": node.name, "leaseDurationSeconds": lasts, "renewTime": times.stamp_micro()}
     if await node.client.get(kinds.LEASE, LEASE_NAMESPACE, node.name) is not None:
         await node.client.patch(kinds.LEASE, LEASE_NAMESPACE, node.name, {"spec": spec})
         return
@@ -73,6 +77,20 @@ def _is_ready(node: Json) -> bool:
 
 def _architecture() -> str:
     return MACHINES.get(platform.machine(), platform.machine())
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME") or "Linux"
+    except OSError:
+        return "Linux"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _status(node: Node, alone: bool) -> Json:
@@ -98,13 +116,13 @@ def _status(node: Node, alone: bool) -> Json:
         "nodeInfo": {
             "kubeletVersion": f"v1.32.0+lateen-{__version__}",
             "kernelVersion": platform.release(),
-            "osImage": "host",
+            "osImage": _system(),
             "containerRuntimeVersion": f"lateen://{__version__}",
             "operatingSystem": "linux",
             "architecture": _architecture(),
-            "machineID": "",
-            "systemUUID": "",
-            "bootID": "",
+            "machineID": _read("/etc/machine-id"),
+            "systemUUID": _read("/sys/class/dmi/id/product_uuid") or _read("/etc/machine-id"),
+            "bootID": _read("/proc/sys/kernel/random/boot_id"),
             "kubeProxyVersion": "",
         },
     }

@@ -22,6 +22,8 @@ from lateen.kube.informer import Informer, Key
 
 log = logging.getLogger("lateen.kubelet")
 
+SCHEDULER = "default-scheduler"
+"""Pods that name another one wait until that has bound them."""
 MAX_PODS = 250
 RESCHEDULE_S = 10.0
 GROUP = 16
@@ -33,7 +35,7 @@ class Scheduler:
 
     def __init__(self, node: Node, newest: Callable[[Key], Json | None], count: Callable[[], int]) -> None:
         self._node, self._newest, self._count = node, newest, count
-        self._events = Recorder(node.client, "default-scheduler")
+        self._events = Recorder(node.client, SCHEDULER)
         self._pending: dict[str, Json] = {}
         self._soon = asyncio.Event()
         self._nodes = Informer(node.client, kinds.NODE, self._changed)

@@ -264,16 +264,15 @@ class Volumes:
         self._tokens[key] = (time.time() + lifetime * 0.8, token)
         return token
 
-    def mounts(self, pod: Json, container: Json) -> list[Json]:
-        """The form that the runtime reads. Volumes filled from the API are read-only, as in Kubernetes."""
+    def mounts(self, pod: Json, container: Json, env: dict[str, str]) -> list[Json]:
+        """The form that the runtime reads; ``env``: the container's variables, which a subPathExpr may name. Volumes
+        filled from the API are read-only, as in Kubernetes. Raises NotReady."""
         volumes = {v["name"]: v for v in pod["spec"].get("volumes") or []}
         out: list[Json] = []
         for m in container.get("volumeMounts") or []:
             volume = volumes[m["name"]]
             host = dig(volume, "hostPath", "path")
-            sub = m.get("subPath") or ""
-            if m.get("subPathExpr"):
-                raise NotReady(f'volumeMount "{m["name"]}": subPathExpr is not available in the embedded cluster')
+            sub = m.get("subPath") or _sub_path(m, env)
             claimed = self._claimed.get(m["name"])
             path = claimed.path if claimed else self._at(host) if host else self.path(m["name"])
             fixed = claimed.read_only if claimed else not (host or "emptyDir" in volume)
@@ -290,6 +289,18 @@ class Volumes:
 
     def remove(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
+
+
+def _sub_path(mount: Json, env: dict[str, str]) -> str:
+    """What the subPathExpr comes to. Raises NotReady where it names no variable."""
+    text = str(mount.get("subPathExpr") or "")
+    if missing := [m[1] for m in _VARIABLE.finditer(text) if m[0] != "$$" and m[1] not in env]:
+        says = f"missing value for {missing[0]!r}"
+        raise NotReady(f"failed to expand the subPathExpr {text!r} of volumeMount {mount['name']!r}: {says}")
+    try:
+        return names.relative(expand(text, env), "subPathExpr") if text else ""
+    except names.Refused as e:
+        raise NotReady(f"volumeMount {mount['name']!r}: {e}") from None
 
 
 def _mode(value: object) -> int:

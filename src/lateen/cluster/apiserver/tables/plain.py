@@ -27,6 +27,12 @@ def _api_service(o: Json) -> list[Any]:
     return [name(o), "Local", said.get("status", "Unknown"), age(o)]
 
 
+def _component(o: Json) -> list[Any]:
+    said: Json = next((c for c in o.get("conditions") or [] if c["type"] == "Healthy"), {})
+    status = {"True": "Healthy", "False": "Unhealthy"}.get(str(said.get("status")), "Unknown")
+    return [name(o), status, said.get("message", ""), said.get("error", "")]
+
+
 _WEBHOOKS = Printer(("Name", "#Webhooks", "Age"), lambda o: [name(o), len(o.get("webhooks") or []), age(o)])
 
 PRINTERS = {
@@ -41,6 +47,7 @@ PRINTERS = {
     "CustomResourceDefinition": Printer(("Name", "Created At"), lambda o: [name(o), created(o)]),
     "ValidatingAdmissionPolicy": Printer(("Name", "#Validations", "ParamKind", "Age"), _policy),
     "ValidatingAdmissionPolicyBinding": Printer(("Name", "PolicyName", "ParamRef", "Age"), _policy_binding),
+    "ComponentStatus": Printer(("Name", "Status", "Message", "Error"), _component),
     "APIService": Printer(("Name", "Service", "Available", "Age"), _api_service),
     "MutatingWebhookConfiguration": _WEBHOOKS,
     "ValidatingWebhookConfiguration": _WEBHOOKS,

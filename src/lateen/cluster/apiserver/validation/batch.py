@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lateen.cluster.apiserver.validation import meta, pods
-from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, too_many, unsupported
 from lateen.cluster.apiserver.validation.workloads import negative
 from lateen.kit import cron, selectors
 from lateen.kit.jsons import Json, dig
@@ -15,9 +16,9 @@ MAX_CRON_NAME = 52
 CONTROLLER = "kubernetes.io/job-controller"
 _RESTART = ("OnFailure", "Never")
 _MODES = ("NonIndexed", "Indexed")
-_ACTIONS = ("FailJob", "Ignore", "Count")
-_ABSENT = ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy")
-_MAX_INDEXED = 100_000
+_ACTIONS = ("FailIndex", "FailJob", "Ignore", "Count")
+_MAX_INDEXED, _MAX_RULES = 100_000, 20
+_INDEXES = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*")
 
 
 def job(obj: Json, old: Json | None) -> Causes:
@@ -34,8 +35,8 @@ def job(obj: Json, old: Json | None) -> Causes:
 def job_spec(spec: Json, path: str) -> Causes:
     """Of a Job, or of what a CronJob makes."""
     counts = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
-    out = negative(spec, *counts, at=path)
-    out += [denied(f"{path}.{key}", "not available in the embedded cluster") for key in _ABSENT if key in spec]
+    out = negative(spec, *counts, "backoffLimitPerIndex", "maxFailedIndexes", at=path)
+    out += _of_indexes(spec, path)
     if spec.get("managedBy") not in (None, CONTROLLER):
         out.append(denied(f"{path}.managedBy", "other controllers are not available in the embedded cluster"))
     mode = spec.get("completionMode", "NonIndexed")
@@ -55,13 +56,53 @@ def job_spec(spec: Json, path: str) -> Causes:
     template = spec.get("template") or {}
     out += pods.template(template, f"{path}.template", _RESTART)
     if policy := spec.get("podFailurePolicy"):
-        out += _failure_policy(policy, template, path)
+        out += _failure_policy(policy, spec, path)
     return out
 
 
-def _failure_policy(policy: Json, template: Json, path: str) -> Causes:
+def _of_indexes(spec: Json, path: str) -> Causes:
+    """What only Indexed Jobs have."""
     out: Causes = []
-    restart = dig(template, "spec", "restartPolicy")
+    limit, most, policy = (spec.get(key) for key in ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"))
+    completions = spec.get("completions")
+    if spec.get("completionMode") != "Indexed":
+        says = "requires indexed completion mode"
+        found = (("backoffLimitPerIndex", limit), ("successPolicy", policy))
+        out += [bad(f"{path}.{key}", value, says) for key, value in found if value is not None]
+    elif completions is not None and most is not None and most > completions:
+        out.append(bad(f"{path}.maxFailedIndexes", most, "must be less than or equal to completions"))
+    if limit is None and most is not None:
+        out.append(required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+    if limit is not None and (restart := dig(spec, "template", "spec", "restartPolicy")) != "Never":
+        says = 'only "Never" is supported when backoffLimitPerIndex is specified'
+        out.append(bad(f"{path}.template.spec.restartPolicy", restart, says))
+    if policy is not None:
+        out += _success_policy(policy, completions, f"{path}.successPolicy.rules")
+    return out
+
+
+def _success_policy(policy: Json, completions: int | None, path: str) -> Causes:
+    rules = policy.get("rules") or []
+    if not rules:
+        return [required(path, "at least one rules must be specified when the successPolicy is specified")]
+    out: Causes = [too_many(path, len(rules), _MAX_RULES)] if len(rules) > _MAX_RULES else []
+    for i, rule in enumerate(rules):
+        count, indexes = rule.get("succeededCount"), rule.get("succeededIndexes")
+        if count is None and indexes is None:
+            out.append(required(f"{path}[{i}]", "at least one of succeededCount or succeededIndexes must be specified"))
+        if indexes is not None and not _INDEXES.fullmatch(indexes):
+            out.append(bad(f"{path}[{i}].succeededIndexes", indexes, "must be numbers and ranges, as in 1,3-5"))
+        if count is not None and count < 1:
+            out.append(bad(f"{path}[{i}].succeededCount", count, "must be greater than 0"))
+        elif count is not None and completions is not None and count > completions:
+            says = f"must be less than or equal to {completions} (the number of specified completions)"
+            out.append(bad(f"{path}[{i}].succeededCount", count, says))
+    return out
+
+
+def _failure_policy(policy: Json, spec: Json, path: str) -> Causes:
+    out: Causes = []
+    restart = dig(spec, "template", "spec", "restartPolicy")
     if restart != "Never":
         says = 'only "Never" is supported when podFailurePolicy is specified'
         out.append(bad(f"{path}.template.spec.restartPolicy", restart, says))
@@ -69,6 +110,8 @@ def _failure_policy(policy: Json, template: Json, path: str) -> Causes:
         at = f"{path}.podFailurePolicy.rules[{i}]"
         if rule.get("action") not in _ACTIONS:
             out.append(unsupported(f"{at}.action", rule.get("action"), _ACTIONS))
+        if rule.get("action") == "FailIndex" and spec.get("backoffLimitPerIndex") is None:
+            out.append(bad(f"{at}.action", "FailIndex", "requires the backoffLimitPerIndex to be set"))
         codes, conditions = rule.get("onExitCodes"), rule.get("onPodConditions") or []
         if bool(codes) == bool(conditions):
             out.append(bad(at, at, "specifying one of OnExitCodes and OnPodConditions is required"))
@@ -98,7 +141,14 @@ def _exit_codes(codes: Json, at: str) -> Causes:
 def _unchanged(spec: Json, old: Json) -> Causes:
     was = old["spec"]
     out: Causes = []
-    fixed = ["selector", "completionMode", "podFailurePolicy", "manualSelector"]
+    fixed = [
+        "selector",
+        "completionMode",
+        "podFailurePolicy",
+        "manualSelector",
+        "backoffLimitPerIndex",
+        "successPolicy",
+    ]
     elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
     if not elastic:
         fixed.append("completions")

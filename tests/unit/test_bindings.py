@@ -1,0 +1,82 @@
+"""Schedulers of users' own bind pods; what clients ask of components and of the kubelet is answered."""
+
+import pytest
+from apiserver import Cluster
+
+POD = {"metadata": {"name": "p"}, "spec": {"schedulerName": "mine", "containers": [{"name": "c", "image": "x"}]}}
+PODS = "/api/v1/namespaces/default/pods"
+BINDING = {"metadata": {"name": "p", "annotations": {"why": "free"}}, "target": {"kind": "Node", "name": "lateen"}}
+
+
+@pytest.fixture
+def cluster():
+    made = Cluster()
+    made.must("POST", PODS, POD)
+    return made
+
+
+@pytest.mark.parametrize("path", [f"{PODS}/p/binding", "/api/v1/namespaces/default/bindings"])
+def test_a_binding_assigns_the_pod_once(cluster, path):
+    assert cluster.must("POST", path, BINDING)["status"] == "Success"
+    pod = cluster.must("GET", f"{PODS}/p")
+    assert pod["spec"]["nodeName"] == "lateen"
+    assert pod["metadata"]["annotations"] == {"why": "free"}
+    assert [(c["type"], c["status"]) for c in pod["status"]["conditions"]] == [("PodScheduled", "True")]
+    code, refused = cluster.ask("POST", path, BINDING)
+    assert (code, refused["reason"]) == (409, "Conflict")
+    assert 'pod p is already assigned to node "lateen"' in refused["message"]
+
+
+def test_bindings_that_name_no_node_or_no_pod_are_refused(cluster):
+    code, refused = cluster.ask("POST", f"{PODS}/p/binding", {"target": {"kind": "Rack", "name": ""}})
+    assert code == 422
+    assert {c["field"] for c in refused["details"]["causes"]} == {"target.kind", "target.name"}
+    assert cluster.ask("POST", f"{PODS}/q/binding", {"target": {"name": "lateen"}})[0] == 404
+    assert cluster.ask("POST", f"{PODS}/q/binding", BINDING)[0] == 400
+    assert cluster.ask("POST", f"{PODS}/p/binding?dryRun=All", BINDING)[0] == 201
+    assert "nodeName" not in cluster.must("GET", f"{PODS}/p")["spec"]
+    cluster.must(
+        "POST", PODS, POD | {"metadata": {"name": "g"}, "spec": POD["spec"] | {"schedulingGates": [{"name": "a/b"}]}}
+    )
+    code, refused = cluster.ask("POST", f"{PODS}/g/binding", {"target": {"name": "lateen"}})
+    assert (code, "schedulingGates" in refused["message"]) == (409, True)
+
+
+def test_component_statuses(cluster):
+    found = cluster.must("GET", "/api/v1/componentstatuses")
+    assert [o["metadata"]["name"] for o in found["items"]] == ["scheduler", "controller-manager", "etcd-0"]
+    assert "deprecated in v1.19" in cluster.head
+    assert cluster.must("GET", "/api/v1/componentstatuses/etcd-0")["conditions"][0]["status"] == "True"
+    assert cluster.ask("GET", "/api/v1/componentstatuses/etcd-9")[0] == 404
+    assert cluster.ask("DELETE", "/api/v1/componentstatuses/etcd-0")[0] == 405
+    table = cluster.must(
+        "GET", "/api/v1/componentstatuses", headers={"Accept": "application/json;as=Table;g=meta.k8s.io;v=v1"}
+    )
+    assert table["rows"][0]["cells"] == ["scheduler", "Healthy", "ok", ""]
+
+
+class Kubelet:
+    """What it measures."""
+
+    node, containers, window = (1.5, 1 << 30), {("default", "p"): {"c": (0.25, 1 << 20)}}, 1.0
+
+    async def usage(self):
+        return self
+
+
+def test_the_kubelet_is_asked_through_the_api_server(cluster, monkeypatch):
+    monkeypatch.setattr(cluster, "access", Kubelet())
+    cluster.must("POST", "/api/v1/nodes", {"metadata": {"name": "lateen"}})
+    cluster.must("POST", f"{PODS}/p/binding", BINDING)
+    proxy = "/api/v1/nodes/lateen/proxy"
+    assert cluster.must("GET", f"{proxy}/healthz") == "ok"
+    assert [p["metadata"]["name"] for p in cluster.must("GET", f"{proxy}/pods")["items"]] == ["p"]
+    stats = cluster.must("GET", f"{proxy}/stats/summary")
+    assert stats["node"]["cpu"]["usageNanoCores"] == 1_500_000_000
+    assert stats["pods"][0]["podRef"]["name"] == "p"
+    assert stats["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 1 << 20
+    assert 'pod="p"} 1048576' in cluster.must("GET", "/api/v1/nodes/lateen:10250/proxy/metrics/resource")
+    assert cluster.ask("GET", f"{proxy}/run/default/p")[0] == 404
+    assert cluster.ask("POST", f"{proxy}/pods", {})[0] == 405
+    assert cluster.ask("GET", "/api/v1/nodes/other/proxy/healthz")[0] == 404
+    assert cluster.ask("GET", f"{proxy}/pods", user="bob", groups=())[0] == 403
