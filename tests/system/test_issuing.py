@@ -216,7 +216,7 @@ def test_a_host_whose_address_is_not_that_of_a_gateway_is_told_with_the_reason_a
         ({"issuerRef": {"kind": "Issuer", "name": "public"}}, 'there is no Issuer "public" in namespace istio-system'),
         ({"secretName": "istio-ca-secret"}, "is the mesh's own"),
         ({"dnsNames": ["odd.test"]}, "no Gateway or Ingress of namespace istio-system serves odd.test"),
-        ({"dnsNames": ["*.test"]}, "only a DNS record (dns01) would prove a wildcard"),
+        ({"dnsNames": ["*.test"]}, "a wildcard needs a DNS challenge (dns01)"),
     ],
 )
 def test_what_is_impossible_is_told_at_the_object(ca, change, says):

@@ -239,7 +239,7 @@ def test_wildcards_and_names_without_a_solver_are_named():
     with pytest.raises(Unusable, match="dns01"):
         chosen(given, "*.example.com", {})
     only = decode(cm.ACME, {"solvers": [{"http01": {}, "selector": {"dnsZones": ["example.com"]}}]})
-    with pytest.raises(Unusable, match=r"no solver of the issuer is for other\.test"):
+    with pytest.raises(Unusable, match=r"no solver of the issuer applies to other\.test"):
         chosen(only, "other.test", {})
 
 

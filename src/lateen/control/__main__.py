@@ -1,7 +1,7 @@
 """``python -m lateen.control`` is pilot-discovery: ``discovery`` (istiod itself) or ``request``.
 
-``request [--debug-port=N] METHOD PATH`` asks the istiod of its own pod, on the loopback interface; the body of a PUT
-comes on standard input.
+``request [--debug-port=N] METHOD PATH`` queries the istiod of its own pod, on the loopback interface; the body of a PUT
+is read from standard input.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
         case [] | ["discovery", *_]:
             from lateen.control.findings import fork
 
-            analysis = fork()  # before the next import loads gRPC
+            analysis = fork()  # fork before the next import loads gRPC
             from lateen.control.app import main as discovery
 
             discovery(analysis)

@@ -1,7 +1,7 @@
-"""A client of ACME servers (RFC 8555): accounts, orders, proofs that a name is ours, certificates.
+"""A client for ACME servers (RFC 8555): accounts, orders, challenges, certificates.
 
-A user names the server, so each address is checked as of all that istiod fetches (``control.fetching``), and answers
-are bounded in size, number and time. What the server calls by URL must come with TLS.
+Users name the server, so each address is checked as for everything that istiod fetches (``control.fetching``), and
+responses are bounded in size, number and time. URLs given by the server must use TLS.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 MAX_BYTES = 1 << 18
-"""Of one answer"""
+"""The limit for one response"""
 REQUEST_S = 20.0
 """Seconds for one request"""
 LONGEST_S = 300.0
-"""Seconds for an authorization, or for the certificate after it"""
+"""Seconds for an authorization, and for the certificate after it"""
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Seconds between two looks, if the server says nothing else; and at most"""
+"""Seconds between polls unless the server sends Retry-After, and the maximum"""
 LONGEST_AFTER_S = 7 * 24 * 3600.0
 NONCES = 6
-"""Attempts with fresh nonces: a server may refuse one at any time"""
+"""Attempts with fresh nonces: a server may reject a nonce at any time"""
 HTTP, TLS = "http-01", "tls-alpn-01"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
 _JOSE = {"Content-Type": "application/jose+json"}
 
 
 class Refused(Exception):
-    """The server has refused something; ``after_s``: it is not to be asked again earlier, in seconds."""
+    """The server has refused a request; ``after_s``: seconds before which it must not be asked again."""
 
     def __init__(self, says: str, after_s: float = 0.0) -> None:
         super().__init__(says)
@@ -48,12 +48,12 @@ class Refused(Exception):
 
 
 class NotReached(Refused):
-    """The server has not been asked at all, so it may be asked again soon."""
+    """The server was not reached, so it may be asked again soon."""
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """What the server wants to see at a host."""
+    """What the server expects at a host."""
 
     kind: str
     """``HTTP`` or ``TLS``"""
@@ -66,15 +66,15 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Account:
-    """Who orders, and where."""
+    """The account of an order, and its server."""
 
     server: str
     key: ec.EllipticCurvePrivateKey = field(repr=False)
     email: str = ""
     authorities: str = ""
-    """PEM by which the server's own certificate is verified; empty: those of the system"""
+    """CA certificates (PEM) that verify the server's own certificate; empty: the system's"""
     binding: tuple[str, bytes] | None = field(default=None, repr=False)
-    """(identifier, key) of an account that the CA knows from elsewhere"""
+    """(identifier, key) for external account binding"""
 
 
 @dataclass
@@ -95,13 +95,13 @@ class _Answer:
 
 
 Chooses = Callable[[str], str]
-"""A name -> the kind of challenge for it. Raises Refused where none is configured"""
+"""A name -> the kind of challenge for it. Raises Refused if none is configured"""
 Shows = Callable[[Sequence[Challenge]], Awaitable[None]]
-"""Makes gateways answer challenges, and returns once they do"""
+"""Makes gateways answer challenges; returns once they do"""
 
 
 class Acme:
-    """One order at a server; to be used as a context manager."""
+    """A session with a server for one order; a context manager."""
 
     def __init__(self, fetcher: Fetcher, account: Account) -> None:
         self._fetcher, self._account = fetcher, account
@@ -136,13 +136,13 @@ class Acme:
             raise NotReached(f"{shown(url)} did not answer within {REQUEST_S:g} s") from None
         except aiohttp.ClientConnectorCertificateError as e:
             says = f"the certificate of {shown(url)} is not trusted: {e.certificate_error}"
-            raise NotReached(f"{says}; give its authority in spec.acme.caBundle") from None
+            raise NotReached(f"{says}; put its CA certificate into spec.acme.caBundle") from None
         except (aiohttp.ClientError, OSError, ValueError) as e:
             why = e.strerror if isinstance(e, aiohttp.ClientConnectorError) else str(e)
             raise NotReached(f"{shown(url)} cannot be reached: {why or type(e).__name__}") from None
 
     async def _post(self, url: URL, payload: Json | None, known: bool = True) -> _Answer:
-        """``known``: whether the account signs by its name, not with its key."""
+        """A signed POST. ``known``: whether the account is identified by its URL, not by its key."""
         answer = None
         for _ in range(NONCES):
             nonce = await self._fresh()
@@ -166,7 +166,7 @@ class Acme:
         return out
 
     async def _place(self, name: str) -> URL:
-        """A resource of the server's directory."""
+        """A URL of the server's directory."""
         if not self._directory:
             base = absolute(self._account.server)
             answer = await self._request("GET", base)
@@ -182,7 +182,7 @@ class Acme:
     # --- accounts ----------------------------------------------------------------------------------------------------
 
     async def register(self) -> str:
-        """The account's URL; it is made if the server does not know the key. Raises Refused."""
+        """The account's URL; the account is created if the server does not know the key. Raises Refused."""
         url = await self._place("newAccount")
         payload: Json = {"termsOfServiceAgreed": True}
         if self._account.email:
@@ -214,7 +214,7 @@ class Acme:
             try:
                 await self._prove(found, frozenset(names), chooses, shows)
                 return await self._finished(here, csr)
-            except NotReached as e:  # the order is there, and another one would count, too
+            except NotReached as e:  # reuse the order: another one would count towards rate limits
                 raise Refused(str(e), e.after_s) from None
         except NotFetched as e:
             raise Refused(str(e)) from None
@@ -222,7 +222,7 @@ class Acme:
             raise Refused("the certificate is not PEM text") from None
 
     async def _finished(self, here: URL, csr: bytes) -> str:
-        """The chain of an order whose names are proven."""
+        """The certificate chain of an order whose authorizations are valid."""
         order = await self._until(here, ("ready", "valid"), ("pending",))
         if order["status"] == "ready":
             finish = absolute(str(order.get("finalize")), here)
@@ -261,7 +261,7 @@ class Acme:
         raise Refused(f"the server does not offer {kind} for {host}")
 
     async def _until(self, url: URL, wanted: tuple[str, ...], pending: tuple[str, ...], what: str = "") -> Json:
-        """Look again and again until an object has one of the states."""
+        """Poll until an object has one of the wanted states."""
         deadline = asyncio.get_running_loop().time() + LONGEST_S
         while True:
             answer = await self._post(url, None)
@@ -284,7 +284,7 @@ def _list(obj: Json, name: str) -> list[object]:
 
 
 def _problem(answer: _Answer) -> Json:
-    """RFC 7807, as far as it is one."""
+    """The problem document (RFC 7807); empty if it is not one."""
     try:
         return answer.json()
     except Refused:
@@ -298,7 +298,7 @@ def _refusal(answer: _Answer, problem: Json) -> Refused:
 
 
 def _after(answer: _Answer) -> float:
-    """``Retry-After``, in seconds, at most a week; 0 where there is none."""
+    """``Retry-After`` in seconds, at most a week; 0 if there is none."""
     text = answer.headers.get("Retry-After", "")
     return min(float(text), LONGEST_AFTER_S) if digits(text) else 0.0
 

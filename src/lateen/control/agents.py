@@ -1,4 +1,4 @@
-"""What agents ask for besides certificates: the table of names, patches of their bootstrap, a machine's probe."""
+"""Requests of agents other than for certificates: the table of names, bootstrap patches, a machine's probe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lateen.xds.patches.operations import parsed
 log = logging.getLogger("lateen.control.agents")
 
 NAMES_S = 30.0
-"""Seconds that a request for names waits at most for a change."""
+"""The longest that a request for names waits for a change, in seconds."""
 
 
 Answer = Callable[[Caller, jsons.Json], Awaitable[jsons.Json]]
@@ -33,7 +33,7 @@ Answer = Callable[[Caller, jsons.Json], Awaitable[jsons.Json]]
 
 class Agents:
     def __init__(self, ca: CaService, views: Callable[[str], Views | None], registrar: registration.Registrar) -> None:
-        """``views``: the mesh as a cluster sees it (``Sides.of``)."""
+        """``views``: a cluster's view of the mesh (``Sides.of``)."""
         self._ca, self._views, self._registrar = ca, views, registrar
         self._changed = asyncio.Event()
 

@@ -22,9 +22,9 @@ log = logging.getLogger("lateen.control.analyst")
 BATCH = 500
 """Objects per line, at most."""
 MAX_LINE = 64 << 20
-"""Bytes of an answer."""
+"""The maximum size of a response in bytes."""
 Report = dict[str, list[Found]]
-"""Object (``Kind namespace/name``) -> its present findings."""
+"""Object (``Kind namespace/name``) -> its current findings."""
 Validated = Callable[[Json], list[Finding] | None]
 """The findings of validation about an object, if it has been validated already."""
 _KEPT = ("name", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
@@ -51,8 +51,8 @@ class Analyst:
         validated: Validated = lambda _: None,
         child: Child | None = None,
     ) -> None:
-        """``everything``: all present objects, for a process that has just started; ``secrets``: the namespaces whose
-        Secrets are among them; ``child``: a process that waits for the first question."""
+        """``everything``: all current objects, for a process that has just started; ``secrets``: the namespaces whose
+        Secrets are among them; ``child``: a process that waits for the first request."""
         self._root, self._everything, self._secrets, self._validated = root, everything, secrets, validated
         self._waiting = child
         self._child: Child | None = None
@@ -66,7 +66,8 @@ class Analyst:
         self._changes[key] = ("drop" if gone else "put", obj)
 
     async def ask(self) -> Report:
-        """Raises OSError if the process dies before it has answered; the next call starts another one."""
+        """The findings that have changed. Raises OSError if the process dies before it answers; the next call starts
+        another."""
         try:
             return await self._ask()
         except BaseException:
@@ -110,14 +111,14 @@ class Analyst:
         return line
 
     def stop(self) -> None:
-        """Kill the process, whatever it is doing; the next question starts another one."""
+        """Kill the process, whatever it is doing; the next request starts another one."""
         if self._writer is not None:
             self._writer.transport.abort()
         _kill(self._child)
         self._child = self._reader = self._writer = None
 
     def close(self) -> None:
-        """Also kill a process that has not been asked yet."""
+        """Also kill a process that has not been used yet."""
         self.stop()
         _kill(self._waiting)
         self._waiting = None

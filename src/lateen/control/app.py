@@ -57,13 +57,14 @@ log = logging.getLogger("lateen.control")
 SYNC_S = 60.0
 """Seconds that the initial lists of all kinds may take."""
 CLUSTERS_S = 10.0
-"""Seconds that proxies wait for other clusters, whose endpoints they would lose if istiod restarted without them."""
+"""Seconds that proxies wait for other clusters after a restart of istiod; otherwise they would lose those endpoints."""
 FETCHING_S = 6.0
-"""Seconds that proxies, which have keys from before, wait for those that istiod has to fetch again."""
+"""Seconds that proxies (which still have the former keys) wait for keys that istiod has to fetch again after a
+restart."""
 
 
 class Istiod:
-    """The parts, and how they notify each other."""
+    """The components, and how they notify each other."""
 
     def __init__(
         self,
@@ -73,11 +74,11 @@ class Istiod:
         control: Control,
         analysis: Child | None = None,
     ) -> None:
-        """``analysis``: the process that analyzes, if it runs already."""
+        """``analysis``: the analysis process, if it is already running."""
         self.settings, self.client, self.roots, self.control = settings, client, roots, control
         self.readiness = Readiness()
         self._learned = False
-        """Whether it is known which roots are trusted besides istiod's own."""
+        """Whether the additional trusted roots are known."""
         authority = roots.authority
         self.trust = Trust(
             client,
@@ -226,7 +227,7 @@ class Istiod:
         self.issuing.wake()
 
     def _issue(self) -> None:
-        """As a new leader, which begins with what its predecessor has left."""
+        """Issue certificates as the leader, starting with cleaning up after the predecessor."""
         tasks.spawn(tasks.until_done(self.challenges.clear, "challenges"), "challenges")
         self.issuing.wake()
 
@@ -238,7 +239,7 @@ class Istiod:
         return next(i.objects for i in self.informers if i.kind is kinds.NAMESPACE)
 
     def _roots_of(self, signer: str) -> str:
-        """What verifies certificates of an external signer; an empty name: of any."""
+        """The roots that verify certificates of an external signer; an empty name: of any."""
         anchors = self.control.world.mesh_config.settings.trust.anchors
         found = [a.pem for a in anchors if not (signer and a.signers) or signer in a.signers]
         asked = signer or (self.settings.signers.default if self.settings.signers else "")
@@ -271,7 +272,7 @@ class Istiod:
 
     async def learn(self) -> None:
         """Wait for everything that proxies may depend on. Raises TimeoutError."""
-        memory.settle()  # what is read now stays, so that looking for cycles in it would be in vain
+        memory.settle()  # these objects are long-lived: exempt them from cyclic garbage collection
         for informer in self.writer.informers:
             tasks.spawn(informer.run(), f"informer {informer.kind.plural}")
         secrets = self.control.credentials.follow(self.settings.namespace)
@@ -289,7 +290,7 @@ class Istiod:
         memory.settle()
 
     async def serve(self) -> list[web.AppRunner | listening.Server]:
-        """Open all ports; the result is to be closed in reverse order."""
+        """Open all ports; the servers must be closed in reverse order."""
         to_agents = [
             web.post("/certificates", self.ca.sign),
             web.post("/roots", self.ca.roots),
@@ -384,7 +385,7 @@ async def run(settings: Settings, analysis: Child | None) -> None:
 
 
 def main(analysis: Child | None = None) -> None:
-    """``analysis``: the process that analyzes, if it runs already."""
+    """``analysis``: the analysis process, if it is already running."""
     logs.setup()
     try:
         asyncio.run(run(Settings.of(os.environ), analysis))

@@ -1,5 +1,5 @@
-"""Certificates that Gateways of the Gateway API and Ingresses ask for by an annotation, as with cert-manager: one for
-each Secret that they name for a host. Pure.
+"""Certificates requested by annotations of Gateways (Gateway API) and Ingresses, as with cert-manager: one for each
+Secret that they name for a host. Pure.
 
 Source: https://cert-manager.io/docs/usage/gateway/ and https://cert-manager.io/docs/usage/ingress/.
 """
@@ -17,8 +17,8 @@ from lateen.mesh.objects import Objects
 
 
 def certificates(objects: Objects, mine: Callable[[o.Resource[Any]], bool]) -> Iterator[Json]:
-    """In the namespace of the object, which owns them; a listener whose Secret is elsewhere asks for none. ``mine``:
-    which objects are looked at."""
+    """Certificates in the namespace of the object, which owns them; listeners whose Secret is in another namespace are
+    ignored. ``mine``: whether an object is considered."""
     for gateway in filter(mine, objects.kubernetes_gateways.values()):
         hosts: dict[str, list[str]] = {}
         for li in gateway.spec.listeners:

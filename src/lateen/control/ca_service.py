@@ -28,25 +28,25 @@ log = logging.getLogger("lateen.control.ca")
 
 MAX_BODY = 256 * 1024
 AT_ONCE = 64
-"""Tokens of one path that an API server reviews at the same time; further requests wait for their turn."""
+"""The number of concurrent token reviews per path and API server; further requests wait."""
 REMOTE_S = 5.0
-"""How long the API server of another cluster may take to review one. Nobody waits for a turn there: which cluster is
-asked is only what the caller says, and one that does not answer must not keep the requests of others waiting."""
+"""The timeout of a token review by another cluster's API server. There is no queue for those: the cluster is only the
+caller's claim, and one that does not answer must not delay other requests."""
 BURST, PER_SECOND = 20, 0.5
-"""Certificates that one caller gets at once, and per second later on: an agent needs one in hours."""
+"""Rate limit per caller: burst, and certificates per second. An agent needs one every few hours."""
 HEARD_S, LOOK_S = 1.0, 0.05
-"""How long a certificate waits for its pod to be known, and between two looks."""
+"""How long issuing waits for the pod to become known, and the polling interval, in seconds."""
 KEPT = 20_000
-"""Callers of which it is remembered how many certificates they have got lately."""
+"""The number of callers whose rates are kept."""
 
 
 class TooMany(Refused):
-    """More requests of one caller than an agent makes."""
+    """A caller exceeds its rate limit."""
 
 
 class Rates:
-    """A bucket for each of the latest callers; only those with a valid token or certificate count, so that nobody else
-    can empty the table."""
+    """A token bucket for each recent caller; only callers with a valid token or certificate are counted, so that nobody
+    else can flush the table."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -70,12 +70,12 @@ class Caller:
     group: str = ""
     """The WorkloadGroup of a machine."""
     pod: str = ""
-    """Its name, where the token is that of a pod."""
+    """The pod's name, if the token belongs to a pod."""
     counted: str = ""
-    """What its requests are counted by: its token, or where it has none the certificate's identity and its address.
-    Certificates are no measure, since each request makes another one."""
+    """The key for its rate limit: its token, or without one the certificate's identity and the address. Not the
+    certificate, since each request creates another one."""
     cluster: str = ""
-    """The other cluster whose API server knows it; empty for istiod's own."""
+    """The cluster whose API server has authenticated it; empty for istiod's own."""
 
 
 async def read(request: web.Request) -> bytes:
@@ -97,23 +97,23 @@ class CaService:
         describes: Callable[[str, str, str], str] = lambda *_: "",
         clusters: Clusters | None = None,
     ) -> None:
-        """``external`` signs in the place of ``authority``, if there is one. ``machines``: whether machines of a
-        WorkloadGroup (namespace, name) run under an account; they may renew by the certificate that they have.
-        ``aliases``: other names of the trust domain. ``describes``: what a certificate says of a pod (cluster,
-        namespace, name), for the metrics of its peers (``wire.connections.PEER``); empty for one that is not known
-        (yet). ``clusters``: the others, whose API servers review the tokens of their pods."""
+        """``external`` signs instead of ``authority``, if there is one. ``machines``: whether machines of a
+        WorkloadGroup (namespace, name) use a service account; they may renew with their current certificate.
+        ``aliases``: aliases of the trust domain. ``describes``: the description of a pod (cluster, namespace, name)
+        in its certificate, for the metrics of its peers (``wire.connections.PEER``); empty for a pod that is not known
+        (yet). ``clusters``: the other clusters, whose API servers review the tokens of their pods."""
         self._clusters = clusters
         self._external, self._machines, self._aliases, self._describes = external, machines, aliases, describes
         self._client, self._authority, self._trust_domain, self._ttl = client, authority, trust_domain, ttl
         self._gates: defaultdict[tuple[str, str], asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
-        """(cluster, path): requests of one kind, or for one cluster, hold up no others."""
+        """By (cluster, path), so that requests of one kind, or for one cluster, do not delay others."""
         self._rates = Rates()
         self._measures = measures or Measures()
 
     async def caller(self, request: web.Request, group: str = "") -> Caller:
-        """Who has a token, or a machine's certificate, since nobody renews its token. ``group``: the WorkloadGroup that
-        the caller claims to be of. A pod's token is bound to the pod, so that its bearer is none of a group's machines,
-        whatever account both of them run under. Raises Refused, KubeError, OSError."""
+        """Authenticate by token, or by a machine's certificate (machines' tokens are not renewed). ``group``: the
+        WorkloadGroup that the caller claims. A pod's token is bound to the pod, so its bearer cannot be a machine of a
+        group, even with the same service account. Raises Refused, KubeError, OSError."""
         claimed = request.headers.get(CLUSTER_HEADER, "")
         cluster = self._home(claimed)
         try:
@@ -139,15 +139,15 @@ class CaService:
             raise Refused(str(e)) from None
 
     def _api(self, cluster: str) -> Client:
-        """``cluster``: see ``_home``. Raises OSError for one that cannot be asked now."""
+        """The client for a cluster (see ``_home``). Raises OSError if it is unavailable."""
         try:
             return self._clusters.client(cluster) if self._clusters and cluster else self._client
         except NotServed as e:
             raise OSError(str(e)) from None
 
     def _shown(self, request: web.Request) -> Caller | None:
-        """Who has the certificate that the client has shown, and that TLS has verified, if it was issued to a machine
-        of a WorkloadGroup that there still is."""
+        """The caller by its client certificate, which TLS has verified, if it was issued to a machine of a
+        WorkloadGroup that still exists."""
         link = request.transport.get_extra_info("ssl_object") if request.transport else None
         if link is None:
             return None
@@ -164,11 +164,11 @@ class CaService:
         return Caller(who, group, counted=f"{who} {group} {request.remote}")
 
     async def whose(self, token: str) -> Identity:
-        """Of a token of istiod's own cluster. Raises Refused, KubeError, OSError."""
+        """The identity of a token of istiod's own cluster. Raises Refused, KubeError, OSError."""
         return identity(await self._review(token), self._trust_domain)
 
     async def _review(self, token: str, cluster: str = "", path: str = "") -> Json:
-        """Of a token that is valid in a cluster; ``path``: of the request. Raises Refused, KubeError, OSError."""
+        """The TokenReview of a valid token; ``path``: the request's. Raises Refused, KubeError, OSError."""
         if not token:
             raise Refused("a service account token is required")
         spec = {"token": token, "audiences": [AUDIENCE]}
@@ -214,7 +214,7 @@ class CaService:
         return {"root": told.root, "crl": told.crl, "domains": told.domains}
 
     async def _signed(self, csr: str, caller: Caller, signer: str) -> str:
-        """Signers of others do not mark machines, so that these need a token for each renewal."""
+        """Sign a request. External signers do not mark machines, which therefore need a token for each renewal."""
         try:
             if self._external is not None:
                 return await self._external.sign(csr, caller.identity, signer, self._ttl)
@@ -225,7 +225,7 @@ class CaService:
             raise
 
     async def _description(self, caller: Caller) -> str:
-        """A pod asks as soon as it runs, possibly before istiod has heard of it."""
+        """The description of the caller's pod; waits a little, because pods may ask before istiod has seen them."""
         if not caller.pod:
             return ""
         for _ in range(round(HEARD_S / LOOK_S)):
@@ -235,8 +235,8 @@ class CaService:
         return ""
 
     async def roots(self, request: web.Request) -> web.Response:
-        """``{}`` with a bearer token -> ``{"root", "crl", "domains"}`` (``ca.authority.Told``), for those that do not
-        have these mounted."""
+        """``{}`` with a bearer token -> ``{"root", "crl", "domains"}`` (``ca.authority.Told``), for callers without
+        a mounted ConfigMap."""
         try:
             await self.caller(request)
         except Refused as e:
@@ -247,6 +247,6 @@ class CaService:
 
 
 def bearer(request: web.Request) -> str:
-    """The token; empty if there is none."""
+    """The bearer token; empty if there is none."""
     header = request.headers.get("Authorization", "")
     return header.removeprefix("Bearer ").strip() if header.startswith("Bearer ") else ""

@@ -1,4 +1,4 @@
-"""What gateways answer to ACME servers: kept in a Secret, from which every istiod takes it; the proxies are awaited."""
+"""Publishes ACME challenges: stores them in a Secret, which every istiod reads, and waits for the proxies."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from lateen.mesh.challenges import SECRET, Answer, Shown
 log = logging.getLogger("lateen.control.challenges")
 
 REACHED_S = 20.0
-"""Seconds that gateways are waited for; one that does not answer must not hold up all certificates."""
+"""The longest wait for gateways, in seconds; an unresponsive one must not block all certificates."""
 LOOK_S = 0.2
 OTHERS_S = 1.0
-"""Seconds that the gateways of other replicas have in addition, which this istiod does not see."""
+"""Additional seconds for gateways that are connected to other replicas, which this istiod does not see."""
 Entries = dict[str, str]
 
 
 class Challenges:
     def __init__(self, client: Client, namespace: str, reached: Callable[[Entries], bool]) -> None:
-        """``reached``: whether all gateways that are connected here answer exactly these entries."""
+        """``reached``: whether all gateways connected to this istiod answer exactly these entries."""
         self._client, self._namespace, self._reached = client, namespace, reached
         self._entries: Entries = {}
         self._writing = asyncio.Lock()
         self._hosts: dict[str, tuple[asyncio.Lock, int]] = {}
-        """Those of orders, with how many have or want them"""
+        """Hosts of current orders, with the number of orders that hold or await them"""
 
     @asynccontextmanager
     async def alone(self, hosts: Iterable[str]) -> AsyncIterator[None]:
-        """Orders that share a host take turns: a gateway shows one proof for a host at a time."""
+        """Orders that share a host take turns: a gateway answers one challenge per host at a time."""
         async with AsyncExitStack() as stack:
-            for host in sorted(set(hosts)):  # in one order, so that two do not wait for each other
+            for host in sorted(set(hosts)):  # sorted, to avoid deadlocks
                 lock, others = self._hosts.get(host, (asyncio.Lock(), 0))
                 self._hosts[host] = lock, others + 1
                 stack.callback(self._leave, host)
@@ -53,7 +53,7 @@ class Challenges:
             self._hosts[host] = lock, others - 1
 
     def add(self, found: Sequence[Challenge]) -> None:
-        """To be called by who is alone with the hosts. Raises Refused where a server gives a token for two hosts."""
+        """Add challenges; the caller must hold their hosts (``alone``). Raises Refused if a server reuses a token."""
         added = [_entry(one) for one in found]
         if len({name for name, _ in added} - self._entries.keys()) < len(added):
             raise Refused("the server issued a token that is in use for another host")
@@ -71,7 +71,7 @@ class Challenges:
         await asyncio.sleep(OTHERS_S)
 
     async def hide(self, found: Iterable[Challenge]) -> None:
-        """What cannot be removed now is removed with the next change."""
+        """Remove challenges; if that fails, they are removed with the next change."""
         for one in found:
             self._entries.pop(_name(one), None)
         try:
@@ -80,7 +80,7 @@ class Challenges:
             log.warning("obsolete challenge responses are still in Secret %s/%s: %s", self._namespace, SECRET, e)
 
     async def clear(self) -> None:
-        """Remove what a former leader has left. Raises KubeError, Unreachable."""
+        """Remove leftovers of a former leader. Raises KubeError, Unreachable."""
         self._entries = {}
         if await self._client.get(kinds.SECRET, self._namespace, SECRET):
             await self._write()

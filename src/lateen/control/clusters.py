@@ -1,9 +1,9 @@
-"""The other clusters of the mesh: their Secrets, their informers, and what is known of them.
+"""The other clusters of the mesh: their Secrets, informers, and objects.
 
-A Secret of istiod's namespace with the label ``istio/multiCluster: "true"`` has a kubeconfig for each cluster, by the
-cluster's name. What is wrong with one cluster concerns no other: it is part of the mesh once all its lists have been
-read, keeps its last known state while its API does not answer, and goes with its Secret. A new kubeconfig for it, as
-with a renewed token, takes the place of the former one once the lists have been read with it. Source:
+A Secret in istiod's namespace with the label ``istio/multiCluster: "true"`` has a kubeconfig for each cluster, by the
+cluster's name. Failures of one cluster do not affect others: a cluster joins the mesh once all its lists have been
+read, keeps its last known state while its API is unavailable, and leaves with its Secret. A new kubeconfig, for example
+with a renewed token, replaces the former one once the lists have been read with it. Source:
 https://istio.io/latest/docs/setup/install/multicluster/ and ``pkg/kube/multicluster`` in istio.io/istio.
 """
 
@@ -35,9 +35,9 @@ log = logging.getLogger("lateen.control.clusters")
 
 LABEL = "istio/multiCluster"
 MOST = 100
-"""Clusters whose Secrets are used; of more than these, the first by the Secret's name."""
+"""The most clusters that are used, in the order of the Secrets' names."""
 SLOW_S = 30.0
-"""A cluster that has not been read within this time is shown as ``timeout``; it is still waited for."""
+"""A cluster that has not been read within this time is reported as ``timeout``; reading continues."""
 
 
 OnEvent = Callable[[str, Kind, Key, Json | None], None]
@@ -55,7 +55,7 @@ class Other:
     name: str
     secret: str
     digest: bytes
-    """Of its kubeconfig."""
+    """The digest of its kubeconfig."""
     inventory: Inventory
     discovery: Discovery
     problem: str = ""
@@ -65,7 +65,7 @@ class Other:
     running: list[asyncio.Task[None]] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
     former: Other | None = None
-    """The same cluster by its kubeconfig of before, which stands in until this one has been read."""
+    """The same cluster with its former kubeconfig, which is used until this one has been read."""
 
     @property
     def synced(self) -> bool:
@@ -73,16 +73,16 @@ class Other:
 
     @property
     def read(self) -> Other | None:
-        """What is known of it, if it has been read: by this kubeconfig, or by the one of before."""
+        """The cluster's state, if it has been read, with this kubeconfig or the former one."""
         return self if self.synced else self.former
 
     @property
     def trouble(self) -> str:
-        """What is wrong with it now; empty if nothing is."""
+        """Its current problem; empty if there is none."""
         return self.problem or next((i.problem for i in self.informers if i.problem), "")
 
     def take(self, kind: Kind, key: Key, new: Json | None) -> bool:
-        """An event. Returns whether it changes anything."""
+        """Handle an event; returns whether it changes anything."""
         try:
             moved = {key[1]} if kind is kinds.NAMESPACE and self.discovery.named(key[1], new) else set()
             taken = self.inventory.take(kind, key, new if self.discovery.takes(kind, key[0]) else None)
@@ -95,7 +95,7 @@ class Other:
         return read_again([(i.kind, i.objects) for i in self.informers], namespaces, self.take)
 
     def describe(self, namespace: str) -> Json:
-        """As Istio's page ``clusterz``, and what is wrong."""
+        """An entry of Istio's page ``clusterz``, with the cluster's problem."""
         slow = time.monotonic() - self.since > SLOW_S
         status = "closed" if self.problem else "synced" if self.synced else "timeout" if slow else "syncing"
         out = {"id": self.name, "secretName": f"{namespace}/{self.secret}", "syncStatus": status}
@@ -111,7 +111,7 @@ class Clusters:
         on_change: Callable[[], None],
         serves: bool = False,
     ) -> None:
-        """``own``: istiod's cluster; ``allowed``: what kubeconfigs may have that is refused otherwise (see
+        """``own``: istiod's cluster; ``allowed``: normally refused fields that kubeconfigs may have (see
         ``kubeconfig.from_text``); ``serves``: whether istiod is the control plane of other clusters' proxies, too."""
         self._namespace, self._own, self._domain, self._allowed = namespace, own.name, own.domain, allowed
         self._on_change, self.serves = on_change, serves
@@ -124,25 +124,25 @@ class Clusters:
         """Secret -> cluster -> its kubeconfig."""
         self.others: dict[str, Other] = {}
         self._gone: set[str] = set()
-        """Clusters whose Secrets are gone; their proxies may still be connected."""
+        """Clusters whose Secrets were deleted; their proxies may still be connected."""
 
     def home(self, claimed: str) -> str:
-        """The cluster in which a proxy says it runs; empty for istiod's own, which a name that nobody else has stands
-        for, too: proxies keep it when their cluster gets another one. Raises NotServed."""
+        """The cluster that a proxy claims to run in; empty for istiod's own. An unknown name also means istiod's own,
+        because proxies keep the old name when their cluster is renamed. Raises NotServed."""
         if claimed in self._gone:
             raise NotServed(f'the cluster "{claimed}" has left the mesh: its Secret is gone')
         if claimed in ("", self._own) or claimed not in self.others:
             return ""
         if not self.serves:
             raise NotServed(
-                f'this istiod serves no proxies of other clusters, as those of "{claimed}"; install it with '
+                f'this istiod does not serve proxies of other clusters such as "{claimed}"; install it with '
                 "values.global.externalIstiod=true"
             )
         return claimed
 
     def client(self, name: str) -> HttpClient:
-        """Of another cluster's API, by the kubeconfig of before until the lists have been read with a new one. Raises
-        NotServed."""
+        """The client for another cluster's API, with the former kubeconfig until the lists have been read with the new
+        one. Raises NotServed."""
         other = self.others.get(name)
         found = other.read or other if other else None
         if found is None or found.client is None:
@@ -150,7 +150,7 @@ class Clusters:
         return found.client
 
     def secret(self, name: str, new: Json | None) -> None:
-        """An event of a Secret of istiod's namespace."""
+        """Handle an event of a Secret in istiod's namespace."""
         wanted = new is not None and dig(new, "metadata", "labels", LABEL) == "true"
         found = _configs(new or {}) if wanted else {}
         if found == self._secrets.get(name, {}):
@@ -213,7 +213,7 @@ class Clusters:
         other.running.append(tasks.spawn(self._joined(other), f"cluster {name}"))
 
     def choose(self, given: tuple[LabelSelector, ...]) -> None:
-        """Which namespaces of the clusters belong to the mesh."""
+        """Set which namespaces of the clusters belong to the mesh."""
         self._selectors = given
         for other in self.others.values():
             if other.read_again(other.discovery.choose(given)) and other.synced:
@@ -236,7 +236,7 @@ class Clusters:
         self._on_change()
 
     def objects(self) -> Mapping[str, Objects]:
-        """What is known of the clusters that have been read."""
+        """The objects of the clusters that have been read."""
         read = {name: other.read for name, other in self.others.items()}
         return {name: other.inventory.objects for name, other in read.items() if other is not None}
 

@@ -1,10 +1,10 @@
 """One object's status, as JSON. Pure.
 
-``Accepted``: whether the mesh takes the object. ``Analyzed``: what the analysis finds. ``Reconciled``: whether the
-proxies that it concerns have this generation of it. How many these are is not written, else every proxy that comes or
-goes would change every object: ``lateen x wait`` and ``lateen proxy-status`` ask istiod.
+``Accepted``: whether the mesh accepts the object. ``Analyzed``: the findings of the analysis. ``Reconciled``: whether
+the affected proxies have this generation of it. Their number is not written, because every proxy that connects or
+disconnects would then change every object: ``lateen x wait`` and ``lateen proxy-status`` query istiod.
 
-Every object of the mesh gets a status, also one that nothing is wrong with, so that ``kubectl wait
+Every object of the mesh gets a status, even without any problem, so that ``kubectl wait
 --for=condition=Reconciled`` works on all of them. Istio writes none unless its analysis is enabled
 (``PILOT_ENABLE_ANALYSIS``), and then validation messages only, which have the same form here.
 """
@@ -24,7 +24,7 @@ SHADOWED = "LAT0101"
 OF_ANALYSIS = ("Analyzed", "Shadowed")
 """Conditions that come from the analysis."""
 OF_ISSUING = ("Ready", "Issuing")
-"""Conditions of issuers and certificates, as cert-manager's."""
+"""Conditions of issuers and certificates, as in cert-manager."""
 ISSUED = ("acme", "notBefore", "notAfter", "renewalTime", "lastFailureTime", "failedIssuanceAttempts")
 """Fields of their status."""
 SHOWN, MESSAGES = 5, 20
@@ -35,23 +35,23 @@ class Facts(NamedTuple):
     """What is known about one object."""
 
     bad: str = ""
-    """Why it is left out of the mesh; empty where it is not."""
+    """Why it is left out of the mesh; empty if it is not."""
     far: Reach = Reach()
     found: Sequence[Found] | None = ()
-    """None as long as the analysis has not answered: then its part of the status stays as it is."""
+    """None until the analysis has answered: its part of the status is left unchanged until then."""
     extras: Sequence[Json] = ()
     """Conditions that only some objects have."""
     addresses: Sequence[Json] = ()
-    """The addresses that were made for a ServiceEntry's hosts."""
+    """The addresses allocated for a ServiceEntry's hosts."""
     fields: Json | None = {}
-    """More of the status; None as long as it is not known, so that it stays as it is."""
+    """Further fields of the status; None if they are not known yet and must be left unchanged."""
 
 
 class Outcome(NamedTuple):
     status: Json | None
-    """What to write; None where it is written already."""
+    """The status to write; None if it is already written."""
     settled: bool
-    """Whether nothing that proxies still have to answer can change it."""
+    """Whether it is final, that is, does not depend on pending acknowledgements."""
 
 
 def outcome(kind: kinds.Kind, obj: Json, facts: Facts, now: str) -> Outcome:
@@ -68,7 +68,7 @@ def outcome(kind: kinds.Kind, obj: Json, facts: Facts, now: str) -> Outcome:
     new = [c | {"observedGeneration": generation} for c in made]
     kept: tuple[str, ...] = (
         ("Healthy",) if facts.found is not None else ("Healthy", *OF_ANALYSIS)
-    )  # the first is the probe's, not ours
+    )  # this condition is the probe's, not ours
     kept += OF_ISSUING if facts.fields is None else ()
     fields = {k: status[k] for k in ISSUED if k in status} if facts.fields is None else facts.fields
     new += [_bare(c) for c in old if c.get("type") in kept]
@@ -148,11 +148,11 @@ FETCHED = {
     kinds.WASM_PLUGIN: ("ModuleFetched", "istiod has the module"),
     kinds.TRAFFIC_EXTENSION: ("ModuleFetched", "istiod has the module"),
 }
-"""Kinds whose objects name what istiod fetches -> the condition about it, and its message where nothing is wrong."""
+"""Kinds whose objects refer to documents that istiod fetches -> the condition, and its message on success."""
 
 
 def fetched(what: tuple[str, str], missing: list[str]) -> Json:
-    """``what``: an entry of FETCHED; ``missing``: what is wrong."""
+    """``what``: an entry of FETCHED; ``missing``: the problems."""
     name, says = what
     if missing:
         return condition(name, "False", "FetchFailed", "; ".join(missing[:SHOWN]))
@@ -160,14 +160,14 @@ def fetched(what: tuple[str, str], missing: list[str]) -> Json:
 
 
 def enforced(says: list[str]) -> Json:
-    """Of a SecurityPolicy: whether each of its parts can do what it is there for."""
+    """The condition of a SecurityPolicy about whether all its parts can be enforced."""
     if says:
         return condition("Enforced", "False", "Broken", "; ".join(says[:SHOWN]))
     return condition("Enforced", "True", "Complete", "everything that the policy refers to exists")
 
 
 def patched(says: list[str]) -> Json:
-    """What each patch of an EnvoyFilter does."""
+    """The condition of an EnvoyFilter about the effect of each patch."""
     if not says:
         return condition("Patched", "Unknown", "NoProxies", "no connected proxy is concerned")
     bad = any(": rejected" in s for s in says)
@@ -177,7 +177,7 @@ def patched(says: list[str]) -> Json:
 
 
 def merged(old: list[Json], new: list[Json], now: str) -> list[Json]:
-    """Add the time at which each condition last changed its status."""
+    """Carry over or set the time at which each condition last changed its status."""
     before = {c.get("type"): c for c in old}
     out = []
     for c in new:

@@ -49,7 +49,7 @@ def _error(status: int, text: str) -> web.Response:
 
 
 def shown(scope: str) -> str:
-    """A scope as ControlZ calls it: istioctl takes no dots."""
+    """A scope's name in ControlZ: istioctl does not accept dots."""
     return scope.replace(".", "-")
 
 

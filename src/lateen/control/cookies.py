@@ -1,6 +1,6 @@
-"""The secret from which the keys are made that sign the cookies of logins (``mesh.secured.cookie_key``).
+"""The secret from which the keys that sign login cookies are derived (``mesh.secured.cookie_key``).
 
-It is a Secret of istiod's namespace, made when the first policy needs it and kept: a new one would end all sessions.
+It is a Secret in istiod's namespace, created when the first policy needs it and kept: a new one would end all sessions.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Cookies:
         self._done = self._busy = False
 
     def wanted(self) -> None:
-        """Some policy needs the secret: make it unless it is there."""
+        """Create the secret unless it exists, because a policy needs it."""
         if not self._done and not self._busy:
             self._busy = True
-            tasks.spawn(tasks.until_done(self._make, "secret of cookies"), "secret of cookies")
+            tasks.spawn(tasks.until_done(self._make, "cookie secret"), "secret of cookies")
 
     async def _make(self) -> None:
         try:

@@ -2,7 +2,7 @@
 DestinationRules name Secrets for selected workloads.
 
 istiod may read Secrets only where a Role allows it (``lateen install`` creates one in each namespace with a gateway);
-where none does, ``lateen check`` names the namespace and the commands that create one.
+otherwise, ``lateen check`` names the namespace and the commands that create one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lateen.wire.node import ROUTER, NodeId
 log = logging.getLogger("lateen.control.credentials")
 
 LISTED_S = 3.0
-"""Seconds that somebody who needs a Secret waits until its namespace's have been listed."""
+"""Seconds that a request for a Secret waits until its namespace's Secrets have been listed."""
 
 
 class _Followed:
@@ -37,7 +37,7 @@ class _Followed:
         self.answered = False
         """Whether the API has listed the Secrets or refused to."""
         self.known = False
-        """Whether what is pushed includes them."""
+        """Whether pushes include them."""
 
 
 class Credentials:
@@ -57,8 +57,8 @@ class Credentials:
         return {n: f.informer for n, f in self._followed.items() if f.informer.synced.is_set()}
 
     async def secret(self, key: tuple[str, str]) -> Json | None:
-        """By (namespace, name); None where it is not there, or where it may not be read. Waits a little for Secrets
-        that have not been listed yet."""
+        """A Secret by (namespace, name); None if it does not exist or may not be read. Waits a little for Secrets that
+        have not been listed yet."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LISTED_S):
                 await self.follow(key[0]).wait()
@@ -70,7 +70,7 @@ class Credentials:
         self.changed(kind, key, old, new)
 
     def follow(self, namespace: str) -> asyncio.Event:
-        """Watch a namespace's Secrets from now on; the event is set once they are known."""
+        """Start watching a namespace's Secrets; the event is set once they are known."""
         if namespace not in self._followed:
             trouble = partial(self._trouble, namespace)
             made = Informer(self._client, kinds.SECRET, self._on_change, namespace, trouble)
@@ -83,7 +83,7 @@ class Credentials:
         return found is None or found.known
 
     def pushed(self, mesh: Mesh) -> None:
-        """Called when what is known by now has become part of what is pushed."""
+        """Called when the Secrets known so far have become part of the pushed mesh."""
         for found in self._followed.values():
             found.known = found.answered
         self._wanted = {self._own, *credentials.namespaces(mesh)}

@@ -1,4 +1,4 @@
-"""The debug pages of istiod: Istio's, as far as Lateen has what they show, and those that the ``lateen`` command reads.
+"""istiod's debug pages: Istio's, as far as they apply to Lateen, and those that the ``lateen`` command reads.
 
 They are served on the monitoring port (``/debug/NAME``) and over xDS (``istio.io/debug``). Source: istio.io/istio,
 ``pilot/pkg/xds/debug.go``; https://istio.io/latest/docs/ops/configuration/security/security-best-practices/.
@@ -32,7 +32,7 @@ from lateen.wire.node import ISTIO_VERSION
 Query = Mapping[str, str]
 
 OF_ONE_PROXY = frozenset({"config_dump", "ecdsz", "edsz", "ndsz"})
-"""Pages that a workload may ask for: about the proxies of its own namespace."""
+"""Pages that workloads may request, limited to proxies of their own namespace."""
 NOT_CONNECTED = "Proxy not connected to this Pilot instance. It may be connected to another instance.\n"
 """istioctl looks for this sentence, and for the two below."""
 NO_PROXY_ID = "You must provide a proxyID in the query string\n"
@@ -40,20 +40,20 @@ NO_PAGE = "404 page not found\n"
 
 ABSENT = {
     "ambientz": "there is no ambient mode",
-    "cachez": "there are no caches of resources: what is made of an object is kept with it and goes with it",
-    "force_disconnect": "it would let anybody who reaches this port cut off proxies; delete the pod instead",
+    "cachez": "there are no resource caches: derived resources are stored with their object and freed with it",
+    "force_disconnect": "it would let anybody with access to this port disconnect proxies; delete the pod instead",
     "inject": "templates are part of istiod; those of the user are in the ConfigMap istio-sidecar-injector",
-    "krtz": "it shows the collections that Istio's registries are made of",
+    "krtz": "it shows the collections that Istio's registries consist of",
     "mcsz": "ServiceExports and ServiceImports are not read",
     "pprof": "it shows Go's profiles; see lateen_* and process_* in /metrics",
-    "pushcontext": "proxies have views of their own; ask config_dump or versionsz with a proxyID",
-    "sidecarz": "ask versionsz with a proxyID: it lists what the proxy's Sidecar lets it see",
+    "pushcontext": "each proxy has its own view; use config_dump or versionsz with a proxyID",
+    "sidecarz": "use versionsz with a proxyID: it lists what the proxy sees through its Sidecar",
 }
-"""Istio's pages that are not there, and why."""
+"""Istio's pages that do not exist here, and why."""
 
 
 class PageError(Exception):
-    """A page that cannot be given: HTTP status and text."""
+    """A page that cannot be served: HTTP status and text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text.strip())
@@ -69,14 +69,14 @@ class Forbidden(PageError):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a workload's namespace, or nobody in particular (``everything``), who is inside istiod's own pod."""
+    """The client: a workload's namespace, or anybody inside istiod's own pod (``everything``)."""
 
     namespace: str = ""
     everything: bool = False
 
 
 INSIDE = Caller(everything=True)
-"""Whoever reaches the loopback interface of istiod's pod: by exec or port-forward, which Kubernetes authorizes."""
+"""Clients on the loopback interface of istiod's pod, by exec or port-forward, which Kubernetes authorizes."""
 
 
 class Debug:
@@ -110,7 +110,7 @@ class Debug:
         }
 
     def caller(self, identity: str) -> Caller:
-        """What a SPIFFE id may see. Raises NotAnswered for what is none."""
+        """The permissions of a SPIFFE ID. Raises NotAnswered if it is invalid."""
         try:
             who = parse(identity)
         except ValueError:
@@ -118,7 +118,7 @@ class Debug:
         return Caller(who.namespace, who.namespace == self._control.namespace)
 
     def page(self, name: str, query: Query, caller: Caller) -> Any:
-        """What a page shows, for JSON. Raises PageError."""
+        """A page's content, as JSON. Raises PageError."""
         if why := ABSENT.get(name.partition("/")[0]):
             raise PageError(404, f"{name} is not available: {why}\n")
         if name not in self._pages:
@@ -132,7 +132,7 @@ class Debug:
         return self._control.world.cluster.name
 
     async def answer(self, identity: str, type_url: str, wanted: Sequence[str]) -> list[Any]:
-        """A question over xDS (see ``ads.debug``)."""
+        """Answer a request over xDS (see ``ads.debug``)."""
         caller = self.caller(identity)
         match type_url:
             case "istio.io/debug/syncz":
@@ -144,7 +144,7 @@ class Debug:
                 return [dumps.raw(names.DEBUG, self._text(wanted[0], caller))]
             case names.DEBUG:
                 raise NotAnswered(Status.INVALID_ARGUMENT, "exactly one debug request is required")
-        raise NotAnswered(Status.INVALID_ARGUMENT, f"{type_url} is not served; ask {names.DEBUG} for list")
+        raise NotAnswered(Status.INVALID_ARGUMENT, f"{type_url} is not served; request list of {names.DEBUG}")
 
     def _text(self, path: str, caller: Caller) -> bytes:
         url = urlsplit(path)
@@ -152,7 +152,7 @@ class Debug:
             return jsons.dumps(self.page(url.path, dict(parse_qsl(url.query, keep_blank_values=True)), caller))
         except Forbidden as e:
             raise NotAnswered(Status.PERMISSION_DENIED, str(e)) from None
-        except PageError as e:  # istioctl reads what is wrong from the body
+        except PageError as e:  # istioctl reads the error from the body
             return e.text.encode()
 
     # --- connected proxies -----------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class Debug:
 
     def _adsz(self, query: Query, caller: Caller) -> Json:
         if query.get("push"):
-            says = "push is not available: a proxy is sent every difference at once, and again after a rejection\n"
+            says = "push is not available: every change is sent to proxies at once, and again after a rejection\n"
             raise PageError(400, says)
         found = [self._asked(query, caller)] if query.get("proxyID") else self._visible(caller)
         clients = []
@@ -211,7 +211,7 @@ class Debug:
         return {"totalClients": len(found), "clients": clients}
 
     def _versionsz(self, query: Query, caller: Caller) -> Json:
-        """Names and versions of what a proxy shall have, and what it has asked for by name."""
+        """Names and versions of the resources that a proxy should have, and its subscriptions."""
         session = self._asked(query, caller).session
         resources = {
             names.SHORT[t]: {n: r.version for s in sets for n, r in s.resources.items()}
@@ -220,7 +220,7 @@ class Debug:
         return {"resources": resources, "subscribed": {names.SHORT[t]: session.names(t) for t in names.ORDER}}
 
     def _instancesz(self, _: Query, caller: Caller) -> dict[str, list[Json]]:
-        """The services that lead to each connected proxy."""
+        """The services of each connected proxy."""
         mesh, out = self._control.mesh(), {}
         for c in self._visible(caller):
             pod = mesh.objects.pods.get((c.node.namespace, c.node.pod))
@@ -232,7 +232,7 @@ class Debug:
         return out
 
     def _push_status(self, _: Query, caller: Caller) -> Json:
-        """What proxies have refused, under the name of Istio's counter of it."""
+        """Resources rejected by proxies, under the name of Istio's counter."""
         refused = [(dumps.proxy_name(c), r) for c in self._visible(caller) for r in c.session.rejections.values()]
         found = [{"proxy": proxy, "message": r.message} for proxy, r in refused]
         return {"ProxyStatus": {"pilot_total_xds_rejects": found}}
@@ -278,7 +278,7 @@ class Debug:
         text = self._control.world.mesh_config.accepted
         return (yamldoc.load(text) if text else None) or {}
 
-    # --- what the lateen command reads -----------------------------------------------------------------------
+    # --- for the lateen command -----------------------------------------------------------------------
 
     def _statusz(self, _query: Query, _caller: Caller) -> Json:
         control = self._control
@@ -291,7 +291,7 @@ class Debug:
         }
 
     def _distribution(self, query: Query, _: Caller) -> Json:
-        """Of ``object`` (``Kind namespace/name``): how many proxies of this istiod have it, of those it concerns."""
+        """For ``object`` (``Kind namespace/name``): how many of this istiod's affected proxies have it."""
         far = reach(self._control.ads.connections).get(query.get("object", ""), Reach())
         refused = [{"proxy": p, "says": says} for p, says in far.refused]
         return {"have": far.have, "concerned": far.concerned, "refused": refused}

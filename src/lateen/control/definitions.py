@@ -1,6 +1,6 @@
-"""Which release and channel of the Gateway API the cluster's definitions are of, and whose those of cert-manager are.
+"""The release and channel of the cluster's Gateway API CRDs, and whether cert-manager's CRDs are ours.
 
-They are asked for by name once in a while: a watch of CRDs would bring those of all other projects, too.
+They are polled by name: a watch of CRDs would also deliver those of all other projects.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAUSE_S = 60.0
 CERT_MANAGER = "cert-manager"
 KINDS = tuple(k for k in kinds.owned() if k.group in kinds.GATEWAY_APIS)
 LENT = tuple(k for k in kinds.owned() if k.group == kinds.CERT_MANAGER)
-"""Kinds for which another program may work: cert-manager, where the cluster has it."""
+"""Kinds that another controller may serve: cert-manager, if the cluster has it."""
 
 
 class Definitions:
@@ -28,13 +28,13 @@ class Definitions:
         know: Callable[[kinds.Kind, Bundle | None], None],
         lend: Callable[[frozenset[kinds.Kind]], None],
     ) -> None:
-        """``know``: called with each kind, and its definition if the cluster has one; ``lend``: with the kinds that
-        another program works for."""
+        """``know``: called with each kind, and its CRD if the cluster has one; ``lend``: with the kinds that another
+        controller serves."""
         self._client, self._know, self._lend = client, know, lend
         self._lent: frozenset[kinds.Kind] = frozenset()
 
     async def look(self) -> None:
-        """What may not be read, or cannot be read now, stays as it was."""
+        """Read all definitions; those that cannot be read keep their last known state."""
         for kind in KINDS:
             with contextlib.suppress(KubeError, Unreachable):
                 found = await self._client.get(kinds.CRD, "", f"{kind.plural}.{kind.group}")

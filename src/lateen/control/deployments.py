@@ -1,9 +1,9 @@
-"""Makes the mesh's classes of Gateways, and what Gateways of these classes ask for: a service account, a Service and a
-Deployment of proxies for each.
+"""Creates the mesh's GatewayClasses, and for each Gateway of these classes a service account, a Service and a
+Deployment of proxies.
 
-Only the istiod that leads does it. The objects are applied (server-side apply), so that a user's own fields stay, and
-belong to their Gateway, so that Kubernetes deletes them with it. An object of the same name that belongs to somebody
-else is left alone. Source: https://istio.io/latest/docs/tasks/traffic-management/ingress/gateway-api/.
+Only the leader does this. The objects are applied (server-side apply), so that a user's own fields stay, and belong to
+their Gateway, so that Kubernetes deletes them with it. An object of the same name that belongs to somebody else is left
+alone. Source: https://istio.io/latest/docs/tasks/traffic-management/ingress/gateway-api/.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger("lateen.control.deployments")
 
 FIELD_MANAGER = "istio.io/gateway-controller"
 CLASS_DEFAULTS = "gateway.istio.io/defaults-for-class"
-"""Label of a ConfigMap in the root namespace with parameters for all Gateways of a class."""
+"""The label of a ConfigMap in the root namespace with parameters for all Gateways of a class."""
 AGAIN_S = 2.0
 Ports = tuple[tuple[str, int, str], ...]
 """(name, port, protocol) of listeners"""
@@ -37,7 +37,7 @@ _KINDS = {k.kind: k for k in (kinds.SERVICE_ACCOUNT, kinds.SERVICE, kinds.DEPLOY
 
 
 class Istiod(NamedTuple):
-    """Whom Gateways' Secrets are shown to."""
+    """The service account that may read Gateways' Secrets."""
 
     namespace: str
     account: str
@@ -50,7 +50,7 @@ class Injector(Protocol):
 
 
 class Deployments:
-    """Is told of changes by ``changed``; ``run`` makes what is missing. ``problems`` says what could not be made."""
+    """``changed`` reports changes; ``run`` creates what is missing; ``problems`` has what could not be created."""
 
     def __init__(
         self,
@@ -61,14 +61,14 @@ class Deployments:
         leads: Callable[[], bool],
         deploys: bool = True,
     ) -> None:
-        """``ours``: whether this revision serves an object; ``leads``: whether this istiod is the one that acts;
-        ``deploys``: whether it makes more than classes."""
+        """``ours``: whether this revision serves an object; ``leads``: whether this istiod is the leader;
+        ``deploys``: whether it creates more than classes."""
         self._client, self._injector, self._istiod = client, injector, istiod
         self._ours, self._leads, self._deploys = ours, leads, deploys
         self._gateways: dict[Key, Json] = {}
         self._sharing: dict[Place, Json] = {}
-        """Objects for whose sake istiod may read the Secrets of their namespaces: ReferenceGrants that let Gateways of
-        other namespaces use Secrets, and ListenerSets that name some."""
+        """Objects for which istiod needs to read Secrets in their namespaces: ReferenceGrants that permit Gateways in
+        other namespaces to use Secrets, and ListenerSets that name some."""
         self._added: Mapping[Key, Ports] = {}
         """The ports that ListenerSets add to Gateways."""
         self._classes: dict[str, str] = {}
@@ -82,9 +82,9 @@ class Deployments:
             client, kinds.DEPLOYMENT, self.changed, labels=f"{deployment.MANAGED}={deployment.MANAGER}"
         )
         self.problems: dict[Key, tuple[str, str]] = {}
-        """(reason, in a sentence)"""
+        """By Gateway: (reason, sentence)"""
         self.told: Callable[[Key], None] = lambda _: None
-        """Called with a Gateway whose problem is another one than before."""
+        """Called with a Gateway whose problem has changed."""
         self._follows: dict[kinds.Kind, Callable[[Key, Json | None, Json | None], None]] = {
             kinds.KUBERNETES_GATEWAY: lambda key, _, new: self._gateway(key, new),
             kinds.REFERENCE_GRANT: lambda key, _, new: self._grant(key, new),
@@ -95,7 +95,7 @@ class Deployments:
             kinds.DEPLOYMENT: self._made,
         }
 
-    # --- what changes --------------------------------------------------------------------------------------------
+    # --- changes --------------------------------------------------------------------------------------------
 
     def changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         """An informer's event."""
@@ -126,7 +126,7 @@ class Deployments:
             self._dirty.set()
 
     def listeners(self, added: Mapping[Key, Ports]) -> None:
-        """Take the ports that ListenerSets add to Gateways. ``added`` is replaced, never changed."""
+        """Set the ports that ListenerSets add to Gateways. ``added`` is replaced, never modified."""
         if added is not self._added:
             keys = added.keys() | self._added.keys()
             differing = [k for k in keys if added.get(k, ()) != self._added.get(k, ())]
@@ -152,7 +152,7 @@ class Deployments:
         self._mark(k for k, g in self._gateways.items() if everywhere or _parameters(g) == key)
 
     def _made(self, key: Key, old: Json | None, new: Json | None) -> None:
-        """What somebody has deleted or changed is made again."""
+        """Recreate what somebody has deleted or changed."""
         if old is None or (new is not None and old.get("spec") == new.get("spec")):
             return
         if name := dig(old, "metadata", "labels", deployment.GATEWAY_NAME):
@@ -161,11 +161,11 @@ class Deployments:
             self._mark([of])
 
     def moved(self, namespaces: frozenset[str]) -> None:
-        """Called with namespaces that have joined or left the mesh: no event of their Gateways comes."""
+        """Called with namespaces that have joined or left the mesh: there are no events for their Gateways."""
         self._mark([key for key in self._gateways if key[0] in namespaces])
 
     def everything(self) -> None:
-        """Called when this istiod has begun to lead."""
+        """Called when this istiod has become the leader."""
         self._applied.clear()
         self._mark(self._gateways)
         self._due_sharing |= self._sharing.keys()
@@ -176,7 +176,7 @@ class Deployments:
         if self._due:
             self._dirty.set()
 
-    # --- what is made --------------------------------------------------------------------------------------------
+    # --- reconciliation --------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Never returns."""
@@ -200,14 +200,14 @@ class Deployments:
             await tasks.cancel(watching)
 
     async def classify(self) -> None:
-        """Make the mesh's own classes where they are missing."""
+        """Create the mesh's own classes if they are missing."""
         missing = gateway_classes.CLASSES.keys() - self._classes.keys()
         made = [await gateway_classes.create(self._client, name) for name in sorted(missing)]
         if not all(made):
             asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
 
     async def reconcile(self, key: Key) -> None:
-        """Make what the Gateway asks for, where that differs from what has been applied."""
+        """Apply a Gateway's objects if they differ from what was applied last."""
         gateway = self._gateways.get(key)
         if gateway is None or not self._serves(gateway):
             self._problem(key, "")
@@ -224,14 +224,14 @@ class Deployments:
                 await self._apply(gateway, wanted)
                 self._applied[key] = wanted
             self._problem(key, "")
-        except ValueError as e:  # of the Gateway itself; it is tried again when that changes
+        except ValueError as e:  # the Gateway itself is at fault: retry when it changes
             self._problem(key, str(e), "InvalidParameters" if isinstance(e, BadParameters) else "Invalid")
         except (KubeError, Unreachable) as e:
             self._problem(key, f"its proxies cannot be deployed: {e}")
             asyncio.get_running_loop().call_later(AGAIN_S, self._mark, [key])
 
     async def show(self, place: Place) -> None:
-        """Let istiod read the Secrets that a ReferenceGrant lets Gateways use, or that a ListenerSet names."""
+        """Let istiod read the Secrets that a ReferenceGrant covers, or that a ListenerSet names."""
         kind, key = place
         try:
             suffix = "istiod-secrets" if kind is kinds.REFERENCE_GRANT else "listeners-secrets"
@@ -271,14 +271,14 @@ class Deployments:
         return [*found, dict(own.get("data") or {})]
 
     async def _apply(self, gateway: Json, wanted: list[Json]) -> None:
-        """Raises KubeError, Unreachable, and Unusable where a name is taken."""
+        """Raises KubeError, Unreachable, and Unusable if a name is taken."""
         mine = []
         for obj in wanted:
             kind, meta = _KINDS[obj["kind"]], obj["metadata"]
             found = await self._client.get(kind, meta["namespace"], meta["name"])
             if found is None or _belongs(found, gateway):
                 mine.append((kind, obj))
-            elif kind is not kinds.SERVICE_ACCOUNT:  # proxies may use an account of the user's own
+            elif kind is not kinds.SERVICE_ACCOUNT:  # proxies may use the user's own account
                 raise Unusable(
                     f"the {kind.kind} {meta['name']} exists and belongs to somebody else; delete it, or choose another "
                     f"name with the annotation {deployment.NAME_OVERRIDE}"

@@ -1,9 +1,9 @@
-"""Which namespaces of a cluster belong to the mesh: ``discoverySelectors`` of the mesh configuration.
+"""The namespaces of a cluster that belong to the mesh: ``discoverySelectors`` of the mesh configuration.
 
-Services, endpoints and configuration of other namespaces are as if they were not there; their pods are known, so that
-a proxy there can still call what belongs to the mesh. Source:
+Services, endpoints and configuration of other namespaces are ignored; their pods are known, so that a proxy there can
+still call the mesh. Source:
 https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshConfig (``discoverySelectors``). Unlike in
-Istio, the control plane's namespace always belongs to the mesh, whose policies and gateways would be lost otherwise.
+Istio, the control plane's namespace always belongs to the mesh; its policies and gateways would otherwise be lost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Discovery:
         self._selectors: tuple[LabelSelector, ...] = ()
         self._labels: dict[str, Labels] = {}
         self._early: dict[str, bool] = {}
-        """What has been decided about objects of namespaces that are not known: lists come in any order."""
+        """Decisions about objects in namespaces that are not known yet: lists arrive in any order."""
 
     def takes(self, kind: Kind, namespace: str) -> bool:
         """Whether objects of a kind in a namespace belong to the mesh."""
@@ -39,14 +39,14 @@ class Discovery:
         return taken
 
     def selects(self, namespace: str) -> bool:
-        """A namespace that is not known yet is selected by none."""
+        """Whether a namespace is selected; one that is not known yet is not."""
         if not self._selectors or namespace == self._root:
             return True
         labels = self._labels.get(namespace)
         return labels is not None and any(_matches(s, labels) for s in self._selectors)
 
     def named(self, name: str, new: Json | None) -> bool:
-        """An event of a Namespace. Returns whether it belongs to the mesh now and did not before, or the reverse."""
+        """Handle an event of a Namespace; returns whether it has joined or left the mesh."""
         before = self._early.pop(name, self.selects(name))
         if new is None:
             self._labels.pop(name, None)
@@ -55,7 +55,7 @@ class Discovery:
         return self.selects(name) != before
 
     def choose(self, given: tuple[LabelSelector, ...]) -> frozenset[str]:
-        """Returns the namespaces for which that makes a difference."""
+        """Set the selectors; returns the namespaces that join or leave the mesh."""
         before = self._early | {n: self.selects(n) for n in self._labels}
         self._selectors = given
         return frozenset(n for n, selected in before.items() if self.selects(n) != selected)
@@ -66,7 +66,8 @@ Held = Iterable[tuple[Kind, Mapping[Key, Json]]]
 
 
 def read_again(held: Held, namespaces: frozenset[str], take: Callable[[Kind, Key, Json], bool]) -> bool:
-    """Take the objects of namespaces whose part in the mesh has changed. Returns whether some ``take`` changes it."""
+    """Replay the objects of namespaces that have joined or left the mesh. Returns whether some ``take`` had an
+    effect."""
     found = [
         (kind, key, obj)
         for kind, objects in held
@@ -74,7 +75,7 @@ def read_again(held: Held, namespaces: frozenset[str], take: Callable[[Kind, Key
         for key, obj in objects.items()
         if key[0] in namespaces
     ]
-    taken = [take(*one) for one in found]  # all of them, whatever the first one changes
+    taken = [take(*one) for one in found]  # no short circuit: all must be taken
     return any(taken)
 
 

@@ -1,7 +1,7 @@
-"""Which objects' statuses have to be looked at again: those that a change concerns. Pure.
+"""The objects whose statuses have to be recomputed after a change. Pure.
 
-What a status is made of comes from several places that know only what is true now (sessions, the mesh, the patches), so
-the last answer of each is kept, and an object is due where the next one differs.
+The inputs of a status come from several sources that only know the current state (sessions, the mesh, the patches), so
+the last state of each is kept, and an object is due if the next one differs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Place = tuple[kinds.Kind, Key]
 
 
 def place(ref: str) -> Place | None:
-    """Where the object is that is spelled so (``Gateway default/web``); None for a kind without a status of ours."""
+    """The object with this reference (``Gateway default/web``); None for kinds whose status we do not write."""
     name, _, where = ref.partition(" ")
     kind = kinds.named(name)
     namespace, slash, of = where.partition("/")
@@ -44,14 +44,14 @@ class Due:
         self.mark(p for ref in refs if (p := place(str(ref))))
 
     def settle(self, where: Place, settled: bool) -> None:
-        """An unsettled object is due until proxies have answered."""
+        """An unsettled object stays due until proxies have acknowledged it."""
         if settled:
             self._unsettled.pop(where, None)
         else:
             self._unsettled[where] = None
 
     def sessions(self, refused: set[str], served: set[str]) -> None:
-        """The objects that some proxy refuses, and the Gateways that some proxy serves."""
+        """Set the objects that some proxy rejects, and the Gateways that some proxy serves."""
         self.mark_refs(refused ^ self._refused)
         self.mark_refs(served ^ self._served)
         if served != self._served:
@@ -64,14 +64,14 @@ class Due:
         self.extras = extras
 
     def standings(self, found: Mapping[Ref, object]) -> None:
-        """What becomes of objects of the Gateway API. ``found`` is replaced, never changed."""
+        """Set the standings of Gateway API objects. ``found`` is replaced, never modified."""
         if found is not self._standings:
             refs = found.keys() | self._standings.keys()
             self.mark_refs(r for r in refs if found.get(r) is not self._standings.get(r))
             self._standings = found
 
     def mark_gateways(self) -> None:
-        """The addresses of their Services may have changed."""
+        """Mark Gateways: the addresses of their Services may have changed."""
         self._mark_standing(kinds.KUBERNETES_GATEWAY)
         self._mark_standing(kinds.LISTENER_SET)
 
@@ -79,8 +79,8 @@ class Due:
         self.mark_refs(r for r in self._standings if r.group_kind == kind.id)
 
     def addresses(self, given: Mapping[Key, str], entries: Iterable[Key]) -> None:
-        """The addresses that were made for hosts of ServiceEntries, by (namespace, host), and all ServiceEntries.
-        ``given`` is replaced, never changed."""
+        """Set the addresses allocated for hosts of ServiceEntries, by (namespace, host), and all ServiceEntries.
+        ``given`` is replaced, never modified."""
         if given is not self._addresses:
             changed = {k for k in given.keys() | self._addresses.keys() if given.get(k) != self._addresses.get(k)}
             namespaces = {namespace for namespace, _ in changed}
@@ -88,7 +88,7 @@ class Due:
             self._addresses = given
 
     def take(self) -> list[Place]:
-        """The objects that are due; they are not any more."""
+        """The objects that are due, which are then no longer due."""
         out = list(self._marked | self._unsettled)
         self._marked = {}
         return out

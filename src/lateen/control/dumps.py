@@ -1,7 +1,7 @@
-"""What istiod has sent to one proxy, in Envoy's own terms: config dumps and client status. Private keys are left out.
+"""The configuration sent to a proxy in Envoy's formats: config dumps and client status. Private keys are left out.
 
 Source: envoyproxy.io, ``envoy.admin.v3.ConfigDump`` and ``envoy.service.status.v3.ClientConfig``; istio.io/istio,
-``pilot/pkg/xds/debug.go`` and ``statusgen.go``, for which parts istioctl reads.
+``pilot/pkg/xds/debug.go`` and ``statusgen.go``, for the parts that istioctl reads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def proxy_name(c: Connection) -> str:
 
 
 def cluster_name(c: Connection, ours: str) -> str:
-    """The cluster that a proxy says it runs in; ``ours``, istiod's, if it says nothing."""
+    """The cluster that a proxy claims to run in; ``ours``, istiod's, if it names none."""
     return c.metadata.get("CLUSTER_ID") or ours
 
 
@@ -67,7 +67,7 @@ def client_config(c: Connection, ours: str) -> Any:
 
 
 def resources(c: Connection, type_url: str) -> list[Any]:
-    """The packed messages of a type that the proxy shall have, sorted by name; without keys and passwords."""
+    """The packed messages of a type that the proxy should have, sorted by name, without keys and passwords."""
     found = {n: r for s in c.session.sets().get(type_url, ()) for n, r in s.resources.items()}
     if type_url not in (names.CDS, names.LDS):
         wanted = set(c.session.names(type_url))
@@ -97,13 +97,14 @@ def _redacted(found: Any) -> Any:
 
 
 def _without_keys(found: Any) -> Any:
-    """A filter's configuration without what Envoy's API marks as sensitive, as Envoy dumps it."""
+    """A filter's configuration without the fields that Envoy's API marks as sensitive, as in Envoy's dumps."""
     filter_ = extension_pb2.TypedExtensionConfig.FromString(found.value)
     return packed(filter_) if _redact(filter_) else found
 
 
 def _redact(message: Any, inside: bool = False) -> bool:
-    """``inside``: of a field that is sensitive as a whole. Returns whether anything was."""
+    """Redact sensitive fields. ``inside``: the message is in a sensitive field. Returns whether anything was
+    redacted."""
     if isinstance(message, any_pb2.Any):
         return _redact_packed(message, inside)
     some = False
@@ -138,7 +139,7 @@ def _unpacked(message: any_pb2.Any) -> Message:
 
 
 def _with_hosts(c: Connection, found: Any) -> Any:
-    """A route configuration with the virtual hosts that are delivered by themselves, as Envoy dumps it."""
+    """A route configuration including its virtual hosts, which are delivered separately (VHDS), as in Envoy's dumps."""
     route = route_pb2.RouteConfiguration.FromString(found.value)
     mine = {
         n: r
@@ -186,7 +187,7 @@ def packed(message: Any) -> Any:
 
 
 def raw(type_url: str, value: bytes) -> Any:
-    """Bytes that are no protobuf, as istioctl expects debug pages."""
+    """Bytes that are not protobuf, in the form in which istioctl expects debug pages."""
     return any_pb2.Any(type_url=type_url, value=value)
 
 

@@ -1,5 +1,5 @@
-"""Certificates from somebody else's CA, through Kubernetes' CertificateSigningRequests: istiod verifies who asks, makes
-the request and approves it; a signer of that name in the cluster (such as cert-manager) signs it.
+"""Certificates from an external CA, through Kubernetes' CertificateSigningRequests: istiod authenticates the caller,
+creates the request and approves it; the cluster's signer of that name (such as cert-manager) signs it.
 
 Source: https://istio.io/latest/docs/tasks/security/cert-management/custom-ca-k8s/ and security/pkg/k8s/chiron.
 """
@@ -37,9 +37,9 @@ _SIGNER = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 @dataclass(frozen=True)
 class Signers:
     default: str = ""
-    """K8S_SIGNER: who signs if a workload names nobody."""
+    """K8S_SIGNER: the default signer."""
     domain: str = ""
-    """CERT_SIGNER_DOMAIN: workloads choose a signer of it by ISTIO_META_CERT_SIGNER."""
+    """CERT_SIGNER_DOMAIN: the domain within which workloads choose a signer with ISTIO_META_CERT_SIGNER."""
 
     def chosen(self, asked: str) -> str:
         """Raises Refused."""
@@ -55,7 +55,7 @@ class Signers:
 
 class External:
     def __init__(self, client: Client, signers: Signers, roots: Callable[[str], str]) -> None:
-        """``roots``: those that are trusted to verify what a signer signs, PEM."""
+        """``roots``: the trusted roots (PEM) of a signer's certificates."""
         self._client, self._signers, self._roots = client, signers, roots
 
     async def sign(self, csr: str, who: Identity, asked: str, ttl: timedelta) -> str:
@@ -73,7 +73,7 @@ class External:
         return chain
 
     def _check(self, csr: str, who: Identity) -> None:
-        """Somebody else signs what is in the request, so it must ask for the caller's identity and nothing else."""
+        """The signer signs whatever the request contains, so it must ask for exactly the caller's identity."""
         try:
             found = certs.requested_names(csr)
         except ValueError as e:
@@ -110,7 +110,7 @@ class External:
             log.warning("the certificate request %s is left for Kubernetes to delete: %s", name, e)
 
     def _verify(self, chain: str, csr: str, who: Identity, signer: str) -> None:
-        """Nobody gets a certificate that others would refuse, or that is not what was asked for. Raises Refused."""
+        """Check that a certificate is the requested one and that peers will accept it. Raises Refused."""
         try:
             certs.verify(chain, self._roots(signer), certs.requested_key(csr), str(who), times.now())
         except ValueError as e:
@@ -134,7 +134,7 @@ def _request(name: str, csr: str, signer: str, ttl: timedelta) -> Json:
 
 
 def cluster_roots() -> str:
-    """The cluster's own CA, under which Kubernetes' own signers sign; empty if there is none."""
+    """The cluster's own CA, used by Kubernetes' built-in signers; empty if there is none."""
     try:
         return CLUSTER_CA.read_text()
     except OSError:

@@ -1,7 +1,7 @@
-"""What users' objects name by URL: fetched, kept up to date, and told to the world.
+"""Documents that users' objects name by URL: fetched, refreshed, and stored in the world.
 
-istiod fetches it, not the proxies. No push waits for a slow server, and what could be fetched before stays for as long
-as its server fails.
+istiod fetches them, not the proxies. No push waits for a slow server, and a document that was fetched before is kept
+as long as its server fails.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lateen.kit import tasks
 log = logging.getLogger("lateen.control.facts")
 
 AGAIN_S, LONGEST_S = 1.0, 60.0
-"""Seconds after which a failed fetch is tried again: the first time, and at most."""
+"""Seconds after which a failed fetch is retried: initially, and at most."""
 S = TypeVar("S", bound=Hashable)
 A = TypeVar("A")
 V = TypeVar("V")
 
 
 class Facts(Generic[S, A, V]):
-    """Sources ``S``, of which the mesh says ``A``, with values ``V``."""
+    """Sources ``S``, with arguments ``A`` from the mesh, and values ``V``."""
 
     def __init__(
         self,
@@ -37,23 +37,23 @@ class Facts(Generic[S, A, V]):
         again_s: float = AGAIN_S,
         refresh_s: float | None = None,
     ) -> None:
-        """``known`` and ``know``: what the world has, and how it is told; None for what is no longer wanted. ``fetch``
-        raises NotFetched. ``failed``: what stands for a value that could not be fetched. ``refresh_s``: seconds after
-        which it is fetched again; None for never."""
+        """``known`` and ``know``: read and write the world's values; None for those no longer wanted. ``fetch``
+        raises NotFetched. ``failed``: the value stored if fetching fails. ``refresh_s``: seconds after which a value is
+        fetched again; None for never."""
         self._what, self._known, self._know, self._fetch, self._none = what, known, know, fetch, failed
         self._again_s, self._refresh_s = again_s, refresh_s
         self._following: dict[S, asyncio.Task[None]] = {}
         self._wanted: Mapping[S, A] = {}
         self._answered = asyncio.Event()
         self.problems: dict[S, str] = {}
-        """Why the last fetch has failed, where it has."""
+        """Why the last fetch of a source failed, if it did."""
         self.fetched = self.failed = 0
-        """How many fetches succeeded and failed since istiod started."""
+        """The numbers of successful and failed fetches since istiod started."""
         self.reported: Callable[[], None] = lambda: None
-        """Called after each fetch whose outcome differs from the last one's."""
+        """Called after each fetch whose outcome differs from the previous one's."""
 
     def follow(self, wanted: Mapping[S, A]) -> None:
-        """Fetch these from now on, and forget all others."""
+        """Fetch and refresh these from now on, and forget all others."""
         if wanted is self._wanted:
             return
         before, self._wanted = self._wanted, wanted
@@ -69,11 +69,11 @@ class Facts(Generic[S, A, V]):
         """Called before the first fetch; ``before``: what was wanted until now."""
 
     def _instead(self, _place: S) -> V:
-        """What stands for a value that could not be fetched yet."""
+        """The value stored while a source could not be fetched yet."""
         return self._none
 
     def pending(self) -> bool:
-        """Whether some have been neither fetched nor found to fail."""
+        """Whether some sources have neither been fetched nor failed yet."""
         return any(s not in self._known() for s in self._wanted)
 
     async def first(self, limit_s: float) -> None:
@@ -89,7 +89,7 @@ class Facts(Generic[S, A, V]):
         while True:
             try:
                 value = await self._fetch(place, self._wanted[place])
-            except Exception as e:  # noqa: BLE001 - whatever one server does, it is asked again
+            except Exception as e:  # noqa: BLE001 - whatever the server does, retry
                 failures += 1
                 self._failure(place, str(e) if isinstance(e, NotFetched) else f"{type(e).__name__}: {e}")
                 await asyncio.sleep(min(self._again_s * 2 ** min(failures - 1, 10), LONGEST_S))

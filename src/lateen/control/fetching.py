@@ -1,8 +1,8 @@
-"""Documents that users' objects name by URL, fetched within bounds.
+"""Fetches documents that users' objects name by URL, within limits.
 
-Whoever may write such an object must not use istiod to reach what only istiod can reach: each address is checked after
-the name has been looked up, on each redirect, and it is the checked address that is connected to. Nothing is taken from
-the environment (no proxies), kept (no cookies) or unpacked, and what is too long or too slow is given up.
+Authors of such objects must not reach istiod's own network through it (SSRF): each address is checked after name
+resolution, also on redirects, and exactly the checked address is connected to. The environment is ignored (no proxies),
+nothing is kept (no cookies) or decompressed, and responses that are too long or too slow are abandoned.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from lateen.mesh.authentication import KeySource
 MAX_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 TIMEOUT_S, MAX_TIMEOUT_S = 5.0, 60.0
-"""Seconds that all of it may take: Istio's default, and the most that a rule can ask for."""
+"""The timeout in seconds: Istio's default, and the maximum that a rule can set."""
 REFRESH_S = 20 * 60.0
 """Istio's default (``PILOT_JWT_PUB_KEY_REFRESH_INTERVAL``)."""
 AT_ONCE = 16
-"""Documents that are fetched at the same time."""
+"""The number of concurrent fetches."""
 Refuses = Callable[[str], str]
 _MOVED = (301, 302, 303, 307, 308)
 
 
 class NotFetched(Exception):
-    """Why a document is not there, as a sentence without its first words."""
+    """Why a document could not be fetched, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
 class Fetching:
-    """How keys are fetched."""
+    """Settings for fetching."""
 
     blocked: tuple[addresses.Network, ...] = ()
-    """Where they are never fetched from, besides what ``kit.addresses`` refuses."""
+    """Networks that are never connected to, in addition to those of ``kit.addresses``."""
     refresh_s: float = REFRESH_S
     insecure: frozenset[str] = frozenset()
-    """Registries of Wasm modules (``host:port``) that are asked without TLS."""
+    """Registries of Wasm modules (``host:port``) that are contacted without TLS."""
 
 
 DEFAULT_FETCHING = Fetching()
@@ -73,7 +73,7 @@ class _Resolver(AbstractResolver):
 @dataclass(frozen=True)
 class Answer:
     url: URL
-    """Where it is from in the end."""
+    """The final URL, after redirects."""
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -81,7 +81,7 @@ class Answer:
 
 class Fetcher:
     def __init__(self, refuses: Refuses = addresses.refused) -> None:
-        """``refuses``: why an address is not connected to; empty where it may be."""
+        """``refuses``: why an address must not be connected to; empty if it may be."""
         self._refuses = refuses
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
@@ -124,8 +124,8 @@ class Fetcher:
         limit: int = MAX_BYTES,
         also: tuple[int, ...] = (),
     ) -> Answer:
-        """A document of at most ``limit`` bytes, after redirects; another host does not get the ``Authorization``.
-        ``also``: other answers than 200 that the caller wants. Raises NotFetched."""
+        """Fetch a document of at most ``limit`` bytes, following redirects; ``Authorization`` is not sent to other
+        hosts. ``also``: status codes besides 200 that the caller handles. Raises NotFetched."""
         for _ in range(MAX_REDIRECTS + 1):
             self.check(url)
             try:
@@ -148,7 +148,7 @@ class Fetcher:
         raise NotFetched(f"{shown(url)} is behind more than {MAX_REDIRECTS} redirects")
 
     def check(self, url: URL) -> None:
-        """An address in the place of a name is not looked up, so that no resolver sees it."""
+        """Check a literal address, which is not resolved, so that the resolver would not see it. Raises NotFetched."""
         try:
             why = self._refuses(url.host or "")
         except ValueError:
@@ -158,22 +158,22 @@ class Fetcher:
 
 
 def absolute(text: str, base: URL | None = None) -> URL:
-    """An absolute URL; of a document that came with TLS, what it leads to must come with TLS, too."""
+    """An absolute URL; documents fetched with TLS must only refer to URLs with TLS. Raises NotFetched."""
     try:
         url = URL(text)
         url = base.join(url) if base is not None else url
     except ValueError as e:
-        raise NotFetched(f"{text[:200]} is no URL: {e}") from None
+        raise NotFetched(f"{text[:200]} is not a URL: {e}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise NotFetched(f"{shown(url)} is not an http or https URL")
     if base is not None and base.scheme == "https" and url.scheme != "https":
-        raise NotFetched(f"{shown(base)} leads to {shown(url)}, which is not protected by TLS")
+        raise NotFetched(f"{shown(base)} refers to {shown(url)}, which is not protected by TLS")
     return url
 
 
 def _moved(url: URL, location: str) -> URL:
     if not location:
-        raise NotFetched(f"{shown(url)} redirects to nowhere")
+        raise NotFetched(f"{shown(url)} redirects without a Location")
     return absolute(location, url)
 
 
@@ -203,7 +203,7 @@ def _endpoints(text: str, url: URL) -> str:
         if isinstance(value, str):
             out[name] = str(absolute(value, url))
         elif name in REQUIRED:
-            raise NotFetched(f"{shown(url)} does not say the {name}")
+            raise NotFetched(f"{shown(url)} does not contain the {name}")
     return json.dumps(out, sort_keys=True)
 
 
@@ -215,7 +215,7 @@ def _usable(text: str, url: URL) -> str:
 
 
 def shown(url: str | URL) -> str:
-    """Without a user's name and password."""
+    """The URL without user name and password."""
     try:
         return str(URL(url).with_user(None))[:200] if isinstance(url, str) else str(url.with_user(None))[:200]
     except ValueError:

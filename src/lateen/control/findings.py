@@ -1,4 +1,4 @@
-"""The analysis' own process, so that neither pushes nor istiod's exit wait for it.
+"""The analysis process, separate so that neither pushes nor istiod's exit wait for it.
 
 It is forked from istiod before istiod has threads, an event loop or gRPC (``fork``), so that both share the modules
 that have been loaded by then. If it dies, another one is started: ``python -m lateen.control.findings`` with the
@@ -7,7 +7,7 @@ connection as its standard input.
 Each line that it reads is a batch of changes: ``{"root": the root namespace, "put": [[object, its validation findings
 or null]], "drop": [object], "secrets": [namespace], "more": whether the question goes on}``. It answers the last line
 of a question with one line: each object whose findings differ from the previous answer, with its findings. It exits
-when its input ends. It imports no asyncio, which would be a tenth of what it costs.
+when its input ends. It does not import asyncio, which would add a tenth to its cost.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNREAD = frozenset(
         kinds.VALIDATING_WEBHOOK,
     )
 )
-"""Kinds that analyzers look at and istiod does not watch."""
+"""Kinds that analyzers need and istiod does not watch."""
 NOT_OURS = {"IST0171"}
 """Findings that repeat what istiod itself writes into a status."""
 NICE = 5
@@ -50,14 +50,14 @@ class Found(NamedTuple):
 
 
 class Worker:
-    """The process's side: lines in, lines out."""
+    """The child's side: lines in, lines out."""
 
     def __init__(self) -> None:
         self._standing: Standing | None = None
         self._before: dict[str, list[tuple[str, ...]]] = {}
 
     def answer(self, line: bytes) -> bytes | None:
-        """None where more lines belong to the same question."""
+        """Handle a line; returns None if more lines belong to the same request."""
         message = jsons.loads(line)
         standing = self._standing
         if standing is None:
@@ -76,13 +76,13 @@ class Worker:
 
 
 def _plain(found: list[Message]) -> list[tuple[str, ...]]:
-    """Each once: two analyzers may find the same."""
+    """The findings without duplicates: two analyzers may report the same."""
     kept = ((m.kind.code, m.kind.name, m.kind.level, m.text) for m in found if m.kind.code not in NOT_OURS)
     return list(dict.fromkeys(kept))
 
 
 class Child(NamedTuple):
-    """The process, as its parent sees it."""
+    """The parent's handle of the process."""
 
     pid: int
     connection: socket.socket
@@ -91,8 +91,8 @@ class Child(NamedTuple):
 def fork() -> Child:
     """Fork the process; the caller must have no threads and no event loop."""
     ours, theirs = socket.socketpair()
-    importlib.import_module("lateen.analysis.model")  # the mesh, which both need
-    memory.settle()  # else the collector would write to, and so copy, what both processes share
+    importlib.import_module("lateen.analysis.model")  # load the mesh, which both processes need
+    memory.settle()  # otherwise garbage collection would write to shared pages and so copy them
     pid = os.fork()
     if pid:
         theirs.close()
@@ -102,7 +102,7 @@ def fork() -> Child:
     try:
         serve(theirs)
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing may return from here into the parent's code
+    except BaseException:  # noqa: BLE001 - the child must never return into the parent's code
         traceback.print_exc()
     finally:
         os._exit(code)
@@ -110,7 +110,7 @@ def fork() -> Child:
 
 def serve(connection: socket.socket) -> None:
     """Answer until the connection is closed."""
-    os.nice(NICE)  # pushes come first
+    os.nice(NICE)  # pushes have priority
     memory.settle()
     worker = Worker()
     with contextlib.suppress(KeyboardInterrupt, OSError), connection, connection.makefile("rb") as lines:

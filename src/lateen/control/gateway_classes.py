@@ -1,4 +1,4 @@
-"""The GatewayClasses that the mesh brings, as Istio does: created where they are missing, and never changed."""
+"""The mesh's own GatewayClasses, as in Istio: created if missing, and never modified."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ def manifest(name: str) -> Json:
 
 
 async def create(client: Client, name: str) -> bool:
-    """Unless it is there. Returns whether it is there now: while istiod starts, its own webhook does not answer yet."""
+    """Create the class unless it exists. Returns whether it exists now: while istiod starts, its webhook is not ready
+    yet."""
     try:
         await client.create(kinds.GATEWAY_CLASS, manifest(name))
     except (KubeError, Unreachable) as e:
         code = e.code if isinstance(e, KubeError) else 0
-        if code == 404:  # a cluster without the Gateway API
+        if code == 404:  # the cluster does not have the Gateway API
             return True
         if code != 409:
-            log.info("GatewayClass %s is created later: %s", name, e)
+            log.info("GatewayClass %s cannot be created yet: %s", name, e)
             return False
     return True

@@ -1,6 +1,6 @@
 """The statuses of the Gateway API's objects, as JSON. Pure.
 
-What an object can be, the mesh says (``mesh.standings``); whether proxies have it, their sessions. Reasons and their
+The mesh determines validity (``mesh.standings``), the proxies' sessions whether they have the object. Reasons and their
 meanings are the API's: https://gateway-api.sigs.k8s.io/reference/spec/#gatewayconditionreason.
 """
 
@@ -31,19 +31,19 @@ PROGRAMMED, INVALID_PARAMETERS = "Programmed", "InvalidParameters"
 
 
 class Front(NamedTuple):
-    """What is known of a Gateway besides its standing."""
+    """The state of a Gateway besides its standing."""
 
     obj: Json
     far: Reach
-    """How far what it asks for has come."""
+    """How far its configuration has been distributed."""
     addresses: Sequence[Json]
-    """Of its Services."""
+    """The addresses of its Services."""
     problem: tuple[str, str] | None = None
-    """Why its proxies could not be deployed: (reason, in a sentence)"""
+    """Why its proxies could not be deployed: (reason, sentence)"""
 
 
 def gateway_of(ref: Ref, standing: Standing) -> Ref | None:
-    """The Gateway whose proxies have what an object asks for."""
+    """The Gateway whose proxies serve an object."""
     match standing:
         case GatewayStanding():
             return ref
@@ -53,7 +53,7 @@ def gateway_of(ref: Ref, standing: Standing) -> Ref | None:
 
 
 def by_proxies(kind: Kind) -> bool:
-    """Whether proxies have a say in the statuses of a kind (see ``gateway_of``)."""
+    """Whether statuses of a kind depend on proxies (see ``gateway_of``)."""
     return kind in (kinds.KUBERNETES_GATEWAY, kinds.LISTENER_SET)
 
 
@@ -68,7 +68,7 @@ def services_of(standing: Standing) -> tuple[str, ...]:
 
 
 def outcome(obj: Json, standing: Standing, front: Front | None, now: str) -> Outcome:
-    """``front``: of the object's Gateway (``gateway_of``), if it has one."""
+    """``front``: that of the object's Gateway (``gateway_of``), if it has one."""
     match standing:
         case GatewayStanding():
             assert front is not None
@@ -94,7 +94,7 @@ def _differing(obj: Json, status: Json, settled: bool) -> Outcome:
 
 
 def _conditions(obj: Json, at: Sequence[str | int], found: Iterable[Condition | Json], now: str) -> list[Json]:
-    """``at``: where their former state is."""
+    """``at``: the path of their former state."""
     generation = dig(obj, "metadata", "generation")
     made = [f if isinstance(f, dict) else _written(f) for f in found]
     old: list[Json] = dig(obj, *at, "conditions", default=[])
@@ -123,7 +123,7 @@ def _gateway(obj: Json, standing: GatewayStanding, front: Front, now: str) -> Ou
 
 
 def _listener_set(obj: Json, standing: ListenerSetStanding, front: Front, now: str) -> Outcome:
-    """It is programmed as far as its Gateway is."""
+    """The status of a ListenerSet, which is programmed if its Gateway is."""
     own = next((_written(c) for c in standing.conditions if c.type == PROGRAMMED), None)
     programmed = own or _programmed(standing.of_gateway, front)
     others = [_written(c) for c in standing.conditions if c.type != PROGRAMMED]
@@ -178,13 +178,14 @@ def _programmed(standing: GatewayStanding, front: Front) -> Json:
 
 
 def _asked(obj: Json) -> list[str]:
-    """The IP addresses that a Gateway asks for."""
+    """The IP addresses that a Gateway requests."""
     given: list[Json] = dig(obj, "spec", "addresses", default=[])
     return [str(a["value"]) for a in given if a.get("type", "IPAddress") == "IPAddress" and a.get("value")]
 
 
 def _was_programmed(obj: Json) -> bool:
-    """Whether all proxies already had this generation: one that connects later gets it along with everything else."""
+    """Whether all proxies already had this generation: a proxy that connects later gets it along with everything
+    else."""
     generation = dig(obj, "metadata", "generation")
     return any(
         (c.get("type"), c.get("status"), c.get("observedGeneration")) == (PROGRAMMED, "True", generation)
@@ -193,8 +194,8 @@ def _was_programmed(obj: Json) -> bool:
 
 
 def addresses(service: Json, domain: str) -> list[Json]:
-    """Where a Service of a Gateway is reached: from outside of the cluster, if it is meant to be, else by its name.
-    ``domain``: the cluster's."""
+    """The addresses of a Gateway's Service: external ones if its type has any, otherwise its host name. ``domain``: the
+    cluster's."""
     outside: list[Json] = dig(service, "status", "loadBalancer", "ingress", default=[])
     found = [_address(point) for point in outside if point.get("ip") or point.get("hostname")]
     meta = service.get("metadata") or {}
@@ -204,7 +205,7 @@ def addresses(service: Json, domain: str) -> list[Json]:
 
 
 def _address(point: Json) -> Json:
-    """A point that has both is one place."""
+    """One address; an entry with IP and host name counts once."""
     if point.get("ip"):
         return {"type": "IPAddress", "value": point["ip"]}
     return {"type": "Hostname", "value": point["hostname"]}
@@ -214,7 +215,7 @@ def _address(point: Json) -> Json:
 
 
 def _policy(obj: Json, standing: PolicyStanding, now: str) -> Outcome:
-    """Ancestors that other controllers judge are left as they are."""
+    """Ancestors of other controllers are left unchanged."""
     before: list[Json] = dig(obj, "status", "ancestors", default=[])
     mine = [p for p in before if p.get("controllerName") == CONTROLLER]
     made = []
@@ -234,7 +235,7 @@ def _policy(obj: Json, standing: PolicyStanding, now: str) -> Outcome:
 
 
 def _route(obj: Json, standing: RouteStanding, now: str) -> Outcome:
-    """Parents that other controllers judge are left as they are."""
+    """Parents of other controllers are left unchanged."""
     before: list[Json] = dig(obj, "status", "parents", default=[])
     mine = [p for p in before if p.get("controllerName") == CONTROLLER]
     refs: list[Json] = dig(obj, "spec", "parentRefs", default=[])

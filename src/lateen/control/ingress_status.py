@@ -15,7 +15,7 @@ from lateen.mesh.model import Mesh
 
 
 def changes(mesh: Mesh, services: Mapping[Key, Json], ingresses: Mapping[Key, Json]) -> list[Change]:
-    """The statuses to write, of the Ingresses that the mesh serves; the others belong to other controllers."""
+    """The statuses to write, for Ingresses that the mesh serves; others belong to other controllers."""
     ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}
     if not ours:
         return []
@@ -34,6 +34,6 @@ def changes(mesh: Mesh, services: Mapping[Key, Json], ingresses: Mapping[Key, Js
 
 
 def _addresses(obj: Json) -> list[Json]:
-    """Of a Service or an Ingress."""
+    """The load balancer's addresses in the status of a Service or an Ingress."""
     found: list[Json] = dig(obj, "status", "loadBalancer", "ingress", default=[])
     return found

@@ -20,7 +20,7 @@ log = logging.getLogger("lateen.control.injection")
 
 
 class Surroundings:
-    """What one cluster's nodes and namespaces say of pods."""
+    """Properties of one cluster's nodes and namespaces that affect injection."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, str] = {}
@@ -62,10 +62,10 @@ class Injector:
         self._values: Json = {}
         self._own, self._others = Surroundings(), dict[str, Surroundings]()
         self.problem = ""
-        """What is wrong with the ConfigMap; its last valid version stays in use."""
+        """The error in the ConfigMap; its last valid version stays in use."""
 
     def changed(self, kind: kinds.Kind, key: Key, new: Json | None) -> None:
-        """Take an informer's event."""
+        """Handle an informer's event."""
         match kind:
             case kinds.CONFIG_MAP if key == (self._root, self._revision.injector):
                 self._configure(new)
@@ -73,7 +73,7 @@ class Injector:
                 self._own.changed(kind, key, new)
 
     def elsewhere(self, cluster: str, kind: kinds.Kind, key: Key, new: Json | None) -> None:
-        """Take an event of another cluster."""
+        """Handle an event of another cluster."""
         self._others.setdefault(cluster, Surroundings()).changed(kind, key, new)
 
     def _configure(self, new: Json | None) -> None:

@@ -23,13 +23,14 @@ class Inventory:
         self._domain = domain
         self._objects = Objects(config)
         self._changed: dict[Kind, dict[Key, Any]] = {}
-        """All objects of the kinds that have changed since ``objects`` was last asked for."""
+        """All objects of the kinds that have changed since ``objects`` was last read."""
         self._places: dict[str, str] = {}
         """Node -> its locality."""
 
     @property
     def objects(self) -> Objects:
-        """An immutable value, replaced after each change. Many changes in a row, as after a list, cost one copy."""
+        """An immutable value, replaced after each change. Many changes in a row, as after a list, cost a single
+        copy."""
         if self._changed:
             self._objects = self._objects.with_kinds(self._changed)
             self._changed = {}
@@ -40,7 +41,7 @@ class Inventory:
         self._objects, self._changed = objects, {}
 
     def of(self, kind: Kind) -> Mapping[Key, Any]:
-        """The present objects of a kind; valid until the next change."""
+        """The current objects of a kind; valid until the next change."""
         changed = self._changed.get(kind)
         return self._objects.of(kind) if changed is None else changed
 
@@ -58,12 +59,12 @@ class Inventory:
         return True
 
     def take(self, kind: Kind, key: Key, new: Json | None) -> bool:
-        """An event of one of ``KINDS``. Returns whether it changes anything."""
+        """Handle an event of one of ``KINDS``; returns whether it changes anything."""
         match kind:
             case kinds.SERVICE:
                 return self.put(kind, key, decoding.service(new, self._domain) if new else None)
             case kinds.POD:
-                # A finished pod's address may be another pod's by now, and an evicted istiod no longer runs.
+                # the address of a finished pod may have been reassigned, and an evicted istiod is not running
                 runs = new is not None and dig(new, "status", "podIP") and not is_finished(new)
                 return self.put(kind, key, self._placed(decoding.pod(new)) if new and runs else None)
             case kinds.NAMESPACE:

@@ -1,5 +1,4 @@
-"""The Secrets in which certificates are kept: whose they are, when they are due, and what is in them. Pure, but for the
-time that a key takes."""
+"""The Secrets of issued certificates: ownership, when renewal is due, and contents. Pure, apart from key generation."""
 
 from __future__ import annotations
 
@@ -16,11 +15,11 @@ from lateen.kit.certs import PrivateKey
 from lateen.kit.jsons import Json, dig
 
 OWNER = f"{cm.GROUP}/certificate-name"
-"""Annotation: the Certificate whose Secret it is"""
+"""Annotation: the Certificate that owns the Secret"""
 
 
 def due(wanted: Ordered, issuer: Found, secret: Json | None, now: datetime) -> str:
-    """Why a certificate has to be issued; empty if the present one stays. Raises Unusable."""
+    """Why a certificate has to be issued; empty if the current one is still good. Raises Unusable."""
     spec, name = wanted.spec, wanted.spec.secret_name
     if secret is None:
         return f"there is no Secret {name}"
@@ -31,7 +30,7 @@ def due(wanted: Ordered, issuer: Found, secret: Json | None, now: datetime) -> s
     if why := serving.unlike(spec, chain, data.get("tls.key", "")):
         return why
     if any(notes.get(k) != v for k, v in identity(issuer).items()):
-        return "it is of another issuer"
+        return "it was issued by another issuer"
     at = serving.renewal(spec, chain)
     return f"it will be renewed from {at:%Y-%m-%d %H:%M} UTC on" if at <= now else ""
 
@@ -45,7 +44,7 @@ async def key_for(spec: cm.Certificate, before: Json | None) -> PrivateKey:
 
 
 def check(wanted: Ordered, secret: Json) -> None:
-    """Raises Unusable for a Secret that is not the Certificate's."""
+    """Raises Unusable for a Secret that does not belong to the Certificate."""
     name, notes = wanted.spec.secret_name, dig(secret, "metadata", "annotations", default={})
     if secret.get("type") != "kubernetes.io/tls":
         raise Unusable(f"Secret {name} is of type {secret.get('type')}, and is left alone; delete it or name another")
@@ -54,7 +53,7 @@ def check(wanted: Ordered, secret: Json) -> None:
 
 
 def content(wanted: Ordered, issuer: Found, before: Json | None, made: Made, key: PrivateKey) -> Json:
-    """With what others have added to the present one."""
+    """The Secret's new contents, preserving what others have added."""
     spec, template = wanted.spec, wanted.spec.secret_template or cm.SecretTemplate()
     entries = {"tls.crt": made.chain, "tls.key": certs.key_pem(key)}
     entries |= {"ca.crt": made.authorities} if made.authorities else {}

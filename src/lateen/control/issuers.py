@@ -1,4 +1,4 @@
-"""Issuers at work: accounts at ACME servers, and certificates of each kind of issuer."""
+"""The implementation of issuers: ACME accounts, and certificates from each kind of issuer."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Ordered = o.Resource[cm.Certificate]
 
 
 class Unusable(ValueError):
-    """Something is missing or wrong in the cluster; the message says what."""
+    """Something in the cluster is missing or invalid; the message says what."""
 
 
 class Made(NamedTuple):
     chain: str
     authorities: str = ""
-    """Who verifies it, where that is no public CA"""
+    """The CA certificates that verify it; empty for a public CA"""
 
 
 class Issuers:
@@ -48,7 +48,7 @@ class Issuers:
         self._fetcher, self._challenges = fetcher, challenges
 
     def space(self, issuer: Found) -> str:
-        """Where the Secrets of an issuer are."""
+        """The namespace of an issuer's Secrets."""
         return issuer.ref.namespace or self._namespace
 
     async def ready(self, issuer: Found) -> Json:
@@ -66,8 +66,8 @@ class Issuers:
         return {}
 
     async def issue(self, issuer: Found, wanted: Ordered, key: PrivateKey) -> Made:
-        """Raises Refused, Unusable, KubeError, Unreachable, and ValueError for a certificate that is not the one that
-        was asked for."""
+        """Issue a certificate. Raises Refused, Unusable, KubeError, Unreachable, and ValueError for a certificate that
+        does not match the request."""
         spec, now = wanted.spec, times.now()
         if issuer.spec.acme is not None:
             made = Made(await self._ordered(issuer, issuer.spec.acme, wanted, key))
@@ -94,7 +94,7 @@ class Issuers:
             await self._challenges.show()
 
         for name in names:
-            chosen(acme, name, labels)  # before anything is ordered
+            chosen(acme, name, labels)  # checked before anything is ordered
         csr = serving.request(key, names, wanted.spec.common_name)
         async with (
             self._challenges.alone(names),
@@ -110,7 +110,7 @@ class Issuers:
         return Account(acme.server, key, acme.email, bundle, binding)
 
     async def _account_key(self, issuer: Found, acme: cm.ACME) -> ec.EllipticCurvePrivateKey:
-        """Kept in a Secret, which is made once."""
+        """The account's key from its Secret, which is created if it does not exist."""
         space, ref = self.space(issuer), acme.private_key_secret_ref
         entry = ref.key or KEY
         found = await self._secret(space, ref.name)
@@ -170,7 +170,7 @@ async def _hiding(challenges: Challenges, shown: Sequence[Challenge]) -> AsyncIt
 
 
 def _bundle(text: str) -> str:
-    """The certificates alone, without what stands between them, which Python's ``ssl`` admits in ASCII only. Raises
+    """The bare certificates, without comments in between, which Python's ``ssl`` accepts only in ASCII. Raises
     Unusable."""
     try:
         found = x509.load_pem_x509_certificates(base64.b64decode(text))
@@ -185,7 +185,7 @@ def chosen(acme: cm.ACME, host: str, labels: dict[str, str]) -> str:
     As in cert-manager, the solver with the most specific selector: by name, then by the longest zone, then by labels.
     """
     if "*" in host:
-        raise Unusable(f"{host}: only a DNS record (dns01) would prove a wildcard, and Lateen changes none")
+        raise Unusable(f"{host}: a wildcard needs a DNS challenge (dns01), which Lateen does not support")
     if not is_host(host):
         raise Unusable(f"{host[:80]!r} is not a DNS name of at most {MAX_HOST} characters; change the Certificate")
     best: tuple[tuple[int, int, int], cm.Solver] | None = None
@@ -194,7 +194,7 @@ def chosen(acme: cm.ACME, host: str, labels: dict[str, str]) -> str:
         if rank is not None and (best is None or rank > best[0]):
             best = (rank, solver)
     if best is None:
-        raise Unusable(f"no solver of the issuer is for {host}")
+        raise Unusable(f"no solver of the issuer applies to {host}")
     return TLS if best[1].tls_alpn01 is not None else HTTP
 
 
@@ -210,7 +210,7 @@ def _rank(wanted: cm.SolverSelector, host: str, labels: dict[str, str]) -> tuple
 
 
 def identity(issuer: Found) -> Json:
-    """The annotations of a Secret by which it is known who has issued it, as cert-manager's."""
+    """The annotations of a Secret that identify its issuer, as in cert-manager."""
     kind = issuer.ref.kind
     return {
         f"{cm.GROUP}/issuer-name": issuer.ref.name,
@@ -221,7 +221,7 @@ def identity(issuer: Found) -> Json:
 
 
 ISSUED_FOR = "lateen.dev/issuer"
-"""Annotation of a Secret: a hash of what decides who signs, so that a certificate of another CA is replaced."""
+"""Annotation of a Secret: a hash of the issuer's configuration, so that a certificate from another CA is replaced."""
 
 
 def fingerprint(issuer: Found) -> str:

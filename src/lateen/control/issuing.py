@@ -1,7 +1,7 @@
-"""Certificates of servers, kept up to date by the istiod that leads: what a Certificate asks for, in its Secret.
+"""Issues and renews server certificates, on the leader: writes what a Certificate requests to its Secret.
 
-Names, annotations and conditions are cert-manager's (https://cert-manager.io/docs/usage/certificate/). Where the
-cluster has cert-manager itself, all of it is left to that.
+Names, annotations and conditions are cert-manager's (https://cert-manager.io/docs/usage/certificate/). If the
+cluster has cert-manager itself, everything is left to it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from lateen.kube.client import Client, KubeError, Unreachable
 log = logging.getLogger("lateen.control.issuing")
 
 AT_ONCE, OF_ONE = 4, 2
-"""Objects at work at the same time, and of one namespace"""
+"""Objects processed concurrently: in total, and of one namespace"""
 LOOK_S = 20.0
-"""How often it is checked what is due"""
+"""Seconds between checks for due objects"""
 AGAIN_S = 300.0
-"""After a failure, for the first time. Let's Encrypt allows five failures an hour for a name."""
+"""The initial retry delay after a failure. Let's Encrypt permits five failures per hour and name."""
 MISSING_S = 10.0
-"""When something that is missing is looked for again: the first time, and then at twice that, up to ``AGAIN_S``"""
+"""The initial retry delay if something is missing, doubled up to ``AGAIN_S``"""
 PRESENT = ("notBefore", "notAfter", "renewalTime")
-"""Fields of a Certificate's status about the certificate that is there"""
+"""Fields of a Certificate's status about the current certificate"""
 KINDS = (kinds.ISSUER, kinds.CLUSTER_ISSUER, kinds.CERTIFICATE)
 
 
@@ -46,19 +46,19 @@ KINDS = (kinds.ISSUER, kinds.CLUSTER_ISSUER, kinds.CERTIFICATE)
 class _Known:
     version: str
     again: float = 0.0
-    """When it is due, on the loop's clock"""
+    """When it is due, by the event loop's clock"""
     failures: int = 0
     missed: int = 0
-    """How often the issuer could not be reached, or something was missing in the cluster"""
+    """Consecutive attempts at which the issuer was unreachable, or something was missing in the cluster"""
     failed: Json = field(default_factory=dict)
-    """What the status says of the failures, as long as no certificate has been issued since"""
+    """The status's text about failures since the last issued certificate"""
     present: Json = field(default_factory=dict)
-    """What the status says of the certificate that is there, which failures do not end"""
+    """The status's fields about the current certificate, which failures do not invalidate"""
     waits: bool = False
-    """Whether only something in the cluster is missing"""
+    """Whether it only waits for something in the cluster"""
 
     def missing(self) -> float:
-        """Seconds until it is looked for again."""
+        """Seconds until the next attempt."""
         self.missed += 1
         return min(MISSING_S * 2.0 ** min(self.missed - 1, 10), AGAIN_S)
 
@@ -75,7 +75,7 @@ class Issuing:
         told: Callable[[], None] = lambda: None,
         again_s: float = AGAIN_S,
     ) -> None:
-        """``before``: the status of an object that is written; ``told``: called when a state has changed."""
+        """``before``: the written status of an object; ``told``: called when a state has changed."""
         self._client, self._world = client, world
         self._leads, self._before, self._again_s = leads, before, again_s
         self._told = Told(client, told)
@@ -85,14 +85,14 @@ class Issuing:
         self._known: dict[Ref, _Known] = {}
         self._busy: dict[Ref, asyncio.Task[None]] = {}
         self._asked: dict[tuple[str, str], Json] = {}
-        """What has been applied for Gateways and Ingresses"""
+        """The Certificates applied for Gateways and Ingresses"""
         self.states = self._told.states
 
     def wake(self) -> None:
         self._woken.set()
 
     def secret(self, namespace: str, name: str) -> None:
-        """A Secret has changed or is gone."""
+        """A Secret was changed or deleted."""
         for ref, cert in self._certificates():
             if ref.namespace == namespace and cert.spec.secret_name == name and ref in self._known:
                 known = self._known[ref]
@@ -122,14 +122,14 @@ class Issuing:
                 yield from self._world.objects.of(kind).values()
 
     def _mine(self, obj: o.Resource[Any]) -> bool:
-        """Whether this revision works for an object."""
+        """Whether this revision is responsible for an object."""
         return self._world.writes({"metadata": {"labels": dict(obj.labels)}})
 
     def _certificates(self) -> Iterator[tuple[Ref, Ordered]]:
         return ((c.ref, c) for c in self._world.objects.certificates.values())
 
     def _begin(self) -> None:
-        """Start what is due."""
+        """Start processing due objects."""
         found = {r.ref: r for r in self._objects() if self._mine(r)}
         self._forget((self._known.keys() | self._busy.keys()) - found.keys())
         now = asyncio.get_running_loop().time()
@@ -141,7 +141,7 @@ class Issuing:
                 self._busy[ref] = tasks.spawn(self._work(obj, known), f"{ref}")
 
     async def _ask(self) -> None:
-        """Make the Certificates that Gateways and Ingresses ask for, where they differ from what has been applied."""
+        """Apply the Certificates that Gateways and Ingresses request, if they differ from what was applied last."""
         if kinds.CERTIFICATE in self._world.foreign:
             return
         wanted = {
@@ -153,16 +153,16 @@ class Issuing:
             if self._asked.get(key) == cert and there is not None:
                 continue
             if there is not None and key not in self._asked and not await self._owned(key, cert):
-                continue  # somebody has written it by hand
+                continue  # written by a user
             try:
                 await self._client.apply(kinds.CERTIFICATE, cert, MANAGER)
                 self._asked[key] = cert
             except (KubeError, Unreachable) as e:
-                log.warning("Certificate %s/%s: cannot be made: %s", *key, e)
+                log.warning("Certificate %s/%s cannot be created: %s", *key, e)
         self._asked = {key: cert for key, cert in self._asked.items() if key in wanted}
 
     async def _owned(self, key: tuple[str, str], cert: Json) -> bool:
-        """Whether a Certificate belongs to the object that asks for it."""
+        """Whether a Certificate is owned by the object that requests it."""
         try:
             found = await self._client.get(kinds.CERTIFICATE, *key)
         except (KubeError, Unreachable):
@@ -178,8 +178,8 @@ class Issuing:
                 task.cancel()
 
     def _recalled(self, obj: o.Resource[Any], known: _Known | None) -> _Known:
-        """A changed object is tried at once; a new one has the failures that an earlier leader has seen, so that a
-        restart does not ask the CA at once again."""
+        """The state of an object: a changed one is tried at once; a new one inherits the failures recorded by an
+        earlier leader, so that a restart does not contact the CA at once."""
         if known is not None:
             return _Known(obj.version, present=known.present)
         status = self._before(obj.ref)

@@ -1,4 +1,4 @@
-"""What users are told of Issuers and Certificates: conditions, and an event for each change for the worse."""
+"""The reported state of Issuers and Certificates: conditions, and an event for each failure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Condition = tuple[str, str, str, str]
 
 
 class State(NamedTuple):
-    """What is told of an object."""
+    """The reported state of an object."""
 
     conditions: tuple[Condition, ...]
     fields: Json = {}
-    """Of its status, besides"""
+    """Further fields of its status"""
 
 
 class Told:
@@ -72,5 +72,5 @@ class Told:
             "lastTimestamp": times.stamp(at),
             "count": 1,
         }
-        with contextlib.suppress(KubeError, Unreachable):  # the condition says it, too
+        with contextlib.suppress(KubeError, Unreachable):  # events are optional: the condition has the same text
             await self._client.create(kinds.EVENT, body)

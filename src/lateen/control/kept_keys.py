@@ -1,7 +1,7 @@
-"""The fetched keys of issuers, and the endpoints of providers, over a restart: when a server does not answer just then,
-its tokens stay valid, and its users can log in.
+"""Persists the fetched keys of issuers and endpoints of providers: if a server is unavailable when istiod restarts, its
+tokens stay valid and its users can log in.
 
-Kept in a Secret, since keys may be symmetric ones. Whoever may write it may configure the mesh anyway.
+They are stored in a Secret, because keys may be symmetric. Whoever can write it can configure the mesh anyway.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ log = logging.getLogger("lateen.control.kept_keys")
 
 SECRET, ENTRY = "lateen-jwks", "keys.json"
 LOOK_S = 2.0
-"""How often it is checked whether there is something new to keep, in seconds."""
+"""Seconds between checks for something new to store."""
 AGAIN_S = 3600.0
-"""After how many seconds it is kept anew that keys were fetched again, although they are the same."""
+"""Seconds after which the time of the last fetch is stored again even if the keys are unchanged."""
 OLDEST_S = 24 * 3600.0
-"""Keys whose server has not confirmed them for longer than that, in seconds, are not used after a restart: they may
-have been withdrawn for a reason."""
+"""Keys that their server has not confirmed for this many seconds are not used after a restart: they may have been
+withdrawn for a reason."""
 MAX_BYTES = 500_000
 
 
 @dataclass(frozen=True)
 class Fetched:
     keys: str
-    """Or the endpoints, as JSON"""
+    """The key set, or the endpoints as JSON"""
     at: float
-    """When, in seconds since the epoch."""
+    """The time of the fetch, in seconds since the epoch."""
 
 
 class KeptKeys:
@@ -51,13 +51,13 @@ class KeptKeys:
         leads: Callable[[], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``fetched``: what is to be kept, of the sources that are in use. ``leads``: whether this istiod keeps it."""
+        """``fetched``: the documents to store, of the sources in use. ``leads``: whether this istiod stores them."""
         self._client, self._namespace, self._fetched, self._leads = client, namespace, fetched, leads
         self._clock = clock
         self._kept: Mapping[KeySource, Fetched] = {}
 
     async def read(self) -> dict[KeySource, Fetched]:
-        """What an earlier istiod has kept; nothing if it cannot be read."""
+        """The documents stored by an earlier istiod; empty if they cannot be read."""
         try:
             secret = await self._client.get(kinds.SECRET, self._namespace, SECRET)
             self._kept = _read(secret) if secret else {}
@@ -74,7 +74,7 @@ class KeptKeys:
                 await self.keep()
 
     async def keep(self) -> None:
-        """Write what is new. Raises KubeError, Unreachable."""
+        """Store what is new. Raises KubeError, Unreachable."""
         wanted = _bounded(self._fetched())
         if not self._differs(wanted):
             return
@@ -110,7 +110,7 @@ def _bounded(found: Mapping[KeySource, Fetched]) -> dict[KeySource, Fetched]:
 
 
 def _read(secret: Json) -> dict[KeySource, Fetched]:
-    """As far as it can be read; keys and endpoints that Envoy would refuse are left out."""
+    """The readable entries; keys and endpoints that Envoy would reject are left out."""
     out: dict[KeySource, Fetched] = {}
     try:
         for one in jsons.loads(base64.b64decode(dig(secret, "data", ENTRY, default=""))):

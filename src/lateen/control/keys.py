@@ -1,8 +1,8 @@
 """The keys of the issuers that RequestAuthentications name.
 
-As in Istio, istiod fetches them, not the proxies. Unlike there, no push waits for a slow server: an issuer whose keys
-have not been fetched yet has none, so that its tokens are rejected; unless an earlier istiod has fetched some
-(``kept_keys``), and their server fails just now.
+As in Istio, istiod fetches them, not the proxies. Unlike there, no push waits for a slow server: until an issuer's keys
+have been fetched its tokens are rejected, unless an earlier istiod has stored some (``kept_keys``) and the server is
+currently failing.
 
 Source: istio.io/istio ``pilot/pkg/model/jwks_resolver.go``.
 """
@@ -24,7 +24,7 @@ from lateen.mesh.authentication import KeySource, Policy, source
 log = logging.getLogger("lateen.control.keys")
 
 Fetch = Callable[[KeySource, float], Awaitable[str]]
-"""(what, seconds that it may take; 0 where nothing is said) -> a key set. Raises NotFetched."""
+"""(source, timeout in seconds; 0 for the default) -> a key set. Raises NotFetched."""
 
 
 class Keys(Facts[KeySource, float, str]):
@@ -32,16 +32,16 @@ class Keys(Facts[KeySource, float, str]):
         super().__init__("keys", lambda: world.objects.token_keys, world.know, fetch, "", again_s, refresh_s)
 
         self.former: Mapping[KeySource, Fetched] = {}
-        """What an earlier istiod has fetched."""
+        """The documents that an earlier istiod fetched."""
         self._latest: dict[KeySource, Fetched] = {}
 
     @property
     def latest(self) -> dict[KeySource, Fetched]:
-        """The keys and endpoints that were fetched last of the sources that are in use."""
+        """The keys and endpoints fetched last from the sources in use."""
         return {s: found for s, found in self._latest.items() if s in self._following}
 
     async def first(self, limit_s: float) -> None:
-        """As of all facts; keys that are not there by then are those of before."""
+        """See ``Facts.first``; for keys that have not been fetched by then, stored ones are used."""
         await super().first(limit_s)
         for place in self._wanted:
             if place in self.former and place not in self._known():
@@ -60,7 +60,7 @@ class Keys(Facts[KeySource, float, str]):
         return found.keys
 
     def missing(self, policy: Policy | secured.Policy) -> list[str] | None:
-        """What is wrong with what istiod fetches for a policy; None if that is nothing."""
+        """The problems of the documents that istiod fetches for a policy; None if it fetches none."""
         known, wanted = self._known(), _wanted_by(policy)
         wrong = [
             f"{what} cannot be fetched: {self.problems.get(s, 'not tried yet')}; {_meanwhile(s, known.get(s, ''))}"
@@ -77,7 +77,7 @@ def _meanwhile(place: KeySource, known: str) -> str:
 
 
 def _wanted_by(policy: Policy | secured.Policy) -> list[tuple[str, KeySource]]:
-    """(whose, what)"""
+    """(description, source) of the documents of a policy."""
     if isinstance(policy.spec, SecurityPolicy):
         return list(secured.sources(policy.spec))
     rules = ((r, source(r)) for r in policy.spec.jwt_rules)

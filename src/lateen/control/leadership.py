@@ -1,4 +1,4 @@
-"""Which of several istiods writes statuses: the holder of a Lease, as in Kubernetes' own controllers.
+"""Leader election among istiods with a Lease, as in Kubernetes' own controllers; the leader writes statuses.
 
 Source: https://kubernetes.io/docs/concepts/architecture/leases/ and k8s.io/client-go/tools/leaderelection: a lease is
 free once its record has not changed for its duration, measured by the observer's clock.
@@ -20,13 +20,13 @@ log = logging.getLogger("lateen.control.leadership")
 
 NAME = "lateen-status"
 DURATION_S, RENEW_S = 3, 1.0
-"""Short, since a status may not be older than 5 s, also after its writer's death: the lease of an istiod whose pod is
-gone is free at once, that of one that does not answer any more after ``TAKEOVER_S``."""
+"""Short, because statuses must not be older than 5 s even if the leader dies: the lease of an istiod whose pod is gone
+is free at once, that of an unresponsive one after ``TAKEOVER_S``."""
 TAKEOVER_S = DURATION_S + RENEW_S
 
 
 class Leadership:
-    """``run`` keeps ``held`` up to date; those in ``gained`` are called when the lease has been acquired."""
+    """``run`` keeps ``held`` up to date; the callbacks in ``gained`` are called when the lease has been acquired."""
 
     def __init__(
         self,
@@ -37,14 +37,14 @@ class Leadership:
         name: str = NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``lives``: whether an istiod of that name is known to exist; the lease of one that does not is free."""
+        """``lives``: whether an istiod of that name exists; the lease of one that does not is free."""
         self._clock = clock
         self._client, self._namespace, self._name = client, namespace, name
         self._me, self._lives = me, lives
         self._seen: tuple[str, float] = ("", 0.0)
         self.held = False
         self.holder = ""
-        """The istiod that was seen to hold it last."""
+        """The last observed holder."""
         self.changed: Callable[[], None] = lambda: None
         """Called when the lease has changed hands."""
         self.gained: list[Callable[[], None]] = []
@@ -57,7 +57,7 @@ class Leadership:
             if (before, holder) != (held, self.holder):
                 self.changed()
             if held and not before:
-                log.info("this istiod writes statuses now")
+                log.info("this istiod now writes statuses")
                 tasks.tell(self.gained)
             await asyncio.sleep(RENEW_S)
 
@@ -66,7 +66,7 @@ class Leadership:
             return await self._try()
         except (Unreachable, KubeError) as e:
             code = e.code if isinstance(e, KubeError) else 0
-            if code == 409:  # another one acquired it first
+            if code == 409:  # another istiod acquired it first
                 return False
             if code in (403, 404):
                 if not self.held:
@@ -118,7 +118,7 @@ class Leadership:
             async with asyncio.timeout(1):
                 await self._client.patch(kinds.LEASE, self._namespace, self._name, {"spec": {"holderIdentity": ""}})
         except (KubeError, Unreachable, TimeoutError) as e:
-            log.info("the lease is left to expire: %s", e)
+            log.info("the lease could not be released and will expire: %s", e)
 
 
 _HEAD = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}

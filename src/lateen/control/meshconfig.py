@@ -1,4 +1,4 @@
-"""Which mesh configuration is in effect: the ConfigMap's, or its last valid version.
+"""The effective mesh configuration: the ConfigMap's, or its last valid version.
 
 An invalid configuration is not used in part: a misspelt REGISTRY_ONLY would let everything out. The last valid one is
 stored in a ConfigMap of its own, so that a restart of istiod does not lose it; if there is none yet, unknown hosts are
@@ -23,11 +23,11 @@ log = logging.getLogger("lateen.control.meshconfig")
 
 RETRY_S = 5.0
 NETWORKS = "meshNetworks"
-"""The key of MeshNetworks, beside ``mesh``."""
+"""The key of MeshNetworks, alongside ``mesh``."""
 
 
 class MeshConfigSource:
-    """``settings`` are in effect; ``problem`` says what is wrong with the present ConfigMap, if anything."""
+    """``settings`` are in effect; ``problem`` is the error in the current ConfigMap, if any."""
 
     def __init__(self, root_namespace: str, revision: Revision, cluster: Cluster) -> None:
         self._root, self._revision, self._cluster = root_namespace, revision, cluster
@@ -45,7 +45,7 @@ class MeshConfigSource:
         """Set whenever ``accepted`` changes."""
 
     def changed(self, key: tuple[str, str], new: Json | None) -> bool:
-        """Take an event of a ConfigMap; returns whether ``settings`` or ``problem`` may have changed."""
+        """Handle an event of a ConfigMap; returns whether ``settings`` or ``problem`` may have changed."""
         namespace, name = key
         if namespace != self._root:
             return False

@@ -1,8 +1,8 @@
 """The Wasm modules that WasmPlugins and TrafficExtensions name.
 
 istiod fetches a module once for the whole mesh (in Istio, each proxy's agent does), checks it, and sends it with the
-plugin's configuration: so all proxies have the same one, whatever a tag has come to mean, and an account of a registry
-never leaves istiod.
+plugin's configuration: so all proxies have the same one, even if a tag moves, and registry credentials never leave
+istiod.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from lateen.control.world import World
 from lateen.mesh.plugins import NO_MODULE, Extension, Module, ModuleSource, opens, source
 
 MAX_TOTAL = 256 << 20
-"""Bytes of all modules together."""
+"""The limit for all modules together, in bytes."""
 Fetch = Callable[[ModuleSource, str], Awaitable[Module]]
-"""(what, the namespace that wants it) -> a module. Raises NotFetched."""
+"""(source, the requesting namespace) -> a module. Raises NotFetched."""
 
 
 Named = tuple[Ref, ...]
-"""The objects that name a module"""
+"""The objects that refer to a module"""
 
 
 class Modules(Facts[ModuleSource, Named, Module]):
@@ -36,11 +36,11 @@ class Modules(Facts[ModuleSource, Named, Module]):
 
         super().__init__("module", lambda: world.objects.modules, world.know_module, one, NO_MODULE, again_s=again_s)
         self.awaited: set[ModuleSource] = set()
-        """Wanted since istiod has started, and neither fetched nor found to fail yet. Proxies may have them from an
-        earlier istiod, and must not lose them."""
+        """Modules wanted since istiod started that have neither been fetched nor failed yet. Proxies may have them from
+        an earlier istiod, and must not lose them."""
 
     async def first(self, limit_s: float) -> None:
-        """As of all facts; called when istiod starts."""
+        """See ``Facts.first``; called when istiod starts."""
         self.awaited = {place for place in self._wanted if place not in self._known()}
         await super().first(limit_s)
 
@@ -49,8 +49,7 @@ class Modules(Facts[ModuleSource, Named, Module]):
         self.awaited = {place for place in self.awaited if place in wanted and place not in self._known()}
 
     def _begin(self, new: ModuleSource, before: Mapping[ModuleSource, Named]) -> None:
-        """Until the new version of a plugin has been fetched, the module that it had stays: requests must not pass
-        without it."""
+        """Keep a plugin's former module until the new version has been fetched: requests must not bypass it."""
         mine = set(self._wanted[new])
         former = [place for place, named in before.items() if not mine.isdisjoint(named)]
         kept = (self._known().get(place) for place in former)
@@ -60,7 +59,7 @@ class Modules(Facts[ModuleSource, Named, Module]):
             self.awaited.add(new)
 
     def missing(self, e: Extension) -> list[str] | None:
-        """What is wrong with an object's module; None if istiod fetches none for it."""
+        """The problems of an object's module; None if istiod fetches none for it."""
         place = source(e)
         if place is None:
             return None

@@ -1,4 +1,4 @@
-"""istiod's monitoring port: metrics, readiness and versions for everybody, debug pages for those who may see them."""
+"""istiod's monitoring port: metrics, readiness and versions for everybody, debug pages for authorized clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lateen.kube.client import KubeError
 
 
 class Readiness:
-    """Whether everything is known and every port is open."""
+    """Whether all objects have been read and every port is open."""
 
     ready = False
 
@@ -32,7 +32,7 @@ class Monitoring:
             web.get("/ready", self._ready),
             web.get("/metrics", self._metrics),
             web.get("/version", self._version),
-            web.get("//version", self._version),  # istioctl asks like that; Go's servers clean paths
+            web.get("//version", self._version),  # istioctl sends such paths; Go's servers clean them
             web.get("/debug/{page}", self._page),
             web.get("//debug/{page}", self._page),
         ]
@@ -67,8 +67,8 @@ class Monitoring:
 
 
 def from_inside(request: web.Request) -> bool:
-    """Whether the loopback interface of the pod was meant: by its address, and by the name in the request, since a web
-    page can make a browser call any name whose address it controls."""
+    """Whether a request came to the loopback interface of the pod: checks the address and the Host header, because a
+    web page can make a browser call any name whose address it controls (DNS rebinding)."""
     host = request.host.rpartition(":")[0] if request.host.count(":") == 1 else request.host
     named = host in ("localhost", "127.0.0.1") or host.startswith("[::1]")
     try:

@@ -1,4 +1,4 @@
-"""Who may order a certificate for a host: the namespace that serves it. Pure.
+"""Authorization of certificate orders: only the namespace that serves a host may order for it. Pure.
 
 Every gateway answers an ACME server for every host that is ordered, so the CA cannot tell which namespace a host
 belongs to. Without this rule, any namespace could obtain a certificate for the host of another one.
@@ -19,8 +19,8 @@ ANY = "*"
 
 
 def unserved(objects: Objects, secret: Key, root: str, names: Iterable[str]) -> list[str]:
-    """The names for which a Certificate's Secret (namespace, name) may not be ordered. A namespace serves the hosts of
-    its Gateways, ListenerSets and Ingresses, where no host stands for any; and those hosts of Gateways elsewhere whose
+    """The names that may not be ordered for a Certificate's Secret (namespace, name). A namespace serves the hosts of
+    its Gateways, ListenerSets and Ingresses (an absent host means any), and those hosts of Gateways elsewhere whose
     TLS settings name the Secret. ``root``: the namespace of the mesh's administrators."""
     own, named = set(_own(objects, secret[0])), set(_naming(objects, secret, root)) - {ANY}
     return [n for n in names if not any(within(n, wider) for wider in own | named)]
@@ -44,8 +44,8 @@ def _own(objects: Objects, namespace: str) -> Iterator[str]:
 
 
 def _naming(objects: Objects, secret: Key, root: str) -> Iterator[str]:
-    """Hosts of Gateways in any namespace that name the Secret. An Istio Gateway does so by its name alone, in the
-    namespace of the workload."""
+    """Hosts of Gateways in any namespace that refer to the Secret. An Istio Gateway refers to it by name only, in the
+    workload's namespace."""
     for gateway in objects.gateways.values():
         found = [s for s in gateway.spec.servers if s.tls is not None and secret[1] in s.tls.secrets]
         if found and _at_work(objects, gateway, secret[0], root):
@@ -59,8 +59,8 @@ def _naming(objects: Objects, secret: Key, root: str) -> Iterator[str]:
 
 
 def _at_work(objects: Objects, gateway: o.Resource[Gateway], namespace: str, root: str) -> bool:
-    """Whether a Gateway is served by workloads of a namespace: of the root namespace by some, of another one by these
-    alone, because anybody may start a pod with the labels that a Gateway selects."""
+    """Whether a Gateway is served by workloads of a namespace: for the root namespace some suffice, for any other it
+    must be only these, because anybody can start a pod with the labels that a Gateway selects."""
     spaces = {p.namespace for p in objects.pods.values() if has_labels(gateway.spec.selector, p.label_map)}
     return namespace in spaces and (namespace == root or spaces == {namespace})
 
@@ -73,7 +73,7 @@ def _listeners(objects: Objects) -> Iterator[tuple[str, Sequence[Listener]]]:
 
 
 def _hosts(hosts: Iterable[str]) -> Iterator[str]:
-    """Of a server, without the namespaces whose VirtualServices it admits (``shop/a.test``)."""
+    """A server's hosts, without the namespace prefixes (``shop/a.test``)."""
     return (_host(h.rpartition("/")[2]) for h in hosts)
 
 

@@ -1,7 +1,7 @@
-"""EnvoyFilters on connected proxies: what each patch does there, and withdrawing what an Envoy rejects.
+"""EnvoyFilters on connected proxies: the effect of each patch, and withdrawing patches that an Envoy rejects.
 
 If Envoy rejects a resource that several patches have changed, each of them is left out in turn until Envoy accepts the
-resource; if none is the only culprit, all are left out. Only the proxy concerned loses them.
+resource; if no single patch is to blame, all are left out. Only the affected proxy loses them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Trial:
 
     def left_out(self) -> tuple[Patch, ...]:
         if self.tried < len(self.candidates):
-            return (self.candidates[-1 - self.tried],)  # the last one to change it is the most likely
+            return (self.candidates[-1 - self.tried],)  # the last patch is the most likely culprit
         return self.candidates
 
 
@@ -66,13 +66,13 @@ class Patching:
         return state.patched.sets
 
     def refused(self, connection: Connection, rejection: Rejection) -> bool:
-        """Whether a patch is left out now that was not before, so that there is something else to offer."""
+        """Handle a rejection; returns whether another patch is left out, so that there is something new to offer."""
         state = self._states.get(connection)
         if state is None:
             return False
         before = set(state.withdrawn())
         named = [n for n in rejection.resources if n in rejection.message]
-        # If Envoy names none of several, the culprit is not known yet: they are offered again in halves.
+        # if Envoy names none of several, the culprit is unknown: they are offered again in halves
         for name in named or (rejection.resources if len(rejection.resources) == 1 else ()):
             key = (rejection.type_url, name)
             if key in state.trials:
@@ -85,8 +85,8 @@ class Patching:
         return after != before
 
     def report(self, connections: Iterable[Connection]) -> dict[str, list[str]]:
-        """EnvoyFilter -> a sentence for each of its patches that concerns some connected proxy. It does not say how
-        many these are, else each that comes or goes would change it."""
+        """EnvoyFilter -> a sentence for each of its patches that affects some connected proxy. It does not contain
+        their number, which would change with every proxy."""
         proxies: set[Patch] = set()
         resources: dict[Patch, set[str]] = {}
         waiting: dict[Patch, int] = {}
@@ -102,7 +102,7 @@ class Patching:
                     resources.setdefault(p, set()).add(name)
                     waiting[p] = waiting.get(p, 0) + late
             for p, says in state.withdrawn().items():
-                bad[p] = f"rejected by {c.node.pod}.{c.node.namespace}, which goes on without it: {says}"
+                bad[p] = f"rejected by {c.node.pod}.{c.node.namespace}, which keeps running without it: {says}"
         out: dict[str, list[str]] = {}
         for p in sorted(proxies, key=lambda p: (str(p.ref), p.index)):
             wrong = parsed(p)

@@ -1,4 +1,4 @@
-"""istiod's core: what it knows, what it pushes to which proxy, and what it reports about itself."""
+"""istiod's core: the current mesh, pushes to proxies, and status reports."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ from lateen.xds.generate import generate
 log = logging.getLogger("lateen.control")
 
 QUIET_S, LONGEST_S = 0.02, 1.0
-"""Seconds: a push waits until nothing has changed for the first, but no longer than the second."""
+"""Debouncing in seconds: a push waits until nothing has changed for the first, but no longer than the second."""
 GRACE_S = 0.5
-"""Seconds that a new rule waits for a host or subset that it refers to and that does not exist yet."""
+"""Seconds that a push waits for a host or subset that a new rule refers to and that does not exist yet."""
 
 
 class _Seen(NamedTuple):
-    """What a proxy was offered last, and as whom."""
+    """What a proxy was offered last, and under which identity."""
 
     viewer: Viewer | None
     view: View | None
@@ -79,7 +79,7 @@ class Control:
         insecure: frozenset[str] = frozenset(),
         serves: bool = False,
     ) -> None:
-        """``trust_domain``: in which certificates are issued. ``me``: the name of this istiod's pod. ``insecure``,
+        """``trust_domain``: that of issued certificates. ``me``: the name of this istiod's pod. ``insecure``,
         ``serves``: see ``World``."""
         self._trust_domain = trust_domain
         self.client, self.namespace, self.revision = client, namespace, revision
@@ -90,7 +90,7 @@ class Control:
         self.offered = self.world.objects
         """The mesh that proxies have been offered."""
         self._pushed = False
-        """Whether they have been offered any."""
+        """Whether proxies have been offered any mesh."""
         self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
         self.measures = Measures()
@@ -111,9 +111,8 @@ class Control:
         return self.views.mesh
 
     def newest(self) -> Mesh:
-        """Of all that is known, whether it has been pushed or not; where that fails, the last one that could be made.
-
-        The admission webhook asks here: if it failed, nobody could apply what mends the mesh.
+        """The mesh of all known objects, pushed or not; if it cannot be built, the last one that could.
+        The admission webhook uses it: if it failed, nobody could apply a fix.
         """
         if self.views.mesh.instant is not self.world.objects:
             try:
@@ -123,7 +122,7 @@ class Control:
         return self.views.mesh
 
     def _allow(self, node: NodeId, identity: str, metadata: dict[str, str]) -> str | None:
-        """A proxy may only claim the identity in its certificate."""
+        """Why a proxy is not admitted: it may only claim the identity in its certificate."""
         try:
             who = parse(identity)
         except ValueError:
@@ -147,7 +146,8 @@ class Control:
         return there.pods.get((node.namespace, node.pod)) if there else None
 
     def home(self, metadata: Mapping[str, str]) -> Views | None:
-        """The mesh as a proxy's cluster sees it; None where that is not known (yet), or not served (any more)."""
+        """The mesh from the perspective of a proxy's cluster; None if the cluster is unknown (yet), or not served (any
+        more)."""
         try:
             return self.sides.of(self.world.clusters.home(cluster_of(metadata)))
         except NotServed:
@@ -167,7 +167,7 @@ class Control:
             return {}
         pod = self.registrar.workload(connection) or views.mesh.objects.pods.get((node.namespace, node.pod))
         if pod is None or not self.credentials.known(node) or self._awaits(pod):
-            return {}  # not known yet (or no longer): nothing is sent, and nothing is removed
+            return {}  # the pod is unknown (yet, or any more): send and remove nothing
         seen, before = connection.kept if isinstance(connection.kept, _Seen) else _NOT_SEEN
         if seen is None or seen.proxy.workloads[0] is not pod:
             seen = viewer(Proxy(node.kind, (pod,)), connection.metadata)
@@ -178,7 +178,7 @@ class Control:
         return made
 
     def _awaits(self, pod: o.Pod) -> bool:
-        """Whether a proxy would lose a plugin, only because this istiod has not fetched its module yet."""
+        """Whether a proxy would lose a plugin only because this istiod has not fetched its module yet."""
         awaited = self.modules.awaited
         return bool(awaited) and not awaited.isdisjoint(self.mesh().missing_modules(pod.namespace, pod.label_map))
 
@@ -202,9 +202,9 @@ class Control:
             self._dirty.set()
 
     async def _settled(self) -> None:
-        """Bring the mesh up to date once nothing has changed for a moment; a little later if a rule refers to something
-        that does not exist yet, or if keys or modules are being fetched. The first push does not wait for what
-        rules refer to: all lists have been read before it."""
+        """Update the mesh once nothing has changed for a moment; a little later if a rule refers to something that does
+        not exist yet, or if keys or modules are being fetched. The first push does not wait for referenced objects,
+        because all lists have been read before it."""
         first = time.monotonic()
         while True:
             while self._dirty.is_set() and time.monotonic() - first < LONGEST_S:
@@ -216,7 +216,9 @@ class Control:
             self.measures.context.observe(time.monotonic() - began)
             self._follow(self.mesh())
             if self.mesh().instant is not self.world.objects:
-                self.sides.advance(self.world.objects)  # with the modules that new versions of plugins keep meanwhile
+                self.sides.advance(
+                    self.world.objects
+                )  # with the modules that new versions of plugins keep in the meantime
             left = first + GRACE_S - time.monotonic()
             if left <= 0 or not (self._fetching() or (self._pushed and dangling(self.offered, self.mesh()))):
                 return
@@ -229,7 +231,7 @@ class Control:
         self.modules.follow(mesh.module_sources())
 
     def missing(self, found: o.Resource[Any]) -> list[str] | None:
-        """What is wrong with what is fetched for an object; None if nothing is."""
+        """The problems of the documents fetched for an object; None if none are fetched."""
         if found.ref.group_kind in (kinds.REQUEST_AUTHENTICATION.id, kinds.SECURITY_POLICY.id):
             return self.keys.missing(found)
         return self.modules.missing(found)
@@ -257,10 +259,10 @@ class Control:
                 self.offered = instant
                 self._pushed = True
                 self.changed()
-            except Exception:  # whatever goes wrong with one state of the mesh, the next one is pushed
+            except Exception:  # a failure with one state of the mesh must not affect the next push
                 log.exception("this state of the mesh is not pushed; proxies keep what they have")
 
-    # --- what it tells of itself -----------------------------------------------------------------------------
+    # --- status reports -----------------------------------------------------------------------------
 
     def answers(self, entries: Mapping[str, str]) -> bool:
         """Whether all connected gateways answer exactly these challenges of ACME servers (``mesh.challenges``)."""
@@ -290,7 +292,7 @@ class Control:
         return out
 
     def _measure(self) -> None:
-        """Connect what counts by itself, or is counted when somebody looks."""
+        """Register metrics that are computed at each scrape."""
         m, world = self.measures, self.world
         self.ads.measures = m.xds
         world.seen = m.saw

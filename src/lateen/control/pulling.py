@@ -1,7 +1,8 @@
-"""Wasm modules from web servers and from registries of images, fetched within bounds.
+"""Fetches Wasm modules from web servers and from image registries, within limits.
 
-Source: the OCI distribution specification (manifests, blobs, tokens); for which layer of an image is the module,
-https://github.com/istio-ecosystem/wasm-extensions and https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/.
+Source: the OCI distribution specification (manifests, blobs, tokens); for the layer of an image with the module,
+https://github.com/istio-ecosystem/wasm-extensions and
+https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from lateen.kit.jsons import Json, dig
 from lateen.mesh.plugins import Module, ModuleSource, scheme
 
 MAX_MODULE = 32 << 20
-"""Bytes of one module. It travels with the configuration of each proxy."""
+"""The limit for one module in bytes, since it is sent with the configuration of each proxy."""
 MAX_UNPACKED = 2 * MAX_MODULE
 TIMEOUT_S = 60.0
 AT_ONCE, OF_ONE = 4, 2
-"""Modules that are fetched at the same time, which bounds the memory for it: of all namespaces, and of one."""
+"""Concurrent fetches, which bounds their memory: in total, and of one namespace."""
 MAGIC = b"\0asm\1\0\0\0"
 HUB = "registry-1.docker.io"
 _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io", "")
 FILE = "plugin.wasm"
-"""The module's name in an image with a file system."""
+"""The module's file name in an image's file system."""
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _BARE = ("application/vnd.module.wasm.content.layer.v1+wasm", "application/wasm")
@@ -45,7 +46,7 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*")
 _REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[a-f0-9]{64}")
 Secret = Callable[[tuple[str, str]], Awaitable[Json | None]]
-"""(namespace, name) -> a Secret; None where there is none, or where istiod may not read it"""
+"""(namespace, name) -> a Secret; None if it does not exist, or istiod may not read it"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Image:
 
     @classmethod
     def of(cls, text: str) -> Image:
-        """As engines of containers read references. Raises NotFetched."""
+        """Parse a reference as container engines do. Raises NotFetched."""
         text = text.partition("://")[2] if "://" in text else text
         rest, _, digest = text.partition("@")
         first, slash, remaining = rest.partition("/")
@@ -77,12 +78,12 @@ class Image:
 
 class Puller:
     def __init__(self, fetcher: Fetcher, secret: Secret, insecure: frozenset[str] = frozenset()) -> None:
-        """``insecure``: registries (``host:port``) that are asked without TLS."""
+        """``insecure``: registries (``host:port``) that are contacted without TLS."""
         self._fetcher, self._secret, self._insecure = fetcher, secret, insecure
         self._turns = Turns(AT_ONCE, OF_ONE)
 
     async def module(self, source: ModuleSource, namespace: str) -> Module:
-        """``namespace``: who wants it. Raises NotFetched. The time of waiting for others does not count."""
+        """Fetch a module for a namespace. Raises NotFetched. Time spent waiting for other fetches does not count."""
         try:
             async with self._turns.turn(namespace), asyncio.timeout(TIMEOUT_S), self._fetcher.session() as session:
                 get = self._image if scheme(source.url) == "oci" else self._file
@@ -133,7 +134,7 @@ class Puller:
         raise NotFetched(f"{shown(url)} has no layer with {FILE}")
 
     async def _account(self, source: ModuleSource, image: Image) -> str:
-        """``user:password`` in Base64; empty where there is no Secret. Raises NotFetched."""
+        """``user:password`` in Base64; empty without a Secret. Raises NotFetched."""
         namespace, name = source.secret
         if not name:
             return ""
@@ -155,7 +156,7 @@ class Puller:
             ) from None
 
     async def _login(self, session: aiohttp.ClientSession, answer: Answer, account: str) -> str:
-        """The Authorization that the registry asks for."""
+        """The ``Authorization`` that the registry requires."""
         kind, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
         basic = {"Authorization": f"Basic {account}"} if account else {}
         if kind.lower() == "basic" and account:
@@ -168,7 +169,7 @@ class Puller:
         found = _json(await self._fetcher.get(session, realm, basic))
         token = found.get("token") or found.get("access_token")
         if not isinstance(token, str):
-            raise NotFetched(f"{shown(realm)} gives no token")
+            raise NotFetched(f"{shown(realm)} returned no token")
         return f"Bearer {token}"
 
 
@@ -179,7 +180,7 @@ def _basic(entry: Mapping[str, Any]) -> str:
 
 
 def _host(key: str) -> str:
-    """The registry that a key of ``auths`` is about."""
+    """The registry of a key of ``auths``."""
     host = key.partition("://")[2] if "://" in key else key
     host = host.partition("/")[0]
     return HUB if host in _HUB_NAMES else host
@@ -201,7 +202,7 @@ def _json(answer: Answer) -> dict[str, Any]:
 
 
 def _chosen(manifests: Any, url: URL) -> str:
-    """The digest of the image that is wanted of several for different platforms."""
+    """The digest of the preferred image among those for several platforms."""
     found = [m for m in manifests if isinstance(m, dict) and _digested(m)] if isinstance(manifests, list) else []
 
     def rank(m: dict[str, Any]) -> int:
@@ -226,7 +227,7 @@ def _digested(found: Mapping[str, Any]) -> bool:
 
 
 class _NoModule(NotFetched):
-    """An archive has no module in it."""
+    """An archive contains no module."""
 
 
 def _unpacked(content: bytes, where: str) -> bytes:

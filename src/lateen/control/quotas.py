@@ -1,7 +1,7 @@
-"""The rate limit quota service: proxies report what they let through, and are assigned their share of each limit.
+"""The rate limit quota service: proxies report their usage, and are assigned their share of each limit.
 
-One istiod divides, the one that holds the lease; the others pass their proxies' calls on to it (``control.relay``).
-Whether a proxy may report about a limit is decided where it is connected: it must have been configured with it.
+Only the leader divides limits; the others forward their proxies' calls to it (``control.relay``).
+The istiod that a proxy is connected to decides whether it may report about a limit: it must be configured with it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ log = logging.getLogger("lateen.control.quotas")
 QUIET_S = 0.02
 """Seconds in which reports are collected before limits are divided again."""
 REFUSED_S = 1.0
-"""Seconds until it is looked again whether a proxy is configured with a policy about which it has reported."""
+"""Seconds until it is checked again whether a proxy is configured with a policy that it has reported about."""
 LONGEST = 1024
-"""Characters of a caller's identity."""
+"""The maximum length of a caller's identity."""
 
 Policy = Resource[eg.BackendTrafficPolicy]
 Find = Callable[[str, str], Policy | None]
@@ -49,16 +49,16 @@ class Stream:
 
     identity: str
     trusted: bool
-    """Another istiod has checked what the proxy reports about."""
+    """Whether another istiod has checked the proxy's reports."""
     call: Call | None = None
     allowed: dict[Ref, str] = field(default_factory=dict)
-    """Policies, with their version, that it may report about."""
+    """Policies, with their versions, that it may report about."""
     refused: dict[Ref, float] = field(default_factory=dict)
-    """Policies that it must not report about, and when that was found."""
+    """Policies that it must not report about, and when that was determined."""
     holds: dict[Bucket, Share] = field(default_factory=dict)
-    """What it was told last."""
+    """The assignments sent last."""
     pending: dict[Bucket, Share | None] = field(default_factory=dict)
-    """What it is to be told; None: to forget the bucket."""
+    """The assignments to send; None: the bucket is to be dropped."""
 
     def flush(self) -> None:
         told, self.pending = self.pending, {}
@@ -80,12 +80,12 @@ class QuotaService:
         leader: Callable[[], str | None],
         connect: Callable[[str], AbstractAsyncContextManager[Any]],
     ) -> None:
-        """``me``: istiod's own identity. ``leader``: the address of the istiod that divides, if it is another one."""
+        """``me``: istiod's own identity. ``leader``: the address of the leader, if it is another istiod."""
         self._find, self._ads, self._me, self._leader, self._connect = find, ads, me, leader, connect
         self.quotas = Quotas()
         self._calls: set[Call] = set()
         self._reported: dict[Bucket, set[Stream]] = {}
-        """What is to be divided again, and who is to be told even if nothing has changed."""
+        """Buckets to divide again, and streams that get an assignment even if nothing has changed."""
         self._dirty = asyncio.Event()
         self._led_by: str | None = None
 
@@ -96,7 +96,7 @@ class QuotaService:
         trusted = identity == self._me and bool(passed_on)
         stream = Stream(passed_on if trusted else identity, trusted, call)
         leader = self._leader()
-        if trusted and leader is not None:  # it was passed on already: whoever divides now, it is not this one
+        if trusted and leader is not None:  # it was already forwarded: this istiod is no longer the leader
             call.finish(Status.UNAVAILABLE, "another istiod divides limits")
             return None
         self._calls.add(call)
@@ -112,17 +112,17 @@ class QuotaService:
             self._mark(bucket)
 
     def report(self, stream: Stream, usages: Iterable[Usage]) -> None:
-        """What a proxy has let through since it reported last, by bucket."""
+        """Record a proxy's usage since its last report, by bucket."""
         now = time.monotonic()
         for usage in usages:
             parts = dict(usage.bucket_id.bucket)
             bucket = Bucket(parts.get(RULE, "")[:LONGEST], parts.get(VALUE, "")[: LONGEST + 1])
             policy, limit, each = self._rule(bucket.rule)
             if policy is not None and not self._may(stream, policy, now):
-                continue  # it may be about to say who it is: it keeps what it has
+                continue  # the proxy may still have to identify itself: it keeps its assignments
             elapsed = usage.time_elapsed.seconds + usage.time_elapsed.nanos / 1e9
             allowed, denied = usage.num_requests_allowed, usage.num_requests_denied
-            # A share of a bucket that the rule does not have would be one of a limit that nobody has set.
+            # a bucket that the rule does not define must not get a share
             fits = bool(bucket.value) == each and len(bucket.value) <= LONGEST
             if not (limit and fits and self.quotas.report(stream, bucket, limit, elapsed, allowed, denied, now)):
                 stream.pending[bucket] = None
@@ -146,7 +146,7 @@ class QuotaService:
         return False
 
     def _rule(self, rule: str) -> tuple[Policy | None, Limit | None, bool]:
-        """Its policy, its limit, and whether each caller has one of its own."""
+        """A rule's policy, its limit, and whether each caller has its own."""
         namespace, _, rest = rule.partition("/")
         name, _, position = rest.partition("/")
         policy = self._find(namespace, name)
@@ -161,7 +161,7 @@ class QuotaService:
         return policy, limit, by_caller(given)
 
     def _has(self, identity: str, ref: str) -> bool:
-        """Whether a proxy with this identity has something that is made from an object."""
+        """Whether a proxy with this identity has resources generated from an object."""
         return any(
             ref in origins(s)
             for c in self._ads.connections
@@ -175,7 +175,7 @@ class QuotaService:
         self._dirty.set()
 
     async def run(self) -> None:
-        """Divides what has been reported; never returns."""
+        """Divide reported buckets; never returns."""
         while True:
             await self._dirty.wait()
             await asyncio.sleep(QUIET_S)
@@ -200,13 +200,13 @@ class QuotaService:
         if leader != self._led_by:
             self._led_by = leader
             for call in list(self._calls):
-                call.finish(Status.UNAVAILABLE, "another istiod divides limits now")
+                call.finish(Status.UNAVAILABLE, "another istiod now divides limits")
         for rule in self.quotas.rules:
             for bucket in self.quotas.limited(rule, self._rule(rule)[1]):
                 self._mark(bucket)
 
     def passes(self, stream: Stream, usage: Usage) -> bool:
-        """Whether a report is passed on to the istiod that divides."""
+        """Whether a report is forwarded to the leader."""
         policy, _, _ = self._rule(dict(usage.bucket_id.bucket).get(RULE, ""))
         return policy is None or self._may(stream, policy, time.monotonic())
 
@@ -217,7 +217,7 @@ class QuotaService:
 
 
 class _Reports:
-    """The call of a proxy, at the istiod that divides."""
+    """A proxy's call, at the leader."""
 
     def __init__(self, service: QuotaService, stream: Stream) -> None:
         self._service, self._stream = service, stream

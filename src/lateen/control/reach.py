@@ -1,5 +1,5 @@
-"""How far objects have been distributed: which connected proxies have what is made from each. Read off their sessions.
-Pure."""
+"""The distribution of objects: which connected proxies have the resources generated from each, according to their
+sessions. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lateen.wire.resource import ResourceSet
 
 
 class Reach(NamedTuple):
-    """An object's distribution: proxies that it concerns, those that have it, and those that rejected it."""
+    """An object's distribution: the affected proxies, those that have it, and those that rejected it."""
 
     concerned: int = 0
     have: int = 0
@@ -27,7 +27,7 @@ _served: weakref.WeakKeyDictionary[ResourceSet, frozenset[str]] = weakref.WeakKe
 
 
 def origins(resources: ResourceSet) -> dict[str, frozenset[str]]:
-    """User's object -> names of the resources made from it; computed once per set."""
+    """User's object -> names of the resources generated from it; computed once per set."""
     found = _origins.get(resources)
     if found is None:
         collected: dict[str, set[str]] = {}
@@ -39,12 +39,12 @@ def origins(resources: ResourceSet) -> dict[str, frozenset[str]]:
 
 
 def reach(connections: Iterable[Connection], wanted: Collection[str] | None = None) -> dict[str, Reach]:
-    """Of every object that some proxy's resources are made from, or of those that are ``wanted``."""
+    """The reach of every object that is the origin of some proxy's resources, or only of those ``wanted``."""
     concerned: dict[str, int] = {}
     have: dict[str, int] = {}
     refused: dict[str, list[tuple[str, str]]] = {}
     alike: dict[tuple[int, ...], tuple[Connection, int]] = {}
-    """Proxies that have all of the same sets are counted together."""
+    """Proxies with identical sets are counted together."""
     different = []
     for c in connections:
         if any(any(c.session.missing(t)) for t in c.session.sets()):
@@ -66,7 +66,7 @@ def reach(connections: Iterable[Connection], wanted: Collection[str] | None = No
 
 
 def refused(connections: Iterable[Connection]) -> set[str]:
-    """The objects that some proxy has refused."""
+    """The objects that some proxy has rejected."""
     return {ref for c in connections if c.session.refusing for ref, (_, says) in _of_one(c, None).items() if says}
 
 
@@ -88,7 +88,7 @@ def _among(made: dict[str, frozenset[str]], wanted: Collection[str] | None) -> I
 
 
 def _of_one(c: Connection, wanted: Collection[str] | None) -> dict[str, tuple[bool, str]]:
-    """Object -> (whether the proxy has everything made from it, its message if it rejected any of it)."""
+    """Object -> (whether the proxy has all resources generated from it, its message if it rejected any)."""
     out: dict[str, tuple[bool, str]] = {}
     for type_url, sets in c.session.sets().items():
         waiting, bad = c.session.missing(type_url)

@@ -1,8 +1,8 @@
-"""Machines outside of the cluster: a proxy that names its WorkloadGroup becomes a WorkloadEntry while it is connected.
+"""Auto-registration of machines: a proxy that names its WorkloadGroup gets a WorkloadEntry while it is connected.
 
 Source: https://istio.io/latest/docs/reference/config/networking/workload-group/ (auto-registration, probe). An entry is
-deleted some time after its proxy has disconnected, so that a short interruption changes nothing; one left behind by an
-istiod that is gone is deleted if its proxy does not reconnect. An entry that somebody deletes while its proxy is
+deleted some time after its proxy has disconnected, so that short interruptions have no effect; an entry left behind by
+an istiod that is gone is deleted unless its proxy reconnects. An entry that somebody deletes while its proxy is
 connected is created again.
 """
 
@@ -78,14 +78,14 @@ def holder(entry: Json) -> str:
 
 
 def _key(connection: Connection) -> Key | None:
-    """Its entry's; None for pods."""
+    """The key of a connection's entry; None for pods."""
     name = connection.metadata.get(GROUP)
     return (connection.node.namespace, entry_name(name, connection.node.address)) if name else None
 
 
 class Registrar:
-    """An entry names the istiod that its machine is connected to. Only that one removes it, or, once that istiod is
-    gone, the leader."""
+    """An entry names the istiod that its machine is connected to. Only that one removes it, or the leader if that
+    istiod is gone."""
 
     def __init__(
         self,
@@ -99,14 +99,14 @@ class Registrar:
         self._measures = measures or Measures()
         self._client, self._world, self._me, self._grace_s = client, world, me, grace_s
         self._here: dict[Key, list[Connection]] = {}
-        """The connections of each entry's machine; more than one for a moment, when it connects anew."""
+        """The connections of each entry's machine; briefly more than one while it reconnects."""
         self._writing, self._again = set[Key](), set[Key]()
         self._stale: dict[Key, str] = {}
-        """What the last sweep has found to be stale, and whose it was."""
+        """The entries that the last sweep found stale, and their holders."""
         self.leads: Callable[[], bool] = lambda: True
-        """Whether this istiod removes the entries of those that are gone."""
+        """Whether this istiod removes the entries of istiods that are gone."""
         self.lives: Callable[[str], bool] = lambda _: False
-        """Whether there is another istiod of that name."""
+        """Whether another istiod with that name exists."""
 
     # --- who may join --------------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ class Registrar:
         return self._world.objects.workload_groups.get((namespace, metadata.get(GROUP, "")))
 
     def admits(self, namespace: str, name: str, account: str) -> bool:
-        """Whether there is a WorkloadGroup of that name whose machines run under that account."""
+        """Whether a WorkloadGroup with that name and service account exists."""
         found = self.group(namespace, {GROUP: name})
         return found is not None and ((found.spec.template and found.spec.template.service_account) or "default") == (
             account
@@ -134,12 +134,12 @@ class Registrar:
         return None
 
     def workload(self, connection: Connection) -> o.Pod | None:
-        """A connected machine's place in the mesh; None for pods, and until its entry exists."""
+        """A connected machine's workload; None for pods, and until its entry exists."""
         key = _key(connection)
         found = self._world.objects.workload_entries.get(key) if key else None
         return registry.of_workload_entry(found) if found else None
 
-    # --- what happens ----------------------------------------------------------------------------------------------
+    # --- events ----------------------------------------------------------------------------------------------
 
     def connected(self, connection: Connection) -> None:
         key = _key(connection)
@@ -158,7 +158,7 @@ class Registrar:
             tasks.spawn(self._leave(key), "registration")
 
     def changed(self, kind: kinds.Kind, key: Key, new: Json | None) -> None:
-        """An entry was deleted, although its machine is connected; or a group is there (again)."""
+        """Handle an event: an entry was deleted although its machine is connected, or a group was created (again)."""
         if kind is kinds.WORKLOAD_ENTRY and new is None and key in self._here:
             self._register(key)
         elif kind is kinds.WORKLOAD_GROUP and new is not None:
@@ -168,8 +168,8 @@ class Registrar:
                     self._register(here)
 
     async def sweep(self, pause_s: float = STALE_S) -> None:
-        """Delete entries whose machines have not come back: those that this istiod has held before it was restarted,
-        and, as the leader, those of istiods that are gone. Never returns."""
+        """Delete entries whose machines have not reconnected: those that this istiod held before its restart, and, on
+        the leader, those of istiods that are gone. Never returns."""
         while True:
             await asyncio.sleep(pause_s)
             before, self._stale = self._stale, self._unheld()
@@ -190,7 +190,7 @@ class Registrar:
     # --- entries ---------------------------------------------------------------------------------------------------
 
     def _register(self, key: Key) -> None:
-        """Write the entry, for as long as it takes and the machine is connected."""
+        """Write the entry, retrying as long as the machine is connected."""
         if key in self._writing:
             self._again.add(key)
         else:
@@ -243,7 +243,7 @@ class Registrar:
         await self._remove(key, self._me)
 
     async def _remove(self, key: Key, whose: str) -> None:
-        """Delete an entry, unless its machine is connected here, or has gone to another istiod than ``whose``."""
+        """Delete an entry, unless its machine is connected here, or to another istiod than ``whose``."""
         try:
             while key not in self._here:
                 found = await self._client.get(kinds.WORKLOAD_ENTRY, *key)
@@ -253,7 +253,7 @@ class Registrar:
                 try:
                     await self._client.delete(kinds.WORKLOAD_ENTRY, *key, version=version)
                 except KubeError as e:
-                    if e.code != 409:  # it has been changed meanwhile
+                    if e.code != 409:  # changed in the meantime
                         raise
                 else:
                     self._measures.unregistered.add()
@@ -264,7 +264,7 @@ class Registrar:
             log.error("%s/%s cannot be removed yet: %s", *key, e)
 
     async def health(self, namespace: str, name: str, healthy: bool, says: str) -> None:
-        """Record the result of a machine's probe; an unhealthy one gets no requests. Raises KubeError, Unreachable."""
+        """Record the result of a machine's probe; unhealthy machines get no requests. Raises KubeError, Unreachable."""
         found = await self._client.get(kinds.WORKLOAD_ENTRY, namespace, name)
         if found is None:
             return

@@ -1,6 +1,6 @@
-"""Passes proxies' reports about quotas on to the istiod that divides them.
+"""Forwards proxies' quota reports to the leader.
 
-gRPC's library is loaded when the first call is passed on: an istiod alone never needs it.
+The gRPC library is loaded when the first call is forwarded: a single istiod never needs it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lateen.wire.quotas import DOMAIN, METHOD
 log = logging.getLogger("lateen.control.quotas")
 
 PASSED_ON = "x-lateen-proxy-of"
-"""The identity of the proxy whose call another istiod passes on."""
+"""Metadata key: the identity of the proxy whose call is forwarded."""
 
 CALLS = 50
-"""Proxies whose calls share a channel. A connection takes 100 calls at a time (``SETTINGS_MAX_CONCURRENT_STREAMS``);
-gRPC holds others back without a word."""
+"""The number of proxies whose calls share a channel. A connection permits 100 concurrent calls
+(``SETTINGS_MAX_CONCURRENT_STREAMS``); gRPC silently queues others."""
 Connect = Callable[[], AbstractAsyncContextManager[Any]]
-"""Gives a channel (grpc.aio.Channel) with istiod's own certificate."""
+"""Creates a channel (grpc.aio.Channel) with istiod's own certificate."""
 Usage = rlqs_pb2.RateLimitQuotaUsageReports.BucketQuotaUsage
 
 
 def channel(address: str, certificate: Certificate, name: str) -> Any:
-    """To another istiod, of which ``name`` is one of the names in its certificate."""
+    """A channel to another istiod, whose certificate contains ``name``."""
     import grpc
     import grpc.aio
 
@@ -42,7 +42,7 @@ def channel(address: str, certificate: Certificate, name: str) -> Any:
     options = [
         ("grpc.ssl_target_name_override", name),
         ("grpc.use_local_subchannel_pool", 1),
-    ]  # a connection of its own
+    ]  # do not share connections
     return grpc.aio.secure_channel(f"{address}:{ports.XDS}", credentials, options)
 
 
@@ -53,11 +53,11 @@ class _Shared:
 
 
 class Channels:
-    """Channels to another istiod, each for the calls of CALLS proxies and open as long as there are some. With a
-    renewed certificate, calls that begin have another one, so that the former can end with its certificate."""
+    """Channels to another istiod, each for the calls of CALLS proxies, and open as long as it has calls. After a
+    renewal of the certificate, new calls get a new channel, so that the former one can end."""
 
     def __init__(self, make: Callable[[str], Any], shown: Callable[[], Hashable]) -> None:
-        """``make``: a channel to an address, with the certificate that is ``shown`` now."""
+        """``make``: creates a channel to an address, with the current certificate ``shown``."""
         self._make, self._shown = make, shown
         self._open: dict[tuple[str, Hashable], list[_Shared]] = {}
 
@@ -82,8 +82,8 @@ class Channels:
 
 
 class Relay:
-    """The handler of a proxy's call, at an istiod that does not divide. A report is read once the one before it has
-    been passed on."""
+    """The handler of a proxy's call at an istiod that is not the leader. A report is read only after the previous one
+    has been forwarded."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Relay:
         passes: Callable[[Usage], bool],
         left: Callable[[Call], None],
     ) -> None:
-        """``passes``: whether a report may be passed on."""
+        """``passes``: whether a report may be forwarded."""
         self._call, self._connect, self._identity, self._passes, self._left = call, connect, identity, passes, left
         self._requests = Requests(call)
         self._task = tasks.spawn(self._run(), "quotas of another istiod")
@@ -113,7 +113,7 @@ class Relay:
         self._left(self._call)
 
     async def _run(self) -> None:
-        """However it ends, the proxy's call ends, too, so that the proxy starts anew."""
+        """Forward the call; when it ends, the proxy's call ends, too, so that the proxy starts over."""
         import grpc
 
         says = "the istiod that divides limits has ended the call"

@@ -1,7 +1,7 @@
-"""The clusters without a control plane of their own that this istiod serves (primary-remote): their namespaces are told
-the roots, and their API servers whom to ask for injection.
+"""Remote clusters without their own control plane that this istiod serves (primary-remote): publishes the roots to
+their namespaces, and the CA bundle to their webhooks.
 
-Such a cluster says so itself: the control plane's namespace there has the annotation
+Such a cluster opts in: the control plane's namespace there has the annotation
 ``topology.istio.io/controlPlaneClusters`` with the name of istiod's cluster. Source:
 https://istio.io/latest/docs/setup/install/multicluster/primary-remote/.
 """
@@ -36,19 +36,20 @@ class Remotes:
         wake: Callable[[], None],
     ) -> None:
         """``own``: the name of istiod's cluster; ``namespace``: that of the control plane; ``wake``: called when
-        somebody there may not know the roots."""
+        the roots there may be outdated."""
         self._clusters, self._own, self._namespace = clusters, own, namespace
         self._teller, self._wake = teller, wake
         self._watched = weakref.WeakSet[Other]()
         self._tellers: dict[str, tuple[Client, Teller]] = {}
 
     def tellers(self) -> list[tuple[Teller, list[Json]]]:
-        """Of the clusters that are told, with their namespaces."""
+        """The tellers of served clusters, with their namespaces."""
         found = [r for _, o in sorted(self._clusters.others.items()) if (r := o.read) and self._controls(r)]
         return [(self._of(other), list(_namespaces(other).values())) for other in found]
 
     def unread(self) -> list[str]:
-        """Clusters of which it is not known whether they are to be told: they may trust nothing but a former root."""
+        """Clusters that have not been read, so that it is unknown whether they are served: they may only trust a former
+        root."""
         if not self._clusters.serves:
             return []
         found = [other for _, other in sorted(self._clusters.others.items()) if other.read is None]
@@ -66,7 +67,7 @@ class Remotes:
             )  # fmt: skip
 
     def happened(self, cluster: str, kind: kinds.Kind, key: Key, new: Json | None) -> None:
-        """An event of another cluster's objects."""
+        """Handle an event of another cluster's objects."""
         other = self._clusters.others.get(cluster)
         if kind is not kinds.NAMESPACE or new is None or other is None or not self._controls(other):
             return
@@ -90,7 +91,7 @@ class Remotes:
         return known[1]
 
     def _watch(self, other: Other) -> None:
-        """Notice when somebody changes what has been told, for as long as the cluster is known."""
+        """Watch for changes of the published roots, as long as the cluster is known."""
         if other in self._watched:
             return
         self._watched.add(other)

@@ -1,7 +1,7 @@
-"""One Issuer or Certificate: whether it is usable, and the Secret with the certificate that is asked for.
+"""Processes one Issuer or Certificate: its readiness, and the Secret with the requested certificate.
 
-Raises ``Unusable`` where something in the cluster is missing, ``NotReached`` where the issuer does not answer and
-``Refused`` where a certificate has been ordered in vain; ``issuing`` knows when each of them is tried again.
+Raises ``Unusable`` if something in the cluster is missing, ``NotReached`` if the issuer does not answer, and
+``Refused`` if an order failed; ``issuing`` decides when to retry.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ log = logging.getLogger("lateen.control.issuing")
 
 MANAGER = "lateen-certificates"
 WHOLE_S = 600.0
-"""Seconds for an order or an account, with all that is waited for"""
+"""The time limit for an order or an account registration, in seconds"""
 CONFLICTS = 5
-"""Attempts at writing a Secret that somebody else changes at the same time"""
+"""Attempts at writing a Secret in case of conflicts"""
 LONGEST_S = 8 * 3600.0
-"""Seconds after which an object is looked at again at the latest"""
+"""The longest interval between checks of an object, in seconds"""
 
 
 class Rights(NamedTuple):
-    """How istiod lets itself write Secrets where there are Certificates."""
+    """Grants istiod write access to Secrets in namespaces with Certificates."""
 
     namespace: str
     account: str
@@ -54,7 +54,7 @@ class Done(NamedTuple):
     says: str
     fields: Json
     next_s: float = LONGEST_S
-    """Seconds after which it is looked at again, unless something changes"""
+    """Seconds until the next check, unless something changes"""
 
 
 def expiry(states: Mapping[Ref, State], field: str) -> dict[tuple[str, ...], float]:
@@ -87,7 +87,7 @@ class Renewing:
         return Done(says, fields, LONGEST_S)
 
     async def certificate(self, wanted: Ordered, said: Json) -> Done:
-        """``said``: what the status goes on to say while a certificate is ordered."""
+        """``said``: the former status, which is kept while a certificate is being ordered."""
         namespace, name = wanted.ref.namespace, wanted.spec.secret_name
         if namespace == self._rights.namespace and name in KEPT_BACK:
             raise Unusable(f"Secret {namespace}/{name} is the mesh's own; name another one in spec.secretName")
@@ -100,15 +100,15 @@ class Renewing:
                 raise Unusable(f"{why}, and {issuer.ref} is not ready")
             if issuer.spec.acme is not None:
                 self._check_hosts(wanted)
-            log.info("%s: a certificate is issued: %s", wanted.ref, why)
+            log.info("%s: issuing a certificate: %s", wanted.ref, why)
             self._told.say(wanted, State((*self._told.ready(wanted), ("Issuing", "True", "Issuing", why)), said))
             before = await self._issued(wanted, issuer, before)
             await self._told.event(wanted, "Normal", "Issued", f"the certificate is in Secret {name}")
         return _valid(wanted, decoded(before or {}).get("tls.crt", ""))
 
     async def _issued(self, wanted: Ordered, issuer: Found, before: Json | None) -> Json:
-        """The Secret with a new certificate. Whatever fails once something may have been ordered counts as a refusal,
-        else it would be ordered again soon: a CA limits how many certificates it issues for a name."""
+        """The Secret with a new certificate. Any failure after an order may have been placed counts as a refusal, to
+        delay the next order: CAs limit the number of certificates per name."""
         key = await secrets.key_for(wanted.spec, before)
         try:
             async with _bounded():
@@ -120,7 +120,7 @@ class Renewing:
             raise Refused(f"the certificate could not be issued or kept: {e}") from e
 
     def _check_hosts(self, wanted: Ordered) -> None:
-        """Raises Unusable for hosts that are not the namespace's. Wildcards are refused by the solvers."""
+        """Raises Unusable for hosts that the namespace does not serve. Wildcards are refused by the solvers."""
         space, secret = wanted.ref.namespace, wanted.spec.secret_name
         names = [n for n in cm.names(wanted.spec) if "*" not in n]
         if missing := unserved(self._world.objects, (space, secret), self._rights.namespace, names):
@@ -143,7 +143,7 @@ class Renewing:
         return found
 
     async def _keep(self, wanted: Ordered, issuer: Found, before: Json | None, made: Made, key: PrivateKey) -> Json:
-        """Writes a Secret, which somebody else may change in between."""
+        """Write the Secret, with retries in case of conflicts."""
         for left in reversed(range(CONFLICTS)):
             try:
                 body = secrets.content(wanted, issuer, before, made, key)
@@ -159,7 +159,7 @@ class Renewing:
         raise AssertionError
 
     async def _allow(self, owner: o.Resource[Any]) -> None:
-        """Let istiod write Secrets in a namespace, for as long as the object is there."""
+        """Let istiod write Secrets in the object's namespace as long as the object exists."""
         root, account, role = self._rights
         meta = {"name": owner.ref.name, "namespace": owner.ref.namespace, "uid": owner.uid}
         typed = {"apiVersion": f"{cm.GROUP}/v1", "kind": owner.ref.kind, "metadata": meta}
@@ -179,7 +179,7 @@ def _valid(wanted: Ordered, chain: str) -> Done:
 
 @contextlib.asynccontextmanager
 async def _bounded() -> AsyncIterator[None]:
-    """Raises Refused when a CA keeps istiod waiting, because others wait for their turn."""
+    """Raises Refused if the CA takes too long, because other objects are waiting."""
     limit = asyncio.timeout(WHOLE_S)
     try:
         async with limit:

@@ -1,8 +1,8 @@
-"""The certificate authority of a running istiod: which CA is wanted, what is in effect, and who has to know.
+"""The certificate authority of a running istiod: the desired CA, the effective state, and its distribution.
 
-What is in effect is kept in the Secret ``lateen-ca``, by which all replicas go. The leader alone takes the next step
-(``ca.rotation``), and makes a new self-signed root in time before the present one expires, or when it is asked to. A
-wanted CA that cannot be used changes nothing: ``problem`` says why.
+The effective state is stored in the Secret ``lateen-ca``, which all replicas follow. Only the leader takes the next
+step (``ca.rotation``), and creates a new self-signed root in time before the current one expires, or on request. A
+desired CA that cannot be used changes nothing: ``problem`` says why.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ class Roots:
         self._woken = asyncio.Event()
         self.authority: Authority
         self._everywhere: Told | None = None
-        """What everybody has been told, of the present state."""
+        """The part of the current state that has been distributed everywhere."""
         self._unknown = ""
-        """Why not everybody has."""
+        """Why it has not been distributed everywhere."""
         self._foreign: datetime | None = None
-        """Since when the record is not what is in effect, and has to be written anew by the leader."""
+        """Since when the record differs from the effective state and has to be rewritten by the leader."""
         self.changed: list[Callable[[], None]] = []
-        """Called when what is trusted, or what signs, has changed."""
+        """Called when the trusted roots or the signer have changed."""
 
-    # --- what is known ---------------------------------------------------------------------------------------------
+    # --- inputs ---------------------------------------------------------------------------------------------
 
     def secret(self, name: str, new: Json | None) -> None:
-        """An event of a Secret of istiod's namespace."""
+        """Handle an event of a Secret in istiod's namespace."""
         if name not in KEPT_BACK:
             return
         if new is None:
@@ -66,20 +66,20 @@ class Roots:
         self.wake()
 
     def also(self, others: str, domains: Domains = ()) -> None:
-        """Trust roots of others (PEM), from now on; ``domains``: see ``Authority``."""
+        """Set additional trusted roots (PEM); ``domains``: see ``Authority``."""
         if (others, domains) != (self.authority.others, self.authority.domains):
             self.authority.others, self.authority.domains = others, domains
             self._tell()
 
     def distributed(self, told: Told, reached: Reached) -> None:
-        """This has been told to those who could be reached."""
+        """Called when ``told`` was distributed, with its reach."""
         self._unknown = reached.problem or reached.refused
         if not reached.problem and told != self._everywhere:
             self._everywhere = told
             self.wake()
 
     def _tell(self) -> None:
-        log.info("%d root certificates are trusted now", len(certs.split(self.authority.root)))
+        log.info("%d root certificates are now trusted", len(certs.split(self.authority.root)))
         tasks.tell(self.changed)
 
     def wake(self) -> None:
@@ -111,7 +111,7 @@ class Roots:
         self._tell()
 
     def measure(self, m: Measures) -> None:
-        """When the root and the chain under it expire, and how it stands with them."""
+        """Set the metrics of the root and its chain."""
 
         def left(at: datetime) -> float:
             return at.timestamp() - times.now().timestamp()
@@ -124,7 +124,7 @@ class Roots:
         m.ca_problem.read = lambda: {(): int(bool(self._all_problems()))}
 
     def status(self) -> Json:
-        """For ``lateen check`` and ``lateen x ca status``; nothing of it is secret."""
+        """The state for ``lateen check`` and ``lateen x ca status``; it contains no secrets."""
         state = self.authority.state
         wanted = self._wanted.signer(self.authority.state)
         at = rotation.due(state, wanted or state.signer, times.now(), self._settings.pace)
@@ -149,7 +149,7 @@ class Roots:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the CA that is wanted; empty if nothing is."""
+        """The problem of the desired CA; empty if there is none."""
         return self._wanted.problem
 
     def _all_problems(self) -> str:
@@ -160,15 +160,15 @@ class Roots:
         return self.problem or self._unknown or why
 
     def _revocation(self) -> Json:
-        """How many lists are in effect, how many certificates are on them, and when the first of them expires."""
+        """The number of revocation lists, of certificates on them, and when the first list expires."""
         lists = revocation.split(self.authority.lists[0])
         ends = revocation.ends(lists)
         return {"lists": len(lists), "revoked": revocation.count(lists), "end": times.stamp(ends) if ends else None}
 
-    # --- the start -------------------------------------------------------------------------------------------------
+    # --- startup -------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Make or read the authority. Raises Unusable, KubeError, OSError."""
+        """Create or read the authority. Raises Unusable, KubeError, OSError."""
         while True:
             await self._wanted.read()
             if (state := self._recorded()) is not None or (state := await self._begun()) is not None:
@@ -200,14 +200,14 @@ class Roots:
         return state
 
     async def _distributed(self) -> tuple[str, ...]:
-        """The roots that proxies trust by what was distributed before."""
+        """The roots that proxies trust according to earlier distributions."""
         found = await self._client.get(kinds.CONFIG_MAP, self._namespace, ROOT_CONFIG_MAP)
         try:
             return certs.split(str(dig(found or {}, "data", "root-cert.pem", default="")))
         except ValueError:
             return ()
 
-    # --- step by step ----------------------------------------------------------------------------------------------
+    # --- steps ----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Never returns."""
@@ -219,7 +219,7 @@ class Roots:
                 if self._leads():
                     await self.advance()
                 elif self._foreign and times.now() - self._foreign >= self._settings.pace.announce:
-                    self._adopt_record()  # the leader has not written another one, and by now everybody knows its root
+                    self._adopt_record()  # the leader has not replaced the record; its root is known by now
                 wanted = self._wanted.signer(self.authority.state) or self.authority.state.signer
                 at = rotation.due(self.authority.state, wanted, times.now(), self._settings.pace)
                 wait = min(wait, (at - times.now()).total_seconds() + 1) if at else wait
@@ -234,7 +234,7 @@ class Roots:
             self._woken.clear()
 
     async def advance(self) -> None:
-        """One step, if one is due. Raises KubeError, OSError."""
+        """Take a step if one is due. Raises KubeError, OSError."""
         state = self.authority.state
         if (told := self._everywhere) is not None:
             state = rotation.announced(state, certs.split(told.root), _now(), told.crl)
@@ -253,7 +253,7 @@ class Roots:
             await self._keep(state)
 
     async def _keep(self, state: State) -> None:
-        """Nothing takes effect before it is kept: after a crash, the next istiod goes on where this one was."""
+        """Store a state before it takes effect: after a crash, the next istiod continues from it."""
         before = self._wanted.secrets.get(RECORD)
         if before is None:
             meta = {"name": RECORD, "namespace": self._namespace}
@@ -270,12 +270,12 @@ class Roots:
 
 
 def _told(state: State) -> tuple[object, ...]:
-    """What others have to know of a state."""
+    """The part of a state that has to be distributed."""
     return state.bundle, state.signer, tuple((x.ca, x.crl) for x in state.lists)
 
 
 def _now() -> datetime:
-    """In whole seconds, as it is kept."""
+    """The time in whole seconds, as it is stored."""
     return times.now().replace(microsecond=0)
 
 

@@ -18,23 +18,24 @@ from lateen.kit.certs import Pair
 from lateen.wire import ports
 
 LOOK_S = 5.0
-"""How often it is checked whether istiod's certificate has to be replaced, in seconds."""
+"""Seconds between checks whether istiod's certificate has to be replaced."""
 MAX_BODY = 4 * 1024 * 1024
 
 
 class Certificate:
-    """istiod's own certificate, for all of its servers: replaced at half of its lifetime, and when the authority
-    or what it trusts changes."""
+    """istiod's own certificate, for all of its servers: replaced at half of its lifetime, and when the authority or the
+    trusted roots change."""
 
     def __init__(self, authority: Authority, names: list[str], me: Identity) -> None:
         self._authority, self._names, self._me = authority, names, me
         self._replaced = asyncio.Event()
         self.withdrawn: list[Callable[[], None]] = []
-        """Called when a root is no longer trusted, or something may be revoked, whose clients may be connected."""
+        """Called when a root is no longer trusted, or certificates may have been revoked: such clients may be
+        connected."""
         self.context = _context()
-        """For HTTPS; clients show no certificate."""
+        """For HTTPS without client certificates."""
         self.asking = _verifying()
-        """For HTTPS; clients may show a certificate of the mesh."""
+        """For HTTPS with optional client certificates of the mesh."""
         self.asking.verify_mode = ssl.CERT_OPTIONAL
         self.asking.sni_callback = self._verify_by_present_roots
         self._load(self._issue())
@@ -47,19 +48,19 @@ class Certificate:
         return self._authority.server_pair(self._names, self._me, times.now())
 
     def _load(self, pair: Pair) -> None:
-        """All or nothing is taken over: where one step fails, the next look at the certificate finds the former one."""
-        # A context cannot be told to trust less than before, so that those that verify clients are made anew.
+        """Load a certificate, all or nothing: if a step fails, the former one stays in use until the next attempt."""
+        # roots cannot be removed from a context, so contexts that verify clients are created anew
         http2, mutual, optional = _context("h2"), _verifying("h2"), _verifying()
         mutual.verify_mode, optional.verify_mode = ssl.CERT_REQUIRED, ssl.CERT_OPTIONAL
         roots, lists = self.root, self._authority.lists[0]
         for context in (mutual, optional):
             context.load_verify_locations(cadata=roots)
             if lists:
-                with tempfile.NamedTemporaryFile() as f:  # lists can be loaded from files only
+                with tempfile.NamedTemporaryFile() as f:  # CRLs can only be loaded from files
                     f.write(lists.encode())
                     f.flush()
                     context.load_verify_locations(cafile=f.name)
-        for context in (mutual, optional, self.asking):  # a connection has the flags of its listener's
+        for context in (mutual, optional, self.asking):  # a connection inherits the flags of its listener's context
             context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN if lists else ssl.VerifyFlags(0)
         with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
@@ -71,11 +72,11 @@ class Certificate:
         self._loaded, self._lists, self.pair = roots, lists, pair
 
     def _verify_by_present_roots(self, link: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """A listener keeps its context; each connection gets the present one."""
+        """SNI callback: a listener keeps its context; each connection is switched to the current one."""
         link.context = self._optional
 
     def replace(self) -> None:
-        """New connections get a new certificate, and their clients are verified by what is trusted now."""
+        """Switch new connections to a new certificate and to the current trusted roots."""
         before, lists = frozenset(certs.split(self._loaded)), self._lists
         self._load(self._issue())
         self._replaced.set()
@@ -92,7 +93,9 @@ class Certificate:
                 async with asyncio.timeout(LOOK_S):
                     await self._replaced.wait()
                     continue
-            if times.now() >= start + (end - start) / 2:  # by the clock: a machine that sleeps counts no seconds
+            if (
+                times.now() >= start + (end - start) / 2
+            ):  # by the wall clock: monotonic time stops while a machine sleeps
                 self.replace()
 
 
@@ -102,13 +105,13 @@ def _context(*protocols: str) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     if protocols:
         context.set_alpn_protocols(list(protocols))
-        context.num_tickets = 0  # proxies stay connected; nobody would come back with one
+        context.num_tickets = 0  # keep proxies connected: they could not reconnect
     return context
 
 
 def _verifying(*protocols: str) -> ssl.SSLContext:
-    """For clients with certificates of the mesh, all of which speak TLS 1.3. Earlier versions resume sessions: whoever
-    had a certificate once would be taken for its owner without showing it again."""
+    """The context for clients with certificates of the mesh, all of which speak TLS 1.3. Earlier versions resume
+    sessions: a client could be authenticated by a former certificate without presenting it again."""
     made = _context(*protocols)
     made.minimum_version = ssl.TLSVersion.TLSv1_3
     made.num_tickets = 0
@@ -127,7 +130,8 @@ async def http(
 
 
 async def xds(certificate: Certificate, *accepts: rpc.Accept) -> listening.Server:
-    """For clients with a certificate of the mesh: each call is for the first that accepts it."""
+    """The xDS server for clients with a certificate of the mesh: each call goes to the first handler that accepts
+    it."""
 
     def accept(call: rpc.Call) -> rpc.Handler | None:
         return next((handler for a in accepts if (handler := a(call)) is not None), None)
@@ -138,6 +142,6 @@ async def xds(certificate: Certificate, *accepts: rpc.Accept) -> listening.Serve
 
 
 async def debug_xds(tokens: TokenServer, certificate: Certificate) -> listening.Server:
-    """Debug xDS for clients with a token, on the loopback interface, where ``kubectl port-forward`` and istioctl come
-    out; everybody else needs a certificate. The kernel prefers the more specific of two listeners."""
+    """Debug xDS for clients with a token, on the loopback interface, where ``kubectl port-forward`` and istioctl
+    arrive; all others need a certificate. The kernel prefers the more specific of two listeners."""
     return await listening.serve(tokens.accept, "127.0.0.1", ports.XDS, lambda: certificate.http2)

@@ -22,25 +22,25 @@ from lateen.wire.revision import Revision
 
 T = TypeVar("T")
 BLOCKED, REFRESH = "BLOCKED_CIDRS_IN_JWKS_URIS", "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
-"""As in Istio: where keys of tokens are never fetched from, and how often they are fetched."""
+"""As in Istio: networks from which token keys are never fetched, and the refresh interval."""
 REGISTRIES = "WASM_INSECURE_REGISTRIES"
-"""As in Istio, there of its agents: registries that are asked without TLS."""
+"""As in Istio (there a setting of agents): registries that are contacted without TLS."""
 
 TTL, LONGEST_TTL = "DEFAULT_WORKLOAD_CERT_TTL", "MAX_WORKLOAD_CERT_TTL"
 ROOT_TTL, ROOT_CHECK = "CITADEL_SELF_SIGNED_CA_CERT_TTL", "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL"
 ROOT_GRACE = "CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE"
 ROOT_JITTER = "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR"
 """As in Istio (security/pkg and pilot/pkg/bootstrap/istio_ca.go): validity of certificates and of the self-signed root,
-how often the latter is looked at, and the share of its lifetime that is left when it is replaced."""
+how often the latter is checked, and the remaining share of its lifetime at which it is replaced."""
 EXTERNAL, SIGNER, SIGNER_DOMAIN = "EXTERNAL_CA", "K8S_SIGNER", "CERT_SIGNER_DOMAIN"
-"""As in Istio: a CA behind Kubernetes' certificate requests, and the names of its signers."""
+"""As in Istio: an external CA through Kubernetes' CertificateSigningRequests, and the names of its signers."""
 INSECURE = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS"
 """As in Istio: what is allowed in the kubeconfigs of other clusters (clientCertificate, clientKey, exec, tokenFile)."""
 SERVES = "EXTERNAL_ISTIOD"
 """As in Istio: whether it is the control plane of proxies in other clusters, too."""
 FILTERED, SCOPED = "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG", "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
-"""As in Istio, where the former is off by default: whether gateways have the clusters alone that they need, and whether
-Gateways select workloads of their own namespaces only."""
+"""As in Istio, where the former is off by default: whether gateways get only the clusters that they need, and whether
+Gateways select only workloads in their own namespaces."""
 ANNOUNCED = "LATEEN_ROOT_ANNOUNCED_FOR"
 """How long a new root is published before anything is signed under it."""
 
@@ -64,13 +64,13 @@ class Settings:
     serves: bool = False
     """Whether it is the control plane of proxies in other clusters, too."""
     insecure: frozenset[str] = frozenset()
-    """What kubeconfigs of other clusters may have that is refused otherwise; see ``kubeconfig.from_text``."""
+    """Normally refused fields that kubeconfigs of other clusters may have; see ``kubeconfig.from_text``."""
     signers: Signers | None = None
-    """Who signs in the place of istiod, if somebody does."""
+    """The external signers, if any."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
-        """Raises ValueError with the variable's name."""
+        """Parse the environment. Raises ValueError with the variable's name."""
         given = environment.get
         revision = _read("REVISION", given("REVISION") or "default", Revision)
         ttl = min(_period(given, TTL, DEFAULT_TTL), _period(given, LONGEST_TTL, MAX_TTL))

@@ -1,5 +1,5 @@
-"""The mesh as the proxies of each cluster see it: one set of views for istiod's own cluster, and one for each other
-cluster whose proxies it serves, made when the first of them asks and dropped with the cluster."""
+"""The mesh from the perspective of each cluster: one set of views for istiod's own cluster, and one for each other
+cluster whose proxies it serves, created on first use and dropped with the cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLUSTER = "CLUSTER_ID"
 
 
 def cluster_of(metadata: Mapping[str, str]) -> str:
-    """What a proxy says of its cluster; empty if it says nothing."""
+    """The cluster that a proxy claims to be in; empty if it names none."""
     return metadata.get(CLUSTER, "")
 
 
@@ -35,7 +35,7 @@ class Sides:
         return self._others[cluster]
 
     def advance(self, objects: Objects) -> None:
-        """See ``Mesh.advance``: all of them, or if that raises an exception istiod's own first and no other."""
+        """Advance all meshes (see ``Mesh.advance``), istiod's own first; an exception stops at that point."""
         self._own.advance(objects)
         for cluster, views in list(self._others.items()):
             found = seen_from(objects, cluster)

@@ -1,10 +1,9 @@
 """Writes the status of the mesh's objects, once a change has settled: only of the objects that it affects, and only if
 the status differs.
 
-Only the istiod that holds the lease writes. The analysis runs in a process of its own (``control/analyst``); what is
-written waits for it only at the first start, so that a cluster with many objects is not written twice. A status is at
-most 5 s old: a change waits ``QUIET_S``, and where the leader dies, another istiod has the lease after
-``leadership.TAKEOVER_S``.
+Only the leader writes. The analysis runs in a process of its own (``control/analyst``); writing waits for it only at
+the first start, so that the objects of a large cluster are not written twice. A status is at most 5 s old: a change
+waits for ``QUIET_S``, and if the leader dies, another istiod gets the lease after ``leadership.TAKEOVER_S``.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ from lateen.mesh.objects import Objects
 log = logging.getLogger("lateen.control.status")
 
 QUIET_S = 0.3
-"""Seconds after a change before which nothing is written."""
+"""Seconds without changes before anything is written."""
 FIRST_S = 4.0
 """Seconds that the first statuses wait for the first findings."""
 AGAIN_S = 2.0
-"""When a status that could not be written is tried again."""
+"""Seconds until a failed write is retried."""
 
 
 class StatusWriter:
@@ -65,8 +64,8 @@ class StatusWriter:
         analysis: Child | None = None,
     ) -> None:
         """``offered``: the objects that proxies have been offered. ``secrets``: the informers of readable Secrets, by
-        namespace. ``unfetched``: what is wrong with what istiod fetches for an object, if it
-        fetches some. ``analysis``: the process that analyzes, if it runs already."""
+        namespace. ``unfetched``: problems of the documents that istiod fetches for an object, if
+        any. ``analysis``: the analysis process, if it is already running."""
         self._client, self._world, self._ads, self._patching = client, world, ads, patching
         self._mesh, self._offered, self._secrets, self._root = mesh, offered, secrets, root
         self._unfetched = unfetched
@@ -85,7 +84,7 @@ class StatusWriter:
         self.undeployed: Mapping[Key, tuple[str, str]] = {}
         """Why proxies of Gateways could not be deployed: (reason, in a sentence)."""
         self.issued: Mapping[Ref, State] = {}
-        """What becomes of issuers and certificates."""
+        """The states of issuers and certificates."""
         ads.answered = self._dirty.set
 
     def lives(self, istiod: str) -> bool:
@@ -93,7 +92,7 @@ class StatusWriter:
         return (self._root, istiod) in self._world.objects.pods
 
     def _gained(self) -> None:
-        """Start over: nothing was kept up to date while another istiod had the lease."""
+        """Start over as the leader: nothing was tracked while another istiod held the lease."""
         self._analyst.stop()
         self._analyzed.clear()
         self._found, self._written = {}, {}
@@ -106,12 +105,12 @@ class StatusWriter:
         self._ingresses_due = True
 
     def gateway(self, key: Key) -> None:
-        """Called where the deployment of a Gateway's proxies has got on, or has got stuck."""
+        """Called when the deployment of a Gateway's proxies has made progress or failed."""
         self._due.mark([(kinds.KUBERNETES_GATEWAY, key)])
         self._dirty.set()
 
     def moved(self, namespaces: frozenset[str]) -> None:
-        """Called with namespaces that have joined or left the mesh: no event of their objects comes."""
+        """Called with namespaces that have joined or left the mesh: there are no events for their objects."""
         self._due.mark(
             (i.kind, key) for i in self.informers if i.kind.owned for key in i.objects if key[0] in namespaces
         )
@@ -127,7 +126,7 @@ class StatusWriter:
         """Handle an informer's event."""
         if old is not None and new is not None and _substance(kind, old) == _substance(kind, new):
             if kind.owned and self._written.pop((kind, key), None) != (new.get("status") or {}):
-                self._due.mark([(kind, key)])  # somebody else has written a status
+                self._due.mark([(kind, key)])  # somebody else has written the status
                 self._dirty.set()
             return
         obj = new or old
@@ -190,7 +189,7 @@ class StatusWriter:
             self.analyzed(report)
 
     def analyzed(self, report: dict[str, list[Found]]) -> None:
-        """Take the findings that have changed, by object."""
+        """Set changed findings, by object."""
         for ref, found in report.items():
             self._found.pop(ref, None)
             if found:
@@ -202,7 +201,7 @@ class StatusWriter:
         self._dirty.set()
 
     def having(self, code: str) -> int:
-        """How many objects have a finding now, as far as this istiod analyzes."""
+        """The number of objects with a finding, if this istiod is the leader."""
         return sum(any(f.code == code for f in found) for found in self._found.values())
 
     def _everything(self) -> Iterator[Json]:
@@ -226,14 +225,14 @@ class StatusWriter:
             where = (c.kind, (c.namespace, c.name))
             self._written.pop(where, None)
             if isinstance(e, KubeError) and e.code in (404, 409):
-                continue  # the object is gone, or an informer reports the change
+                continue  # the object is gone, or an informer will report the change
             log.warning("status of %s %s/%s: %s", c.kind.kind, c.namespace, c.name, e)
             self._due.mark([where])
             self._ingresses_due |= c.kind is kinds.INGRESS
             asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
 
     def _wanted(self) -> list[Change]:
-        """The statuses that differ from what is written, among those that are due."""
+        """The due statuses that differ from the written ones."""
         mesh, connections = self._mesh(), self._ads.connections
         if self._world.first_revision() != self._first:
             self._first = self._world.first_revision()
@@ -255,7 +254,7 @@ class StatusWriter:
             if obj is None or kind in self._world.foreign or not self._world.writes(obj):
                 self._due.settle((kind, key), True)
             elif self._ahead(mesh, kind, key):
-                self._due.mark([(kind, key)])  # its status is written after the push that brings it to proxies
+                self._due.mark([(kind, key)])  # its status is written after the push that contains it
             else:
                 obj = {**obj, "status": self._written.get((kind, key), obj.get("status"))}
                 ref = refs[kind, key]
@@ -315,15 +314,15 @@ class StatusWriter:
         return state.fields if state is not None else None
 
     def _ahead(self, mesh: Mesh, kind: kinds.Kind, key: Key) -> bool:
-        """Whether the object differs from what the status is made of: what proxies have been offered, or the mesh for
-        objects about which proxies have no say, whose statuses need not wait for a push."""
+        """Whether the object is newer than the basis of its status: the offered mesh, or (for objects that do not
+        depend on proxies, whose statuses need not wait for a push) the current mesh."""
         of_mesh = kind.group in kinds.GATEWAY_APIS and not gateway_status.by_proxies(kind)
         known, seen = self._world.objects, mesh.instant if of_mesh else self._offered()
         return known is not seen and known.of(kind).get(key) is not seen.of(kind).get(key)
 
 
 def _fronts(mesh: Mesh, refs: Iterable[Ref]) -> set[str]:
-    """The Gateways whose proxies decide about the statuses of objects."""
+    """The Gateways whose proxies determine the statuses of objects."""
     found = ((ref, mesh.standings().get(ref)) for ref in refs)
     return {str(of) for ref, s in found if s is not None and (of := gateway_status.gateway_of(ref, s)) is not None}
 

@@ -1,5 +1,5 @@
-"""Tells the proxies of one cluster which roots are trusted, by a ConfigMap in each namespace, and its API server, in
-the webhooks."""
+"""Publishes the trusted roots in one cluster: to proxies in a ConfigMap in each namespace, and to the API server in the
+webhook configurations."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lateen.kube.informer import Key
 from lateen.wire.revision import LABEL, TAG_LABEL, Revision
 
 AT_ONCE = 16
-"""ConfigMaps that are written at the same time."""
+"""The number of ConfigMaps that are written concurrently."""
 LABELS = {"istio.io/config": "true"}
 _PASSING = (401, 404, 408, 409, 429)
-"""Codes of answers to a request that may succeed later as it is."""
+"""Status codes after which the same request may succeed later."""
 
 
 Round = tuple[list[str], list[str]]
-"""(problems, refusals): whom it was not possible to tell, as in ``Reached``."""
+"""(problems, refusals): where publishing failed, as in ``Reached``."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """``problem``: who does not know the roots yet, and why. ``refused``: whose ConfigMaps nobody can write before
-    their owners have changed something there (an immutable one, a quota); nobody else waits for them."""
+    """``problem``: where the roots are not published yet, and why. ``refused``: namespaces whose ConfigMap cannot be
+    written until its owners change something (an immutable ConfigMap, a quota); rotation does not wait for these."""
 
     problem: str = ""
     refused: str = ""
@@ -50,15 +50,15 @@ class Teller:
         running: Callable[[], tuple[str, ...]],
         cluster: str = "",
     ) -> None:
-        """``missed``: called when a namespace could not be told. ``own``: istiod's namespace. ``running``: the
-        revisions that run, the first one first. ``cluster``: its name; empty for istiod's own."""
+        """``missed``: called when publishing to a namespace failed. ``own``: istiod's namespace. ``running``: the
+        running revisions, the first one first. ``cluster``: its name; empty for istiod's own."""
         self._measures, self._own, self._missed, self._running = measures, own, missed, running
         self._client, self._revision, self._trusted = client, revision, trusted
         self.where = f"cluster {cluster}: " if cluster else ""
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     async def everywhere(self, namespaces: list[Json]) -> Round:
-        """Tell all proxies and the API server; returns whom that was not possible for, as in ``Reached``."""
+        """Publish to all namespaces and to the API server; returns the failures, as in ``Reached``."""
         found = await asyncio.gather(*map(self.namespace, namespaces))
         failures, refused = [r.problem for r in found if r.problem], [r.refused for r in found if r.refused]
         try:
@@ -85,12 +85,12 @@ class Teller:
             says = f"{self.where}namespace {name}: {e}"
             if isinstance(e, KubeError) and e.code < 500 and e.code not in _PASSING and name != self._own:
                 return Reached(refused=says)
-            self._missed()  # the leader's turn
+            self._missed()  # left to the leader
             return Reached(says)
         return Reached()
 
     async def _another(self, namespace: Json) -> str:
-        """The other revision that tells a namespace; empty if this one does. Raises KubeError, OSError."""
+        """The other revision responsible for a namespace; empty if this one is. Raises KubeError, OSError."""
         running = self._running()
         if len(running) == 1:
             return ""
@@ -102,8 +102,8 @@ class Teller:
         return "" if teller == self._revision.name else teller
 
     async def _left_to(self, teller: str, name: str, trusted: Told) -> Reached:
-        """Whether a namespace of another revision knows the roots that all revisions have in common. It is not waited
-        for where the other revision cannot write them either. Raises KubeError, OSError."""
+        """Whether a namespace of another revision has the roots common to all revisions. Rotation does not wait for it
+        if the other revision cannot write them either. Raises KubeError, OSError."""
         found = await self._client.get(kinds.CONFIG_MAP, name, ROOT_CONFIG_MAP)
         known = str(dig(found or {}, "data", "root-cert.pem", default=""))
         if all(root in known for root in certs.split(trusted.own)):
@@ -135,13 +135,13 @@ class Teller:
         return found is None or bool(found["metadata"].get("deletionTimestamp"))
 
     def altered(self, key: Key, new: Json | None) -> bool:
-        """Whether somebody else has changed or deleted the roots of a namespace."""
+        """Whether somebody else has changed or deleted the published roots of a namespace."""
         if key[1] not in (ROOT_CONFIG_MAP, revocation.CONFIG_MAP):
             return False
         return bool(dig(new or {}, "data", default={}) != self._trusted().maps[key[1]])
 
     def unannounced(self, config: Json | None) -> bool:
-        """Whether an injector of this revision is announced to the API server with other roots."""
+        """Whether a webhook configuration of this revision has another CA bundle."""
         mine = dig(config or {}, "metadata", "labels", LABEL, default="") == self._revision.name
         return mine and any(
             dig(h, "clientConfig", "caBundle", default="") != self._bundle() for h in (config or {})["webhooks"]

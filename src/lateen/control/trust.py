@@ -1,7 +1,7 @@
-"""Tells everybody which roots are trusted: the proxies and API servers of all clusters that this istiod serves.
+"""Distributes the trusted roots to the proxies and API servers of all clusters that this istiod serves.
 
-Revisions share a certificate authority but not the roots of others (``caCertificates``), so each of them tells the
-namespaces that have its label (or a tag's); the first one that runs tells all others.
+Revisions share a certificate authority but not additional roots (``caCertificates``), so each publishes to the
+namespaces that have its label (or a tag's); the first running revision publishes to all others.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from lateen.wire.revision import Revision
 log = logging.getLogger("lateen.control.trust")
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
-"""Seconds after which those are told again whom it was not possible to tell."""
+"""Seconds until failed publications are retried: initially, and at most."""
 REMOTE_S = 5.0
-"""How long a round waits for another cluster. What is written there goes on meanwhile."""
+"""How long a round waits for another cluster, in seconds. Writing continues in the background."""
 Others = Callable[[], list[tuple[Teller, list[Json]]]]
-"""The other clusters that are told, with their namespaces."""
+"""The other served clusters, with their namespaces."""
 
 
 class Trust:
-    """What is trusted is told by the leader, again and again until everybody knows it; namespaces that are new hear of
-    it from every istiod."""
+    """The leader publishes the trusted roots, with retries until everybody has them; every istiod publishes to new
+    namespaces."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class Trust:
         own: str = "istio-system",
         running: Callable[[], tuple[str, ...]] | None = None,
     ) -> None:
-        """``spaces``: the namespaces of the cluster; None if another istiod of this revision tells them. ``told``:
-        called with what has been told, and whom it has reached. ``own``: istiod's namespace. ``running``: the
-        revisions that run, the first one first."""
+        """``spaces``: the namespaces of the cluster; None if another istiod of this revision is responsible. ``told``:
+        called with what was published, and its reach. ``own``: istiod's namespace. ``running``: the
+        running revisions, the first one first."""
         self._measures, self._space = measures or Measures(), own
         self._running = running or (lambda: (revision.name,))
         self._revision, self._trusted = revision, trusted
@@ -55,10 +55,10 @@ class Trust:
         self._woken = asyncio.Event()
         self._own = self.teller(client)
         self._rounds: dict[Teller, tuple[Told, asyncio.Task[Round]]] = {}
-        """What is being told to other clusters, and to whom; those that answer slowly hold up nobody else."""
+        """Running publications to other clusters; slow ones do not delay others."""
         self.others: Others = list
         self.unread: Callable[[], list[str]] = list
-        """Why it is not known whether some clusters are among the others."""
+        """Why it is unknown whether some clusters are served."""
 
     def teller(self, client: Client, cluster: str = "") -> Teller:
         """``cluster``: the name of another cluster, whose client it is."""
@@ -67,7 +67,7 @@ class Trust:
         )
 
     def wake(self) -> None:
-        """Tell everybody what is trusted now."""
+        """Publish the current trusted roots."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -96,7 +96,7 @@ class Trust:
             wait = min(wait * 2, LONGEST_WAIT_S)
 
     async def everywhere(self, namespaces: list[Json]) -> Reached:
-        """Tell all proxies and API servers. ``namespaces``: of istiod's own cluster."""
+        """Publish to all proxies and API servers. ``namespaces``: those of istiod's own cluster."""
         others = self.others()
         for gone in self._rounds.keys() - {teller for teller, _ in others}:
             self._rounds.pop(gone)[1].cancel()
@@ -112,8 +112,8 @@ class Trust:
         )
 
     async def _elsewhere(self, teller: Teller, namespaces: list[Json]) -> Round:
-        """Of another cluster; as ``Teller.everywhere``. A round that has been left before counts once it has ended, and
-        another one follows it: somebody may have changed what it had written already."""
+        """Publish to another cluster, as in ``Teller.everywhere``. A round that timed out earlier counts once it has
+        ended, and is followed by another one, because somebody may have changed what it had already written."""
         trusted = self._trusted()
         told, left = self._rounds.pop(teller, (trusted, None))
         if left is not None and told != trusted:

@@ -1,4 +1,4 @@
-"""Who may work at the same time, so that one tenant does not keep all others waiting."""
+"""Fair concurrency limits, so that one tenant does not keep all others waiting."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
-    """At most ``most`` at a time, and ``each`` of one group. Of the groups that wait, the one with the fewest at work
-    is next, and of several such ones that which has waited longest."""
+    """At most ``most`` at a time, and ``each`` of one group. Among waiting groups, the one with the fewest running
+    tasks is next, and among several such groups the one that has waited longest."""
 
     def __init__(self, most: int, each: int) -> None:
         self._most, self._each = most, each
@@ -28,7 +28,7 @@ class Turns:
         finally:
             if mine.done() and not mine.cancelled():
                 self._working[group] -= 1
-                self._working += Counter()  # forgets groups without work
+                self._working += Counter()  # drops groups without running tasks
             else:
                 self._leave(group, mine)
             self._admit()
@@ -49,7 +49,7 @@ class Turns:
             queue = self._waiting.pop(group)
             chosen = queue.popleft()
             if queue:
-                self._waiting[group] = queue  # behind those that have waited as long
+                self._waiting[group] = queue  # after those that have waited as long
             if not chosen.cancelled():
                 self._working[group] += 1
                 chosen.set_result(None)

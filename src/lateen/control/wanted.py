@@ -1,5 +1,5 @@
-"""Which CA is wanted, by the Secrets of istiod's namespace: one that somebody has plugged in, else a self-signed root,
-which is made where there is none, in time before it expires, and when that is asked for."""
+"""The desired CA, by the Secrets in istiod's namespace: a plugged-in CA, otherwise a self-signed root, which is created
+if missing, in time before the current one expires, and on request."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from lateen.kube.client import Client, KubeError
 log = logging.getLogger("lateen.control.wanted")
 
 ASKED = "lateen.dev/rotate"
-"""The annotation of the record whose value, when it changes, asks for a new self-signed root."""
+"""The record's annotation that requests a new self-signed root when its value changes."""
 DISTRUSTED = "lateen.dev/distrust"
-"""The annotation with the fingerprint of a former root that is not to be trusted any more."""
+"""The record's annotation with the fingerprint of a former root that should no longer be trusted."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Settings:
     pace: Pace = PACE
     root_ttl: timedelta = timedelta(days=3650)
     check: timedelta = timedelta(hours=1)
-    """How often it is checked whether the self-signed root has to be replaced."""
+    """The interval of checks whether the self-signed root has to be replaced."""
     grace_percent: float = 20.0
     """A self-signed root is replaced when less than this share of its lifetime is left."""
     jitter: bool = True
@@ -43,11 +43,11 @@ class Wanted:
         self._client, self._namespace, self._trust_domain = client, namespace, trust_domain
         self._settings = settings
         self.secrets: dict[str, Json] = {}
-        """Those of the CA, the record of what is in effect included, by name."""
+        """The CA's Secrets by name, including the record of the effective state."""
         self.problem = ""
-        """What is wrong with the CA that is wanted."""
+        """The problem of the desired CA."""
         self._unlisted = ""
-        """What is wrong with the revocation lists that are wanted."""
+        """The problem of the desired revocation lists."""
 
     async def read(self) -> None:
         """Raises KubeError, OSError."""
@@ -57,18 +57,18 @@ class Wanted:
                 self.secrets[name] = found
 
     async def first(self) -> Signer | None:
-        """With which a mesh begins; None if another istiod was faster. Raises Unusable, KubeError, OSError."""
+        """The first signer of a mesh; None if another istiod was faster. Raises Unusable, KubeError, OSError."""
         if PLUGGED not in self.secrets and SELF_SIGNED not in self.secrets and not await self.make_root():
             return None
         name = PLUGGED if PLUGGED in self.secrets else SELF_SIGNED
         return self.with_lists(signer.read(signer.decoded(self.secrets[name]), name, times.now()), "")
 
     def note(self, name: str) -> str:
-        """An annotation of the record, which is removed with the state in which it has been met."""
+        """An annotation of the record, which is removed when the state that fulfils it is stored."""
         return str(dig(self.secrets.get(RECORD, {}), "metadata", "annotations", name, default=""))
 
     def root_expires(self) -> bool:
-        """Whether the self-signed root is about to, or is not there at all."""
+        """Whether the self-signed root is about to expire, or is missing."""
         if SELF_SIGNED not in self.secrets:
             return True
         try:
@@ -80,7 +80,7 @@ class Wanted:
         return end - times.now() < (end - start) * (self._settings.grace_percent / 100)
 
     def signer(self, state: State) -> Signer | None:
-        """Of a state that is in effect, or about to be. None, and ``problem``, if it cannot be used."""
+        """The desired signer for a state; None, with ``problem`` set, if it cannot be used."""
         follows = PLUGGED if PLUGGED in self.secrets else state.follows
         try:
             if follows not in self.secrets:
@@ -95,8 +95,8 @@ class Wanted:
         return found
 
     def with_lists(self, found: Signer, former: str) -> Signer:
-        """With its revocation lists. Ones that cannot be used keep nobody from the CA that they came with: the former
-        ones stay, since nobody meant to revoke less."""
+        """The signer with its revocation lists. Invalid lists do not block the CA they came with: the former lists stay
+        in use, so that nothing is un-revoked."""
         self._unlisted = ""
         if not found.crl:
             return found

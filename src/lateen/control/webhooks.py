@@ -28,9 +28,9 @@ log = logging.getLogger("lateen.control.webhooks")
 
 MAX_BODY = 4 * 1024 * 1024
 SHOWN = 5
-"""Pods that a warning names"""
+"""The most pods that a warning names"""
 NEWS_S = 0.5
-"""Seconds by which an object may reach us late, before a missing host is worth a warning."""
+"""Seconds to wait for a delayed watch event before warning about a missing host."""
 
 
 class Webhooks:
@@ -42,8 +42,8 @@ class Webhooks:
         measures: Measures | None = None,
         foreign: Callable[[], frozenset[kinds.Kind]] = frozenset,
     ) -> None:
-        """``mesh``: the mesh of all objects known by now, pushed or not. ``mesh_config``: the name of the mesh
-        configuration's ConfigMap. ``foreign``: kinds that another program of the cluster works for."""
+        """``mesh``: the mesh of all known objects, pushed or not. ``mesh_config``: the name of the mesh
+        configuration's ConfigMap. ``foreign``: kinds that another controller in the cluster serves."""
         self._foreign = foreign
         self._injector, self._mesh, self._mesh_config = injector, mesh, mesh_config
         self._measures = measures or Measures()
@@ -128,14 +128,15 @@ class Webhooks:
         return _answer(answer)
 
     async def _missing_hosts(self, obj: Json) -> list[str]:
-        """A host in the same file was accepted a moment ago, and its watch event may still be on its way."""
+        """Warnings about missing hosts. Waits a little, because the host may be in the same file, with its event still
+        pending."""
         deadline = time.monotonic() + NEWS_S
         while (found := missing_hosts(obj, self._mesh())) and time.monotonic() < deadline:
             await asyncio.sleep(NEWS_S / 10)
         return found
 
     def _config_map(self, obj: Json) -> Json:
-        """The answer for a ConfigMap of the control plane; only the mesh configuration has rules."""
+        """The response for a ConfigMap of the control plane; only the mesh configuration is validated."""
         if dig(obj, "metadata", "name") != self._mesh_config:
             return {}
         text = dig(obj, "data", "mesh", default="")
@@ -157,10 +158,9 @@ def resource_of(obj: Json) -> tuple[str, str, str]:
 
 
 def in_plaintext(obj: Json, mesh: Mesh) -> list[str]:
-    """Pods without a sidecar, whose calls a STRICT PeerAuthentication refuses. Who does call, the collector knows.
-
-    Who may write a policy may not be allowed to read other namespaces; so only a policy of the root namespace, which is
-    about all of them, names pods of others.
+    """Warnings about pods without a sidecar, whose calls a STRICT PeerAuthentication would reject (only the collector
+    knows actual callers). The author of a policy may not be allowed to read other namespaces, so only a policy in the
+    root namespace, which applies to all of them, names pods in other namespaces.
     """
     modes = [dig(obj, "spec", "mtls", "mode")]
     modes += [dig(m, "mode") for m in dig(obj, "spec", "portLevelMtls", default={}).values()]
@@ -176,11 +176,11 @@ def in_plaintext(obj: Json, mesh: Mesh) -> list[str]:
         return []
     told = sorted(f"{p.namespace}/{p.name}" for p in found if namespace in (p.namespace, mesh.root_namespace))
     says = f"calls in plaintext are refused, and {_without_sidecar(told, len(found) - len(told))}"
-    return [f'spec.mtls.mode: {says}; "lateen x authz plaintext" lists who has called in plaintext']
+    return [f'spec.mtls.mode: {says}; "lateen x authz plaintext" lists callers seen in plaintext']
 
 
 def _without_sidecar(told: list[str], others: int) -> str:
-    """``others``: the number of pods whose names are not told."""
+    """``others``: the number of pods that are not named."""
     elsewhere = f"{others} {'pod' if others == 1 else 'pods'} in other namespaces"
     if not told:
         return f"{elsewhere} {'has' if others == 1 else 'have'} no sidecar"

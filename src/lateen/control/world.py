@@ -1,4 +1,4 @@
-"""From watched JSON to typed objects: what istiod knows, and which objects it rejects."""
+"""Converts watched JSON to typed objects: istiod's knowledge of the cluster, and the objects that it rejects."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ V = TypeVar("V")
 
 
 EVERYBODYS = (kinds.GATEWAY_CLASS, kinds.REFERENCE_GRANT)
-"""Kinds of the mesh's own that every revision reads, whatever the labels of the object: objects of all revisions refer
-to them."""
+"""The mesh's own kinds that every revision reads, whatever the object's revision label, because objects of all
+revisions refer to them."""
 
 
 class World:
@@ -55,23 +55,23 @@ class World:
         self._own = Inventory(self.cluster.domain, self.mesh_config.settings)
         self.discovery = Discovery(root_namespace)
         self.held: Callable[[], Held] = tuple
-        """Called when namespaces join or leave the mesh; returns all objects that are watched."""
+        """Called when namespaces join or leave the mesh; returns all watched objects."""
         self.moved: list[Callable[[frozenset[str]], None]] = []
         """Called with namespaces that have joined or left the mesh."""
         self.bad: dict[o.Ref, str] = {}
         """Objects that are left out of the mesh, or kept in their last valid version, and why."""
         self.validated: dict[o.Ref, list[Finding]] = {}
-        """What validation says of each object of the mesh's own kinds that this revision reads."""
+        """The validation findings of each object of the mesh's own kinds that this revision reads."""
         self._root, self._on_change = root_namespace, on_change
         self.seen: Callable[[Kind, str, bool], None] = lambda *_: None
-        """Called with each event (add, update, delete), and whether the mesh is another one by it."""
+        """Called with each event (add, update, delete), and whether it changed the mesh."""
         self.left_out: Callable[[o.Ref], None] = lambda _: None
-        """Called with each object that is wrong."""
+        """Called with each invalid object."""
         self._revisions: tuple[str, ...] = ()
         """The cached result of ``revisions``; empty if pods have changed since."""
         self._kept_back = {(root_namespace, name) for name in KEPT_BACK}
         self.foreign: frozenset[Kind] = frozenset()
-        """Kinds of the table that another program of the cluster works for; their objects are none of ours."""
+        """Kinds of the table that another controller in the cluster serves; their objects are not ours."""
         self.clusters = Clusters(root_namespace, self.cluster, insecure, on_change, serves)
 
     @property
@@ -87,18 +87,18 @@ class World:
         self._own.objects, self._revisions = objects, ()
 
     def writes(self, obj: Json) -> bool:
-        """Whether this revision writes the status of an object: its own revision's objects, and those without a
-        revision if it is the first one that runs; none of namespaces outside of the mesh."""
+        """Whether this revision writes the status of an object: objects of its own revision, and those without a
+        revision if it is the first running one; never in namespaces outside of the mesh."""
         if not self.discovery.selects(dig(obj, "metadata", "namespace", default=self._root)):
             return False
         return bool(dig(obj, "metadata", "labels", LABEL, default=self.first_revision()) == self.revision.name)
 
     def first_revision(self) -> str:
-        """Of the revisions that run in the cluster: the default one if it does, else the first by name."""
+        """The first running revision: the default one if it is running, otherwise the first by name."""
         return self.revisions()[0]
 
     def revisions(self) -> tuple[str, ...]:
-        """The revisions that run in the cluster, the first one first."""
+        """The running revisions, the first one first."""
         if not self._revisions:
             running = {
                 p.label_map.get(LABEL, DEFAULT)
@@ -156,7 +156,7 @@ class World:
             self._on_change()
 
     def define(self, kind: Kind, found: Bundle | None) -> None:
-        """Set which definition of a kind the cluster has."""
+        """Set the release of a kind's CRD in the cluster."""
         if self._own.put(kinds.CRD, ("", f"{kind.plural}.{kind.group}"), found):
             self._on_change()
 
@@ -166,13 +166,13 @@ class World:
             return False
         ref = kind.ref(*key)
         if old and new and _alike(old, new):
-            return False  # only the status differs, which we have written
+            return False  # only the status differs, which we wrote
         self.bad.pop(ref, None)
         self.validated.pop(ref, None)
         mine = not kind.owned or kind in EVERYBODYS or self.revision.owns(dig(new, "metadata", "labels", default={}))
         if new is None or not mine:
             return self._own.put(kind, key, None)
-        # The webhook has rejected it already, unless it was not running, or was another version.
+        # the webhook normally rejects such objects, unless it was not running or had another version
         found = validate.examine(kind, new.get("spec") or {}, new["metadata"])
         if kind.owned:
             self.validated[ref] = found.findings
@@ -221,7 +221,7 @@ class World:
 
 
 def _authorities(config_map: Json) -> str | None:
-    """The certificates of authorities in a ConfigMap, if it has any: objects of the Gateway API may name them."""
+    """The CA certificates in a ConfigMap, if any: objects of the Gateway API may refer to them."""
     text = str(dig(config_map, "data", "ca.crt", default=""))
     try:
         certs.check_authorities(text)
@@ -231,7 +231,7 @@ def _authorities(config_map: Json) -> str | None:
 
 
 def _alike(old: Json, new: Json) -> bool:
-    """Whether both are the same to the mesh, as after a write of a status."""
+    """Whether both are equal for the mesh, as after a status write."""
     before, after = old["metadata"], new["metadata"]
     if any(before.get(k) != after.get(k) for k in ("uid", "generation", "creationTimestamp", "labels", "annotations")):
         return False
