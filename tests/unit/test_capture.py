@@ -41,6 +41,39 @@ def test_where_user_ids_cannot_differ_a_mark_tells_the_proxy_apart():
     assert "owner" not in text
 
 
+SAVED = """*nat
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:ISTIO_OUTPUT - [0:0]
+:DOCKER - [0:0]
+-A PREROUTING -p tcp -j ISTIO_INBOUND
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner 1337 -j RETURN
+-A OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053
+-A OUTPUT -p tcp -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -o lo -j RETURN
+COMMIT
+"""
+
+
+def test_a_machine_gets_back_what_was_redirected_and_keeps_the_rules_of_others():
+    assert capture.removal("nat", SAVED).splitlines() == [
+        "*nat",
+        "-D PREROUTING -p tcp -j ISTIO_INBOUND",
+        "-D OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner 1337 -j RETURN",
+        "-D OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053",
+        "-D OUTPUT -p tcp -j ISTIO_OUTPUT",
+        "-F ISTIO_OUTPUT",
+        "-X ISTIO_OUTPUT",
+        "COMMIT",
+    ]
+    others = [line for line in SAVED.splitlines() if "ISTIO" not in line and "15053" not in line]
+    assert capture.removal("nat", "\n".join(others)) == ""
+    marked = "*mangle\n-A OUTPUT -p tcp -m connmark --mark 0x539 -j CONNMARK --restore-mark\nCOMMIT\n"
+    assert "-D OUTPUT" in capture.removal("mangle", marked)
+    assert capture.removal("mangle", marked.replace("0x539", "0x77")) == ""
+
+
 def test_an_unknown_flag_is_refused_by_name():
     with pytest.raises(capture.UsageError, match="--what"):
         capture.parse(["--what", "x"])

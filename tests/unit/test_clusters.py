@@ -199,6 +199,27 @@ def test_a_pods_label_says_its_network_before_the_clusters_does():
     assert ("203.0.113.7", 15443) not in at(assigned(views, pod="ratings-v9"))
 
 
+RACKS = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: racks}
+spec:
+  hosts: [racks.example.com]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 198.51.100.2, network: NETWORK, serviceAccount: racks}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"), [("net-west", ("198.51.100.2", 80)), ("net-east", ("203.0.113.7", 15443))]
+)
+def test_a_machine_on_another_network_is_behind_its_gateway(network, expected):
+    views = Views(Mesh(two_networks(RACKS.replace("NETWORK", network))))
+    assert at(assigned(views, "outbound|80||racks.example.com")) == [expected]
+
+
 def test_mesh_networks_say_what_labels_do_not():
     given = mesh_networks("""
 networks:

@@ -234,6 +234,41 @@ def write(c: Capture, inside: tuple[str, ...] = ()) -> tuple[Capture, str]:
     return c, why
 
 
+def remove() -> str:
+    """Remove our rules from a machine; the error message, empty on success."""
+    text = []
+    for table in ("nat", "mangle"):
+        try:
+            done = subprocess.run(
+                ["iptables-save", "-t", table], text=True, capture_output=True, timeout=30, check=False
+            )
+        except FileNotFoundError:
+            return "iptables is not installed"
+        text.append(removal(table, done.stdout))
+    return _restore("".join(text)) if any(text) else ""
+
+
+def removal(table: str, saved: str) -> str:
+    """What takes our rules out of a table that iptables-save has printed; empty if there are none. Pure."""
+    lines = saved.splitlines()
+    chains = [line.split()[0].removeprefix(":") for line in lines if line.startswith(":ISTIO_")]
+    dns = any(f"--to-ports {ports.DNS}" in line for line in lines)
+    ours = [
+        line
+        for line in lines
+        if line.startswith(("-A OUTPUT", "-A PREROUTING"))
+        and ("-j ISTIO_" in line or (dns and "--dport 53 " in line) or _marks(line))
+    ]
+    gone = [f"-D{line.removeprefix('-A')}" for line in ours] + [f"-{how} {c}" for how in "FX" for c in chains]
+    return "\n".join([f"*{table}", *gone, "COMMIT", ""]) if gone else ""
+
+
+def _marks(line: str) -> bool:
+    """Whether it is one of the rules of TPROXY outside of our chains."""
+    found = [word for word in line.replace("/0xffffffff", "").split() if word.startswith("0x")]
+    return any(int(word, 16) in (ports.TPROXY_MARK, ports.TPROXY_OWN_MARK) for word in found)
+
+
 def _restore(text: str, *options: str, inside: tuple[str, ...] = ()) -> str:
     """The error message; empty on success."""
     return _run([*inside, "iptables-restore", "-w", "10", "--noflush", *options], text)

@@ -1,4 +1,5 @@
-"""pilot-agent: ``proxy sidecar|router``, ``istio-iptables``, ``wait``, ``request METHOD PATH``, ``version``.
+"""pilot-agent: ``proxy sidecar|router``, ``istio-iptables``, ``istio-clean-iptables``, ``wait``,
+``request METHOD PATH``, ``version``.
 
 Imported by the runtime before it forks containers, so that all agents share one set of pages: keep it small.
 """
@@ -25,6 +26,7 @@ USAGE = """usage: pilot-agent COMMAND
 
   proxy sidecar|router   run Envoy and serve its agent (--help lists the flags)
   istio-iptables         write the pod's redirection rules
+  istio-clean-iptables   remove these rules
   wait                   wait until the proxy is ready
   request METHOD PATH    call Envoy's admin interface, or the agent with --debug-port=N
   grpc-bootstrap         write certificate and bootstrap file for a gRPC library
@@ -49,6 +51,9 @@ def main() -> None:
                 capture.validate(wanted) if wanted.validate else capture.install(wanted)
             except capture.UsageError as e:
                 sys.exit(f"istio-iptables: {e}")
+        case "istio-clean-iptables":
+            if failed := capture.remove():
+                sys.exit(f"istio-clean-iptables: {failed}")
         case "wait":
             sys.exit(asyncio.run(_wait(arguments)))
         case "request":
@@ -83,7 +88,10 @@ def _proxy(arguments: list[str]) -> None:
         agent = proxy.Agent(options)
     except ValueError as e:
         sys.exit(f"pilot-agent: {e}")
-    sys.exit(asyncio.run(agent.run()))
+    try:
+        sys.exit(asyncio.run(agent.run()))
+    except OSError as e:  # most likely, one of its ports is in use
+        sys.exit(f"pilot-agent: {e}")
 
 
 def read_options(arguments: list[str]) -> tuple[options_of.Options, options_of.Log]:

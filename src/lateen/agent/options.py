@@ -20,6 +20,8 @@ from lateen.wire.node import ISTIO_VERSION, NodeId
 
 PODINFO = Path("/etc/istio/pod")
 STATUS_PORT = "status.sidecar.istio.io/port"
+LABELS = "ISTIO_METAJSON_LABELS"
+"""The variable with a machine's labels: it has no downward API."""
 INTERCEPTION = "ISTIO_META_INTERCEPTION_MODE"
 _FLAGS = {
     "--domain": "the DNS domain of the pod's namespace",
@@ -174,7 +176,7 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
         mark=mark,
         status_port=int(port),
         env=env,
-        labels=_podinfo("labels"),
+        labels=_podinfo("labels") or _object(env.get(LABELS), LABELS),
         service_naming=config.get("tracingServiceName") or Options.service_naming,
         statistics=statistics(config, annotations, env.get("INSTANCE_IP", "")),
         runtime=config.get("runtimeValues") or {},

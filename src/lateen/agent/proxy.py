@@ -135,15 +135,16 @@ class Agent:
         write_atomic(DIRECTORY / "grpc-bootstrap.json", text)
 
     async def _dns(self) -> None:
-        """Answer the pod's DNS queries from the table that istiod sends. Never returns."""
+        """Answer the pod's DNS queries from the table that istiod sends. A machine has no cluster's DNS, and gets the
+        names of Services, too. Never returns."""
         from lateen.agent import dns  # imported only if enabled: the agent has to stay small
 
         server = dns.Server(dns.own_servers(), self._options.mark)
         await server.start()
-        version = ""
+        version, outside = "", bool(self._options.env.get("ISTIO_META_AUTO_REGISTER_GROUP"))
 
         async def step() -> str:
-            found = await self._istiod.ask("/names", {"version": version}, timeout=NAMES_S + 15)
+            found = await self._istiod.ask("/names", {"version": version, "outside": outside}, timeout=NAMES_S + 15)
             server.table = {k: tuple(v) for k, v in found["names"].items()}
             return str(found["version"])
 

@@ -50,10 +50,7 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
         "servers[].port.targetPort": "refused: the gateway's Service maps ports",
         "servers[].tls.tlsCertificates[].caCertificates": "clients are verified with the server's own caCertificates",
     },
-    kinds.SERVICE_ENTRY: {"endpoints[].network": "all endpoints are in one network"},
-    kinds.WORKLOAD_ENTRY: {"network": "all endpoints are in one network"},
     kinds.WORKLOAD_GROUP: {
-        "template.network": "all endpoints are in one network",
         "template.address": "a machine registers its own address",
         "probe.grpc.**": "the agent does not probe over gRPC; use httpGet, tcpSocket or exec",
     },

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from lateen.api import kinds
+from lateen.api.domain import TRUST_DOMAIN
 from lateen.api.reading import cluster_name, injector_values
 from lateen.cli.base import Group, command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, USAGE, CliError, say, wide_table
-from lateen.kit import yamldoc
+from lateen.kit import jsons, yamldoc
 from lateen.kit.digits import digits
 from lateen.kit.files import write_atomic
 from lateen.kit.jsons import Json, dig
@@ -47,8 +48,12 @@ def config_list(target: Target) -> None:
     click.echo(wide_table(rows))
 
 
-# --- workloads outside of Kubernetes
-# -------------------------------------------------------------------------------------------
+MACHINE = Path(__file__).parents[1] / "samples" / "machine"
+SSH = 22
+"""The port by which a machine is administered, whatever becomes of its sidecar."""
+
+
+# --- workloads outside of Kubernetes --------------------------------------------------------------------------------
 
 
 @click.group(
@@ -150,8 +155,8 @@ def entry_configure(
 ) -> None:
     """Write the files that a machine needs to join the mesh: environment, token, root certificate and hosts.
 
-    On the machine, cluster.env is pilot-agent's environment, istio-token belongs in /var/run/secrets/tokens,
-    root-cert.pem in /var/run/secrets/istio, and the line in hosts in /etc/hosts.
+    On the machine, add the line in hosts to /etc/hosts and run sidecar.sh as root, or copy the directory to
+    /etc/istio/machine and start the systemd unit lateen-sidecar.service. Both need pilot-agent (pip install lateen).
     """
     if bool(file) == bool(name):
         raise CliError("name a WorkloadGroup with --file FILE or with --name NAME", USAGE)
@@ -214,18 +219,28 @@ async def _machine(
     except KubeError as e:
         raise CliError(f'no token for the service account "{account}" of namespace "{namespace}": {e}') from None
     host = f"{revision.istiod}.{target.istio_namespace}.svc"
+    template, labels = dig(group, "spec", "template", default={}), dig(group, "spec", "metadata", "labels", default={})
+    mesh = await client.get(kinds.CONFIG_MAP, target.istio_namespace, revision.config_map)
+    domain = (yamldoc.load(dig(mesh, "data", "mesh", default="")) or {}).get("trustDomain") or TRUST_DOMAIN
     environment = {
         "CA_ADDR": f"{host}:{ports.XDS}",
+        "ISTIO_INBOUND_PORTS": "*",
+        "ISTIO_LOCAL_EXCLUDE_PORTS": ",".join(map(str, (SSH, *ports.EXCLUDED_INBOUND))),
+        "ISTIO_METAJSON_LABELS": jsons.dumps({**labels, **(template.get("labels") or {})}).decode(),
         "ISTIO_META_AUTO_REGISTER_GROUP": name,
         "ISTIO_META_CLUSTER_ID": cluster_name(values),
+        "ISTIO_META_NETWORK": str(template.get("network") or dig(values, "global", "network", default="")),
         "ISTIO_META_WORKLOAD_NAME": name,
+        "ISTIO_SERVICE_CIDR": "*",
         "POD_NAMESPACE": namespace,
         "SERVICE_ACCOUNT": account,
+        "TRUST_DOMAIN": domain,
     }
     files = {
+        **{p.name: p.read_text() for p in MACHINE.iterdir()},
         "istio-token": str(token["status"]["token"]),
         "root-cert.pem": str(root["data"]["root-cert.pem"]),
         "mesh.yaml": yamldoc.dump({"defaultConfig": {"discoveryAddress": f"{host}:{ports.XDS}"}}),
         "hosts": f"{address or istiod['spec']['clusterIP']} {host}\n",
     }
-    return files, environment
+    return files, {k: v for k, v in environment.items() if v}

@@ -43,14 +43,15 @@ class Agents:
         self._changed = asyncio.Event()
 
     async def names(self, request: web.Request) -> web.Response:
-        """``{"version"}`` -> ``{"version", "names": {host: [address]}}``, at once if the version differs."""
+        """``{"version", "outside"}`` -> ``{"version", "names": {host: [address]}}``, at once if the version differs.
+        ``outside``: whether Services are asked for, too."""
 
         async def answer(who: Caller, body: jsons.Json) -> jsons.Json:
             loop = asyncio.get_running_loop()
             end = loop.time() + NAMES_S
             while True:
                 changed = self._changed
-                found = self._seen(who).names(who.identity.namespace)
+                found = self._seen(who).names(who.identity.namespace, bool(body.get("outside")))
                 version = hashlib.blake2b(jsons.dumps(found), digest_size=8).hexdigest()
                 left = end - loop.time()
                 if version != body.get("version") or left <= 0:

@@ -19,6 +19,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 from lateen.mesh.observability import Observability
 from lateen.mesh.outbound import Outbound, serves
+from lateen.mesh.spelling import spellings
 from lateen.mesh.view import Callers, GatewayView, InboundView, OutboundView, Own, Patch, View
 from lateen.mesh.workloads import Proxy, Seat
 from lateen.wire import connections, names
@@ -178,10 +179,22 @@ class Views(Outbound):
     def _inbound(self, pod: o.Pod, seat: Seat, interception: str) -> InboundView:
         return workload_view.inbound(self.mesh, pod, seat, interception, self.shared)
 
-    def names(self, namespace: str) -> dict[str, list[str]]:
+    def names(self, namespace: str, outside: bool = False) -> dict[str, list[str]]:
         """Hosts of ServiceEntries visible to clients in a namespace, with the addresses that the agent's DNS proxy
-        answers."""
-        return dict(self._names(namespace))
+        answers. ``outside``: and Kubernetes' Services, for machines, which have no DNS of a cluster."""
+        return (
+            {**self._services_names(namespace), **self._names(namespace)} if outside else dict(self._names(namespace))
+        )
+
+    @query
+    def _services_names(self, namespace: str) -> dict[str, list[str]]:
+        out = {}
+        for s in self.mesh.visible(namespace):
+            if not s.resolution and (found := [a for a in s.all_addresses if "/" not in a]):
+                named = {name.rstrip(".").lower() for name in spellings(s.host, s.namespace, s.name, s.domain)}
+                others = set() if s.namespace == namespace else {s.name}  # bare names are the own namespace's
+                out.update(dict.fromkeys(sorted(named - others), found))
+        return out
 
     @query
     def _names(self, namespace: str) -> dict[str, list[str]]:

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Prints the installation of an east-west gateway, through which other networks reach the services of this one:
 #   gen-eastwest-gateway.sh --network network1 | lateen install -y -f -
-# Flags are those of Istio's script of the same name. In a cluster whose control plane is in another one, --cluster says
-# the name of the cluster; --mesh is part of the installation of istiod.
+# Flags are those of Istio's script of the same name. --cluster says which cluster the gateway is in, as istiod knows it;
+# --mesh is part of the installation of istiod.
 set -eu
 network="" revision="" cluster=""
 while [ $# -gt 0 ]; do

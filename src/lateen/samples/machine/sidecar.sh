@@ -1,0 +1,20 @@
+#!/bin/sh
+# Runs the sidecar of this machine, as root, beside the files of `lateen x workload entry configure`:
+#   sidecar.sh        redirects the machine's traffic and runs pilot-agent until it is told to stop
+#   sidecar.sh stop   takes the redirection back
+# Needs: pilot-agent and envoy (pip install lateen), iptables, setpriv (util-linux).
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+set -a
+. "$here/cluster.env"
+set +a
+user=1337 # what it sends is not redirected; it may do nothing else
+pilot-agent istio-clean-iptables
+[ "${1:-run}" = run ] || exit 0
+export INSTANCE_IP="${INSTANCE_IP:-$(hostname -I | cut -d ' ' -f 1)}"
+install -d -o $user -g $user /etc/istio/proxy
+install -d /var/run/secrets/istio /var/run/secrets/tokens
+install -m 644 "$here/root-cert.pem" /var/run/secrets/istio/root-cert.pem
+install -o $user -m 600 "$here/istio-token" /var/run/secrets/tokens/istio-token
+pilot-agent istio-iptables -u $user -i "$ISTIO_SERVICE_CIDR" -b "$ISTIO_INBOUND_PORTS" -d "$ISTIO_LOCAL_EXCLUDE_PORTS"
+exec setpriv --reuid $user --regid $user --clear-groups pilot-agent proxy sidecar
