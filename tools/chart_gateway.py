@@ -59,6 +59,8 @@ _OF_SERVICE = (
     "loadBalancerSourceRanges",
     "externalTrafficPolicy",
     "externalIPs",
+    "clusterIP",
+    "internalTrafficPolicy",
     "ipFamilyPolicy",
     "ipFamilies",
 )

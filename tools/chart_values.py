@@ -128,6 +128,8 @@ GATEWAY_VALUES: Json = {
         "loadBalancerSourceRanges": [],
         "externalTrafficPolicy": "",
         "externalIPs": [],
+        "clusterIP": "",
+        "internalTrafficPolicy": "",
         "ipFamilyPolicy": "",
         "ipFamilies": [],
     },
@@ -172,9 +174,17 @@ FIXED: dict[str, Json] = {
 _AMBIENT = "the ambient mode is not there"
 _VARIANT = "there is one variant of the images"
 _REMOTE = "mesh objects are validated in the cluster of the control plane"
+_PLATFORM = "there is no difference between platforms"
+_COMPATIBILITY = "there is one behaviour, that of this version"
+_PROFILE = "set the values of a profile one by one"
+_NETWORK_POLICY = "write a NetworkPolicy (the production checklist says for which ports)"
+_NFTABLES = "rules are written by iptables, which uses nftables where the kernel has them"
+_PATCH = "patch the DaemonSet after Helm (post-renderer)"
 _WEBHOOK = "the webhooks are as they are: in Istio's default form"
 REFUSED: dict[str, dict[str, str]] = {
     "base": {
+        "base.enableCRDTemplates": "`base.enableCRDs`",
+        "base.enableIstioConfigCRDs": "`base.enableCRDs`",
         "base.excludedCRDs": "all definitions are installed, or none (`base.enableCRDs`)",
         "base.validationURL": _REMOTE,
         "base.validationCABundle": "istiod writes its own",
@@ -192,7 +202,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "pilot.memory": "an autoscaler goes by the CPU; write a HorizontalPodAutoscaler for another metric",
         "pilot.traceSampling": "`meshConfig.defaultConfig.tracing.sampling`",
         "pilot.extraContainerArgs": "istiod has no further arguments; `pilot.env` has its settings",
-        "pilot.taint.enabled": "nodes do not wait for the CNI plugin; it deletes broken pods (`repair.enabled`)",
+        "pilot.taint": "nodes do not wait for the CNI plugin; it deletes broken pods (`repair.enabled`)",
         "pilot.trustedZtunnelName": _AMBIENT,
         "pilot.jwksResolverExtraRootCA": "istiod trusts the authorities of its image",
         "pilot.keepaliveMaxServerConnectionAge": "connections of proxies are kept",
@@ -202,8 +212,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "sidecarInjectorWebhook.enableNamespacesByDefault": _WEBHOOK,
         "sidecarInjectorWebhookAnnotations": _WEBHOOK,
         "istiodRemote.injectionCABundle": "the control plane writes its roots into the webhook",
-        "telemetry.enabled": "a Telemetry object switches metrics",
-        "telemetry.v2.enabled": "a Telemetry object switches metrics",
+        "telemetry": "a Telemetry object switches metrics",
         "ownerName": "it is Helm's business alone",
         "experimental.stableValidationPolicy": "istiod's webhook validates",
         "global.certSigners": "it takes `lateen install`, which grants what approving takes",
@@ -221,7 +230,13 @@ REFUSED: dict[str, dict[str, str]] = {
         "global.sts.servicePort": "there is no exchange of tokens",
         "global.caName": "`meshConfig.certificates` and `pilot.env` choose the authority",
         "global.proxy.tracer": "`meshConfig.extensionProviders` and a Telemetry object",
-        "global.waypoint.resources": _AMBIENT,
+        "global.waypoint": _AMBIENT,
+        "global.platform": _PLATFORM,
+        "global.networkPolicy.enabled": _NETWORK_POLICY,
+        "global.nativeNftables": _NFTABLES,
+        "global.trustBundleName": "it is istio-ca-root-cert",
+        "global.resourceScope": "a release installs all its objects",
+        "base.enableIstioConfigCRDs": "`base.enableCRDs` of the chart base",
         "gatewayClasses": "`Gateway.spec.infrastructure` has a `parametersRef`",
     },
     "gateway": {
@@ -229,7 +244,11 @@ REFUSED: dict[str, dict[str, str]] = {
         "rbac.enabled": "istiod may read the Secrets of a gateway's namespace",
         "autoscaling.targetMemoryUtilizationPercentage": "an autoscaler goes by the CPU; write one for another metric",
         "service.selectorLabels": "the selector is `labels`",
-        "platform": "there is no difference between platforms",
+        "lifecycle": "a gateway drains before it ends; `terminationGracePeriodSeconds` says how long it may",
+        "compatibilityVersion": _COMPATIBILITY,
+        "profile": _PROFILE,
+        "runAsRoot": "gateways run without privileges; `containerSecurityContext`",
+        "platform": _PLATFORM,
         "unprivilegedPort": "targetPort says it",
     },
     "cni": {
@@ -242,17 +261,31 @@ REFUSED: dict[str, dict[str, str]] = {
         "cniNetnsDir": "the runtime says where a pod's network is",
         "chained": "the plugin always comes after the one that connects pods",
         "provider": "the plugin always comes after the one that connects pods",
-        "repair.labelPods": "`repair.enabled` deletes pods that are broken",
-        "repair.repairPods": "`repair.enabled` deletes pods that are broken",
-        "repair.deletePods": "`repair.enabled` deletes pods that are broken",
+        **{
+            f"repair.{name}": "`repair.enabled` deletes pods that are broken"
+            for name in ("labelPods", "repairPods", "deletePods", "brokenPodLabelKey", "brokenPodLabelValue")
+        },
+        "repair.initContainerName": "it is istio-validation",
+        "repair.hub": "`global.hub`",
+        "repair.tag": "`global.tag`",
+        "istioOwnedCNIConfig": "the plugin is appended to the cluster's own configuration",
+        "istioOwnedCNIConfigFileName": "the plugin is appended to the cluster's own configuration",
+        "updateStrategy": "the plugin of one node is replaced after the other",
+        "podLabels": _PATCH,
+        "daemonSetLabels": _PATCH,
+        "serviceAccountAnnotations": _PATCH,
+        "global.logging.level": "the daemon writes what it changes, and why pods are deleted",
+        "global.logAsJson": "the daemon's log is text",
+        "global.networkPolicy.enabled": _NETWORK_POLICY,
+        "global.nativeNftables": _NFTABLES,
         "resourceQuotas.enabled": "write a ResourceQuota",
         "rollingMaxUnavailable": "the plugin of one node is replaced after the other",
         "pullPolicy": "`global.imagePullPolicy`",
         "logLevel": "the plugin's words are in the daemon's log",
         "logging.level": "the plugin's words are in the daemon's log",
         "privileged": "the daemon runs without privileges",
-        "seccompProfile": "patch the DaemonSet after Helm (post-renderer)",
-        "env": "patch the DaemonSet after Helm (post-renderer)",
+        "seccompProfile": _PATCH,
+        "env": _PATCH,
         "ownerName": "it is Helm's business alone",
         "global.variant": _VARIANT,
         "global.defaultResources": "`resources`",
