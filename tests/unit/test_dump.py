@@ -1,5 +1,9 @@
 """Config dumps as tables."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from lateen.dump import ConfigDump, DumpError, tables
@@ -97,3 +101,35 @@ def test_parts_of_one_kind_are_read_together():
     """Envoy has one for the extensions of requests, and one for those of connections."""
     parts = [{"@type": f"{TYPE}EcdsConfigDump", "ecds_filters": [{"ecds_filter": {"name": n}}]} for n in ("a", "b")]
     assert [e["name"] for e in ConfigDump({"configs": parts}).extensions()] == ["a", "b"]
+
+
+ZERO = """\
+-----BEGIN CERTIFICATE-----
+MIIBZjCCAQygAwIBAgIBADAKBggqhkjOPQQDAjARMQ8wDQYDVQQDDAZhLnRlc3Qw
+IBcNMjYxMTI3MDAyMTQ3WhgPMjEyNjExMDMwMDIxNDdaMBExDzANBgNVBAMMBmEu
+dGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJ8IoSDJs7Z2BvUsoDDDBXLC
+RoMvlVEK43jkJJd9uhXAZwX+opJSmBI8tHGvA5LXtCAI6fgptqfrN3bWFdHm0guj
+UzBRMB0GA1UdDgQWBBT0/B2CK7pjyhm/FN3WHVZ+URnd4jAfBgNVHSMEGDAWgBT0
+/B2CK7pjyhm/FN3WHVZ+URnd4jAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMC
+A0gAMEUCIQDjmiwR7EcwS6VF4Y7yG47vdKhsHrhKGRkH0kto5EUViwIgKO/Qj/KY
+lKDscXu4mj9U4+BY2HUYF8FjUUHlyovoI3c=
+-----END CERTIFICATE-----
+"""
+"""Made by ``openssl req -x509 -set_serial 0``, as in Istio's task "Secure Gateways"."""
+
+
+SHOW = """
+import datetime, json, sys
+from lateen.dump import ConfigDump, secrets
+rows = secrets.rows(ConfigDump(json.load(sys.stdin)), datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC))
+print(*rows[0][0][3:5])
+"""
+
+
+def test_a_certificate_with_the_serial_number_0_is_shown_without_a_warning():
+    secret = {"name": "kubernetes://web", "tls_certificate": {"certificate_chain": {"inline_string": ZERO}}}
+    given = {"configs": [{"@type": TYPE + "SecretsConfigDump", "dynamic_active_secrets": [{"secret": secret}]}]}
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW], input=json.dumps(given), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("true 0\n", "")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from lateen.dump.config import ConfigDump
+from lateen.kit import certs
 from lateen.kit.jsons import Json, dig
 
 
@@ -15,7 +16,7 @@ def rows(dump: ConfigDump, now: datetime) -> list[tuple[list[str], Json]]:
     out = []
     for state, secret in dump.secrets():
         kind, pem = _pem(secret)
-        found: list[x509.Certificate | None] = [*_certificates(pem)]
+        found: list[x509.Certificate | None] = [*certs.parsed(pem)]
         for certificate in found or [None]:
             row = [str(secret.get("name")), kind, state, "false", "", "", ""]
             if certificate is not None:
@@ -47,10 +48,3 @@ def _data(source: Json) -> str:
     if raw := source.get("inline_bytes"):
         return base64.b64decode(raw).decode(errors="replace")
     return ""
-
-
-def _certificates(pem: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
-        return []

@@ -4,6 +4,7 @@ RSA."""
 from __future__ import annotations
 
 import ipaddress
+import warnings
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -11,9 +12,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lateen.kit.pair import Pair as Pair
+
+warnings.filterwarnings("ignore", "Parsed a serial number", CryptographyDeprecationWarning)
+# Istio's tasks make certificates with the serial number 0 (openssl x509 -set_serial 0), which Envoy takes.
 
 SKEW = timedelta(minutes=2)
 """Certificates become valid slightly in the past, to tolerate clock skew."""
@@ -27,6 +32,14 @@ DESCRIPTION = x509.ObjectIdentifier("2.25.32987293446192671413652960944493844998
 """The type of alternative name (RFC 5280, ``otherName``) that describes the workload a certificate was issued to."""
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def parsed(pem: str) -> list[x509.Certificate]:
+    """The certificates in a text; none if it is not PEM of certificates."""
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        return []
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
