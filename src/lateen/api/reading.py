@@ -99,6 +99,11 @@ def is_terminating(pod: Json) -> bool:
     return bool(dig(pod, "metadata", "deletionTimestamp"))
 
 
+def is_ready(pod: Json) -> bool:
+    found = dig(pod, "status", "conditions", default=[])
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in found)
+
+
 def is_finished(pod: Json) -> bool:
     return dig(pod, "status", "phase") in ("Succeeded", "Failed")
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import click
 
 from lateen.api import kinds
-from lateen.api.reading import is_terminating
+from lateen.api.reading import is_ready, is_terminating
 from lateen.cli import pods as pods_of
 from lateen.cli.base import command
 from lateen.cli.connect import Target, complete, target_options
-from lateen.cli.output import CliError, wide_table
+from lateen.cli.output import CliError, warn, wide_table
 from lateen.install.objects import NAMESPACE
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
-from lateen.kube.client import HttpClient
+from lateen.kube.client import HttpClient, KubeError, Unreachable
 from lateen.wire.revision import DEFAULT, LABEL
 
 
@@ -46,11 +47,22 @@ def revision_of(pod: Json) -> str:
 async def ask_istiods(
     client: HttpClient, path: str, namespace: str = NAMESPACE, revision: str = "", limit: int = 16
 ) -> dict[str, Any]:
-    """The responses of running istiods to a debug path, by pod; each is queried from inside its own pod. Raises
-    CliError."""
-    return {
-        p["metadata"]["name"]: await _ask(client, p, path) for p in (await istiods(client, namespace, revision))[:limit]
-    }
+    """The responses of running istiods to a debug path, by pod; each is queried from inside its own pod. One that does
+    not answer (it starts, or its node is gone) is named in a warning if others do. Raises CliError."""
+    asked = sorted(await istiods(client, namespace, revision), key=is_ready, reverse=True)[:limit]
+    found = await asyncio.gather(*(_ask(client, p, path) for p in asked), return_exceptions=True)
+    answers: dict[str, Any] = {}
+    failed: list[BaseException] = []
+    for pod, answer in zip(asked, found, strict=True):
+        if isinstance(answer, BaseException):
+            failed.append(answer)
+        else:
+            answers[pod["metadata"]["name"]] = answer
+    if failed and (not answers or not all(isinstance(e, (CliError, KubeError, Unreachable)) for e in failed)):
+        raise failed[0]
+    for e in failed:
+        warn(str(e))
+    return answers
 
 
 async def _ask(client: HttpClient, pod: Json, path: str) -> Any:
