@@ -5,7 +5,6 @@ Source: https://istio.io/latest/docs/reference/config/networking/destination-rul
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -17,22 +16,23 @@ _BY_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
 """Settings that a port's entry can have; those that it leaves out get their defaults, not the rule's values."""
 _GROUPS = (*_BY_PORT, "tunnel", "proxy_protocol", "retry_budget")
 NOTHING = TrafficPolicy()
+Traffic = tuple[o.Resource[DestinationRule], ...]
+"""The rules for a host, the oldest first"""
 
 
-def _layers(rules: tuple[o.Resource[DestinationRule], ...], subset: str) -> Iterator[TrafficPolicy]:
-    for dr in rules:
-        if dr.spec.traffic_policy:
-            yield dr.spec.traffic_policy
-        for s in dr.spec.subsets:
-            if subset and s.name == subset and s.traffic_policy:
-                yield s.traffic_policy
+def _layers(rules: Traffic, subset: str) -> list[TrafficPolicy]:
+    """Of several rules, the settings of the first that has any, and those of the first subset of the name, as in Istio
+    (``mergeDestinationRule`` in pilot/pkg/model)."""
+    own = next((s for dr in rules for s in dr.spec.subsets if subset and s.name == subset), None)
+    found = [next((t for dr in rules if (t := dr.spec.traffic_policy)), None), own.traffic_policy if own else None]
+    return [layer for layer in found if layer]
 
 
 def _of_port(layer: TrafficPolicy, port: int) -> PortTrafficPolicy | None:
     return next((p for p in layer.port_level_settings if p.port and p.port.number == port), None)
 
 
-def merged(rules: tuple[o.Resource[DestinationRule], ...], subset: str, port: int) -> TrafficPolicy:
+def merged(rules: Traffic, subset: str, port: int) -> TrafficPolicy:
     """The rule's settings, overridden by the subset's, group by group; a port's entry replaces all its groups."""
     out = NOTHING
     for layer in _layers(rules, subset):

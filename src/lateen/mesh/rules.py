@@ -191,21 +191,33 @@ class Rules(Standings):
     def destination_rule(self, host: str, namespace: str, labels: Labels = ()) -> tuple[Traffic, ...]:
         """The rules that apply to a host for clients in ``namespace``: those of the client's namespace, otherwise of
         the service's, otherwise of the root; several of one namespace are merged, the oldest first. A rule for selected
-        workloads of its namespace takes precedence over those for all of them."""
+        workloads of its namespace takes precedence over those for all of them. In the root namespace, where rules for
+        the whole mesh are, only those that are exported to it alone precede the service's, as in Istio."""
         levels = self._traffic_levels(host)
         if not levels:
             return ()
         own_service = self.service(host, namespace) if namespace else self.public_service(host)
         service = own_service or self.service(host)
         owner = service.namespace if service else namespace
-        for candidate in dict.fromkeys((namespace, owner, self.root_namespace)):
+        root = self.root_namespace
+        places = [(n, False) for n in dict.fromkeys((namespace, owner, root))]
+        if namespace == root != owner:
+            places = [(root, True), (owner, False), (root, False)]
+        for candidate, private in places:
             for level in levels:
                 seen = [dr for dr in level if dr.ref.namespace == candidate and self.visible_to(dr, namespace)]
+                if private:
+                    seen = [dr for dr in seen if self._is_private(dr)]
                 own = [dr for dr in seen if dr.spec.workload_selector and _selected(dr, namespace, dict(labels))]
                 found = own or [dr for dr in seen if not dr.spec.workload_selector]
                 if found:
                     return tuple(found)
         return ()
+
+    def _is_private(self, dr: Traffic) -> bool:
+        """Whether a rule is for clients of its own namespace alone."""
+        given = set(self.exports_of(dr))
+        return dr.spec.workload_selector is not None or (bool(given) and given <= {".", dr.ref.namespace})
 
     @query
     def secret_rules(self) -> tuple[Traffic, ...]:
