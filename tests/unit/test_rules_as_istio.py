@@ -2,7 +2,10 @@
 have written more than one thing."""
 
 import judge
-from meshes import objects, view
+import pytest
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from meshes import EVERY_CLUSTER, objects, view
 
 from lateen.wire import names
 
@@ -70,6 +73,88 @@ spec:
 
 def test_a_rule_that_the_root_namespace_keeps_to_itself_is_for_its_own_gateway():
     own = rule("mine", f"{within(5)}, exportTo: ['.']", REVIEWS, "istio-system")
-    found = objects("---".join([own, rule("reviews", within(1))]))
-    other = objects(rule("reviews", within(1)))
-    assert timeouts(found, "") == timeouts(other, "") == [1]
+    found = objects("---".join([own, rule("reviews", within(1))]), EVERY_CLUSTER)
+    assert timeouts(found, "") == [1]
+    assert timeouts(found, "", name="ingress", namespace="istio-system") == [5]
+
+
+def pool(rest):
+    return f"trafficPolicy: {{connectionPool: {{{rest}}}}}"
+
+
+LIMITED = pool("tcp: {maxConnections: 3}, http: {h2UpgradePolicy: UPGRADE}")
+SIDECAR = """
+kind: Sidecar
+metadata: {name: reviews}
+spec:
+  workloadSelector: {labels: {app: reviews}}
+  inboundConnectionPool: {tcp: {maxConnections: 9}}
+"""
+
+
+@pytest.mark.parametrize(("rules", "most"), [((LIMITED,), 3), ((LIMITED, SIDECAR), 9)])
+def test_a_destination_rules_limits_hold_at_the_server_too_unless_a_sidecar_has_some(rules, most):
+    documents = [rule("reviews", rules[0]), *rules[1:]]
+    own = clusters(objects("---".join(documents)), "reviews-v1")["inbound|9080||"]
+    assert own.circuit_breakers.thresholds[0].max_connections.value == most
+    assert spoken(own) == "http_protocol_options"  # the application is spoken to as before
+
+
+def spoken(cluster):
+    """The version of HTTP that a cluster's servers are spoken to in."""
+    options = http_protocol_options_pb2.HttpProtocolOptions()
+    next(iter(cluster.typed_extension_protocol_options.values())).Unpack(options)
+    found = options.WhichOneof("upstream_protocol_options")
+    return options.explicit_http_config.WhichOneof("protocol_config") if found == "explicit_http_config" else found
+
+
+def announced(cluster):
+    """The ALPN values of its TLS."""
+    context = tls_pb2.UpstreamTlsContext()
+    cluster.transport_socket.typed_config.Unpack(context)
+    return list(context.common_tls_context.alpn_protocols)
+
+
+@pytest.mark.parametrize(("tls", "alpn"), [("", ["istio-http/1.1", "istio"]), (", tls: {mode: SIMPLE, sni: a}", [])])
+def test_where_the_clients_version_of_http_is_kept_tls_does_not_announce_another(tls, alpn):
+    found = rule("reviews", f"trafficPolicy: {{connectionPool: {{http: {{useClientProtocol: true}}}}{tls}}}")
+    made = clusters(objects(found))[f"outbound|9080||{REVIEWS}"]
+    assert spoken(made) == "use_downstream_protocol_config"
+    assert announced(made) == alpn
+
+
+@pytest.mark.parametrize(
+    ("policy", "version"), [("UPGRADE", "http2_protocol_options"), ("DEFAULT", "use_downstream_protocol_config")]
+)
+def test_a_rule_upgrades_requests_to_a_port_of_unknown_protocol(policy, version):
+    found = rule("reviews", pool(f"http: {{h2UpgradePolicy: {policy}}}"))
+    assert spoken(clusters(objects(found, protocol="web"))[f"outbound|9080||{REVIEWS}"]) == version
+
+
+GATEWAY = """
+kind: Gateway
+metadata: {name: web, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: ["reviews.example.com"]
+  gateways: [istio-system/web, mesh]
+  http:
+  - match: [{uri: {prefix: /some}}]
+    route: [{destination: {host: reviews}, weight: 50}, {destination: {host: ratings}, weight: 50}]
+  - route: [{destination: {host: reviews}}]
+"""
+
+
+@pytest.mark.parametrize(("protocol", "marked"), [("web", True), ("http", False)])
+def test_a_server_is_told_of_requests_from_gateways_to_a_port_whose_protocol_nobody_names(protocol, marked):
+    """Otherwise its sidecar takes them for plain connections: policies about requests deny them all."""
+    made = judge.messages(view(objects(GATEWAY, protocol=protocol), "ingress", "istio-system"))
+    (host,) = judge.routes(made, "http.8080").virtual_hosts
+    several, one = host.routes
+    told = [one, *several.route.weighted_clusters.clusters]
+    assert ["envoy.filters.http.set_filter_state" in t.typed_per_filter_config for t in told] == [marked] * 3

@@ -227,7 +227,7 @@ def _onward(
     found = {b.host for p in routes for r in (*p.by_name, *p.by_place) for b in r.backends if not b.broken}
     out = []
     for host in sorted(found):
-        _, ports = mesh.destination(host, "", client.namespace)
+        ports = mesh.destination(host, "", client.namespace).ports
         rules = mesh.destination_rule(host, client.namespace, client.labels)
         if rules:
             out.append((host, ports, rules))

@@ -48,6 +48,8 @@ class Backend:
     """The backend's own session persistence, if the route has none."""
     policy: str = ""
     """The object that ``session`` derives from."""
+    sniffed: bool = False
+    """Whether nobody has named the protocol of its port, so that its sidecar must be told that requests come."""
 
     @property
     def cluster(self) -> str:

@@ -10,7 +10,7 @@ from lateen.api.networking import DestinationRule, VirtualService
 from lateen.kit.queries import query
 from lateen.mesh import policy
 from lateen.mesh.dialects import delegates, source
-from lateen.mesh.dialects.istio import connection_targets, destinations_of
+from lateen.mesh.dialects.istio import Target, connection_targets, destinations_of
 from lateen.mesh.objects import Labels
 from lateen.mesh.outcomes import Outcome
 from lateen.mesh.patterns import wildcards
@@ -225,13 +225,14 @@ class Rules(Standings):
         return tuple(dr for dr in self.objects.destination_rules.values() if policy.secrets(dr.spec))
 
     @query
-    def destination(self, written: str, namespace: str, viewer: str) -> tuple[str, tuple[int, ...]]:
-        """A destination's host in a rule of ``namespace`` -> (the full host, its ports), as seen by clients in
-        ``viewer``. An ExternalName service is resolved to its target."""
+    def destination(self, written: str, namespace: str, viewer: str) -> Target:
+        """A destination's host in a rule of ``namespace`` -> where it leads for clients in ``viewer``. An ExternalName
+        service is resolved to its target."""
         host = self.stands_for(self.resolve(written, namespace))
         found = self.service(host, viewer) if viewer else self.public_service(host)
         found = found or self.service(host)
-        return host, tuple(p.port for p in found.ports) if found else ()
+        ports = found.ports if found else ()
+        return Target(host, tuple(p.port for p in ports), frozenset(p.port for p in ports if protocol(p) == "auto"))
 
     @query
     def asked_labels(self) -> frozenset[str]:

@@ -246,6 +246,8 @@ class InboundPort:
     """The rate limits of the services with this target port."""
     secured: tuple[Secured, ...] = ()
     """The SecurityPolicies of these services."""
+    origins: tuple[str, ...] = ()
+    """The DestinationRules that ``pool`` is from."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from lateen.api import objects as o
 from lateen.api.networking import IstioIngressListener
 from lateen.kit.derived import Shared
+from lateen.mesh import policy
 from lateen.mesh.model import Mesh
 from lateen.mesh.outbound import as_port
 from lateen.mesh.protocols import protocol
@@ -25,7 +28,10 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Share
     else:
         target = "127.0.0.1:{}" if mesh.transport.localhost else ""
         served = _served(mesh, pod)
-        found = [InboundPort(port, service, target.format(port.number), pool=pool) for port, service in served]
+        found = [
+            _with_pool(mesh, pod, InboundPort(port, service, target.format(port.number), pool=pool), number)
+            for port, service, number in served
+        ]
     found = [
         replace(i, limits=mesh.limits_of_port(pod, i.port.number), secured=mesh.secured_of_port(pod, i.port.number))
         for i in found
@@ -51,33 +57,50 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Share
     return shared(("inbound", key), lambda: InboundView(key, **values))
 
 
-def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service]]:
-    """The pod's ports that services and ServiceEntries target, each with the first of those services."""
-    out: dict[int, tuple[Port, o.Service]] = {}
+def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service, int]]:
+    """The pod's ports that services and entries lead to, each with the first of them and its port there."""
+    out: dict[int, tuple[Port, o.Service, int]] = {}
     found = [(s, p, container_port(pod, p)) for s in mesh.services_of(pod) for p in s.ports] + mesh.entries_of(pod)
     for service, p, number in found:
         kind = protocol(p)
         known = out.get(number)
         # a service with an explicit protocol takes precedence
         if number and kind != "udp" and (known is None or (known[0].protocol == "auto" and kind != "auto")):
-            out[number] = (Port(number, p.name, kind), service)
+            out[number] = (Port(number, p.name, kind), service, p.port)
     return list(out.values())
 
 
 def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any, captured: bool) -> InboundPort:
     """``captured``: see ``Client``."""
     assert i.port is not None
-    service = next(
+    service, number = next(
         (
-            s
+            (s, p.port)
             for s in mesh.services_of(pod)
             for p in s.ports
             if p.port == i.port.number or container_port(pod, p) == i.port.number
         ),
-        None,
+        (None, 0),
     )
     # if the proxy terminates HTTPS, policies and metrics see HTTP requests
     spoken = "http" if i.tls and i.port.protocol.upper() == "HTTPS" else protocol(as_port(i.port))
     port = Port(i.port.number, i.port.name, spoken)
     bind = (i.bind or pod.address) if i.capture_mode == "NONE" or not captured else ""
-    return InboundPort(port, service, i.default_endpoint, i.tls, pool=i.connection_pool or pool, bind=bind, scoped=True)
+    own = i.connection_pool or pool
+    made = InboundPort(port, service, i.default_endpoint, i.tls, pool=own, bind=bind, scoped=True)
+    return _with_pool(mesh, pod, made, number)
+
+
+def _with_pool(mesh: Mesh, pod: o.Pod, made: InboundPort, number: int) -> InboundPort:
+    """With the connection pool of the DestinationRule for the service's port ``number``, unless a Sidecar has one. It
+    does not upgrade requests to HTTP/2, which only says what servers of the mesh are spoken to.
+    Source: https://istio.io/latest/docs/reference/config/networking/sidecar/#Sidecar-inbound_connection_pool"""
+    if made.pool is not None or made.service is None:
+        return made
+    rules = mesh.destination_rule(made.service.host, pod.namespace)
+    pool = policy.merged(rules, "", number).connection_pool
+    if pool is None:
+        return made
+    if pool.http and pool.http.h2_upgrade_policy:
+        pool = structs.replace(pool, http=structs.replace(pool.http, h2_upgrade_policy=None))
+    return replace(made, pool=pool, origins=tuple(str(dr.ref) for dr in rules))

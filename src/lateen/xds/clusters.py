@@ -34,13 +34,11 @@ def _outbound(view: HostView, port: Port, subset: str) -> Resource:
     asked = view.tls_to(port.number)
     if asked is not None:
         found = msgspec.structs.replace(found, tls=None)
-    cluster, alpn = _message(view, port, subset, found)
+    cluster, alpn, h2 = _message(view, port, subset, found)
     if asked is None:
-        _transport(cluster, view, port, subset, found.tls, alpn)
+        _transport(cluster, view, port, subset, found.tls, alpn, h2)
     else:
-        cluster.transport_socket.CopyFrom(
-            tls.to_backend(asked, view.certificate, alpn == tls.ALPN_H2, view.transport.tls)
-        )
+        cluster.transport_socket.CopyFrom(tls.to_backend(asked, view.certificate, h2, view.transport.tls))
     if found.proxy_protocol:
         tls.with_proxy_protocol(cluster, found.proxy_protocol.version or "V1")
     return _resource(cluster, view)
@@ -55,18 +53,13 @@ def _subsets(view: HostView) -> list[str]:
     return list(dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)]))
 
 
-def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) -> tuple[Any, tuple[str, ...]]:
-    """The cluster without its transport socket, and the ALPN values of mesh TLS."""
+def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) -> tuple[Any, tuple[str, ...], bool]:
+    """The cluster without its transport socket, the ALPN values of mesh TLS, and whether it speaks HTTP/2 alone."""
     pool = found.connection_pool
     http = port.protocol in (*HTTP, "auto")
     meshed = view.secured(port.number, subset).meshed
-    upgrade = pool.http.h2_upgrade_policy if pool and pool.http else None
-    wanted = upgrade == "UPGRADE" or (view.transport.h2_upgrade and upgrade != "DO_NOT_UPGRADE")
-    h2 = (
-        port.protocol in ("http2", "grpc")
-        or (port.protocol == "http" and wanted)
-        or (port.protocol == "http" and meshed == "all" and view.transport.http2 and upgrade != "DO_NOT_UPGRADE")
-    )
+    as_client = bool(pool and pool.http and pool.http.use_client_protocol)
+    h2 = not as_client and _is_http2(port, pool, view.transport, meshed)
     cluster = cluster_pb2.Cluster(
         name=names.outbound(view.host, port.number, subset),
         connect_timeout=pb.duration(view.transport.connect_timeout_s),
@@ -87,12 +80,25 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
     if http:
         # As in Istio, gateways send HTTP/1.1 where nobody names the protocol; within TLS, ALPN would have to say it.
         sniffed = port.protocol == "auto" and not view.forwarded and view.tls_to(port.number) is None
-        as_client = sniffed or bool(pool and pool.http and pool.http.use_client_protocol)
-        kind = "downstream" if as_client else "h2" if h2 else "h1"
+        kind = "h2" if h2 else "downstream" if sniffed or as_client else "h1"
         options = pools.http_options(kind, pool, found.outlier_detection, _asked(found.tls, view.sans))
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
     # On auto-detected ports the cluster's ALPN means plain TCP; requests announce HTTP themselves (see routes).
-    return cluster, tls.ALPN_H2 if h2 else tls.ALPN_H1 if http and port.protocol != "auto" else tls.ALPN_TCP
+    if not http or port.protocol == "auto":
+        return cluster, tls.ALPN_TCP, h2
+    return cluster, tls.ALPN_H2 if h2 else tls.ALPN_HTTP if as_client else tls.ALPN_H1, h2
+
+
+def _is_http2(port: Port, pool: api.ConnectionPool | None, transport: Transport, meshed: str) -> bool:
+    """Whether servers are spoken to in HTTP/2, whatever clients speak. A rule upgrades ports of unknown protocol, too,
+    as in Istio; the mesh configuration does not."""
+    upgrade = pool.http.h2_upgrade_policy if pool and pool.http else None
+    if port.protocol in ("http2", "grpc") or upgrade == "DO_NOT_UPGRADE":
+        return port.protocol in ("http2", "grpc")
+    if port.protocol == "auto":
+        return upgrade == "UPGRADE"
+    inside = meshed == "all" and transport.http2
+    return port.protocol == "http" and (upgrade == "UPGRADE" or transport.h2_upgrade or inside)
 
 
 def _asked(found: api.ClientTLS | None, sans: tuple[str, ...]) -> Any:
@@ -133,15 +139,19 @@ def _metadata(view: HostView) -> Any:
 
 
 def _transport(
-    cluster: Any, view: HostView, port: Port, subset: str, found: api.ClientTLS | None, alpn: tuple[str, ...]
+    cluster: Any,
+    view: HostView,
+    port: Port,
+    subset: str,
+    found: api.ClientTLS | None,
+    alpn: tuple[str, ...],
+    h2: bool,
 ) -> None:
     """Automatic mutual TLS, decided per endpoint unless all endpoints are alike or the rule decides."""
     if found is not None and found.mode == "DISABLE":
         return
     if found is not None and found.mode in ("SIMPLE", "MUTUAL"):
-        cluster.transport_socket.CopyFrom(
-            tls.originate(found, view.host, view.sans, alpn == tls.ALPN_H2, view.transport.tls)
-        )
+        cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, h2, view.transport.tls))
         return
     secured = view.secured(port.number, subset)
     domains = view.transport.trust_domains
@@ -179,7 +189,7 @@ def by_sni(view: HostView) -> tuple[Resource, ...]:
     out = []
     for port in view.ports:
         for subset in _subsets(view):
-            cluster, _ = _message(view, port, subset, policy.merged(view.rules, subset, port.number))
+            cluster, _, _ = _message(view, port, subset, policy.merged(view.rules, subset, port.number))
             cluster.name = names.sni(view.host, port.number, subset)
             cluster.typed_extension_protocol_options.clear()
             if cluster.HasField("eds_cluster_config"):
@@ -249,10 +259,11 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
 
 def of_workload(view: InboundView) -> tuple[Resource, ...]:
     """One cluster per known port of the application, and one for all other ports."""
-    made = (_own(view, i) for i in view.ports)
+    made = ((_own(view, i), i.origins) for i in view.ports)
     other = names.of_workload(names.INBOUND_PASSTHROUGH, view.seat.name)
     rest = _to_application(view, other, "downstream", idle_s=PASSTHROUGH_IDLE_S)
-    return (*(pb.resource(c.name, c, view.origins) for c in made), pb.resource(rest.name, rest))
+    own = (pb.resource(c.name, c, (*view.origins, *origins)) for c, origins in made)
+    return (*own, pb.resource(rest.name, rest))
 
 
 def _to_application(

@@ -33,6 +33,8 @@ SYSTEM_SDS = f"{SECRETS}/sds-system.json"
 # ALPN values of clients in the mesh; by these a server tells mesh TLS from the application's own TLS.
 ALPN_H2 = ("istio-h2", "istio", "h2")
 ALPN_H1 = ("istio-http/1.1", "istio", "http/1.1")
+ALPN_HTTP = ("istio-http/1.1", "istio")
+"""HTTP of whatever version: the server looks at the first bytes."""
 ALPN_TCP = ("istio-peer-exchange", "istio")
 MESH_HTTP = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
 MESH_TCP = ("istio-peer-exchange", "istio")

@@ -15,6 +15,7 @@ from lateen.api.networking.http import RequestMatch, RouteSettings, StringMatch
 from lateen.api.networking.server_tls import ServerTLS
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.patterns import meet, narrowness
+from lateen.mesh.protocols import protocol
 from lateen.mesh.routing import Attached, Backend, HostRoutes, Listener, Route
 
 CLASS_NOTE = "kubernetes.io/ingress.class"
@@ -155,9 +156,9 @@ def _backend(wanted: Wanted, namespace: str, find: Find) -> tuple[Backend, str]:
     name, port = wanted.service.name, wanted.service.port
     host, found = find(name, namespace)
     ports = found.ports if found else ()
-    number = next((p.port for p in ports if p.port == port.number or (port.name and p.name == port.name)), 0)
-    if found is not None and number:
-        return Backend(found.host, number), ""
+    known = next((p for p in ports if p.port == port.number or (port.name and p.name == port.name)), None)
+    if found is not None and known is not None:
+        return Backend(found.host, known.port, sniffed=protocol(known) == "auto"), ""
     there = f"Service {namespace}/{name} has no port {port.name or port.number}"
     says = there if found else f"there is no Service {namespace}/{name}"
     if not port.number:

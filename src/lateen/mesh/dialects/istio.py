@@ -13,8 +13,20 @@ from lateen.api import objects as o
 from lateen.mesh.routing import Backend, ConnectionRoute, Mirror, PortRoutes, Route
 
 Rule = o.Resource[api.VirtualService]
-Find = Callable[[str, str], tuple[str, tuple[int, ...]]]
-"""(host as written, the rule's namespace) -> the full host and its ports"""
+
+
+class Target(NamedTuple):
+    """Where a destination leads."""
+
+    host: str
+    """Its full name."""
+    ports: tuple[int, ...]
+    sniffed: frozenset[int] = frozenset()
+    """Ports whose protocol nobody has named."""
+
+
+Find = Callable[[str, str], Target]
+"""(host as written, the rule's namespace) -> where it leads"""
 
 
 class At(NamedTuple):
@@ -152,9 +164,9 @@ def _backend(
 ) -> Backend:
     """A destination without a port gets the service's only port, otherwise the requested one. A missing destination
     becomes a cluster that no proxy has: requests get 503, as in Istio."""
-    host, ports = find(d.host, vs.ref.namespace)
+    host, ports, sniffed = find(d.host, vs.ref.namespace)
     port = d.port.number if d.port and d.port.number else ports[0] if len(ports) == 1 else asked
-    return Backend(host, port, d.subset, weight or 0, headers)
+    return Backend(host, port, d.subset, weight or 0, headers, sniffed=port in sniffed)
 
 
 def _mirrors(http: api.HTTPRoute, vs: Rule, asked: int, find: Find) -> Iterator[Mirror]:

@@ -41,6 +41,12 @@ def as_requests() -> Any:
     return pb.any_of(state_pb2.Config(on_request_headers=[value]))
 
 
+def announce(target: Any, sniffed: bool) -> None:
+    """``target``: a route, or a backend of one; ``sniffed``: see ``Backend``."""
+    if sniffed:
+        target.typed_per_filter_config[STATE].CopyFrom(as_requests())
+
+
 def retry_policy(r: api.HTTPRetry | None) -> Any:
     """None where requests are not repeated."""
     if r is not None and not r.attempts:
@@ -109,6 +115,7 @@ def route_action(route: Route, retries: api.HTTPRetry | None) -> Any:
         for b in route.there:
             entry = out.weighted_clusters.clusters.add(name=b.cluster, weight=pb.u32(b.weight))
             header_operations(entry, b.headers)
+            announce(entry, b.sniffed)
             sessions.tell(entry, route, b)
             if route.session is None:
                 sessions.keep(entry, b.session)

@@ -115,6 +115,7 @@ def _route(route: Route, retries: HTTPRetry | None) -> Any:
     action.header_operations(out, http.headers)
     if len(route.there) == 1:
         action.header_operations(out, route.there[0].headers)
+        action.announce(out, route.there[0].sniffed)
         sessions.tell(out, route, route.there[0])
     action.filters(http, out)
     sessions.keep(out, route.session or (route.there[0].session if len(route.there) == 1 else None))
@@ -123,8 +124,11 @@ def _route(route: Route, retries: HTTPRetry | None) -> Any:
     return out
 
 
-def _plain_route(cluster: str, dynamic: bool, session: Session | None, retries: HTTPRetry | None) -> Any:
+def _plain_route(
+    cluster: str, dynamic: bool, sniffed: bool, session: Session | None, retries: HTTPRetry | None
+) -> Any:
     out = rc.Route(name="default", match=rc.RouteMatch(prefix="/"))
+    action.announce(out, sniffed)
     sessions.keep(out, session)
     out.route.cluster = cluster
     action.set_timeout(out.route, 0)
@@ -159,14 +163,13 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
         # External hosts must not learn who the caller is.
         request_headers_to_remove=ALL_HEADERS if view.external else (),
     )
-    if port.protocol == "auto":
-        host.typed_per_filter_config[action.STATE].CopyFrom(action.as_requests())
     rules = view.routed(port.number)
     host.routes.extend(routes(rules.requests, view.transport.retries))
     if not host.routes and (view.resolution != "RULES" or not rules.ruled):
         session = view.sending.session if view.sending else None
         cluster = names.outbound(view.host, port.number)
-        host.routes.append(_plain_route(cluster, view.resolution == "DYNAMIC_DNS", session, view.transport.retries))
+        dynamic, sniffed = view.resolution == "DYNAMIC_DNS", port.protocol == "auto"
+        host.routes.append(_plain_route(cluster, dynamic, sniffed, session, view.transport.retries))
     elif view.resolution == "DYNAMIC_DNS":
         for route in host.routes:
             if route.route.cluster.endswith(f"|{view.host}"):

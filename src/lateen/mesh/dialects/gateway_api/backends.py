@@ -9,6 +9,7 @@ from lateen.api import objects as o
 from lateen.api.gateway_api.common import BackendObjectReference
 from lateen.api.networking.http import Headers
 from lateen.mesh.outcomes import Path, Problem
+from lateen.mesh.protocols import protocol
 from lateen.mesh.routing import Backend, Sending
 
 INVALID_KIND, NOT_FOUND, NOT_PERMITTED = "InvalidKind", "BackendNotFound", "RefNotPermitted"
@@ -40,13 +41,16 @@ def backend(
     ReferenceGrant. Mesh routes need none, as in Istio: clients can call the backend anyway."""
     problem, service = _service(ref, route, find, enforced)
     port = ref.port or 0
-    if service is not None and not any(p.port == port for p in service.ports):
+    known = next((p for p in service.ports if p.port == port), None) if service else None
+    if service is not None and known is None:
         problem = (NOT_FOUND, f"{_name(ref, route)} has no port {port}")
-    if problem[0] or service is None:
+    if problem[0] or service is None or known is None:
         return Backend("", 0, weight=weight, broken=problem[1], status=500), problem
     own = find.sending(service)
     kept = (own.session, str(own.source)) if own and own.session else (None, "")
-    return Backend(service.host, port, weight=weight, headers=headers, session=kept[0], policy=kept[1]), problem
+    sniffed = protocol(known) == "auto"
+    made = Backend(service.host, port, "", weight, headers, session=kept[0], policy=kept[1], sniffed=sniffed)
+    return made, problem
 
 
 def _service(
