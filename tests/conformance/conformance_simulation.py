@@ -97,10 +97,10 @@ def world(
         "status": {"podIP": ADDRESS, "conditions": [{"type": "Ready", "status": "True"}]},
     }
     out.changed(kinds.POD, (namespace, "proxy"), None, pod)
-    for i, obj in enumerate(yamldoc.objects(documents)):
+    for obj in yamldoc.objects(documents):
         meta = obj["metadata"]
         meta.setdefault("namespace", "default")
-        meta.setdefault("creationTimestamp", f"2026-01-01T00:{i // 60:02d}:{i % 60:02d}Z")
+        meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")  # of one second, as in the cases
         meta.setdefault("uid", f"{next(_UIDS)}")  # what is cached goes by it
         if kind := kinds.named(obj["kind"]):
             out.changed(kind, (meta["namespace"], meta["name"]), None, obj)

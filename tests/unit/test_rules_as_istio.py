@@ -158,3 +158,44 @@ def test_a_server_is_told_of_requests_from_gateways_to_a_port_whose_protocol_nob
     several, one = host.routes
     told = [one, *several.route.weighted_clusters.clusters]
     assert ["envoy.filters.http.set_filter_state" in t.typed_per_filter_config for t in told] == [marked] * 3
+
+
+def routed(name, host, routes, namespace="default"):
+    return f"""
+kind: VirtualService
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{hosts: ["{host}"], gateways: [istio-system/web], http: [{routes}]}}
+"""
+
+
+def at_gateway(documents):
+    """(name of each route, its cluster) of the only host at the gateway."""
+    made = judge.messages(view(objects(documents), "ingress", "istio-system"))
+    (host,) = judge.routes(made, "http.8080").virtual_hosts
+    return [(r.name, r.route.cluster) for r in host.routes]
+
+
+DOOR = GATEWAY.split("---")[0]
+
+
+@pytest.mark.parametrize("whole", ["", "match: [{uri: {prefix: /}}], ", 'match: [{uri: {regex: ".*"}}], '])
+def test_a_route_for_all_requests_comes_after_those_of_newer_rules_for_the_same_host(whole):
+    """Teams have the paths of a host in VirtualServices of their own, beside one for everything else."""
+    older = routed("site", "shop.test", f"{{name: rest, {whole}route: [{{destination: {{host: ratings}}}}]}}")
+    newer = routed(
+        "login", "shop.test", "{name: login, match: [{uri: {prefix: /login}}], route: [{destination: {host: reviews}}]}"
+    )
+    assert [n for n, _ in at_gateway("---".join([DOOR, older, newer]))] == ["login", "rest"]
+
+
+def test_objects_of_the_same_second_have_precedence_by_name_and_then_by_namespace():
+    from lateen.api import kinds
+    from lateen.api.objects import Resource
+
+    def made(kind, namespace, name):
+        return Resource(kind.ref(namespace, name), "u", "1", "2026-01-01T00:00:00Z", kind.spec())
+
+    rules = [made(kinds.VIRTUAL_SERVICE, *key) for key in (("a", "z"), ("b", "y"))]
+    assert [r.ref.name for r in sorted(rules, key=lambda r: r.age_order)] == ["y", "z"]
+    routes = [made(kinds.HTTP_ROUTE, *key) for key in (("b", "y"), ("a", "z"))]
+    assert [r.ref.name for r in sorted(routes, key=lambda r: r.age_order)] == ["z", "y"]

@@ -30,7 +30,8 @@ class Served(NamedTuple):
 
 
 def age(s: Source) -> tuple[str, str, str]:
-    return str(s.meta.get("creationTimestamp") or NEW), s.namespace, s.name
+    """As ``api.objects`` sorts mesh objects."""
+    return str(s.meta.get("creationTimestamp") or NEW), s.name, s.namespace
 
 
 def for_mesh(vs: Source) -> bool:

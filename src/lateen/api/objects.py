@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from lateen.api.config import Config
 from lateen.api.domain import CLUSTER_DOMAIN, service_host
+from lateen.api.kinds import GATEWAY_APIS
 from lateen.api.kinds import Ref as Ref
 
 S = TypeVar("S", bound=Config)
@@ -38,8 +39,11 @@ class Resource(Generic[S]):
 
     @property
     def age_order(self) -> tuple[str, str, str]:
-        """Sort key: oldest first, then by namespace and name, which is Istio's order of precedence."""
-        return (self.created, self.ref.namespace, self.ref.name)
+        """Oldest first. Those of one second are sorted by name and namespace, as in Istio (``sortConfigByCreationTime``
+        in pilot/pkg/model); in the Gateway API by namespace and name, as it says."""
+        if self.ref.group in GATEWAY_APIS:
+            return (self.created, self.ref.namespace, self.ref.name)
+        return (self.created, self.ref.name, self.ref.namespace)
 
 
 @dataclass(frozen=True)

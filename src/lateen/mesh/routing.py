@@ -88,6 +88,14 @@ class Mirror:
     """None matches all requests."""
 
 
+def takes_all(m: RequestMatch | None) -> bool:
+    """Whether every request matches."""
+    if m is None:
+        return True
+    narrow = (m.method, m.authority, m.scheme, m.headers, m.without_headers, m.query_params)
+    return not any(narrow) and (m.uri is None or m.uri.prefix == "/" or m.uri.regex == ".*")
+
+
 @dataclass(frozen=True, eq=False)
 class Route(Cached):
     """What happens to matching requests. The key identifies the rule, its version, and the position in it."""
@@ -116,6 +124,11 @@ class Route(Cached):
     before: int = field(default=0, kw_only=True)
     after: int = field(default=0, kw_only=True)
     """The weights of the routes before and after it that share its match."""
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether no request is left for later routes."""
+        return not (self.below or self.follows) and takes_all(self.match)
 
     @property
     def there(self) -> tuple[Backend, ...]:
@@ -167,7 +180,7 @@ class DatagramRoute:
 # --- gateways ----------------------------------------------------------------------------------------------------
 
 Age = tuple[str, str, str]
-"""(created, namespace, name): the oldest object has precedence."""
+"""What ``age_order`` says: the oldest object has precedence."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,13 @@ def _takes(snapshot: Snapshot, vs: Source, kind: str) -> bool:
     return istio.takes_requests(found.spec) if kind == "http" else istio.takes_connections(found.spec)
 
 
+def _is_specific(snapshot: Snapshot, vs: Source) -> bool:
+    """Whether requests come to a VirtualService at a gateway although an older one takes all: routes with conditions
+    of whichever rule precede those without."""
+    found = model(snapshot).whole(vs.namespace, vs.name)
+    return found is not None and istio.takes_some(found.spec)
+
+
 def _at_port(snapshot: Snapshot, vs: Source, port: object) -> tuple[bool, bool]:
     """Whether the ``tcp`` routes of a VirtualService may match connections to a port, and whether they take all."""
     found = model(snapshot).whole(vs.namespace, vs.name)
@@ -47,9 +54,9 @@ def shadowed(snapshot: Snapshot) -> Iterator[Message]:
             for vs in found:
                 if not vs.spec.get(kind):
                     continue
-                if first is not None:
+                if first is not None and not (kind == "http" and place != MESH and _is_specific(snapshot, vs)):
                     yield message("LAT0101", vs, _where(place), host, first.full, path=("spec", "hosts"))
-                elif _public(snapshot, vs) and _takes(snapshot, vs, kind):
+                if first is None and _public(snapshot, vs) and _takes(snapshot, vs, kind):
                     first = vs
     yield from _shared_ports(snapshot)
 

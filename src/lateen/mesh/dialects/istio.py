@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lateen.api import networking as api
 from lateen.api import objects as o
-from lateen.mesh.routing import Backend, ConnectionRoute, Mirror, PortRoutes, Route
+from lateen.mesh.routing import Backend, ConnectionRoute, Mirror, PortRoutes, Route, takes_all
 
 Rule = o.Resource[api.VirtualService]
 
@@ -81,7 +81,7 @@ def merged(rules: Iterable[Rule], at: At, find: Find) -> Iterator[Route]:
     for vs in rules:
         found = requests(vs, at, find)
         yield from found
-        if found and takes_all(found[-1].match):
+        if found and found[-1].takes_all:
             return
 
 
@@ -102,17 +102,14 @@ def requests(vs: Rule, at: At, find: Find) -> list[Route]:
     return out
 
 
-def takes_all(m: api.RequestMatch | None) -> bool:
-    """Whether it matches all requests, so that later routes are unreachable."""
-    if m is None:
-        return True
-    narrow = (m.method, m.authority, m.scheme, m.headers, m.without_headers, m.query_params)
-    return not any(narrow) and (m.uri is None or m.uri.prefix == "/")
-
-
 def takes_requests(spec: api.VirtualService) -> bool:
     """Whether the rule matches all requests to its hosts, so that later rules are shadowed wherever it applies."""
     return any(not http.match or any(map(_unconditional, http.match)) for http in spec.http)
+
+
+def takes_some(spec: api.VirtualService) -> bool:
+    """Whether some of its routes have a condition, so that at a gateway they precede those that take all requests."""
+    return any(http.match and not any(map(takes_all, http.match)) for http in spec.http)
 
 
 def takes_connections(spec: api.VirtualService, port: int | None = None) -> bool:

@@ -51,7 +51,9 @@ _kept_hosts = Shared()
 
 @derived
 def hosts(server: GatewayServer) -> tuple[Resource, ...]:
-    """The virtual hosts of a gateway's port: VirtualServices for one host are merged, the oldest first."""
+    """The virtual hosts of a gateway's port: VirtualServices for one host are merged, the oldest first; routes that
+    take every request come last, as in Istio.
+    Source: https://istio.io/latest/docs/ops/best-practices/traffic-management/#split-virtual-services"""
     limits: dict[Any, Limits] = dict(server.limits)
     secured: dict[tuple[int, int], list[Secured]] = {}
     for at, i, policy in server.secured:
@@ -107,10 +109,13 @@ def _made_host(
     # Envoy removes virtual hosts by resource name but keys them by their own name; the two must be equal.
     out = rc.VirtualHost(name=names.host(routes, name), domains=[domain], include_request_attempt_count=True)
     kinds = rate_limits.kinds_of(some for part in parts for some in part.limits)
+    last = []
     for part in parts:
         for i, route in enumerate(part.routed.routes):
             limited = rate_limits.on_routes(part.limits[i] if part.limits else (), _kept(route, retries), kinds)
-            out.routes.extend(security.on_routes(part.secured[i] if part.secured else (), limited))
+            made = security.on_routes(part.secured[i] if part.secured else (), limited)
+            (last if route.takes_all else out.routes).extend(made)
+    out.routes.extend(last)
     rate_limits.on_host(out, (some for part in parts for some in part.limits))
     if secure:
         out.require_tls = rc.VirtualHost.TlsRequirementType.Value("ALL")
