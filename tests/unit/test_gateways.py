@@ -121,8 +121,17 @@ def test_passthrough_is_by_name_and_plain_connections_by_weight(tmp_path):
     assert b"ratings" in weighted
 
 
-@pytest.mark.parametrize(("protocol", "before"), [("tcp", 0), ("auto-x", 1)])
-def test_rules_for_connections_inside_the_mesh(protocol, before, tmp_path):
+@pytest.mark.parametrize(
+    ("protocol", "before", "names", "first"),
+    [
+        ("tls", 0, [["r.example.com"], []], "productpage"),
+        ("https-x", 0, [["r.example.com"], []], "productpage"),
+        ("tcp", 0, [[]], "ratings"),
+        ("auto-x", 1, [[]], "ratings"),
+    ],
+)
+def test_rules_for_connections_inside_the_mesh(protocol, before, names, first, tmp_path):
+    """Routes by name are for ports of TLS, the others for all that are neither of TLS nor of HTTP."""
     rules = """
 kind: VirtualService
 metadata: {name: reviews}
@@ -134,10 +143,10 @@ spec:
     found = mesh.view(mesh.objects(rules, protocol=protocol))
     judge.validate(found, tmp_path)
     listener = next(m for n, m in listeners(found).items() if n == "10.96.0.2_9080")
-    chains = [*listener.filter_chains, listener.default_filter_chain][before:]  # after the one for what looks like HTTP
-    assert [list(c.filter_chain_match.server_names) for c in chains] == [["r.example.com"], []]
-    assert b"outbound|9080||productpage" in chains[0].SerializeToString()
-    assert b"outbound|9080||ratings" in chains[1].SerializeToString()
+    found = [*listener.filter_chains, listener.default_filter_chain]
+    chains = [c for c in found if c.filters][before:]  # after the one for what looks like HTTP
+    assert [list(c.filter_chain_match.server_names) for c in chains] == names
+    assert f"outbound|9080||{first}".encode() in chains[0].SerializeToString()
 
 
 def encoded(**data):

@@ -79,12 +79,12 @@ class Attachments(Securing):
         return self.gateway_datagrams(listener)
 
     def routes_of(
-        self, host: str, rules: tuple[Rule, ...], ports: tuple[int, ...], namespace: str, labels: Labels
+        self, host: str, rules: tuple[Rule, ...], ports: dict[int, str], namespace: str, labels: Labels
     ) -> tuple[PortRoutes, ...]:
-        """The routes of a mesh host's ports for some clients. If routes of the Gateway API have the host's service as
-        their parent, VirtualServices do not apply to the port's requests, nor to its connections if some of these
-        routes are for connections."""
-        routed = ports if self.routes_for_host(host) else ()
+        """The routes of a mesh host's ports (number -> protocol), as rules for it give them to some clients. Where routes of the Gateway API
+        have the host's service as their parent, no VirtualService routes the requests of the port; nor its connections,
+        where some of these routes are of connections."""
+        routed = ports if self.routes_for_host(host) else {}
         own = {port: self.mesh_requests(host, port, namespace) for port in routed}
         connected = {port: self.mesh_connections(host, port, namespace) for port in routed}
         if not rules and not any(found is not None for found in (*own.values(), *connected.values())):
@@ -92,8 +92,8 @@ class Attachments(Securing):
         find = self._finder(namespace)
         mine = tuple(source.narrowed(vs, namespace, dict(labels)) for vs in rules)
         out = []
-        for port in ports:
-            made, requests = istio.of_host(mine, port, find), own.get(port)
+        for port, protocol in ports.items():
+            made, requests = istio.of_host(mine, port, protocol, find), own.get(port)
             if requests is not None:
                 made = replace(made, requests=requests, ruled=True, by_address=True)
             elif self.objects.x_backend_traffic_policies:

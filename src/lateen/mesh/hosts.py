@@ -41,8 +41,9 @@ def of_service(
     sending = mesh.sending_to(service)
     plain = frozenset(number for number, _ in originated)
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
-    routes = mesh.routes_of(service.host, virtual, tuple(p.number for p in shown), client.namespace, client.labels)
-    # connections to a gateway have no original destination, so it balances them, as in Istio
+    asked = {p.number: p.protocol for p in shown}
+    routes = mesh.routes_of(service.host, virtual, asked, client.namespace, client.labels)
+    # A gateway's connections have no destination but the gateway itself, so it chooses an endpoint, as in Istio.
     headless = service.headless and not client.gateway
     named = service.resolution in registry.KNOWN_BY_NAME
     instances = [
@@ -107,7 +108,7 @@ def of_rules(
         "sans": (),
         "names": ((namespace, spellings(host, namespace, name, mesh.cluster.domain)),),
         "security": (),
-        "routes": mesh.routes_of(host, found, tuple(p.number for p in ports), client.namespace, client.labels),
+        "routes": mesh.routes_of(host, found, {p.number: p.protocol for p in ports}, client.namespace, client.labels),
         "tls": (),
         "certificate": "",
         "sending": None,

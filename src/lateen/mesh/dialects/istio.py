@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lateen.api import networking as api
 from lateen.api import objects as o
+from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Backend, ConnectionRoute, Mirror, PortRoutes, Route, takes_all
 
 Rule = o.Resource[api.VirtualService]
@@ -60,9 +61,10 @@ def connection_targets(spec: api.VirtualService) -> Iterator[str]:
             yield from (r.destination.host for r in route.route)
 
 
-def of_host(rules: tuple[Rule, ...], port: int, find: Find) -> PortRoutes:
+def of_host(rules: tuple[Rule, ...], port: int, protocol: str, find: Find) -> PortRoutes:
     """The routes of a mesh host's port, for sidecars. Several rules for one host are tried in order, the oldest first
-    (Istio uses only the oldest)."""
+    (Istio uses only the oldest). ``tls`` routes are for ports of TLS and HTTPS, ``tcp`` routes for all others that are
+    not of HTTP. Source: https://istio.io/latest/docs/reference/config/networking/virtual-service/#VirtualService."""
     if not rules:
         return PortRoutes(port)
     at = At(MESH, port)
@@ -70,8 +72,8 @@ def of_host(rules: tuple[Rule, ...], port: int, find: Find) -> PortRoutes:
     return PortRoutes(
         port,
         tuple(merged(rules, at, find)),
-        tuple(by_name(bound, port, find)),
-        tuple(by_place(bound, port, find)),
+        tuple(by_name(bound, port, find)) if protocol == "tls" else (),
+        tuple(by_place(bound, port, find)) if protocol not in ("tls", *HTTP) else (),
         any(vs.spec.http for vs in rules),
     )
 

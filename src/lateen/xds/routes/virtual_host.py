@@ -124,9 +124,7 @@ def _route(route: Route, retries: HTTPRetry | None) -> Any:
     return out
 
 
-def _plain_route(
-    cluster: str, dynamic: bool, sniffed: bool, session: Session | None, retries: HTTPRetry | None
-) -> Any:
+def _plain_route(cluster: str, dynamic: bool, sniffed: bool, session: Session | None, retries: HTTPRetry | None) -> Any:
     out = rc.Route(name="default", match=rc.RouteMatch(prefix="/"))
     action.announce(out, sniffed)
     sessions.keep(out, session)
