@@ -199,3 +199,28 @@ def test_objects_of_the_same_second_have_precedence_by_name_and_then_by_namespac
     assert [r.ref.name for r in sorted(rules, key=lambda r: r.age_order)] == ["y", "z"]
     routes = [made(kinds.HTTP_ROUTE, *key) for key in (("b", "y"), ("a", "z"))]
     assert [r.ref.name for r in sorted(routes, key=lambda r: r.age_order)] == ["z", "y"]
+
+
+EGRESS = """
+kind: Sidecar
+metadata: {name: narrow}
+spec:
+  workloadSelector: {labels: {app: productpage}}
+  egress:
+  - {port: {number: 9080, protocol: HTTP, name: http}, hosts: [./reviews.default.svc.cluster.local]}
+  - hosts: ["*/*"]
+"""
+SEEN = """
+kind: VirtualService
+metadata: {name: reviews}
+spec: {hosts: [reviews], http: [{route: [{destination: {host: ratings}}]}]}
+"""
+
+
+@pytest.mark.parametrize(("more", "called"), [((), ["reviews"]), ((SEEN,), ["ratings", "reviews"])])
+def test_at_a_port_that_an_egress_listener_names_only_its_hosts_are_exposed(more, called):
+    """What a rule leads to is there, too."""
+    made = judge.messages(view(objects("---".join([EGRESS, *more]))))
+    hosts = {h.name.split("/")[-1].split(".")[0] for h in judge.routes(made, "9080").virtual_hosts}
+    assert sorted(hosts - {"allow_any"}) == called
+    assert "outbound|80||istio-ingressgateway.istio-system.svc.cluster.local" in made[names.CDS]

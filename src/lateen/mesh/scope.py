@@ -74,17 +74,21 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
     found: dict[str, dict[str, set[int]]] = {}
     known: set[str] = set()
     listeners = _listeners(sidecar, namespace)
-    for listener, imports in listeners:
-        only = listener.port.number if listener.port and not is_proxy(listener) else 0
-        for s in _matching(mesh, imports, namespace):
-            shown = only and (reached([p.port for p in s.ports], only) or only)
-            found.setdefault(s.namespace, {}).setdefault(s.host, set()).add(shown)
-            known.add(s.host)
     rules: set[o.Ref] = set()
     led: dict[str, None] = {}
     for ref, targets in _rules(mesh, [imports for _, imports in listeners]):
         rules.add(ref)
         led |= dict.fromkeys(targets)
+    for listener, imports in listeners:
+        only = listener.port.number if listener.port and not is_proxy(listener) else 0
+        for s in _matching(mesh, imports, namespace):
+            if only:
+                shown = {reached([p.port for p in s.ports], only) or only}
+            else:
+                shown = {0} if listener.port or s.host in led else _left(s, listeners)
+            if shown:
+                found.setdefault(s.namespace, {}).setdefault(s.host, set()).update(shown)
+                known.add(s.host)
     for host in sorted(known):
         led |= dict.fromkeys(sorted(mesh.route_targets(host, namespace)))
     for host in led:
@@ -97,6 +101,14 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
             visible = frozenset[int]() if 0 in ports else frozenset(ports)
             groups.setdefault((space, mesh.group_of(space, host)), []).append((host, visible))
     return Scope({k: tuple(v) for k, v in groups.items()}, frozenset(rules))
+
+
+def _left(service: o.Service, listeners: Sequence[tuple[IstioEgressListener, Imports]]) -> set[int]:
+    """The ports of a service that a listener for every port leaves visible ({0} for all): what is exposed at a port
+    that another listener names is what that one admits, as in Istio."""
+    taken = {li.port.number for li, _ in listeners if li.port and not (li.bind or li.capture_mode == "NONE")}
+    left = {p.port for p in service.ports} - taken
+    return {0} if len(left) == len(service.ports) else left
 
 
 def is_proxy(listener: IstioEgressListener) -> bool:
