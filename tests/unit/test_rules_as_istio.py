@@ -224,3 +224,38 @@ def test_at_a_port_that_an_egress_listener_names_only_its_hosts_are_exposed(more
     hosts = {h.name.split("/")[-1].split(".")[0] for h in judge.routes(made, "9080").virtual_hosts}
     assert sorted(hosts - {"allow_any"}) == called
     assert "outbound|80||istio-ingressgateway.istio-system.svc.cluster.local" in made[names.CDS]
+
+
+TWINS = """
+kind: ServiceEntry
+metadata: {name: %s}
+spec:
+  hosts: [%s.example.com]
+  addresses: [10.1.2.3]
+  ports: [{number: 9080, name: web}]
+  resolution: STATIC
+  endpoints: [{address: 10.9.9.9}]
+"""
+
+
+def routes_at(made, listener):
+    """The route configuration of a listener's requests."""
+    from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+
+    manager = hcm.HttpConnectionManager()
+    made[names.LDS][listener].filter_chains[0].filters[-1].typed_config.Unpack(manager)
+    return manager.rds.route_config_name
+
+
+def test_requests_to_the_address_of_a_service_are_its_own_whatever_host_they_name_where_the_protocol_is_looked_at():
+    """A proxy or a test in front of it keeps the Host of its own clients."""
+    made = judge.messages(view(objects(protocol="web")))
+    name = routes_at(made, "10.96.0.2_9080")
+    assert name == f"{REVIEWS}:9080"
+    (host,) = judge.routes(made, name).virtual_hosts
+    assert (list(host.domains), host.routes[0].route.cluster) == (["*"], f"outbound|9080||{REVIEWS}")
+
+
+def test_hosts_that_share_an_address_are_told_apart_by_the_host_of_requests():
+    made = judge.messages(view(objects("---".join([TWINS % ("a", "a"), TWINS % ("b", "b")]))))
+    assert routes_at(made, "10.1.2.3_9080") == "9080"

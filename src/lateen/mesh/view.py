@@ -123,10 +123,18 @@ class HostView(Cached):
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))
 
     def by_address(self, port: int) -> tuple[str, ...]:
-        """The addresses at which a port's requests belong to this host, whatever host they name; empty if the named
-        host decides."""
-        single = self.resolution != "HEADLESS" and not any("/" in a for a in self.addresses)
-        return self.addresses if single and self.routed(port).by_address else ()
+        """The addresses at which the requests of a port belong to the host, whatever host they name; none where the
+        named host decides."""
+        return self._single if self.routed(port).by_address else ()
+
+    def sniffed(self, port: Port) -> tuple[str, ...]:
+        """The addresses at which whoever calls a port of unknown protocol means the host, whatever host requests name,
+        unless other hosts have the address, too. As in Istio."""
+        return self._single if port.protocol == "auto" and self.called else ()
+
+    @property
+    def _single(self) -> tuple[str, ...]:
+        return () if self.resolution == "HEADLESS" or any("/" in a for a in self.addresses) else self.addresses
 
     def tls_to(self, port: int) -> BackendTLS | None:
         return next((found for number, found in self.tls if number == port), None)

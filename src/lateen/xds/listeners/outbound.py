@@ -215,6 +215,8 @@ class Listening:
     """Which clusters connections are forwarded to."""
     owned: tuple[tuple[Place, str], ...]
     """Addresses whose requests belong to one host, with the name of its route configuration."""
+    sniffed: tuple[tuple[Place, str], ...]
+    """Addresses of ports of unknown protocol, likewise, where nobody else has them."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ def _listening(part: HostSpace) -> Listening:
     requests: set[Place] = set()
     takers: list[tuple[Place, HostView]] = []
     owned: list[tuple[Place, str]] = []
+    sniffed: list[tuple[Place, str]] = []
     for host in part.members:
         if host.resolution == "RULES" or not host.called:
             continue
@@ -250,6 +253,7 @@ def _listening(part: HostSpace) -> Listening:
         for port in host.ports:
             mine = host.by_address(port.number) if port.protocol in (*HTTP, "auto") else ()
             owned += [((a, port.number), names.at_address(host.host, port.number)) for a in mine]
+            sniffed += [((a, port.number), names.at_address(host.host, port.number)) for a in host.sniffed(port)]
             if port.protocol in HTTP:
                 requests.add((ANYWHERE, port.number))
                 continue
@@ -262,7 +266,7 @@ def _listening(part: HostSpace) -> Listening:
                 takers.append(((address, port.number), host))
                 if port.protocol == "auto":
                     requests.add((address, port.number))
-    made = (frozenset(requests), tuple(takers), tuple(owned))
+    made = (frozenset(requests), tuple(takers), tuple(owned), tuple(sniffed))
     return _shared(("listening", made), lambda: Listening(*made))
 
 
@@ -288,6 +292,8 @@ def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
         takers.setdefault(place, []).append(host)
     owned = {place: name for part in reversed(plan.parts) for place, name in part.owned}
     requests |= owned.keys()
+    alone = {place for place, found in takers.items() if len(found) == 1} - owned.keys()
+    owned |= {place: name for part in plan.parts for place, name in part.sniffed if place in alone}
     out = [_virtual(seen.at(), plan.policy, inside)] if plan.captured else []
     for place in sorted(requests | takers.keys()):
         hosts = tuple(takers.get(place, ()))

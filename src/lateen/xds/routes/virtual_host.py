@@ -265,7 +265,10 @@ def _all_addresses(spaces: Spaces[HostSpace]) -> tuple[Resource, ...]:
 def _of_addresses(part: HostSpace) -> tuple[Resource, ...]:
     """The route configurations of hosts that have the requests to their addresses to themselves."""
     return tuple(
-        _of_address(h, p) for h in part.members for p in h.ports if p.protocol in ROUTED and h.by_address(p.number)
+        _of_address(h, p)
+        for h in part.members
+        for p in h.ports
+        if h.sniffed(p) or (p.protocol in ROUTED and h.by_address(p.number))
     )
 
 
