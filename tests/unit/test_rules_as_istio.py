@@ -39,13 +39,13 @@ def within(seconds):
 def test_the_older_of_two_destination_rules_has_the_settings_and_both_have_subsets():
     older = rule("old", f"{within(1)}, subsets: [{{name: v1, labels: {{version: v1}}}}]")
     newer = rule("new", f"{within(2)}, subsets: [{{name: v2, labels: {{version: v2}}}}]")
-    assert timeouts(objects("---".join([older, newer])), "", "v1", "v2") == [1, 1, 1]
+    assert timeouts(objects(f"{older}---{newer}"), "", "v1", "v2") == [1, 1, 1]
 
 
 def test_a_later_destination_rule_does_not_override_a_subset_of_an_earlier_one():
     older = rule("old", f"subsets: [{{name: v1, labels: {{version: v1}}, {within(3)}}}]")
     newer = rule("new", f"{within(2)}, subsets: [{{name: v1, labels: {{version: v2}}, {within(4)}}}]")
-    assert timeouts(objects("---".join([older, newer])), "", "v1") == [2, 3]
+    assert timeouts(objects(f"{older}---{newer}"), "", "v1") == [2, 3]
 
 
 def test_a_rule_for_the_whole_mesh_does_not_hide_a_services_subsets_from_the_gateway_beside_it():
@@ -66,7 +66,7 @@ spec:
   gateways: [istio-system/web]
   http: [{route: [{destination: {host: reviews, subset: v1}}]}]
 """
-    found = objects("---".join([whole, own, route]))
+    found = objects(f"{whole}---{own}---{route}")
     assert timeouts(found, "v1", name="ingress", namespace="istio-system") == [1]
     assert clusters(found)["outbound|9080||ratings.default.svc.cluster.local"].connect_timeout.seconds == 7
 
@@ -185,7 +185,7 @@ def test_a_route_for_all_requests_comes_after_those_of_newer_rules_for_the_same_
     newer = routed(
         "login", "shop.test", "{name: login, match: [{uri: {prefix: /login}}], route: [{destination: {host: reviews}}]}"
     )
-    assert [n for n, _ in at_gateway("---".join([DOOR, older, newer]))] == ["login", "rest"]
+    assert [n for n, _ in at_gateway(f"{DOOR}---{older}---{newer}")] == ["login", "rest"]
 
 
 def test_objects_of_the_same_second_have_precedence_by_name_and_then_by_namespace():
@@ -259,3 +259,90 @@ def test_requests_to_the_address_of_a_service_are_its_own_whatever_host_they_nam
 def test_hosts_that_share_an_address_are_told_apart_by_the_host_of_requests():
     made = judge.messages(view(objects("---".join([TWINS % ("a", "a"), TWINS % ("b", "b")]))))
     assert routes_at(made, "10.1.2.3_9080") == "9080"
+
+
+def near(value):
+    return f"""
+kind: ServiceEntry
+metadata: {{name: shop, annotations: {{networking.istio.io/traffic-distribution: {value}}}}}
+spec:
+  hosts: [shop.example.com]
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  endpoints:
+  - {{address: 10.9.0.1, locality: r1/z1}}
+  - {{address: 10.9.0.2, locality: r1/z2}}
+  - {{address: 10.9.0.3, locality: r2/z3}}
+"""
+
+
+def priorities(documents, host="shop.example.com"):
+    """Address of each endpoint -> its priority, for a client in zone z1 of region r1."""
+    from dataclasses import replace
+
+    from lateen.api import kinds
+
+    found = objects(documents)
+    client = replace(found.pods["default", "productpage-v1"], locality="r1/z1", node="n1")
+    found = found.put(kinds.POD, ("default", "productpage-v1"), client)
+    made = judge.messages(view(found))[names.EDS][f"outbound|80||{host}"]
+    return {
+        e.endpoint.address.socket_address.address: group.priority
+        for group in made.endpoints
+        for e in group.lb_endpoints
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("PreferClose", [0, 1, 2]), ("prefersamezone", [0, 1, 2]), ("Any", [0, 0, 0])],
+)
+def test_a_service_that_asks_for_it_is_called_in_the_clients_own_zone_first(value, expected):
+    assert list(priorities(near(value)).values()) == expected
+
+
+def test_a_kubernetes_service_asks_by_a_field_and_a_rule_precedes_it():
+    from lateen.api import decoding
+
+    service = {"metadata": {"namespace": "a", "name": "b"}, "spec": {"trafficDistribution": "PreferSameNode"}}
+    assert decoding.service(service, "cluster.local").near == "node"
+    off = "trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: false}}}"
+    assert set(priorities("---".join([near("PreferClose"), rule("off", off, "shop.example.com")])).values()) == {0}
+
+
+def test_an_entry_that_is_not_resolved_leads_to_its_target_port():
+    entry = """
+kind: ServiceEntry
+metadata: {name: db}
+spec:
+  hosts: [db.example.com]
+  addresses: [10.5.0.0/16]
+  ports: [{number: 3306, targetPort: 13306, name: tcp, protocol: TCP}]
+  resolution: NONE
+"""
+    made = clusters(objects(entry))["outbound|3306||db.example.com"]
+    assert made.original_dst_lb_config.upstream_port_override.value == 13306
+
+
+@pytest.mark.parametrize(
+    ("name", "app", "expected"),
+    [
+        ("", "", "auto"),
+        ("web", "", "auto"),
+        ("http", "", "http"),
+        ("http-web", "", "http"),
+        ("httpweb", "", "auto"),
+        ("grpc-web-x", "", "http"),
+        ("x", "grpc-api", "grpc"),
+        ("http", "custom.example.com/thing", "auto"),
+        ("http", "kubernetes.io/wss", "tls"),
+        ("redis", "", "redis"),
+    ],
+)
+def test_the_protocol_of_a_port_is_the_word_before_the_first_hyphen(name, app, expected):
+    """A word that means nothing to Istio leaves the protocol to be found out, also in appProtocol."""
+    from lateen.api.objects import ServicePort
+    from lateen.mesh.protocols import protocol
+
+    assert protocol(ServicePort(name, 9000, 9000, "TCP", app)) == expected

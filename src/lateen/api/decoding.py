@@ -12,9 +12,12 @@ from typing import Any
 from lateen.api.cert_manager import BY_CLUSTER_ISSUER, BY_ISSUER
 from lateen.api.envoy_gateway import FAIL_CLOSED
 from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
+from lateen.api.reading import DISTRIBUTION, near
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
+HOSTNAME = "kubernetes.io/hostname"
+"""The label of nodes, and here of the pods on them, with the node's name"""
 NETWORK, GATEWAY_PORT = "topology.istio.io/network", "networking.istio.io/gatewayPort"
 
 
@@ -59,7 +62,8 @@ def service(obj: Json, domain: str) -> Service:
     )
     meta = obj["metadata"]
     labels = meta.get("labels") or {}
-    exported = (meta.get("annotations") or {}).get("networking.istio.io/exportTo", "")
+    annotations = meta.get("annotations") or {}
+    exported = annotations.get("networking.istio.io/exportTo", "")
     return Service(
         meta["namespace"],
         meta["name"],
@@ -75,6 +79,7 @@ def service(obj: Json, domain: str) -> Service:
         outside=_outside(obj),
         network=str(labels.get(NETWORK) or ""),
         gateway_port=int(port) if digits(port := str(labels.get(GATEWAY_PORT, ""))) else Service.gateway_port,
+        near=near(str(spec.get("trafficDistribution") or ""), str(annotations.get(DISTRIBUTION) or "")),
     )
 
 

@@ -15,6 +15,7 @@ from lateen.kit.jsons import Json, dig
 
 PROXY = "istio-proxy"
 INJECT, INJECTION, REVISION = "sidecar.istio.io/inject", "istio-injection", "istio.io/rev"
+DISTRIBUTION = "networking.istio.io/traffic-distribution"
 ALLOCATION = "networking.istio.io/enable-autoallocate-ip"
 PROTOCOLS = (
     "http",
@@ -35,6 +36,15 @@ PROTOCOLS = (
 APP_PROTOCOLS = (*PROTOCOLS, "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss")
 WELL_KNOWN = (22, 25, 53, 3306, 27017)
 """Well-known ports that are TCP whatever their names."""
+
+
+_NEAR = {"preferclose": "zone", "prefersamezone": "zone", "prefersamenode": "node"}
+
+
+def near(field: str, annotation: str) -> str:
+    """``Service.near`` by a Service's ``trafficDistribution``, else by the annotation of that name.
+    Source: ``GetTrafficDistribution`` in pkg/config/kube of Istio."""
+    return _NEAR.get(field.lower()) or _NEAR.get(annotation.lower(), "")
 
 
 HOST_PORTS = "lateen.dev/host-ports"

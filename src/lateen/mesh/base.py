@@ -30,7 +30,7 @@ from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.observability import Reporting
 from lateen.mesh.plugins import Module, ModuleSource
 from lateen.mesh.policy import asks_for_place
-from lateen.mesh.registry import inline
+from lateen.mesh.registry import inline, preferred
 from lateen.mesh.selecting import Selecting, workload_labels
 from lateen.mesh.settings import Cluster, Exports, IngressSettings, MeshConfig, OutboundPolicy, Transport, Trust
 from lateen.mesh.spelling import spellings
@@ -53,7 +53,8 @@ class Registry:
         own cluster by its addresses."""
         self.bare = objects.services.index(lambda key, _: (key[1],))
         self.gateways_of = objects.services.index(lambda _, s: (s.network,) if s.network else ())
-        """Services that are gateways to a network (east-west gateways)."""
+        """Services that are gateways to a network."""
+        self.preferring = objects.services.index(lambda _, s: (s.near,) if s.near else ())
         self.slices_of = objects.slices.index(lambda key, found: ((key[0], found[0]),))
         self.pods_in = objects.pods.index(lambda key, _: (key[0],))
 
@@ -153,6 +154,7 @@ class Base:
         self._others = Table[str, Registry](self.queries, self._of_others(objects, {}))
         self._entries_of_host = t.service_entries.index(lambda _, e: dict.fromkeys(e.spec.hosts))
         self._entries_in = t.service_entries.index(in_namespace)
+        self._entries_preferring = t.service_entries.index(lambda _, e: (found,) if (found := preferred(e)) else ())
         self._entry_claims = t.service_entries.index(lambda _, e: dict.fromkeys((*e.spec.hosts, *e.spec.addresses)))
         self._entries_listing = t.service_entries.index(lambda _, e: dict.fromkeys(w.address for w in inline(e)))
         self._entries_selecting = t.service_entries.index(

@@ -155,7 +155,7 @@ def _clusters(
         kind = protocol(p)
         if kind == "udp":
             continue
-        shown.append(Port(p.port, p.name, kind))
+        shown.append(Port(p.port, p.name, kind, _kept(service, p)))
         for subset, wanted in subsets.items():
             chosen = _select(found, wanted)
             settings = policy.merged(rules, subset, p.port)
@@ -163,8 +163,8 @@ def _clusters(
             meshed = "none" if disabled or service.external else _meshed(chosen, service, mesh)
             accounts = tuple(sorted({(i.workload.namespace, i.workload.service_account) for i in chosen if i.workload}))
             security.append(Security(p.port, subset, meshed, () if service.external else accounts))
-            place = places.place(client, settings, mesh)
-            weighted = weighted or place is not None
+            place = places.place(client, settings, service, mesh)
+            weighted = weighted or (place is not None and place.weighted)
             secure = not disabled and not service.external
             reached = mesh.reached(chosen, client.network, lambda i: secure and _is_secured(i, mesh))  # noqa: B023
             if meshed == "some":
@@ -172,6 +172,12 @@ def _clusters(
             key = (f"outbound|{p.port}|{subset}|{service.host}", reached, secure, place)
             endpoints.append(_endpoints(shared, key))
     return tuple(shown), tuple(security), tuple(endpoints), weighted
+
+
+def _kept(service: o.Service, port: o.ServicePort) -> int:
+    """The target port of an entry without resolution, whose connections keep their address."""
+    target = port.target if isinstance(port.target, int) else port.port
+    return target if service.resolution == "NONE" and target != port.port else 0
 
 
 def _endpoints(shared: Shared, key: tuple[str, Instances, bool, Locality | None]) -> EndpointsView:

@@ -23,7 +23,6 @@ _PROTOCOLS = {
     "kubernetes.io/ws": "http",
     "kubernetes.io/wss": "tls",
 }
-_BY_NAME = sorted((k for k in _PROTOCOLS if "/" not in k and k != "auto"), key=len, reverse=True)
 SERVER_FIRST = (25, 53, 3306, 27017)
 """Ports of server-first protocols, where detection would wait in vain for the client's first bytes."""
 HTTP = ("http", "http2", "grpc")
@@ -31,14 +30,15 @@ HTTP = ("http", "http2", "grpc")
 
 @lru_cache(maxsize=16384)
 def protocol(port: o.ServicePort) -> str:
-    """``http``, ``http2``, ``grpc``, ``tcp``, ``tls``, ``mongo``, ``redis``, ``udp`` or ``auto`` (to be detected):
-    by appProtocol, then by the port's name, as in Istio."""
+    """``http``, ``http2``, ``grpc``, ``tcp``, ``tls``, ``mongo``, ``redis``, ``udp`` or ``auto`` (look at the bytes):
+    by appProtocol, else by the port's name, each up to its first hyphen.
+    Source: ``ConvertProtocol`` in pkg/config/kube of Istio."""
     if port.protocol != "TCP":
         return "udp"
-    if port.app_protocol:
-        return _PROTOCOLS.get(port.app_protocol.lower(), "tcp")
-    name = port.name.lower()
-    for prefix in _BY_NAME:
-        if name == prefix or name.startswith(prefix + "-"):
-            return _PROTOCOLS[prefix]
-    return "auto" if port.port not in SERVER_FIRST else "tcp"
+    name = (port.app_protocol or port.name).lower()
+    found = _PROTOCOLS.get(name if name.startswith("kubernetes.io/") else _first(name))
+    return found or ("auto" if port.port not in SERVER_FIRST else "tcp")
+
+
+def _first(name: str) -> str:
+    return "grpc-web" if name.startswith("grpc-web") else name.partition("-")[0]

@@ -17,7 +17,7 @@ from functools import lru_cache
 from lateen.api import objects as o
 from lateen.api.domain import service_suffix
 from lateen.api.networking import ServiceEntry, WorkloadEntry
-from lateen.api.reading import allocates
+from lateen.api.reading import DISTRIBUTION, allocates, near
 from lateen.kit.derived import derived
 from lateen.mesh.workloads import Instance, instance
 
@@ -53,9 +53,15 @@ def services(entry: Entry, domain: str) -> tuple[o.Service, ...]:
             entries=(entry.ref,),
             domain=domain,
             literal_ports=o.LITERAL_PORTS in dict(entry.labels),
+            near=preferred(entry),
         )
         for host in spec.hosts
     )
+
+
+def preferred(entry: Entry) -> str:
+    """``Service.near``"""
+    return near("", dict(entry.notes).get(DISTRIBUTION, ""))
 
 
 def _transport(protocol: str) -> str:

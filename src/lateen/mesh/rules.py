@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lateen.api import objects as o
+from lateen.api.decoding import HOSTNAME
 from lateen.api.networking import DestinationRule, VirtualService
 from lateen.kit.queries import query
 from lateen.mesh import policy
@@ -239,6 +240,8 @@ class Rules(Standings):
         """Client labels that some rule matches on."""
         default = self.locality
         places = {f.partition("=")[0] for f in default.failover_priority} if default else set()
+        if any(found.has("node") for found in (self._entries_preferring, *(r.preferring for r in self.registries))):
+            places.add(HOSTNAME)
         return frozenset((*self._labels_of_rules.buckets(), *self._labels_of_traffic.buckets(), *places))
 
     # --- which clients are affected
@@ -254,8 +257,12 @@ class Rules(Standings):
         dns = any(s.resolution and not s.all_addresses for s in found)
         default = self.locality
         place = default is not None and bool(default.distribute)
-        outside = any(self.leads_outside(s) for s in found)  # a Sidecar decides which destinations are visible
-        out = Interest(namespaces, dns=dns, place=place, rules=outside, network=bool(self.network_gateways()))
+        outside = any(self.leads_outside(s) for s in found)  # where they may go, a Sidecar says
+        near = {s.near for s in found if s.near}
+        keys = frozenset((HOSTNAME,)) if "node" in near else frozenset[str]()
+        place = place or bool(near)
+        network = bool(self.network_gateways()) or bool(near)
+        out = Interest(namespaces, keys, dns=dns, place=place, rules=outside, network=network)
         if self._rule_levels(host):
             out |= self.rule_interest(host)
         out |= self._route_interest(host)

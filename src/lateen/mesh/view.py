@@ -37,6 +37,8 @@ class Port:
     number: int
     name: str
     protocol: str
+    target: int = 0
+    """Where connections that keep their destination's address go instead; 0: the port that they are for."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,15 @@ class Locality:
     """The client's labels that ``failoverPriority`` names."""
     setting: LocalityLb | None = field(hash=False)
     failover: bool
-    """Whether other localities can take over, which requires outlier detection."""
+    """Another locality can take over only if failing hosts are ejected, or if the service asks for its own clients'."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether shares belong to localities; otherwise all endpoints of a priority are alike, as in Istio."""
+        asked = self.setting
+        return asked is not None and bool(
+            asked.distribute or (self.failover and (asked.failover or asked.failover_priority))
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from lateen.api import objects as o
+from lateen.api.decoding import HOSTNAME
 from lateen.api.networking import EnvoyFilter, ProxyMatch
 from lateen.api.validate.envoy_filter import MAX_VERSION
 from lateen.kit.derived import Shared
@@ -123,7 +124,7 @@ class Views(Outbound):
 
     @query
     def _client(self, pod: o.Pod, dns: bool, gateway: bool, captured: bool) -> Client:
-        labels = pod.label_map
+        labels = {HOSTNAME: pod.node} | pod.label_map if pod.node else pod.label_map
         sidecar = None if gateway else self.mesh.sidecar(pod.namespace, labels)
         asked = self.mesh.asked_labels()
         chosen = tuple((k, labels[k]) for k in sorted(labels.keys() & asked))

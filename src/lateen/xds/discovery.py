@@ -30,6 +30,8 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         cluster.lb_policy = _BALANCER.Value("CLUSTER_PROVIDED")
         for setting in ("load_balancing_policy", "least_request_lb_config", "round_robin_lb_config"):
             cluster.ClearField(setting)
+        if port.target:
+            cluster.original_dst_lb_config.upstream_port_override.value = port.target
     elif view.resolution == "DYNAMIC_DNS":
         cluster.lb_policy = _BALANCER.Value("CLUSTER_PROVIDED")
         cluster.ClearField("load_balancing_policy")

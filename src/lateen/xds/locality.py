@@ -10,12 +10,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lateen.api.networking.traffic_policy import Distribute, LocalityLb
-from lateen.mesh.places import CLUSTER, NETWORK
+from lateen.mesh.places import CLUSTER, HOSTNAME, NETWORK, TOPOLOGY
 from lateen.mesh.view import Locality
 from lateen.mesh.workloads import Instance, Instances
 
-TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
-"""The topology labels that ``failoverPriority`` may name."""
 MOST = 2**32 - 1
 """What the weights of a cluster's endpoints may add up to in Envoy."""
 
@@ -102,7 +100,8 @@ def _rank(i: Instance, asked: Locality, setting: LocalityLb) -> int:
 def _by_labels(instance: Instance, asked: Locality, setting: LocalityLb) -> int:
     """Priority by the number of leading labels that agree with the client's; ``label=value`` overrides the client's."""
     mine = dict(zip(TOPOLOGY, _parts(asked.here), strict=True)) | dict(asked.labels)
-    theirs = dict(zip(TOPOLOGY, _parts(instance.locality), strict=True)) | instance.labels
+    node = {HOSTNAME: instance.workload.node} if instance.workload and instance.workload.node else {}
+    theirs = dict(zip(TOPOLOGY, _parts(instance.locality), strict=True)) | node | instance.labels
     theirs |= {NETWORK: instance.network, CLUSTER: instance.cluster or mine.get(CLUSTER, "")}
     for i, text in enumerate(setting.failover_priority):
         name, given, value = text.partition("=")
