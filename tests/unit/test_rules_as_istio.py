@@ -346,3 +346,50 @@ def test_the_protocol_of_a_port_is_the_word_before_the_first_hyphen(name, app, e
     from lateen.mesh.protocols import protocol
 
     assert protocol(ServicePort(name, 9000, 9000, "TCP", app)) == expected
+
+
+def one_route(rest):
+    found = f"""
+kind: VirtualService
+metadata: {{name: reviews}}
+spec: {{hosts: [reviews], http: [{{{rest}}}]}}
+"""
+    hosts = judge.routes(judge.messages(view(objects(found))), "9080").virtual_hosts
+    return next(h for h in hosts if REVIEWS in h.name).routes[0]
+
+
+def test_case_is_ignored_in_exact_paths_and_prefixes_but_not_in_regular_expressions():
+    text = "match: [{uri: {regex: /Some.*}, ignoreUriCase: true}], route: [{destination: {host: ratings}}]"
+    assert one_route(text).match.safe_regex.regex == "/Some.*"
+
+
+def test_a_mirror_gets_the_host_that_was_asked_for_and_is_no_part_of_traces():
+    text = "route: [{destination: {host: ratings}}], mirror: {host: productpage}"
+    (mirror,) = one_route(text).route.request_mirror_policies
+    assert mirror.disable_shadow_host_suffix_append
+    assert (mirror.HasField("trace_sampled"), mirror.trace_sampled.value) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("route", "host"),
+    [
+        ("rewrite: {authority: a.test}", "a.test"),
+        ("headers: {request: {set: {Host: c.test}}}", "c.test"),
+        ("headers: {request: {set: {Host: c.test}, add: {':authority': d.test}}}", "c.test"),
+        ("name: x", "b.test"),
+    ],
+)
+def test_the_host_of_a_route_precedes_that_of_its_only_destination(route, host):
+    text = f"{route}, route: [{{destination: {{host: ratings}}, headers: {{request: {{set: {{Host: b.test}}}}}}}}]"
+    assert one_route(text).route.host_rewrite_literal == host
+
+
+@pytest.mark.parametrize(("hosts", "ports"), [("[shop.test]", ["80"]), ("[shop.test, reviews]", ["80", "9080"])])
+def test_a_name_without_a_service_is_routed_at_the_ports_of_the_services_beside_it(hosts, ports):
+    found = f"""
+kind: VirtualService
+metadata: {{name: reviews}}
+spec: {{hosts: {hosts}, http: [{{route: [{{destination: {{host: ratings}}}}]}}]}}
+"""
+    made = judge.messages(view(objects(found)))
+    assert [n.partition("/")[0] for n in sorted(made[names.VHDS]) if "shop.test" in n] == ports

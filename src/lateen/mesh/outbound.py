@@ -14,8 +14,8 @@ from lateen.mesh.cached import Cached
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.patterns import covers
-from lateen.mesh.protocols import protocol
-from lateen.mesh.rules import Interest, Seen
+from lateen.mesh.protocols import HTTP, protocol
+from lateen.mesh.rules import Interest, Rule, Seen
 from lateen.mesh.scope import Scope, bound, is_proxy, scope
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import (
@@ -263,9 +263,24 @@ class Outbound:
                 target = mesh.stands_for(host)
                 alias = mesh.service(host) if target != host else None
                 of_target = self._host(target, known.get(target, frozenset()), self._of(client, target))
-                ports = of_target.ports if alias and of_target else RULES_ONLY
+                ports = of_target.ports if alias and of_target else self._ports_beside(found, client, known)
                 members.append(hosts.of_rules(mesh, self.shared, client, host, found, ports, alias))
         return self._of_hosts(tuple(members))
+
+    def _ports_beside(
+        self, rules: tuple[Rule, ...], client: Client, known: dict[str, frozenset[int]]
+    ) -> tuple[Port, ...]:
+        """Where a host without a service is called: at port 80, and at those of the services that its rules are for,
+        too, as in Istio."""
+        out = {p.number: p for p in RULES_ONLY}
+        for vs in rules:
+            for written in vs.spec.hosts:
+                host = self.mesh.resolve(written, vs.ref.namespace)
+                service = self.mesh.service(host, client.namespace) if host in known else None
+                for p in service.ports if service else ():
+                    if protocol(p) in (*HTTP, "auto") and (not known[host] or p.port in known[host]):
+                        out.setdefault(p.port, Port(p.port, "http", "http"))
+        return tuple(out.values())
 
     @query
     def _known(self, client: Client) -> dict[str, frozenset[int]]:

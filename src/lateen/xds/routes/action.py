@@ -84,6 +84,9 @@ def _mirrors(route: Route) -> list[Any]:
     for m in route.mirrors:
         mirror = rc.RouteAction.RequestMirrorPolicy(cluster=m.backend.cluster)
         mirror.runtime_fraction.default_value.CopyFrom(pb.percent(m.share.value if m.share else 100))
+        # As in Istio: servers get the host that was asked for (Envoy would add "-shadow"), and traces show no copies.
+        mirror.disable_shadow_host_suffix_append = True
+        mirror.trace_sampled.value = False
         out.append(mirror)
     return out
 
@@ -209,11 +212,12 @@ def header_operations(target: Any, headers: api.Headers | None) -> None:
 
 
 def _set_host(target: Any, value: str) -> None:
-    """Only for requests that are forwarded."""
-    if isinstance(target, rc.WeightedCluster.ClusterWeight):
-        target.host_rewrite_literal = value
-    elif target.HasField("route"):
-        target.route.host_rewrite_literal = value
+    """Only for requests that are forwarded. A route's rewrite precedes its headers, and these those of its only
+    backend."""
+    action = target if isinstance(target, rc.WeightedCluster.ClusterWeight) else target.route
+    wanted = action is target or target.HasField("route")
+    if wanted and not action.host_rewrite_literal:
+        action.host_rewrite_literal = value
 
 
 def filters(route: api.RouteSettings, target: Any) -> None:

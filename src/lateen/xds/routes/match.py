@@ -57,8 +57,7 @@ def route_match(m: api.RequestMatch | None, below: str = "") -> Any:
     elif uri.prefix is not None:
         out.prefix = uri.prefix
     else:
-        regex = uri.regex or ".*"
-        out.safe_regex.regex = f"(?i){regex}" if m and m.ignore_uri_case else regex
+        out.safe_regex.regex = uri.regex or ".*"  # whose case counts even with ignoreUriCase, as documented
     if m is None:
         return out
     if m.ignore_uri_case and uri is not None and uri.regex is None:
