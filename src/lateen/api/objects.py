@@ -93,7 +93,7 @@ class Service:
     gateway_port: int = 15443
     """The port for connections from other networks (label ``networking.istio.io/gatewayPort``)."""
     elsewhere: bool = False
-    """Whether it is in other clusters alone, where its addresses mean something."""
+    """Whether it exists only in other clusters; its addresses are meaningful only there."""
     near: str = ""
     """Whose endpoints its clients prefer: those of their own ``zone`` or ``node``; empty for no preference."""
 

@@ -81,9 +81,9 @@ class Attachments(Securing):
     def routes_of(
         self, host: str, rules: tuple[Rule, ...], ports: dict[int, str], namespace: str, labels: Labels
     ) -> tuple[PortRoutes, ...]:
-        """The routes of a mesh host's ports (number -> protocol), as rules for it give them to some clients. Where
-        routes of the Gateway API have the host's service as their parent, no VirtualService routes the requests of the
-        port; nor its connections, where some of these routes are of connections."""
+        """The routes of a mesh host's ports (number -> protocol) for some clients. If routes of the Gateway API have
+        the host's service as their parent, VirtualServices do not apply to the port's requests, nor to its connections
+        if some of these routes are for connections."""
         routed = ports if self.routes_for_host(host) else {}
         own = {port: self.mesh_requests(host, port, namespace) for port in routed}
         connected = {port: self.mesh_connections(host, port, namespace) for port in routed}

@@ -53,7 +53,7 @@ class Registry:
         own cluster by its addresses."""
         self.bare = objects.services.index(lambda key, _: (key[1],))
         self.gateways_of = objects.services.index(lambda _, s: (s.network,) if s.network else ())
-        """Services that are gateways to a network."""
+        """Services that are gateways to a network (east-west gateways)."""
         self.preferring = objects.services.index(lambda _, s: (s.near,) if s.near else ())
         self.slices_of = objects.slices.index(lambda key, found: ((key[0], found[0]),))
         self.pods_in = objects.pods.index(lambda key, _: (key[0],))

@@ -43,7 +43,7 @@ def of_service(
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
     asked = {p.number: p.protocol for p in shown}
     routes = mesh.routes_of(service.host, virtual, asked, client.namespace, client.labels)
-    # A gateway's connections have no destination but the gateway itself, so it chooses an endpoint, as in Istio.
+    # connections to a gateway have no original destination, so it balances them, as in Istio
     headless = service.headless and not client.gateway
     named = service.resolution in registry.KNOWN_BY_NAME
     instances = [

@@ -30,7 +30,7 @@ HTTP = ("http", "http2", "grpc")
 
 @lru_cache(maxsize=16384)
 def protocol(port: o.ServicePort) -> str:
-    """``http``, ``http2``, ``grpc``, ``tcp``, ``tls``, ``mongo``, ``redis``, ``udp`` or ``auto`` (look at the bytes):
+    """``http``, ``http2``, ``grpc``, ``tcp``, ``tls``, ``mongo``, ``redis``, ``udp`` or ``auto`` (to be detected):
     by appProtocol, else by the port's name, each up to its first hyphen.
     Source: ``ConvertProtocol`` in pkg/config/kube of Istio."""
     if port.protocol != "TCP":

@@ -257,7 +257,7 @@ class Rules(Standings):
         dns = any(s.resolution and not s.all_addresses for s in found)
         default = self.locality
         place = default is not None and bool(default.distribute)
-        outside = any(self.leads_outside(s) for s in found)  # where they may go, a Sidecar says
+        outside = any(self.leads_outside(s) for s in found)  # a Sidecar decides which destinations are visible
         near = {s.near for s in found if s.near}
         keys = frozenset((HOSTNAME,)) if "node" in near else frozenset[str]()
         place = place or bool(near)

@@ -61,7 +61,7 @@ class Locality:
     """The client's labels that ``failoverPriority`` names."""
     setting: LocalityLb | None = field(hash=False)
     failover: bool
-    """Another locality can take over only if failing hosts are ejected, or if the service asks for its own clients'."""
+    """Whether other localities can take over, which requires outlier detection or a service that prefers near ones."""
 
     @property
     def weighted(self) -> bool:
@@ -133,8 +133,8 @@ class HostView(Cached):
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))
 
     def by_address(self, port: int) -> tuple[str, ...]:
-        """The addresses at which the requests of a port belong to the host, whatever host they name; none where the
-        named host decides."""
+        """The addresses at which a port's requests belong to this host, whatever host they name; empty if the named
+        host decides."""
         return self._single if self.routed(port).by_address else ()
 
     def sniffed(self, port: Port) -> tuple[str, ...]:
