@@ -31,7 +31,7 @@ def named(name):
         ("accessLogging", "files", None),
         ("metrics", "prometheus", None),
         ("tracing", "zipkin", "no such extension provider; it has spans"),
-        ("accessLogging", "otel", "no such extension provider; it has Files"),
+        ("accessLogging", "otel", "no such extension provider; it has Files, envoy"),
         ("metrics", "statsd", "no such extension provider; it has prometheus"),
         ("tracing", "files", "it is of kind envoyFileAccessLog"),
         ("accessLogging", "spans", "it is of kind zipkin"),

@@ -64,6 +64,11 @@ ONE, TWO = {"providers": [{"name": "one"}]}, {"providers": [{"name": "two"}]}
         ),
         ([{"accessLogging": [{"disabled": True}]}, {"accessLogging": [ONE]}], {"client": ["one"], "server": ["one"]}),
         ([{"accessLogging": [{"providers": [{"name": "unknown"}]}]}], {"client": [], "server": []}),
+        ([{"accessLogging": [{"providers": [{"name": "envoy"}]}]}], {"client": ["envoy"], "server": ["envoy"]}),
+        (
+            [{"accessLogging": [ONE]}, {"accessLogging": [{"providers": [{"name": "envoy"}], "disabled": True}]}],
+            {"client": [], "server": []},
+        ),
     ],
 )
 def test_the_lowest_level_that_names_providers_decides_who_gets_the_log(specs, wanted):
@@ -136,6 +141,21 @@ def test_expressions_are_judged_as_envoy_judges_them(expression, says):
     found = cel.problem(expression)
     assert (found or "").startswith(says or "")
     assert (found is None) == (says is None)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("string(destination.port)", "destination.port"),
+        (" string( request.headers['a)'] ) ", " request.headers['a)'] "),
+        ("string(1) == string(2)", "string(1) == string(2)"),
+        ("request.host", "request.host"),
+    ],
+)
+def test_a_label_needs_no_conversion_to_text(value, wanted):
+    """https://istio.io/latest/docs/tasks/observability/metrics/customize-metrics/ has the first one."""
+    assert cel.text_of(value) == wanted
+    assert (cel.problem(value, formatted=True) is None) == ("==" not in value)
 
 
 def hcms(found):

@@ -38,12 +38,34 @@ _LOOPS = re.compile(r"\.\s*(all|exists|exists_one|filter|map)\s*\(")
 _PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
 
 
+_AS_TEXT = re.compile(r"\s*string\s*\((.*)\)\s*", re.DOTALL)
+
+
+def text_of(expression: str) -> str:
+    """An expression whose value becomes text, without a ``string(…)`` around the whole of it: Envoy lacks it, and it
+    changes nothing, since ``%CEL(destination.port)%`` is the text of the number."""
+    found = _AS_TEXT.fullmatch(expression)
+    return found[1] if found and _is_closed(found[1]) else expression
+
+
+def _is_closed(inner: str) -> bool:
+    """Whether no parenthesis ends what stands before the beginning."""
+    depth = 0
+    for c in _STRINGS.sub("", inner):
+        depth += (c == "(") - (c == ")")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
 @lru_cache(maxsize=1024)
 def problem(expression: str, formatted: bool = False) -> str | None:
     """Why Envoy would reject the expression, or why it has no value here; None if it is valid or empty.
     ``formatted``: it is used between percent signs, ``%CEL(expression)%``."""
     if not expression:
         return None
+    if formatted:
+        expression = text_of(expression)
     import cel
 
     try:

@@ -24,7 +24,8 @@ from lateen.mesh.plugins import Hook
 from lateen.wire import connections
 
 PROMETHEUS = ExtensionProvider(name="prometheus", prometheus=Empty())
-"""The provider that Istio's mesh configuration has by default."""
+ENVOY = ExtensionProvider(name="envoy", envoy_file_access_log=FileAccessLog(path="/dev/stdout"))
+"""The providers that Istio's mesh configuration has by default, whatever it lists (``mesh.DefaultMeshConfig``)."""
 
 LogTarget = FileAccessLog | OtelAls | HttpAls | TcpAls
 Tracer = Zipkin | OpenTelemetry | Datadog | SkyWalking
@@ -49,7 +50,7 @@ class Reporting:
 
     def provider(self, name: str) -> ExtensionProvider | None:
         """The provider with this name; names are case-insensitive, as in Istio."""
-        known = (*self.providers, PROMETHEUS)
+        known = (*self.providers, PROMETHEUS, ENVOY)
         return next((p for p in known if p.name.lower() == name.lower()), None)
 
 

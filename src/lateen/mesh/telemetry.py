@@ -209,7 +209,7 @@ def _overridden(change: t.MetricsOverride) -> dict[str, str | None]:
     """Tags with their expressions. Those that Envoy would reject are left out; ``apply`` and ``analyze`` warn about
     them."""
     return {
-        name: None if tag.operation == "REMOVE" else tag.value
+        name: None if tag.operation == "REMOVE" else cel.text_of(tag.value)
         for name, tag in change.tag_overrides.items()
         if tag.operation == "REMOVE" or cel.problem(tag.value, formatted=True) is None
     }

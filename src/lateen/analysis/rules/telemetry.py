@@ -15,7 +15,11 @@ USES = {
     "tracing": ("zipkin", "opentelemetry", "datadog", "skywalking"),
 }
 """The kinds of providers that a section can use, as far as a stock Envoy has them."""
-BUILT_IN = {"prometheus": {"name": "prometheus", "prometheus": {}}}
+BUILT_IN = {
+    "prometheus": {"name": "prometheus", "prometheus": {}},
+    "envoy": {"name": "envoy", "envoyFileAccessLog": {"path": "/dev/stdout"}},
+}
+"""What the mesh configuration has by default (``mesh.observability``)."""
 
 
 @analyzer("telemetry.ProviderAnalyzer", "Validates that providers in telemetry resource is valid")
