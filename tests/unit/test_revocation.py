@@ -5,8 +5,8 @@ import ssl
 from datetime import timedelta
 
 import pytest
+from authorities import Mesh
 from revoking import listing
-from test_authorities import Mesh
 from test_workload_certificates import Machine, Pod, World
 
 from lateen.agent.certificates import Trusted

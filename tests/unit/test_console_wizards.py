@@ -1,0 +1,103 @@
+"""The console's wizards: what forms become, and that it is valid."""
+
+import pytest
+from shop import SHOP, cluster, kubernetes, shop_pod
+
+from lateen.api import kinds
+from lateen.console.cluster import what_if
+from lateen.console.pages import sources
+from lateen.console.wizards import Wizards
+from lateen.kit import yamldoc
+
+# --- wizards ------------------------------------------------------------------------------------------------
+
+
+def made(wizard, form, *objects, service="cart"):
+    found = Wizards(cluster(*(objects or SHOP)).inventory()).make(wizard, "shop", service, form)
+    return {o["kind"]: o for o in found}
+
+
+V2 = shop_pod("cart-v2-5d4f-a", {"app": "cart", "version": "v2"}, owner="cart-v2")
+ROUTED = kubernetes(
+    kinds.VIRTUAL_SERVICE,
+    "carts",
+    metadata={"resourceVersion": "7"},
+    spec={
+        "hosts": ["cart.shop.svc.cluster.local"],
+        "http": [
+            {"match": [{"uri": {"prefix": "/beta"}}], "route": [{"destination": {"host": "cart", "subset": "v2"}}]},
+            {"timeout": "9s", "route": [{"destination": {"host": "cart"}}]},
+        ],
+    },
+)
+
+
+def test_shares_make_subsets_and_routes():
+    found = made("weights", {"weights": {"v1": 90, "v2": 10}}, *SHOP[:3], V2)
+    assert [s["labels"] for s in found["DestinationRule"]["spec"]["subsets"]] == [{"version": "v1"}, {"version": "v2"}]
+    (http,) = found["VirtualService"]["spec"]["http"]
+    assert [(r["destination"]["subset"], r["weight"]) for r in http["route"]] == [("v1", 90), ("v2", 10)]
+
+
+def test_a_wizard_changes_the_rule_that_is_there_and_keeps_the_rest_of_it():
+    rule = made("weights", {"weights": {"v1": 50, "v2": 50}}, *SHOP[:3], V2, ROUTED)["VirtualService"]
+    assert (rule["metadata"]["name"], rule["metadata"]["resourceVersion"]) == ("carts", "7")
+    beta, rest = rule["spec"]["http"]
+    assert beta == ROUTED["spec"]["http"][0]
+    assert (rest["timeout"], len(rest["route"])) == ("9s", 2)
+    assert len(ROUTED["spec"]["http"][1]["route"]) == 1
+
+
+def test_limits_and_faults_are_set_and_taken_away():
+    rule = made("limits", {"timeout": "3s", "attempts": 2}, *SHOP[:3], ROUTED)["VirtualService"]
+    tried = {"retryOn": "gateway-error,connect-failure,refused-stream", "attempts": 2}
+    assert [(h["timeout"], h["retries"]) for h in rule["spec"]["http"]] == [("3s", tried)] * 2
+    bare = made("limits", {}, *SHOP[:3], ROUTED)["VirtualService"]
+    assert not any("timeout" in h or "retries" in h for h in bare["spec"]["http"])
+    fault = made("fault", {"aborted": 50, "status": 500}, *SHOP[:3])["VirtualService"]["spec"]["http"][0]["fault"]
+    assert fault == {"abort": {"httpStatus": 500, "percentage": {"value": 50}}}
+
+
+def test_only_the_callers_that_are_named_are_let_in():
+    policy = made("callers", {"callers": ["shop/cart-v1"]})["AuthorizationPolicy"]
+    assert policy["spec"]["rules"] == [{"from": [{"source": {"principals": ["cluster.local/ns/shop/sa/default"]}}]}]
+    assert "rules" not in made("callers", {"callers": []})["AuthorizationPolicy"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("wizard", "form", "says"),
+    [
+        ("weights", {"weights": {"v1": 90}}, "add up to 90"),
+        ("weights", {"weights": {"v9": 100}}, "version v9"),
+        ("limits", {"timeout": "5 parsecs"}, "timeout"),
+        ("fault", {"delayed": 10}, "how long"),
+        ("expose", {"host": "shop.example", "port": 99}, "no port 99"),
+        ("callers", {"callers": ["shop/nobody"]}, "no workload shop/nobody"),
+        ("mutual-tls", {"mode": "DISABLE"}, "DISABLE"),
+    ],
+)
+def test_a_form_that_cannot_be_followed_is_answered_by_a_sentence(wizard, form, says):
+    with pytest.raises(ValueError, match=says):
+        made(wizard, form)
+
+
+@pytest.mark.parametrize(
+    ("wizard", "form"),
+    [
+        ("weights", {"weights": {"v1": 100}}),
+        ("limits", {"timeout": "3s", "attempts": 2, "perTryTimeout": "1s"}),
+        ("fault", {"delay": "2s", "delayed": 10, "aborted": 0.5}),
+        ("breaker", {"connections": 10, "pending": 5, "errors": 3}),
+        ("mutual-tls", {"mode": "STRICT"}),
+        ("callers", {"callers": ["shop/cart-v1"]}),
+        ("expose", {"host": "shop.example"}),
+    ],
+)
+def test_what_a_wizard_makes_is_valid(wizard, form):
+    objects = (*SHOP[:3], kubernetes(kinds.SERVICE, "cart", spec=SHOP[0]["spec"]))
+    found = made(wizard, form, *objects)
+    text = "---\n".join(map(yamldoc.dump, found.values()))
+    gateway = kubernetes(kinds.POD, "in", metadata={"labels": {"istio": "ingressgateway"}})
+    ports = [{"name": "http2", "port": 80, "targetPort": 80}]
+    entry = kubernetes(kinds.SERVICE, "in", spec={"selector": {"istio": "ingressgateway"}, "ports": ports})
+    assert what_if(cluster(*objects, gateway, entry).sources(), sources(text), "istio-system") == []
