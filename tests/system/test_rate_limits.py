@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from samples import NS, obj, tasks  # noqa: F401 - a fixture of this module
@@ -366,21 +367,48 @@ def killed(mesh):
         mesh.until(lambda: restarts(mesh) > before, 60, "another istiod")
 
 
+LIMIT = 30
+CLOSED = STEADY.replace("name: steady, ", 'name: closed, annotations: {lateen.dev/fail-closed: "true"}, ')
+
+
+def together(found, addresses, seconds=10):
+    """Requests a second that pass at all proxies together, once what they had saved up before is used up."""
+    rates = dict(zip(addresses, (50, 15, 5), strict=True))
+    passing(found, rates, "/anything/global", 2)
+    passed, took = passing(found, rates, "/anything/global", seconds)
+    return sum(passed.values()) / took
+
+
+def exact(rate):
+    return abs(rate - LIMIT) <= 0.05 * LIMIT
+
+
 @pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("without", [scaled, killed])
-def test_without_istiod_limits_stay_or_close_as_the_policy_says(tasks, three, without):  # noqa: F811
-    closed = STEADY.replace("name: steady, ", 'name: closed, annotations: {lateen.dev/fail-closed: "true"}, ')
-    closed = closed.replace("/anything/global", "/anything/closed").replace("/anything/local", "/anything/other")
-    tasks.mesh.kubectl("delete", "btp/steady", "-n", NS)
-    for name, text, wanted in (("steady", STEADY, 200), ("closed", closed, 429)):
-        path = "/anything/global" if name == "steady" else "/anything/closed"
-        tasks.mesh.apply(text)
-        tasks.mesh.kubectl("wait", f"btp/{name}", "-n", NS, "--for=condition=Reconciled", "--timeout=30s")
-        tasks.until(lambda p=path: answers(tasks, 6, path=p) == {200: 6}, 40, "shares")
-        with without(tasks.mesh):
-            time.sleep(20)  # more than the 15 s after which a proxy gives a share up that is to be closed
-            # One proxy may get more of the requests than its own share lets through at once.
-            assert answers(tasks, 6, path=path).get(wanted, 0) >= (6 if wanted == 429 else 3)
-        tasks.mesh.kubectl("rollout", "status", "deploy/istiod", "-n", "istio-system", "--timeout=60s", timeout=70)
-        tasks.until(lambda p=path: answers(tasks, 6, path=p) == {200: 6}, 90, "shares of the istiod that is back")
-        tasks.mesh.kubectl("delete", f"btp/{name}", "-n", NS)
+@pytest.mark.parametrize(("text", "wanted"), [(STEADY, LIMIT), (CLOSED, 0)], ids=["stays", "closes"])
+def test_without_istiod_a_limit_stays_or_closes_as_the_policy_says(tasks, three, text, wanted, without):  # noqa: F811
+    mesh = tasks.mesh
+    mesh.kubectl("delete", "btp/steady", "-n", NS)
+    mesh.apply(text)
+    mesh.kubectl("wait", "btp", "--all", "-n", NS, "--for=condition=Reconciled", "--timeout=30s")
+    tasks.until(lambda: exact(together(tasks, three)), 90, "the limit")
+    with without(mesh):
+        time.sleep(20)  # more than the 15 s after which a proxy gives a share up that is to be closed
+        rate = together(tasks, three)
+        assert rate == 0 if wanted == 0 else exact(rate), rate
+    rate = together(tasks, three, 20)
+    assert rate <= 1.05 * LIMIT, "shares of before and of the istiod that is back add up"
+    tasks.until(lambda: exact(together(tasks, three)), 90, "the limit of the istiod that is back")
+
+
+@pytest.mark.long
+def test_a_limit_is_exact_while_istiod_is_killed_and_comes_back_at_once(tasks, three):  # noqa: F811
+    tasks.until(lambda: exact(together(tasks, three)), 90, "the limit")
+    before = restarts(tasks.mesh)
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(together, tasks, three, 30)
+        time.sleep(5)
+        tasks.mesh.signal(signal.SIGKILL, *ISTIOD)
+        assert exact(load.result()), load.result()
+    assert restarts(tasks.mesh) > before

@@ -92,13 +92,16 @@ class Proxy:
         self.share = share
 
 
-def passed(limit, rates, seconds, warm=0.0, dt=0.01):
-    """How many requests come through in so many seconds, after ``warm`` seconds of the same load."""
+def passed(limit, rates, seconds, warm=0.0, dt=0.01, down=(math.inf, 0.0)):
+    """How many requests come through in so many seconds, after ``warm`` seconds of the same load. ``down``: from when
+    until when there is no istiod; then there is another one, which knows nothing."""
     quotas, proxies = Quotas(), [Proxy(i, r) for i, r in enumerate(rates)]
     due = [0.0] * len(proxies)
     before = now = 0.0
     for tick in range(round((warm + seconds) / dt)):
         now = tick * dt
+        if down[0] <= now < down[1]:
+            quotas = Quotas()
         if tick == round(warm / dt):
             before = sum(p.passed for p in proxies)
         for i, p in enumerate(proxies):
@@ -110,7 +113,7 @@ def passed(limit, rates, seconds, warm=0.0, dt=0.01):
                 for k, share in quotas.divide(BUCKET, now).items():
                     proxies[k].assigned(share)
             p.step(dt, owed)
-            if tick and tick % 500 == i and not p.first:
+            if tick and tick % 500 == 150 * i and not p.first and not down[0] <= now < down[1]:
                 quotas.report(i, BUCKET, limit, 5, p.allowed, p.denied, now)
                 p.allowed = p.denied = 0
                 for k, share in quotas.divide(BUCKET, now).items():
@@ -128,8 +131,24 @@ def test_never_more_than_the_limit_comes_through_from_the_beginning(rates):
     assert passed(Limit(100, "Second"), rates, 10) <= 1050
 
 
+@pytest.mark.parametrize("after", [0, 2, 4, 6, 8, 10, 12])
+@pytest.mark.parametrize("rates", [(300, 40, 10), (100, 100, 100), (500, 1, 1)])
+def test_the_limit_holds_while_istiod_is_away_and_when_another_one_begins(rates, after):
+    assert passed(Limit(100, "Second"), rates, 10, warm=15 + after, down=(15, 17)) == pytest.approx(1000, rel=0.05)
+
+
 def test_a_limit_of_an_hour_is_used_up_once_whoever_gets_the_requests():
     assert passed(Limit(30, "Hour"), (2, 2, 2), 60) <= 33
+
+
+def test_a_limit_of_an_hour_that_is_used_up_stays_so_when_another_istiod_begins():
+    assert passed(Limit(30, "Hour"), (2, 2, 2), 60, warm=30, down=(30, 33)) <= 1
+    quotas, limit = Quotas(), Limit(3, "Hour")
+    quotas.report("a", BUCKET, limit, 5, 0, 4, 0.0)
+    quotas.report("new", BUCKET, limit, 0, 1, 0, 1.0)
+    quotas.report("idle", BUCKET, limit, 5, 0, 0, 2.0)
+    assert set(quotas.divide(BUCKET, 2.0)) == {"new"}
+    assert set(quotas.divide(BUCKET, 6.0).values()) == {Share(0)}
 
 
 def test_a_proxy_that_comes_when_all_is_used_gets_nothing():

@@ -4,6 +4,9 @@ A *bucket* is a limit that proxies share (a rule, or a rule and a caller). Each 
 token bucket; their rates add up to the limit's. They are divided so that a proxy with little demand gets what it
 needs, and the others share the rest evenly (max-min fairness). Proxies report every five seconds, and at once when a
 bucket is new to them.
+
+Proxies keep their shares while istiod restarts, or while another one begins to divide. Who divides knows of them
+only when all proxies have reported, so that a bucket that others have divided before *settles* first.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lateen.wire.quotas import UNITS_S, burst
+from lateen.wire.quotas import REPORT_S, UNITS_S, burst
 
+SETTLE_S = REPORT_S + 0.5
+"""Until all proxies have reported to an istiod that has just begun to divide."""
 GONE_S = 20.0
 """Seconds without a report after which a proxy loses its share."""
 IDLE_S = 600.0
@@ -75,6 +80,8 @@ class _Divided:
     level: float
     """The tokens left of the limit, according to the reports."""
     at: float
+    settled: float
+    """When it is divided for the first time; until then, proxies keep the shares that another istiod has assigned."""
     holders: dict[Hashable, _Holder] = field(default_factory=dict)
 
 
@@ -103,7 +110,9 @@ class Quotas:
         mine.add(bucket)
         held = self._buckets.get(bucket)
         if held is None:
-            held = self._buckets[bucket] = _Divided(limit, limit.requests, now)
+            known = elapsed > 0  # to an istiod before this one, whose shares the proxies still have
+            level = 0 if known and denied else limit.requests
+            held = self._buckets[bucket] = _Divided(limit, level, now, now + SETTLE_S if known else now)
         elif held.limit != limit:
             self._limited(held, limit)
         holder = held.holders.get(proxy)
@@ -145,11 +154,18 @@ class Quotas:
             if not mine:
                 del self._held[proxy]
 
+    def settles_in(self, bucket: Bucket, now: float) -> float:
+        """Seconds until a bucket is divided; 0 or less if it is."""
+        held = self._buckets.get(bucket)
+        return held.settled - now if held else 0
+
     def divide(self, bucket: Bucket, now: float) -> dict[Hashable, Share | None]:
         """The share of every proxy that holds a bucket. None: the proxy is to drop the bucket."""
         held = self._buckets.get(bucket)
         if held is None:
             return {}
+        if now < held.settled:
+            return self._meanwhile(held)
         out: dict[Hashable, Share | None] = {}
         for proxy, holder in list(held.holders.items()):
             if now - holder.reported > GONE_S or now - holder.last_request > IDLE_S:
@@ -158,8 +174,15 @@ class Quotas:
         for holder, rate in zip(
             held.holders.values(), fair(held.limit.rate, [h.demand for h in held.holders.values()]), strict=True
         ):
-            holder.share = self._share(held, rate, holder.share is None)
+            holder.share = self._share(held, rate, holder.share is None or not holder.share.rate)
         return out | {proxy: h.share for proxy, h in held.holders.items()}
+
+    def _meanwhile(self, held: _Divided) -> dict[Hashable, Share | None]:
+        """The shares of proxies that have none yet: little, since the others have the rest."""
+        fresh = {proxy: h for proxy, h in held.holders.items() if h.demand is None}
+        for holder in fresh.values():
+            holder.share = self._share(held, held.limit.rate * LEAST / len(held.holders), True)
+        return {proxy: h.share for proxy, h in fresh.items()}
 
     def _share(self, held: _Divided, rate: float, is_new: bool) -> Share:
         limit = held.limit

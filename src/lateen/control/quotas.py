@@ -181,7 +181,11 @@ class QuotaService:
             await asyncio.sleep(QUIET_S)
             self._dirty.clear()
             reported, self._reported = self._reported, {}
-            self.divide(reported, time.monotonic())
+            now = time.monotonic()
+            self.divide(reported, now)
+            for bucket in reported:
+                if (wait := self.quotas.settles_in(bucket, now)) > 0:
+                    asyncio.get_running_loop().call_later(wait, self._mark, bucket)
 
     def divide(self, reported: dict[Bucket, set[Stream]], now: float) -> None:
         told = {stream for streams in reported.values() for stream in streams}

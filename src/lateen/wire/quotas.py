@@ -13,6 +13,8 @@ DOMAIN = "lateen"
 RULE, VALUE = "rule", "value"
 NOBODY = "-"
 """The value of callers without an identity: they share a bucket."""
+REPORT_S = 5
+"""How often proxies report."""
 UNITS_S = {"Second": 1, "Minute": 60, "Hour": 3600, "Day": 86400}
 SMALL = 10
 BURST = 0.4

@@ -119,7 +119,7 @@ def _buckets(policy: Policy, position: int, rule: eg.LimitRule, routed: bool = F
 def _on_match(
     name: str, headers: Sequence[tuple[str, str]], value: _Value | None = None, closed: bool = False
 ) -> matcher_pb2.Matcher.OnMatch:
-    settings = quota.RateLimitQuotaBucketSettings(reporting_interval=pb.duration(5))
+    settings = quota.RateLimitQuotaBucketSettings(reporting_interval=pb.duration(quotas.REPORT_S))
     parts = settings.bucket_id_builder.bucket_id_builder
     parts[quotas.RULE].string_value = name
     if value is not None:
