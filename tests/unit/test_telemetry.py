@@ -135,6 +135,12 @@ def test_the_expression_that_envoy_would_refuse_never_reaches_it():
         ("string(response.code)", "Envoy has no function string"),
         ("upstream_peer.labels['app'].value", "upstream_peer exists only in Istio's build of Envoy"),
         ("has(request.headers['x'])", "must be a valid CEL expression"),
+        ("request.path.matches('[')", '"[" is no regular expression of RE2'),
+        ("matches(request.path + ')', r\"\\1\")", '"\\1" is no regular expression of RE2'),
+        ("!request.path.matches(('(?=a)')) // )", '"(?=a)" is no regular expression of RE2'),
+        ("request.path.matches('(a{1000}){1000}')", '"(a{1000}){1000}" is no regular expression'),
+        (f"request.path.matches('{'a' * 97}')", f'"{"a" * 80}" is too large a regular expression for CEL in Envoy'),
+        ("request.path.matches(r'\\\\') || request.path.matches('''\"(''')", '""(" is no regular expression'),
     ],
 )
 def test_expressions_are_judged_as_envoy_judges_them(expression, says):
@@ -466,6 +472,8 @@ GOOD = (
     "double(response.code) / 100.0 > 4.0 && bool('true') && int('5') < 6 && uint(5) > uint(4)",
     "timestamp('2026-01-01T00:00:00Z') < request.time && request.time.getHours() < 24",
     "duration('5s') < request.duration",
+    "matches(request.path, request.host) || request.path.matches('[' + 'a') || '(['.startsWith(request.path)",
+    f"request.path.matches('{'a' * 96}') && request.path.matches(r'a\\.b') && matches(request.path + ')', ('[,)]'))",
     "size(request.path) > 3 && request.path.matches('^/a') && -response.code < 0 && response.code % 2 == 1",
 )
 

@@ -7,7 +7,10 @@ accepts in ``%CEL()%`` and in the access log's CEL filter.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+
+from lateen.kit.regex import compiled
 
 OPERATORS = frozenset(
     {"!_", "-_", "_%_", "_&&_", "_*_", "_+_", "_-_", "_/_", "_<=_", "_<_", "_==_", "_!=_", "_>=_", "_>_", "_?_:_"}
@@ -32,7 +35,16 @@ HINTS = {
 }
 """Attributes of Istio's former Envoy build -> their names in stock Envoy."""
 
-_STRINGS = re.compile(r"""[rRbB]*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
+MAX_PROGRAM = 100
+"""The size of RE2's program for a regular expression, of which Envoy takes no larger one in CEL."""
+_STRINGS = re.compile(
+    r"""[bB]?[rR][bB]?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"]*"|'[^']*')"""
+    r"""|[bB]?(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
+    r"""|//[^\n]*""",
+    re.DOTALL,
+)
+"""Also comments."""
+_MATCHES = re.compile(r"\bmatches\s*\(")
 _LOOPS = re.compile(r"\.\s*(all|exists|exists_one|filter|map)\s*\(")
 """Macros over lists and maps: Envoy does not evaluate comprehensions."""
 _PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
@@ -79,9 +91,34 @@ def problem(expression: str, formatted: bool = False) -> str | None:
         return f"Envoy has no function {unknown[0]}"
     if formatted and "%" in expression:
         return "a percent sign ends the expression in Envoy's format"
+    if (wrong := next(_wrong_patterns(expression), None)) is not None:
+        return wrong
     if (found := _PEERS.search(expression)) is not None:
         return f"{found[0]} exists only in Istio's build of Envoy; Lateen's proxies are stock Envoy"
     return None
+
+
+def _wrong_patterns(expression: str) -> Iterator[str]:
+    """What is wrong with regular expressions that are written out; others are compiled when they are needed."""
+    import cel
+
+    # Of the same length, without the brackets and commas that are in strings.
+    bare = _STRINGS.sub(lambda m: "'" * len(m[0]), expression)
+    for call in _MATCHES.finditer(bare):
+        begin = end = call.end()
+        depth = 1
+        while depth:
+            depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(bare[end], 0)
+            begin = end + 1 if bare[end] == "," and depth == 1 else begin
+            end += 1
+        given = cel.compile(expression[begin : end - 1])
+        if given.functions() or given.variables() or not isinstance(pattern := given.execute({}), str):
+            continue
+        try:
+            if compiled(pattern).programsize > MAX_PROGRAM:
+                yield f'"{pattern[:80]}" is too large a regular expression for CEL in Envoy: use a shorter one'
+        except ValueError as e:
+            yield f'"{pattern[:80]}" is no regular expression of RE2: {e}'
 
 
 def unknown(expression: str) -> str | None:

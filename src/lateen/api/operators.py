@@ -11,6 +11,8 @@ import difflib
 import re
 from collections.abc import Iterator
 
+from lateen.api import cel
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -75,7 +77,30 @@ EITHER = _words(
 HEADERS = frozenset(("PER_REQUEST_STATE",))
 """Operators with an argument that are available only in headers."""
 
-_OPERATOR = re.compile(r"%(?:%|([A-Z0-9_]+)(?:\(([^%]*?(?:%[^%]*?)*?)\))?(?::[0-9]+)?%)")
+_HEADER = r":?[-!#$&'*+.^_`|~0-9A-Za-z]+"
+_TIME = (r"(?:(?!%n)[^\n])*", "%NAME(%Y-%m-%d)%")
+_ARGUMENTS = {
+    **dict.fromkeys(
+        _words("REQ REQUEST_HEADER REQ_WITHOUT_QUERY RESP RESPONSE_HEADER RESPONSE_TRAILER STREAM_INFO_REQ TRAILER"),
+        (rf"{_HEADER}(?:\?(?:{_HEADER})?)?", "%NAME(HEADER)% or %NAME(HEADER?ANOTHER)%"),
+    ),
+    **dict.fromkeys(
+        ("FILTER_STATE", "UPSTREAM_FILTER_STATE"),
+        (r"[^:]+(?::(?:PLAIN|TYPED|FIELD:.+)?)?", "%NAME(KEY:PLAIN)%, with PLAIN, TYPED or FIELD:name"),
+    ),
+    "COMMON_DURATION": (r"[^:]*:[^:]*:(?:ms|us|ns)", "%NAME(DS_RX_BEG:DS_RX_END:ms)%, with ms, us or ns"),
+    "METADATA": (
+        r"(?:DYNAMIC|CLUSTER|LISTENER|LISTENER_FILTER_CHAIN|ROUTE|UPSTREAM_HOST|VIRTUAL_HOST)(?::.*)?",
+        "%NAME(ROUTE:NAMESPACE:KEY)%, with DYNAMIC, CLUSTER, LISTENER, ROUTE, UPSTREAM_HOST or VIRTUAL_HOST",
+    ),
+    "PATH": (r"(?:WQ|NQ)?(?::(?:ORIG|PATH|ORIG_OR_PATH)(?::.*)?)?", "%NAME(NQ:ORIG)%, with WQ or NQ, and ORIG or PATH"),
+    **dict.fromkeys((n for n in EITHER if "TIME" in n or "CERT" in n), _TIME),
+}
+"""Operator -> (what its argument looks like, an example); the others take any text."""
+_SHORTENED = WITH_ARGUMENT - {"COMMON_DURATION"} | HEADERS | {"PATH"}
+"""Operators that take a length, as in ``%REQ(:PATH):10%``."""
+
+_OPERATOR = re.compile(r"%(?:%|([A-Z0-9_]+)(?:\(([^%]*?(?:%[^%]*?)*?)\))?(?::([0-9]{1,19}))?%)")
 _EXAMPLE = "%RESPONSE_CODE% or %REQ(:METHOD)%"
 
 
@@ -90,16 +115,28 @@ def problems(text: str, more: frozenset[str] = frozenset()) -> Iterator[str]:
             return
         at = m.end()
         if m[1] is not None:
-            yield from _operator(m[1], m[2] is not None, more)
+            yield from _operator(m[1], m[2], m[3] is not None, more)
 
 
-def _operator(name: str, argument: bool, more: frozenset[str]) -> Iterator[str]:
+def _operator(name: str, argument: str | None, shortened: bool, more: frozenset[str]) -> Iterator[str]:
     known = PLAIN | WITH_ARGUMENT | EITHER | more
     if name not in known:
         near = difflib.get_close_matches(name, sorted(known), 1)
         hint = f'did you mean "%{near[0]}%"?' if near else "see Envoy's documentation of command operators"
         yield f"Envoy has no operator %{name}%; {hint}"
-    elif argument and name in PLAIN:
+    elif argument is not None and name in PLAIN:
         yield f"the operator %{name}% takes no argument"
     elif not argument and name in WITH_ARGUMENT | more:
         yield f"the operator %{name}% needs an argument, as in %{name}(NAME)%"
+    elif argument:
+        yield from _argument(name, argument)
+    if shortened and name in known - _SHORTENED:
+        yield f"the operator %{name}% takes no length"
+
+
+def _argument(name: str, argument: str) -> Iterator[str]:
+    if name == "CEL" and (wrong := cel.problem(argument, formatted=True)) is not None:
+        yield f"%CEL({argument[:80]})%: {wrong}"
+    pattern, example = _ARGUMENTS.get(name, ("(?s:.*)", ""))
+    if re.fullmatch(pattern, argument) is None:
+        yield f'"{argument[:80]}" is no argument of %{name}%; it is written as {example.replace("NAME", name, 1)}'
