@@ -27,6 +27,7 @@ from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.mesh.proxies import ANNOTATION
 from lateen.wire import names
+from lateen.wire.node import PEER_HEADERS
 from lateen.xds.generate import generate
 
 pytestmark = pytest.mark.system
@@ -75,7 +76,9 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         wanted = ("x-forwarded-for", "x-request-id", HEADER)
-        body = json.dumps({n: ",".join(self.headers.get_all(n) or []) for n in wanted}).encode()
+        got = {n: ",".join(self.headers.get_all(n) or []) for n in wanted}
+        got["forged"] = sorted(n.lower() for n, value in self.headers.items() if value == BELIEVED.get(n.lower()))
+        body = json.dumps(got).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -242,6 +245,39 @@ def test_headers_and_connections_are_handled_as_a_gateway_is_told(pem, echo, tmp
     assert json.loads(body)["x-request-id"] == ""
     assert got["server"].startswith("BaseHTTP")
     assert not [name for name in got if name.startswith("x-envoy")]
+
+
+BELIEVED = {
+    **dict.fromkeys(
+        (
+            "x-envoy-original-path", "x-envoy-original-host", "x-envoy-internal", "x-envoy-external-address",
+            "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node", "x-envoy-decorator-operation",
+            "x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-istio-attributes", "x-envoy-original-dst-host",
+            "x-envoy-upstream-alt-stat-name", "x-envoy-ip-tags", "x-envoy-force-trace",
+            "x-envoy-expected-rq-timeout-ms",
+            *(header for _, header in PEER_HEADERS),
+        ),
+        "forged",
+    ),
+    "x-envoy-retry-on": "3",
+    "x-envoy-max-retries": "3",
+    "x-envoy-upstream-rq-timeout-ms": "3",
+}  # fmt: skip
+"""What proxies believe, or would tell a server about its caller."""
+
+
+@pytest.mark.parametrize("trusted", [0, 1])
+def test_headers_that_only_proxies_may_send_are_taken_from_clients(trusted, pem, echo, tmp_path):
+    with gateways([{"numTrustedProxies": trusted}], pem, echo, tmp_path) as found:
+        (address,) = found.values()
+        client = http.client.HTTPConnection(address, PLAIN, timeout=5)
+        asked = {"Host": "h.test", "X-Forwarded-For": A if trusted else PRIVATE, **BELIEVED}
+        client.request("GET", "/open", headers=asked)
+        response = client.getresponse()
+        assert (response.status, json.loads(response.read())["forged"]) == (200, [])
+        client.request("GET", "/other", headers={"Host": "h.test", "x-envoy-original-path": "/open"})
+        assert client.getresponse().status == 403
+        client.close()
 
 
 # --- certificates --------------------------------------------------------------------------------------------------

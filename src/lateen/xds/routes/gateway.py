@@ -18,6 +18,9 @@ from lateen.xds import pb, rate_limits, security
 from lateen.xds.routes.virtual_host import routes as made_routes
 from lateen.xds.routes.virtual_host import tell_peers
 
+OF_PROXIES = ("x-envoy-original-dst-host", "x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-istio-attributes")
+"""What proxies of Istio's tell each other, and what Envoy keeps of what clients send (Istio's bulletin 2020-002)."""
+
 
 @held
 def _configuration(name: str, origins: tuple[str, ...]) -> Resource:
@@ -29,6 +32,7 @@ def _configuration(name: str, origins: tuple[str, ...]) -> Resource:
         vhds=route_pb2.Vhds(config_source=pb.ads()),
     )
     tell_peers(out)
+    out.request_headers_to_remove.extend(OF_PROXIES)
     return pb.resource(out.name, out, origins)
 
 
