@@ -291,6 +291,7 @@ class Istiod:
 
     async def serve(self) -> list[web.AppRunner | listening.Server]:
         """Open all ports; the servers must be closed in reverse order."""
+        memory.bound_connections()
         to_agents = [
             web.post("/certificates", self.ca.sign),
             web.post("/roots", self.ca.roots),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from asyncio import sslproto
+
+TLS_RECORD = 16 * 1024
 
 
 def settle() -> None:
@@ -15,6 +18,16 @@ def settle() -> None:
     """
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+def bound_connections() -> None:
+    """Let connections of strangers cost little memory, and not for long; after ``settle``.
+
+    A TLS connection that fails, and a request that is none, leave a cycle behind: an exception with the frames that it
+    went through, and the connection in them. asyncio has a buffer of 256 KiB for each; a record of TLS is smaller.
+    """
+    sslproto.SSLProtocol.max_size = TLS_RECORD
+    gc.set_threshold(10_000, 10, 5_000)
 
 
 def resident_mb() -> int:
