@@ -123,6 +123,13 @@ def bearer(token):
     return "Authorization", f"Bearer {token}"
 
 
+def nested(levels):
+    out = []
+    for _ in range(levels):
+        out = [out]
+    return out
+
+
 def rule(**more):
     return {"issuer": "tests.example", "jwksUri": f"{ISSUER}/keys"} | more
 
@@ -158,6 +165,15 @@ def test_only_valid_tokens_pass_and_none_is_none(users):
             [bearer(tokens.token("other", {"kid": "other", "jwk": tokens.jwk("other")}, aud="books"))],
         ),
         "signed by somebody else": (401, "/", [bearer(tokens.token("other", {"kid": "old"}, aud="books"))]),
+        "with an algorithm of other keys": (401, "/", [bearer(tokens.token("old", {"alg": "ES256"}, aud="books"))]),
+        "with no algorithm": (401, "/", [bearer(tokens.token("old", {"alg": None}, aud="books"))]),
+        "with an algorithm that is no text": (401, "/", [bearer(tokens.token("old", {"alg": ["RS256"]}, aud="books"))]),
+        "cut off": (401, "/", [bearer(good[:-40])]),
+        "of one part": (401, "/", [bearer(good.partition(".")[0])]),
+        "of four parts": (401, "/", [bearer(f"{good}.{good}")]),
+        "that is no Base64": (401, "/", [bearer(good.replace(".", ".!*", 1))]),
+        "that is no JSON": (401, "/", [bearer(f"{tokens.text(b'{')}.{tokens.text(bytes(99))}.{tokens.text(b'a')}")]),
+        "nested deeply": (401, "/", [bearer(tokens.token("old", aud="books", deep=nested(900)))]),
         "expired": (401, "/", [bearer(tokens.token("old", aud="books", exp=now - 600))]),
         "not valid yet": (401, "/", [bearer(tokens.token("old", aud="books", nbf=now + 600))]),
         "for somebody else": (403, "/", [bearer(tokens.token("old", aud="films"))]),

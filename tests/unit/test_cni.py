@@ -271,6 +271,8 @@ def test_the_installation_has_a_daemon_and_pods_are_injected_for_it():
     made = {o["kind"]: o for part in manifests.render(found) if part.title == "CNI" for o in part.objects}
     volumes = {v["name"]: v["hostPath"]["path"] for v in made["DaemonSet"]["spec"]["template"]["spec"]["volumes"]}
     assert volumes == {"cni-bin-dir": "/opt/cni/bin", "cni-net-dir": "/etc/other"}
+    everything = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete"]}
+    assert made["ClusterRole"]["rules"] == [everything]
     off = resolve("minimal", [], ["components.cni.enabled=true", "values.cni.repair.enabled=false"])
     role = next(
         o

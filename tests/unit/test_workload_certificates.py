@@ -144,6 +144,8 @@ ASKED = {
     "an address": csr(x509.IPAddress(IPv4Address("10.96.0.1"))),
     "a subject": csr(common="istiod.istio-system.svc"),
     "a CA": csr(ca=True),
+    "a NUL": csr(x509.OtherName(certs.DESCRIPTION, b"\x0c\x05a\0b\0c"), x509.DNSName("a\0.b")),
+    "an address of mail": csr(x509.RFC822Name("admin@cluster.local")),
     "a line break": csr(x509.UniformResourceIdentifier("spiffe://cluster.local/ns/a/sa/b\nspiffe://x/ns/a/sa/b")),
 }
 
