@@ -15,7 +15,7 @@ from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
-from lateen.api.mesh.rules import can_be_asked
+from lateen.api.mesh.provider_rules import can_be_asked
 from lateen.api.security import AuthorizationPolicy
 from lateen.kit import yamldoc
 from lateen.xds.authz import filters, matchers

@@ -9,7 +9,7 @@ from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
-from lateen.api.mesh.rules import can_be_asked
+from lateen.api.mesh.provider_rules import can_be_asked
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.settings import MeshConfig, Trust

@@ -3,8 +3,8 @@
 import pytest
 from envoy.type.v3 import http_status_pb2
 
+from lateen.api.mesh.provider_rules import STATUS_ON_ERROR
 from lateen.api.mesh.reading import problems, proxy_config_problems
-from lateen.api.mesh.rules import STATUS_ON_ERROR
 
 
 def table(*rows):

@@ -7,7 +7,7 @@ import msgspec
 from lateen.api import mesh as api
 from lateen.api.config import Duration
 from lateen.api.domain import CLUSTER_NAME
-from lateen.api.mesh import rules
+from lateen.api.mesh import provider_rules
 from lateen.api.mesh.accesslog import JSON, json_labels
 from lateen.api.mesh.config import DefaultProviders, PathNormalization, TlsConfig
 from lateen.api.mesh.networks import MeshNetworks
@@ -58,7 +58,7 @@ def settings(
         stat_names=StatNames(config.inbound_cluster_stat_name, config.outbound_cluster_stat_name),
         redis=ours.redis_filter,
     )
-    asked = rules.can_be_asked(config.extension_providers)
+    asked = provider_rules.can_be_asked(config.extension_providers)
     ingress = IngressSettings(
         class_name=config.ingress_class or IngressSettings.class_name,
         mode=IngressSettings.mode if mode in (None, "UNSPECIFIED") else mode,

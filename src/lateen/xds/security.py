@@ -5,12 +5,11 @@ A part that cannot do what it is there for lets no request pass.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2, http_uri_pb2
+from envoy.config.core.v3 import base_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as keys_pb2
@@ -18,15 +17,14 @@ from envoy.extensions.filters.http.basic_auth.v3 import basic_auth_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.oauth2.v3 import oauth_pb2 as oauth
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
-from envoy.type.matcher.v3 import metadata_pb2, path_pb2, string_pb2, value_pb2
+from envoy.type.matcher.v3 import metadata_pb2, string_pb2, value_pb2
 from google.protobuf import any_pb2
 
 from lateen.api import security_policy as sp
-from lateen.api.validate.security_policy_logins import callback
 from lateen.kit.derived import derived
 from lateen.kit.regex import escape
-from lateen.mesh.secured import Login, Policy, Secured
-from lateen.xds import claims, jwt, pb, tls
+from lateen.mesh.secured import Policy, Secured
+from lateen.xds import claims, jwt, oidc, pb, security_rules
 from lateen.xds.authz import filters, matchers
 
 SECURITY = "lateen.security"
@@ -42,8 +40,6 @@ RULED = "rules"
 _FIELDS = {KEYS: "apiKeyAuth", BASIC: "basicAuth", EXT: "extAuth", OIDC: "oidc", JWT: "jwt", RULES: "authorization"}
 PARTS = tuple(_FIELDS)
 """In the order in which they run: who asks, then what the rules say about it"""
-_LOGIN_S = 10.0
-"""Seconds that the token endpoint has"""
 
 
 def parts(found: Secured) -> tuple[str, ...]:
@@ -98,14 +94,17 @@ def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
     elif part == BASIC and spec.basic_auth:
         made = _users(found, spec.basic_auth)
     elif part == OIDC and found.login is not None and spec.oidc:
-        made = oauth.OAuth2(config=_login(found.policy, found.login, spec.oidc))
+        made = oauth.OAuth2(config=oidc.config(found.policy, found.login, spec.oidc))
     elif part == JWT and spec.jwt:
         again = gateway and chooses_again(spec)
         made = jwt.required(
-            found.tokens, [_payload(found.policy, p.name) for p in spec.jwt.providers], spec.jwt.optional, again
+            found.tokens,
+            [security_rules.payload(found.policy, p.name) for p in spec.jwt.providers],
+            spec.jwt.optional,
+            again,
         )
     elif part == RULES and spec.authorization:
-        made = _rules(found.policy, spec.authorization)
+        made = security_rules.rules(found.policy, spec.authorization)
     return pb.any_of(made)
 
 
@@ -117,13 +116,8 @@ def chooses_again(spec: sp.SecurityPolicy) -> bool:
 def nobody(policy: Policy, part: str) -> http_rbac.RBAC:
     out = http_rbac.RBAC()
     out.rules.action = rbac_pb2.RBAC.DENY
-    out.rules.policies[f"{called(policy)}-{_FIELDS[part]}-broken"].CopyFrom(_always())
+    out.rules.policies[f"{security_rules.called(policy)}-{_FIELDS[part]}-broken"].CopyFrom(_always())
     return out
-
-
-def called(policy: Policy) -> str:
-    """As the policies of Istio's kind are called in logs."""
-    return f"ns[{policy.ref.namespace}]-policy[SecurityPolicy/{policy.ref.name}]"
 
 
 def _always() -> rbac_pb2.Policy:
@@ -162,150 +156,6 @@ def _keys(found: Secured, auth: sp.APIKeyAuth) -> Any:
 def _users(found: Secured, auth: sp.BasicAuth) -> Any:
     users = base_pb2.DataSource(inline_string=found.users)
     return basic_auth_pb2.BasicAuth(users=users, forward_username_header=auth.forward_username_header)
-
-
-# --- logins ---------------------------------------------------------------------------------------------------------
-
-
-def secret_names(policy: Policy) -> tuple[str, str]:
-    """(the client's secret, the key of the cookies) as SDS resources"""
-    place = f"{policy.ref.namespace}/{policy.ref.name}"
-    return f"login-client://{place}", f"login-cookies://{place}"
-
-
-def _login(policy: Policy, login: Login, oidc: sp.OIDC) -> oauth.OAuth2Config:
-    out = oauth.OAuth2Config(
-        token_endpoint=http_uri_pb2.HttpUri(uri=login.token, cluster=login.cluster, timeout=pb.duration(_LOGIN_S)),
-        authorization_endpoint=login.authorization,
-        end_session_endpoint=login.end_session,
-        redirect_uri=oidc.redirect_url or sp.REDIRECT,
-        redirect_path_matcher=_path(callback(oidc)),
-        signout_path=_path(oidc.logout_path or sp.LOGOUT),
-        forward_bearer_token=oidc.forward_access_token,
-        auth_scopes=dict.fromkeys(("openid", *oidc.scopes)),
-        resources=oidc.resources,
-        use_refresh_token=pb.boolean(oidc.refresh_token),
-        disable_token_encryption=oidc.disable_token_encryption,
-        preserve_authorization_header=oidc.pass_through_auth_header and not oidc.forward_access_token,
-    )
-    client, cookies = secret_names(policy)
-    out.credentials.client_id = oidc.client_id
-    out.credentials.token_secret.CopyFrom(tls.by_ads(client))
-    out.credentials.hmac_secret.CopyFrom(tls.by_ads(cookies))
-    out.credentials.cookie_domain = oidc.cookie_domain
-    _cookies(out, policy, oidc)
-    if oidc.pass_through_auth_header:
-        bearer = string_pb2.StringMatcher(prefix="Bearer ")
-        out.pass_through_matcher.add(name="authorization", string_match=bearer)
-    for header in oidc.deny_redirect.headers if oidc.deny_redirect else ():
-        out.deny_redirect_matcher.add(name=header.name, string_match=_text(header))
-    for field, value in (
-        ("default_expires_in", oidc.default_token_ttl),
-        ("default_refresh_token_expires_in", oidc.default_refresh_token_ttl),
-        ("csrf_token_expires_in", oidc.csrf_token_ttl),
-    ):
-        if value is not None:
-            getattr(out, field).CopyFrom(pb.duration(value.seconds))
-    return out
-
-
-def _path(path: str) -> path_pb2.PathMatcher:
-    return path_pb2.PathMatcher(path=string_pb2.StringMatcher(exact=path))
-
-
-def _text(header: sp.DenyHeader) -> string_pb2.StringMatcher:
-    if header.type == "RegularExpression":
-        return matchers.regex(header.value)
-    out = string_pb2.StringMatcher()
-    setattr(out, header.type.lower(), header.value)
-    return out
-
-
-def _cookies(out: oauth.OAuth2Config, policy: Policy, oidc: sp.OIDC) -> None:
-    """Of several policies for one host, each has cookies of its own."""
-    suffix = hashlib.blake2b(str(policy.ref).encode(), digest_size=4).hexdigest()
-    own = out.credentials.cookie_names
-    given = oidc.cookie_names or sp.CookieNames()
-    own.bearer_token = given.access_token or f"AccessToken-{suffix}"
-    own.id_token = given.id_token or f"IdToken-{suffix}"
-    own.refresh_token, own.oauth_hmac = f"RefreshToken-{suffix}", f"OauthHMAC-{suffix}"
-    own.oauth_expires, own.oauth_nonce = f"OauthExpires-{suffix}", f"OauthNonce-{suffix}"
-    own.code_verifier = f"CodeVerifier-{suffix}"
-    if oidc.cookie_config is not None:
-        for field in out.cookie_configs.DESCRIPTOR.fields_by_name:
-            kind = getattr(out.cookie_configs, field)
-            kind.same_site = oauth.CookieConfig.SameSite.Value(oidc.cookie_config.same_site.upper())
-
-
-# --- what the rules say ---------------------------------------------------------------------------------------------
-
-
-def _rules(policy: Policy, given: sp.Authorization) -> http_rbac.RBAC:
-    """The first rule that matches decides. Written as what is denied, so that each denial names its rule: what a rule
-    denies that no earlier one allows; and by default, what none allows."""
-    out = http_rbac.RBAC()
-    out.rules.action = rbac_pb2.RBAC.DENY
-    allowed: list[rbac_pb2.Principal] = []
-    for i, rule in enumerate(given.rules):
-        matched = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=list(_conditions(policy, rule))))
-        if rule.action == "Allow":
-            allowed.append(matched)
-        else:
-            out.rules.policies[f"{called(policy)}-rule[{rule.name or i}]"].CopyFrom(_denial(matched, allowed))
-    if given.default_action == "Deny":
-        anybody = rbac_pb2.Principal(any=True)
-        out.rules.policies[f"{called(policy)}-rule[default]"].CopyFrom(_denial(anybody, allowed))
-    return out
-
-
-def _denial(matched: rbac_pb2.Principal, allowed: Iterable[rbac_pb2.Principal]) -> rbac_pb2.Policy:
-    out = rbac_pb2.Policy()
-    out.permissions.add(any=True)
-    others = [rbac_pb2.Principal(not_id=one) for one in allowed]
-    out.principals.add(and_ids=rbac_pb2.Principal.Set(ids=[matched, *others]))
-    return out
-
-
-def _conditions(policy: Policy, rule: sp.AuthorizationRule) -> Iterator[rbac_pb2.Principal]:
-    if rule.operation is not None:
-        yield _one_of(matchers.request_header(":method", m) for m in rule.operation.methods)
-    p = rule.principal or sp.Principal()
-    if p.client_cidrs:
-        yield _one_of(matchers.remote_ip(block) for block in p.client_cidrs)
-    for header in p.headers:
-        one = _header if rule.action == "Allow" else matchers.header_with
-        yield _one_of(one(header.name, value) for value in header.values)
-    if p.jwt is not None:
-        yield from _token(policy, p.jwt)
-
-
-def _one_of(given: Iterable[rbac_pb2.Principal]) -> rbac_pb2.Principal:
-    return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=list(given)))
-
-
-def _header(name: str, value: str) -> rbac_pb2.Principal:
-    """Literally: a star means nothing here."""
-    exact = string_pb2.StringMatcher(exact=value)
-    return rbac_pb2.Principal(header=rc.HeaderMatcher(name=name, string_match=exact))
-
-
-def _payload(policy: Policy, provider: str) -> str:
-    """Where the claims of a provider's tokens are: no other provider's, nor another policy's, count for its rules."""
-    return f"{policy.ref.namespace}/{policy.ref.name}/{provider}"
-
-
-def _token(policy: Policy, wanted: sp.JWTPrincipal) -> Iterator[rbac_pb2.Principal]:
-    place = _payload(policy, wanted.provider)
-    for scope in wanted.scopes:
-        matched = claims.one_of(("scope",), [string_pb2.StringMatcher(exact=scope)], place)
-        yield rbac_pb2.Principal(metadata=matched)
-    for claim in wanted.claims:
-        values = [string_pb2.StringMatcher(exact=v) for v in claim.values]
-        path = claim.name.split(".")
-        # The filter has made lists of some strings.
-        lists = claim.value_type == "StringArray" or path[0] in jwt.SPACE_DELIMITED
-        found = claims.one_of(path, values, place) if lists else claims.single(path, values, place)
-        yield rbac_pb2.Principal(metadata=found)
 
 
 # --- other sites ----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from lateen.mesh.secured import Outside, Secured, jwt_rules
 from lateen.mesh.view import GatewayServer, GatewayView, InboundPort, InboundView
 from lateen.wire import names
 from lateen.wire.resource import Resource
-from lateen.xds import pb, security, tls
+from lateen.xds import oidc, pb, security, tls
 from lateen.xds.filters.chain import Guard, HttpFilter, Requests, http_filter
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import slot
@@ -192,7 +192,7 @@ def secrets(found: Iterable[Secured]) -> Iterator[Resource]:
     """What logins need."""
     for one in found:
         if one.login is not None:
-            client, cookies = security.secret_names(one.policy)
+            client, cookies = oidc.secret_names(one.policy)
             yield tls.opaque(client, one.login.client_secret)
             yield tls.opaque(cookies, one.login.cookie_key)
 
