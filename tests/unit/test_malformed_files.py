@@ -22,7 +22,8 @@ MALFORMED = [
     ("apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [[]]}\n", "in.yaml:4", "spec.ports[0]"),
     (VS % "{hosts: [a], http: {route: []}}", ":4:20", "spec.http: must be of type array, not object"),
     (VS % "{hosts: [a], http: [{route: [{destination: [x]}]}]}", "", "destination: must be of type object"),
-    (VS % "{hosts: [[a]]}", "", "spec.hosts[0]: must be of type a plain value, not array"),
+    (VS % "{hosts: [[a]]}", "", "spec.hosts[0]: must be of type string, not array"),
+    (VS % "{hosts: [a], gateways: [3], http: []}", "", "spec.gateways[0]: must be of type string, not integer"),
     (
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: {from: []}}\n",
         ":4:8",

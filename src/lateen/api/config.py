@@ -6,7 +6,7 @@ import functools
 import types
 import typing
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from typing_extensions import dataclass_transform
@@ -189,25 +189,35 @@ def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
 NESTED = (dict, list)
 
 
+_PLAIN = {str: "string", Duration: "string", int: "integer", bool: "boolean", float: "number"}
+"""Types of plain values and what OpenAPI calls them."""
+
+
 def misshapen(kind: Any, value: Any, path: str = "spec") -> Iterator[tuple[str, str]]:
-    """(path, sentence) where a value has another structure than its type: a list in the place of an object, an object
-    in that of a text. Nothing else can be said of such an object."""
+    """(path, sentence) where a value has another structure than its type: a list in the place of an object, a number in
+    that of a text. Nothing else can be said of such an object."""
     how, inner = form(kind)
-    if value is None or inner is Any:
+    if value is None or inner in (Any, object):
         return
-    wanted = {"list": "array", "leaf": "a plain value"}.get(how, "object")
-    found = "object" if isinstance(value, dict) else "array" if isinstance(value, list) else "a plain value"
-    if wanted != found:
+    wanted = {"list": "array", "leaf": _PLAIN.get(inner, "string")}.get(how, "object")
+    found = _openapi(value)
+    if wanted != found and (wanted, found) != ("number", "integer") and typing.get_origin(inner) is not Literal:
         yield path, f"must be of type {wanted}, not {found}"
     elif isinstance(value, list):
         for i, v in enumerate(value):
             yield from misshapen(inner, v, f"{path}[{i}]")
-    elif isinstance(value, dict):
+    elif isinstance(value, dict) and how != "leaf":
         for key, v in value.items():
             if how == "map":
                 yield from misshapen(inner, v, f"{path}[{key}]")
             elif key in fields(inner):
                 yield from misshapen(fields(inner)[key], v, f"{path}.{key}")
+
+
+def _openapi(value: Any) -> str:
+    if isinstance(value, dict):
+        return "object"
+    return "array" if isinstance(value, list) else _PLAIN.get(type(value), "string")
 
 
 @functools.cache
@@ -304,11 +314,7 @@ def _schema(kind: Any, experimental: bool) -> Json:
         return {"x-kubernetes-preserve-unknown-fields": True}
     if isinstance(kind, type) and issubclass(kind, Config):
         return _message_schema(kind, experimental)
-    return {
-        "type": cast(
-            dict[Any, str], {str: "string", Duration: "string", int: "integer", bool: "boolean", float: "number"}
-        )[kind]
-    }
+    return {"type": _PLAIN[kind]}
 
 
 def _message_schema(kind: type[Config], experimental: bool) -> Json:
