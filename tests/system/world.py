@@ -1,6 +1,8 @@
 """The product as a user meets it: commands, kubectl, HTTP."""
 
 import contextlib
+import http.client
+import json
 import os
 import shutil
 import socket
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lateen.kit import certs, times
+from lateen.kube.kubeconfig import from_file
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "samples" / "bookinfo"
@@ -87,15 +90,20 @@ class Mesh:
 
     def host_port(self, port):
         """Where the ingress gateway's port is on this host."""
-        given = self.get(
-            "svc",
-            "istio-ingressgateway",
-            "-n",
-            "istio-system",
-            "-o",
-            "jsonpath={.metadata.annotations.lateen\\.dev/host-ports}",
-        )
+        found = self.ask("/api/v1/namespaces/istio-system/services/istio-ingressgateway")
+        given = found["metadata"]["annotations"]["lateen.dev/host-ports"]
         return int(dict(p.split("=") for p in given.split(","))[str(port)])
+
+    def ask(self, path):
+        """An object of the API, as the kubeconfig's user, without starting a program for it."""
+        api = from_file(Path(self.environment["KUBECONFIG"]))
+        connection = http.client.HTTPSConnection(str(api.url.host), api.url.port, context=api.context, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            found = json.loads(answer.read())
+        assert answer.status == 200, found
+        return found
 
     def ingress(self):
         return f"http://127.0.0.1:{self.host_port(80)}"
