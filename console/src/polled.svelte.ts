@@ -36,3 +36,24 @@ export class Polled<T> {
     }
   }
 }
+
+/** The answer to the latest question, and why there is none; answers to earlier ones come too late. */
+export class Asked<T> {
+  value = $state.raw<T | null>(null)
+  failure = $state('')
+  private last: Promise<T> | null = null
+
+  ask(question: Promise<T>): void {
+    this.last = question
+    question.then(
+      (found) => this.settle(question, found, ''),
+      (e: unknown) => this.settle(question, null, says(e)),
+    )
+  }
+
+  private settle(question: Promise<T>, value: T | null, failure: string) {
+    if (question !== this.last) return
+    this.value = value
+    this.failure = failure
+  }
+}
