@@ -23,6 +23,7 @@ ALL = (
     "apiserver",
     "dataplane",
     "series",
+    "day",
     "scraping",
     "console",
     "certificates",

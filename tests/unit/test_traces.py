@@ -1,11 +1,14 @@
 """Spans by every protocol, on disk within bounds, and found again by Jaeger's and Zipkin's queries."""
 
 import asyncio
+import contextlib
 import gzip
 import json
+import random
 import time
 
 import aiohttp
+import apsw
 import grpc
 import pytest
 from aiohttp import web
@@ -188,11 +191,41 @@ def test_errors_and_slow_traces_outlive_ordinary_ones(tmp_path):
     store.close()
 
 
+def test_the_file_stays_within_its_bound_however_long_the_spans_are(tmp_path):
+    """A span of 1,500 bytes takes less than that, and not a page of SQLite's."""
+    path = tmp_path / "traces.sqlite"
+    store, dice = Store(path, 2_000_000, DAY_S), random.Random(1)
+    for i in range(60):
+        text = {"http.url": f"http://shop/{dice.randbytes(500).hex()}"}
+        store.add([span(k, trace=f"{i * 50 + k + 1:032x}", start=i, tags=text) for k in range(50)], NOW)
+        assert store.size <= 2_000_000
+    store.close()
+    assert path.stat().st_size <= 2_100_000, "what came last is there before the oldest goes"
+    store = Store(path, 2_000_000, DAY_S)
+    kept = len(store.find(Query(limit=10_000)))
+    store.close()
+    assert kept >= 1500
+
+
+def test_a_file_of_a_former_version_is_begun_anew(tmp_path):
+    path = tmp_path / "traces.sqlite"
+    with contextlib.closing(apsw.Connection(str(path))) as old:
+        old.execute("CREATE TABLE traces(id TEXT PRIMARY KEY); CREATE TABLE spans(trace TEXT, body BLOB)")
+        old.execute("INSERT INTO spans VALUES('1', 'x'); INSERT INTO traces VALUES('1')")
+    store = Store(path, 10_000_000, DAY_S)
+    store.add([span(1)], NOW)
+    assert [s.service for s in store.trace(TRACE)] == ["web"]
+    store.close()
+    store = Store(path, 10_000_000, DAY_S)
+    assert store.trace(TRACE), "the same version keeps what it has"
+    store.close()
+
+
 def test_what_is_too_old_goes_whatever_it_is(store):
     store.add([span(1, error=True)], NOW)
     store.trim(NOW + 2 * DAY_S * 1_000_000, only_if_needed=True)
     assert store.trace(TRACE) == []
-    assert store.size == 0
+    assert store.services() == []
 
 
 def test_a_trace_without_end_is_bounded_and_says_so(store):

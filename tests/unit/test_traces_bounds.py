@@ -63,7 +63,7 @@ def test_the_same_trace_asked_for_twice_is_answered_once(store):
 
 
 def test_many_traces_by_their_ids_are_refused_where_they_are_too_much(store, monkeypatch):
-    size = store.size // 5
+    size = store._bytes(f"{1:032x}")
     monkeypatch.setattr(module, "MAX_ANSWER", 2 * size + 10)
     (two, three, one) = asked(store, f"/api/traces?{ids(1, 2)}", f"/api/traces?{ids(1, 2, 3)}", f"/api/traces/{1:032x}")
     assert (two[0], one[0]) == (200, 200)
@@ -72,7 +72,7 @@ def test_many_traces_by_their_ids_are_refused_where_they_are_too_much(store, mon
 
 
 def test_a_search_answers_with_as_many_of_the_latest_as_fit(store, monkeypatch):
-    monkeypatch.setattr(module, "MAX_ANSWER", 2 * (store.size // 5) + 10)
+    monkeypatch.setattr(module, "MAX_ANSWER", 2 * store._bytes(f"{1:032x}") + 10)
     assert len(store.find(Query(limit=100))) == 2
 
 

@@ -15,7 +15,7 @@ from lateen.kit import tasks
 
 NOW = 1_700_000_000_000_000
 FILL = """
-import logging, pathlib, subprocess, sys
+import logging, pathlib, random, subprocess, sys
 sys.path[:0] = {paths!r}
 from lateen.console.traces.spans import Span
 from lateen.console.traces.store import Store
@@ -23,12 +23,13 @@ from lateen.console.traces.store import Store
 folder = pathlib.Path({folder!r})
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], check=True)
 logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-TAGS = {{"text": "x" * 4000}}
+dice = random.Random(1)
+text = lambda: {{"text": dice.randbytes(2000).hex()}}
 store = Store(folder / "traces.sqlite", 1_000_000_000, 86_400)
 for batch in range(100):
     start = {now} + batch * 1_000_000
     spans = [
-        Span(f"{{batch * 100 + i:032x}}", "1" * 16, "", "shop", "get", "SERVER", start, 5, TAGS, [], False)
+        Span(f"{{batch * 100 + i:032x}}", "1" * 16, "", "shop", "get", "SERVER", start, 5, text(), [], False)
         for i in range(100)
     ]
     store.add(spans, start)
@@ -41,7 +42,7 @@ print("says", store.problem)
 
 
 def test_a_full_disk_costs_the_oldest_traces_and_says_so(tmp_path):
-    """40 MB of spans on a file system of 12 MB, whose bound for traces is far away."""
+    """20 MB of spans, compressed, on a file system of 12 MB, whose bound for traces is far away."""
     script = FILL.format(paths=sys.path, folder=str(tmp_path), now=NOW)
     command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -124,7 +124,7 @@ async def serve() -> None:
     ValueError."""
     env = os.environ
     path = Path(env.get("TRACES_FILE") or "/data/traces.sqlite")
-    megabytes, hours = int(env.get("TRACES_MAX_MB") or 200), int(env.get("TRACES_MAX_HOURS") or 24)
+    megabytes, hours = int(env.get("TRACES_MAX_MB") or 150), int(env.get("TRACES_MAX_HOURS") or 24)
     traces = Traces(Store(path, megabytes * 1_000_000, hours * 3600), env.get("TRACES_EXPORT", ""))
     runner = web.AppRunner(traces.app(), access_log=None)
     await runner.setup()

@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-import msgspec
 
+from lateen.console.traces.packing import pack, unpack
 from lateen.console.traces.spans import Span
 
 log = logging.getLogger("lateen.console.traces")
 T = TypeVar("T")
 
+VERSION = 2
+"""Of the file; one of another version is emptied."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS traces(
   id TEXT PRIMARY KEY, start INT, stop INT, service TEXT, name TEXT, error INT, spans INT, bytes INT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS traces_by_start ON traces(start);
 CREATE TABLE IF NOT EXISTS spans(
   trace TEXT, id TEXT, shared INT, parent TEXT, service TEXT, name TEXT, kind TEXT, start INT, stop INT, error INT,
-  body BLOB, PRIMARY KEY(trace, id, shared)) WITHOUT ROWID;
+  bytes INT, body BLOB, UNIQUE(trace, id, shared));
 CREATE INDEX IF NOT EXISTS spans_by_service ON spans(service, kind, start);
 CREATE INDEX IF NOT EXISTS spans_by_start ON spans(start);
 """
@@ -47,7 +49,7 @@ FREED = 0.25
 RESERVE = 2 * 1024 * 1024
 """Bytes that are held back for then."""
 MAX_ANSWER = 32 * 1024 * 1024
-"""Bytes of spans, as they are stored, in one answer."""
+"""Bytes of spans, before they are compressed, in one answer."""
 SLOW = 0.95
 """From this rank on, among the traces of the same root, a trace is slow."""
 
@@ -99,9 +101,8 @@ class TooMuch(Exception):
 
 class Store:
     def __init__(self, path: Path, max_bytes: int, max_age_s: int) -> None:
-        """``max_bytes``: of all spans together. Raises OSError where the file cannot be used."""
+        """``max_bytes``: of the file. Raises OSError where it cannot be used."""
         self._max_bytes, self._max_age_us = max_bytes, max_age_s * 1_000_000
-        self._encoder, self._decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Span)
         self.lost = 0
         """Spans that were not stored: too many in one trace, or no room on the disk."""
         self.problem = ""
@@ -112,7 +113,7 @@ class Store:
             self._hold_room()
             self._db = apsw.Connection(str(path))
             self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA auto_vacuum=INCREMENTAL")
-            self._db.execute(SCHEMA)
+            self._prepare()
         except apsw.Error as e:
             raise OSError(f"{path} cannot be used for traces: {e}") from e
 
@@ -121,8 +122,15 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of all spans."""
-        return int(self._one("SELECT coalesce(sum(bytes), 0) FROM traces"))
+        """Bytes of the file that are in use."""
+        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        return int(pages * self._one("PRAGMA page_size"))
+
+    def _prepare(self) -> None:
+        if self._one("PRAGMA user_version") != VERSION:
+            self._db.execute("DROP TABLE IF EXISTS spans; DROP TABLE IF EXISTS traces")
+        self._db.execute(SCHEMA)
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _one(self, sql: str, *values: Any) -> Any:
         return next(iter(self._db.execute(sql, values)))[0]
@@ -162,7 +170,7 @@ class Store:
         try:
             self._shorten()
             self.trim(now)
-            self._remove_oldest(int(self.size * FREED))
+            self._remove_oldest(FREED)
             self._shorten()
         except apsw.Error as e:
             log.warning("old traces cannot be removed: %s", e)
@@ -182,16 +190,12 @@ class Store:
             if counts[s.trace] >= MAX_SPANS:
                 self.lost += 1
                 continue
-            body = self._encoder.encode(s)
-            stop = s.start + s.duration
-            row = (s.trace, s.id, int(s.shared), s.parent, s.service, s.name, s.kind, s.start, stop, int(s.error), body)
-            old = list(
-                self._db.execute(
-                    "SELECT length(body) FROM spans WHERE trace=? AND id=? AND shared=?", (s.trace, s.id, int(s.shared))
-                )
-            )
-            self._db.execute("INSERT OR REPLACE INTO spans VALUES(?,?,?,?,?,?,?,?,?,?,?)", row)
-            new, grown = (0, len(body) - old[0][0]) if old else (1, len(body))
+            body, size = pack(s)
+            stop, key = s.start + s.duration, (s.trace, s.id, int(s.shared))
+            row = (*key, s.parent, s.service, s.name, s.kind, s.start, stop, int(s.error), size, body)
+            old = list(self._db.execute("SELECT bytes FROM spans WHERE trace=? AND id=? AND shared=?", key))
+            self._db.execute("INSERT OR REPLACE INTO spans VALUES(?,?,?,?,?,?,?,?,?,?,?,?)", row)
+            new, grown = (0, size - old[0][0]) if old else (1, size)
             counts[s.trace] += new
             self._db.execute(
                 "INSERT INTO traces VALUES(?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
@@ -214,13 +218,13 @@ class Store:
             self._remove(
                 r[0] for r in self._db.execute("SELECT id FROM traces WHERE stop < ?", (now - self._max_age_us,))
             )
-        excess = self.size - (self._max_bytes if only_if_needed else self._max_bytes // 2)
-        if excess <= 0:
-            return
-        self._remove_oldest(excess + int(self._max_bytes * (1 - ROOM)))
+        most = self._max_bytes if only_if_needed else self._max_bytes // 2
+        if (size := self.size) > most:
+            self._remove_oldest(1 - ROOM * most / size)
 
-    def _remove_oldest(self, excess: int) -> None:
-        """Traces of this many bytes; the ordinary ones first."""
+    def _remove_oldest(self, share: float) -> None:
+        """Traces of this share of all bytes; the ordinary ones first."""
+        excess = share * self._one("SELECT coalesce(sum(bytes), 0) FROM traces")
         ranked = self._db.execute(
             "SELECT id, bytes FROM (SELECT id, bytes, start, error, percent_rank() OVER "
             "(PARTITION BY service, name ORDER BY stop - start) AS rank FROM traces) "
@@ -272,7 +276,7 @@ class Store:
     def trace(self, number: str) -> list[Span]:
         """In the order of their starts; empty if there is no such trace."""
         rows = self._db.execute("SELECT body FROM spans WHERE trace = ? ORDER BY start, shared", (number,))
-        return [self._decoder.decode(r[0]) for r in rows]
+        return [unpack(r[0]) for r in rows]
 
     def find(self, q: Query) -> list[list[Span]]:
         """Traces that have a span as wanted, the latest first: as many as fit into an answer."""
