@@ -226,15 +226,15 @@ def _rows(found: list[tuple[str, str, str, str]], third: str) -> list[str]:
 PROXIES = """\
 Port 15020, `/stats/prometheus` of the pod: the application's, the agent's and Envoy's (`envoy_…`) merged. Port 15090
 has Envoy's alone, without what the agent fills in (see [differences](explanation-differences.md)). `?only=standard`:
-Istio's metrics alone; `?only=istio`: those that the console's graph is made of. `lateen.telemetry: lean` in the mesh
-configuration makes fewer histograms and labels. The agent's own: `istio_agent_uptime_seconds`,
-`istio_agent_envoy_restarts_total`, `istio_agent_cert_expiry_seconds{resource_name}`."""
+Istio's metrics and the agent's alone; `?only=istio`: those that the console's graph is made of.
+`lateen.telemetry: lean` in the mesh configuration makes fewer histograms and labels."""
 AFTER_LABELS = """\
 A Telemetry changes, adds and removes labels (`tagOverrides`) and disables metrics. The collector of the console reads
 every proxy about once a second, less often if that would take more than a quarter of its time."""
 
 
 def metrics() -> str:
+    from lateen.agent.own_metrics import MEASURES
     from lateen.control.measures import ABSENT, Measures
     from lateen.xds import telemetry
 
@@ -264,6 +264,10 @@ def metrics() -> str:
             *labels,
             "",
             AFTER_LABELS,
+            "",
+            "The agent's own metrics:",
+            "",
+            *_rows([(m.name, m.type, ", ".join(f"`{n}`" for n in m.labels), m.help) for m in MEASURES], "Labels"),
             "",
             "## istiod (port 15014)",
             "",

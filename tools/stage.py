@@ -68,6 +68,7 @@ CALLS = (
     Call("reviews", "v2", "ratings", "v1", 2.0, 0.02, 4),
     Call("reviews", "v3", "ratings", "v1", 1.9, 0.14, 4),
 )
+SIZES = ("500", "1000", "2500", "5000", "+Inf")
 BOUNDS = (1, 5, 10, 25, 50, 100, 250, 500, 1000)
 RULES = """
 apiVersion: networking.istio.io/v1
@@ -211,13 +212,21 @@ def _count(call: Call, seconds: float) -> float:
 
 def metrics(workload: str, seconds: float) -> bytes:
     """What a workload's proxy has counted after a time."""
-    out: list[str] = []
+    out = list(_own(workload, seconds))
     for call in CALLS:
         ends = {"source": (call.source, call.source_version), "destination": (call.target, call.target_version)}
         for reporter, (app, version) in ends.items():
             if workload == (f"{app}-{version}" if version else app):
                 out += _lines(call, reporter, _count(call, seconds))
     return "".join(out).encode()
+
+
+def _own(workload: str, seconds: float) -> Iterator[str]:
+    """What its agent says of itself and of Envoy."""
+    kind = {"type": "router" if workload.startswith("istio") else "sidecar"}
+    yield _line("istio_build", {"component": "proxy", "tag": "0.1.0"}, 1)
+    yield _line("istio_agent_envoy_cpu_seconds_total", kind, round(_count(CALLS[0], seconds) * 0.0004, 3))
+    yield _line("istio_agent_envoy_memory_bytes", kind, 48_000_000 + 50_000 * (sum(workload.encode()) % 40))
 
 
 def _lines(call: Call, reporter: str, count: float) -> Iterator[str]:
@@ -236,9 +245,12 @@ def _lines(call: Call, reporter: str, count: float) -> Iterator[str]:
         share = 1 / (1 + math.exp(-3.2 * math.log(bound / call.ms))) if bound < math.inf else 1
         name = "istio_request_duration_milliseconds_bucket"
         yield _line(name, ok | {"le": "+Inf" if bound == math.inf else str(bound)}, int(count * share))
-    for name, each in (("duration_milliseconds_sum", call.ms), ("bytes_sum", 900), ("bytes_count", 1)):
-        yield _line(f"istio_request_{name}", ok, int(count * each))
-    yield _line("istio_response_bytes_sum", ok, int(count * 4200))
+    yield _line("istio_request_duration_milliseconds_sum", ok, int(count * call.ms))
+    for metric, each in (("istio_request_bytes", 900), ("istio_response_bytes", 4200)):
+        for size in SIZES:
+            yield _line(f"{metric}_bucket", ok | {"le": size}, int(count) if float(size) >= each else 0)
+        yield _line(f"{metric}_count", ok, int(count))
+        yield _line(f"{metric}_sum", ok, int(count * each))
 
 
 def _line(metric: str, labels: dict[str, str], value: float) -> str:

@@ -2,15 +2,22 @@
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
+import time
 from concurrent import futures
 from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import pytest
 
+from lateen import __version__
 from lateen.agent import bootstrap, envoy, grpc_health, options
 from lateen.agent.metrics import Metrics
+from lateen.agent.own_metrics import MEASURES, Own
 from lateen.agent.probing import Prober
 from lateen.agent.serving import Server
 from lateen.agent.tap import Tap
@@ -198,6 +205,36 @@ def test_metrics_of_several_sources_are_one_response():
     body = asyncio.run(work())
     assert b"# of /a\n# of /b\n" in body
     assert b"istio_agent_uptime_seconds" in body
+
+
+def test_the_agent_tells_its_version_and_what_envoy_costs():
+    """Without names beyond those that the reference documents."""
+    metrics = Metrics(options.Options(kind="router"))
+    metrics.own.envoy = os.getpid()
+    metrics.own.certificates = SimpleNamespace(end=time.time() + 100)
+    body = asyncio.run(metrics.all()).decode()
+    assert f'istio_build{{component="proxy",tag="{__version__}"}} 1\n' in body
+    assert 'istio_agent_cert_expiry_seconds{resource_name="default"} 100\n' in body
+    found = dict(line.rsplit(" ", 1) for line in body.splitlines() if line and not line.startswith("#"))
+    assert float(found['istio_agent_envoy_memory_bytes{type="router"}']) > 1_000_000
+    cpu = 'istio_agent_envoy_cpu_seconds_total{type="router"}'
+    before = float(found[cpu])
+    assert before > 0
+    assert {name.partition("{")[0] for name in found} == {m.name for m in MEASURES}
+    metrics.own.ended()
+    assert cpu not in metrics.own.text().decode(), "nobody asks a process that has ended"
+
+
+def test_the_cpu_of_envoy_does_not_shrink_when_it_is_started_again():
+    own = Own("sidecar")
+    done = subprocess.Popen([sys.executable, "-c", "sum(range(10**7))"])
+    done.wait()
+    own.ended()
+    with subprocess.Popen(["sleep", "60"]) as again:
+        own.envoy = again.pid
+        line = next(one for one in own.text().splitlines() if one.startswith(b"istio_agent_envoy_cpu"))
+        again.kill()
+    assert float(line.rsplit(b" ", 1)[1]) >= 0.05
 
 
 # --- what it is told -----------------------------------------------------------------------------------------------

@@ -45,5 +45,5 @@ def test_command_graph_and_queries_agree_on_what_has_failed(code, flags, grpc, e
 
 def test_every_success_rate_of_the_boards_uses_it():
     rates = [q.expr for b in boards.BOARDS for p in b.panels if p.unit == "share" for q in p.queries]
-    assert len(rates) == 5
+    assert len(rates) == 9
     assert all(ANSWERED in expr for expr in rates)

@@ -92,10 +92,11 @@ class Envoy:
                 *self._arguments(path),
                 env={"PATH": self._options.env.get("PATH", "")},
             )
+            self._metrics.own.envoy = self._process.pid
             code = await self._process.wait()
             if self._stopping:
                 return
-            self._metrics.restarts += 1
+            self._metrics.own.ended()
             self._connections.restarted()
             wait = 0.1 if time.monotonic() - started > 30 else min(wait * 2, 10.0)
             why = no_watches() if code == -signal.SIGABRT else ""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
-from typing import Protocol
 
 from lateen.agent.connections import Connections
 from lateen.agent.options import Options
+from lateen.agent.own_metrics import Own
 from lateen.kit import http
 from lateen.wire import ports
 from lateen.wire.connections import PEER as PEER_KEYS
@@ -35,40 +34,23 @@ _STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
 
 
-class Expiring(Protocol):
-    """What expires at ``end``, in seconds since the epoch; 0: not known yet."""
-
-    end: float
-
-
 class Metrics:
     def __init__(self, options: Options, connections: Connections | None = None) -> None:
         self._options = options
         self._connections = connections or Connections()
-        self._started = time.monotonic()
-        self.restarts = 0
-        self.certificates: Expiring | None = None
+        self.own = Own(options.kind)
 
     async def all(self) -> bytes:
         parts = []
         if not self._options.proxyless:
             parts.append(await self._envoy("/stats/prometheus"))
-        parts.append(
-            b"# TYPE istio_agent_uptime_seconds gauge\nistio_agent_uptime_seconds %.1f\n"
-            b"# TYPE istio_agent_envoy_restarts_total counter\nistio_agent_envoy_restarts_total %d\n"
-            % (time.monotonic() - self._started, self.restarts)
-        )
-        if self.certificates is not None and (end := self.certificates.end):
-            parts.append(
-                b"# TYPE istio_agent_cert_expiry_seconds gauge\n"
-                b'istio_agent_cert_expiry_seconds{resource_name="default"} %.0f\n' % (end - time.time())
-            )
+        parts.append(self.own.text())
         parts += await asyncio.gather(*(_get("127.0.0.1", port, path) for port, path in self._options.scrape_targets))
         return b"\n".join(p.rstrip(b"\n") for p in parts if p) + b"\n"
 
     async def standard(self) -> bytes:
-        """Istio's own metrics, without Envoy's and the application's."""
-        return await self._envoy(_STANDARD)
+        """Istio's own metrics, and the agent's, without Envoy's and the application's."""
+        return await self._envoy(_STANDARD) + self.own.text()
 
     async def graph(self) -> bytes:
         """Only the metrics that edges of the graph are made of: cheap enough to be read every second."""

@@ -57,7 +57,7 @@ class Agent:
             signer=options.env.get("ISTIO_META_CERT_SIGNER", ""),
             group=group,
         )
-        self._metrics.certificates = self._certificates
+        self._metrics.own.certificates = self._certificates
         self._output = output
         self._stop = asyncio.Event()
         self._certified = False

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
+from lateen.agent.bodies import Bodies
 from lateen.kit import http, tasks
 from lateen.kit.jsons import Json
 from lateen.wire import ports, tap
@@ -38,19 +39,26 @@ async def _switch(percent: int) -> None:
 
 
 class Tap:
-    def __init__(self, path: Path = Path(tap.FILE), switch: Callable[[int], Awaitable[None]] = _switch) -> None:
+    def __init__(
+        self,
+        path: Path = Path(tap.FILE),
+        switch: Callable[[int], Awaitable[None]] = _switch,
+        bodies: Bodies | None = None,
+    ) -> None:
         """``switch`` sets the share of requests, in percent, that Envoy writes."""
         self._path, self._switch = path, switch
         self._watchers: set[Watcher] = set()
         self._reading: asyncio.Task[None] | None = None
+        self._bodies = bodies or Bodies()
+        self._following: asyncio.Task[None] | None = None
 
     def answer(self, path: str) -> http.Response:
         """A stream of JSON lines, one per request, and empty lines while there is none. ``?headers`` includes headers,
-        ``&secrets`` also those that carry credentials."""
+        ``&secrets`` also those that carry credentials, ``&bodies`` the bodies of requests that come in."""
         if len(self._watchers) >= AT_ONCE:
             return http.Response(429, b"%d others are looking at this proxy already\n" % AT_ONCE)
         asked = path.partition("?")[2].split("&")
-        watcher = Watcher("headers" in asked, "secrets" in asked)
+        watcher = Watcher("headers" in asked, "secrets" in asked, "bodies" in asked)
         return http.Response(200, headers={"content-type": "application/x-ndjson"}, stream=self._watch(watcher))
 
     async def _watch(self, watcher: Watcher) -> AsyncGenerator[bytes]:
@@ -89,6 +97,7 @@ class Tap:
                 if time.monotonic() - renewed > RENEW_S:
                     renewed = time.monotonic()
                     await self._switch(100)
+                    await self._ask_for_bodies()
                     self._tell_all(b"\n")
                 *lines, rest = (rest + os.read(file, CHUNK)).split(b"\n")
                 if len(rest) > tap.LONGEST:
@@ -104,12 +113,25 @@ class Tap:
                     await asyncio.sleep(0)
         except OSError as e:
             log.error("requests cannot be shown: %s", e)
-            self._tell_all(json.dumps({"error": f"the proxy's file cannot be read: {e}"}).encode() + b"\n")
+            self._complain(f"the proxy's file cannot be read: {e}")
             await asyncio.sleep(RENEW_S)
         finally:
             os.close(file)
+            await self._ask_for_bodies()
             await self._switch(0)
             self._empty()
+
+    async def _ask_for_bodies(self) -> None:
+        """For as long as somebody wants them."""
+        wanted, running = any(w.bodies for w in self._watchers), self._following is not None
+        if wanted and not running:
+            self._following = tasks.spawn(self._bodies.follow(self._complain), "bodies")
+        elif running and not wanted and self._following is not None:
+            await tasks.cancel(self._following)
+            self._following = None
+
+    def _complain(self, why: str) -> None:
+        self._tell_all(json.dumps({"error": why}).encode() + b"\n")
 
     def _show(self, line: bytes) -> None:
         try:
@@ -117,6 +139,8 @@ class Tap:
         except ValueError:
             return  # its first part was written before the file was emptied
         if isinstance(request, dict):
+            if request.get(tap.SIDE) == tap.SERVER:
+                request |= self._bodies.take(request)
             for watcher in self._watchers:
                 watcher.offer(watcher.seen(request))
 
@@ -126,14 +150,16 @@ class Tap:
 
 
 class Watcher:
-    def __init__(self, headers: bool, secrets: bool) -> None:
-        self._headers, self._secrets = headers, secrets
+    def __init__(self, headers: bool, secrets: bool, bodies: bool) -> None:
+        self._headers, self._secrets, self.bodies = headers, secrets, bodies
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
         self._lost = 0
 
     def seen(self, request: Json) -> bytes:
         """The line that this watcher may see."""
-        out = {k: v for k, v in request.items() if k not in (tap.REQUEST_HEADERS, tap.RESPONSE_HEADERS)}
+        hidden = {tap.REQUEST_HEADERS, tap.RESPONSE_HEADERS}
+        hidden |= set() if self.bodies else {tap.REQUEST_BODY, tap.RESPONSE_BODY}
+        out = {k: v for k, v in request.items() if k not in hidden}
         if self._headers:
             for key in (tap.REQUEST_HEADERS, tap.RESPONSE_HEADERS):
                 if isinstance(found := request.get(key), dict):

@@ -29,6 +29,9 @@ ANY = "any object"
 _SERVICE = ("Service",)
 _GATEWAY = ("Gateway",)
 _OF_GATEWAYS = ("Gateway", "Service", "Deployment", "Pod")
+TAP_BODIES = "lateen.dev/tap-bodies"
+"""Ours: the proxy of a pod where it is "true" gets Envoy's tap filter, without draining anything; it does nothing until
+the agent asks for bodies."""
 INGRESS_CLASS = "kubernetes.io/ingress.class"
 """Not an ``istio.io`` annotation, but read by Istio's ingress controller."""
 

@@ -9,6 +9,7 @@ import base64
 import ipaddress
 from typing import Any
 
+from lateen.api.annotations import TAP_BODIES
 from lateen.api.cert_manager import BY_CLUSTER_ISSUER, BY_ISSUER
 from lateen.api.envoy_gateway import FAIL_CLOSED
 from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
@@ -123,7 +124,7 @@ def pod(obj: Json) -> Pod:
     )
 
 
-_OTHERS = ("kubernetes.io/ingress.class", FAIL_CLOSED, BY_ISSUER, BY_CLUSTER_ISSUER)
+_OTHERS = ("kubernetes.io/ingress.class", FAIL_CLOSED, TAP_BODIES, BY_ISSUER, BY_CLUSTER_ISSUER)
 
 
 def notes(meta: Json) -> tuple[tuple[str, str], ...]:

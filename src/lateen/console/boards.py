@@ -24,20 +24,22 @@ def _requests(by: str, *matchers: str) -> str:
 
 
 def _success(by: str, *matchers: str) -> str:
-    return f"{_requests(by, *matchers, ANSWERED)} / {_requests(by, *matchers)}"
+    """0 where all have failed, nothing where there are no requests."""
+    every = _requests(by, *matchers)
+    return f"({_requests(by, *matchers, ANSWERED)} or 0 * {every}) / {every}"
 
 
-def _quantiles(metric: str, *matchers: str) -> tuple[Query, ...]:
-    inner = _rate(f"{metric}_bucket", "le", ", ".join(matchers))
-    return tuple(Query(f"histogram_quantile({q / 100:g}, {inner})", f"p{q}") for q in (50, 90, 95, 99))
+def _quantiles(metric: str, *matchers: str, by: str = "", legend: str = "") -> tuple[Query, ...]:
+    inner = _rate(f"{metric}_bucket", f"{by}, le" if by else "le", ", ".join(matchers))
+    return tuple(Query(f"histogram_quantile({q / 100:g}, {inner})", f"{legend} p{q}".strip()) for q in (50, 90, 95, 99))
 
 
-def _bytes(title: str, *matchers: str) -> Panel:
+def _bytes(title: str, *matchers: str, by: str = "", legend: str = "") -> Panel:
     """0 where there are no TCP connections: most workloads speak HTTP."""
     sent, received = (
-        f"{_rate(f'istio_tcp_{way}_bytes_total', '', ', '.join(matchers))} or vector(0)" for way in ("sent", "received")
+        f"{_rate(f'istio_tcp_{way}_bytes_total', by, ', '.join(matchers))} or vector(0)" for way in ("sent", "received")
     )
-    return Panel(title, "Bps", (Query(sent, "sent"), Query(received, "received")))
+    return Panel(title, "Bps", (Query(sent, f"{legend} sent".strip()), Query(received, f"{legend} received".strip())))
 
 
 LATENCY = "istio_request_duration_milliseconds"
@@ -45,6 +47,35 @@ TRAFFIC = '__name__=~"istio_requests_total|istio_tcp_connections_opened_total"'
 """Series of whatever is called, by requests or by connections."""
 BY_CLIENT, BY_SERVER = 'reporter="source"', 'reporter="destination"'
 
+
+def _each(of: str, label: str, *matchers: str) -> tuple[Panel, ...]:
+    """The same six panels for each value of a label; ``of`` is how titles call it."""
+    legend = f"{{{{{label}}}}}"
+    return (
+        Panel(
+            f"Requests, by {of} and code",
+            "rps",
+            (Query(_requests(f"{label}, response_code", *matchers), f"{legend} {{{{response_code}}}}"),),
+        ),
+        Panel(f"Success rate, by {of}", "share", (Query(_success(label, *matchers), legend),)),
+        Panel(f"Latency, by {of}", "ms", _quantiles(LATENCY, *matchers, by=label, legend=legend)),
+        Panel(
+            f"Size of requests, by {of}",
+            "bytes",
+            _quantiles("istio_request_bytes", *matchers, by=label, legend=legend),
+        ),
+        Panel(
+            f"Size of responses, by {of}",
+            "bytes",
+            _quantiles("istio_response_bytes", *matchers, by=label, legend=legend),
+        ),
+        _bytes(f"TCP traffic, by {of}", *matchers, by=label, legend=legend),
+    )
+
+
+_WORKLOAD = "destination_workload, destination_workload_namespace"
+_WORKLOADS = "{{destination_workload}}.{{destination_workload_namespace}}"
+VERSIONS = Panel("Versions", "count", (Query("count by (component, tag) (istio_build)", "{{component}} {{tag}}"),))
 MESH = Board(
     "mesh",
     "Mesh",
@@ -70,7 +101,24 @@ MESH = Board(
             "rps",
             (Query(_requests("connection_security_policy", BY_SERVER), "{{connection_security_policy}}"),),
         ),
-        _bytes("TCP traffic", BY_CLIENT),
+        Panel("Busiest workloads", "rps", (Query(f"topk(10, {_requests(_WORKLOAD, BY_CLIENT)})", _WORKLOADS),)),
+        Panel(
+            "Workloads with the most errors",
+            "share",
+            (Query(f"bottomk(10, {_success(_WORKLOAD, BY_CLIENT)})", _WORKLOADS),),
+        ),
+        Panel(
+            "Slowest workloads, p50",
+            "ms",
+            (Query(f"topk(10, {_quantiles(LATENCY, BY_CLIENT, by=_WORKLOAD)[0].expr})", _WORKLOADS),),
+        ),
+        Panel(
+            "Slowest workloads, p99",
+            "ms",
+            (Query(f"topk(10, {_quantiles(LATENCY, BY_CLIENT, by=_WORKLOAD)[-1].expr})", _WORKLOADS),),
+        ),
+        _bytes("TCP traffic, by workload", BY_CLIENT, by=_WORKLOAD, legend=_WORKLOADS),
+        VERSIONS,
     ),
 )
 
@@ -85,24 +133,8 @@ SERVICE = Board(
         Panel("Requests, by servers", "rps", (Query(_requests("", BY_SERVER, _SERVICE), "all"),)),
         Panel("Success rate, by servers", "share", (Query(_success("", BY_SERVER, _SERVICE), "answered"),)),
         Panel("Latency, by servers", "ms", _quantiles(LATENCY, BY_SERVER, _SERVICE)),
-        Panel(
-            "Requests by client and code",
-            "rps",
-            (
-                Query(
-                    _requests("source_workload, response_code", BY_SERVER, _SERVICE),
-                    "{{source_workload}} {{response_code}}",
-                ),
-            ),
-        ),
-        Panel(
-            "Requests by version",
-            "rps",
-            (Query(_requests("destination_version", BY_SERVER, _SERVICE), "{{destination_version}}"),),
-        ),
-        Panel("Size of requests", "bytes", _quantiles("istio_request_bytes", BY_SERVER, _SERVICE)),
-        Panel("Size of responses", "bytes", _quantiles("istio_response_bytes", BY_SERVER, _SERVICE)),
-        _bytes("TCP traffic", BY_SERVER, _SERVICE),
+        *_each("client", "source_workload", BY_CLIENT, _SERVICE),
+        *_each("version", "destination_version", BY_SERVER, _SERVICE),
     ),
     (Variable("service", "Service", f"{{{TRAFFIC}}}", "destination_service"),),
 )
@@ -113,36 +145,12 @@ WORKLOAD = Board(
     "workload",
     "Workload",
     (
-        Panel(
-            "Inbound requests",
-            "rps",
-            (
-                Query(
-                    _requests("source_workload, response_code", BY_SERVER, *_TO),
-                    "{{source_workload}} {{response_code}}",
-                ),
-            ),
-        ),
-        Panel("Inbound success rate", "share", (Query(_success("", BY_SERVER, *_TO), "answered"),)),
-        Panel("Inbound latency", "ms", _quantiles(LATENCY, BY_SERVER, *_TO)),
-        Panel(
-            "Outbound requests",
-            "rps",
-            (
-                Query(
-                    _requests("destination_service, response_code", BY_CLIENT, *_FROM),
-                    "{{destination_service}} {{response_code}}",
-                ),
-            ),
-        ),
-        Panel(
-            "Outbound success rate",
-            "share",
-            (Query(_success("destination_service", BY_CLIENT, *_FROM), "{{destination_service}}"),),
-        ),
-        Panel("Outbound latency", "ms", _quantiles(LATENCY, BY_CLIENT, *_FROM)),
-        _bytes("Inbound TCP traffic", BY_SERVER, *_TO),
-        _bytes("Outbound TCP traffic", BY_CLIENT, *_FROM),
+        Panel("Requests received", "rps", (Query(_requests("", BY_SERVER, *_TO), "all"),)),
+        Panel("Success rate of requests received", "share", (Query(_success("", BY_SERVER, *_TO), "answered"),)),
+        Panel("Latency of requests received", "ms", _quantiles(LATENCY, BY_SERVER, *_TO)),
+        _bytes("TCP traffic received", BY_SERVER, *_TO),
+        *_each("client", "source_workload", BY_SERVER, *_TO),
+        *_each("called service", "destination_service", BY_CLIENT, *_FROM),
     ),
     (
         Variable("namespace", "Namespace", f"{{{TRAFFIC}}}", "destination_workload_namespace"),
@@ -155,12 +163,35 @@ WORKLOAD = Board(
     ),
 )
 
+
+def _typed(metric: str) -> Query:
+    return Query(f"histogram_quantile(0.99, {_rate(f'{metric}_bucket', 'type, le')})", "{{type}}")
+
+
 CONTROL_PLANE = Board(
     "control-plane",
     "Control plane",
     (
         Panel("Connected proxies", "count", (Query("sum by (pod) (pilot_xds)", "{{pod}}"),)),
         Panel("Pushes", "rps", (Query(_rate("pilot_xds_pushes", "type"), "{{type}}"),)),
+        Panel(
+            "Pushes that were rejected or failed",
+            "rps",
+            (
+                Query(f"{_rate('pilot_total_xds_rejects', '')} or vector(0)", "rejected by proxies"),
+                Query(f"{_rate('pilot_total_xds_internal_errors', '')} or vector(0)", "failed in istiod"),
+            ),
+        ),
+        Panel("Time of a push, by type, p99", "s", (_typed("pilot_xds_push_time"),)),
+        Panel("Size of a message, by type, p99", "bytes", (_typed("pilot_xds_config_size_bytes"),)),
+        Panel(
+            "Events",
+            "rps",
+            (
+                Query(_rate("pilot_k8s_cfg_events", "type, event"), "{{event}} {{type}}"),
+                Query(_rate("pilot_k8s_reg_events", "type, event"), "{{event}} {{type}}"),
+            ),
+        ),
         Panel(
             "Time until proxies have a change",
             "s",
@@ -217,22 +248,45 @@ CONTROL_PLANE = Board(
             (Query(f'sum by (pod) (rate(process_cpu_seconds_total{{pod=~"istiod-.*"}}[{WINDOW}]))', "{{pod}}"),),
         ),
         Panel("Memory", "bytes", (Query('sum by (pod) (process_resident_memory_bytes{pod=~"istiod-.*"})', "{{pod}}"),)),
+        VERSIONS,
     ),
 )
+
+ISTIOD_CPU = f'sum(rate(process_cpu_seconds_total{{pod=~"istiod-.*"}}[{WINDOW}]))'
+_ROUTERS = 'istio_agent_envoy_memory_bytes{type="router"}'
+OF_GATEWAYS = f"sum(rate(istio_requests_total{{{BY_CLIENT}}}[{WINDOW}]) and on (namespace, pod) {_ROUTERS})"
+
+
+def _used(kind: str) -> str:
+    return _rate("istio_agent_envoy_cpu_seconds_total", "", f'type="{kind}"')
+
 
 PERFORMANCE = Board(
     "performance",
     "Performance",
     (
         Panel(
-            "CPU of istiod for each 1,000 requests a second",
+            "CPU for each 1,000 requests a second",
             "cores",
             (
-                Query(
-                    f'sum(rate(process_cpu_seconds_total{{pod=~"istiod-.*"}}[{WINDOW}]))'
-                    f" / ({_requests('', BY_CLIENT)} / 1000)",
-                    "istiod",
-                ),
+                Query(f"{_used('sidecar')} / ({_requests('', BY_SERVER)} / 1000)", "sidecars"),
+                Query(f"{_used('router')} / ({OF_GATEWAYS} / 1000)", "gateways"),
+                Query(f"{ISTIOD_CPU} / ({_requests('', BY_CLIENT)} / 1000)", "istiod"),
+            ),
+        ),
+        Panel(
+            "CPU",
+            "cores",
+            (Query(_used("sidecar"), "sidecars"), Query(_used("router"), "gateways"), Query(ISTIOD_CPU, "istiod")),
+        ),
+        Panel(
+            "Memory",
+            "bytes",
+            (
+                Query('avg(istio_agent_envoy_memory_bytes{type="sidecar"})', "Envoy of a sidecar, on average"),
+                Query('max(istio_agent_envoy_memory_bytes{type="sidecar"})', "Envoy of a sidecar, the largest"),
+                Query('max(istio_agent_envoy_memory_bytes{type="router"})', "Envoy of a gateway, the largest"),
+                Query('sum(process_resident_memory_bytes{pod=~"istiod-.*"})', "istiod"),
             ),
         ),
         Panel("Latency that clients see", "ms", _quantiles(LATENCY, BY_CLIENT)),
@@ -247,6 +301,7 @@ PERFORMANCE = Board(
         ),
         Panel("Reading a proxy's metrics", "s", (Query("max(scrape_duration_seconds)", "slowest"),)),
         Panel("Processes that answer", "count", (Query("sum by (job) (up)", "{{job}}"),)),
+        VERSIONS,
     ),
 )
 

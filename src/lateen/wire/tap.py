@@ -30,6 +30,12 @@ SECRET_HEADERS = frozenset(
     }
 )
 REDACTED = "(redacted)"
+CONFIG = "lateen"
+"""By which Envoy's admin interface knows the tap filter of a pod that has the annotation TAP_BODIES."""
+REQUEST_BODY, RESPONSE_BODY = "requestBody", "responseBody"
+"""``{"text": …}``, or ``{"base64": …}`` where it is no text, with ``"truncated": true`` where there was more."""
+MOST_BODY = 4096
+"""Bytes of each body that are shown."""
 LOST = "lost"
 """The only key of a line that says how many requests were not shown because there were too many."""
 

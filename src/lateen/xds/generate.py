@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lateen.api.annotations import TAP_BODIES
 from lateen.api.networking.server_tls import ServerTLS
 from lateen.api.objects import Credential
 from lateen.kit.derived import Shared, derived
@@ -201,7 +202,8 @@ def _tokens(found: Authentication, seat: str, gateway: bool) -> ResourceSet:
 
 @derived
 def _inbound_authorization(view: InboundView) -> ResourceSet:
-    return _set(authorization.extensions(view.authorization, view.seat.name))
+    tapped = dict(view.pod.notes).get(TAP_BODIES) == "true"
+    return _set(authorization.extensions(view.authorization, view.seat.name, tapped))
 
 
 @derived

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from datetime import UTC, datetime
 
 import click
@@ -25,6 +25,11 @@ from lateen.wire import tap as keys
 @watching.filter_options
 @click.option("--headers", is_flag=True, help="Also show headers; those that carry credentials are redacted.")
 @click.option("--show-secrets", is_flag=True, help="With --headers: do not redact anything.")
+@click.option(
+    "--bodies",
+    is_flag=True,
+    help="Also show bodies, up to 4 KB each, as the called workload's proxy sees them; nothing in them is redacted.",
+)
 @click.option("--count", type=click.IntRange(1), default=None, help="Stop after this many requests.")
 @click.option("--duration", default="", help="Stop after this time, such as 30s.")
 @click.option("-o", "--output", type=click.Choice(["short", "wide", "json"]), default="short")
@@ -35,6 +40,7 @@ def tap(
     wanted: Filter,
     headers: bool,
     show_secrets: bool,
+    bodies: bool,
     count: int | None,
     duration: str,
     output: str,
@@ -45,12 +51,14 @@ def tap(
     of the called workload receives it. Proxies write nothing unless somebody is watching.
     """
     seconds = watching.milliseconds("--duration", duration) / 1000 or None
-    query = ("?headers" + ("&secrets" if show_secrets else "")) if headers else ""
+    asked = [*(["headers"] if headers else []), *(["secrets"] if headers and show_secrets else [])]
+    query = "?" + "&".join([*asked, *(["bodies"] if bodies else [])])
 
     async def work(client: HttpClient) -> None:
         left = count
         pods = await selecting.select(client, resources, target.namespace, everywhere)
-        async with aclosing(watching.requests(client, pods, query, seconds)) as found:
+        opened = watching.bodies(client, pods) if bodies else nullcontext()
+        async with opened, aclosing(watching.requests(client, pods, query, seconds)) as found:
             async for request in found:
                 if request is None or not wanted.passes(request):
                     continue
@@ -99,6 +107,17 @@ def shown(r: Request, output: str) -> Iterator[str]:
     for sign, key in ((">", keys.REQUEST_HEADERS), ("<", keys.RESPONSE_HEADERS)):
         for name, value in sorted((r.seen.get(key) or {}).items()):
             yield f"    {sign} {name}: {value}"
+    for sign, key in ((">", keys.REQUEST_BODY), ("<", keys.RESPONSE_BODY)):
+        if body := r.seen.get(key):
+            text = str(body.get("text") or f"(base64) {body.get('base64')}")
+            yield from (f"    {sign} {_printable(line)}" for line in text.split("\n"))
+            if body.get("truncated"):
+                yield f"    {sign} … (the rest is left out)"
+
+
+def _printable(line: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
 
 
 def as_json(r: Request) -> Json:
@@ -134,6 +153,8 @@ def as_json(r: Request) -> Json:
         "objects": r.objects,
         keys.REQUEST_HEADERS: r.seen.get(keys.REQUEST_HEADERS),
         keys.RESPONSE_HEADERS: r.seen.get(keys.RESPONSE_HEADERS),
+        keys.REQUEST_BODY: r.seen.get(keys.REQUEST_BODY),
+        keys.RESPONSE_BODY: r.seen.get(keys.RESPONSE_BODY),
     }
     return {k: v for k, v in found.items() if v not in ("", None)}
 

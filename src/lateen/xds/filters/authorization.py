@@ -15,18 +15,23 @@ close those that the old one has admitted. Envoy drains the chains that change a
 from __future__ import annotations
 
 from envoy.config.core.v3 import extension_pb2
+from envoy.extensions.common.tap.v3 import common_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+from envoy.extensions.filters.http.tap.v3 import tap_pb2
 from google.protobuf import any_pb2
 
 from lateen.kit.derived import held
 from lateen.mesh.view import Authorization
-from lateen.wire import names
+from lateen.wire import names, tap
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import ALLOW, CUSTOM, DENY, slot
+
+TAP = "envoy.filters.http.tap"
+_TAP = tap_pb2.Tap(common_config=common_pb2.CommonExtensionConfig(admin_config={"config_id": tap.CONFIG}))
 
 
 def questions(access: Authorization) -> int:
@@ -53,10 +58,10 @@ def network(chain: Connections) -> tuple[NetworkFilter, ...]:
     return filters.of_workload(chain.access, chain.access.policies, tcp=True)
 
 
-def extensions(access: Authorization, workload: str = "") -> tuple[Resource, ...]:
-    """The contents of a workload's slots."""
+def extensions(access: Authorization, workload: str = "", tapped: bool = False) -> tuple[Resource, ...]:
+    """The contents of a workload's slots. ``tapped``: somebody looks at bodies (``wire.tap``)."""
     asked = [_resource(_numbered(i), access, found, workload) for i, found in enumerate(_asked(access))]
-    denied = _resource(DENY, access, _of(access, "AUDIT", "DENY"), workload)
+    denied = _resource(DENY, access, _of(access, "AUDIT", "DENY"), workload, tapped)
     return (*asked, denied, _resource(ALLOW, access, _of(access, "ALLOW"), workload))
 
 
@@ -77,25 +82,29 @@ def _of(access: Authorization, *actions: str) -> filters.Policies:
 
 
 @held
-def _resource(slot: str, access: Authorization, policies: filters.Policies, workload: str) -> Resource:
+def _resource(
+    slot: str, access: Authorization, policies: filters.Policies, workload: str, tapped: bool = False
+) -> Resource:
     name = names.of_workload(slot, workload)
-    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=_content(slot, access, policies))
+    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=_content(slot, access, policies, tapped))
     return pb.resource(name, message, tuple(str(p.ref) for p in policies))
 
 
-def _content(slot: str, access: Authorization, policies: filters.Policies) -> any_pb2.Any:
+def _content(slot: str, access: Authorization, policies: filters.Policies, tapped: bool) -> any_pb2.Any:
     if slot == DENY:
-        return _denied(access, policies)
+        return _denied(access, policies, tapped)
     found = filters.of_workload(access, policies, tcp=False)
     if slot == ALLOW:
         return found[0].typed_config if found else pb.any_of(rbac_pb2.RBAC())
     return several((f.name, f.typed_config) for f in found)
 
 
-def _denied(access: Authorization, policies: filters.Policies) -> any_pb2.Any:
-    """AUDIT comes first, so that requests that are denied are seen, too."""
+def _denied(access: Authorization, policies: filters.Policies, tapped: bool) -> any_pb2.Any:
+    """AUDIT comes first, so that requests that are denied are seen, too; before it whoever looks at bodies."""
     audits = tuple(p for p in policies if p.spec.action == "AUDIT")
     denied = filters.denied(tuple(p for p in policies if p.spec.action == "DENY"), access.domains)
-    if not audits:
+    looking = [(TAP, pb.any_of(_TAP))] if tapped else []
+    if not audits and not looking:
         return denied
-    return several(((filters.HTTP_RBAC, filters.audited(audits, access.domains)), (filters.HTTP_RBAC, denied)))
+    audited = [(filters.HTTP_RBAC, filters.audited(audits, access.domains))] if audits else []
+    return several((*looking, *audited, (filters.HTTP_RBAC, denied)))

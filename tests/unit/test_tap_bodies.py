@@ -1,0 +1,180 @@
+"""Bodies of requests: Envoy's tap filter is there for a pod with an annotation, and the agent joins what it tells."""
+
+import asyncio
+import base64
+import json
+from dataclasses import replace
+
+import judge
+import meshes
+import pytest
+
+from lateen.agent.bodies import Bodies, _body
+from lateen.agent.tap import Tap
+from lateen.api import decoding, kinds
+from lateen.api.annotations import TAP_BODIES
+from lateen.cli.live import tap
+from lateen.dump.requests import Peer, Pods, Request
+from lateen.kit import tasks
+from lateen.wire import names
+from lateen.wire import tap as keys
+
+POST = {"side": "server", "requestId": "r1", "path": "/orders", "method": "POST", "status": 201}
+
+
+def encoded(text):
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+
+
+def trace(path="/orders", request=b"", response=b"", number="r1", **more):
+    headers = [{"key": ":path", "value": path}, {"key": "x-request-id", "value": number}]
+    request = {"headers": headers, "body": {"as_bytes": encoded(request), "truncated": False} | more}
+    response = {"headers": [], "body": {"as_bytes": encoded(response), "truncated": False}}
+    return {"http_buffered_trace": {"request": request, "response": response}}
+
+
+class Admin:
+    """Envoy's admin interface: refuses while the filter is not there, then streams objects in pieces."""
+
+    def __init__(self, refusals, *traces):
+        self.refusals, self.traces, self.orders = refusals, traces, []
+
+    async def answer(self, reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"POST /tap ")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        self.orders.append(json.loads(await reader.readexactly(length)))
+        if self.refusals:
+            self.refusals -= 1
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\nUnknown config id 'lateen'.")
+            writer.close()
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        text = "\n".join(json.dumps(t, indent=1) for t in self.traces).encode() + b"\n"
+        for at in range(0, len(text), 100):
+            part = text[at : at + 100]
+            writer.write(b"%x\r\n%s\r\n" % (len(part), part))
+            await writer.drain()
+        await reader.read()
+        writer.close()
+
+
+async def served(admin, work):
+    server = await asyncio.start_server(admin.answer, "127.0.0.1", 0)
+    async with server:
+        return await work(server.sockets[0].getsockname()[1])
+
+
+async def until(test):
+    async with asyncio.timeout(10):
+        while not test():
+            await asyncio.sleep(0.01)
+
+
+def test_what_envoy_tells_of_a_body_stands_beside_its_request(monkeypatch):
+    monkeypatch.setattr("lateen.agent.bodies.PAUSE_S", 0.01)
+    admin = Admin(2, trace(request='{"book": 1}', response="ok"), trace("/other", b"x", number="r2"))
+
+    async def work(port):
+        bodies, complaints = Bodies(port), []
+        following = tasks.spawn(bodies.follow(complaints.append), "bodies")
+        await until(lambda: len(bodies._found) == 2)
+        found = bodies.take(POST)
+        assert bodies.take(POST) == {}, "each once"
+        await tasks.cancel(following)
+        assert bodies.take({"requestId": "r2", "path": "/other"}) == {}, "nothing is kept for nobody"
+        return found, complaints
+
+    found, complaints = asyncio.run(served(admin, work))
+    assert found == {keys.REQUEST_BODY: {"text": '{"book": 1}'}, keys.RESPONSE_BODY: {"text": "ok"}}
+    assert complaints == []
+    assert admin.orders[0]["config_id"] == keys.CONFIG
+
+
+def test_whoever_waits_for_bodies_in_vain_hears_why_once(monkeypatch):
+    monkeypatch.setattr("lateen.agent.bodies.PAUSE_S", 0.001)
+    monkeypatch.setattr("lateen.agent.bodies.TRIES", 3)
+    admin = Admin(1000)
+
+    async def work(port):
+        complaints = []
+        following = tasks.spawn(Bodies(port).follow(complaints.append), "bodies")
+        await until(lambda: len(admin.orders) > 8)
+        await tasks.cancel(following)
+        return complaints
+
+    assert asyncio.run(served(admin, work)) == ["bodies cannot be shown: Unknown config id 'lateen'."]
+
+
+@pytest.mark.parametrize(
+    ("raw", "cut", "expected"),
+    [
+        (b"", False, {}),
+        ("grüße".encode(), False, {"text": "grüße"}),
+        ("grüße".encode()[:3], True, {"text": "gr", "truncated": True}),
+        (b"\x89PNG\x00\xff", False, {"base64": encoded(b"\x89PNG\x00\xff")}),
+    ],
+)
+def test_a_body_is_text_where_it_is_one(raw, cut, expected):
+    assert _body({"body": {"as_bytes": encoded(raw), "truncated": cut}}) == expected
+
+
+def test_only_who_asks_for_bodies_sees_them(tmp_path, monkeypatch):
+    async def switch(percent):
+        pass
+
+    async def work():
+        bodies = Bodies(1)
+        tapped = Tap(tmp_path / "tap.log", switch, bodies)
+        bodies.take = lambda _: {keys.REQUEST_BODY: {"text": "x"}}
+        streams = [tapped.answer(f"/tap?{query}").stream for query in ("headers", "bodies")]
+
+        async def first(stream):
+            while not (line := (await anext(stream)).strip()):
+                pass
+            return json.loads(line)
+
+        looks = [tasks.spawn(first(s), "look") for s in streams]
+        await until(lambda: tapped._following is not None)
+        await asyncio.sleep(0.2)
+        (tmp_path / "tap.log").write_bytes(json.dumps(POST).encode() + b"\n")
+        found = await asyncio.gather(*looks)
+        for stream in streams:
+            await stream.aclose()
+        await until(lambda: tapped._reading.done())
+        assert tapped._following is None
+        return found
+
+    plain, full = asyncio.run(work())
+    assert plain == POST
+    assert full == POST | {keys.REQUEST_BODY: {"text": "x"}}
+
+
+def test_bodies_are_printed_without_what_a_terminal_would_obey():
+    seen = POST | {
+        keys.REQUEST_BODY: {"text": "one\n\x1b[2Jtwo", "truncated": True},
+        keys.RESPONSE_BODY: {"base64": "AA=="},
+    }
+    request = Request(seen, Peer("web", "shop"), Pods([]))
+    assert list(tap.shown(request, "short"))[1:] == [
+        "    > one",
+        "    > �[2Jtwo",
+        "    > … (the rest is left out)",
+        "    < (base64) AA==",
+    ]
+    assert tap.as_json(request)[keys.REQUEST_BODY] == {"text": "one\n\x1b[2Jtwo", "truncated": True}
+
+
+@pytest.mark.parametrize(("value", "there"), [("true", True), ("false", False), (None, False)])
+def test_a_pod_with_the_annotation_has_the_filter_in_a_slot_and_its_listeners_stay(value, there):
+    plain = meshes.objects("")
+    pod = plain.pods[("default", "productpage-v1")]
+    notes = decoding.notes({"annotations": {TAP_BODIES: value} if value else {}})
+    marked = plain.put(kinds.POD, ("default", pod.name), replace(pod, notes=notes))
+    before, after = (judge.messages(meshes.view(found)) for found in (plain, marked))
+    deny = after[names.ECDS].pop("istio.authorization.deny").typed_config
+    assert ("envoy.filters.http.tap" in str(deny)) is there
+    before[names.ECDS].pop("istio.authorization.deny")
+    assert after == before, "nothing else of the proxy changes, so that nothing is drained"
+    other = judge.messages(meshes.view(marked, "reviews-v1"))[names.ECDS]["istio.authorization.deny"]
+    assert "envoy.filters.http.tap" not in str(other)
