@@ -254,7 +254,7 @@ export class View {
   }
 
   private padding(): number {
-    return this.narrow() ? 42 : 60
+    return this.narrow() ? 34 : 60
   }
 
 }

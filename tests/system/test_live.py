@@ -95,6 +95,17 @@ def test_routes_and_top_add_up_what_passes(look):
     assert row.split()[:4] == ["productpage-v1.default", "details-v1.default", "GET", "/details/8"]
 
 
+def test_tap_shows_bodies_while_it_runs_and_leaves_the_pod_as_it_was(mesh, look):
+    out = look(
+        *("tap", "deploy/details-v1", "--path", "/details/8", "--bodies", "--count", "1", "-o", "json"),
+        path="/details/8",
+    )
+    seen = json.loads(out)
+    assert seen["direction"] == "inbound"
+    assert json.loads(seen["responseBody"]["text"])["id"] == 8
+    mesh.until(lambda: "tap-bodies" not in mesh.get("pod", mesh.pod("details"), "-o", "yaml"), 10, "no annotation")
+
+
 def test_stat_and_edges_read_the_proxies_counters(mesh, look):
     # Envoy merges its histograms every five seconds.
     out = json.loads(look("stat", "deploy/details-v1", "-t", "7s", "-o", "json"))

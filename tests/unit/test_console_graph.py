@@ -14,6 +14,8 @@ from lateen.console import past
 from lateen.console.badges import badges
 from lateen.console.changes import Changes
 from lateen.console.graph import Graph
+from lateen.console.metrics import Target
+from lateen.console.series.scrape import samples
 from lateen.console.series.store import Store
 
 PAGE = Path(__file__).parents[2] / "console"
@@ -228,3 +230,28 @@ def test_a_moment_that_is_no_number_is_refused():
         with pytest.raises(web.HTTPBadRequest):
             _moment(wrong)
     assert _moment("1700000000") == START
+
+
+def test_bytes_of_http_count_by_the_texts_that_have_them_whatever_lies_between():
+    """Every second only some metrics are read, the sizes of bodies every five."""
+    labels = (
+        'reporter="source",source_workload="web",source_app="web",source_version="v1",source_workload_namespace="shop",'
+        'destination_service_name="cart",destination_service_namespace="shop",destination_workload="cart",'
+        'destination_workload_namespace="shop",destination_app="cart",destination_version="v1",request_protocol="http"'
+    )
+
+    def text(count, received=None, sent=None):
+        lines = [f'istio_requests_total{{{labels},response_code="200"}} {count}']
+        lines += [f"istio_request_bytes_sum{{{labels}}} {received}"] if received is not None else []
+        lines += [f"istio_response_bytes_sum{{{labels}}} {sent}"] if sent is not None else []
+        return samples("\n".join(lines).encode() + b"\n")
+
+    target, out = Target(fresh=False), {}
+    target.read(text(1, 1000, 5000), out)
+    target.read(text(2), out, whole=False)
+    target.read(text(3), out, whole=False)
+    target.read(text(4, 1100, 5900), out)
+    (edge, _) = Graph().build(out, 10)["edges"]
+    assert edge["bytesRate"] == pytest.approx(100)
+    target.read(text(5), out)
+    assert not any(key.startswith(b"istio_re") and b"bytes" in key for key in target._last), "the series have ended"

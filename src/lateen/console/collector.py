@@ -113,7 +113,7 @@ class Collector:
                 target = self._targets.get(key)
                 if target is None:
                     target = self._targets[key] = Target(fresh=_began(process.pod) > self._started)
-                target.read(look.pairs, added, look.complete)
+                target.read(look.pairs, added, look.complete, look.whole)
         self.intake.frame(now, looks, found.keys())
         self.intake.described(meta)
         self._rounds.append((now, added))

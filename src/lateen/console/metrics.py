@@ -52,10 +52,14 @@ class Sample(NamedTuple):
 METRICS = {
     "istio_requests_total": "requests",
     "istio_request_duration_milliseconds_bucket": "bucket",
+    "istio_request_bytes_sum": "received",
+    "istio_response_bytes_sum": "sent",
     "istio_tcp_sent_bytes_total": "sent",
     "istio_tcp_received_bytes_total": "received",
     "istio_tcp_connections_opened_total": "opened",
 }
+_SLOW = (b"istio_request_bytes_sum", b"istio_response_bytes_sum")
+"""They are only in the texts with all metrics."""
 _NAMES = frozenset(name.encode() for name in METRICS)
 _DETAIL = {"requests": "response_code", "bucket": "le"}
 
@@ -115,10 +119,11 @@ class Target:
     _known: dict[bytes, Sample | None] = field(default_factory=dict)
     _seen: bool = False
 
-    def read(self, pairs: Iterable[Pair], into: Added, complete: bool = True) -> None:
+    def read(self, pairs: Iterable[Pair], into: Added, complete: bool = True, whole: bool = True) -> None:
         """Add what was counted since the last text; a counter that fell was reset, a series that is gone is forgotten.
 
-        Of a text that is not ``complete``, series that are missing may still exist.
+        Of a text that is not ``complete``, series that are missing may still exist; one that is not ``whole`` has only
+        the metrics that are read most often.
         """
         counted = self._seen or self.fresh
         now: dict[bytes, float] = {}
@@ -134,6 +139,9 @@ class Target:
             delta = value - before if value >= before else value
             if delta and counted:
                 into[sample] = into.get(sample, 0.0) + delta
+        if not whole:
+            now |= {k: v for k, v in self._last.items() if k.startswith(_SLOW)}
+            known |= {k: v for k, v in self._known.items() if k.startswith(_SLOW)}
         self._last, self._known = (now, known) if complete else (self._last | now, self._known | known)
         self._seen = True
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from lateen import __version__
 from lateen.kit import jsons
 from lateen.kit.later import aiohttp, yarl
 from lateen.kube.auth import Auth, AuthError, Fixed
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
 MAX_LINE = 8 * 1024 * 1024
+USER_AGENT = f"lateen/{__version__}"
+"""Servers name the manager of fields by it.
+https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers"""
 
 
 class Connection:
@@ -46,7 +50,7 @@ class Connection:
 
     async def headers(self, more: dict[str, str] | None = None) -> dict[str, str]:
         try:
-            return {"Accept": "application/json", **(more or {}), **await self.auth.headers()}
+            return {"Accept": "application/json", "User-Agent": USER_AGENT, **(more or {}), **await self.auth.headers()}
         except AuthError as e:
             raise KubeError(401, "Unauthorized", str(e)) from e
 

@@ -26,6 +26,8 @@ from lateen.kube.client import HttpClient, KubeError, Unreachable
 
 PATH = "/stats/prometheus?only=istio"
 AT_ONCE = 16
+HISTOGRAMS_S = 5
+"""Envoy's own default of ``stats_flush_interval``."""
 
 
 @dataclass
@@ -151,6 +153,8 @@ def stat(
         return
     head = ["NAMESPACE", "NAME", "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN/S"]
     click.echo(table([head, *([ns, n, m, *s.cells(seconds)] for ns, n, m, s in rows)]))
+    if any(s.requests and not sum(s.buckets.values()) for *_, s in rows):
+        say(f"Envoy tells latencies every {HISTOGRAMS_S} s, and some not in this time; use -t 10s or longer")
 
 
 @command("edges")
