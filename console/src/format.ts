@@ -60,3 +60,10 @@ export const COLORS: Record<Health, string> = {
   failing: '#d3322f',
   idle: '#8a94a3',
 }
+
+/** Rising times with one more in each gap, where no line has a value: lines end there instead of leading across it. */
+export function withGaps(times: number[]): number[] {
+  const steps = times.slice(1).map((t, i) => t - times[i]!)
+  const step = Math.min(...steps)
+  return times.flatMap((t, i) => (steps[i]! > 1.5 * step ? [t, t + step] : [t]))
+}
