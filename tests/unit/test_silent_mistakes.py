@@ -186,6 +186,66 @@ spec: {{selector: {{matchLabels: {{app: web}}}}, portLevelMtls: {{"{port}": {{mo
     assert [f"{port} is the Service's port, and leads to 8080" in t for _, t in found] == [True] * count
 
 
+def bound(spec):
+    return (
+        SERVICE
+        + f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: web, namespace: shop}}
+spec: {{hosts: [web], {spec}}}
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        ("http: [{match: [{port: 8080}], route: [{destination: {host: web}}]}]", True),
+        ("http: [{match: [{port: 8000}], route: [{destination: {host: web}}]}]", False),
+        ("tcp: [{match: [{port: 9}], route: [{destination: {host: web}}]}]", True),
+        ("gateways: [mesh, door], http: [{match: [{port: 80}], route: [{destination: {host: web}}]}]", False),
+        (
+            "gateways: [mesh, door], tcp: [{match: [{port: 80, gateways: [mesh]}], route: [{destination: {host: a}}]}]",
+            True,
+        ),
+    ],
+)
+def test_a_match_of_a_port_that_the_service_does_not_have_is_reported(spec, found):
+    told = said(bound(spec), "LAT0126")
+    assert bool(told) is found
+    assert not told or "Service shop/web" in told[0][1]
+    assert not told or "are: 8000" in told[0][1]
+
+
+@pytest.mark.parametrize(("port", "count"), [(8000, 0), (8080, 2)])
+def test_settings_of_a_port_that_the_service_does_not_have_are_reported(port, count):
+    settings = f"trafficPolicy: {{portLevelSettings: [{{port: {{number: {port}}}, tls: {{mode: DISABLE}}}}]}}"
+    text = f"{rule('shop').rstrip()[:-1]}, {settings}, subsets: [{{name: v1, {settings}}}]}}\n"
+    assert len(said(SERVICE + text.replace("host: web.shop.svc.cluster.local,", "host: web,"), "LAT0126")) == min(
+        count, 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("gateways", "match", "words"),
+    [
+        (["mesh"], ["door"], "only mesh"),
+        ([], ["door"], "only mesh"),
+        (["door"], ["mesh"], "only shop/door"),
+        (["shop/door", "mesh"], ["door"], None),
+        (["door"], ["shop/door", "other"], None),
+    ],
+)
+def test_a_match_of_gateways_that_the_rule_is_not_bound_to_is_warned_about(gateways, match, words):
+    routes = [{"match": [{"gateways": match}], "route": [{"destination": {"host": "web"}}]}]
+    spec = {"hosts": ["web.test"], "gateways": gateways, "http": routes}
+    meta = {"name": "web", "namespace": "shop"}
+    obj = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": meta, "spec": spec}
+    told = [text for _, text in validate.warnings(obj)]
+    assert any(words in t for t in told) if words else told == []
+
+
 def policy(action="DENY", **rule):
     return {
         "apiVersion": "security.istio.io/v1",

@@ -33,6 +33,7 @@ _MODULES = (
     "mesh_config",
     "outcomes",
     "policy",
+    "ports",
     "routing",
     "schema",
     "service",

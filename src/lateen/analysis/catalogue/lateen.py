@@ -100,4 +100,10 @@ LATEEN = (
         "Warning",
         'Label {}={} has no effect: only "{}" and "{}" count, so {}.',
     ),
+    Kind(
+        "LAT0126",
+        "PortUnknown",
+        "Warning",
+        "Port {} is none of {}, so {} has no effect. Its ports, as clients call them, are: {}.",
+    ),
 )

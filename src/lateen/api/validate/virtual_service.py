@@ -8,7 +8,7 @@ from __future__ import annotations
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import destination
-from lateen.api.validate.findings import Finding, Findings, no, warn
+from lateen.api.validate.findings import Finding, Findings, hint, no, warn
 from lateen.api.validate.http_route import http_route
 from lateen.api.validate.names import gateways
 from lateen.api.validate.unreachable import unreachable
@@ -35,6 +35,8 @@ def virtual_service(vs: n.VirtualService, meta: Json) -> Findings:
     yield from s.export_to(str(meta.get("namespace") or ""), vs.export_to, service_entry=False)
     for rule, reason in unreachable(vs).unused:
         yield warn(rule, reason)
+    if not delegate:
+        yield from _elsewhere(vs, str(meta.get("namespace") or ""))
 
 
 def _delegate(vs: n.VirtualService) -> Findings:
@@ -47,6 +49,24 @@ def _delegate(vs: n.VirtualService) -> Findings:
         if given:
             says = f"delegate virtual service must have no {what} specified; a rule of its own needs hosts"
             yield no(f"spec.{field}", says)
+
+
+def _elsewhere(vs: n.VirtualService, namespace: str) -> Findings:
+    """A match names gateways among those of the VirtualService; it does not add any."""
+
+    def full(name: str) -> str:
+        return name if name == MESH or "/" in name or "." in name else f"{namespace}/{name}"
+
+    bound = [full(g) for g in vs.gateways or (MESH,)]
+    matches = [
+        *((f"spec.http[{i}].match[{j}]", m.gateways) for i, r in enumerate(vs.http) for j, m in enumerate(r.match)),
+        *((f"spec.tls[{i}].match[{j}]", m.gateways) for i, r in enumerate(vs.tls) for j, m in enumerate(r.match)),
+        *((f"spec.tcp[{i}].match[{j}]", m.gateways) for i, r in enumerate(vs.tcp) for j, m in enumerate(r.match)),
+    ]
+    for at, named in matches:
+        if named and not {full(g) for g in named} & set(bound):
+            says = f"it matches nothing: spec.gateways has none of these, only {', '.join(bound)}"
+            yield hint(f"{at}.gateways", says)
 
 
 def _hosts(vs: n.VirtualService, mesh: bool) -> Findings:
