@@ -146,12 +146,12 @@ def test_istiod_and_sidecars_run_from_the_images_in_the_embedded_cluster(mesh):
     assert "iproute2" in packages.split()
 
 
-@pytest.fixture
-def runtime():
+@pytest.fixture(params=["runc", "crun"])
+def runtime(request):
     """An OCI runtime that runs here."""
-    found = shutil.which("runc") or shutil.which("crun")
+    found = shutil.which(request.param)
     if not found or os.geteuid():
-        pytest.skip("it takes root, and runc or crun (apt-get install runc)")
+        pytest.skip(f"it takes root, and {request.param} (apt-get install {request.param})")
     return found
 
 

@@ -63,7 +63,8 @@ class Load:
 
 @pytest.fixture(scope="module")
 def bookinfo(mesh):
-    mesh.lateen("install", "--set", "profile=demo", "-y", timeout=300)
+    pilot = ("components.pilot.k8s.replicaCount=2", "components.pilot.k8s.resources.requests.cpu=10m")
+    mesh.lateen("install", "--set", "profile=demo", "-y", *(w for s in pilot for w in ("--set", s)), timeout=300)
     mesh.kubectl("label", "namespace", "default", "istio-injection=enabled", "--overwrite")
     mesh.kubectl("apply", "-f", str(BOOKINFO / "platform/kube/bookinfo.yaml"))
     mesh.kubectl("apply", "-f", str(BOOKINFO / "networking/bookinfo-gateway.yaml"))
@@ -71,6 +72,36 @@ def bookinfo(mesh):
     mesh.kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=110s")
     mesh.until(lambda: mesh.page()[0] == 200, 60, "the page")
     return mesh
+
+
+def test_one_of_two_istiods_writes_statuses_and_the_other_takes_over(bookinfo):
+    mesh = bookinfo
+    lease = ("lease", "lateen-status", "-n", "istio-system", "-o", "jsonpath={.spec.holderIdentity}")
+
+    def written():
+        meta, status = (
+            json.loads(mesh.get("virtualservice", "reviews", "-o", "json"))[k] for k in ("metadata", "status")
+        )
+        return status.get("observedGeneration") == meta["generation"]
+
+    def shown():
+        """The istiods that proxies are connected to; nothing while some are at none."""
+        rows = [line.split() for line in mesh.lateen("proxy-status").stdout.splitlines()[1:]]
+        return {row[-3] for row in rows} if len(rows) == 8 else set()
+
+    mesh.apply(REVIEWS.format("v1"))
+    mesh.until(lambda: "status" in json.loads(mesh.get("virtualservice", "reviews", "-o", "json")), 20, "a status")
+    first = mesh.get(*lease)
+    istiods = set(mesh.get("pods", "-n", "istio-system", "-l", "app=istiod", "-o", "name").split())
+    assert len(istiods) == 2
+    assert f"pod/{first}" in istiods
+    assert shown() <= {name.removeprefix("pod/") for name in istiods}
+    mesh.kubectl("delete", "pod", first, "-n", "istio-system", "--force", "--grace-period=0")
+    mesh.apply(REVIEWS.format("v3"))
+    mesh.until(written, 30, "a status of the other istiod")
+    assert mesh.get(*lease) != first
+    mesh.until(shown, 60, "all proxies at an istiod")
+    mesh.kubectl("wait", "pod", "-n", "istio-system", "-l", "app=istiod", "--for=condition=Ready", "--timeout=110s")
 
 
 def state(mesh):

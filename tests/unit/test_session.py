@@ -174,6 +174,20 @@ def test_a_reconnecting_proxy_gets_only_what_it_lacks():
     assert sent(after) == [("CDS", {}, ("gone",))]
 
 
+def test_a_reconnecting_proxy_gets_the_endpoints_of_clusters_that_have_changed_though_it_has_them():
+    """Envoy warms such a cluster until endpoints arrive, and acknowledges no cluster before."""
+    session = Session()
+    session.offer({names.CDS: (sets(a="2", b="1"),), names.EDS: (sets(a="1", b="1"),)})
+    clusters, _ = session.receive(Request(names.CDS, initial={"a": "1", "b": "1"}))
+    endpoints, _ = session.receive(Request(names.EDS, subscribe=("a", "b"), initial={"a": "1", "b": "1"}))
+    assert sent(clusters) == [("CDS", {"a": "2"}, ())]
+    assert sent(endpoints) == [("EDS", {"a": "1"}, ())]
+    ack(session, endpoints[0])
+    ack(session, clusters[0])
+    assert (session.synced(names.CDS), session.synced(names.EDS)) == ("SYNCED", "SYNCED")
+    assert session.offer({names.CDS: (sets(a="2", b="1"),), names.EDS: (sets(a="1", b="1"),)}) == []
+
+
 def test_virtual_hosts_come_with_the_route_configuration_that_asks_for_them():
     session = Session()
     session.offer({names.RDS: (sets(**{"80": "1"}),), names.VHDS: (sets(**{"80/a": "1", "81/b": "1"}),)})

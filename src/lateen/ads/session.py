@@ -84,6 +84,9 @@ class Session(Conversation):
                 state.names.add(name)
                 if not (first and request.initial.get(name)):
                     state.forced.add(name)
+        if first and request.type_url == names.EDS and (clusters := self._type(names.CDS).pending):
+            # A proxy that reconnects asks for its clusters first; those that have changed wait for endpoints, too.
+            state.forced |= clusters.content.names & state.names
         if request.type_url == names.RDS:
             self._hosts_of_routes(request, first)
         for name in request.unsubscribe:
