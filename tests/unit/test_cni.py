@@ -107,7 +107,7 @@ def test_the_plugin_comes_last_in_the_chain_of_the_first_file():
     assert chain.has_plugin(name, text, PLUGIN)
     assert not chain.has_plugin(name, text, PLUGIN | {"kubernetes": {}})
     assert [p["type"] for p in json.loads(chain.without_plugin(name, text))["plugins"]] == ["bridge"]
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(ValueError, match="not JSON"):
         chain.with_plugin("10-x.conflist", b"{", PLUGIN)
 
 

@@ -1,7 +1,7 @@
 """istio-iptables: a pod's redirection rules, as data and as input of a single iptables-restore.
 
-The rules are Istio's: outgoing connections are redirected to 15001 and incoming ones to 15006; what the proxy itself
-sends passes unchanged. The proxy is identified by its user id, or by a socket mark where ids cannot differ.
+The rules are Istio's: outgoing connections are redirected to 15001 and incoming ones to 15006; the proxy's own
+traffic is exempt. The proxy is identified by its user id, or by a socket mark where ids cannot differ.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Capture:
     exclude_outbound_ports: str = ""
     include_outbound_ports: str = ""
     kubevirt_interfaces: str = ""
-    """Interfaces of virtual machines in the pod: what arrives on them is outbound traffic."""
+    """Interfaces of virtual machines in the pod: traffic arriving on them is outbound."""
     exclude_interfaces: str = ""
     dns: int = 0
     """The port that DNS is redirected to; 0 for none."""
     gid: int = ports.PROXY_UID
     tproxy: bool = False
-    """Inbound connections keep the client's address: TPROXY instead of REDIRECT."""
+    """Preserve the client's address of inbound connections: TPROXY instead of REDIRECT."""
     by_group: bool = False
-    """The proxy is root, as for TPROXY, so it is known by its group."""
+    """Identify the proxy by its group, because with TPROXY it runs as root."""
     validate: bool = False
-    """A CNI plugin has written the rules; only check that they work."""
+    """Only check rules that a CNI plugin has written."""
 
 
 class UsageError(ValueError):
@@ -66,9 +66,9 @@ def parse(arguments: list[str], mark: int | None = None, dns: bool = False) -> C
     while rest:
         flag = rest.pop(0)
         if flag.startswith(("--log_output_level", "--log_as_json")):
-            continue  # one line is all that is ever written
+            continue  # the output is always a single line
         if flag == "--force-apply":
-            continue  # the rules are always written, whatever was there before
+            continue  # existing rules are always replaced
         if flag in ("--run-validation", "--skip-rule-apply"):
             values["validate"] = True
             continue
@@ -100,8 +100,9 @@ def rules(c: Capture) -> str:
 
 
 def mangle(c: Capture) -> str:
-    """Inbound connections by TPROXY. Packets for the proxy's sockets are marked, and routed to the loopback interface
-    by a table of their own; what the proxy sends to the application with the client's address has the same mark."""
+    """Inbound connections by TPROXY. Packets for the proxy's sockets are marked, and routed to the loopback
+    interface by a separate routing table; packets from the proxy to the application with the client's address have
+    the same mark."""
     mark, mine = f"-m mark --mark {ports.TPROXY_MARK}", f"-m owner --gid-owner {c.gid}"
     out = [
         "*mangle",
@@ -121,7 +122,7 @@ def mangle(c: Capture) -> str:
         f"-A PREROUTING -p tcp {mark} -j CONNMARK --save-mark",
         f"-A ISTIO_INBOUND -p tcp {mark} -j RETURN",
         "-A ISTIO_INBOUND -p tcp -s 127.0.0.6/32 -i lo -j RETURN",
-        # the application calls itself by its address
+        # the application connects to itself by its own address
         f"-A ISTIO_INBOUND -p tcp -i lo -m mark ! --mark {ports.TPROXY_OWN_MARK} -j RETURN",
         "-A ISTIO_INBOUND -p tcp --dport 15008 -j RETURN",
     ]
@@ -174,7 +175,7 @@ def nat(c: Capture) -> str:
         else:
             out += [f"-A ISTIO_INBOUND -p tcp --dport {p} -j ISTIO_IN_REDIRECT" for p in _items(c.include_ports)]
     if c.dns:
-        # Over UDP and TCP; queries of the proxy and the agent themselves go to the real servers.
+        # UDP and TCP; queries of the proxy and the agent themselves go to the real servers
         for kind in ("udp", "tcp"):
             out.append(f"-A OUTPUT -p {kind} --dport 53 {own} -j RETURN")
             out.append(f"-A OUTPUT -p {kind} --dport 53 -j REDIRECT --to-ports {c.dns}")
@@ -182,7 +183,7 @@ def nat(c: Capture) -> str:
     out += [f"-A ISTIO_OUTPUT -p tcp --dport {p} -j RETURN" for p in _items(c.exclude_outbound_ports)]
     out += [
         "-A ISTIO_OUTPUT -s 127.0.0.6/32 -o lo -j RETURN",
-        # what the proxy sends to the application with its client's address
+        # from the proxy to the application, with the client's address
         *([f"-A ISTIO_OUTPUT -o lo -m mark --mark {ports.TPROXY_MARK} -j RETURN"] if c.tproxy else []),
         # the proxy connects to its own workload by its address: redirect to the inbound listener
         f"-A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp ! --dport 15008 {own} -j ISTIO_IN_REDIRECT",
@@ -220,8 +221,8 @@ def install(c: Capture) -> None:
 
 
 def write(c: Capture, inside: tuple[str, ...] = ()) -> tuple[Capture, str]:
-    """What has been written, and why it is not what was asked for. ``inside``: the command that leads into another
-    network namespace. Raises NotWritten."""
+    """Write the rules; returns what was written, and why it differs from the request. ``inside``: a command prefix that
+    enters another network namespace. Raises NotWritten."""
     why = ""
     if c.tproxy and (no := _no_tproxy(c, inside)):
         why = (
@@ -283,9 +284,9 @@ def _run(command: list[str], text: str = "") -> str:
 
 
 def _no_tproxy(c: Capture, inside: tuple[str, ...] = ()) -> str:
-    """Why there is no TPROXY; the routes for it where there is."""
+    """Why TPROXY is not possible; sets up its routes if it is."""
     if c.mark is not None:
-        return "without root on the host, the proxy is known by the mark that TPROXY needs"
+        return "without root on the host, the socket mark that TPROXY needs identifies the proxy"
     if failed := _restore(mangle(c), "--test", inside=inside):
         return failed
     for command in (f"ip rule add {ROUTES}", f"ip route replace local default dev lo table {ports.TPROXY_TABLE}"):
@@ -298,7 +299,7 @@ ROUTES = f"fwmark {ports.TPROXY_MARK} lookup {ports.TPROXY_TABLE}"
 
 
 def transparent() -> bool:
-    """Whether the pod's connections come by TPROXY: istio-iptables or a CNI plugin has made routes for it."""
+    """Whether TPROXY is in use, that is, istio-iptables or a CNI plugin has created its routes."""
     try:
         done = subprocess.run(["ip", "rule"], text=True, capture_output=True, timeout=10, check=False)
     except OSError:

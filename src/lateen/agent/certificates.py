@@ -1,4 +1,5 @@
-"""The workload's certificate: requested from istiod, written where Envoy or a gRPC library watches, renewed in time."""
+"""The workload's certificate: requested from istiod, written to files that Envoy or a gRPC library watches, renewed in
+time."""
 
 from __future__ import annotations
 
@@ -22,38 +23,38 @@ from lateen.kit.files import write_atomic
 log = logging.getLogger("lateen.agent.certificates")
 
 ISSUE_S = 30.0
-"""Seconds that a certificate may take: signers of others need some."""
+"""The timeout of a certificate request in seconds: external signers take a while."""
 LOOK_S = 2.0
-"""How often the mounted roots are looked at, in seconds."""
+"""Seconds between checks of the mounted roots."""
 ASK_S = 60.0
-"""How often a machine asks for them, in seconds."""
+"""Seconds between a machine's requests for the roots."""
 SPREAD_S = 30.0
-"""Seconds over which proxies ask for new certificates after the root under which they are signed has changed."""
+"""Seconds over which proxies spread their renewals after the signing root has changed."""
 SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",
 )
-"""Where distributions keep the certificate authorities that they trust."""
+"""Where distributions keep their trusted CA certificates."""
 Asks = Literal["nothing", "lists", "everything"]
 DOMAINS = "trust-domains.json"
-"""Beside the mounted roots: those of each trust domain, where they differ (``ca.authority.Told``)."""
+"""A file next to the mounted roots: the roots of each trust domain, if they differ (``ca.authority.Told``)."""
 
 
 @dataclass(frozen=True)
 class Trusted:
-    """What others are verified by."""
+    """The trust anchors for verifying peers."""
 
     root: str = ""
     """PEM."""
     crl: str = ""
     """Revocation lists, PEM."""
     domains: str = ""
-    """A JSON object of the roots of each trust domain, where they differ; an empty text stands for ``root``."""
+    """A JSON object of the roots of each trust domain, if they differ; empty: ``root`` for all."""
 
     def check(self) -> None:
-        """Raises ValueError for what Envoy would refuse."""
+        """Raises ValueError for values that Envoy would reject."""
         if not certs.split(self.root):
             raise ValueError("there are no root certificates")
         if self.crl:
@@ -62,25 +63,25 @@ class Trusted:
             certs.check_authorities(pem)
 
     def bundles(self) -> dict[str, str]:
-        """The roots (PEM) by trust domain; empty where all have the same. Raises ValueError."""
+        """The roots (PEM) by trust domain; empty if all have the same. Raises ValueError."""
         found = json.loads(self.domains) if self.domains else {}
         if not isinstance(found, dict):
-            raise ValueError(f"{DOMAINS} is no JSON object")
+            raise ValueError(f"{DOMAINS} is not a JSON object")
         return {str(domain): str(pem) or self.root for domain, pem in found.items()}
 
 
 Write = Callable[[Path, str, str, Trusted], None]
-"""(directory, certificate chain, key, what others are verified by), PEM."""
+"""(directory, certificate chain, key, trust anchors), PEM."""
 
 
 class Source(Protocol):
-    """Where a certificate comes from. ``end`` is when the present one expires, in seconds since the epoch; 0 before
-    there is one."""
+    """A source of certificates. ``end`` is when the current one expires, in seconds since the epoch; 0 before there is
+    one."""
 
     end: float
 
     async def first(self) -> float:
-        """Wait for one; the seconds until its renewal."""
+        """Wait for the first certificate; returns the seconds until its renewal."""
 
     async def renew(self, wait: float) -> None:
         """Never returns."""
@@ -88,8 +89,8 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Renewal:
-    """When a certificate is renewed: at this share of its lifetime before its end, varied so that not all proxies ask
-    at once. Istio's variables and defaults (``pkg/security``, ``pilot/cmd/pilot-agent/options``)."""
+    """When a certificate is renewed: when this share of its lifetime is left, with jitter so that proxies do not all
+    renew at once. Istio's variables and defaults (``pkg/security``, ``pilot/cmd/pilot-agent/options``)."""
 
     ratio: float = 0.5
     jitter: float = 0.01
@@ -123,7 +124,7 @@ def _share(env: Mapping[str, str], name: str, default: float) -> float:
 
 
 class Certificates:
-    """``end`` is when the present one expires, in seconds since the epoch; 0 before there is one."""
+    """``end`` is when the current certificate expires, in seconds since the epoch; 0 before there is one."""
 
     def __init__(
         self,
@@ -136,10 +137,10 @@ class Certificates:
         signer: str = "",
         group: str = "",
     ) -> None:
-        """``identity``: what the pod believes to be; istiod goes by the token, but signers of others sign what is in
-        the request. ``signer``: which of these is wanted. ``group``: the WorkloadGroup of a machine. ``asks``: istiod
-        for what is trusted, as a machine has to; pods have it mounted, and Kubernetes updates it, but gateways have
-        no revocation lists there."""
+        """``identity``: the pod's presumed identity; istiod uses the token's, but external signers sign the one in the
+        request. ``signer``: the requested external signer. ``group``: the WorkloadGroup of a machine. ``asks``: whether
+        roots and revocation lists are requested from istiod, as by machines; pods have the roots mounted, but gateways
+        have no revocation lists there."""
         self._istiod, self._directory, self._write, self._renewal = istiod, directory, write, renewal
         self._asks: Asks = asks
         self._asked, self._identity, self._signer, self._lists = 0.0, identity, signer, ""
@@ -168,18 +169,18 @@ class Certificates:
         return await until_answered(self.get, "no certificate yet", longest=5.0)
 
     async def renew(self, wait: float) -> None:
-        """Renew the certificate in time, and follow the roots that are distributed meanwhile. Never returns."""
+        """Renew the certificate in time, and follow changes of the distributed roots. Never returns."""
         at = time.time() + wait
         while True:
             await asyncio.sleep(min(max(at - time.time(), 0.0), LOOK_S))
             try:
                 at = await self._step(at)
             except Exception as e:  # noqa: BLE001 - a full disk, or whatever else: the next attempt may succeed
-                log.warning("the certificate is not looked after now: %s: %s", type(e).__name__, e)
+                log.warning("certificate renewal failed, will be retried: %s: %s", type(e).__name__, e)
                 await asyncio.sleep(LOOK_S)
 
     async def _step(self, at: float) -> float:
-        """``at``: when to renew, by the clock, since a machine that sleeps does not count the seconds."""
+        """``at``: when to renew, by the wall clock, because monotonic time stops while a machine sleeps."""
         if self._asks != "nothing" and abs(time.time() - self._asked) > ASK_S:
             self._asked = time.time()
             await self._ask()
@@ -189,14 +190,14 @@ class Certificates:
             log.warning("the certificate, or a CA above it, is revoked")
             at = time.time()
         elif changed and not certs.anchored(self._pair.certificate, self._trusted.root):
-            # Signed under another root than new certificates are, which will not be trusted for ever.
+            # signed under a root that is being replaced, and will not be trusted forever
             at = min(at, time.time() + random.uniform(0, min(SPREAD_S, max(self.end - time.time(), 0) / 10)))
         if time.time() >= at:
             at = time.time() + await until_answered(self.get, "the certificate is not renewed yet", longest=5.0)
         return at
 
     async def _ask(self) -> None:
-        """Keep what istiod answers: a machine where pods have it mounted."""
+        """Request the roots from istiod and store them, on a machine at the path where pods have them mounted."""
         try:
             found = await self._istiod.ask("/roots", {})
             trusted = Trusted(str(found["root"]), str(found.get("crl", "")), str(found.get("domains", "")))
@@ -207,14 +208,14 @@ class Certificates:
                     path.parent.mkdir(exist_ok=True)
                     write_atomic(path, text)
         except FAILURES as e:
-            log.warning("the trusted roots are not known to be current: %s", str(e) or "timeout")
+            log.warning("the trusted roots may be outdated: %s", str(e) or "timeout")
 
     def _files(self, trusted: Trusted) -> tuple[tuple[Path, str], ...]:
         root = self._istiod.root
         return (root.with_name(DOMAINS), trusted.domains), (root.parent / CRL, trusted.crl), (root, trusted.root)
 
     def _read(self) -> Trusted:
-        """What the pod's files say; empty as far as they cannot be read now."""
+        """The trust anchors in the pod's files; empty where they cannot be read."""
         texts = []
         for path, _ in self._files(Trusted()):
             try:
@@ -225,7 +226,7 @@ class Certificates:
         return Trusted(root, crl or self._lists, domains)
 
     def _follow(self) -> bool:
-        """Take what is mounted where it has changed; whether the roots have."""
+        """Load the mounted roots if they have changed; returns whether they have."""
         found = self._read()
         if found == self._mounted:
             return False
@@ -240,7 +241,7 @@ class Certificates:
             log.warning(
                 "the roots mounted in %s are not used, the previous roots stay: %s", self._istiod.root.parent, e
             )
-        self._mounted = found  # not before it is written: what fails is tried again
+        self._mounted = found  # only after it was written, so that failures are retried
         return before.root != self._trusted.root
 
 
@@ -252,7 +253,7 @@ def write_files(directory: Path, certificate: str, key: str, trusted: Trusted) -
 
 
 def _inline(pem: str) -> dict[str, str]:
-    """As bytes, where ``istioctl proxy-config secret`` looks for it."""
+    """PEM as inline bytes, the form that ``istioctl proxy-config secret`` expects."""
     return {"inline_bytes": base64.b64encode(pem.encode()).decode()}
 
 
@@ -262,8 +263,8 @@ def _secret(name: str, body: dict[str, object]) -> str:
 
 
 def write_roots(path: Path, name: str, trusted: Trusted) -> None:
-    """Authorities as file SDS. Where trust domains have their own, Envoy's SPIFFE validator chooses by the domain of
-    the identity that is shown; it knows no revocation lists."""
+    """Write CA certificates as file SDS. If trust domains have their own, Envoy's SPIFFE validator chooses by the trust
+    domain of the peer's identity; it does not support revocation lists."""
     context: dict[str, object] = {"trusted_ca": _inline(trusted.root)}
     if bundles := trusted.bundles():
         config = {
@@ -277,9 +278,9 @@ def write_roots(path: Path, name: str, trusted: Trusted) -> None:
 
 
 def write_secrets(directory: Path, certificate: str, key: str, trusted: Trusted) -> None:
-    """Certificate, key and roots as file SDS; only the proxy's user can read the key."""
+    """Write certificate, key and roots as file SDS; only the proxy's user can read the key."""
     system = next((p for p in SYSTEM_ROOTS if Path(p).exists()), None)
-    known = {"filename": system} if system else _inline(trusted.root)  # no file: then no external server is trusted
+    known = {"filename": system} if system else _inline(trusted.root)  # without the file, no external server is trusted
     of_system = _secret("system", {"validation_context": {"trusted_ca": known}})
     write_atomic(directory / "sds-system.json", of_system, 0o644)
     write_files(directory, certificate, key, trusted)
@@ -289,6 +290,7 @@ def write_secrets(directory: Path, certificate: str, key: str, trusted: Trusted)
 
 
 def write_all(directory: Path, certificate: str, key: str, trusted: Trusted) -> None:
-    """As ``write_secrets``, with what verifies istiod: the same, whatever its trust domain, since it goes by names."""
+    """Like ``write_secrets``, plus the roots that verify istiod: the same for all trust domains, because istiod is
+    verified by its DNS name."""
     write_roots(directory / f"sds-{ISTIOD.lower()}.json", ISTIOD, replace(trusted, domains=""))
     write_secrets(directory, certificate, key, trusted)

@@ -1,6 +1,6 @@
-"""Bytes of open connections: Envoy writes how many there have been so far, this counts how many there are more.
+"""Counters of bytes of open connections: Envoy writes totals so far, and this module adds the increments.
 
-One series for each metric and labels, as Envoy's own counters have them; ``metrics`` adds both up.
+Each metric with its labels is a series, like Envoy's own counters; ``metrics`` adds both.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from lateen.wire import connections as wire
 
 CHUNK = 256 * 1024
 LONGEST = 64 * 1024
-"""Bytes of a line; a longer one is left out."""
+"""The maximum length of a line in bytes; longer ones are ignored."""
 SERIES = 5_000
-"""Series that are kept at most, the latest ones."""
+"""The maximum number of series; the latest ones are kept."""
 FORGOTTEN_S, LOOK_S = 24 * 3600.0, 60.0
-"""A connection that has not been heard of for so long has ended unseen (with a line that was lost). How often it is
-looked for such."""
+"""Seconds after which a connection without news is presumed to have ended (its last line was lost), and the interval of
+checks for such."""
 
 Series = tuple[str, str]
 """(metric, labels in Prometheus' text format)"""
@@ -40,13 +40,13 @@ class Connections:
         self._looked = clock()
 
     def open(self, path: Path = Path(wire.PIPE)) -> None:
-        """Make the pipe, and read from it from now on. Raises OSError."""
+        """Create the pipe and start reading from it. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISFIFO(path.stat().st_mode):
                 path.unlink()
         with contextlib.suppress(FileExistsError):
             os.mkfifo(path, 0o600)
-        # Open for writing, too: otherwise it would be at its end whenever Envoy is not running.
+        # also open for writing: otherwise reads would return EOF whenever Envoy is not running
         self._file = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         asyncio.get_running_loop().add_reader(self._file, self._read)
 
@@ -55,23 +55,23 @@ class Connections:
             self.take(os.read(self._file, CHUNK))
 
     def read_now(self) -> None:
-        """What is in the pipe already."""
+        """Process what is already in the pipe."""
         if self._file >= 0:
             self._read()
 
     def restarted(self) -> None:
-        """Envoy begins anew: its counters are 0, and its connections have numbers that were used before."""
+        """Envoy was restarted: its counters are 0, and connection ids are reused."""
         self._seen.clear()
         self._totals.clear()
         self._rest = b""
 
     def take(self, text: bytes) -> None:
-        """Some of what Envoy has written."""
+        """Process a chunk of Envoy's output."""
         *lines, self._rest = (self._rest + text).split(b"\n")
         if len(self._rest) > LONGEST:
             self._rest = b""
         for line in lines:
-            # Envoy may die while it writes, which leaves half a line.
+            # Envoy may die while writing, which leaves half a line
             with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 self._count(json.loads(line))
         self._forget()
@@ -90,7 +90,7 @@ class Connections:
             if not ended:
                 self._seen[number, name] = total, now
             key = name, ",".join(f'{label}="{_escaped(value)}"' for label, value in labels)
-            self._totals[key] = self._totals.pop(key, 0) + more  # at the end, with the latest ones
+            self._totals[key] = self._totals.pop(key, 0) + more  # move to the end: most recently used
 
     def _forget(self) -> None:
         while len(self._totals) > SERIES:
@@ -107,6 +107,6 @@ class Connections:
 
 
 def _escaped(value: object) -> str:
-    """Envoy writes nothing for what it does not know."""
+    """A label value in Prometheus' escaping; Envoy writes nothing for unknown values."""
     text = "-" if value is None else str(value)
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

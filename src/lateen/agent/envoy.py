@@ -77,11 +77,11 @@ class Envoy:
         return out
 
     async def run(self) -> None:
-        """Start Envoy, and restart it when it dies, with growing pauses."""
+        """Start Envoy, and restart it when it dies, with back-off."""
         config = await self._bootstrap()
         path = DIRECTORY / "envoy-rev.json"
         write_atomic(path, json.dumps(config), 0o600)
-        write_atomic(Path(tap.FILE), "", 0o600)  # Envoy would make it readable by everybody
+        write_atomic(Path(tap.FILE), "", 0o600)  # Envoy would create it world-readable
         self._connections.open()
         wait = 0.1
         while True:
@@ -118,7 +118,7 @@ class Envoy:
         return None if self._configured else "Envoy has not accepted listeners from istiod yet"
 
     async def drain(self) -> None:
-        """Tell clients to go elsewhere, and give requests in flight time to finish."""
+        """Drain: tell clients to reconnect elsewhere, and give requests in flight time to finish."""
         if self._draining:
             return
         self._draining = True
@@ -155,19 +155,19 @@ def updated(counters: bytes) -> bool:
 
 
 def _inotify() -> int:
-    import ctypes  # only where something has gone wrong: it costs memory
+    import ctypes  # imported only on failure, to save memory
 
     found: int = ctypes.CDLL(None).inotify_init1(0)
     return found
 
 
 def no_watches(new: Callable[[], int] = _inotify) -> str:
-    """Why Envoy aborts where the machine has no inotify instance left, which it follows its files with; else empty.
-    What it writes then is no text: it has whatever was in its buffers."""
+    """A sentence if Envoy aborts because the machine has no inotify instances left, with which it watches files;
+    otherwise empty. Envoy's own message is unreadable then."""
     found = new()
     if found >= 0:
         os.close(found)
         return ""
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
     now = limit.read_text().strip() if limit.exists() else "too low"
-    return f"the machine has no inotify instance left: fs.inotify.max_user_instances is {now}; raise it with sysctl"
+    return f"the machine has no inotify instances left: fs.inotify.max_user_instances is {now}; raise it with sysctl"

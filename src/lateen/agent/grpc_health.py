@@ -19,7 +19,7 @@ MAX_FRAME, MAX_FRAMES = 16384, 200
 
 
 async def check(sock: socket.socket, service: str) -> str:
-    """Empty if the service is SERVING, otherwise what is wrong. Closes the connection. Raises OSError."""
+    """Empty if the service is SERVING, otherwise the problem. Closes the connection. Raises OSError."""
     reader, writer = await asyncio.open_connection(sock=sock)
     try:
         writer.write(_request(service))

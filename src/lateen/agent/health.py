@@ -15,7 +15,7 @@ Report = Callable[[bool, str], Awaitable[None]]
 
 
 async def once(probe: dict[str, Any]) -> str | None:
-    """None if the application is healthy, otherwise what is wrong."""
+    """None if the application is healthy, otherwise the problem."""
     limit = float(probe.get("timeoutSeconds") or 1)
     try:
         if get := probe.get("httpGet"):
@@ -75,5 +75,5 @@ async def watch(probe: dict[str, Any], report: Report) -> None:
                 await report(wrong is None, wrong or "the probe succeeds")
                 well = wrong is None
             except (OSError, TimeoutError, ValueError):
-                pass  # istiod does not answer: report with the next probe
+                pass  # istiod does not answer: report again with the next probe
         await asyncio.sleep(float(probe.get("periodSeconds") or 10))

@@ -19,7 +19,7 @@ log = logging.getLogger("lateen.agent.istiod")
 
 ROOT = Path("/var/run/secrets/istio/root-cert.pem")
 CRL = Path("crl/ca-crl.pem")
-"""Beside the mounted roots, where sidecars have it mounted: the revocation lists."""
+"""The file with the revocation lists, next to the mounted roots of sidecars."""
 TOKEN = Path("/var/run/secrets/tokens/istio-token")
 FAILURES = (OSError, TimeoutError, ValueError, KeyError)
 """What a request to istiod can raise."""
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 class NotAnswered(OSError):
-    """istiod has answered that it does not do what it is asked for."""
+    """istiod has rejected the request."""
 
 
 class Istiod:
     """``mark``: the socket mark that identifies the proxy's own connections; None if the user id does. ``root`` and
-    ``token`` are read for each request, since both are replaced from time to time."""
+    ``token`` are read for each request, because both are renewed from time to time."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class Istiod:
         shows: Path | None = None,
         cluster: str = "",
     ) -> None:
-        """``shows``: the directory with the certificate that a machine shows, whose token nobody renews. ``cluster``:
-        the name of the cluster whose API server knows the token; empty for istiod's."""
+        """``shows``: the directory with the client certificate of a machine, whose token is not renewed. ``cluster``:
+        the cluster whose API server issued the token; empty for istiod's."""
         self._cluster = cluster
         self._shows = shows
         self.host, self.mark, self.root, self._token, self._port = host, mark, root, token, port
@@ -60,10 +60,10 @@ class Istiod:
             return await self._ask(path, body, timeout, token, chain)
         except NotAnswered:
             raise
-        except OSError as e:  # istiod ends connections with a certificate that it does not accept (any more)
+        except OSError as e:  # istiod closes connections with a certificate that it does not accept (any more)
             if not token:
                 raise
-            log.info("istiod may not accept this machine's certificate (%s); asking by its token alone", e)
+            log.info("istiod may not accept this machine's certificate (%s); retrying with the token only", e)
             return await self._ask(path, body, timeout, token, None)
 
     async def _ask(
@@ -89,7 +89,7 @@ class Istiod:
         return found
 
     def _bearer(self, needed: bool) -> str:
-        """The token; empty if there is none, which is an error where nothing else says who asks. Raises OSError."""
+        """The token; empty if there is none, which is an error without a client certificate. Raises OSError."""
         try:
             return self._token.read_text().strip()
         except (OSError, ValueError) as e:
@@ -99,7 +99,7 @@ class Istiod:
             raise OSError(f"the token {self._token}, by which istiod knows who asks, cannot be read: {why}") from None
 
     def _shown(self) -> Path | None:
-        """The file of the certificate that a machine shows, if it is usable. An expired one would end the connection,
+        """The file with a machine's client certificate, if it is usable. An expired one would fail the connection,
         although the token may have been replaced."""
         chain = self._shows / "cert-chain.pem" if self._shows else None
         try:
@@ -110,7 +110,7 @@ class Istiod:
 
     def _context(self, chain: Path | None) -> ssl.SSLContext:
         made = ssl.create_default_context(cadata=self.root.read_text())
-        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is trusted may be an intermediate, as in Envoy
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust anchors may be intermediates, as in Envoy
         lists = self.root.parent / CRL
         if lists.exists() and lists.stat().st_size:
             made.load_verify_locations(cafile=lists)
@@ -136,7 +136,7 @@ class Istiod:
 
 
 async def until_answered(step: Callable[[], Awaitable[T]], what: str, first: float = 0.1, longest: float = 10.0) -> T:
-    """Repeat ``step`` until it succeeds, with growing pauses; each failure is logged."""
+    """Repeat ``step`` until it succeeds, with back-off; each failure is logged."""
     wait = first
     while True:
         try:

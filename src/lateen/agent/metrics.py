@@ -16,12 +16,12 @@ from lateen.wire.connections import SEPARATOR
 
 METRIC = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_istio_", re.MULTILINE)
 ABSENT = re.compile(rb'(?<!response_flags)(?<!grpc_response_status)="-?"(?=[,}])')
-"""A request that reached no endpoint has no destination: Istio writes "unknown", Envoy leaves it empty."""
+"""Labels of requests that reached no endpoint: Istio writes "unknown", Envoy leaves them empty."""
 CALLER = re.compile(rb'[{,]source_principal="spiffe://[^/"]*/ns/([^/"]+)/sa/')
 GRPC = re.compile(rb'grpc_response_status="\d')
 FLAGS = re.compile(rb'response_flags="([^"]*)"')
 PEER = re.compile(rb'source_([a-z_]+)="([^";]*(?:;[^";]*)+)"')
-"""What a certificate says of a workload (``wire.connections.PEER``) stands in each of its labels."""
+"""The labels that contain the peer's description from its certificate (``wire.connections.PEER``)."""
 PARTS = {
     b"workload": "workload",
     b"workload_namespace": "namespace",
@@ -53,25 +53,25 @@ class Metrics:
         return await self._envoy(_STANDARD) + self.own.text()
 
     async def graph(self) -> bytes:
-        """Only the metrics that edges of the graph are made of: cheap enough to be read every second."""
+        """Only the metrics needed for edges of the graph: cheap enough to be read every second."""
         return await self._envoy(_GRAPH)
 
     async def _envoy(self, path: str) -> bytes:
-        """Envoy's metrics, with what open connections have carried so far."""
+        """Envoy's metrics, including the bytes of open connections."""
         self._connections.read_now()
         found = await _get("127.0.0.1", ports.ADMIN, path)
         return summed(istio_names(found), istio_names(self._connections.text())) if found else b""
 
 
 async def _get(host: str, port: int, path: str) -> bytes:
-    """Empty if nobody answers, so that the other metrics are not lost."""
+    """The response; empty on failure, so that the other metrics are not lost."""
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         return (await http.fetch(host, port, path, timeout=5)).body
     return b""
 
 
 def summed(found: bytes, more: bytes) -> bytes:
-    """Metrics with further counters added: those of the same metric and labels are one. ``more`` has nothing but
+    """Metrics with further counters added; samples with the same metric and labels are summed. ``more`` contains only
     samples."""
     extra = [line.rsplit(b" ", 1) for line in more.split(b"\n") if line]
     if not extra:
@@ -100,9 +100,9 @@ def istio_names(raw: bytes) -> bytes:
 
 
 def _told(line: bytes) -> bytes:
-    """Envoy writes labels without conditions, so what one label says about another one is filled in here: on the
-    client's side whether there was mutual TLS, on the server's side the namespace of a caller whose certificate alone
-    is known (Istio prefers the certificate, too); and a request with a gRPC status was one of gRPC."""
+    """Fill in labels that depend on others, which Envoy cannot express: on the client's side whether mutual TLS was
+    used, on the server's side the namespace of a caller that is only known by its certificate (Istio prefers the
+    certificate, too); and that a request with a gRPC status was gRPC."""
     if GRPC.search(line):
         line = line.replace(b'request_protocol="http"', b'request_protocol="grpc"')
     if b'reporter="source"' in line:
@@ -116,7 +116,7 @@ def _told(line: bytes) -> bytes:
 
 
 def _part(found: re.Match[bytes]) -> bytes:
-    """The label's part of what its value says."""
+    """The label's own part of the peer description in its value."""
     values = found[2].split(SEPARATOR.encode())
     if len(values) != len(PEER_KEYS) or found[1] not in PARTS:
         return found[0]
@@ -124,7 +124,7 @@ def _part(found: re.Match[bytes]) -> bytes:
 
 
 def _without_certificate(line: bytes) -> bytes:
-    """Only where a workload of the mesh answered is it known that the connection was plain text."""
+    """Whether the connection was plain text, which is only known if a workload of the mesh answered."""
     flags = FLAGS.search(line)
     failed = flags is not None and b"UF" in flags[1].split(b",")
     return b"unknown" if failed or b'destination_workload="unknown"' in line else b"none"

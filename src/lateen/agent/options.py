@@ -30,7 +30,7 @@ _FLAGS = {
     "--proxyComponentLogLevel": "log levels of Envoy's components, as in misc:error",
     "--log_output_level": "the agent's log level: default:info, or scope:level separated by commas",
     "--log_as_json": "write the log as JSON",
-    "--outlierLogPath": "the file where Envoy writes which hosts outlier detection ejects",
+    "--outlierLogPath": "the file to which Envoy writes outlier detection events",
 }
 _BARE = ("--log_as_json",)
 _KINDS = ("sidecar", "router")
@@ -100,12 +100,12 @@ class Options:
 
     @property
     def cluster(self) -> str:
-        """The name of its cluster; empty if nobody has told it."""
+        """The name of its cluster; empty if unknown."""
         return self.env.get("ISTIO_META_CLUSTER_ID", "")
 
     @property
     def proxyless(self) -> bool:
-        """The application speaks xDS itself: it needs an agent, but no Envoy."""
+        """Whether the application speaks xDS itself and needs an agent but no Envoy."""
         return self.env.get("DISABLE_ENVOY") == "true"
 
     @property
@@ -126,7 +126,7 @@ class Options:
 
     @property
     def service_cluster(self) -> str:
-        """By which Envoy's own spans and statistics know the workload, as ``mesh.reporting`` names it."""
+        """The workload's name in Envoy's own spans and statistics, as in ``mesh.reporting``."""
         labels, workload = self.labels, self.env.get("ISTIO_META_WORKLOAD_NAME") or "istio-proxy"
         name = labels.get("app") or workload
         if self.service_naming.startswith("CANONICAL"):
@@ -164,7 +164,7 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
     config = _object(env.get("PROXY_CONFIG"), "PROXY_CONFIG")
     annotations = _podinfo("annotations")
     if env.get(INTERCEPTION) == "TPROXY" and not capture.transparent():
-        env[INTERCEPTION] = "REDIRECT"  # what istio-iptables did instead, and what istiod must go by
+        env[INTERCEPTION] = "REDIRECT"  # the effective interception mode, which istiod must know
     port = annotations.get(STATUS_PORT) or config.get("statusPort") or ports.MERGED_METRICS
     options = Options(
         kind=kind,

@@ -28,7 +28,7 @@ SOCKETS = Path("/var/run/secrets/workload-spiffe-uds")
 SOCKET_FILE = "WORKLOAD_IDENTITY_SOCKET_FILE"
 MOUNTED = Path("/var/run/secrets/workload-spiffe-credentials")
 MOUNTED_FILES = ("cert-chain.pem", "key.pem", "root-cert.pem")
-"""Where certificates of others are found. Source: pkg/security/security.go, pkg/istio-agent/agent.go."""
+"""The directories of user-supplied certificates. Source: pkg/security/security.go, pkg/istio-agent/agent.go."""
 NAMES_S = 30.0
 """istiod holds a request for the name table for at most this many seconds, even if nothing changes."""
 
@@ -63,13 +63,13 @@ class Agent:
         self._certified = False
 
     def _asks(self, group: str) -> Asks:
-        """gRPC libraries have no use for revocation lists."""
+        """What to request from istiod; gRPC libraries do not support revocation lists."""
         if group:
             return "everything"
         return "nothing" if self._options.proxyless or (ROOT.parent / CRL).parent.is_dir() else "lists"
 
     def _given(self, directory: Path, write: Write) -> Source | None:
-        """A certificate from elsewhere, if the pod has one, as Istio looks for it. Raises ValueError."""
+        """An external certificate source, if the pod has one, in the places where Istio looks. Raises ValueError."""
         name = self._options.env.get(SOCKET_FILE) or "socket"
         if "/" in name:
             raise ValueError(f"the environment variable {SOCKET_FILE}: {name} must be a file's name, not a path")
@@ -92,8 +92,7 @@ class Agent:
             loop.add_signal_handler(number, self._stop.set)
         server = await self._serve()
         if self._options.dns_capture:
-            # Before anything resolves a name: where user ids cannot be told apart, our own queries are redirected here
-            # too.
+            # start before any name is resolved: without distinct user ids, our own queries are redirected here, too
             tasks.spawn(self._dns(), "dns")
         first = tasks.spawn(self._certificates.first(), "first certificate")
         stopped = tasks.spawn(self._stop.wait(), "stop")
@@ -116,8 +115,8 @@ class Agent:
         return 0
 
     async def _serve(self) -> asyncio.Server:
-        """With status port 0, which turns it off, it listens inside the pod only, for Envoy and ``pilot-agent
-        wait``."""
+        """Open the agent's port. With status port 0, which disables it, it listens only inside the pod, for Envoy and
+        ``pilot-agent wait``."""
         o = self._options
         prober = Prober(o.probers, o.probe_address)
         server = Server(self._metrics, prober, Tap(), self.ready, self._envoy.drain, self._stop.set)

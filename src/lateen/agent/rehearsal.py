@@ -1,8 +1,8 @@
-"""One request with a certificate, inside this process, before it is copied for each agent.
+"""A rehearsal of one HTTPS request inside this process, before it is forked for each agent.
 
-A copy pays with memory of its own for what it loads and fills by itself: libraries that Python imports at the first
-use, OpenSSL's tables of algorithms, functions that the interpreter adapts while they run. What was there before the
-copy is shared. ``bench/pods.py`` and ``bench/gateways.py`` measure it: about 2.7 MB of each agent.
+A forked process pays with private memory for everything that it loads or initializes itself: libraries that Python
+imports lazily, OpenSSL's tables of algorithms, bytecode that the interpreter specializes at run time. Whatever was
+there before the fork is shared. ``bench/pods.py`` and ``bench/gateways.py`` measure it: about 2.7 MB of each agent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME, DAY = "rehearsal.invalid", timedelta(days=1)
 
 
 def rehearse() -> None:
-    """Leaves nothing behind: no thread, file or socket. A failure costs memory, so it is no more than logged."""
+    """Leaves no thread, file or socket behind. A failure only costs memory, so it is merely logged."""
     try:
         asyncio.run(_request(*_contexts()))
     except (OSError, TimeoutError) as e:
@@ -31,7 +31,7 @@ def rehearse() -> None:
 
 
 def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's and a client's, of an authority that nobody else knows."""
+    """TLS contexts of a server and a client, with a throw-away CA."""
     certs.request(certs.new_key(), NAME)
     authority = certs.authority(NAME, times.now())
     leaf = certs.issue(authority, [NAME], times.now(), DAY)
@@ -46,7 +46,7 @@ def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 async def _request(server: ssl.SSLContext, client: ssl.SSLContext) -> http.Response:
-    """From one end of a pair of sockets to the other: no interface needs to be up."""
+    """A request over a socket pair, so that no network interface needs to be up."""
     loop = asyncio.get_running_loop()
     await loop.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
     ours, theirs = socket.socketpair()

@@ -12,18 +12,18 @@ from lateen.kit import http
 from lateen.wire import tap as looking
 
 LOCAL_ONLY = ("/drain", "/quitquitquit", looking.PATH)
-"""Whoever reaches these paths can stop the proxy, or see its requests. Istio answers the first two on the loopback
-interface only, too (``pilot/cmd/pilot-agent/status/server.go``)."""
+"""Paths with which the proxy can be stopped, or its requests observed. Istio, too, serves the first two only on the
+loopback interface (``pilot/cmd/pilot-agent/status/server.go``)."""
 
 
 def from_inside(peer: str) -> bool:
-    """Whether a request comes from the pod itself. ``SOURCE`` is loopback as well, but the proxy uses it for what other
-    pods have sent."""
+    """Whether a request comes from the pod itself. ``SOURCE`` is also a loopback address, but the proxy uses it for
+    traffic from other pods."""
     return peer.startswith("127.") and peer != SOURCE
 
 
 class Server:
-    """``ready``: None, or what is missing. ``drain`` and ``quit`` carry out the commands of these names."""
+    """``ready``: None, or what is missing. ``drain`` and ``quit`` implement the commands of these names."""
 
     def __init__(
         self,

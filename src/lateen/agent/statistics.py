@@ -1,5 +1,4 @@
-"""Which statistics Envoy keeps, and the values of its runtime: what the proxy's configuration and the pod's annotations
-say of them.
+"""Envoy's statistics and runtime values, as configured by the proxy's configuration and the pod's annotations.
 
 Source: ``getStatsOptions`` and ``extractRuntimeFlags`` in istio.io/istio pkg/bootstrap/config.go.
 """
@@ -14,7 +13,7 @@ from typing import Any
 from lateen.kit import duration
 from lateen.kit.jsons import Json
 
-# Istio's default: keep few of Envoy's own series; the others cost memory for each cluster.
+# Istio's default: keep few of Envoy's own series, because each costs memory per cluster
 _PREFIXES = (
     "cluster_manager",
     "listener_manager",
@@ -25,22 +24,22 @@ _PREFIXES = (
 )
 _SUFFIXES = ("downstream_cx_active", "ssl.handshake")
 _PARTS = ("rbac.", "http_local_rate_limit.")
-"""Statistics of what authorization policies allow and deny, or would deny in a dry run, and of rate limits."""
+"""Statistics of authorization policies (also in dry runs) and of rate limits."""
 _ANNOTATION = "sidecar.istio.io/stats"
 BUCKETS, FLUSH = f"{_ANNOTATION}HistogramBuckets", f"{_ANNOTATION}FlushInterval"
 CONNECTIONS = "overload.global_downstream_max_connections"
-"""The runtime value that is a limit of its own in Envoy."""
+"""The runtime value that is now a resource monitor in Envoy."""
 MOST_CONNECTIONS = 50_000
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What users ask for, beside Lateen's own."""
+    """The user's settings, in addition to Lateen's own."""
 
     kept: tuple[tuple[str, str], ...] = ()
-    """(prefix, suffix or regex, pattern) of the names that are kept, too."""
+    """(prefix, suffix or regex, pattern) of additional names to keep."""
     buckets: Mapping[str, list[float]] = field(default_factory=dict)
-    """Beginning of histograms' names -> their buckets."""
+    """Prefix of histogram names -> their buckets."""
     flush_s: float = 0
     """The interval of Envoy's sinks and gauges; 0 for Envoy's own."""
 
@@ -64,7 +63,7 @@ PLAIN = Statistics()
 
 
 def statistics(config: Mapping[str, Any], annotations: Mapping[str, str], address: str) -> Statistics:
-    """``config``: the ProxyConfig; an annotation takes the place of its list. ``address``: the pod's, for
+    """``config``: the ProxyConfig; an annotation replaces its list. ``address``: the pod's, for
     ``{pod_ip}``. Raises ValueError."""
     matcher = config.get("proxyStatsMatcher") or {}
     kept = []
@@ -78,7 +77,7 @@ def statistics(config: Mapping[str, Any], annotations: Mapping[str, str], addres
 
 
 def runtime(given: Mapping[str, str]) -> Json:
-    """The static layer of Envoy's runtime; an empty value takes a default away."""
+    """The static layer of Envoy's runtime; an empty value removes a default."""
     out: Json = {
         "re2.max_program_size.error_level": 32768,
         "envoy.reloadable_features.http_reject_path_with_fragment": False,
@@ -92,5 +91,5 @@ def runtime(given: Mapping[str, str]) -> Json:
 
 
 def most_connections(given: Mapping[str, str]) -> int:
-    """Connections of clients, all together. Raises ValueError."""
+    """The limit of all downstream connections together. Raises ValueError."""
     return int(given.get(CONNECTIONS) or MOST_CONNECTIONS)

@@ -1,4 +1,4 @@
-"""Requests as they pass, for whoever looks: switches Envoy's logger on, reads what it writes, switches it off again."""
+"""Streams live requests to watchers: enables Envoy's logger, reads its output, and disables it again."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lateen.wire import ports, tap
 log = logging.getLogger("lateen.agent.tap")
 
 AT_ONCE = 8
-"""Watchers of one proxy."""
+"""The most watchers of one proxy."""
 WAITING = 2000
-"""Requests that wait for a slow watcher; more of them are counted as lost."""
+"""The queue length per watcher; further requests are counted as lost."""
 LOOK_S, RENEW_S = 0.1, 1.0
-"""Between two looks at the file; between two settings of the key, which a restarted Envoy has forgotten."""
+"""Seconds between reads of the file, and between settings of the runtime key, which a restarted Envoy has lost."""
 WRITTEN_S = 2.0
 """After the key has been taken away: Envoy writes what it has gathered each second (``--file-flush-interval-msec``)."""
 LARGEST = 8 * 1024 * 1024
-"""The file's size at which it is emptied."""
+"""The file's size in bytes at which it is truncated."""
 CHUNK = 256 * 1024
 
 
 async def _switch(percent: int) -> None:
-    """0 takes the key away, so that Envoy's runtime is as before."""
+    """Set the runtime key; 0 removes it."""
     value = str(percent) if percent else ""
     with contextlib.suppress(OSError, TimeoutError):
         await http.fetch("127.0.0.1", ports.ADMIN, f"/runtime_modify?{tap.RUNTIME}={value}", method="POST", timeout=2)
@@ -53,7 +53,7 @@ class Tap:
         self._following: asyncio.Task[None] | None = None
 
     def answer(self, path: str) -> http.Response:
-        """A stream of JSON lines, one per request, and empty lines while there is none. ``?headers`` includes headers,
+        """A stream of JSON lines, one per request, with empty lines as keepalive. ``?headers`` includes headers,
         ``&secrets`` also those that carry credentials, ``&bodies`` the bodies of requests that come in."""
         if len(self._watchers) >= AT_ONCE:
             return http.Response(429, b"%d others are looking at this proxy already\n" % AT_ONCE)
@@ -72,7 +72,7 @@ class Tap:
             self._watchers.discard(watcher)
 
     async def _read(self) -> None:
-        while self._watchers:  # one may have come while the key was being taken away
+        while self._watchers:  # a watcher may have come while the key was being removed
             await self._look()
             await self._late_lines()
 
@@ -88,7 +88,7 @@ class Tap:
             os.truncate(self._path, 0)
 
     async def _look(self) -> None:
-        """For as long as there are watchers. Never blocks for longer than it takes to read some lines of a file."""
+        """Read the file as long as there are watchers. Never blocks for longer than reading a few lines takes."""
         renewed, rest = 0.0, b""
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -137,7 +137,7 @@ class Tap:
         try:
             request = json.loads(line)
         except ValueError:
-            return  # its first part was written before the file was emptied
+            return  # its first part was written before the file was truncated
         if isinstance(request, dict):
             if request.get(tap.SIDE) == tap.SERVER:
                 request |= self._bodies.take(request)
@@ -156,7 +156,7 @@ class Watcher:
         self._lost = 0
 
     def seen(self, request: Json) -> bytes:
-        """The line that this watcher may see."""
+        """The line, reduced to what this watcher may see."""
         hidden = {tap.REQUEST_HEADERS, tap.RESPONSE_HEADERS}
         hidden |= set() if self.bodies else {tap.REQUEST_BODY, tap.RESPONSE_BODY}
         out = {k: v for k, v in request.items() if k not in hidden}

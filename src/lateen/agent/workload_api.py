@@ -1,9 +1,9 @@
-"""Certificates that somebody else puts into the pod: SPIRE, by Envoy's secret discovery service on a socket, or files.
+"""Externally provided certificates: from SPIRE, by Envoy's secret discovery service on a socket, or from files.
 
-The agent asks in Envoy's place, and writes what Envoy watches, so that proxies get the same resources whoever has
-issued their certificates. ``h2`` speaks HTTP/2; the few messages are taken apart by hand. Imported only where there is
-such a socket, or are such files: the agent has to stay small.
-Sources: https://istio.io/latest/docs/ops/integrations/spire/, https://spiffe.io/docs/latest/microservices/envoy/.
+The agent acts in Envoy's place, and writes the files that Envoy watches, so that proxies get the same resources whoever
+issues their certificates. ``h2`` speaks HTTP/2; the few messages are parsed by hand. Imported only if there is such a
+socket or such files, to keep the agent small. Sources: https://istio.io/latest/docs/ops/integrations/spire/,
+https://spiffe.io/docs/latest/microservices/envoy/.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ log = logging.getLogger("lateen.agent.workload_api")
 METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 OWN, ROOTS = "default", "ROOTCA"
-"""The names by which SPIRE has to know the workload's certificate and the roots, as Istio's documentation says."""
+"""The names of the workload's certificate and of the roots in SPIRE, as in Istio's documentation."""
 MAX_MESSAGE = 4 * 1024 * 1024
 LOOK_S, FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 0.2, 10.0
 FILES = ("cert-chain.pem", "key.pem", "root-cert.pem")
 
 
 class Given(abc.ABC):
-    """As ``certificates.Certificates``, for a certificate from elsewhere: ``end`` is when the present one expires.
+    """Like ``certificates.Certificates``, for externally provided certificates: ``end`` is when the current one
+    expires.
 
-    The roots that verify istiod are another matter than those that verify workloads: ``istiod_roots`` is the file of
-    the former, which Envoy gets as a secret of its own (``ISTIOD``).
+    The roots that verify istiod are separate from those that verify workloads: ``istiod_roots`` is the file of the
+    former, which Envoy gets as a separate secret (``ISTIOD``).
     """
 
     def __init__(self, directory: Path, write: Write, istiod_roots: Path) -> None:
@@ -68,7 +69,7 @@ class Given(abc.ABC):
 
     @abc.abstractmethod
     async def _follow(self) -> None:
-        """Take each certificate as it comes. Never returns."""
+        """Process certificates as they arrive. Never returns."""
 
     async def _roots(self) -> None:
         while True:
@@ -81,7 +82,7 @@ class Given(abc.ABC):
             await asyncio.sleep(LOOK_S)
 
     def _take(self, pair: Pair, roots: str) -> None:
-        """Raises ValueError for what Envoy would refuse: the former certificate stays."""
+        """Use a certificate. Raises ValueError for one that Envoy would reject; the former one stays in use."""
         certs.check_pair(pair.certificate, pair.key)
         certs.check_authorities(roots)
         self._write(self._directory, pair.certificate, pair.key, Trusted(roots))
@@ -92,7 +93,7 @@ class Given(abc.ABC):
 
 
 class Mounted(Given):
-    """Certificate, key and roots in files, which somebody replaces in time."""
+    """Certificate, key and roots in files that are replaced externally."""
 
     def __init__(self, source: Path, directory: Path, write: Write, istiod_roots: Path) -> None:
         super().__init__(directory, write, istiod_roots)
@@ -106,8 +107,8 @@ class Mounted(Given):
                 if found != self._seen:
                     self._look(found)
                     self._seen = found
-            except (OSError, ValueError) as e:  # they are just being replaced, or cannot be written now
-                log.info("the certificate in %s is not taken yet: %s", self._source, e)
+            except (OSError, ValueError) as e:  # they are just being replaced, or cannot be written at the moment
+                log.info("the certificate in %s cannot be used yet: %s", self._source, e)
             await asyncio.sleep(LOOK_S)
 
     def _look(self, found: tuple[str, ...]) -> None:
@@ -119,7 +120,7 @@ class Mounted(Given):
 
 
 class Socket(Given):
-    """A server of secrets at a socket, such as SPIRE's agent."""
+    """An SDS server at a socket, such as SPIRE's agent."""
 
     def __init__(self, path: Path, node: str, directory: Path, write: Write, istiod_roots: Path) -> None:
         super().__init__(directory, write, istiod_roots)
@@ -127,7 +128,7 @@ class Socket(Given):
         self._pair, self._anchors = Pair("", ""), ""
 
     async def _follow(self) -> None:
-        """Connect again whenever the server has gone."""
+        """Reconnect whenever the connection is lost."""
         wait = FIRST_WAIT_S
         while True:
             try:
@@ -156,7 +157,8 @@ class Socket(Given):
                 log.error("the certificate from %s is not used: %s", self._path, e)
 
     async def _responses(self) -> AsyncGenerator[list[bytes]]:
-        """The secrets of each response, which is then acknowledged. Raises OSError, EOFError, H2Error, ValueError."""
+        """The secrets of each response, which is acknowledged afterwards. Raises OSError, EOFError, H2Error,
+        ValueError."""
         reader, writer = await asyncio.open_unix_connection(str(self._path))
         try:
             h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
@@ -210,7 +212,7 @@ def _framed(message: bytes) -> bytes:
 
 
 def _message(buffer: bytes) -> bytes | None:
-    """The first whole message; None if there is none yet. Raises ValueError."""
+    """The first complete message; None if there is none yet. Raises ValueError."""
     if len(buffer) < 5:
         return None
     length = int.from_bytes(buffer[1:5], "big")
@@ -253,6 +255,6 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def _data(source: bytes) -> str:
-    """The text of an Envoy DataSource that has it inline."""
+    """The text of an inline Envoy DataSource."""
     found = dict(_fields(source))
     return (found.get(2) or found.get(3) or b"").decode(errors="replace")

@@ -17,10 +17,10 @@ from lateen.kit.jsons import Json
 DEFAULT_TTL = timedelta(hours=24)
 MAX_TTL = timedelta(days=90)
 SHORTEST = timedelta(seconds=1)
-"""Nothing is signed that would expire sooner."""
+"""The minimum lifetime of issued certificates."""
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 DOMAINS = "trust-domains.json"
-"""The key of the ConfigMap beside ``root-cert.pem``."""
+"""The key of the ConfigMap next to ``root-cert.pem``."""
 AUDIENCE = "istio-ca"
 
 _ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)$")
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 class Expired(OSError):
-    """No certificate can be issued before there is another authority."""
+    """The authority has expired; no certificate can be issued until there is a new one."""
 
 
 @dataclass(frozen=True)
@@ -69,56 +69,56 @@ def identity(review: Json, trust_domain: str) -> Identity:
 
 
 def bound(review: Json) -> str:
-    """The name of the pod whose token it is, valid for as long as the pod exists; empty for other tokens."""
+    """The name of the pod that a token is bound to; empty for other tokens."""
     found = (((review.get("status") or {}).get("user") or {}).get("extra") or {}).get(_POD) or []
     return str(found[0]) if found else ""
 
 
 @dataclass(frozen=True)
 class Told:
-    """The roots that proxies trust."""
+    """The trust anchors distributed to proxies."""
 
     root: str
     """The roots, PEM."""
     crl: str = ""
     """The revocation lists, PEM."""
     domains: str = ""
-    """A JSON object of the roots (PEM) of each trust domain, where they differ; an empty text stands for ``root``."""
+    """A JSON object of the roots (PEM) of each trust domain, if they differ; empty: ``root`` for all."""
     own: str = ""
-    """Those of the roots that are the authority's own (PEM), which all revisions have in common."""
+    """The authority's own roots (PEM), which all revisions share."""
 
     @property
     def maps(self) -> dict[str, dict[str, str]]:
-        """The data of the ConfigMaps that have it; empty: there need not be one."""
+        """The data of the ConfigMaps for distribution; with empty data, the ConfigMap need not exist."""
         root = {"root-cert.pem": self.root} | ({DOMAINS: self.domains} if self.domains else {})
         return {ROOT_CONFIG_MAP: root, revocation.CONFIG_MAP: {revocation.KEY: self.crl} if self.crl else {}}
 
 
 Domains = tuple[tuple[str, tuple[str, ...]], ...]
-"""Each trust domain of the mesh (its own, its aliases) with the roots of others that vouch for it (PEM); empty where
-these are the same for all of them."""
+"""Each trust domain of the mesh (its own, its aliases) with its additional roots (PEM); empty if they are the same for
+all."""
 
 
 class Authority:
-    """Signs as the present state says; see ``rotation``."""
+    """Signs according to the current state; see ``rotation``."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.others = ""
-        """Roots of others that are trusted, too (PEM)."""
+        """Additional trusted roots (PEM)."""
         self.domains: Domains = ()
         self._lists: tuple[object, tuple[str, str]] | None = None
-        """Those of now, with what they were made from: looking for them costs signatures."""
+        """The cached revocation lists, with their inputs: computing them requires signatures."""
 
     @classmethod
     def create(cls, now: datetime, trust_domain: str) -> Authority:
-        """With a new self-signed root."""
+        """An authority with a new self-signed root."""
         made = certs.authority("", now, organization=trust_domain)
         return cls(rotation.begin(self_signed(made), now, Pace()))
 
     @property
     def root(self) -> str:
-        """The roots that are trusted, PEM; the first one is that under which it signs."""
+        """The trusted roots, PEM; the first one is the signing root."""
         return self._with((self.others,))
 
     def _with(self, others: Iterable[str]) -> str:
@@ -128,7 +128,7 @@ class Authority:
 
     @property
     def lists(self) -> tuple[str, str]:
-        """The revocation lists that are in effect (PEM), and why those that the user gives are not."""
+        """The effective revocation lists (PEM), and why the user's are not in effect, if so."""
         made_of = (self.state, self.others, self.domains)
         if self._lists is None or self._lists[0] != made_of:
             self._lists = made_of, self._revoked()
@@ -170,8 +170,8 @@ class Authority:
         return certs.sign(signer.pair, key, [str(who)], now, ttl, group=group, description=description) + signer.chain
 
     def server_pair(self, names: list[str], who: Identity, now: datetime, ttl: timedelta = DEFAULT_TTL) -> Pair:
-        """A certificate, with its chain, for istiod's own servers. Where the authority has expired, it is one that has
-        expired as well: nobody accepts it, but istiod runs, says so and takes the next authority."""
+        """A certificate with its chain for istiod's own servers. If the authority has expired, the certificate has
+        expired, too: nobody accepts it, but istiod can run, report this, and switch to the next authority."""
         signer = self.state.signer
         now = min(now, signer.end - SHORTEST)
         made = certs.issue(signer.pair, [*names, str(who)], now, min(ttl, signer.end - now))

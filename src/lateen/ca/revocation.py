@@ -1,9 +1,10 @@
-"""Revocation lists of the mesh: those that the user gives for a plugged-in CA, and empty ones of CAs whose keys istiod
-has, so that nobody has to issue these.
+"""Revocation lists of the mesh: the user's for a plugged-in CA, and empty ones for CAs whose keys istiod has, so that
+nobody has to issue these.
 
-Whoever checks lists wants one of every CA on the way from a certificate to its root (``X509_V_FLAG_CRL_CHECK_ALL``; so
-does Envoy). Lists that leave out a CA would therefore refuse everything under it: they are not used, and it is said
-what is missing. Source of the Secret's key and of the ConfigMap: https://github.com/istio/istio/pull/56308.
+Verifiers such as Envoy require a list of every CA on the path from a certificate to its root
+(``X509_V_FLAG_CRL_CHECK_ALL``). Incomplete lists would therefore reject everything under the missing CA: they are not
+used, and the missing one is reported. Source of the Secret's key and of the ConfigMap:
+https://github.com/istio/istio/pull/56308.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from lateen.kit.certs import Pair
 
 CONFIG_MAP, KEY = "istio-ca-crl", "ca-crl.pem"
 MAX_BYTES = 500_000
-"""What fits into a ConfigMap, and into the record."""
+"""The size limit of a ConfigMap and of the record."""
 SOON = timedelta(days=7)
 _END = "-----END X509 CRL-----"
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Each list by itself. Raises ValueError."""
+    """The individual lists. Raises ValueError."""
     parts = text.split(_END)
     if parts[-1].strip():
         raise ValueError("it is not PEM text of revocation lists")
@@ -35,7 +36,7 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def usable(text: str, now: datetime) -> str:
-    """Lists in one spelling. Raises ValueError."""
+    """The lists in a normalized form. Raises ValueError."""
     if len(text) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES} bytes, which is more than a ConfigMap holds")
     lists = split(text)
@@ -49,7 +50,7 @@ def usable(text: str, now: datetime) -> str:
 
 
 def empty(ca: Pair, now: datetime) -> str:
-    """A list of that CA with nothing on it, for as long as the CA is valid."""
+    """An empty list of a CA, valid as long as the CA."""
     certificate = x509.load_pem_x509_certificate(ca.certificate.encode())
     key = serialization.load_pem_private_key(ca.key.encode(), None)
     assert isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey))
@@ -64,13 +65,13 @@ def empty(ca: Pair, now: datetime) -> str:
 
 
 def of(lists: Iterable[str], authority: str) -> str | None:
-    """The first of the lists that is of that CA."""
+    """The first list issued by a CA."""
     certificate = x509.load_pem_x509_certificate(authority.encode())
     return next((one for one in lists if _issued(_read(one), certificate)), None)
 
 
 def without(lists: Iterable[str], path: Sequence[str]) -> str:
-    """Why certificates under the first CA of a path, whose last one is trusted, would be refused for want of a list;
+    """Why certificates under the first CA of a path (whose last one is trusted) would be rejected for lack of a list;
     empty if they would not."""
     known = tuple(lists)
     for pem in path:
@@ -84,12 +85,12 @@ def without(lists: Iterable[str], path: Sequence[str]) -> str:
 
 
 def count(lists: Iterable[str]) -> int:
-    """How many certificates are on them."""
+    """The number of revoked certificates."""
     return sum(len(_read(one)) for one in lists)
 
 
 def ends(lists: Iterable[str]) -> datetime | None:
-    """When the first of them expires; None: never."""
+    """When the first list expires; None: never."""
     found = [end for one in lists if (end := _read(one).next_update_utc) is not None]
     return min(found) if found else None
 

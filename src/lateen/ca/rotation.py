@@ -1,8 +1,8 @@
-"""From one CA to the next, so that at no time a workload presents a certificate that a peer does not trust yet. Pure.
+"""CA rotation such that no workload ever presents a certificate that a peer does not trust yet. Pure.
 
 A root is published before anything is signed under it, and stays published until everything that was signed under it
-has expired. One rule covers a new root, a new intermediate, and a change between Secrets: what is wanted is compared
-with what is in effect. All replicas of istiod go by one ``State``, which is kept in a Secret.
+has expired. One rule covers a new root, a new intermediate, and a change between Secrets: the desired signer is
+compared with the effective state. All replicas of istiod follow one ``State``, which is stored in a Secret.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lateen.kit.jsons import Json
 @dataclass(frozen=True)
 class Pace:
     announce: timedelta = timedelta(minutes=10)
-    """How long a root has been in every namespace before anything is signed under it: Kubernetes may take over a minute
-    to update the files of a mounted ConfigMap, and machines ask for roots every minute."""
+    """How long a root must have been in every namespace before anything is signed under it: Kubernetes may take over a
+    minute to update the files of a mounted ConfigMap, and machines request roots every minute."""
     ttl: timedelta = timedelta(hours=24)
-    """How long certificates are valid."""
+    """The lifetime of certificates."""
 
 
 PACE = Pace()
@@ -37,7 +37,7 @@ class Trusted:
     since: datetime | None = None
     """When it had been written to every namespace; None: it has not been yet."""
     until: datetime | None = None
-    """When it ceases to be trusted; None while it is in use."""
+    """When it stops being trusted; None while it is in use."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Listed:
     ca: str
     crl: str
     made: bool = False
-    """Whether istiod has made it (an empty one), since the user gives none."""
+    """Whether istiod created it (an empty list), because the user provides none."""
     until: datetime | None = None
-    """When nothing that this CA has signed is valid any more; None while it signs."""
+    """When everything signed by this CA has expired; None while it signs."""
     since: datetime | None = None
     """When the list had been written to every namespace; None: it has not been yet."""
 
@@ -57,18 +57,18 @@ class Listed:
 @dataclass(frozen=True)
 class State:
     signer: Signer
-    """What signs now."""
+    """The current signer."""
     trusted: tuple[Trusted, ...]
     ttl: timedelta = timedelta(hours=24)
-    """The longest validity of certificates that it has signed."""
+    """The longest lifetime of certificates that it has signed."""
     follows: str = SELF_SIGNED
-    """The Secret whose CA is wanted."""
+    """The Secret with the desired CA."""
     lists: tuple[Listed, ...] = ()
     """The revocation lists of all relevant CAs, if there are any."""
 
     @property
     def bundle(self) -> str:
-        """The roots that are trusted, PEM; the first one is that under which certificates are signed."""
+        """The trusted roots, PEM; the first one is the signing root."""
         anchor = self.signer.anchor
         return "".join(sorted((t.root for t in self.trusted), key=lambda r: r != anchor))
 
@@ -77,15 +77,15 @@ class State:
 
 
 def begin(wanted: Signer, now: datetime, pace: Pace, former: Iterable[str] = ()) -> State:
-    """Where nothing was kept: ``wanted`` signs at once. ``former``: roots that proxies trust already, by the
-    distributed ConfigMap, and that stay trusted for as long as certificates may be valid."""
+    """The first state, without a stored one: ``wanted`` signs at once. ``former``: roots that proxies already trust
+    according to the distributed ConfigMap, and that stay trusted as long as certificates under them may be valid."""
     others = [Trusted(r, now, now + pace.ttl) for r in dict.fromkeys(former) if r not in wanted.roots]
     state = State(wanted, (*(Trusted(r, now) for r in wanted.roots), *others), pace.ttl, wanted.source)
     return replace(state, lists=_listed(state, (wanted,), {wanted}, now))
 
 
 def step(state: State, wanted: Signer, now: datetime, pace: Pace) -> State:
-    """What is in effect at ``now`` where ``wanted`` is asked for."""
+    """The state at ``now`` for the desired signer ``wanted``."""
     state = replace(state, ttl=max(state.ttl, pace.ttl))
     known = {t.root: t for t in state.trusted if t.until is None or t.until > now}
     for root in (*state.signer.roots, *wanted.roots):
@@ -100,8 +100,8 @@ def step(state: State, wanted: Signer, now: datetime, pace: Pace) -> State:
 
 
 def _listed(state: State, signers: Iterable[Signer], stay: set[Signer], now: datetime) -> tuple[Listed, ...]:
-    """The user's lists, and an empty one of each CA whose key is at hand now, where the user gives none. Of several
-    ``signers``, the last one's are taken: nothing is revoked by what does not sign yet."""
+    """The user's lists, and an empty one for each CA without a list whose key is available. Of several ``signers``, the
+    last one's lists are used: a CA that does not sign yet revokes nothing."""
     known = {x.ca: x for x in state.lists if x.until is None or x.until > now}
     for signer in signers:
         given = revocation.split(signer.crl)
@@ -119,8 +119,8 @@ def _listed(state: State, signers: Iterable[Signer], stay: set[Signer], now: dat
 
 
 def revoked(state: State, others: Iterable[str] = ()) -> tuple[str, str]:
-    """The revocation lists that are in effect (PEM), and why they are not, where the user has given some. ``others``:
-    roots that are trusted besides its own."""
+    """The effective revocation lists (PEM), and why the user's are not in effect, if so. ``others``: additional trusted
+    roots."""
     signer = state.signer
     if not signer.crl:
         return "", ""
@@ -135,8 +135,8 @@ def revoked(state: State, others: Iterable[str] = ()) -> tuple[str, str]:
 
 
 def _ready(state: State, wanted: Signer, anchor: Trusted, now: datetime, pace: Pace) -> bool:
-    """Whether proxies accept what ``wanted`` signs, or nothing is left to wait for: they trust its root, and have a
-    list of it, where there are lists; what is signed by a CA of which they have none, they refuse."""
+    """Whether proxies accept certificates signed by ``wanted``, or waiting is pointless: they trust its root and, if
+    revocation lists are in use, have its list; they would reject certificates from a CA without a list."""
     if state.signer.end <= now:
         return True
     sinces = [] if anchor.root == state.signer.anchor else [anchor.since]
@@ -147,12 +147,12 @@ def _ready(state: State, wanted: Signer, anchor: Trusted, now: datetime, pace: P
 
 
 def _retired(t: Trusted, used: set[str], now: datetime, ttl: timedelta) -> Trusted:
-    """A little longer than certificates are valid, since replicas and clocks differ."""
+    """Trusted a little longer than certificates are valid, to allow for replicas and clock skew."""
     return t if t.root in used or t.until is not None else replace(t, until=now + ttl * 1.1)
 
 
 def due(state: State, wanted: Signer, now: datetime, pace: Pace) -> datetime | None:
-    """When ``step`` will next make a difference by itself; None: never."""
+    """When ``step`` will next have an effect by itself; None: never."""
     at = [t.until for t in state.trusted if t.until is not None]
     if wanted != state.signer:
         at.append(state.signer.end)
@@ -163,17 +163,16 @@ def due(state: State, wanted: Signer, now: datetime, pace: Pace) -> datetime | N
 
 
 def announced(state: State, roots: Collection[str], now: datetime, crl: str = "") -> State:
-    """After these roots, and these revocation lists, have been written to every namespace. Where there are none,
-    nobody misses one."""
+    """The state after these roots and revocation lists have been written to every namespace."""
     trusted = (replace(t, since=now) if t.since is None and t.root in roots else t for t in state.trusted)
     lists = (replace(x, since=now) if x.since is None and (not crl or x.crl in crl) else x for x in state.lists)
     return replace(state, trusted=tuple(trusted), lists=tuple(lists))
 
 
 def adopted(present: State, found: State) -> State:
-    """What to do with a record that somebody else has written. One whose signer is under a root of which this istiod
-    has never heard (such as a record from a backup) does not take effect at once: its roots are trusted from now on,
-    and what is wanted then takes the usual way."""
+    """The state after somebody else has written the record. If its signer is under a root unknown to this istiod (for
+    example in a record from a backup), it does not take effect at once: its roots become trusted, and then the desired
+    signer follows the usual steps."""
     if present.trusts(found.signer.anchor):
         return found
     known = {t.root for t in present.trusted}
@@ -182,7 +181,7 @@ def adopted(present: State, found: State) -> State:
 
 
 def distrust(state: State, fingerprint: str, now: datetime) -> State:
-    """Without the former root of that fingerprint; one that is in use, or wanted, stays."""
+    """The state without the former root with that fingerprint; a root that is in use or desired stays."""
     return replace(
         state,
         trusted=tuple(
@@ -192,11 +191,11 @@ def distrust(state: State, fingerprint: str, now: datetime) -> State:
 
 
 def roots_expire(state: State) -> datetime:
-    """When the root expires under which certificates are signed."""
+    """When the signing root expires."""
     return certs.validity(state.signer.anchor)[1]
 
 
-# --- as it is kept --------------------------------------------------------------------------------------------------
+# --- serialization --------------------------------------------------------------------------------------------------
 
 
 def dump(state: State) -> str:
@@ -242,7 +241,7 @@ def load(text: str) -> State:
         state = State(signer, tuple(map(_trusted, found["trusted"])), ttl, str(found["follows"]), lists)
     except Unusable as e:
         raise ValueError(f"the recorded certificate authority cannot be used: {e}") from e
-    except Exception as e:  # anything may be in a Secret that somebody else wrote
+    except Exception as e:  # a Secret written by somebody else may contain anything
         raise ValueError(f"the record of the certificate authority cannot be read: {type(e).__name__} {e}") from e
     if not state.trusts(signer.anchor):
         raise ValueError("the record of the certificate authority does not trust the root under which it signs")

@@ -1,4 +1,4 @@
-"""Certificates that servers show to the world: requests, self-signed ones, proofs, and when they are due. Pure."""
+"""Public server certificates: requests, self-signed certificates, ACME proofs, and renewal times. Pure."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from lateen.kit import certs
 from lateen.kit.certs import Pair, PrivateKey
 
 RSA_BITS = 2048
-"""Of a key where nothing is said, as in cert-manager"""
+"""The default key size, as in cert-manager"""
 SHARE = 2 / 3
-"""Of its life, after which a certificate is renewed, as in cert-manager"""
+"""The share of its lifetime after which a certificate is renewed, as in cert-manager"""
 JITTER = 0.02
-"""At most that share of the time until then earlier, so that many certificates are not due at once"""
+"""Renewal is earlier by up to this share, so that many certificates are not due at once"""
 YOUNG = 0.05
-"""The share of its life, at least an hour, in which no certificate is renewed, whatever the ``renewBefore``: a CA may
-give a shorter life than was asked for, and a new certificate must not be due at once"""
+"""The share of its lifetime (at least an hour) in which a certificate is not renewed, whatever ``renewBefore``: a CA
+may issue a shorter lifetime than requested, and a new certificate must not be due at once"""
 _IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 """acmeIdentifier (RFC 8737 section 3)"""
 _CURVES: dict[int, type[ec.EllipticCurve]] = {256: ec.SECP256R1, 384: ec.SECP384R1, 521: ec.SECP521R1}
 
 
 def new_key(wanted: cm.PrivateKey | None) -> PrivateKey:
-    """This takes up to a second for long RSA keys."""
+    """Generate a key; takes up to a second for long RSA keys."""
     given = wanted or cm.PrivateKey()
     if given.algorithm == "ECDSA":
         return ec.generate_private_key(_CURVES[given.size or 256]())
@@ -38,7 +38,7 @@ def new_key(wanted: cm.PrivateKey | None) -> PrivateKey:
 
 
 def is_of(key: PrivateKey, wanted: cm.PrivateKey | None) -> bool:
-    """Whether a key is of the kind that is asked for."""
+    """Whether a key has the requested algorithm and size."""
     given = wanted or cm.PrivateKey()
     if given.algorithm == "ECDSA":
         return isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size == (given.size or 256)
@@ -46,7 +46,7 @@ def is_of(key: PrivateKey, wanted: cm.PrivateKey | None) -> bool:
 
 
 def read_key(pem: str) -> PrivateKey | None:
-    """None where it is no key that could be used."""
+    """Parse a key; None if it is unusable."""
     try:
         key = serialization.load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError):
@@ -55,7 +55,7 @@ def read_key(pem: str) -> PrivateKey | None:
 
 
 def request(key: PrivateKey, names: Sequence[str], common: str = "") -> bytes:
-    """In DER."""
+    """A certificate request in DER."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)] if common else [])
     alternative = x509.SubjectAlternativeName([x509.DNSName(n) for n in names])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(alternative, critical=False)
@@ -74,7 +74,7 @@ def by_itself(spec: cm.Certificate, key: PrivateKey, now: datetime) -> str:
 
 
 def by_authority(spec: cm.Certificate, key: PrivateKey, ca: Pair, now: datetime) -> str:
-    """The chain, without the root. Raises ValueError where the CA cannot be used."""
+    """The chain without the root. Raises ValueError if the CA cannot be used."""
     certs.check_pair(ca.certificate, ca.key)
     path = certs.split(ca.certificate)
     first = Pair(path[0], ca.key)
@@ -97,7 +97,7 @@ def _lasts(spec: cm.Certificate) -> timedelta:
 
 
 def proof(host: str, authorization: str, now: datetime) -> Pair:
-    """What TLS-ALPN-01 shows for a key authorization (RFC 8737 section 3)."""
+    """The TLS-ALPN-01 certificate for a key authorization (RFC 8737 section 3)."""
     key = certs.new_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lateen")])
     digest = hashlib.sha256(authorization.encode()).digest()
@@ -117,7 +117,7 @@ def proof(host: str, authorization: str, now: datetime) -> Pair:
 
 
 def renewal(spec: cm.Certificate, chain: str) -> datetime:
-    """When a certificate is to be renewed."""
+    """When a certificate is due for renewal."""
     start, end = certs.validity(chain)
     life = end - start
     if spec.renew_before is not None and timedelta(seconds=spec.renew_before.seconds) < life:
@@ -131,7 +131,7 @@ def renewal(spec: cm.Certificate, chain: str) -> datetime:
 
 
 def unlike(spec: cm.Certificate, chain: str, key: str) -> str:
-    """Why a certificate is not the one that is asked for; empty if it is."""
+    """Why a certificate does not match its specification; empty if it does."""
     try:
         certs.check_pair(chain, key)
     except ValueError as e:
@@ -157,7 +157,7 @@ def _is_authority(leaf: x509.Certificate) -> bool:
 
 
 def checked(spec: cm.Certificate, chain: str, key: PrivateKey, now: datetime) -> str:
-    """What an issuer has given, if it is what it was asked for. Raises ValueError."""
+    """Check that an issuer's certificate matches the request, and return it. Raises ValueError."""
     certs.check_pair(chain, certs.key_pem(key))
     if why := unlike(spec, chain, certs.key_pem(key)):
         raise ValueError(why)

@@ -1,6 +1,6 @@
-"""What certificates are signed with: a key, its certificate, the way up to a root, and the roots to be trusted.
+"""A signer: a key, its certificate, the chain to its root, and the roots to be trusted.
 
-Read from Secrets with Istio's keys. Whatever cannot be used is refused with a sentence, before anything depends on it.
+Read from Secrets with Istio's keys. Unusable CAs are refused with a sentence before anything depends on them.
 Sources: https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/ and, for Secrets of type
 kubernetes.io/tls, ``detectSigningCABundle`` in pilot/pkg/bootstrap/istio_ca.go.
 """
@@ -22,9 +22,9 @@ from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json, dig
 
 PLUGGED, SELF_SIGNED = "cacerts", "istio-ca-secret"
-"""The Secrets: the user's own CA, which takes precedence, and the one that istiod makes itself."""
+"""The Secrets: the user's own CA, which takes precedence, and the one that istiod creates."""
 RECORD = "lateen-ca"
-"""The Secret with what is in effect; see ``rotation``."""
+"""The Secret with the effective state; see ``rotation``."""
 KEPT_BACK = (PLUGGED, SELF_SIGNED, RECORD)
 KEYS = ("ca-cert.pem", "ca-key.pem", "root-cert.pem")
 TLS_KEYS = ("tls.crt", "tls.key", "ca.crt")
@@ -32,21 +32,21 @@ CHAIN = "cert-chain.pem"
 
 
 class Unusable(ValueError):
-    """A CA that cannot be used; the message says what is wrong with it, and where."""
+    """A CA that cannot be used; the message has the fault and its place."""
 
 
 @dataclass(frozen=True)
 class Signer:
     pair: Pair
-    """The certificate that signs, by itself, and its key."""
+    """The signing certificate, without its chain, and its key."""
     between: tuple[str, ...]
     """The certificates between it and its root, nearest first; empty if it is the root."""
     roots: tuple[str, ...]
-    """What is to be trusted; the first one is that under which it signs."""
+    """The roots to be trusted; the first one is its own."""
     source: str = SELF_SIGNED
-    """The Secret that it is from."""
+    """The Secret that it was read from."""
     crl: str = ""
-    """Revocation lists, PEM; whether they can be used is another question (``revocation``)."""
+    """Revocation lists, PEM, not validated yet (see ``revocation``)."""
 
     @property
     def anchor(self) -> str:
@@ -54,17 +54,17 @@ class Signer:
 
     @property
     def chain(self) -> str:
-        """What follows each certificate that it signs."""
+        """The chain that follows each certificate that it signs."""
         return "" if self.pair.certificate == self.anchor else "".join((self.pair.certificate, *self.between))
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The certificate that signs, and those above it, with the root."""
+        """The signing certificate and those above it, including the root."""
         return tuple(dict.fromkeys((self.pair.certificate, *self.between, self.anchor)))
 
     @property
     def end(self) -> datetime:
-        """When the first certificate on the way to the root expires; what it signs is worthless after that."""
+        """When the first certificate on the path to the root expires, and with it everything signed."""
         return min(certs.validity(c)[1] for c in self.path)
 
 
@@ -87,13 +87,15 @@ def read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
         return _read(data, source, now)
     except Unusable:
         raise
-    except Exception as e:  # whatever a library makes of odd certificates: unknown algorithms, extensions, curves
+    except (
+        Exception
+    ) as e:  # libraries raise various exceptions for odd certificates: unknown algorithms, extensions, curves
         raise Unusable(f"the certificates of Secret {source} cannot be used: {str(e) or type(e).__name__}") from e
 
 
 def check(found: Signer, now: datetime | None = None) -> None:
-    """Check that a signer that was not read from its Secret can sign: its key, the way to its root, that all of them
-    are CAs and, with ``now``, their dates. Raises Unusable."""
+    """Check that a signer that was not read from its Secret can sign: its key, its path to the root, that all
+    certificates are CAs and, with ``now``, their dates. Raises Unusable."""
     path = [x509.load_pem_x509_certificate(c.encode()) for c in found.path]
     where = f"the certificate of {found.source}"
     _check_key(path[0], found.pair.key, where, f"the key of {found.source}")
@@ -132,7 +134,7 @@ def _certificates(data: Mapping[str, str], name: str, source: str) -> list[x509.
 def _check_key(certificate: x509.Certificate, key: str, where: str, key_where: str) -> None:
     try:
         found = serialization.load_pem_private_key(key.strip().encode(), None)
-    except Exception as e:  # whatever a library makes of a bad key
+    except Exception as e:  # libraries raise various exceptions for bad keys
         raise Unusable(f"{key_where} is not the PEM text of a private key without a passphrase") from e
     try:
         public = certs.strong(found.public_key(), where)

@@ -1,4 +1,5 @@
-"""What runtimes, CNI plugins and the files of a node's network say: https://www.cni.dev/docs/spec/ (1.1). Pure."""
+"""The protocol between runtimes and CNI plugins, and a node's network configuration files:
+https://www.cni.dev/docs/spec/ (1.1). Pure."""
 
 from __future__ import annotations
 
@@ -8,25 +9,25 @@ from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-"""Those with chained plugins; STATUS is of the last one."""
+"""Versions with chained plugins; STATUS exists only in the last one."""
 NAMESPACE, POD, UID = "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID"
-"""The arguments by which runtimes of Kubernetes name a pod."""
+"""The arguments with which Kubernetes' runtimes identify a pod."""
 
 
 def chosen(names: list[str]) -> str:
-    """The file that runtimes read: the first one, by name; empty if there is none."""
+    """The file that runtimes read: the first one by name; empty if there is none."""
     return next((n for n in sorted(names) if n.endswith((".conflist", ".conf", ".json"))), "")
 
 
 def network(name: str, text: bytes) -> Json:
-    """A file's list of plugins: ``cniVersion``, ``name``, ``plugins`` and what else it has; a single plugin becomes a
-    list of one. Raises ValueError."""
+    """A file's plugin list (``cniVersion``, ``name``, ``plugins``, …); a single plugin becomes a list of one. Raises
+    ValueError."""
     try:
         config = jsons.loads(text)
     except ValueError as e:
-        raise ValueError(f"{name} is no JSON: {e}") from e
+        raise ValueError(f"{name} is not JSON: {e}") from e
     if not isinstance(config, dict):
-        raise ValueError(f"{name} is no JSON object")
+        raise ValueError(f"{name} is not a JSON object")
     if "plugins" not in config:
         version = config.pop("cniVersion", "0.3.1")
         config = {"cniVersion": version, "name": config.get("name") or "k8s-pod-network", "plugins": [config]}
@@ -56,7 +57,7 @@ def error(code: int, says: str, details: str = "", version: str = "") -> Json:
 
 
 def said(answer: bytes) -> str:
-    """What a plugin that has failed says; empty if that cannot be read."""
+    """The error message of a failed plugin; empty if it cannot be parsed."""
     try:
         return str(jsons.loads(answer)["msg"])
     except (ValueError, KeyError, TypeError):

@@ -1,19 +1,19 @@
-"""What a connection tells of itself: its bytes while it is open, and whose it is.
+"""Reports about open connections: bytes so far, and the peer.
 
-Envoy's counters can only add what a connection has carried altogether, so they count connections that end soon. Of the
-others each proxy writes a line now and then, to a pipe that its agent reads and makes counters of.
+Envoy's counters add a connection's bytes only at its end, so they cover short connections. For the others each proxy
+periodically writes a line to a pipe, which its agent turns into counters.
 """
 
 from __future__ import annotations
 
 METADATA = "LATEEN_CONNECTIONS"
-"""The key of the node metadata by which an agent says (``true``) that it reads the pipe. Where nobody does, Envoy would
-make a regular file that grows for ever, in the pod's memory."""
+"""The key of the node metadata with which an agent declares (``true``) that it reads the pipe. Without a reader, Envoy
+would create a regular file that grows forever, in the pod's memory."""
 PIPE = "/etc/istio/proxy/connections.pipe"
 EVERY_S = 5.0
-"""Between two lines of one connection, unless a Telemetry says otherwise (``reportingInterval``); Istio's default."""
+"""Seconds between two lines of one connection, unless a Telemetry sets ``reportingInterval``; Istio's default."""
 AT_LEAST_S = 1.0
-"""A shorter interval counts as this one."""
+"""The minimum interval in seconds."""
 ID, WHEN, COUNTS = "id", "when", "counts"
 """Keys of a line, a JSON object: the number of the connection, Envoy's AccessLogType, and a list of
 [metric, bytes so far, labels]; labels are a list of [name, value], where null stands for what is not known."""
@@ -21,13 +21,13 @@ PERIODIC, END = "TcpPeriodic", "TcpConnectionEnd"
 
 
 def long_ms(every_s: float) -> int:
-    """The milliseconds from which a connection is not one of Envoy's own counters: surely before its first line."""
+    """The age in milliseconds from which a connection is not in Envoy's own counters; earlier than its first line."""
     return round(every_s * 800)
 
 
 PEER = ("workload", "namespace", "service", "revision", "app", "version")
-"""What a certificate says of the workload that it was issued to, in this order, joined by ``SEPARATOR``; the keys are
+"""The parts of the workload's description in its certificate, in this order, joined by ``SEPARATOR``; the keys are
 those of ``node.PEER_HEADERS``."""
 SEPARATOR = ";"
 """Neither object names nor labels contain it. Names in ownerReferences are not validated: a workload whose owner has it
-in its name is not told (``mesh.workloads.said``)."""
+in its name gets no description (``mesh.workloads.said``)."""

@@ -1,4 +1,4 @@
-"""The names of Envoy resources, by which they refer to each other. They are Istio's."""
+"""The names of Envoy resources, with which they refer to each other. They are Istio's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def outbound(host: str, port: int, subset: str = "") -> str:
 
 
 def login(host: str, port: int, tls: bool) -> str:
-    """The cluster of a provider of logins that is reached by its own address."""
+    """The cluster of an OIDC provider outside of the mesh."""
     return f"login|{port}|{'https' if tls else 'http'}|{host}"
 
 
@@ -25,7 +25,7 @@ def inbound(port: int, workload: str = "") -> str:
 
 
 def of_workload(name: str, workload: str) -> str:
-    """A resource that each workload of a proxy has for itself."""
+    """The name of a resource that each workload of a proxy has separately."""
     return f"{name}~{workload}" if workload else name
 
 
@@ -34,12 +34,12 @@ def sni(host: str, port: int, subset: str = "") -> str:
 
 
 def host(routes: str, name: str) -> str:
-    """A virtual host that is a resource of its own, in a route configuration."""
+    """The resource name of a virtual host (VHDS) in a route configuration."""
     return f"{routes}/{name}"
 
 
 def plain_host(name: str) -> str:
-    """A virtual host as users know it, and as Istio spells it."""
+    """A virtual host's name for users, as in Istio."""
     head, slash, rest = name.partition("/")
     return rest if slash and (digits(head) or head.startswith(("http.", "https."))) else name
 
@@ -70,7 +70,7 @@ def client_ca(name: str) -> str:
 
 
 SEVERAL_HOSTS = "several-hosts"
-"""The rule, of no policy, that refuses requests with more than one Host line."""
+"""The built-in RBAC rule that rejects requests with more than one Host header."""
 VIRTUAL_OUTBOUND = "virtualOutbound"
 VIRTUAL_INBOUND = "virtualInbound"
 
@@ -84,14 +84,14 @@ ECDS = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 ORDER = (CDS, EDS, SDS, ECDS, LDS, RDS, VHDS)
 """Make before break: a resource is sent before those that refer to it."""
 NAMING = (LDS, RDS, VHDS, ECDS)
-"""Types of resources that name clusters."""
+"""Resource types that name clusters."""
 SHORT = {CDS: "CDS", EDS: "EDS", SDS: "SDS", ECDS: "ECDS", LDS: "LDS", RDS: "RDS", VHDS: "VHDS"}
 DEBUG = "istio.io/debug"
-"""Type URL of questions about the control plane; also a prefix of some (istioctl's protocol)."""
+"""The type URL of debug requests, also as a prefix (istioctl's protocol)."""
 SOTW_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
 def at_address(host: str, port: int) -> str:
-    """The route configuration of a host that has the requests to its addresses to itself."""
+    """The route configuration of a host that owns all requests to its addresses."""
     return f"{host}:{port}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 ISTIO_VERSION = "1.32.0"
 """The Istio version that proxies report, for EnvoyFilters that match on one."""
 CLUSTER_HEADER = "clusterid"
-"""By which an agent says in requests to istiod which cluster it is in, as in Istio."""
+"""The header with which an agent names its cluster in requests to istiod, as in Istio."""
 SIDECAR, ROUTER = "sidecar", "router"
 """Kinds of proxies; a router is a gateway."""
 
@@ -32,7 +32,7 @@ def parse(text: str) -> NodeId:
     parts = text.split("~")
     if len(parts) != 4 or parts[0] not in (SIDECAR, ROUTER) or "." not in parts[2]:
         raise ValueError(f'"{text[:200]}" is not a node id (kind~address~pod.namespace~domain)')
-    ipaddress.ip_address(parts[1])  # what a proxy says of itself becomes part of names
+    ipaddress.ip_address(parts[1])  # a proxy's claims become part of names
     pod, _, namespace = parts[2].rpartition(".")
     return NodeId(parts[0], parts[1], pod, namespace, parts[3])
 
@@ -45,16 +45,16 @@ PEER_HEADERS = (
     ("app", "x-lateen-peer-app"),
     ("version", "x-lateen-peer-version"),
 )
-"""What the client's sidecar tells the server's about its workload: (key, request header). The last two are sent only
-where they differ from service and revision, because every header costs both proxies."""
+"""The description of the client's workload that its sidecar sends to the server's: (key, request header). The last two
+are sent only if they differ from service and revision, because every header costs both proxies time."""
 PEER_FALLBACK = {"app": "service", "version": "revision"}
 
 
 def own_key(key: str) -> str:
-    """The name of Envoy's filter state with a value of the workload that a connection comes from."""
+    """The name of the filter state object with a property of the workload that a connection originates in."""
     return f"lateen.{key}"
 
 
 def peer_key(key: str) -> str:
-    """The same for a value that is sent to the server; not there where its fallback says it, too."""
+    """The same for a property that is sent to the server; absent if equal to its fallback."""
     return f"lateen.peer.{key}" if key in PEER_FALLBACK else own_key(key)

@@ -14,11 +14,12 @@ MERGED_METRICS = 15020  # agent: metrics of Envoy, the agent and the application
 DNS = 15053  # agent: the pod's DNS, if it is captured
 HEALTH = 15021  # Envoy: /healthz/ready for the kubelet
 ENVOY_METRICS = 15090  # Envoy: /stats/prometheus
-COLLECTOR = 9097  # the add-on prometheus: what the console asks; Prometheus' own port may be the real one's
+COLLECTOR = 9097  # the add-on prometheus, queried by the console; Prometheus' own port may belong to a real Prometheus
 
 EXCLUDED_INBOUND = (ENVOY_METRICS, HEALTH, MERGED_METRICS)
 PROXY_UID = 1337
 TPROXY_MARK, TPROXY_OWN_MARK, TPROXY_TABLE = 1337, 1338, 133
-"""Of packets that come by TPROXY, of the proxy's calls to its own workload, and the routes for the first. Istio's."""
+"""Istio's marks of TPROXY packets and of the proxy's calls to its own workload, and the routing table for the
+former."""
 SOCKET_MARK = 1337
-"""Where user ids cannot be told apart (rootless), this socket mark identifies the proxy's own connections."""
+"""Without distinct user ids (rootless), this socket mark identifies the proxy's own connections."""

@@ -1,7 +1,7 @@
-"""What proxies and istiod say to each other about global rate limits (Envoy's rate limit quota service).
+"""The protocol between proxies and istiod for global rate limits (Envoy's rate limit quota service).
 
-A proxy asks for a share of a limit by a bucket: ``rule`` is ``namespace/policy/position of the rule``, ``value`` the
-caller where each has a limit of its own.
+A bucket identifies the limit that a proxy wants a share of: ``rule`` is ``namespace/policy/position of the rule``,
+``value`` the caller, if each has its own limit.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def name(namespace: str, policy: str, position: int) -> str:
 
 
 def burst(requests: float, unit: str) -> int:
-    """How many requests may come at once after a pause.
+    """The burst size: requests that may come at once after a pause.
 
-    A bucket that holds a whole second's requests lets 10 % more through in ten seconds than asked for, so that it holds
-    less; with a small limit, whoever tries it expects all of them.
+    A bucket for a whole second's requests would let 10 % too many through in ten seconds, so it is smaller; small
+    limits get a full bucket, because users who try them expect exactly that number.
     """
     if unit != "Second" or requests < SMALL:
         return max(1, math.ceil(requests))

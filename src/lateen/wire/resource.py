@@ -1,4 +1,4 @@
-"""One xDS resource as delivery sees it: a name, a version, bytes. No protobuf."""
+"""xDS resources as seen by delivery: name, version, bytes. No protobuf."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _CLUSTER = re.compile(rb"outbound\|\d+\|[\w.-]*\|[\w.*-]+", re.ASCII)
 
 
 def _texts(message: bytes) -> Iterable[bytes]:
-    """What may be names of clusters (``names.outbound``): texts of the length that is said before them, and those that
-    are part of a longer one, as far as names go."""
+    """Candidates for names of clusters (``names.outbound``): strings preceded by their length, and those embedded in
+    longer strings."""
     for found in _CLUSTER.finditer(message):
         at = found.start()
         yield found[0]
@@ -37,8 +37,8 @@ class Resource:
 
     @property
     def clusters(self) -> frozenset[str]:
-        """The names of services' clusters that it contains, wherever they are, among other texts that may be none.
-        There are dozens of fields with names of clusters, some of them in messages within messages (Any)."""
+        """The names of services' clusters anywhere in the message, possibly with other strings that are not cluster
+        names. Dozens of fields contain names of clusters, some of them in nested messages (Any)."""
         if self._clusters is None:
             found = frozenset(t.decode(errors="replace") for t in _texts(self.wrapped))
             object.__setattr__(self, "_clusters", found)
@@ -47,10 +47,10 @@ class Resource:
 
 
 class Content:
-    """What a response says, made and packed once for all proxies that are told the same."""
+    """The content of a response, created and serialized once for all proxies that get the same."""
 
     LARGE = 4096
-    """Bytes of a field from which on it is not copied when it is packed."""
+    """The size in bytes from which a field is not copied on serialization."""
 
     def __init__(self, resources: tuple[Resource, ...], removed: tuple[str, ...] = ()) -> None:
         self.resources, self.removed = resources, removed
@@ -77,12 +77,12 @@ class Content:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of what is packed."""
+        """The serialized size in bytes."""
         return sum(map(len, self.packed))
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Of the resources."""
+        """The resources' names."""
         return frozenset(r.name for r in self.resources)
 
     @cached_property
@@ -92,7 +92,7 @@ class Content:
 
 
 class Together(Content):
-    """Several contents as one; what they have packed is not packed again."""
+    """Several contents as one, reusing their serialized parts."""
 
     def __init__(self, of: tuple[Content, ...]) -> None:
         super().__init__(tuple(r for c in of for r in c.resources))
@@ -111,7 +111,7 @@ Changes = tuple[frozenset[str], frozenset[str]]
 
 
 class Difference:
-    """Between two sets."""
+    """The difference between two sets."""
 
     def __init__(self, changed: frozenset[str], removed: frozenset[str], news: Content) -> None:
         self.changed, self.removed, self.news = changed, removed, news
@@ -119,7 +119,7 @@ class Difference:
 
     @cached_property
     def groups(self) -> frozenset[str]:
-        """See ``ResourceSet.groups``; of what is changed."""
+        """See ``ResourceSet.groups``; only of changed resources."""
         return frozenset(map(group, self.changed))
 
 
@@ -156,9 +156,9 @@ class ResourceSet:
 
     @property
     def content(self) -> Content:
-        """All of it."""
+        """The content with all resources."""
         if self._content is None:
-            # A host that two groups have is in it once: Envoy refuses a message with a resource that comes twice.
+            # a host in two groups is included once: Envoy rejects messages with duplicate resources
             if self.parts and sum(len(p.resources) for p in self.parts) == len(self.resources):
                 self._content = Together(tuple(p.content for p in self.parts))
             else:
@@ -168,7 +168,7 @@ class ResourceSet:
 
     @property
     def groups(self) -> frozenset[str]:
-        """Of virtual hosts: the names of the route configurations that they belong to."""
+        """For virtual hosts: the names of the route configurations that they belong to."""
         if self._groups is None:
             self._groups = frozenset(map(group, self.resources))
         return self._groups
@@ -217,7 +217,7 @@ Sets = tuple[ResourceSet, ...]
 
 
 class Part(dict[str, Sets]):
-    """Type URL -> sets, which many proxies share, or which one has for itself. Not changed once it is made."""
+    """Type URL -> sets, shared by many proxies or owned by one. Immutable."""
 
     def __init__(self, sets: Mapping[str, Sets]) -> None:
         super().__init__(sets)
@@ -235,7 +235,7 @@ class Part(dict[str, Sets]):
 
 
 class Offer(Mapping[str, Sets]):
-    """Type URL -> the sets whose union a proxy should have: those of what it may call, then those of what it serves."""
+    """Type URL -> the sets whose union a proxy should have: outbound sets, then its own."""
 
     __slots__ = ("called", "served")
 
@@ -271,7 +271,7 @@ def _same(new: Sets, old: Sets) -> bool:
 
 
 def group(name: str) -> str:
-    """Virtual hosts are subscribed to by the name of their route configuration, which is a prefix of theirs."""
+    """The route configuration of a virtual host, which is a prefix of its name and is what proxies subscribe to."""
     return name.partition("/")[0]
 
 

@@ -13,14 +13,14 @@ LABEL = "istio.io/rev"
 TAG_LABEL = "istio.io/tag"
 COMPONENT = "operator.istio.io/component"
 OWNER = "install.operator.istio.io/owning-resource-namespace"
-"""With the revision's, the labels by which istioctl finds what it may remove together with a revision."""
+"""Together with the revision's label, the labels by which istioctl finds the objects of a revision."""
 DEFAULT = "default"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 _LONGEST = 40
 
 
 def part_of(component: str, namespace: str) -> dict[str, str]:
-    """The labels of what belongs to one of Istio's components, in an installation's namespace."""
+    """The labels of objects of one of Istio's components, in an installation's namespace."""
     return {COMPONENT: component, OWNER: namespace}
 
 
@@ -81,5 +81,5 @@ class Revision:
         return {LABEL: self.name}
 
     def owns(self, labels: dict[str, str]) -> bool:
-        """Whether an object with these labels belongs to this revision: it names it, or names none."""
+        """Whether an object with these labels belongs to this revision: it names this one or none."""
         return labels.get(LABEL, self.name) == self.name

@@ -1,18 +1,18 @@
-"""Looking at requests as they pass: what istiod puts into proxies for it, agents switch on, and the command reads.
+"""The contract for live requests (``x tap``) between istiod, agents and the command.
 
-Each chain that routes requests has one more access logger, to a file of the proxy's own, behind a runtime key that is
-0. An agent sets the key in its own Envoy for as long as somebody looks.
+Each HTTP filter chain has an additional access logger, to a file of the proxy, controlled by a runtime key that is 0.
+An agent sets the key in its own Envoy as long as somebody is watching.
 """
 
 from __future__ import annotations
 
 RUNTIME = "lateen.tap"
-"""The share of requests to write, in percent."""
+"""The runtime key: the percentage of requests to write."""
 FILE = "/etc/istio/proxy/tap.log"
 PATH = "/tap"
-"""Where the agent's port streams it, to the pod's loopback interface only: by port-forward."""
+"""The path of the stream at the agent's port, served only on the pod's loopback interface (by port-forward)."""
 LONGEST = 64 * 1024
-"""Bytes of one request's line; a longer one is left out."""
+"""The maximum length of a request's line in bytes; longer ones are left out."""
 
 REQUEST_HEADERS, RESPONSE_HEADERS = "requestHeaders", "responseHeaders"
 SECRET_HEADERS = frozenset(
@@ -37,7 +37,7 @@ REQUEST_BODY, RESPONSE_BODY = "requestBody", "responseBody"
 MOST_BODY = 4096
 """Bytes of each body that are shown."""
 LOST = "lost"
-"""The only key of a line that says how many requests were not shown because there were too many."""
+"""The only key of a line that contains the number of dropped requests."""
 
 FIELDS = {
     "start": "%START_TIME(%s.%6f)%",
@@ -74,5 +74,5 @@ FIELDS = {
 """Key of a request's JSON line -> Envoy's format. Addresses have ports, ``start`` is in seconds since 1970, bytes are
 those of the bodies. A key whose value is unknown is left out."""
 SIDE = "side"
-"""The key that says who reports: the client's proxy (also a gateway) or the server's."""
+"""The key for the reporter: the client's proxy (also a gateway) or the server's."""
 CLIENT, SERVER = "client", "server"
