@@ -89,12 +89,13 @@ FORKED = """
 import asyncio, sys
 from lateen.control.findings import fork
 child = fork()
+from lateen.api.validate.findings import no
 from lateen.control.analyst import Analyst
 rule = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "spec": {"hosts": ["cart"]},
         "metadata": {"name": "cart", "namespace": "shop"}}
 
 async def main():
-    analyst = Analyst("istio-system", lambda: [rule], list, lambda _: [("spec.hosts", "by istiod", False)], child)
+    analyst = Analyst("istio-system", lambda: [rule], list, lambda _: [no("spec.hosts", "by istiod")], child)
     print(analyst._waiting is child, *[f"{f.code} {f.text}" for f in (await analyst.ask())["VirtualService shop/cart"]])
     print(analyst._child is child)
     analyst.close()

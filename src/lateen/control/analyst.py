@@ -95,13 +95,18 @@ class Analyst:
         assert self._writer is not None
         message = {
             "root": self._root,
-            "put": [(trimmed(obj), self._validated(obj)) for what, obj in changes if what == "put"],
+            "put": [(trimmed(obj), self._said(obj)) for what, obj in changes if what == "put"],
             "drop": [trimmed(obj) for what, obj in changes if what == "drop"],
             "secrets": sorted(self._secrets()),
             "more": more,
         }
         self._writer.write(jsons.dumps(message) + b"\n")
         await self._writer.drain()
+
+    def _said(self, obj: Json) -> list[tuple[object, ...]] | None:
+        """The findings of validation, as JSON has them: the encoder takes plain tuples only."""
+        found = self._validated(obj)
+        return None if found is None else [tuple(f) for f in found]
 
     async def _receive(self) -> bytes:
         assert self._reader is not None
