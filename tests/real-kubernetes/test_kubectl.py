@@ -14,7 +14,6 @@ KNOWN = {
     r"Endpoints|get endpoints web": "Kubernetes 1.33 calls Endpoints deprecated, 1.32 does not",
     r"jsonpath='\{\.status\.conditions\[0\]|get events --field-selector": "nothing is preempted",
     r"get endpointslices|logs deploy/web": "other names, other moments",
-    r"kubectl run one .*-o yaml|initContainers": "enableServiceLinks: true is the default, and not written down",
     r"--show-managed-fields": "the order of what is written within a second",
     # Fields of Go that are always written.
     r'"StatefulSet"|HorizontalPodAutoscaler|get (deploy|job|svc|rs) .*-o yaml|"DaemonSet"': "empty Go structures",

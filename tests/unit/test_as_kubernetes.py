@@ -137,3 +137,27 @@ def test_hooks_may_leave_out_what_has_a_default(cluster):
     assert pod["containers"][0]["lifecycle"]["preStop"]["httpGet"] == {"port": 80, "path": "/", "scheme": "HTTP"}
     assert pod["volumes"][0]["hostPath"] == {"path": "/x", "type": ""}
     assert pod["volumes"][1]["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"] == 3600
+
+
+def test_new_objects_have_a_status_that_clients_can_read():
+    cluster = Cluster()
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template, "serviceName": "s"}
+    found = {}
+    for plural in ("deployments", "replicasets", "statefulsets", "daemonsets"):
+        given = {k: v for k, v in spec.items() if k != "serviceName" or plural == "statefulsets"}
+        made = cluster.must(
+            "POST", f"/apis/apps/v1/namespaces/default/{plural}", {"metadata": {"name": "n"}, "spec": given}
+        )
+        found[plural] = made["status"]
+    assert found["deployments"] == {}
+    assert found["replicasets"] == {"replicas": 0}
+    assert found["statefulsets"] == {"replicas": 0, "availableReplicas": 0}
+    assert found["daemonsets"]["numberReady"] == 0
+
+
+def test_a_pod_that_ends_in_the_past_gets_the_shortest_time():
+    spec = {"terminationGracePeriodSeconds": -5, "containers": [{"name": "c", "image": "x"}]}
+    made = Cluster().must("POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": "p"}, "spec": spec})
+    assert made["spec"]["terminationGracePeriodSeconds"] == 1
+    assert made["spec"]["enableServiceLinks"] is True

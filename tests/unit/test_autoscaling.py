@@ -146,3 +146,9 @@ def test_an_autoscaler_that_cannot_work_is_refused(spec, says):
     code, answer = Cluster().ask("POST", "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers", body)
     assert code == 422, answer
     assert says in answer["message"]
+
+
+def test_a_new_autoscaler_does_not_scale_down_at_once():
+    past = scaling.Past([(0.0, 5)])
+    assert scaling.settle(hpa(), 1, 5, past, 1.0) == (5, "")
+    assert scaling.settle(hpa(), 1, 5, past, 302.0) == (1, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -45,6 +44,8 @@ class Home:
     @property
     def outside(self) -> str:
         """The address by which neighbours reach the cluster; see ``network.plan``."""
+        import hashlib  # imported late: loads OpenSSL, for which the start of the cluster would wait
+
         digest = hashlib.blake2b(str(self.root.absolute()).encode(), digest_size=2).digest()
         return f"10.97.{digest[0]}.{digest[1] % 254 + 1}"
 

@@ -25,7 +25,9 @@ def main() -> None:
     kernel.mount("tmpfs", "/run", "tmpfs", 0, "mode=755")
     Path("/run/netns").mkdir()
     os.chdir("/")
-    command, portal = [sys.executable, "-m", f"lateen.cluster.{sys.argv[1]}"], int(sys.argv[3])
+    # Nothing that is loaded is garbage; ``main`` enables its collection.
+    load = f"import gc; gc.disable(); from lateen.cluster.{sys.argv[1]} import main; main()"
+    command, portal = [sys.executable, "-c", load], int(sys.argv[3])
     first = starting.start(command, portal)
 
     from lateen.cluster.runtime import daemon  # beside the node daemon's start and not before it

@@ -135,7 +135,7 @@ def _ready(home: Home, ended: Callable[[], bool]) -> None:
     while not home.kubeconfig.exists():
         if ended() or time.monotonic() > deadline:
             raise ClusterError(f"the cluster did not start: {_last_words(home)} (full log: {home.log})")
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def _last_words(home: Home) -> str:

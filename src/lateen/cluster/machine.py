@@ -71,5 +71,5 @@ def _groups(home: Home) -> cgroups.Groups:
     """The control groups of this cluster; ``cluster stop`` removes what the file lists."""
     found = cgroups.find(f"lateen-{hashlib.sha256(bytes(home.root)).hexdigest()[:12]}")
     found.sweep()
-    write_atomic(home.groups, "".join(f"{base.path}\n" for base in found.bases), 0o600)
+    write_atomic(home.groups, "".join(f"{base.path}\n" for base in found.bases), 0o600, durable=False)
     return found

@@ -31,7 +31,7 @@ from lateen.cluster.pki import NAME, Pki
 from lateen.cluster.runtime.client import RuntimeClient
 from lateen.cluster.store.objects import Store
 from lateen.cluster.store.sqlite import Sqlite
-from lateen.kit import later, log, tasks
+from lateen.kit import later, log, memory, tasks
 from lateen.kit.files import write_atomic
 
 logger = logging.getLogger("lateen.node")
@@ -50,6 +50,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     database = Sqlite(home.database)
     rv, rows = database.load()
     store = Store(database.write, rv, rows)
+    memory.settle()
     pki = Pki(home.pki, home.outside)
     registry = Registry()
     webhooks = Webhooks(store, registry)
@@ -82,7 +83,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
         await http.listen(server.protocol, (home.outside, plan.API_PORT), context)
         await Door(home.root, home.outside).listen()
         await ways.listen()
-    write_atomic(home.kubeconfig, pki.kubeconfig(port), 0o600)
+    write_atomic(home.kubeconfig, pki.kubeconfig(port), 0o600, durable=False)
 
     # Service addresses, DNS, controllers.
     outside = home.outside if neighbours is not None else ""

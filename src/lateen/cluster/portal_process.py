@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _run(home: Home) -> None:
-    write_atomic(home.pid, f"{os.getpid()} {identity(os.getpid())}", 0o600)
+    write_atomic(home.pid, f"{os.getpid()} {identity(os.getpid())}", 0o600, durable=False)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     life_read, life_write = os.pipe()
     environment = os.environ | ({} if os.geteuid() == 0 else {"LATEEN_ROOTLESS": "1"})

@@ -25,7 +25,7 @@ from lateen.cluster.network import links, plan, portal
 from lateen.cluster.node_api import NodeApi
 from lateen.cluster.pki import NAME, Pki
 from lateen.cluster.runtime.client import RuntimeClient
-from lateen.kit import log, tasks
+from lateen.kit import log, memory, tasks
 from lateen.kit.files import write_atomic
 from lateen.kube import kubeconfig
 
@@ -71,6 +71,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
 def main() -> None:
     """``python -m lateen.cluster.worker RUNTIME_FD PORTAL_FD`` (started by the runtime)."""
     log.setup()
+    memory.settle()
     try:
         asyncio.run(run(Home.default(), int(sys.argv[1]), int(sys.argv[2])))
     except (OSError, kubeconfig.ConfigError) as e:

@@ -18,6 +18,7 @@ def settle() -> None:
     """
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    gc.enable()
 
 
 def bound_connections() -> None:

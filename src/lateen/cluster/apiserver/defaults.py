@@ -77,6 +77,8 @@ def _replica_set(spec: Json) -> None:
 def _pod(spec: Json) -> None:
     fill(spec, restartPolicy="Always", terminationGracePeriodSeconds=30, dnsPolicy="ClusterFirst", securityContext={})
     fill(spec, schedulerName="default-scheduler")
+    if spec["terminationGracePeriodSeconds"] < 0:  # nothing that ends in the past, but the shortest time
+        spec["terminationGracePeriodSeconds"] = 1
     if spec.get("serviceAccount") and not spec.get("serviceAccountName"):
         spec["serviceAccountName"] = spec["serviceAccount"]
     for key in ("initContainers", "containers", "ephemeralContainers"):

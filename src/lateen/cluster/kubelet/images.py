@@ -168,5 +168,5 @@ def write_wrappers(home_bin: Path) -> None:
     """The directory with ``PROGRAMS``, for commands in containers."""
     for name, module in PROGRAMS.items():
         path = home_bin / name
-        write_atomic(path, f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', 0o755)
+        write_atomic(path, f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n', 0o755, durable=False)
         os.chmod(path, 0o755)

@@ -34,11 +34,12 @@ class Sqlite:
             (version,) = next(self._db.execute("PRAGMA user_version"))
             if version > SCHEMA:
                 raise StoreBroken(f"{path} was written by a newer lateen (schema {version}); use that version")
-            self._db.execute(
-                f"""CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, rv INTEGER, body BLOB) WITHOUT ROWID;
-                CREATE TABLE IF NOT EXISTS revision (id INTEGER PRIMARY KEY CHECK (id = 1), rv INTEGER);
-                INSERT OR IGNORE INTO revision VALUES (1, 1); PRAGMA user_version={SCHEMA};"""
-            )
+            if version < SCHEMA:  # a write, for whose fsync each start would wait
+                self._db.execute(
+                    f"""CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, rv INTEGER, body BLOB) WITHOUT ROWID;
+                    CREATE TABLE IF NOT EXISTS revision (id INTEGER PRIMARY KEY CHECK (id = 1), rv INTEGER);
+                    INSERT OR IGNORE INTO revision VALUES (1, 1); PRAGMA user_version={SCHEMA};"""
+                )
         except apsw.Error as e:
             raise StoreBroken(f"{path} cannot be opened: {e}; move it away to start empty") from e
 

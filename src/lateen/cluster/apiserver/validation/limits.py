@@ -89,7 +89,8 @@ def _ordered(limit: Json, at: str) -> Causes:
             for name in sorted(lower.keys() & higher.keys()):
                 if amounts.parse(lower[name]) > amounts.parse(higher[name]):
                     says = f"{_words(low)} value {lower[name]} is greater than {_words(high)} value {higher[name]}"
-                    out.append(bad(f"{at}.{low}[{name}]", str(lower[name]), says))
+                    where = high if low == "min" and high != "max" else low
+                    out.append(bad(f"{at}.{where}[{name}]", str(lower[name]), says))
     return out
 
 

@@ -52,9 +52,6 @@ def _numbers(value: Json, path: str) -> Causes:
     deadline = value.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= 0x7FFFFFFF:
         out.append(bad(f"{path}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive"))
-    if value.get("terminationGracePeriodSeconds", 0) < 0:
-        grace = value["terminationGracePeriodSeconds"]
-        out.append(bad(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0"))
     return out
 
 
