@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 from authorities import Mesh
+from certificate_service import Machine, Pod, World
 from revoking import listing
-from test_workload_certificates import Machine, Pod, World
 
 from lateen.agent.certificates import Trusted
 from lateen.api import kinds
