@@ -1,5 +1,5 @@
-"""Where an object of the mesh is attached: the gateways and hosts that a rule is for, the workloads that a policy
-selects, and where it asks for a place that is not there. For routes of the Gateway API it is what their statuses say
+"""Where an object of the mesh is attached: the gateways and hosts of a rule, the workloads that a policy selects, and
+references to places that do not exist. For routes of the Gateway API it is what their statuses say
 (``mesh/standings``). ``lateen x describe object`` and the console show it. Pure.
 """
 
@@ -28,20 +28,20 @@ SELECTING = (
     kinds.SIDECAR,
     kinds.ENVOY_FILTER,
 )
-"""Policies: kinds that are for the workloads that they select, else for a namespace, else for the mesh."""
+"""Policies: kinds that apply to the workloads that they select, otherwise to a namespace, otherwise to the mesh."""
 
 
 class Place(NamedTuple):
-    """One place where an object is attached, or asks to be."""
+    """One place where an object is attached, or should be."""
 
     kind: str
     """``Gateway``, ``Host``, ``Subset``, ``Workload``, ``Namespace``, ``Mesh`` or another kind of the API"""
     name: str
     """``namespace/name`` of an object, or a full host"""
     detail: str = ""
-    """What of the place: ``port 80 for shop.example.com``, ``3 pods``"""
+    """Details such as ``port 80 for shop.example.com``, ``3 pods``"""
     missing: str = ""
-    """Why the object is not attached there; empty where it is."""
+    """Why the object is not attached there; empty if it is."""
 
 
 def places(snapshot: Snapshot, source: Source) -> list[Place]:
@@ -95,7 +95,7 @@ def _of_rule(snapshot: Snapshot, vs: Source) -> Iterator[Place]:
 
 
 def _hosts(snapshot: Snapshot, vs: Source) -> Iterator[Place]:
-    """The hosts that sidecars route by a rule of the mesh."""
+    """The hosts that sidecars route according to a rule."""
     readers = snapshot.visible(vs, vs.spec.get("exportTo") or [])
     known = Hosts.of(snapshot)
     for given in vs.spec.get("hosts") or []:
@@ -119,7 +119,7 @@ def _of_traffic(snapshot: Snapshot, dr: Source) -> Iterator[Place]:
     entry = Hosts.of(snapshot).entry(str(dr.spec.get("host") or ""), dr.namespace)
     yield Place("Host", host, missing="" if entry else "no service has this host")
     if entry is None or entry.id != kinds.SERVICE.id:
-        return  # the endpoints of a ServiceEntry may be found by DNS, so that nobody knows their labels
+        return  # the endpoints of a ServiceEntry may be found by DNS, so their labels are unknown
     pods = _running(snapshot.pods(entry.spec["selector"], entry.namespace)) if entry.spec.get("selector") else []
     for subset in dr.spec.get("subsets") or []:
         count = sum(selects(subset.get("labels"), p.labels) for p in pods)
@@ -206,7 +206,7 @@ def _parent(snapshot: Snapshot, source: Source) -> Place:
 
 
 def _of_backend_policy(snapshot: Snapshot, source: Source) -> Iterator[Place]:
-    """The targets of a policy of backends, and the Gateways that its status names."""
+    """The targets of a policy for backends, and the Gateways that its status names."""
     standing = model(snapshot).standings().get(kinds.Ref(*source.id, source.namespace, source.name))
     ancestors = standing.ancestors if isinstance(standing, PolicyStanding) else ()
     said = {

@@ -1,4 +1,4 @@
-"""Where VirtualServices apply: at servers of gateways and for hosts in the mesh, the oldest first."""
+"""Where VirtualServices apply: at gateways' servers and for hosts in the mesh, the oldest first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lateen.kit.jsons import Json
 
 MESH = "mesh"
 NEW = "9"
-"""Sorts objects from files, which have no creation time, after existing ones."""
+"""The sort key of objects from files, which have no creation time: after existing ones."""
 
 
 class Served(NamedTuple):
@@ -22,7 +22,7 @@ class Served(NamedTuple):
     at: int
     server: Json
     hosts: tuple[str, ...]
-    """The VirtualService's hosts that the server has."""
+    """The VirtualService's hosts that the server serves."""
 
     @property
     def port(self) -> object:

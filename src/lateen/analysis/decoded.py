@@ -15,12 +15,12 @@ _SPEC, _VALIDATED = "spec", "validated"
 
 
 def validated(source: Source, findings: list[Finding]) -> None:
-    """Keep what validation has said of an object elsewhere."""
+    """Store validation findings of an object that were computed elsewhere."""
     source.memo[_VALIDATED] = findings
 
 
 def findings(kind: Kind, source: Source) -> list[Finding]:
-    """What validation (``api.validate``) says of an object of one of the mesh's own kinds."""
+    """The validation findings (``api.validate``) of an object of one of the mesh's own kinds."""
     if _VALIDATED not in source.memo:
         found = validate.examine(kind, source.obj.get("spec") or {}, source.meta)
         source.memo[_SPEC], source.memo[_VALIDATED] = found.spec, found.findings

@@ -1,4 +1,4 @@
-"""What is in effect for workloads, as the mesh model computes it, for callers that have objects as JSON. Pure."""
+"""Effective settings of workloads, computed by the mesh model, for callers that have objects as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PeerModes:
         self._mesh = Mesh(objects.replaced(kinds.PEER_AUTHENTICATION, found))
 
     def of(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, dict[int, str], str]:
-        """For a workload: STRICT, PERMISSIVE or DISABLE; the ports whose modes differ; and ``namespace/name`` of the
-        policy that decides, empty if none does."""
+        """For a workload: STRICT, PERMISSIVE or DISABLE; the ports with other modes; and ``namespace/name`` of the
+        policy that decides, empty if there is none."""
         mode, ports, ref = self._mesh.mtls(namespace, labels)
         return mode, dict(ports), f"{ref.namespace}/{ref.name}" if ref else ""

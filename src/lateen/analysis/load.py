@@ -78,7 +78,7 @@ def _source(obj: object, document: yamldoc.Document, name: str, namespace: str, 
 
 
 def default_ingress() -> list[Source]:
-    """What files analyzed without a cluster may refer to: an installation's ingress gateway."""
+    """Objects that files analyzed without a cluster may refer to: an installation's ingress gateway."""
     meta = {"name": "istio-ingressgateway", "namespace": "istio-system", "labels": {"istio": "ingressgateway"}}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [{"name": "istio-proxy"}]}}
     ports = [(80, "http2"), (443, "https"), (31400, "tcp"), (15443, "tls")]

@@ -52,14 +52,14 @@ POLICIES = (
 
 
 def model(snapshot: Snapshot, policies: bool = False) -> Mesh:
-    """The mesh of all objects that routes depend on, and with ``policies`` of what holds for hosts and workloads; for
-    what it could not read there are findings about the schema."""
+    """The mesh of all objects that routes depend on, and with ``policies`` also of those that configure hosts and
+    workloads; undecodable objects have findings of their own about the schema."""
     name = "the mesh with its policies" if policies else "the mesh"
     return snapshot.index(name, lambda: _made(snapshot, name, (*READ, *POLICIES) if policies else READ))
 
 
 def read(snapshot: Snapshot, wanted: Iterable[kinds.Kind]) -> Objects:
-    """The objects of some kinds with a type, and the mesh's settings; what cannot be decoded is left out."""
+    """The typed objects of some kinds, and the mesh's settings; undecodable objects are left out."""
     objects = Objects(_settings(snapshot))
     for kind in wanted:
         found = ((s, _value(kind, s, snapshot.domain)) for s in snapshot.all(kind))
@@ -86,7 +86,7 @@ def _settings(snapshot: Snapshot) -> MeshConfig:
 
 
 def _value(kind: kinds.Kind, source: Source, domain: str) -> Any:
-    """Decoded once for a cluster of this DNS domain; None for what cannot be."""
+    """The typed object, decoded once per DNS domain; None if it cannot be decoded."""
     name = f"value in {domain}"
     if name not in source.memo:
         source.memo[name] = _decoded(kind, source, domain)

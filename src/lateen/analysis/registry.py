@@ -16,7 +16,7 @@ class Analyzer(NamedTuple):
     description: str
     run: Run
     on_demand: bool = False
-    """Runs only if it is chosen by name: its findings would be noise to most users, or are another's, too."""
+    """Runs only if it is chosen by name: its findings would be noise to most users, or duplicate another analyzer's."""
 
 
 _FOUND: dict[str, Analyzer] = {}
@@ -91,8 +91,8 @@ def _run(chosen: list[Analyzer], snapshot: Snapshot) -> Iterator[Message]:
 
 
 def run_one(a: Analyzer, snapshot: Snapshot) -> tuple[list[Message], frozenset[str]]:
-    """An analyzer's findings and the kinds that it has read. What reads the same about one object is said once, at the
-    first place."""
+    """An analyzer's findings and the kinds that it has read. Findings with the same text about one object are reported
+    once, at the first position."""
     snapshot.read.clear()
     try:
         found = list({(m.kind.code, m.source.ref, m.text): m for m in reversed(list(a.run(snapshot)))}.values())[::-1]

@@ -29,7 +29,7 @@ DEFAULT_EXPORT = {
     kinds.VIRTUAL_SERVICE.id: "defaultVirtualServiceExportTo",
     kinds.DESTINATION_RULE.id: "defaultDestinationRuleExportTo",
 }
-"""The mesh configuration's field for objects that do not say whom they are exported to."""
+"""The mesh configuration's field with the default ``exportTo`` of a kind."""
 
 
 def _nowhere(_: Path) -> tuple[int, int]:
@@ -45,7 +45,8 @@ def _mapping(value: Json, key: str) -> Json:
 class Source:
     """One object and its origin; ``file`` is empty for objects of a live cluster.
 
-    What nearly every analyzer needs is read once, here: lookups on demand took a quarter of an analysis.
+    The parts that nearly every analyzer needs are extracted once, here: lookups on demand took a quarter of an
+    analysis.
     """
 
     __slots__ = (
@@ -76,7 +77,7 @@ class Source:
         self.annotations: Mapping[str, str] = _mapping(self.meta, "annotations")
         self.spec: Json = _mapping(obj, "spec")
         self.memo: dict[str, Any] = {}
-        """What analyzers have computed from this object alone."""
+        """Values that analyzers have computed from this object alone."""
 
     @property
     def kind(self) -> str:
@@ -114,7 +115,7 @@ class Snapshot:
     """All objects by kind and name, and indexes over them that are built on first use.
 
     ``mesh`` and ``networks`` are the mesh's configuration as written. ``read`` collects the kinds that were looked at
-    since it was last emptied, through whichever index, so that an analyzer's inputs need not be listed by hand.
+    since it was last cleared, through whichever index, so that an analyzer's inputs need not be listed by hand.
     ``unread`` names kinds whose objects could not be read: nothing can be concluded from their absence. ``secrets`` are
     the namespaces whose Secrets are included; None stands for all.
     """
@@ -135,7 +136,7 @@ class Snapshot:
         self.root, self.unread, self.secrets = root, frozenset(unread), secrets
         self.read: set[str] = set()
         self.kept: dict[str, Any] = {}
-        """Values that are handed on to the next snapshot (``replaced``)."""
+        """Values that are passed on to the next snapshot (``replaced``)."""
         self.incomplete: dict[str, list[str]] = {}
         """Analyzers that could not run, and the kinds that each lacks."""
         for s in sources:
@@ -180,7 +181,7 @@ class Snapshot:
 
     @property
     def domain(self) -> str:
-        """The cluster's DNS domain, as the installation's values say it."""
+        """The cluster's DNS domain, according to the installation's values."""
         return self.index("domain", self._domain)
 
     def _domain(self) -> str:

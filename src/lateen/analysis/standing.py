@@ -14,7 +14,7 @@ Findings = dict[str, list[Message]]
 
 
 class Standing:
-    """Objects are put and dropped; ``findings`` returns the present findings."""
+    """Objects are put and dropped; ``findings`` returns the current findings."""
 
     def __init__(self, root: str, unread: frozenset[str]) -> None:
         self._snapshot = Snapshot((), root=root, unread=unread, secrets=frozenset())
@@ -38,7 +38,7 @@ class Standing:
         self._changes[str(source.id), source.namespace, source.name] = source
 
     def drop(self, obj: Json) -> None:
-        """``obj`` needs no more than apiVersion, kind and name."""
+        """Remove an object; apiVersion, kind and name suffice."""
         source = Source(obj)
         self._changes[str(source.id), source.namespace, source.name] = None
 

@@ -1,1 +1,1 @@
-"""The CNI plugin: writes pods' redirection rules in the place of ``istio-init``, so that pods need no NET_ADMIN."""
+"""The CNI plugin: writes pods' redirection rules instead of ``istio-init``, so that pods need no NET_ADMIN."""

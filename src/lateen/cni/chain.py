@@ -1,4 +1,4 @@
-"""The network configuration of a node: our plugin is the last of the chain that the cluster's network has. Pure."""
+"""The network configuration of a node: our plugin is the last in the chain of the cluster's network. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lateen.kit.jsons import Json
 from lateen.wire import cni
 
 TYPE = "istio-cni"
-"""The plugin's name, which is its program's as well; Istio's, because other programs look for it."""
+"""The name of the plugin and of its program; Istio's, because other programs look for it."""
 
 
 def with_plugin(name: str, text: bytes, plugin: Json) -> tuple[str, bytes]:
@@ -21,7 +21,7 @@ def without_plugin(name: str, text: bytes) -> bytes:
 
 
 def has_plugin(name: str, text: bytes, plugin: Json) -> bool:
-    """Whether nothing has to be done."""
+    """Whether the plugin is already in the chain."""
     try:
         return with_plugin(name, text, plugin) == (name, jsons.dumps(cni.network(name, text)))
     except ValueError:

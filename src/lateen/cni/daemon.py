@@ -1,5 +1,5 @@
-"""The daemon of each node: keeps the plugin, its kubeconfig and its place in the chain there, and repairs pods that
-have started without redirection. Takes them away when it ends, so that pods start without it."""
+"""The daemon of each node: keeps the plugin, its kubeconfig and its chain entry installed, and repairs pods that
+started without redirection. Uninstalls everything when it ends, so that pods start without the plugin."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def credentials(token: bytes, ca: bytes, server: str) -> str:
 
 
 def install(node: Node, given: str) -> str:
-    """Write whatever is missing or differs. Returns what is still waited for; empty if all is there. Raises OSError."""
+    """Write whatever is missing or differs. Returns what is still missing; empty if everything is installed. Raises
+    OSError."""
     _have(node.bin / chain.TYPE, program(os.getpid()), 0o755)
     _have(node.conf / KUBECONFIG, given, 0o600)
     name = cni.chosen([p.name for p in node.conf.iterdir()])
@@ -138,7 +139,7 @@ def install(node: Node, given: str) -> str:
 
 
 def remove(node: Node) -> None:
-    """The chain first: a runtime that still names the plugin needs it."""
+    """Remove the chain entry first: the plugin is needed as long as the chain names it."""
     for path in node.conf.glob("*.conflist"):
         with contextlib.suppress(OSError, ValueError):
             text = path.read_bytes()
@@ -184,7 +185,7 @@ class Daemon:
     def __init__(self, node: Node, client: Client) -> None:
         self._node, self._client = node, client
         self._installation = Installation(node)
-        self._waits = "it has not looked yet"
+        self._waits = "it has not checked yet"
         self._pods = Informer(client, kinds.POD, self._changed, fields=f"spec.nodeName={node.name}")
 
     async def run(self) -> None:
@@ -206,7 +207,7 @@ class Daemon:
     async def _keep(self) -> None:
         server = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
         while True:
-            token = await asyncio.to_thread((kubeconfig.TOKEN_DIR / "token").read_bytes)  # it is renewed
+            token = await asyncio.to_thread((kubeconfig.TOKEN_DIR / "token").read_bytes)  # the token is renewed
             ca = await asyncio.to_thread((kubeconfig.TOKEN_DIR / "ca.crt").read_bytes)
             self._waits = await asyncio.to_thread(self._installation.install, credentials(token, ca, server))
             await asyncio.sleep(LOOK_S)
@@ -226,9 +227,9 @@ async def replace(client: Client, key: Key, pod: Json) -> None:
     """Delete a pod, so that its owner makes another one. A StatefulSet's has the same name, so the UID says which pod
     is meant. A pod without an owner is named in the log."""
     if not pod["metadata"].get("ownerReferences"):
-        logger.warning("%s/%s is not redirected, and nobody would make another one: create it again", *key)
+        logger.warning("%s/%s is not redirected and has no owner that would replace it: recreate it", *key)
         return
-    logger.info("%s/%s is not redirected: it is deleted, so that its owner makes another one", *key)
+    logger.info("%s/%s is not redirected: deleting it, so that its owner replaces it", *key)
     try:
         await client.delete(kinds.POD, *key, uid=pod["metadata"]["uid"])
     except (KubeError, OSError) as e:

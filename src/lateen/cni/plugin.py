@@ -1,4 +1,4 @@
-"""The plugin as runtimes call it: a request on standard input and in the environment, an answer on standard output."""
+"""The plugin's program: a request on standard input and in the environment, a response on standard output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lateen.kube import kubeconfig
 from lateen.kube.client import HttpClient, KubeError
 
 ATTEMPTS, PAUSE_S = 30, 0.2
-"""The runtime may be faster than the API server is with the pod's annotations."""
+"""Retries, because the runtime may start before the pod's annotations are visible in the API."""
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ async def _redirect(request: Request) -> None:
 
 
 def _into(request: Request) -> tuple[str, ...]:
-    """The command that leads into the pod's network namespace, whose path may be a descriptor of this process."""
+    """The command prefix that enters the pod's network namespace, whose path may be a descriptor of this process."""
     return ("nsenter", f"--net={request.netns.replace('/proc/self/', f'/proc/{os.getpid()}/')}")
 
 
@@ -81,7 +81,7 @@ async def _check(request: Request) -> None:
     shown = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     if "-A OUTPUT -p tcp -j ISTIO_OUTPUT" not in shown.stdout:
         says = shown.stderr.strip()
-        raise Refused(protocol.FAILED, f"{request.namespace}/{request.pod} is not redirected any more", says)
+        raise Refused(protocol.FAILED, f"{request.namespace}/{request.pod} is no longer redirected", says)
 
 
 async def _pod(request: Request) -> Json | None:
@@ -109,7 +109,7 @@ async def _reach(request: Request) -> None:
         try:
             await client.call("GET", "/version")
         except (KubeError, OSError) as e:
-            raise Refused(protocol.NOT_AVAILABLE, f"the plugin cannot ask for pods: {e}") from e
+            raise Refused(protocol.NOT_AVAILABLE, f"the plugin cannot read pods: {e}") from e
 
 
 def _client(request: Request) -> HttpClient:

@@ -1,4 +1,4 @@
-"""The plugin's side of what is said between it and runtimes (``wire.cni``). Pure."""
+"""The plugin's side of the CNI protocol (``wire.cni``). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pods are redirected, and how: what injection has written into their annotations. Pure.
+"""Which pods are redirected, and how, according to the annotations written by injection. Pure.
 
 The conditions are those of Istio's plugin (cni/pkg/plugin): a pod that injection has passed over, or that has
 ``istio-init``, is left alone.
@@ -27,7 +27,7 @@ _FLAGS = {
 
 
 class Invalid(ValueError):
-    """An annotation has a value that cannot be carried out; the message names it."""
+    """An annotation has an invalid value; the message names it."""
 
 
 def passed_over(pod: Json) -> str:
@@ -65,7 +65,7 @@ def of(pod: Json, mark: int | None = None) -> Capture:
     try:
         return capture.parse(arguments, mark, _captures_dns(pod))
     except ValueError as e:
-        raise Invalid(f"the annotations of the pod cannot be carried out: {e}") from e
+        raise Invalid(f"the pod's annotations are invalid: {e}") from e
 
 
 def _proxy(pod: Json) -> Json:

@@ -15,7 +15,7 @@ class DumpError(ValueError):
 
 
 def _joined(one: Json, other: Json) -> Json:
-    """Parts of one kind: Envoy gives the extensions of requests and of connections in a part each."""
+    """Merge two parts of one kind: Envoy dumps extensions for HTTP and for network filters separately."""
     lists = {k: one[k] + v for k, v in other.items() if isinstance(v, list) and isinstance(one.get(k), list)}
     return {**one, **other, **lists}
 
@@ -39,7 +39,7 @@ class ConfigDump:
         return found
 
     def versions(self, kind: str, field: str, *path: str) -> dict[str, str]:
-        """Name -> version of dynamic resources; ``path`` leads to the resource, whose parent has the version."""
+        """Name -> version of dynamic resources; ``path`` is that of the resource, whose parent has the version."""
         out = {}
         for entry in self.part(kind).get(field) or []:
             holder = dig(entry, *path[:-1], default={}) if len(path) > 1 else entry

@@ -1,8 +1,8 @@
-"""What counts as an error, everywhere alike: in ``x stat`` and ``x top``, in the console's graph, lists and health, and
-in the success rates of the boards.
+"""The single definition of a failed request: for ``x stat`` and ``x top``, the console's graph, lists and health, and
+the success rates of the boards.
 
-It is a 5xx, no answer at all, the proxy's own 404 because no rule routes the request (Envoy's flag NR), and a gRPC
-status that is the server's fault. Other answers of 4xx are what a client may well expect.
+A failure is a 5xx, no response at all, the proxy's own 404 because no rule routes the request (Envoy's flag NR), or a
+gRPC status that is the server's fault. Other 4xx responses are normal.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ GRPC = (2, 4, 12, 13, 14, 15)
 
 _SERVER, _ROUTELESS, _GRPC = "5..|0", f"(.+,)?{NO_ROUTE}(,.+)?", "|".join(map(str, GRPC))
 MATCHERS = (f'response_code=~"{_SERVER}"', f'response_flags=~"{_ROUTELESS}"', f'grpc_response_status=~"{_GRPC}"')
-"""PromQL: the series of ``istio_requests_total`` that have failed are those that at least one of these selects."""
+"""PromQL: failed series of ``istio_requests_total`` are those that at least one of these selects."""
 ANSWERED = ", ".join(one.replace("=~", "!~") for one in MATCHERS)
-"""PromQL: those that have not."""
+"""PromQL: series that have not failed."""
 
 
 def failed(code: int, flags: str, grpc: int | None = None) -> bool:
-    """Whether a request has. ``code``: 0 where there was no response; ``flags``: Envoy's, separated by commas."""
+    """Whether a request failed. ``code``: 0 without a response; ``flags``: Envoy's, separated by commas."""
     return code >= 500 or not code or NO_ROUTE in flags.split(",") or grpc in GRPC

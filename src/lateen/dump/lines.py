@@ -1,6 +1,6 @@
-"""Lines of access logs, read back into what they say. Pure.
+"""Parses lines of access logs. Pure.
 
-A parser is made of the format that the mesh has, so that also a user's own format is understood.
+The parser is derived from the mesh's log format, so that custom formats are understood, too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Parser:
         self._labels = _keys(labels or JSON)
 
     def read(self, line: str) -> Json | None:
-        """None if the line is none of an access log."""
+        """None if it is not a line of an access log."""
         if len(line) > LONGEST:
             return None
         found = self._json(line) if line.startswith("{") else self._plain(line)
@@ -71,7 +71,8 @@ class Parser:
 
 @lru_cache(maxsize=16)
 def _pattern(text: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """Operators match up to the literal that follows them: no backtracking over several of them."""
+    """A pattern in which operators match up to the following literal, which prevents backtracking over several of
+    them."""
     names, pattern, at = [], "", 0
     text = text.rstrip("\n")
     for found in _OPERATOR.finditer(text):
@@ -107,7 +108,7 @@ def _typed(given: Json) -> Json:
 
 
 def parser_of(config_map: Json | None) -> Parser:
-    """For the format that the mesh configuration (the ConfigMap ``istio``) names; Istio's where it names none."""
+    """A parser for the format in the mesh configuration (the ConfigMap ``istio``), by default Istio's."""
     try:
         mesh = yamldoc.load(str(dig(config_map or {}, "data", "mesh", default=""))) or {}
     except ValueError:

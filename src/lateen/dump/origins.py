@@ -1,4 +1,4 @@
-"""Which objects of the user made the route and the cluster that a request took, by a proxy's config dump. Pure."""
+"""The user's objects behind the route and the cluster of a request, according to a proxy's config dump. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def origins(dump: ConfigDump, request: Json) -> tuple[str, ...]:
 
 
 def _of_routes(dump: ConfigDump, request: Json) -> Iterator[str]:
-    """The first that fits; none where the request's route cannot be told."""
+    """The first matching route's objects; empty if the request's route cannot be determined."""
     name, cluster = str(request.get("route") or ""), str(request.get("cluster") or "")
     authority = str(request.get("authority") or "")
     for configuration in dump.routes():

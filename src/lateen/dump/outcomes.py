@@ -1,4 +1,4 @@
-"""What Envoy's response flags and response code details mean, in sentences. Pure.
+"""Explanations of Envoy's response flags and response code details. Pure.
 
 Sources: https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage (%RESPONSE_FLAGS%),
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/response_code_details, and the strings of
@@ -11,7 +11,7 @@ import re
 from typing import Literal, NamedTuple
 
 Who = Literal["client", "proxy", "server", "between"]
-"""Who ended it: the caller, this proxy (by its configuration), the called end, or the connection between the two."""
+"""The side at fault: the caller, this proxy (its configuration), the called end, or the connection between the two."""
 
 
 class Meaning(NamedTuple):
@@ -155,7 +155,7 @@ DETAILS: dict[str, Meaning] = {
     "dynamic_forward_proxy_pending_request_overflow": Meaning("proxy", "too many requests wait for DNS"),
     "grpc_json_transcode_failure": Meaning("client", "the JSON cannot be turned into the gRPC request"),
 }
-"""Without what stands in braces or brackets behind them."""
+"""Response code details without their suffix in braces or brackets."""
 
 RESETS: dict[str, Meaning] = {
     "connection_failure": Meaning("between", "it could not be connected to"),
@@ -205,7 +205,7 @@ def flag(name: str) -> Meaning:
 
 
 def detail(text: str) -> Meaning | None:
-    """None for an empty one."""
+    """The meaning of response code details; None if empty."""
     name = _SPLIT.split(text, maxsplit=1)[0].rstrip(":")
     if not name or name == "-":
         return None
@@ -222,7 +222,7 @@ def detail(text: str) -> Meaning | None:
 
 
 def reset(text: str) -> Meaning | None:
-    """Of ``upstream_reset_before_response_started{connection_termination}``."""
+    """The meaning of a reset reason such as in ``upstream_reset_before_response_started{connection_termination}``."""
     inside = text.partition("{")[2].rstrip("}")
     return RESETS.get(re.split(r"[|,]", inside, maxsplit=1)[0])
 
@@ -234,7 +234,7 @@ def denied_by(text: str) -> str:
 
 
 def transport(text: str) -> str:
-    """What a transport failure or the reason of a reset means; empty if it is not known."""
+    """The meaning of a transport failure or a reset reason; empty if unknown."""
     return next((says for pattern, says in TRANSPORT if pattern.search(text)), "")
 
 
@@ -247,8 +247,8 @@ SIDES: dict[Who, str] = {
 
 
 def explain(flags: str, details: str, failure: str = "", objects: tuple[str, ...] = ()) -> list[str]:
-    """Sentences about one request, the most specific first. ``flags`` with commas between, ``objects``: those of the
-    user that routed it. Empty where there is nothing to explain."""
+    """Sentences about one request, the most specific first. ``flags``: separated by commas; ``objects``: the user's
+    objects that routed it. Empty if there is nothing to explain."""
     out: list[str] = []
     names = [f for f in flags.split(",") if f and f != "-"]
     found = [(f, flag(f)) for f in names]

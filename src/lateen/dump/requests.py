@@ -1,5 +1,5 @@
-"""A request as the proxies on its way report it (``wire.tap``): who called whom, what happened, and which of the user's
-objects had a part in it. Pure."""
+"""A request as reported by the proxies on its path (``wire.tap``): source, destination, result, and the user's objects
+involved. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Peer(NamedTuple):
 
 
 class Pods:
-    """Which workload an address belongs to."""
+    """Maps addresses to workloads."""
 
     def __init__(self, pods: Iterable[Json]) -> None:
         self._by_ip: dict[str, Peer] = {}
@@ -66,14 +66,14 @@ def peer_of(pod: Json) -> Peer:
 
 
 def host_of(address: str) -> str:
-    """Without the port; IPv6 addresses have brackets."""
+    """The host of an address with port; IPv6 addresses are in brackets."""
     host, _, port = address.rpartition(":")
     return (host if digits(port) and host else address).strip("[]")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one proxy says about one request: ``seen`` are the keys of ``wire.tap``."""
+    """One proxy's report about one request: ``seen`` has the keys of ``wire.tap``."""
 
     seen: Json = field(hash=False)
     proxy: Peer
@@ -89,7 +89,7 @@ class Request:
 
     @property
     def status(self) -> int:
-        """0: the client was gone before there was a response."""
+        """The status code; 0 if the client disconnected before there was a response."""
         found = self.seen.get("status")
         return found if isinstance(found, int) else 0
 
@@ -129,7 +129,7 @@ class Request:
 
     @property
     def service(self) -> str:
-        """The host that it was sent to, by the cluster's name; the authority where no cluster was chosen."""
+        """The host that it was sent to, by the cluster's name; the authority if no cluster was selected."""
         return cluster_name(self.text("cluster")).host if "|" in self.text("cluster") else self.text("authority")
 
     @property
@@ -162,12 +162,12 @@ def object_of(path: str, route: Json | None = None) -> str:
 
 
 class BadFilter(ValueError):
-    """A filter that cannot be read; says which and how to write it."""
+    """An invalid filter; the message names it and the correct form."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which requests to show; empty fields let everything through."""
+    """Selects requests; empty fields match everything."""
 
     method: str = ""
     path: str = ""

@@ -24,7 +24,7 @@ TCP = "envoy.filters.network.tcp_proxy"
 _CONFIG = re.compile(r"/namespaces/([^/]+)/([^/]+)/([^/]+)$")
 UDP = "envoy.filters.udp_listener.udp_proxy"
 ROUTES = {f"{kind}route": f"{kind.upper()}Route" for kind in ("http", "grpc", "tls", "tcp", "udp")}
-"""Routes of the Gateway API, which are named with their rules, by the words that stand for their kinds in metadata."""
+"""Routes of the Gateway API, which are shown with their rules, by the names of their kinds in metadata."""
 
 
 class Cluster(NamedTuple):
@@ -54,8 +54,7 @@ def config_name(resource: Json) -> str:
 
 
 def rule_of(route: Json, namespace: str, name: str) -> str:
-    """Which rule of a route of the Gateway API a route or a filter chain is: `` rule 2``, or by the rule's own
-    name."""
+    """The rule of a Gateway API route behind an Envoy route or filter chain: `` rule 2``, or the rule's own name."""
     said = str(dig(route, "metadata", "filter_metadata", "istio", "rule") or route.get("name") or "")
     number = said.removeprefix(f"{namespace}.{name}.")
     if number != said and digits(number):
@@ -119,7 +118,7 @@ def _chains(listener: Json) -> Iterator[tuple[str, str]]:
 
 
 def _ruled(part: Json) -> str:
-    """The route of the Gateway API whose rule it is, in the place of a route configuration with its name."""
+    """The Gateway API route of a filter chain, shown instead of a route configuration's name."""
     found = config_name(part)
     return f" ({found})" if found.startswith(tuple(ROUTES.values())) else ""
 
@@ -189,7 +188,7 @@ def routes(dump: ConfigDump) -> list[tuple[list[str], Json]]:
         name = str(config.get("name", ""))
         for host in config.get("virtual_hosts") or []:
             domains = _domains(host.get("domains") or [])
-            if not host.get("routes"):  # as istioctl shows what is answered by 404
+            if not host.get("routes"):  # as istioctl shows routes that answer 404
                 out.append(([name, names.plain_host(str(host.get("name", ""))), domains, "/*", "404"], config))
             for route in host.get("routes") or []:
                 row = [
@@ -229,7 +228,7 @@ def _route_match(match: Json) -> str:
 
 
 def endpoints(statuses: Any) -> list[tuple[list[str], Json]]:
-    """From ``GET /clusters?format=json``: the present state of each endpoint in Envoy."""
+    """From ``GET /clusters?format=json``: the current state of each endpoint in Envoy."""
     out = []
     for cluster in dig(statuses, "cluster_statuses", default=[]):
         for host in cluster.get("host_statuses") or []:
@@ -241,7 +240,7 @@ def endpoints(statuses: Any) -> list[tuple[list[str], Json]]:
 
 
 def endpoint_configs(dump: ConfigDump) -> list[tuple[list[str], Json]]:
-    """From a config dump: what the control plane has sent."""
+    """From a config dump: the endpoints sent by the control plane."""
     out = []
     for assignment in dump.endpoints():
         for group in assignment.get("endpoints") or []:

@@ -28,7 +28,7 @@ STDOUT = "/dev/stdout"
 
 @lru_cache(maxsize=256)
 def logger(log: AccessLog, http: bool) -> accesslog_pb2.AccessLog | None:
-    """None where the kind of log is not for such a chain. ``http``: the chain routes requests."""
+    """The access logger; None if this kind of log does not apply to the chain. ``http``: the chain routes requests."""
     config = _config(log, http)
     if config is None:
         return None
@@ -40,7 +40,7 @@ def logger(log: AccessLog, http: bool) -> accesslog_pb2.AccessLog | None:
 
 
 def expression(text: str) -> accesslog_pb2.AccessLogFilter:
-    """Only what a CEL expression is true for."""
+    """A filter that logs only if a CEL expression is true."""
     out = accesslog_pb2.AccessLogFilter()
     out.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
     out.extension_filter.typed_config.CopyFrom(pb.any_of(cel_pb2.ExpressionFilter(expression=text)))
@@ -48,13 +48,13 @@ def expression(text: str) -> accesslog_pb2.AccessLogFilter:
 
 
 def moment(kind: str) -> accesslog_pb2.AccessLogFilter:
-    """Only at one of the moments when Envoy logs a connection: one of its ``AccessLogType``."""
+    """A filter that logs only one ``AccessLogType`` of a connection."""
     types = [log_types_pb2.AccessLogType.Value(kind)]
     return accesslog_pb2.AccessLogFilter(log_type_filter=accesslog_pb2.LogTypeFilter(types=types))
 
 
 def lasting(ms: int, longer: bool) -> accesslog_pb2.AccessLogFilter:
-    """Only what has lasted for at least ``ms``, or for less. Envoy wants a runtime key, which nothing sets."""
+    """A filter by duration: at least ``ms``, or less. Envoy requires a runtime key, which is never set."""
     out = accesslog_pb2.AccessLogFilter()
     comparison = out.duration_filter.comparison
     comparison.op = accesslog_pb2.ComparisonFilter.GE if longer else accesslog_pb2.ComparisonFilter.LE
@@ -98,8 +98,8 @@ def _text(shape: LogFormat | None) -> str:
 
 
 def formatters(text: str) -> list[Any]:
-    """The operators of Istio's documents that Envoy does not have built in. It has METADATA, and warns for each
-    listener that names its extension."""
+    """Extensions for the operators in Istio's documentation that are not built into Envoy. METADATA is built in, and
+    Envoy would log a warning for each listener that names its extension."""
     out = []
     if "%REQ_WITHOUT_QUERY(" in text:
         out.append(_extension("envoy.formatter.req_without_query", req_without_query_pb2.ReqWithoutQuery()))

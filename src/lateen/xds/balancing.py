@@ -32,7 +32,7 @@ _SIMPLE = {
 def apply(cluster: Any, lb: api.LoadBalancer | None) -> None:
     """Set the cluster's load balancer; LEAST_REQUEST is the default, as in Istio."""
     if lb is not None and lb.simple == "PASSTHROUGH":
-        # Each connection goes to its original destination.
+        # each connection goes to its original destination
         cluster.type = cluster_pb2.Cluster.DiscoveryType.Value("ORIGINAL_DST")
         cluster.lb_policy = cluster_pb2.Cluster.LbPolicy.Value("CLUSTER_PROVIDED")
         return
@@ -96,8 +96,8 @@ def _warm_up(lb: api.LoadBalancer) -> Any | None:
 
 
 def _key(h: api.ConsistentHash) -> list[rc.RouteAction.HashPolicy]:
-    """What is hashed; without any of it, requests are spread at random. It belongs to the cluster, not to routes, so
-    that it applies however a request came here."""
+    """The hash policy; if no key is present, requests are spread at random. It belongs to the cluster, not to routes,
+    so that it applies whichever route selected the cluster."""
     out = rc.RouteAction.HashPolicy()
     if h.http_header_name:
         out.header.header_name = h.http_header_name

@@ -1,4 +1,4 @@
-"""Where the JWT filter leaves the claims of verified tokens, and how policies and routes match them there."""
+"""Where the JWT filter stores the claims of verified tokens, and how policies and routes match them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from lateen.xds import balancing, discovery, origins, pb, pools, tls
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 PASSTHROUGH_IDLE_S = 300.0
-"""Idle connections to unknown destinations end after this time, as in Istio; there may be one for every address."""
+"""The idle timeout of connections to unknown destinations, as in Istio; there may be one per address."""
 CLEANUP_S = 60.0
 """How long an ORIGINAL_DST cluster of the workload keeps a destination without connections (Istio; Envoy: 5 s)."""
 LOOP_GUARD = "127.0.0.6"
@@ -75,10 +75,10 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
         cluster.alt_stat_name = _stat_name(pattern, view.host, view.name, view.namespace, port, subset)
     if found.outlier_detection:
         cluster.outlier_detection.CopyFrom(pools.outlier_detection(found.outlier_detection))
-        # Istio turns the panic threshold off where hosts are ejected; minHealthPercent brings it back.
+        # like Istio, disable the panic threshold with outlier detection; minHealthPercent restores it
         cluster.common_lb_config.healthy_panic_threshold.value = found.outlier_detection.min_health_percent or 0
     if http:
-        # As in Istio, gateways send HTTP/1.1 where nobody names the protocol; within TLS, ALPN would have to say it.
+        # as in Istio, gateways send HTTP/1.1 if the protocol is undeclared; within TLS, ALPN would have to announce it
         sniffed = port.protocol == "auto" and not view.forwarded and view.tls_to(port.number) is None
         kind = "h2" if h2 else "downstream" if sniffed or as_client else "h1"
         options = pools.http_options(kind, pool, found.outlier_detection, _asked(found.tls, view.sans))
@@ -90,7 +90,7 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
 
 
 def _is_http2(port: Port, pool: api.ConnectionPool | None, transport: Transport, meshed: str) -> bool:
-    """Whether servers are spoken to in HTTP/2, whatever clients speak. A rule upgrades ports of unknown protocol, too,
+    """Whether HTTP/2 is used towards servers, whatever clients use. A rule upgrades ports of unknown protocol, too,
     as in Istio; the mesh configuration does not."""
     upgrade = pool.http.h2_upgrade_policy if pool and pool.http else None
     if port.protocol in ("http2", "grpc") or upgrade == "DO_NOT_UPGRADE":
@@ -114,8 +114,8 @@ def _asked(found: api.ClientTLS | None, sans: tuple[str, ...]) -> Any:
 def _stat_name(
     pattern: str, host: str, name: str, namespace: str, port: Port, subset: str = "", target: int = 0
 ) -> str:
-    """The name in statistics for a pattern of the mesh configuration. What is no service of Kubernetes has no name but
-    its host. Source: ``BuildStatPrefix`` in pilot/pkg/networking/telemetry."""
+    """The name in statistics for a pattern of the mesh configuration. Services that are not from Kubernetes have no
+    name but their host. Source: ``BuildStatPrefix`` in pilot/pkg/networking/telemetry."""
     values = {
         "%SERVICE%": host if name == host else f"{name}.{namespace}",
         "%SERVICE_NAME%": name,
@@ -155,7 +155,7 @@ def _transport(
         return
     secured = view.secured(port.number, subset)
     domains = view.transport.trust_domains
-    # The rule's names take precedence over the service's: a gateway chooses its server by SNI.
+    # the rule's names take precedence over the service's: a gateway selects its server by SNI
     sni = (found.sni if found else "") or names.sni(view.host, port.number, subset)
     sans = (found.subject_alt_names if found else ()) or tuple(
         f"spiffe://{domains[0]}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts
@@ -221,7 +221,7 @@ def of_datagrams(server: GatewayServer, connect_timeout: float) -> Resource | No
 
 
 def of_login(server: Outside, transport: Transport) -> Resource:
-    """A provider of logins that is no service of the mesh, verified with the authorities that the system trusts."""
+    """The cluster of an OIDC provider outside of the mesh, verified with the system's CA certificates."""
     out = cluster_pb2.Cluster(
         name=names.login(*server), type="STRICT_DNS", connect_timeout=pb.duration(transport.connect_timeout_s)
     )
@@ -241,7 +241,7 @@ def of_login(server: Outside, transport: Transport) -> Resource:
 
 @lru_cache(maxsize=4)
 def fixed(connect_timeout: float) -> tuple[Resource, ...]:
-    """Where unknown traffic goes: PassthroughCluster and BlackHoleCluster."""
+    """The clusters for unknown destinations: PassthroughCluster and BlackHoleCluster."""
     passthrough = cluster_pb2.Cluster(
         name=names.PASSTHROUGH,
         type="ORIGINAL_DST",

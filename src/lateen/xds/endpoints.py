@@ -47,8 +47,8 @@ def of_cluster(view: EndpointsView) -> Resource:
 
 @derived
 def by_sni(view: EndpointsView) -> Resource:
-    """The endpoints for the cluster for AUTO_PASSTHROUGH: whoever comes from another network is not sent to yet
-    another one."""
+    """The endpoints of the cluster for AUTO_PASSTHROUGH: clients from another network are not sent on to a third
+    one."""
     found = assignment(view, onward=False)
     _, port, subset, host = view.cluster.split("|")
     found.cluster_name = names.sni(host, int(port), subset)

@@ -291,7 +291,7 @@ def _called(out: OutboundView) -> _Called:
 
 @derived
 def _of_callers(out: OutboundView, callers: Callers) -> Part:
-    """What proxies have of what they may call; the listeners are those through which each of their workloads calls."""
+    """The outbound part of a proxy's resources; its listeners are those of each of its workloads."""
     called = _called(out)
     return Part(
         {
@@ -307,7 +307,7 @@ def _of_callers(out: OutboundView, callers: Callers) -> Part:
 
 @derived
 def _of_workloads(own: Own) -> Part:
-    """What a sidecar has of what its own workloads serve."""
+    """The inbound part of a sidecar's resources, for its own workloads."""
     return Part(
         {
             names.CDS: (
@@ -336,7 +336,7 @@ _NONE = Part({})
 
 
 def generate(view: View) -> Offer:
-    """What a proxy should have. What has not changed is the same object."""
+    """All resources of a proxy; unchanged parts are the same objects."""
     if view.gateway is None:
         return Offer(_of_callers(view.outbound, view.own.callers), _of_workloads(view.own))
     return Offer(_NONE, _at_gateway(view))

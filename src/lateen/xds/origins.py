@@ -1,4 +1,4 @@
-"""The user's object that a resource, or a part of one, is made from, as Istio's tools read it from dumps."""
+"""The user's object behind a resource or a part of one, in the form that Istio's tools read from dumps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from lateen.api.kinds import Ref
 from lateen.xds import pb
 
 RULE = "rule"
-"""Beside the path: the name of the rule in the object, where Envoy has no name of its own for the part."""
+"""The metadata key, next to the path, for the name of the rule in the object, if Envoy's part has no name of its
+own."""
 
 
 def path(ref: Ref) -> str:

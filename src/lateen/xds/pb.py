@@ -34,14 +34,15 @@ def boolean(value: bool) -> wrappers_pb2.BoolValue:
 
 
 def address(host: str, port: int, network_namespace: str = "") -> address_pb2.Address:
-    """``network_namespace``: the path of the one that the socket is in, where that is not Envoy's own."""
+    """``network_namespace``: the path of the socket's network namespace, if it is not Envoy's own."""
     found = address_pb2.SocketAddress(address=host, port_value=port, network_namespace_filepath=network_namespace)
     return address_pb2.Address(socket_address=found)
 
 
 @cache
 def ads(patience_s: float = 0) -> config_source_pb2.ConfigSource:
-    """A resource by ADS. Envoy continues without it after ``patience_s`` seconds; 0 waits without limit."""
+    """The config source of a resource delivered by ADS. Envoy continues without it after ``patience_s`` seconds; 0
+    waits without limit."""
     return config_source_pb2.ConfigSource(
         ads=config_source_pb2.AggregatedConfigSource(),
         initial_fetch_timeout=duration(patience_s),

@@ -1,4 +1,4 @@
-"""What connection pools, outlier detection and HTTP versions become in a cluster."""
+"""Connection pools, outlier detection and HTTP versions of a cluster."""
 
 from __future__ import annotations
 

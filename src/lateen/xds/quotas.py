@@ -1,4 +1,4 @@
-"""Rate limits that all proxies share: Envoy's filter for the rate limit quota service.
+"""Global rate limits: Envoy's filter for the rate limit quota service.
 
 A proxy decides by itself, with a token bucket that istiod assigns to it (``control.quotas``); no request waits for
 anybody. A filter finds one bucket for a request, so that each rule has a filter of its own. Envoy takes no settings of
@@ -33,7 +33,7 @@ PREFIX = "lateen.quota"
 ROUTE = "lateen.quota"
 """The namespace of a route's metadata, whose ``policy`` names the policy that limits it."""
 CLUSTER = "xds-grpc"
-"""istiod, as the bootstrap has it."""
+"""The name of istiod's cluster in the bootstrap."""
 DAY_S = 86400
 _ALLOW, _DENY = (ratelimit_strategy_pb2.RateLimitStrategy(blanket_rule=r) for r in ("ALLOW_ALL", "DENY_ALL"))
 Policy = o.Resource[eg.BackendTrafficPolicy]
@@ -48,7 +48,7 @@ def rules(limits: Limits) -> list[tuple[Policy, int, eg.LimitRule]]:
 
 
 def most(limits: Sequence[Limits]) -> int:
-    """How many filters are needed so that each of several sets of limits fits."""
+    """The number of filters that is needed for the largest of several sets of limits."""
     return max((len(rules(found)) for found in limits), default=0)
 
 

@@ -33,10 +33,10 @@ from lateen.xds import claims, pb, predicates, quotas
 ENFORCED, SHADOW = "lateen.rate_limit", "lateen.rate_limit_shadow"
 """Not Envoy's name, so that filters that users add with an EnvoyFilter are not configured by ours."""
 ROUTE = "lateen.rate_limits"
-"""The metadata of routes that says whose limits they have"""
+"""The namespace of route metadata with the policies whose limits apply"""
 UNLIMITED = 2**32 - 1
 MOST_VALUES = 10_000
-"""Buckets of Distinct values that are kept; the one that was used least recently goes first."""
+"""The maximum number of buckets for Distinct values; the least recently used one is evicted."""
 _OFF = pb.any_of(rc.FilterConfig(disabled=True))
 _URI, _DIGEST = "connection.uri_san_peer_certificate", "connection.sha256_peer_certificate_digest"
 _PEER = f"!connection.mtls ? '{NOBODY}' : has({_URI}) ? {_URI} : {_DIGEST}"
@@ -81,7 +81,7 @@ def name(policy: o.Resource[eg.BackendTrafficPolicy]) -> str:
 
 
 def nothing(kind: str) -> Any:
-    """Limits nothing yet."""
+    """A filter without limits."""
     everything = pb.percent(100)
     out = local.LocalRateLimit(stat_prefix=kind)
     out.token_bucket.CopyFrom(_bucket(UNLIMITED, UNLIMITED, 1))
@@ -148,14 +148,14 @@ def _limit(limit: eg.LimitValue) -> token_bucket_pb2.TokenBucket:
 
 
 def _bucket(most: int, requests: int, seconds: int) -> token_bucket_pb2.TokenBucket:
-    """Filled continuously: so many ``requests`` in so many ``seconds``."""
+    """A token bucket that is filled continuously with ``requests`` per ``seconds``."""
     return token_bucket_pb2.TokenBucket(
         max_tokens=most, tokens_per_fill=pb.u32(requests), fill_interval=pb.duration(seconds)
     )
 
 
 def _pause_s(rule: eg.LimitRule) -> int:
-    """Until there is a token again, since buckets are filled continuously."""
+    """Seconds until the next token."""
     return math.ceil(UNITS_S[rule.limit.unit] / rule.limit.requests) if rule.limit else 1
 
 

@@ -1,6 +1,6 @@
-"""What SecurityPolicies are in Envoy: the configuration of one filter for each part of a policy.
+"""SecurityPolicies in Envoy: the configuration of one filter for each part of a policy.
 
-A part that cannot do what it is there for lets no request pass.
+A part that cannot be enforced rejects all requests.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from lateen.xds.authz import filters, matchers
 
 SECURITY = "lateen.security"
 CORS = f"{SECURITY}.cors"
-"""Of SecurityPolicies: no slot, since its settings are those of routes"""
+"""The CORS filter of SecurityPolicies: not a slot, since its settings belong to routes"""
 KEYS, BASIC, EXT, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("keys", "basic", "ext", "oidc", "jwt", "rules"))
 GATE = f"{SECURITY}.gate"
-"""At gateways: lets nobody pass to a policy's routes where the listener is from before the policy's filters"""
+"""At gateways: blocks a policy's routes on listeners that do not have the policy's filters yet"""
 AROUND = ("first", "then")
 """Before and after logins"""
 RULED = "rules"
 """The slot of rules, which comes after RequestAuthentications, AuthorizationPolicies and plugins of these phases"""
 _FIELDS = {KEYS: "apiKeyAuth", BASIC: "basicAuth", EXT: "extAuth", OIDC: "oidc", JWT: "jwt", RULES: "authorization"}
 PARTS = tuple(_FIELDS)
-"""In the order in which they run: who asks, then what the rules say about it"""
+"""In the order in which they run: authentication, then authorization"""
 
 
 def parts(found: Secured) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
     spec = found.policy.spec
     if found.why_broken(_FIELDS[part]):
         return pb.any_of(nobody(found.policy, part))
-    made: Any = http_rbac.RBAC()  # without the part: lets everything pass
+    made: Any = http_rbac.RBAC()  # without the part: allows everything
     if part == EXT and found.provider is not None and spec.ext_auth:
         made = _asked(found, spec.ext_auth)
     elif part == KEYS and spec.api_key_auth:
@@ -127,7 +127,8 @@ def _always() -> rbac_pb2.Policy:
     return out
 
 
-# --- who asks -------------------------------------------------------------------------------------------------------
+# --- authentication
+# -------------------------------------------------------------------------------------------------------
 
 
 def _asked(found: Secured, ext: sp.ExtAuth) -> Any:
@@ -158,7 +159,7 @@ def _users(found: Secured, auth: sp.BasicAuth) -> Any:
     return basic_auth_pb2.BasicAuth(users=users, forward_username_header=auth.forward_username_header)
 
 
-# --- other sites ----------------------------------------------------------------------------------------------------
+# --- CORS ----------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
@@ -208,7 +209,7 @@ def on_routes(found: Sequence[Secured], routes: Iterable[Any]) -> Iterator[Any]:
             for name in (GATE, *(n for one in found for n in slots(one))):
                 made.typed_per_filter_config[name].CopyFrom(_ON)
             made.metadata.MergeFrom(pb.metadata(**{SECURITY: {_SLOTS: together(found)}}))
-            if _CORS_OF_ROUTES in made.typed_per_filter_config:  # preflights are answered before anybody is asked
+            if _CORS_OF_ROUTES in made.typed_per_filter_config:  # preflight requests are answered before authentication
                 made.typed_per_filter_config[CORS].CopyFrom(made.typed_per_filter_config[_CORS_OF_ROUTES])
             across(made, found)
         yield made
@@ -220,7 +221,7 @@ def together(found: Iterable[Secured]) -> str:
 
 
 def gate(known: Iterable[str]) -> http_rbac.RBAC:
-    """Lets nobody pass to other routes than those with the ``known`` slots (``together``)."""
+    """Blocks all routes except those with the ``known`` slots (``together``)."""
     out = http_rbac.RBAC()
     out.rules.action = rbac_pb2.RBAC.DENY
     denied = out.rules.policies["listener-from-before-the-SecurityPolicy"]
@@ -237,6 +238,6 @@ def gate(known: Iterable[str]) -> http_rbac.RBAC:
 
 
 def across(route: Any, found: Iterable[Secured]) -> None:
-    """Settings for other sites; of several policies those of the oldest that has some."""
+    """The CORS settings of a route: those of the oldest policy that has some."""
     if given := next((one.policy.spec.cors for one in found if one.policy.spec.cors), None):
         route.typed_per_filter_config[CORS].CopyFrom(cors(given))

@@ -16,12 +16,12 @@ from lateen.xds.authz import matchers
 
 
 def called(policy: Policy) -> str:
-    """As the policies of Istio's kind are called in logs."""
+    """The policy's name in logs, in the form of Istio's policies."""
     return f"ns[{policy.ref.namespace}]-policy[SecurityPolicy/{policy.ref.name}]"
 
 
 def payload(policy: Policy, provider: str) -> str:
-    """Where the claims of a provider's tokens are: no other provider's, nor another policy's, count for its rules."""
+    """The metadata key for the claims of a provider's tokens, separate for each policy and provider."""
     return f"{policy.ref.namespace}/{policy.ref.name}/{provider}"
 
 
@@ -69,7 +69,7 @@ def _one_of(given: Iterable[rbac_pb2.Principal]) -> rbac_pb2.Principal:
 
 
 def _header(name: str, value: str) -> rbac_pb2.Principal:
-    """Literally: a star means nothing here."""
+    """A header with exactly this value: a star is literal."""
     exact = string_pb2.StringMatcher(exact=value)
     return rbac_pb2.Principal(header=rc.HeaderMatcher(name=name, string_match=exact))
 
@@ -82,7 +82,7 @@ def _token(policy: Policy, wanted: sp.JWTPrincipal) -> Iterator[rbac_pb2.Princip
     for claim in wanted.claims:
         values = [string_pb2.StringMatcher(exact=v) for v in claim.values]
         path = claim.name.split(".")
-        # The filter has made lists of some strings.
+        # the JWT filter splits some strings into lists
         lists = claim.value_type == "StringArray" or path[0] in jwt.SPACE_DELIMITED
         found = claims.one_of(path, values, place) if lists else claims.single(path, values, place)
         yield rbac_pb2.Principal(metadata=found)

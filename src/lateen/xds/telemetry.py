@@ -1,4 +1,4 @@
-"""Istio's standard metrics, made by stock Envoy.
+"""Istio's standard metrics with stock Envoy.
 
 The stats access logger emits ``istio_requests_total`` and its relatives with Istio's labels; the values come from
 the peer's headers or, of connections, its certificate (server side), the endpoint's metadata (client side) and, for
@@ -37,7 +37,7 @@ def _peer(key: str) -> str:
 
 
 def _certified(_: str) -> str:
-    """What istiod has written into the peer's certificate; the agent gives each label its part."""
+    """The peer's description from its certificate; the agent extracts each label's part."""
     return "%DOWNSTREAM_PEER_OTHERNAME_SAN%"
 
 
@@ -114,10 +114,10 @@ def tags(server: Server | None, http: bool, cluster: str, certified: bool = True
 
 
 MEANINGS = {
-    "reporter": "`source`: the client's proxy counts; `destination`: the server's; gateways are sources",
-    "source_workload": "the client's Deployment, StatefulSet …; `unknown` where it has no proxy",
-    "source_canonical_service": "label `service.istio.io/canonical-name`, else the client's app",
-    "source_canonical_revision": "label `service.istio.io/canonical-revision`, else its version; `latest` without",
+    "reporter": "`source`: reported by the client's proxy; `destination`: by the server's; gateways are sources",
+    "source_workload": "the client's Deployment, StatefulSet …; `unknown` if it has no proxy",
+    "source_canonical_service": "label `service.istio.io/canonical-name`, otherwise the client's app",
+    "source_canonical_revision": "`service.istio.io/canonical-revision`, otherwise its version, otherwise `latest`",
     "source_workload_namespace": "the client's namespace",
     "source_principal": "the client's identity (SPIFFE), with mutual TLS",
     "source_app": "the client's label `app`",
@@ -128,17 +128,17 @@ MEANINGS = {
     "destination_principal": "the server's identity, with mutual TLS",
     "destination_app": "the server's label `app`",
     "destination_version": "its label `version`",
-    "destination_service": "the host of the service that was asked",
+    "destination_service": "the host of the called service",
     "destination_canonical_service": "as for the source",
     "destination_canonical_revision": "as for the source",
-    "destination_service_name": "the name of the service, or its host where it is outside of the mesh",
+    "destination_service_name": "the name of the service, or its host if it is outside of the mesh",
     "destination_service_namespace": "its namespace",
     "destination_cluster": "the server's cluster",
-    "request_protocol": "`http`, `grpc` (where there is a gRPC status; on port 15020) or `tcp`",
-    "response_code": "the status; 0 where there was no response (HTTP only)",
+    "request_protocol": "`http`, `grpc` (if there is a gRPC status; on port 15020) or `tcp`",
+    "response_code": "the status; 0 without a response (HTTP only)",
     "grpc_response_status": "gRPC's status (HTTP only)",
-    "response_flags": "why the proxy answered or ended it: `lateen logs --explain`",
-    "connection_security_policy": "`mutual_tls` or `none`; on port 15090 `unknown` where the client's proxy reports",
+    "response_flags": "why the proxy answered or ended it: see `lateen logs --explain`",
+    "connection_security_policy": "`mutual_tls` or `none`; on port 15090 `unknown` if reported by the client's proxy",
 }
 """For the documentation."""
 
@@ -182,10 +182,10 @@ NEVER_CONNECTED = "!has(upstream.local_address)"
 HTTP_METRICS = {
     "REQUEST_COUNT": _Metric("requests_total", "", help="Requests.", lean=True),
     "REQUEST_DURATION": _Metric(
-        "request_duration_milliseconds", "%DURATION%", "Milliseconds", help="How long requests took.", lean=True
+        "request_duration_milliseconds", "%DURATION%", "Milliseconds", help="Request durations.", lean=True
     ),
-    "REQUEST_SIZE": _Metric("request_bytes", "%BYTES_RECEIVED%", "Bytes", help="The size of their bodies."),
-    "RESPONSE_SIZE": _Metric("response_bytes", "%BYTES_SENT%", "Bytes", help="The size of their responses' bodies."),
+    "REQUEST_SIZE": _Metric("request_bytes", "%BYTES_RECEIVED%", "Bytes", help="Sizes of request bodies."),
+    "RESPONSE_SIZE": _Metric("response_bytes", "%BYTES_SENT%", "Bytes", help="Sizes of response bodies."),
 }
 TCP_METRICS = {
     "TCP_OPENED_CONNECTIONS": _Metric(

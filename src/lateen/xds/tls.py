@@ -28,13 +28,13 @@ from lateen.xds import pb
 SECRETS = "/etc/istio/proxy"
 CERTIFICATE_SDS, ROOT_SDS = f"{SECRETS}/sds-default.json", f"{SECRETS}/sds-rootca.json"
 SYSTEM_SDS = f"{SECRETS}/sds-system.json"
-"""The certificate authorities that the proxy's system trusts; the agent writes the file."""
+"""The system's CA certificates; the agent writes the file."""
 
 # ALPN values of clients in the mesh; by these a server tells mesh TLS from the application's own TLS.
 ALPN_H2 = ("istio-h2", "istio", "h2")
 ALPN_H1 = ("istio-http/1.1", "istio", "http/1.1")
 ALPN_HTTP = ("istio-http/1.1", "istio")
-"""HTTP of whatever version: the server looks at the first bytes."""
+"""HTTP of any version: the server detects it from the first bytes."""
 ALPN_TCP = ("istio-peer-exchange", "istio")
 MESH_HTTP = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
 MESH_TCP = ("istio-peer-exchange", "istio")
@@ -149,7 +149,7 @@ _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "
 
 
 PATIENCE_S = 1.0
-"""Seconds after which a host or server whose certificate is missing fails by itself (``Secret is not supplied by
+"""Seconds after which a host or server whose certificate is missing fails on its own (``Secret is not supplied by
 SDS``), so that it does not hold up the proxy's start. It works once the Secret exists; a missing file is rejected by
 Envoy, and looked for again when the proxy reconnects."""
 
@@ -249,7 +249,7 @@ def _authorities(tls: ClientTLS) -> Any:
 
 
 NO_AUTHORITIES = "kubernetes://none-cacert"
-"""A Secret that no proxy gets: a backend without authorities to verify it fails by itself."""
+"""A Secret that no proxy gets, so that a backend without CA certificates fails on its own."""
 
 
 def to_backend(tls: BackendTLS, certificate: str, h2: bool, chosen: Handshakes) -> base_pb2.TransportSocket:
@@ -269,7 +269,7 @@ def to_backend(tls: BackendTLS, certificate: str, h2: bool, chosen: Handshakes) 
 
 
 def _backend_san(kind: str, name: str) -> Any:
-    """One with a wildcard stands for every name below."""
+    """A SAN matcher; a wildcard matches every name below."""
     matcher = (
         string_pb2.StringMatcher(suffix=name[1:]) if name.startswith("*.") else string_pb2.StringMatcher(exact=name)
     )
@@ -303,7 +303,7 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], transport: Transport) -> Any:
     params.tls_minimum_protocol_version = tls_params(_VERSIONS.get(tls.min_protocol_version, chosen.minimum))
     if tls.max_protocol_version in _VERSIONS:
         params.tls_maximum_protocol_version = tls_params(_VERSIONS[tls.max_protocol_version])
-    # Unknown ones are left out, as in Istio; validation warns about them.
+    # unknown ones are left out, as in Istio; validation warns about them
     suites, curves = tls.cipher_suites or chosen.ciphers, tls.ecdh_curves or chosen.curves
     params.cipher_suites.extend(c for c in dict.fromkeys(suites) if c in CIPHER_SUITES)
     params.ecdh_curves.extend(c for c in dict.fromkeys(curves) if c in ECDH_CURVES)

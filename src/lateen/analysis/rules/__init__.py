@@ -1,1 +1,1 @@
-"""The analyzers, by what they look at."""
+"""The analyzers, by subject."""

@@ -1,6 +1,6 @@
 """Istio's annotations: whether they are known, on the right kind of object, and have valid values.
 
-What is wrong with a value is said in the words of the injection webhook (``api/annotations``).
+Invalid values are reported with the text of the injection webhook (``api/annotations``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALSO_WITHOUT_INIT = {
     "traffic.sidecar.istio.io/excludeInboundPorts",
     "traffic.sidecar.istio.io/includeOutboundIPRanges",
 }
-"""Written by the injector where a node agent, not a container, redirects the pod's connections."""
+"""Written by the injector if the CNI plugin, not a container, redirects the pod's connections."""
 KINDS = (kinds.NAMESPACE, kinds.SERVICE, kinds.POD, kinds.DEPLOYMENT)
 
 
@@ -47,14 +47,16 @@ def _placed(s: Source) -> Iterator[Message]:
         if known is None:
             yield message("IST0108", s, name, path=path)
             continue
-        if known.deprecated and not (name == INJECT and INJECT in s.labels):  # whoever has both knows
+        if known.deprecated and not (
+            name == INJECT and INJECT in s.labels
+        ):  # with both, the user is aware of the label
             yield message("IST0135", s, name, INSTEAD.get(name, ""), path=path)
         if ANY not in known.on and s.kind not in known.on:
             yield message("IST0107", s, name, ", ".join(known.on), path=path)
 
 
 def _values(s: Source, given: Mapping[str, str], at: Path) -> Iterator[Message]:
-    """Of annotations that are known, on a pod or on the template of one."""
+    """Invalid values of known annotations on a pod or a pod template."""
     for p in problems({k: v for k, v in given.items() if k in KNOWN and "Pod" in KNOWN[k].on}):
         path = (*at, p.annotation)
         if p.error:
@@ -64,7 +66,7 @@ def _values(s: Source, given: Mapping[str, str], at: Path) -> Iterator[Message]:
 
 
 def _template(s: Source, given: Mapping[str, str]) -> Iterator[Message]:
-    """What the webhook would say of a Deployment's pods; Istio looks at pods only when they are there."""
+    """The webhook's findings for a Deployment's pods; Istio examines only existing pods."""
     for p in problems(given):
         yield message(
             "LAT0110", s, p.annotation, p.says, path=("spec", "template", "metadata", "annotations", p.annotation)

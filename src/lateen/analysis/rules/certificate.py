@@ -1,4 +1,4 @@
-"""Certificates of servers that are not issued or renewed, and issuers that cannot issue any."""
+"""Server certificates that are not issued or renewed, and issuers that are not ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lateen.kit.jsons import dig
 
 @analyzer("certificates.IssuingAnalyzer", "Checks that certificates of servers are issued and renewed")
 def issuing(snapshot: Snapshot) -> Iterator[Message]:
-    """By what istiod has written into their status: only a running mesh can tell."""
+    """According to the status written by istiod: only a running mesh knows."""
     for kind in (kinds.ISSUER, kinds.CLUSTER_ISSUER, kinds.CERTIFICATE):
         for source in snapshot.all(kind):
             for c in dig(source.obj, "status", "conditions", default=[]):

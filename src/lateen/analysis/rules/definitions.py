@@ -1,4 +1,4 @@
-"""The cluster's definitions of the Gateway API: their release, and whether they have the fields that are used."""
+"""The cluster's CRDs of the Gateway API: their release, and whether they contain the fields in use."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _schema(kind: kinds.Kind, experimental: bool) -> Json:
 
 
 def beyond(standard: Json, experimental: Json, value: Any, at: Path) -> Iterator[Path]:
-    """Where a value has fields that are in the experimental schema alone."""
+    """The paths of fields that only exist in the experimental schema."""
     if isinstance(value, list):
         for i, item in enumerate(value):
             yield from beyond(standard.get("items", {}), experimental.get("items", {}), item, (*at, i))

@@ -62,7 +62,7 @@ def subsets(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _instances(snapshot: Snapshot, service: Source) -> list[Mapping[str, str]] | None:
-    """The labels of what a Service or a ServiceEntry selects or lists; None where that is not known from objects."""
+    """The labels of the instances that a Service or a ServiceEntry selects or lists; None if objects do not tell."""
     if service.id == kinds.SERVICE.id:
         selector = service.spec.get("selector")
         found = snapshot.pods(selector, service.namespace) if selector else None

@@ -35,10 +35,11 @@ def namespaces(snapshot: Snapshot) -> Iterator[Message]:
 
 
 @analyzer(
-    "serviceentry.SharedPortAnalyzer", "Checks for service entries whose connections cannot be told from another's"
+    "serviceentry.SharedPortAnalyzer",
+    "Checks for service entries whose connections cannot be distinguished from another's",
 )
 def shared_ports(snapshot: Snapshot) -> Iterator[Message]:
-    """Without an address, connections can be told apart only by port: the oldest entry gets all of them."""
+    """Without an address, connections can be distinguished only by port: the oldest entry gets all of them."""
     first: dict[object, Source] = {}
     for se in sorted(snapshot.all(kinds.SERVICE_ENTRY), key=age):
         if se.spec.get("addresses") or se.spec.get("resolution") in (None, "NONE"):

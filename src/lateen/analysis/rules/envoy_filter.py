@@ -32,7 +32,7 @@ def patches(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _name(patch: Json) -> str:
-    """The name that the patch gives, or else of the filter that it matches; empty without a value."""
+    """The name in the patch's value, otherwise that of the filter that it matches; empty without a value."""
     value = dig(patch, "patch", "value")
     if not isinstance(value, dict):
         return ""
@@ -40,7 +40,7 @@ def _name(patch: Json) -> str:
 
 
 def _wrong(patch: Json) -> str:
-    """The code for an operation that objects of this kind do not have."""
+    """The code for an operation that is not valid for this kind of object."""
     operation, applies = dig(patch, "patch", "operation"), str(patch.get("applyTo") or "")
     if operation == "REPLACE" and applies not in REPLACEABLE:
         return "IST0152"

@@ -82,7 +82,7 @@ def secrets(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _without_authority(snapshot: Snapshot, gw: Source, secret: Source, tls: Json, path: Path) -> Iterator[Message]:
-    """A server that verifies clients needs CA certificates to verify them with, or else istiod leaves it out."""
+    """A server that verifies clients needs CA certificates, otherwise istiod leaves it out."""
     name = str(tls.get("caCertCredentialName") or f"{secret.name}-cacert")
     other = snapshot.get(kinds.SECRET, secret.namespace, name)
     if other is None and tls.get("caCertCredentialName"):
@@ -109,7 +109,7 @@ def _value(secret: Json, *names: str) -> bytes:
 
 
 def _is_certificate(secret: Source) -> bool:
-    """A certificate chain and its key, in either spelling, or only CA certificates."""
+    """Whether it contains a certificate chain and its key, under either set of names, or only CA certificates."""
     if "certificate" not in secret.memo:
         certificate, key = _value(secret.obj, "tls.crt", "cert"), _value(secret.obj, "tls.key", "key")
         if certificate or key:
@@ -121,7 +121,7 @@ def _is_certificate(secret: Source) -> bool:
 
 
 def _validity(certificate: bytes, key: bytes) -> Validity | None:
-    """None where one of them cannot be read. Checks as much as Istio does, which includes the first certificate's
+    """None if one of them cannot be parsed. Checks as much as Istio does, which includes the first certificate's
     dates; whether certificate and key belong together is left to Envoy."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
@@ -140,8 +140,8 @@ def _validity(certificate: bytes, key: bytes) -> Validity | None:
 def conflicts(snapshot: Snapshot) -> Iterator[Message]:
     chosen: dict[str, frozenset[str]] = {}
     places: dict[Place, dict[str, list[Source]]] = {}
-    """(port, address) -> host -> gateways that have it there, as they spell it: the more specific host is served first,
-    so that a wildcard takes nothing from it"""
+    """(port, address) -> host as written -> gateways with it: the most specific host is served first, so a wildcard
+    does not conflict with it"""
     for gw in snapshot.all(kinds.GATEWAY):
         chosen[gw.full] = frozenset(p.full for p in _pods(snapshot, gw))
         for server in gw.spec.get("servers") or []:

@@ -24,7 +24,7 @@ from lateen.kit.jsons import Json, dig
 
 MODE = "istio.io/dataplane-mode"
 WEBHOOKS = "istio.io"
-"""What the names of Istio's webhooks end with."""
+"""The suffix of the names of Istio's webhooks."""
 CONFIG = "istio-sidecar-injector"
 
 
@@ -71,7 +71,7 @@ def injection(snapshot: Snapshot) -> Iterator[Message]:
             yield message("IST0103", pod, pod.full, path=("metadata", "name"))
 
 
-@analyzer("injection.AmbientAnalyzer", "Checks for what asks for ambient mode, which is not implemented")
+@analyzer("injection.AmbientAnalyzer", "Checks for labels that ask for ambient mode, which is not implemented")
 def ambient(snapshot: Snapshot) -> Iterator[Message]:
     at = ("metadata", "labels", MODE)
     for ns in snapshot.all(kinds.NAMESPACE):
@@ -104,7 +104,7 @@ def _ignored(source: Source, label: str, *words: str, at: Path = ("metadata", "l
 
 
 def _labels(ns: Source) -> list[str]:
-    """The labels that each ask for a way into the mesh; none besides one that refuses injection."""
+    """The labels that enable injection; empty if another one disables it."""
     out = [f"{INJECTION}={ns.labels[INJECTION]}"] if INJECTION in ns.labels else []
     if ns.labels.get(INJECTION, "enabled") == "enabled":
         out += [f"{name}={ns.labels[name]}" for name in (REVISION, MODE) if name in ns.labels]
@@ -141,14 +141,14 @@ def images(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _image(snapshot: Snapshot, revision: str) -> str:
-    """Empty where the revision's injector is not known."""
+    """The injector's image; empty if the revision's injector is unknown."""
     values = dig(_values(snapshot, revision), "global", default={})
     image = str(dig(values, "proxy", "image", default=""))
     return image if "/" in image or not image else f"{values.get('hub')}/{image}:{values.get('tag')}"
 
 
 def _variant(snapshot: Snapshot, pod: Source) -> str:
-    """Which variant of the image the pod's configuration chooses, the most specific first; empty for the default."""
+    """The image variant in the pod's configuration, the most specific first; empty for the default."""
     try:
         own = yamldoc.load(pod.annotations.get(PROXY_CONFIG, "")) or {}
     except yamldoc.YamlError:
@@ -181,7 +181,7 @@ def _selected(config: Source) -> Mapping[str, str]:
 )
 def image_auto(snapshot: Snapshot) -> Iterator[Message]:
     for pod in snapshot.all(kinds.POD):
-        if _auto(pod.spec):  # the injector has run and left it as it is
+        if _auto(pod.spec):  # the injector has run and skipped it
             yield message("IST0147", pod, "Pod", pod.name, path=("spec", "containers"))
     hooks = [
         hook

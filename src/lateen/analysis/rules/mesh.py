@@ -18,7 +18,7 @@ NEGATIVE = {
     kinds.HTTP_ROUTE.id: ("Accepted", "Programmed", "ResolvedRefs"),
     kinds.GRPC_ROUTE.id: ("Accepted", "Programmed", "ResolvedRefs"),
 }
-"""The conditions of a kind that Istio's analysis takes for faults where they are False; of other kinds, any."""
+"""The conditions of a kind that Istio's analysis reports when they are False; of other kinds, any."""
 REGISTRIES = {"Mock", "Kubernetes", "External"}
 GONE = {"rbac.istio.io": {"ClusterRbacConfig", "RbacConfig", "ServiceRole", "ServiceRoleBinding"}}
 
@@ -68,7 +68,7 @@ def conditions(snapshot: Snapshot) -> Iterator[Message]:
         if source.id != kinds.SERVICE.id and not group.endswith(("istio.io", "gateway.networking.k8s.io")):
             continue
         if source.id == kinds.GATEWAY_CLASS.id and source.name not in _classes(snapshot):
-            continue  # a class that nobody uses
+            continue  # an unused class
         found = list(dig(source.obj, "status", "conditions", default=[]))
         for parent in dig(source.obj, "status", "parents", default=[]):  # routes have conditions for each parent
             found += parent.get("conditions") or []
@@ -84,5 +84,5 @@ def _classes(snapshot: Snapshot) -> set[str]:
 
 
 def _partly(c: Json) -> bool:
-    """A policy of which a waypoint takes only some: true, and negative all the same."""
+    """A condition that is True but negative: a waypoint accepts a policy only partly."""
     return c.get("type") == "WaypointAccepted" and c.get("reason") == "PartiallyInvalid"

@@ -1,4 +1,4 @@
-"""What the mesh could not do of what objects ask for, in the words of the analysis."""
+"""Outcomes of the mesh model as findings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def outcomes(snapshot: Snapshot) -> Iterator[Message]:
 
 
 ELSEWHERE = ("ListenersNotValid",)
-"""Reasons that are said of a part of the object."""
+"""Reasons that are reported for a part of the object."""
 UNREAD = ("InvalidCertificateRef", "InvalidClientCertificateRef", "InvalidCACertificateRef", "NoValidCACertificate")
 """Reasons that depend on Secrets and ConfigMaps, which the analysis does not read: the statuses have them."""
 
@@ -64,7 +64,7 @@ def _of_listeners(source: Source, standing: GatewayStanding | ListenerSetStandin
 
 
 def _of_policy(source: Source, standing: PolicyStanding) -> Iterator[Message]:
-    """What is wrong at all places is said once."""
+    """A fault at all targets is reported once."""
     found = {(c.type, c.reason, c.says): None for a in standing.ancestors for c in a.conditions if not c.true}
     for kind, reason, says in found:
         if reason in UNREAD:
@@ -74,7 +74,7 @@ def _of_policy(source: Source, standing: PolicyStanding) -> Iterator[Message]:
 
 @analyzer("gateway.NamespaceAnalyzer", "Checks whether Gateways of several namespaces have a host at the same proxies")
 def intrusions(snapshot: Snapshot) -> Iterator[Message]:
-    """Only what a younger object asks for is told: it is the one that came to what was there."""
+    """Only the newer object is reported."""
     for found in model(snapshot).intrusions():
         of, li = found.by.owner, found.by.written
         source = snapshot.get(str(of.group_kind), of.namespace, of.name)

@@ -24,7 +24,7 @@ def _ambient(snapshot: Snapshot, namespace: str) -> bool:
 
 
 def _in_mesh(snapshot: Snapshot, pod: Source) -> bool:
-    """Whether the pod has a proxy, or will when it is made again; that it has none yet is another finding."""
+    """Whether the pod has a proxy, or would get one when recreated; its absence has a finding of its own."""
     return (
         has_proxy(pod.obj)
         or _redirected(pod)
@@ -167,9 +167,9 @@ def blocked_cidrs(snapshot: Snapshot) -> Iterator[Message]:
             yield message("IST0175", d, len(policies), shown, path=("spec", "template"))
 
 
-@analyzer("authn.KeysAnalyzer", "Checks that istiod has what policies name: keys of issuers, Secrets")
+@analyzer("authn.KeysAnalyzer", "Checks that istiod has the keys of issuers and the Secrets that policies refer to")
 def keys(snapshot: Snapshot) -> Iterator[Message]:
-    """By what istiod has written into their status: only a running mesh can tell."""
+    """According to the status written by istiod: only a running mesh knows."""
     for kind, path in ((kinds.REQUEST_AUTHENTICATION, ("spec", "jwtRules")), (kinds.SECURITY_POLICY, ("spec",))):
         for policy in snapshot.all(kind):
             for c in dig(policy.obj, "status", "conditions", default=[]):

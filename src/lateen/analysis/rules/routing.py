@@ -1,5 +1,5 @@
-"""Routes that are accepted and never used: shadowed by older ones, or of a kind that their server has no use for. Istio
-is silent about them.
+"""Routes that are accepted and never used: shadowed by older ones, or of a kind that their server does not use. Istio
+does not report them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ENDS_TLS = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
 
 
 def _takes(snapshot: Snapshot, vs: Source, kind: str) -> bool:
-    """Whether no request, or no TCP connection, to its hosts gets past a VirtualService."""
+    """Whether a VirtualService matches all requests, or all TCP connections, to its hosts."""
     found = model(snapshot).whole(vs.namespace, vs.name)
     if found is None:
         return False
@@ -34,7 +34,7 @@ def _is_specific(snapshot: Snapshot, vs: Source) -> bool:
 
 
 def _at_port(snapshot: Snapshot, vs: Source, port: object) -> tuple[bool, bool]:
-    """Whether the ``tcp`` routes of a VirtualService may match connections to a port, and whether they take all."""
+    """Whether the ``tcp`` routes of a VirtualService may match connections to a port, and whether they match all."""
     found = model(snapshot).whole(vs.namespace, vs.name)
     if found is None or not isinstance(port, int):
         return False, False
@@ -91,7 +91,7 @@ def _shared_ports(snapshot: Snapshot) -> Iterator[Message]:
     "Checks for virtual services whose exact host keeps requests from one with a wildcard",
 )
 def hidden(snapshot: Snapshot) -> Iterator[Message]:
-    """A proxy takes the most specific host and does not fall back to a wider one: what that does not match gets 404."""
+    """A proxy uses the most specific host and does not fall back to a more general one: unmatched requests get 404."""
     found = meetings(snapshot)
     if not any(host.startswith("*") for _, host in found):
         return
@@ -108,12 +108,12 @@ def hidden(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _wider(host: str) -> Iterator[str]:
-    """The wildcard patterns that contain a host, the narrowest first."""
+    """The wildcard patterns that cover a host, the most specific first."""
     yield from (f"*{host[at:]}" for at in range(2 if host.startswith("*") else 0, len(host) + 1))
 
 
 def _uses(server: Json) -> tuple[str, str]:
-    """(the kind of routes that a server uses, the server in words)"""
+    """(the kind of routes that a server uses, a description of the server)"""
     protocol = str((server.get("port") or {}).get("protocol") or "").upper()
     mode = str((server.get("tls") or {}).get("mode") or "PASSTHROUGH")
     if protocol in HTTP:
@@ -126,7 +126,7 @@ def _uses(server: Json) -> tuple[str, str]:
 
 
 def _far(kind: str, words: str) -> int:
-    """How unlikely it is that routes of a kind are meant for a server: TLS, HTTPS and the others stay apart."""
+    """How unlikely it is that routes of a kind are meant for a server, which keeps TLS, HTTPS and the others apart."""
     order = {"http": ("HTTPS", "protocol HTTP"), "tls": ("TLS", "HTTPS"), "tcp": ("TLS", "protocol TCP")}[kind]
     return next((i for i, start in enumerate(order) if words.startswith(start)), len(order))
 

@@ -38,7 +38,7 @@ for _kind in (k for k in kinds.owned() if k.id.group.endswith("istio.io")):  # t
 
 
 def _known(kind: Kind, source: Source) -> list[Message]:
-    """What is wrong with an object, computed once."""
+    """The schema findings of an object, computed once."""
     if "schema" not in source.memo:
         source.memo["schema"] = list(_one(kind, source))
     found: list[Message] = source.memo["schema"]

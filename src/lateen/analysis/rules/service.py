@@ -19,7 +19,8 @@ OUR_CONTAINERS = {"istio-proxy", "istio-operator"}
 
 
 def _control_plane(s: Source) -> bool:
-    """Or of a gateway that a controller has made: nobody has written it."""
+    """Whether a Service belongs to the control plane or to an automatically deployed gateway: no user has written
+    it."""
     return "istio" in s.labels or s.labels.get("release") == "istio" or s.labels.get(MANAGED) in CONTROLLERS
 
 
@@ -82,7 +83,7 @@ def _targets(d: Source, services: list[Source]) -> Iterator[Message]:
 @analyzer("applicationUID.Analyzer", "Checks invalid application UID")
 def application_uid(snapshot: Snapshot) -> Iterator[Message]:
     for s in snapshot.all(kinds.POD, kinds.DEPLOYMENT):
-        if "istio" in s.labels or s.labels.get("release") == "istio":  # of the control plane
+        if "istio" in s.labels or s.labels.get("release") == "istio":  # the control plane's own pods
             continue
         spec = s.spec if s.id == kinds.POD.id else dig(s.spec, "template", "spec", default={})
         apps = [c for c in spec.get("containers") or [] if c.get("name") not in OUR_CONTAINERS]
@@ -136,7 +137,7 @@ def _meet(a: set[str], b: set[str]) -> bool:
 
 
 def _ports(s: Source) -> list[str]:
-    """All of a port but the node's, which each cluster chooses."""
+    """The ports without nodePorts, which each cluster assigns."""
     return sorted(repr(sorted((k, v) for k, v in p.items() if k != "nodePort")) for p in s.spec.get("ports") or [])
 
 

@@ -49,7 +49,7 @@ def lightstep(snapshot: Snapshot) -> Iterator[Message]:
 def unknown_providers(snapshot: Snapshot) -> Iterator[Message]:
     """Names are compared without regard to case, as in Istio."""
     if not snapshot.mesh:
-        return  # files alone: nobody knows which providers there are
+        return  # files only: the providers are unknown
     found = {str(p.get("name") or "").lower(): p for p in snapshot.mesh.get("extensionProviders") or []}
     known = BUILT_IN | found
     for t in snapshot.all(kinds.TELEMETRY):
@@ -64,14 +64,14 @@ def unknown_providers(snapshot: Snapshot) -> Iterator[Message]:
 def _why_not(name: str, known: dict[str, Json], usable: tuple[str, ...]) -> str | None:
     provider = known.get(name.lower())
     if not name:
-        return None  # refused when it is applied
+        return None  # rejected on apply
     if provider is None:
         fitting = sorted(str(p["name"]) for p in known.values() if any(kind in p for kind in usable))
         return f"the mesh configuration has no such extension provider; it has {', '.join(fitting) or 'none'}"
     if any(kind in provider for kind in usable):
         return None
     kind = next((k for k in provider if k != "name"), "nothing")
-    return f"it is of kind {kind}, which stock Envoys cannot use here; usable are {', '.join(usable)}"
+    return f"it is of kind {kind}, which stock Envoys cannot use here; usable kinds are {', '.join(usable)}"
 
 
 def _unused(source: Source, name: str, section: str, says: str, path: tuple[str | int, ...]) -> Message:

@@ -40,7 +40,7 @@ def destination_hosts(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _mesh_subsets(snapshot: Snapshot) -> Iterator[tuple[str, Source]]:
-    """(full host, VirtualService) where the mesh splits a host by subsets, by a rule for the host itself."""
+    """(full host, VirtualService) of hosts that a mesh rule for the host itself splits by subsets."""
     for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         if for_mesh(vs):
             mine = {snapshot.full_host(h, vs.namespace) for h in vs.spec.get("hosts") or []}
@@ -54,7 +54,7 @@ def _mesh_subsets(snapshot: Snapshot) -> Iterator[tuple[str, Source]]:
 
 
 def _without_subset(snapshot: Snapshot, vs: Source, split: dict[str, list[Source]]) -> Iterator[Message]:
-    """A gateway does not follow the mesh's rules for a host: its own rule has to name the subset."""
+    """A gateway ignores mesh rules for a host: its own rule has to name the subset."""
     if not any(g != MESH for g in vs.spec.get("gateways") or []):
         return
     for path, d, mirror in destinations(vs.spec):
@@ -118,8 +118,8 @@ def _offers(istio: Source | None, kubernetes: Source | None, vs: Source) -> bool
     "Checks if multiple virtual services associated with the mesh gateway have conflicting hosts",
 )
 def conflicting_hosts(snapshot: Snapshot) -> Iterator[Message]:
-    """Once for each VirtualService, with all hosts and all others that it conflicts with. The hosts of two that all
-    namespaces see must be the same; one that only some see conflicts with a wildcard that all see, too."""
+    """One finding for each VirtualService, with all hosts and all others that it conflicts with. The hosts of two that
+    all namespaces see must be the same; one that only some see conflicts with a wildcard that all see, too."""
     entries: list[tuple[str, frozenset[str], Source]] = []
     for vs in snapshot.all(kinds.VIRTUAL_SERVICE):
         if for_mesh(vs):

@@ -15,7 +15,7 @@ from lateen.kit.jsons import Json, dig
 
 REVISION = "istio.io/rev"
 CONFIGURATIONS = ("istio-validator", "istiod-default-validator", "istio-sidecar-injector")
-"""What the names of an installation's configurations of webhooks start with."""
+"""Prefixes of the names of an installation's webhook configurations."""
 
 
 @analyzer("webhook.Analyzer", "Checks the validity of Istio webhooks")
@@ -51,7 +51,7 @@ def webhooks(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _injects(config: Source) -> bool:
-    """Whether it is an injector's: its webhooks are named so, or it is one of a revision's."""
+    """Whether it belongs to an injector, by its webhooks' names or its revision label."""
     hooks = config.obj.get("webhooks") or []
     return any(str(h.get("name", "")).endswith("istio.io") for h in hooks) or bool(_revisions(config))
 
@@ -121,7 +121,7 @@ def external_control_plane(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _hostname(url: str) -> str | None:
-    """None where the text is no URL."""
+    """The host of a URL; None if it is invalid."""
     try:
         parts = urllib.parse.urlsplit(url)
         return (parts.hostname or "") if parts.port is None or parts.port else ""

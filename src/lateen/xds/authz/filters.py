@@ -32,7 +32,7 @@ EXT_PREFIX = "istio_ext_authz_"
 ALLOWED, DENIED = "istio_dry_run_allow_", "istio_dry_run_deny_"
 LOGGED = "istio_audit_"
 BAD = "-deny-due-to-bad-CUSTOM-action"
-"""What Istio appends to the names of policies whose provider cannot be asked"""
+"""Istio's suffix of the names of policies whose provider is unusable"""
 _ACTION = {"ALLOW": "ALLOW", "AUDIT": "LOG"}
 EXT_KEY = "istio_ext_authz_shadow_effective_policy_id"
 TIMEOUT_S = 600.0
@@ -47,7 +47,8 @@ def _rbac(
     spelled: bool = False,
     suffix: str = "",
 ) -> Any:
-    """None without policies. On TCP, rules about requests are left out. ``spelled``: see ``rules.Scope``."""
+    """An RBAC filter; None without policies. On TCP, rules about requests are left out. ``spelled``: see
+    ``rules.Scope``."""
     found = list(policies)
     if not found:
         return None
@@ -76,7 +77,7 @@ def _filter(tcp: bool, enforced: Any, shadow: Any, prefix: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def plain(policies: Policies, tcp: bool, domains: tuple[str, ...] = (), spelled: bool = False) -> tuple[Any, ...]:
-    """AUDIT, DENY and ALLOW."""
+    """The filters of AUDIT, DENY and ALLOW policies."""
     out = []
     for action in ("AUDIT", "DENY", "ALLOW"):
         mine = [p for p in policies if p.spec.action == action]
@@ -88,7 +89,7 @@ def plain(policies: Policies, tcp: bool, domains: tuple[str, ...] = (), spelled:
 
 
 def _dry_run_prefix(action: str, shadow: Any) -> str:
-    """Without rules on trial the prefix means nothing; Istio then gives that of ALLOW."""
+    """The metadata prefix of dry runs; without dry-run rules it is unused, and Istio uses that of ALLOW."""
     return ALLOWED if shadow is None else {"ALLOW": ALLOWED, "DENY": DENIED}.get(action, "")
 
 
@@ -127,7 +128,7 @@ def of_provider(policies: Policies, name: str) -> Policies:
 
 
 def _provider(policy: o.Resource[AuthorizationPolicy]) -> str:
-    """Empty where the policy names none; as an unknown one, it cannot be asked."""
+    """The policy's provider; empty if it names none, which is treated like an unknown one."""
     return policy.spec.provider.name if policy.spec.provider else ""
 
 
@@ -150,7 +151,7 @@ def audited(policies: Policies, domains: tuple[str, ...]) -> any_pb2.Any:
 
 
 def denied(policies: Policies, domains: tuple[str, ...]) -> any_pb2.Any:
-    """What DENY policies refuse of requests, and what is refused without any policy."""
+    """The filter for requests denied by DENY policies, or denied without any policy."""
     out = http_rbac.RBAC()
     for found in plain(policies, False, domains, spelled=True):
         found.typed_config.Unpack(out)
@@ -180,7 +181,7 @@ def _ext_authz(provider: ExtensionProvider, tcp: bool, prefix: str) -> Any:
 
 
 def asking(provider: ExtensionProvider) -> http_ext.ExtAuthz:
-    """A provider is asked about each request."""
+    """The ext_authz filter for a provider."""
     if grpc := provider.envoy_ext_authz_grpc:
         found = http_ext.ExtAuthz(
             grpc_service=_grpc(grpc), failure_mode_allow=grpc.fail_open, transport_api_version="V3"

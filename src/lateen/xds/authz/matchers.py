@@ -25,8 +25,8 @@ IDENTITY = 4
 _META = frozenset("\\.+*?()|[]{}^$")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,300})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
 ANYTHING = r"\C+"
-"""Istio has ``.+``, in which RE2's ``.`` is a character of valid UTF-8 but no end of line: a path, an SNI or a claim
-with another byte would be nothing at all."""
+"""Any non-empty value. Istio uses ``.+``, but RE2's ``.`` matches neither line ends nor invalid UTF-8, so a path, an
+SNI or a claim with such a byte would count as absent."""
 
 
 def quoted(text: str) -> str:
@@ -85,8 +85,8 @@ def host(value: str) -> rbac_pb2.Permission:
 
 
 def host_as_spelled(value: str) -> rbac_pb2.Permission:
-    """A host with whatever port, final dot and user name it is written: ``admin.test`` is also ``admin.test:8080``,
-    ``ADMIN.TEST.`` and ``x@admin.test``, which servers take for the same name."""
+    """A host with any port, trailing dot and user information: ``admin.test`` also matches ``admin.test:8080``,
+    ``ADMIN.TEST.`` and ``x@admin.test``, which servers treat as the same host."""
     if value == "*":
         return host(value)
     name, _, number = (value, "", "") if value.endswith("]") else value.partition("]:" if "]" in value else ":")
@@ -97,14 +97,14 @@ def host_as_spelled(value: str) -> rbac_pb2.Permission:
 
 
 def _glob(text: str) -> str:
-    """A regular expression for what ``string`` matches."""
+    """A regular expression equivalent to ``string``."""
     if text.startswith("*"):
         return rf"\C*{quoted(text[1:])}"
     return rf"{quoted(text[:-1])}\C*" if text.endswith("*") else quoted(text)
 
 
 def several_hosts() -> rbac_pb2.Permission:
-    """Host lines that contradict each other, which Envoy joins by commas; no name has one."""
+    """Several Host headers, which Envoy joins by commas; no host name contains one."""
     contains = string_pb2.StringMatcher(contains=",")
     return rbac_pb2.Permission(header=rc.HeaderMatcher(name=":authority", string_match=contains))
 
@@ -156,7 +156,7 @@ def identity(value: str) -> Any:
 
 
 def trust_domain(value: str) -> Any:
-    """A domain, or one with ``*`` at one of its ends; ``*`` alone is any."""
+    """A trust domain, possibly with ``*`` at one end; ``*`` alone matches any."""
     if value == "*":
         return _named(string_pb2.StringMatcher(prefix="spiffe://"))
     if "*" not in value:
@@ -189,7 +189,7 @@ def request_header(name: str, value: str) -> rbac_pb2.Principal:
 
 
 def listed_header(name: str, value: str) -> rbac_pb2.Principal:
-    """A header whose value is a list with commas, of which one item is ``value``.
+    """A header whose value is a comma-separated list with ``value`` as one item.
 
     A star at an end may as well take the other items on its side: something of the list matches just the same. So it
     takes any bytes, while a star in between must not take commas, for which RE2 has nothing but characters of UTF-8.
@@ -216,15 +216,15 @@ def _listed(value: str, between: str) -> str:
 
 
 def header_as_spelled(name: str, value: str) -> rbac_pb2.Principal:
-    """A header with this value, or with a list of values of which it is one: servers may take ``ok,evil`` on one line
-    for the same as two lines, of which Envoy compares each. Whatever bytes the others have."""
+    """A header with this value, or with a list containing it: servers may treat ``ok,evil`` on one line like two lines,
+    which Envoy compares separately. The other items may have any bytes."""
     if value == "*":
         return request_header(name, value)
     return _one_of_list(name, r"\C*".join(quoted(part) for part in value.split("*")))
 
 
 def header_with(name: str, value: str) -> rbac_pb2.Principal:
-    """As ``header_as_spelled``, for text in which a star means nothing."""
+    """Like ``header_as_spelled``, but a star in the text is literal."""
     return _one_of_list(name, quoted(value))
 
 
@@ -293,13 +293,13 @@ def in_every_domain(values: Iterable[str], domains: tuple[str, ...]) -> list[str
 
 
 def with_aliases(values: Iterable[str], domains: tuple[str, ...]) -> list[str]:
-    """Trust domains, each of the mesh's with all others of the mesh."""
+    """Trust domains, expanded: each of the mesh's own stands for all of them."""
     found = (known for value in values for known in (domains if value in domains else (value,)))
     return list(dict.fromkeys(found))
 
 
 def _of_mesh(domain: str, domains: tuple[str, ...]) -> bool:
-    """``domain`` may have a ``*`` at one of its ends."""
+    """Whether it is one of the mesh's trust domains; ``domain`` may have a ``*`` at one end."""
     if domain.startswith("*"):
         return any(d.endswith(domain[1:]) for d in domains)
     if domain.endswith("*"):

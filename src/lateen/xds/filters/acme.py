@@ -1,6 +1,6 @@
-"""Answers to ACME servers at gateways, apart from all that users route there.
+"""Responses to ACME challenges at gateways, independent of user-defined routes.
 
-HTTP-01 is a slot in front of all other filters, which answers pending tokens and lets all else pass.
+HTTP-01 is a slot in front of all other filters, which answers pending tokens and ignores everything else.
 TLS-ALPN-01 is a filter chain for its protocol alone, which ends each connection after the handshake.
 """
 
@@ -50,7 +50,7 @@ _END = tcp_proxy_pb2.TcpProxy(
     upstream_connect_mode="ON_DOWNSTREAM_TLS_HANDSHAKE",
     max_early_data_bytes=pb.u32(0),
 )
-"""Connects to nothing after the handshake, which ends the connection, as RFC 8737 section 3 demands."""
+"""Has no upstream, so the connection ends after the handshake, as RFC 8737 section 3 requires."""
 
 
 def http(chain: Requests) -> list[HttpFilter]:
@@ -76,7 +76,7 @@ def extension(found: Challenges) -> Resource:
 
 
 def _lua(text: str) -> str:
-    """A string literal of Lua: whatever the text is, none of it is code."""
+    """A Lua string literal, escaped so that no text is executed as code."""
     escaped = _UNSAFE.sub(lambda m: b"\\%03d" % m[0][0], text.encode())
     return f'"{escaped.decode()}"'
 

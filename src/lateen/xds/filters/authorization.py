@@ -35,7 +35,7 @@ _TAP = tap_pb2.Tap(common_config=common_pb2.CommonExtensionConfig(admin_config={
 
 
 def questions(access: Authorization) -> int:
-    """How many slots there are for providers."""
+    """The number of slots for providers."""
     return access.askable + 1
 
 
@@ -100,7 +100,7 @@ def _content(slot: str, access: Authorization, policies: filters.Policies, tappe
 
 
 def _denied(access: Authorization, policies: filters.Policies, tapped: bool) -> any_pb2.Any:
-    """AUDIT comes first, so that requests that are denied are seen, too; before it whoever looks at bodies."""
+    """AUDIT comes first, so that denied requests are recorded, too; before it the tap of bodies."""
     audits = tuple(p for p in policies if p.spec.action == "AUDIT")
     denied = filters.denied(tuple(p for p in policies if p.spec.action == "DENY"), access.domains)
     looking = [(TAP, pb.any_of(_TAP))] if tapped else []

@@ -25,7 +25,7 @@ class Guard(NamedTuple):
 
     name: str
     login: Secured | None = None
-    """Whose logins it asks for; None for a slot."""
+    """The policy with the login; None for a slot."""
     late: bool = False
     """Whether it runs after all authentication: the slots of rules."""
 
@@ -36,9 +36,9 @@ class Requests:
 
     kind: Kind
     workload: str = ""
-    """Whose policies hold, where a proxy has several workloads."""
+    """The workload whose policies apply, if a proxy has several."""
     dynamic: bool = False
-    """Routes may lead to whatever name is asked for."""
+    """Whether routes may lead to any requested host name (dynamic forward proxy)."""
     paths: str = UNRESTRICTED.paths
     """How paths are normalized, as ``meshConfig.pathNormalization``."""
     questions: int = 1
@@ -92,5 +92,6 @@ class Connections:
 
 
 def http_filter(name: str, config: Any, disabled: bool = False) -> hcm.HttpFilter:
-    """``disabled``: until a route has settings for it, since an idle filter costs CPU on every request."""
+    """``disabled``: the filter is off until a route has settings for it, since an idle filter costs CPU on every
+    request."""
     return hcm.HttpFilter(name=name, typed_config=pb.any_of(config), disabled=disabled)

@@ -28,17 +28,17 @@ from lateen.xds.filters import (
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
 
 HTTP = (
-    acme.http,  # an ACME server has no credentials, and what it asks for is meant for everybody
-    authorization.custom,  # first, as in Istio: the provider sees requests as they come
-    security.cors,  # answers preflights, which have no credentials
+    acme.http,  # ACME servers have no credentials, and the responses are public
+    authorization.custom,  # first, as in Istio: the provider sees unmodified requests
+    security.cors,  # answers preflight requests, which have no credentials
     security.guards,  # who asks: other filters, plugins included, may depend on it
     plugins.before_authentication,  # phases as in Istio
     authentication.http,  # claims of tokens are conditions of policies
     plugins.before_authorization,
-    authorization.http,  # what is denied should cost nothing more, and no other filter should act on it
+    authorization.http,  # denied requests should cost nothing more, and no other filter should act on them
     security.rules,  # about headers, which claims of tokens and plugins may replace
-    rate_limit.http,  # what is denied does not count; what is over the limit should cost nothing
-    quota.http,  # what a proxy refuses by itself takes nothing from what all share
+    rate_limit.http,  # denied requests do not count; requests over the limit should cost nothing more
+    quota.http,  # requests refused by local limits do not use up shared ones
     plugins.others,  # on what is let in
     dynamic_forward.http,  # resolves the request's host while the other filters run
     protocol_mark.http,  # before the router connects
@@ -48,7 +48,7 @@ HTTP = (
     router.http,  # forwards: nothing can follow it
 )
 NETWORK = (
-    workload.network,  # what all others, and the logs, may read
+    workload.network,  # sets state that all others, and the logs, may read
     plugins.connections_first,
     authorization.network,
     plugins.connections_after,  # on what is let in

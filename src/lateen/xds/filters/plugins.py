@@ -1,11 +1,11 @@
-"""Lua and Wasm of the user's own: a slot for each, by its phase, whose content is delivered separately (ECDS).
+"""The user's Lua and Wasm plugins: a slot for each, by its phase, whose content is delivered separately (ECDS).
 
-What Envoy cannot load is refused alone: its slot keeps what it had, else lets requests pass or answers 500, as the
-plugin is to fail open or closed; the object's status says why. A module that could not be fetched denies everything,
-as in Istio, unless it is to fail open.
+A plugin that Envoy cannot load affects only itself: its slot keeps the former version, otherwise it lets requests pass
+or answers 500, depending on whether it fails open or closed; the object's status has the reason. A module that could
+not be fetched denies everything, as in Istio, unless it is to fail open.
 
-Source: https://istio.io/latest/docs/reference/config/proxy_extensions/;
-istio.io/istio ``pilot/pkg/model/extensions.go``.
+Source: https://istio.io/latest/docs/reference/config/proxy_extensions/; istio.io/istio
+``pilot/pkg/model/extensions.go``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HTTP = (f"{_PREFIX}http.wasm.v3.Wasm", f"{_PREFIX}http.rbac.v3.RBAC")
 _NETWORK = (f"{_PREFIX}network.wasm.v3.Wasm", f"{_PREFIX}network.rbac.v3.RBAC")
 RUNTIME = "envoy.wasm.runtime.v8"
 UNAVAILABLE = "lateen_wasm_not_fetched"
-"""The prefix of the statistics of a filter in the place of a module that could not be fetched."""
+"""The statistics prefix of a filter that replaces a module that could not be fetched."""
 Strategy = wasm_pb2.FailurePolicy
 _STRATEGIES = {"FAIL_CLOSE": "FAIL_CLOSED", "FAIL_OPEN": "FAIL_OPEN", "FAIL_RELOAD": "FAIL_RELOAD"}
 

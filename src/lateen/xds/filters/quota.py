@@ -1,5 +1,5 @@
-"""Rate limits that all proxies share (``xds.quotas`` has what they are): a slot for each rule of a port or of a server
-of a gateway, so that a limit can change without the listener."""
+"""Global rate limits (their configuration is in ``xds.quotas``): a slot for each rule of a port or of a gateway's
+server, so that a limit can change without the listener."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def http(chain: Requests) -> list[HttpFilter]:
 
 @lru_cache(maxsize=4096)
 def _slot(name: str) -> hcm.HttpFilter:
-    # Connections of a chain that drains outlive the limit: without a default, Envoy would answer them with 500.
+    # connections of a draining chain outlive the limit: without a default, Envoy would answer them with 500
     source = config_source_pb2.ExtensionConfigSource(
         config_source=pb.ads(), type_urls=[_TYPE], default_config=pb.any_of(quotas.nothing())
     )
@@ -40,7 +40,7 @@ def at_gateway(server: GatewayServer) -> tuple[str, ...]:
 
 
 def _of(server: GatewayServer) -> list[Limits]:
-    """Each set of limits once, whatever is limited by it."""
+    """The distinct sets of limits of a server."""
     return list(dict.fromkeys(limits for _, limits in server.limits))
 
 

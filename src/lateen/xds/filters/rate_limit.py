@@ -1,4 +1,4 @@
-"""Rate limits at the ports of workloads and at gateways (``xds.rate_limits`` has what they are).
+"""Local rate limits at the ports of workloads and at gateways (their configuration is in ``xds.rate_limits``).
 
 At a workload's ports they are in a slot, which is always there: no limit drains a listener, nor does the first one of a
 port. At gateways the filters are off, but for the routes that have limits.

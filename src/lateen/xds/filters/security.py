@@ -1,10 +1,10 @@
-"""SecurityPolicies (``xds.security`` has what they are), in slots: what changes there holds for the next request and
-drains no listener.
+"""SecurityPolicies in slots (their configuration is in ``xds.security``): changes apply to the next request and drain
+no listener.
 
-At a workload's port one slot has the parts of all policies that find out who asks, and another one their rules, which
-run later (``filters.order``). Both are always there, so that no open connection has a listener without them. At
-gateways each policy has two slots of its own, which are off but for the policy's routes; a connection from before the
-slots are there gets no further than the gate, which those routes turn on.
+At a workload's port one slot has the authentication parts of all policies, and another one their rules, which run later
+(``filters.order``). Both are always there, so that no open connection has a listener without them. At gateways each
+policy has two slots of its own, which are off but for the policy's routes; a connection from before the slots are there
+gets no further than the gate, which those routes turn on.
 
 Logins are no slot: Envoy does not fetch the secrets of a filter that comes after its listener. They come between what
 is before them and what may depend on them, in two slots whose names say whose logins they are around. A listener from
@@ -38,18 +38,18 @@ from lateen.xds.security import AROUND, CORS, EXT, GATE, OIDC, RULED, SECURITY
 
 
 def cors(chain: Requests) -> list[HttpFilter]:
-    """Off, but for routes with settings."""
+    """The CORS filter, off except on routes with settings."""
     return [] if chain.kind == "outbound" else [http_filter(CORS, cors_pb2.Cors(), disabled=True)]
 
 
 def guards(chain: Requests) -> list[HttpFilter]:
-    """Who asks."""
+    """The filters for authentication."""
     gate = [http_filter(GATE, security.gate(chain.guarded), disabled=True)] if chain.kind == "gateway" else []
     return [*gate, *_filters(chain, late=False)]
 
 
 def rules(chain: Requests) -> list[HttpFilter]:
-    """What those who ask may do."""
+    """The filters for authorization rules."""
     return list(_filters(chain, late=True))
 
 
@@ -189,7 +189,7 @@ def of_gateway(view: GatewayView) -> tuple[Secured, ...]:
 
 
 def secrets(found: Iterable[Secured]) -> Iterator[Resource]:
-    """What logins need."""
+    """The SDS secrets of logins."""
     for one in found:
         if one.login is not None:
             client, cookies = oidc.secret_names(one.policy)

@@ -20,7 +20,7 @@ from lateen.xds import pb
 
 _TYPE = "type.googleapis.com/"
 TYPES = tuple(_TYPE + m.DESCRIPTOR.full_name for m in (extension_matcher_pb2.ExtensionWithMatcher, rbac_pb2.RBAC))
-"""What such a slot may hold"""
+"""The types of filters that such a slot may contain"""
 
 
 def several(found: Iterable[tuple[str, any_pb2.Any]]) -> any_pb2.Any:

@@ -1,6 +1,6 @@
 """Slots: HTTP filters whose configuration is a resource of its own (ECDS).
 
-What is changed there holds for the next request, on open connections too, and drains no listener.
+Changes apply to the next request, also on open connections, and drain no listener.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whose connection it is: what metrics and request headers say of the workload that it comes from.
+"""The workload that a connection originates in, for metrics and request headers.
 
 A slot sets the values as the connection's filter state; its configuration is a resource of its own (ECDS), one for each
 workload. So listeners and routes, which only name the values, are the same bytes for all proxies.

@@ -1,4 +1,4 @@
-"""Which connections a filter chain matches: by SNI and by destination address.
+"""Filter chain matches, by SNI and by destination address.
 
 Envoy refuses a listener with two chains that match the same; here the first one wins.
 """
@@ -26,7 +26,7 @@ def cidr(text: str) -> address_pb2.CidrRange:
 
 
 class Taken:
-    """What the chains of one listener match so far."""
+    """The matches already used by the chains of a listener."""
 
     def __init__(self) -> None:
         self._pairs: set[tuple[str, str]] = set()

@@ -33,7 +33,7 @@ _UNDERSCORES = "HEADERS_WITH_UNDERSCORES_"
 
 
 def apply(out: Any, wanted: Handling) -> None:
-    """Changes the manager."""
+    """Apply the settings to an HTTP connection manager."""
     if wanted is PLAIN:
         return
     if not wanted.request_id:

@@ -64,7 +64,7 @@ def filters(
         handling.client_certificate(out, seen.handling, seen.handling.client_certificate)
     elif place:
         handling.client_certificate(out, seen.handling, place.client_certificate)
-        # With trusted proxies Envoy also accepts their X-Forwarded-Proto, so that httpsRedirect does not loop.
+        # with trusted proxies Envoy also accepts their X-Forwarded-Proto, so that httpsRedirect does not loop
         out.xff_num_trusted_hops = place.trusted_proxies
     manager = lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))
     own = [] if chain.kind == "inbound" else [workload.slot(seen.workload)]

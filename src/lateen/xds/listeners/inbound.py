@@ -87,7 +87,7 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
     cluster = names.inbound(i.port.number, view.seat.name)
     if not is_http:
         option = tcp.option(i.pool)
-        # Where requests are guarded, bytes that Envoy takes for no request must not reach the application.
+        # if requests are protected, bytes that are not HTTP must not reach the application
         closed = any(found.guards for found in i.secured)
         return tcp.weighted(seen, ((names.BLACK_HOLE if closed else cluster, 100),), server, option, view.authorization)
     route = virtual_host.inbound(cluster, i.port.number)

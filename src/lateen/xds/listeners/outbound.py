@@ -1,7 +1,7 @@
 """Outgoing traffic of the application: captured on 15001 and handed to the listener for its destination.
 
 A listener is for one address and port, or for a port at every address. Requests are routed by host, connections by SNI
-or by destination address. What nothing matches is forwarded to its destination, or to nowhere (outboundTrafficPolicy).
+or by destination address. Unmatched connections are forwarded to their destination, or blocked (outboundTrafficPolicy).
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def proxy_protocol() -> lc.ListenerFilter:
 
 
 DETECTION_S = 5.0
-"""How long servers that speak first are waited for where nobody has said so (Istio: for ever)."""
+"""The default timeout of protocol detection, in seconds, for server-first protocols (Istio: none)."""
 
 
 def detection(chosen: float | None) -> Any:

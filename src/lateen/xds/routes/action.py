@@ -1,4 +1,4 @@
-"""What a route does, as Envoy's actions."""
+"""The action of a route as Envoy's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def announce(target: Any, sniffed: bool) -> None:
 
 
 def retry_policy(r: api.HTTPRetry | None) -> Any:
-    """None where requests are not repeated."""
+    """The retry policy; None if requests are not retried."""
     if r is not None and not r.attempts:
         return None  # even if not given: 0 is their default
     out = rc.RetryPolicy(
@@ -84,7 +84,7 @@ def _mirrors(route: Route) -> list[Any]:
     for m in route.mirrors:
         mirror = rc.RouteAction.RequestMirrorPolicy(cluster=m.backend.cluster)
         mirror.runtime_fraction.default_value.CopyFrom(pb.percent(m.share.value if m.share else 100))
-        # As in Istio: servers get the host that was asked for (Envoy would add "-shadow"), and traces show no copies.
+        # as in Istio: servers get the original host (Envoy would add "-shadow"), and traces do not show copies
         mirror.disable_shadow_host_suffix_append = True
         mirror.trace_sampled.value = False
         out.append(mirror)

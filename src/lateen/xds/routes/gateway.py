@@ -19,7 +19,7 @@ from lateen.xds.routes.virtual_host import routes as made_routes
 from lateen.xds.routes.virtual_host import tell_peers
 
 OF_PROXIES = ("x-envoy-original-dst-host", "x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-istio-attributes")
-"""What proxies of Istio's tell each other, and what Envoy keeps of what clients send (Istio's bulletin 2020-002)."""
+"""Headers between proxies that clients must not send (Istio's bulletin 2020-002)."""
 
 
 @held
@@ -72,7 +72,7 @@ def hosts(server: GatewayServer) -> tuple[Resource, ...]:
     for name, port in server.redirects:
         ports.setdefault(name, port)
     if not ports:
-        # Nothing is routed yet: answer 404 instead of refusing connections.
+        # no routes yet: answer 404 instead of refusing connections
         return (_host(server.route, f"blackhole:{server.port}", "*", (), False, None),)
     secure, retries = {name for name, _ in server.redirects}, server.transport.retries
     out = []
@@ -96,7 +96,7 @@ class Part(NamedTuple):
 def _host(
     routes: str, name: str, domain: str, parts: tuple[Part, ...], secure: bool, retries: HTTPRetry | None
 ) -> Resource:
-    """``secure``: whether plain text is redirected to HTTPS; ``retries``: the mesh's."""
+    """A host's virtual host. ``secure``: plain text is redirected to HTTPS; ``retries``: the mesh's default."""
     key = (routes, name, domain, parts, secure, retries)
     return _kept_hosts(key, lambda: _made_host(*key))
 

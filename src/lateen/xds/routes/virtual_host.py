@@ -158,7 +158,7 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
         name=f"{view.host}:{port.number}",
         domains=domains(view, viewer, silent),
         include_request_attempt_count=True,
-        # External hosts must not learn who the caller is.
+        # do not disclose the caller to external hosts
         request_headers_to_remove=ALL_HEADERS if view.external else (),
     )
     rules = view.routed(port.number)
@@ -177,7 +177,7 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
 
 @lru_cache(maxsize=16)
 def _rest(policy: OutboundPolicy) -> Any:
-    """Hosts that the mesh does not know."""
+    """The virtual host for unknown hosts."""
     anywhere = policy.mode == "ALLOW_ANY" or policy.egress_proxy
     name = "allow_any" if anywhere else "block_all"
     host = rc.VirtualHost(
@@ -314,8 +314,8 @@ def inbound(cluster: str, number: int) -> Any:
     route = host.routes.add(name="default", match=rc.RouteMatch(prefix="/"))
     route.route.cluster = cluster
     action.set_timeout(route.route, 0)
-    # The application may close a connection just when a request is sent on it; it has not seen such a request.
-    # Istio retries as well (``ENABLE_INBOUND_RETRY_POLICY``).
+    # the application may close a connection just when a request is sent on it, without having seen the request;
+    # # Istio retries as well (``ENABLE_INBOUND_RETRY_POLICY``).
     route.route.retry_policy.retry_on = "reset-before-request"
     route.route.retry_policy.num_retries.value = 2
     return out
