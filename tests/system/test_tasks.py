@@ -58,6 +58,14 @@ def test_tcp_shifting(tasks):
         assert 125 <= found["two"] <= 175, found  # 150 ± 4 standard deviations
 
 
+def test_a_tcp_route_leads_to_a_service_of_http(tasks):
+    """The sidecars of both would speak HTTP/2, and the connection has whatever its client sends."""
+    tcp = "[{match: [{port: 9000}], route: [{destination: {host: httpbin, port: {number: 8000}}}]}]"
+    with tasks.applied(obj("VirtualService", "tcp-echo", f"{{hosts: [tcp-echo], tcp: {tcp}}}")):
+        for version in ("", "--http2-prior-knowledge"):
+            tasks.until(lambda v=version: tasks.get("tcp-echo:9000/get", v)[0] == 200, what=f"an answer {version}")
+
+
 def test_faults_hit_their_share(tasks):
     http = f"[{{fault: {{abort: {{httpStatus: 555, percentage: {{value: 50}}}}}}, {ROUTE}}}]"
     with tasks.applied(vs("httpbin", "httpbin", http)):

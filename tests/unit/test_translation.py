@@ -3,6 +3,7 @@
 import judge
 import meshes as mesh
 import pytest
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from lateen.api import kinds
 from lateen.mesh.model import Mesh
@@ -110,6 +111,23 @@ def test_http2_only_where_every_endpoint_has_a_sidecar():
     assert not plain.HasField("transport_socket")
     assert b"istio-h2" in meshed.SerializeToString()
     assert b"istio-h2" not in plain.SerializeToString()
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("http", ["istio-h2", "istio"]), ("grpc", ["istio-h2", "istio", "h2"])])
+def test_a_port_of_http_takes_what_a_tcp_route_brings_because_its_server_is_not_promised_h2(name, wanted):
+    spec = {"clusterIP": "10.96.0.9", "selector": {"app": "reviews"}, "ports": [{"name": name, "port": 9080}]}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "reviews", "namespace": "default"},
+        "spec": spec,
+    }
+    found = clusters(mesh.view(mesh.add(mesh.objects(), service, 0)))[
+        "outbound|9080||reviews.default.svc.cluster.local"
+    ]
+    context = tls_pb2.UpstreamTlsContext()
+    found.transport_socket.typed_config.Unpack(context)
+    assert context.common_tls_context.alpn_protocols == wanted
 
 
 def test_the_servers_identity_is_checked():

@@ -86,7 +86,9 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
     # On auto-detected ports the cluster's ALPN means plain TCP; requests announce HTTP themselves (see routes).
     if not http or port.protocol == "auto":
         return cluster, tls.ALPN_TCP, h2
-    return cluster, tls.ALPN_H2 if h2 else tls.ALPN_HTTP if as_client else tls.ALPN_H1, h2
+    if h2:  # servers of gRPC without a sidecar insist on h2
+        return cluster, tls.ALPN_UPGRADED if port.protocol == "http" else tls.ALPN_H2, h2
+    return cluster, tls.ALPN_HTTP if as_client else tls.ALPN_H1, h2
 
 
 def _is_http2(port: Port, pool: api.ConnectionPool | None, transport: Transport, meshed: str) -> bool:

@@ -32,6 +32,9 @@ SYSTEM_SDS = f"{SECRETS}/sds-system.json"
 
 # ALPN values of clients in the mesh; by these a server tells mesh TLS from the application's own TLS.
 ALPN_H2 = ("istio-h2", "istio", "h2")
+ALPN_UPGRADED = ("istio-h2", "istio")
+"""HTTP/2 by the mesh's choice. Without h2, the server looks at the first bytes: connections of TCP routes have
+whatever the client sends."""
 ALPN_H1 = ("istio-http/1.1", "istio", "http/1.1")
 ALPN_HTTP = ("istio-http/1.1", "istio")
 """HTTP of any version: the server detects it from the first bytes."""
