@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import time
 
 import pytest
 from apiserver import Cluster
@@ -70,9 +71,9 @@ async def until(test):
     raise AssertionError("it did not come true")
 
 
-def play(story):
+def play(story, **more):
     """Run a coroutine function of a client and the recorded events against a fresh cluster with its controllers."""
-    cluster = Cluster()
+    cluster = Cluster(**more)
 
     async def run():
         async with running(cluster) as (client, told):
@@ -280,6 +281,32 @@ def test_foreground_deletion_waits_for_the_dependents_of_dependents():
             await until(lambda: _absent(client, kinds.CONFIG_MAP, "owner"))
 
     asyncio.run(story())
+
+
+def test_a_namespace_ends_without_new_pods_and_complaints():
+    async def story(client, told):
+        await client.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})
+        made = deployment("web")
+        made["metadata"]["namespace"] = "n"
+        made["spec"]["replicas"] = 40
+        await client.create(kinds.DEPLOYMENT, made)
+
+        async def pods():
+            found, _ = await client.list(kinds.POD, "n")
+            return len(found) == 40
+
+        await until(pods)
+        await client.delete(kinds.NAMESPACE, "", "n")
+
+        async def gone():
+            for pod in (await client.list(kinds.POD, "n"))[0]:
+                await client.delete(kinds.POD, "n", pod["metadata"]["name"], grace=0)  # as the kubelet does
+            return await client.get(kinds.NAMESPACE, "", "n") is None
+
+        await until(gone)
+        assert not [e for e in told.events if e[3] == "FailedCreate"]
+
+    play(story, persist=lambda _: time.sleep(0.002))  # a disk
 
 
 def test_a_namespace_gets_its_root_certificate_back_and_is_deleted_with_its_contents():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from lateen.api import kinds
@@ -13,6 +14,8 @@ from lateen.kube.client import Client, KubeError
 
 ROOT_CA = "kube-root-ca.crt"
 AGAIN_S = 0.2
+AT_ONCE = 32
+"""Deletions that become durable together."""
 
 
 class Namespaces:
@@ -50,20 +53,21 @@ class Namespaces:
             )
 
     async def _empty(self, name: str) -> float | None:
-        """Delete everything in a namespace; remove it when nothing is left."""
-        left, failure = 0, None
-        for kind in await self._namespaced():
+        """Delete everything in a namespace, pods after what would make others; remove it when nothing is left."""
+        left, failures = 0, list[KubeError]()
+        for kind in sorted(await self._namespaced(), key=lambda k: k is kinds.POD):
             items, _ = await self._client.list(kind, name)
             left += len(items)
-            for item in items:
-                if item["metadata"].get("deletionTimestamp"):
-                    continue
-                try:
-                    await self._client.delete(kind, name, item["metadata"]["name"])
-                except KubeError as e:
-                    failure = e
-        if failure:
-            raise failure
+            names = [i["metadata"]["name"] for i in items if not i["metadata"].get("deletionTimestamp")]
+            for at in range(0, len(names), AT_ONCE):
+                deletions = (self._client.delete(kind, name, n) for n in names[at : at + AT_ONCE])
+                for result in await asyncio.gather(*deletions, return_exceptions=True):
+                    if isinstance(result, KubeError):
+                        failures.append(result)
+                    elif isinstance(result, BaseException):
+                        raise result
+        if failures:
+            raise failures[0]
         if left:
             return AGAIN_S
         ns = await self._client.get(kinds.NAMESPACE, "", name)
