@@ -11,6 +11,7 @@ from typing import Protocol
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.api.reading import HOST_PORTS
+from lateen.cluster.controllers import pod_ports
 from lateen.cluster.network import plan, portal, services
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -56,6 +57,8 @@ class Proxy:
         """(host's address, service's address, its port, protocol) -> the host's port"""
         self._hosts: dict[str, str] = {}
         """uid of a Service -> the host's address"""
+        self._with_ports: dict[Key, Json] = {}
+        """Pods that ask for ports of the node."""
         self._names: dict[str, list[str]] = {}
         self._beyond: dict[str, str] = {}
         """ExternalName services whose targets are outside of the cluster."""
@@ -65,10 +68,13 @@ class Proxy:
     def _changed(self, _: Kind, __: Key, ___: Json | None, ____: Json | None) -> None:
         self._dirty.set()
 
-    def _pod_changed(self, _: Kind, __: Key, old: Json | None, new: Json | None) -> None:
-        """Named headless pods (hostname and subdomain) are in DNS."""
-        if any(dig(p, "spec", "subdomain") for p in (old, new)):
+    def _pod_changed(self, _: Kind, key: Key, old: Json | None, new: Json | None) -> None:
+        """Named headless pods (hostname and subdomain) are in DNS; others have ports of the node."""
+        if any(dig(p, "spec", "subdomain") or pod_ports.asks(p) for p in (old, new)):
             self._dirty.set()
+        self._with_ports.pop(key, None)
+        if new is not None and pod_ports.asks(new):
+            self._with_ports[key] = new
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -115,6 +121,8 @@ class Proxy:
             for p in dig(service, "spec", "ports", default=[]):
                 if p.get("name"):
                     srv[f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"] = [(p["port"], fqdn)]
+        own = pod_ports.of(self._with_ports.values())
+        ports += [services.ServicePort(plan.NODE_IP, p.protocol, p.port, (p.target,)) for p in own]
         names |= self._aliases(names)
         self._names, self._srv, self._reverse = names, srv, reverse
         self.behind.clear()
@@ -123,7 +131,7 @@ class Proxy:
         if text != self._installed:
             await services.install(text)
             self._installed = text
-        await self._host_ports()
+        await self._host_ports(own)
 
     async def _sticky_s(self, service: Json) -> int:
         if dig(service, "spec", "sessionAffinity") != "ClientIP":
@@ -172,7 +180,7 @@ class Proxy:
 
     # --- host ports ------------------------------------------------------------------------------------------
 
-    async def _host_ports(self) -> None:
+    async def _host_ports(self, of_pods: list[pod_ports.PodPort]) -> None:
         wanted: set[portal.Place] = set()
         services = list(self._services.objects.values())
         outside = [s for s in services if dig(s, "spec", "type") in ("NodePort", "LoadBalancer")]
@@ -191,6 +199,9 @@ class Proxy:
                     opened[target[1], protocol] = await self._load_balancer(service, host, protocol, target, wanted)
             if service["metadata"]["uid"] in balanced:
                 await self._report(service, host, opened)
+        for p in of_pods:
+            if p.host and p.protocol in ("TCP", "UDP"):
+                await self._open(p.pod, (p.host, p.port, p.protocol), p.target, wanted)
         for place in self._forwarder.opened() - wanted:
             self._forwarder.close(place)
 
@@ -208,7 +219,7 @@ class Proxy:
 
     async def _open(
         self,
-        service: Json,
+        obj: Json,
         place: portal.Place,
         target: portal.Target,
         wanted: set[portal.Place],
@@ -223,16 +234,16 @@ class Proxy:
             wanted.add((host, found, protocol))
             return found
         except (OSError, TimeoutError) as e:
-            key = (str(service["metadata"]["uid"]), port)
+            key = (str(obj["metadata"]["uid"]), port)
             if key not in self._told:
                 self._told.add(key)
-                why = portal.explain(e, host, port)
-                self._events.event(
-                    service,
-                    "Warning",
-                    "HostPortUnavailable",
-                    f"{why}; port {target[1]} of the service gets another one",
+                pod = obj["kind"] == "Pod"
+                says = (
+                    "the pod has no port on this machine"
+                    if pod
+                    else f"port {target[1]} of the service gets another one"
                 )
+                self._events.event(obj, "Warning", "HostPortUnavailable", f"{portal.explain(e, host, port)}; {says}")
             return 0
 
     async def _report(self, service: Json, host: str, opened: dict[tuple[int, str], int]) -> None:
