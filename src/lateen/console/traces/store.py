@@ -42,6 +42,10 @@ SCANNED = 2000
 """Traces that a query looks at, the latest first."""
 STEPS = 10_000
 """Of SQLite, between two looks at the clock."""
+AT_ONCE, VACUUMED = 200, 500
+"""Traces that one transaction removes, and pages that are given back after it."""
+LOG = 4 * 1024 * 1024
+"""Bytes of the write-ahead log that are kept."""
 ROOM = 0.8
 """The share of the bound that is left after old traces were removed."""
 FREED = 0.25
@@ -113,6 +117,7 @@ class Store:
             self._hold_room()
             self._db = apsw.Connection(str(path))
             self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA auto_vacuum=INCREMENTAL")
+            self._db.execute(f"PRAGMA journal_size_limit={LOG}")
             self._prepare()
         except apsw.Error as e:
             raise OSError(f"{path} cannot be used for traces: {e}") from e
@@ -237,8 +242,11 @@ class Store:
                 break
             gone.append(trace)
             excess -= size
-        with self._db:
-            self._remove(gone)
+        # In small steps, each written to the file before the next: what waits in the log takes room as well.
+        for at in range(0, len(gone), AT_ONCE):
+            with self._db:
+                self._remove(gone[at : at + AT_ONCE])
+            list(self._db.execute(f"PRAGMA incremental_vacuum({VACUUMED})"))
         list(self._db.execute("PRAGMA incremental_vacuum"))
 
     def _remove(self, traces: Iterable[str]) -> None:
