@@ -188,7 +188,7 @@ def test_help_is_about_the_field_at_the_cursor(page, console):
     yaml.fill("kind: VirtualService\nspec:\n  http:\n  - retries:\n      attempts: 2\n")
     yaml.press("ArrowUp")
     aside = page.get_by_role("complementary", name="Help for the field at the cursor")
-    aside.get_by_text("How many times a request is tried again").wait_for()
+    aside.get_by_text("The number of retries").wait_for()
 
 
 def test_a_viewer_sees_proxies_and_may_change_nothing(page, console):

@@ -110,15 +110,15 @@ def test_a_span_of_opentelemetry_is_the_same_as_json_and_as_protobuf():
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "no JSON list of Zipkin's spans"),
-        (b"{}", "no JSON list"),
-        (b"[1]", "no JSON list"),
+        (b"", "not a JSON list of Zipkin spans"),
+        (b"{}", "not a JSON list"),
+        (b"[1]", "not a JSON list"),
         (b'[{"id": "1"}]', "traceId"),
         (json.dumps([ZIPKIN | {"traceId": "zz"}]).encode(), 'span 0: "zz" is not a trace id'),
         (json.dumps([ZIPKIN | {"id": "0"}]).encode(), "not a span id"),
         (json.dumps([ZIPKIN | {"timestamp": -1}]).encode(), "not a time in microseconds"),
         (json.dumps([ZIPKIN | {"tags": {"a": 1}}]).encode(), "tags"),
-        (b"[" * 100_000, "no JSON list"),
+        (b"[" * 100_000, "not a JSON list"),
     ],
 )
 def test_a_bad_body_of_zipkin_is_refused_with_the_place(body, says):

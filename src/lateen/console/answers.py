@@ -1,4 +1,4 @@
-"""How the console's server reads what it is asked, and answers."""
+"""Reading requests and writing responses in the console's server."""
 
 from __future__ import annotations
 

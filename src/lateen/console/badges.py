@@ -1,4 +1,4 @@
-"""What configuration does to the nodes of the graph: a timeout, a fault, a circuit breaker, a missing sidecar. Pure."""
+"""Badges of the graph's nodes for configuration: a timeout, a fault, a circuit breaker, a missing sidecar. Pure."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _subsets(nodes: Nodes, inventory: Inventory, namespace: str, name: str, subs
 
 
 def _workload(namespace: str, name: str, labels: dict[str, str]) -> list[str]:
-    """Its nodes in all kinds of graph."""
+    """A workload's nodes in all kinds of graph."""
     out = [f"workload/{namespace}/{name}"]
     if app := labels.get("app"):
         version = labels.get("version", "")

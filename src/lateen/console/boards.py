@@ -1,7 +1,7 @@
 """The dashboards that the console draws. Pure.
 
-The boards and their questions are those of Istio's Grafana dashboards, asked in PromQL of whatever stores Istio's
-standard metrics:
+The boards and their queries are those of Istio's Grafana dashboards, in PromQL over any store of Istio's standard
+metrics:
 https://istio.io/latest/docs/tasks/observability/metrics/using-istio-dashboard/ and
 https://istio.io/latest/docs/reference/config/metrics/.
 """
@@ -24,7 +24,7 @@ def _requests(by: str, *matchers: str) -> str:
 
 
 def _success(by: str, *matchers: str) -> str:
-    """0 where all have failed, nothing where there are no requests."""
+    """The success rate: 0 if all requests failed, no value without requests."""
     every = _requests(by, *matchers)
     return f"({_requests(by, *matchers, ANSWERED)} or 0 * {every}) / {every}"
 
@@ -35,7 +35,7 @@ def _quantiles(metric: str, *matchers: str, by: str = "", legend: str = "") -> t
 
 
 def _bytes(title: str, *matchers: str, by: str = "", legend: str = "") -> Panel:
-    """0 where there are no TCP connections: most workloads speak HTTP."""
+    """A panel of TCP bytes; 0 without TCP connections, because most workloads use HTTP."""
     sent, received = (
         f"{_rate(f'istio_tcp_{way}_bytes_total', by, ', '.join(matchers))} or vector(0)" for way in ("sent", "received")
     )
@@ -44,12 +44,12 @@ def _bytes(title: str, *matchers: str, by: str = "", legend: str = "") -> Panel:
 
 LATENCY = "istio_request_duration_milliseconds"
 TRAFFIC = '__name__=~"istio_requests_total|istio_tcp_connections_opened_total"'
-"""Series of whatever is called, by requests or by connections."""
+"""Series of called workloads, by requests or by connections."""
 BY_CLIENT, BY_SERVER = 'reporter="source"', 'reporter="destination"'
 
 
 def _each(of: str, label: str, *matchers: str) -> tuple[Panel, ...]:
-    """The same six panels for each value of a label; ``of`` is how titles call it."""
+    """The same six panels for each value of a label; ``of`` is its name in titles."""
     legend = f"{{{{{label}}}}}"
     return (
         Panel(
@@ -266,7 +266,7 @@ PERFORMANCE = Board(
     "Performance",
     (
         Panel(
-            "CPU for each 1,000 requests a second",
+            "CPU per 1,000 requests per second",
             "cores",
             (
                 Query(f"{_used('sidecar')} / ({_requests('', BY_SERVER)} / 1000)", "sidecars"),

@@ -1,4 +1,4 @@
-"""How many calls there were, by labels, in a stretch of the past: the question in PromQL that the collector is asked.
+"""The PromQL query for the number of calls, by labels, in a time range.
 
 ``increase()`` leaves out what a series had counted at its first sample, which would be the whole of a first call. So a
 series that has begun within a window counts with its value, provided that its target answered the collector at the
@@ -9,9 +9,9 @@ days.
 from __future__ import annotations
 
 STEPS = 60
-"""How exactly it is known when a call was: a part of the time that is looked at."""
+"""The number of steps of the time range, which determines how exactly the time of a call is known."""
 LEAST_S, WINDOW_S = 15, 60
-"""The shortest step; the shortest window, in which there are two samples of the coarsest resolution."""
+"""The shortest step, and the shortest window, such that it has two samples of the coarsest resolution."""
 
 
 def step(seconds: int) -> int:

@@ -1,7 +1,7 @@
 """When the mesh's configuration changed, for the replay of the past. Pure.
 
-What the console has not seen itself is read off the objects: their creation, and the last write of each of their
-managers.
+Changes that the console has not observed are inferred from the objects: their creation, and the last write of each of
+their managers.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from lateen.kit.jsons import Json, dig
 
 MOST = 500
 SLACK_S = 5.0
-"""Clocks of API server and console may differ by so much."""
+"""The tolerated clock difference between API server and console."""
 
 
 class Changes:
     def __init__(self, started: float) -> None:
-        """``started``: seconds since 1970, as of the clock that ``seen`` is told."""
+        """``started``: seconds since 1970, by the same clock as in ``seen``."""
         self._started = started
         self._seen: deque[Change] = deque(maxlen=MOST)
 
     def seen(self, kind: kinds.Kind, old: Json | None, new: Json | None, now: float) -> None:
-        """An object of the mesh came, went, or is another one; a changed status is none of it."""
+        """Record that an object was created, changed or deleted; status changes are ignored."""
         there = new or old
         if there is None or not kind.owned:
             return
         if old is None:
             created = _seconds(dig(there, "metadata", "creationTimestamp"))
             if created < self._started - SLACK_S:
-                return  # it is only new to us
+                return  # the object existed before
             self._seen.append(_change(kind, there, now, "created"))
         elif new is None:
             self._seen.append(_change(kind, there, now, "deleted"))
@@ -42,7 +42,7 @@ class Changes:
             self._seen.append(_change(kind, there, now, "changed"))
 
     def all(self, present: Iterable[tuple[kinds.Kind, Json]]) -> list[Change]:
-        """Those seen, and those before that which present objects tell of, the oldest first."""
+        """The observed changes, and earlier ones inferred from existing objects, the oldest first."""
         out = list(self._seen)
         for kind, obj in present:
             times = {_seconds(dig(obj, "metadata", "creationTimestamp")): "created"}
@@ -68,7 +68,7 @@ def _change(kind: kinds.Kind, obj: Json, at: float, what: Literal["created", "ch
 
 
 def _writer(obj: Json) -> str:
-    """The manager whose write of anything but the status is the last one."""
+    """The manager with the last write outside of the status."""
     entries = [e for e in dig(obj, "metadata", "managedFields", default=[]) if e.get("subresource") != "status"]
     return max(((_seconds(e.get("time")), str(e.get("manager", ""))) for e in entries), default=(0.0, ""))[1]
 

@@ -1,4 +1,4 @@
-"""Findings as the page shows them beside a text, and the text of an object."""
+"""Findings in the form that the page shows next to a text, and the text of an object."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lateen.kit.jsons import Json
 
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 KEPT = ("managedFields", "uid", "selfLink", "generation", "creationTimestamp")
-"""What of an object's metadata nobody edits."""
+"""Metadata fields that users do not edit."""
 
 
 def checked(text: str, found: Iterable[Message]) -> list[shapes.Check]:
-    """Findings about an object, with the lines of its text that they are about; 0 where they are about all of it."""
+    """Findings about an object, with the lines of its text; 0 if they concern the whole text."""
     document = yamldoc.documents(text)[0]
     return [{**shown(m), "line": document.position(m.path)[0] if m.path else 0} for m in found]
 
 
 def placed(found: Iterable[Message]) -> list[shapes.Check]:
-    """Findings about objects of a text that know where they stand in it."""
+    """Findings about objects that know their positions in a text."""
     return [{**shown(m), "line": m.source.position(m.path)[0] if m.path else 0} for m in found]
 
 
@@ -40,7 +40,7 @@ def shown(m: Message) -> shapes.Check:
 
 
 def written(obj: Json) -> Json:
-    """An object without what the API server keeps for itself; the name comes first."""
+    """An object without the API server's own fields; the name comes first."""
     meta = obj["metadata"]
     notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k != APPLIED}
     more = {"annotations": notes} if notes else {}

@@ -1,4 +1,4 @@
-"""What the console knows of the cluster: objects as they change, and what analysis and mesh make of them."""
+"""The console's view of the cluster: watched objects, and the results of the analysis and the mesh model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNREAD = frozenset(
         kinds.VALIDATING_WEBHOOK,
     )
 )
-"""Kinds that analyzers look at and the console may not read, or does not read."""
+"""Kinds that analyzers need and the console may not, or does not, read."""
 
 
 class Cluster:
@@ -74,11 +74,11 @@ class Cluster:
         return list(self.informers[kind].objects.values())
 
     def findings(self) -> dict[str, list[Message]]:
-        """Object -> its present findings, the most severe first."""
+        """Object -> its current findings, the most severe first."""
         return self._standing.findings()
 
     def inventory(self) -> Inventory:
-        """Everything as it is now."""
+        """The current inventory."""
         if self._inventory is None:
             try:
                 found = self.findings()
@@ -106,12 +106,12 @@ class Cluster:
 
 
 def what_if(live: Iterable[Source], written: Iterable[Source], root: str) -> list[Message]:
-    """The findings about ``written`` if these objects were applied. It takes a while where there are many objects."""
+    """The findings about ``written`` if these objects were applied. Slow with many objects."""
     written = list(written)
     found = analyze(Snapshot([*live, *written], root=root, unread=UNREAD))
     return [m for m in found if m.source in written]
 
 
 def typed(kind: kinds.Kind, obj: Json) -> Json:
-    """Lists leave out what the kind of their items is."""
+    """The object with ``apiVersion`` and ``kind``, which lists leave out."""
     return {"apiVersion": kind.api_version, "kind": kind.kind, **obj}

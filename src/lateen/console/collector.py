@@ -35,16 +35,16 @@ log = logging.getLogger("lateen.console.collector")
 
 INTERVAL_S, LONGEST_S = 1.0, 15.0
 SHARE = 0.25
-"""The share of time that reading may take; beyond it, the interval grows."""
+"""The maximum share of time for reading; beyond it, the interval grows."""
 KEEP_S = 900.0
 TIMEOUT_S = 3.0
 WHOLE_S = 5.0
-"""How often all metrics are read; those of the graph every time."""
+"""Seconds between reads of all metrics; those of the graph are read every time."""
 AT_ONCE = 16
 """Proxies that are read concurrently; together with scraping.MAX_TEXT it bounds memory."""
 POINTS = 60
 STREAMS = 200
-"""Pages that show the live graph."""
+"""The most pages that can show the live graph."""
 
 T = TypeVar("T")
 Question = tuple[str, tuple[str, ...], float]
@@ -65,12 +65,12 @@ class Collector:
         self.interval = INTERVAL_S
         self.looked = asyncio.Condition()
         self.gate, self.live = Gate(), Gate()
-        """Questions about the past; about now, which shall not wait for those."""
+        """Gates for queries about the past, and for those about now, which must not wait for the former."""
         self._streams = 0
         self._answers: dict[tuple[str, Question], asyncio.Task[bytes | QueryError]] = {}
-        """About now, for everybody who asks before the next reading."""
+        """Responses about now, shared until the next reading."""
 
-    # --- looking ---------------------------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         await self.pods.synced.wait()
@@ -83,7 +83,7 @@ class Collector:
                 await asyncio.sleep(max(0.0, self.interval - took))
 
     async def look(self) -> None:
-        """Read every running proxy once, and everything else once in a while."""
+        """Read every running proxy once, and everything else less often."""
         now = time.time()
         whole = now // WHOLE_S != self._whole_at // WHOLE_S
         self._whole_at = now
@@ -124,7 +124,7 @@ class Collector:
             self.looked.notify_all()
 
     def added(self, window_s: float) -> Added:
-        """What was counted in the last ``window_s`` seconds."""
+        """The increments in the last ``window_s`` seconds."""
         since = time.time() - window_s
         out: Added = {}
         for at, round_ in reversed(list(self._rounds)):
@@ -134,7 +134,7 @@ class Collector:
                 out[sample] = out.get(sample, 0.0) + value
         return out
 
-    # --- what it tells ---------------------------------------------------------------------------------------
+    # --- responses ---------------------------------------------------------------------------------------
 
     def graph(self, kind: str, namespaces: tuple[str, ...], window_s: float) -> shapes.Graph:
         drawn = Graph(kind, namespaces).build(self.added(window_s), window_s)
@@ -244,7 +244,7 @@ class Collector:
         try:
             await answer.prepare(request)
             while True:
-                with contextlib.suppress(web.HTTPException):  # too much to do: the next one comes
+                with contextlib.suppress(web.HTTPException):  # overloaded: skip this one
                     await answer.write(b"data: " + await self._answer("graph", question) + b"\n\n")
                 async with self.looked:
                     await self.looked.wait()
@@ -304,7 +304,7 @@ def _question(request: web.Request) -> Question:
 
 
 def _number(given: str) -> float:
-    """NaN, which is neither more nor less than anything, for what is no number."""
+    """A number; NaN, which fails all comparisons, for anything else."""
     try:
         return float(given)
     except ValueError:
@@ -328,7 +328,7 @@ def _began(pod: Json) -> float:
 
 
 async def serve(client: Client, listen: tuple[int, ...], folder: Path | None = None) -> None:
-    """Until it is cancelled; then what is in memory goes to ``folder``. ``listen``: ports."""
+    """Serve until cancelled; data in memory is then written to ``folder``. ``listen``: ports."""
     collector = Collector(client, folder)
     tasks.spawn(collector.pods.run(), "informer pods")
     looking = tasks.spawn(collector.run(), "looking")

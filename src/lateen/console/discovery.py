@@ -1,4 +1,4 @@
-"""What Prometheus' own Kubernetes discovery finds, for a Prometheus that is built without it. Pure.
+"""Kubernetes service discovery, for a Prometheus that is built without it. Pure.
 
 Names of labels: https://prometheus.io/docs/prometheus/latest/configuration/configuration/#kubernetes_sd_config
 """

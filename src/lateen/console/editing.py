@@ -1,4 +1,4 @@
-"""Changes of the mesh's configuration, made with the token of the user who asks."""
+"""Changes of the mesh's configuration, made with the user's token."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Editing:
         ]
 
     async def _apply(self, request: web.Request) -> web.Response:
-        """Writes the objects of a YAML text in their order, after all of them have passed a dry run; with
-        ``?dryRun=true`` the dry run alone."""
+        """Write the objects of a YAML text in order, after all of them have passed a dry run; with ``?dryRun=true``
+        only the dry run."""
         text = await limited(request)
         try:
             written = [s.obj for s in sources(text)]
@@ -68,11 +68,11 @@ class Editing:
 
 
 async def _write(client: HttpClient, obj: Json, dry: bool) -> None:
-    """Creates an object, or replaces the version that the text was made from. Raises ValueError for what the console
-    does not write."""
+    """Create an object, or replace the version that the text is based on. Raises ValueError for objects that the
+    console does not write."""
     kind, meta = kinds.of(obj), obj["metadata"]
     if kind is None or not kind.owned:
-        raise ValueError("the console writes the mesh's configuration only; apply the rest with kubectl")
+        raise ValueError("the console only writes the mesh's configuration; apply the rest with kubectl")
     namespace, name = str(meta.get("namespace") or ""), str(meta.get("name") or "")
     if not (NAME.match(name) and NAME.match(namespace)):
         raise ValueError("metadata.name and metadata.namespace are needed, of lower-case letters, digits, - and .")

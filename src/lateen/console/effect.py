@@ -1,8 +1,8 @@
-"""What configuration would change at the proxies if it were applied: the control plane's translation of both states of
-the mesh, without a proxy. Pure.
+"""A preview of what configuration would change at proxies: both states of the mesh are translated as in the control
+plane, without a proxy. Pure.
 
-Workloads stand for their pods' proxies. The console may not read Secrets, so a gateway's certificate is taken to be
-there; keys of token issuers are left out on both sides.
+Workloads stand for their pods' proxies. The console may not read Secrets, so gateways' certificates are assumed to
+exist; keys of token issuers are left out on both sides.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ What = Literal["added", "changed", "removed"]
 
 @dataclass(frozen=True)
 class _Proxy:
-    """The first pod of a workload, and how many there are."""
+    """The first pod of a workload, and the number of its pods."""
 
     workload: str
     kind: str
@@ -99,7 +99,7 @@ def effect(live: Iterable[Source], changes: Mapping[Key, Source | None], root: s
 
 
 def resources(snapshot: Snapshot, pod: str) -> list[tuple[str, Json]]:
-    """(type URL, message) of everything that the proxy of a pod is to have."""
+    """(type URL, message) of all resources of a pod's proxy."""
     pods = [s.obj for s in snapshot.all(kinds.POD)]
     proxy = next(p for p in _proxies(pods) if p.pod.name == pod)
     found = _owned(Views(Mesh(_objects(snapshot, pods))), proxy)
@@ -128,7 +128,7 @@ def _objects(snapshot: Snapshot, pods: Iterable[Json]) -> Objects:
 
 
 def _slice(service: o.Service, pods: Iterable[o.Pod]) -> Slice:
-    """What the cluster's controller would make of a Service's selector."""
+    """The EndpointSlice that the cluster's controller would create for a Service."""
     selected = [p for p in pods if p.ready and p.namespace == service.namespace and service.selector]
     selected = [p for p in selected if set(service.selector) <= set(p.labels)]
     ports = {
@@ -178,7 +178,7 @@ def _told(type_url: str, name: str, change: _Change) -> shapes.ResourceChange:
     what: What = "added" if change.before is None else "removed" if change.after is None else "changed"
     lines = list(difflib.unified_diff(_text(change.before), _text(change.after), lineterm="", n=3))[2:]
     if len(lines) > MOST_LINES:
-        lines = [*lines[:MOST_LINES], f"… and {len(lines) - MOST_LINES} lines more"]
+        lines = [*lines[:MOST_LINES], f"… and {len(lines) - MOST_LINES} more lines"]
     return {
         "type": TITLES.get(type_url, type_url),
         "name": names.plain_host(name),

@@ -1,7 +1,7 @@
-"""A proxy's configuration as tables, as proxy-config shows it, and as a whole.
+"""A proxy's configuration as the tables of proxy-config, and as a whole dump.
 
-The console asks istiod, which keeps what each proxy was given (private keys are not in it), with a token of its own for
-istiod. It does so for users whose token may read the pods of the namespace.
+The console queries istiod, which has the configuration of each proxy (without private keys), with a token of its own
+for istiod. It does so for users whose token may read the pods of the namespace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIMIT_S = 10.0
 
 
 class Istiod:
-    """Asks istiod what it gave to proxies."""
+    """Queries istiod for the configuration of proxies."""
 
     def __init__(self) -> None:
         self._url = os.environ.get("ISTIOD_URL", ISTIOD).rstrip("/")
@@ -37,7 +37,7 @@ class Istiod:
         try:
             headers = {"Authorization": f"Bearer {self._token.read_text().strip()}"}
             limit = aiohttp.ClientTimeout(total=LIMIT_S)
-            # The user may read this pod, and no other one whose name contains its name.
+            # the user may read exactly this pod, not another one whose name contains its name
             query = {"proxyID": proxy, "exactly": "true", "include_eds": "true"}
             async with (
                 aiohttp.ClientSession(timeout=limit, headers=headers) as session,

@@ -31,9 +31,7 @@ class Federation:
     async def _federate(self, request: web.Request) -> web.Response:
         asked = request.query.getall("match[]", [])
         if not asked:
-            return web.Response(
-                status=400, text='say which series by match[], such as match[]={__name__=~"istio_.*"}\n'
-            )
+            return web.Response(status=400, text='select series with match[], such as match[]={__name__=~"istio_.*"}\n')
         try:
             now = round(time.time() * 1000)
             found = await self._gate.worked(lambda deadline: exposed(self._store, asked, now, deadline.check))

@@ -1,4 +1,4 @@
-"""Expensive questions wait for one another, and end in time: what reads the store goes through one gate."""
+"""Limits concurrency and time of expensive queries of the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_S, LONGEST_TIMEOUT_S = 30.0, 120.0
 
 
 class Deadline:
-    """The moment at which a question has to be answered."""
+    """The time by which a query has to be answered."""
 
     def __init__(self, limit_s: float) -> None:
         self._at = time.monotonic() + limit_s
@@ -36,7 +36,7 @@ class Gate:
         deadline = Deadline(limit)
         await self._enter(limit)
         running = asyncio.get_running_loop().run_in_executor(None, work, deadline)
-        # A client that hangs up ends the wait, not the thread: its place is free when the work is done.
+        # a client that disconnects ends the wait, not the thread: its slot is free when the work is done
         running.add_done_callback(lambda _: self._places.release())
         return await asyncio.shield(running)
 

@@ -1,7 +1,7 @@
 """The graph of traffic between workloads, from what the proxies counted in a period of time. Pure.
 
-Both ends of a call may report it. The client's report counts; the server's says whether the call used mutual TLS, and
-stands in where the client has no proxy.
+Both ends of a call may report it. The client's report is used; the server's tells whether the call used mutual TLS, and
+is used if the client has no proxy.
 """
 
 from __future__ import annotations

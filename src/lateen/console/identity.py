@@ -1,4 +1,4 @@
-"""Who the user of the page is, and what they may do, as the API says of their token: the console itself only reads.
+"""The user of the page and their permissions, according to the API and their token: the console itself only reads.
 
 The token travels in a header that no other site's page can set, so there is no cookie to abuse.
 """

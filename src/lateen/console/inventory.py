@@ -28,7 +28,7 @@ WORST = {level: i for i, level in enumerate(LEVELS, 1)}
 
 
 class Inventory:
-    """Everything as it is at one instant."""
+    """The state of the cluster at one instant."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Inventory:
         domain: str,
         places: Callable[[Json], Iterable[Place]] = lambda _: (),
     ) -> None:
-        """``findings``: by the spelling of the object (``Gateway default/web``). ``places``: where an object is
+        """``findings``: by the object's reference (``Gateway default/web``). ``places``: where an object is
         attached."""
         self._objects, self._mesh, self._findings, self._domain = objects, mesh, findings, domain
         self._places = places
@@ -85,7 +85,7 @@ class Inventory:
         return where not in (*SKIPPED_NAMESPACES, self._mesh.root_namespace) and not dig(pod, "spec", "hostNetwork")
 
     def _labels(self, key: tuple[str, str, str], pods: list[Json]) -> dict[str, str]:
-        """Those of its pods; of its template where it has none."""
+        """The labels of a workload's pods; of its template if it has none."""
         if pods:
             return dict(pods[0]["metadata"].get("labels") or {})
         found = self._deployment(key)
@@ -125,7 +125,7 @@ class Inventory:
         }
 
     def _concerning(self, namespace: str, labels: Mapping[str, str]) -> list[kinds.Ref]:
-        """The policies, telemetry, filters and the Sidecar that hold for a workload."""
+        """The policies, telemetry, filters and the Sidecar that apply to a workload."""
         mesh = self._mesh
         found: list[Any] = [
             *mesh.authorization(namespace, labels),
@@ -341,7 +341,7 @@ class Inventory:
 
 
 def _worst(found: Iterable[Message]) -> str:
-    """The gravest level, or nothing."""
+    """The most severe level; empty without findings."""
     return max((m.kind.level for m in found), key=WORST.__getitem__, default="")
 
 

@@ -1,7 +1,7 @@
 """Runs the real Prometheus in a pod of the embedded cluster, with the configuration that a user wrote for Kubernetes.
 
 Debian's Prometheus is built without Kubernetes discovery: each ``kubernetes_sd_configs`` becomes an ``http_sd_configs``
-that this process answers. Where there is no Prometheus, the collector answers in its place.
+that this process answers. Without a Prometheus on the machine, the collector runs instead.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger("lateen.console.launcher")
 PROGRAM = "prometheus"
 CONFIG, LISTEN, STORAGE = "--config.file", "--web.listen-address", "--storage.tsdb.path"
 LOOK_S = 1.0
-"""How often the configuration file is looked at."""
+"""Seconds between checks of the configuration file."""
 
 
 def option(args: list[str], name: str, default: str) -> str:

@@ -1,4 +1,4 @@
-"""The log of a pod for the page: its containers' lines as they come, and what those of requests that failed mean."""
+"""The log of a pod for the page: its containers' lines as they arrive, with explanations of failed requests."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from lateen.kit import jsons, tasks
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
 TAIL = 200
-"""Lines of each container to begin with."""
+"""The number of initial lines of each container."""
 WAITING = 1000
-"""Lines that are read ahead of the page."""
+"""The queue length in lines."""
 SKIPPED = ("istio-init", "istio-validation")
 
 Item = shapes.LogLine | str | None
@@ -78,7 +78,7 @@ class Logs:
         await queue.put(None)  # not when it is cancelled: nobody takes anything out of a full queue then
 
     def _containers(self, namespace: str, pod: str) -> list[str]:
-        """Those that may still write: init containers other than native sidecars have ended."""
+        """The containers that may still write: init containers other than native sidecars have ended."""
         found = (
             c["name"]
             for p in self._cluster.objects(kinds.POD)

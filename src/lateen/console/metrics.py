@@ -114,7 +114,7 @@ class Target:
     """One proxy's counters at the last reading."""
 
     fresh: bool
-    """It started after us, so everything it has counted is new."""
+    """Whether the proxy started after us, so that everything it has counted is new."""
     _last: dict[bytes, float] = field(default_factory=dict)
     _known: dict[bytes, Sample | None] = field(default_factory=dict)
     _seen: bool = False

@@ -1,4 +1,4 @@
-"""What the console's lists, details and editor ask the server for."""
+"""The endpoints for the console's lists, details and editor."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Pages:
         return answer(badges(self._cluster.inventory()))
 
     async def _flags(self, _: web.Request) -> web.Response:
-        """What each of Envoy's response flags means."""
+        """The meaning of each of Envoy's response flags."""
         return answer({flag: meaning.says for flag, meaning in FLAGS.items()})
 
     async def _changes(self, request: web.Request) -> web.Response:
@@ -138,7 +138,7 @@ class Pages:
             return answer(await asyncio.to_thread(effect, live, changes, self._cluster.root))
 
     async def _wizard(self, request: web.Request) -> web.Response:
-        """The YAML that does what a form says; nothing is written."""
+        """The YAML for a wizard's form; nothing is written."""
         where = request.match_info
         try:
             form = jsons.loads(await limited(request))

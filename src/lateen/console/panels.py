@@ -1,4 +1,4 @@
-"""What a dashboard is made of, as the page gets it, and Grafana's JSON of it. Pure."""
+"""The parts of a dashboard, in the page's form and as Grafana's JSON. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the proxies counted in a stretch of the past, from the stored series, as the graph wants it. Pure."""
+"""The proxies' increments in a past time range, from stored series, in the graph's form. Pure."""
 
 from __future__ import annotations
 

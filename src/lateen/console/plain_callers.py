@@ -1,4 +1,4 @@
-"""The page's list of callers in plaintext, which ``lateen x authz plaintext`` has, too."""
+"""The page's list of plaintext callers, like that of ``lateen x authz plaintext``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
 SECONDS = 3600
-"""How far back it looks."""
+"""How far back to look, in seconds."""
 KEPT_S = 10.0
-"""How long an answer is given again: each one reads logs."""
+"""Seconds that a response is cached, because each one reads logs."""
 LIMIT_S = 15.0
 
 

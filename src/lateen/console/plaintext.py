@@ -1,8 +1,8 @@
-"""Who still calls in plaintext, and would be refused by a STRICT PeerAuthentication.
+"""Finds callers that use plaintext and would be rejected by a STRICT PeerAuthentication.
 
-The collector knows which services were called without an identity, and when; who it was is told by the access logs of
-the services' own proxies, where these are on: a caller of the mesh names the cluster that it asks for (SNI), and one in
-plaintext names nothing.
+The collector knows which services were called without an identity, and when. The callers are found in the access logs
+of the services' own proxies, if enabled: a caller in the mesh sends the cluster's name as SNI, a plaintext caller sends
+none.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Seen:
 
     times: float = 0
     last: float = 0
-    """Seconds since the epoch"""
+    """The time of the last call, in seconds since the epoch"""
     callers: dict[tuple[str, int], str] = field(default_factory=dict)
     """(address, port) -> when its last call was"""
     unread: int = 0
@@ -87,7 +87,7 @@ def logged(text: str) -> list[Caller]:
 
 
 def is_strict(obj: Json) -> bool:
-    """Whether a PeerAuthentication refuses plaintext somewhere."""
+    """Whether a PeerAuthentication rejects plaintext for some port."""
     if kinds.of(obj) is not kinds.PEER_AUTHENTICATION:
         return False
     spec = _mapping(obj.get("spec"))
@@ -101,7 +101,7 @@ def _mapping(found: Any) -> Json:
 
 
 def concerned(policies: Sequence[Json], place: Place, labels: Json, root: str) -> bool:
-    """Whether one of them is for a service's pods."""
+    """Whether one of the policies applies to a service's pods."""
     for p in policies:
         wanted = dig(p, "spec", "selector", "matchLabels", default={})
         namespace = p["metadata"].get("namespace")

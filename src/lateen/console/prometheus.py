@@ -30,13 +30,13 @@ from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 FOLLOWS = "3.0.0"
-"""The Prometheus whose API and language this is; clients choose by it what to ask for."""
+"""The version of Prometheus whose API and language are implemented; clients select features by it."""
 MAX_POINTS = 11_000
-"""Of one series in an answer, as in Prometheus."""
+"""The limit for one series in a response, as in Prometheus."""
 MAX_VALUES = 1_000_000
-"""Of all series in an answer."""
+"""The limit for all series in a response."""
 MAX_SERIES = 20_000
-"""In an answer without values."""
+"""The limit for a response without values."""
 
 T = TypeVar("T")
 Handler = Callable[["Api", "Asked"], Awaitable[Json | list[Json] | list[str]]]
@@ -155,7 +155,7 @@ class Api:
 
         return await self._worked(asked, work)
 
-    # --- what there is ---------------------------------------------------------------------------------------
+    # --- metadata of series ---------------------------------------------------------------------------------------
 
     async def _found(self, asked: Asked, told: Callable[[Names], T]) -> T:
         """What is told of the series that ``match[]`` means (all without it) between ``start`` and ``end``. Raises
@@ -199,7 +199,7 @@ class Api:
     async def _unknown(self, _: Asked) -> Json:
         raise QueryError("not_found", "this part of Prometheus' API is not implemented; see docs/howto-see.md")
 
-    # --- about itself ----------------------------------------------------------------------------------------
+    # --- status ----------------------------------------------------------------------------------------
 
     async def _build(self, _: Asked) -> Json:
         return {

@@ -1,5 +1,5 @@
-"""Asks a program to read its configuration again when files change, as the sidecars do that manifests put beside
-Prometheus (``prometheus-config-reloader``, ``configmap-reload``)."""
+"""Makes a program reload its configuration when files change, like the sidecars of Prometheus in common manifests
+(``prometheus-config-reloader``, ``configmap-reload``)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def options(args: list[str]) -> dict[str, list[str]]:
 
 
 def contents(folders: list[str]) -> dict[str, bytes]:
-    """The files by path; what cannot be read is left out."""
+    """The files' contents by path; unreadable files are left out."""
     out = {}
     for folder in folders:
         for path in sorted(Path(folder).glob("*")):
@@ -45,12 +45,12 @@ def contents(folders: list[str]) -> dict[str, bytes]:
 
 
 async def serve(args: list[str]) -> None:
-    """Until it is cancelled. Raises ValueError for arguments that name nothing to do."""
+    """Run until cancelled. Raises ValueError if the arguments name nothing to do."""
     given = options(args)
     folders = [v for n in FOLDERS for v in given.get(n, [])]
     urls = [v for n in ADDRESSES for v in given.get(n, [])]
     if not folders or not urls:
-        raise ValueError(f"name the folder ({FOLDERS[0]}) and the address to ask ({ADDRESSES[0]})")
+        raise ValueError(f"name the folder ({FOLDERS[0]}) and the URL to call ({ADDRESSES[0]})")
     listen = next((v for n in LISTEN for v in given.get(n, [])), ":8080")
     app = web.Application()
     app.add_routes([web.get("/healthz", _healthy)])
@@ -71,7 +71,7 @@ async def _healthy(_: web.Request) -> web.Response:
 
 
 async def _asked(session: aiohttp.ClientSession, urls: list[str]) -> bool:
-    """Whether all of them took it."""
+    """Whether all requests succeeded."""
     for url in urls:
         try:
             async with session.post(url) as answer:
@@ -80,5 +80,5 @@ async def _asked(session: aiohttp.ClientSession, urls: list[str]) -> bool:
         except (aiohttp.ClientError, TimeoutError) as e:
             log.warning("%s: %s", url, str(e) or "timeout")
             return False
-        log.info("asked %s to read its configuration again", url)
+        log.info("asked %s to reload its configuration", url)
     return True

@@ -18,19 +18,19 @@ from lateen.kit.jsons import Json
 REFRESH = "5s"
 DISCOVERY, BY_HTTP, INCLUDED = "kubernetes_sd_configs", "http_sd_configs", "scrape_config_files"
 PASSED_ON = ("follow_redirects", "enable_http2")
-"""What discovery by HTTP knows, too."""
+"""Settings that HTTP discovery also has."""
 FREE = ("labels", "external_labels", "params")
 """Mappings whose keys are the user's own."""
 MOST_FILES = 100
 
 
 class ConfigProblem(ValueError):
-    """The configuration has something that cannot be done here."""
+    """The configuration uses something that is not supported here."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What Kubernetes discovery has to answer."""
+    """A discovery that has to be answered."""
 
     role: str
     namespaces: list[str]

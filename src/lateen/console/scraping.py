@@ -1,4 +1,4 @@
-"""Which processes of the mesh have metrics, and reading them."""
+"""The processes of the mesh that have metrics, and reading them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def processes(pods: list[Json], proxy_port: int = ports.MERGED_METRICS) -> dict[
 
 
 async def read(session: aiohttp.ClientSession, process: Process, whole: bool, meta: dict[str, Meta]) -> Look:
-    """Ask one process; what goes wrong is in the answer. ``meta`` gets what is said of the metrics."""
+    """Scrape one process; errors are part of the result. ``meta`` is filled with the metrics' descriptions."""
     url, began = process.url(whole), time.monotonic()
     text, problem = b"", ""
     try:

@@ -44,13 +44,13 @@ POLICY = (
 )
 
 SHOWN_FINDINGS = 50
-"""Of each namespace, on the overview."""
+"""The number of findings shown per namespace on the overview."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _own_names() -> tuple[str, ...]:
-    """Those of the Service, by which other pods reach it."""
+    """The names of the Service, by which other pods reach it."""
     name = f"kiali.{os.environ.get('POD_NAMESPACE', 'istio-system')}"
     return (
         name,
@@ -137,10 +137,10 @@ class Console:
         return await self._passed(request, url, f"the collector does not answer (%s); install it with: {INSTALL}")
 
     async def _tracing(self, request: web.Request) -> web.StreamResponse:
-        """What Jaeger's API says; only that which the page asks for."""
+        """Proxy to Jaeger's API, limited to the paths that the page uses."""
         path = request.raw_path.partition("?")[0].removeprefix(f"{ROOT}/api/tracing/")
         if path.partition("/")[0] not in TRACING or ".." in path:
-            raise web.HTTPNotFound(text="there is no such question about traces")
+            raise web.HTTPNotFound(text="there is no such endpoint for traces")
         says = f"there is no store of traces (%s); install it with: {INSTALL} jaeger"
         return await self._passed(request, f"{self._traces}/api/{path}", says)
 

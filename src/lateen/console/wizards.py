@@ -1,6 +1,6 @@
-"""From a form about one service to the objects that do it: written anew, or changed where the service has some. Pure.
+"""Turns a form about one service into objects: new ones, or changes of the service's existing ones. Pure.
 
-A wizard writes nothing: the page shows what it made, checked and ready to be applied or copied.
+A wizard writes nothing: the page shows the result, checked and ready to be applied or copied.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_leng
 
 
 TRIED_AGAIN = "gateway-error,connect-failure,refused-stream"
-"""Istio's default leaves out answers with 503, which may come of a request that had an effect."""
+"""The retry conditions; Istio's default without responses with 503, which may come from a request that had an
+effect."""
 
 
 class Weights(Struct, forbid_unknown_fields=True):
@@ -34,7 +35,7 @@ class Weights(Struct, forbid_unknown_fields=True):
 
 
 class Limits(Struct, forbid_unknown_fields=True):
-    """Empty durations leave out what they are about."""
+    """Timeouts and retries; empty durations leave the setting out."""
 
     timeout: Duration = ""
     attempts: Annotated[int, Meta(ge=0, le=10)] = 0
@@ -49,7 +50,7 @@ class Fault(Struct, forbid_unknown_fields=True):
 
 
 class Breaker(Struct, forbid_unknown_fields=True):
-    """0 leaves out what it is about."""
+    """Limits of the circuit breaker; 0 leaves a setting out."""
 
     connections: Count = 0
     pending: Count = 0
@@ -127,7 +128,7 @@ class Wizards:
 
     def fault(self, service: Json, form: Fault) -> list[Json]:
         if form.delayed and not form.delay:
-            raise ValueError("say how long requests are to be delayed")
+            raise ValueError("enter how long requests are to be delayed")
         rule = self._rule(service)
         delay = {"fixedDelay": form.delay, "percentage": {"value": form.delayed}} if form.delayed else None
         abort = {"httpStatus": form.status, "percentage": {"value": form.aborted}} if form.aborted else None
@@ -145,7 +146,7 @@ class Wizards:
         tcp, http = dict(pool.get("tcp") or {}), dict(pool.get("http") or {})
         _set(tcp, "maxConnections", form.connections)
         _set(http, "http1MaxPendingRequests", form.pending)
-        # Between sidecars requests share a connection (HTTP/2), and none waits: they are counted themselves.
+        # between sidecars requests share connections (HTTP/2) and do not queue, so requests themselves are limited
         _set(http, "http2MaxRequests", form.connections and form.connections + form.pending)
         _set(pool, "tcp", tcp)
         _set(pool, "http", http)
@@ -155,23 +156,23 @@ class Wizards:
         return [traffic]
 
     def mutual_tls(self, service: Json, form: MutualTls) -> list[Json]:
-        """For the service's workloads."""
+        """A PeerAuthentication for the service's workloads."""
         policy = self._new(kinds.PEER_AUTHENTICATION, service)
         policy["spec"] = {"selector": {"matchLabels": _selector(service)}, "mtls": {"mode": form.mode}}
         return [policy]
 
     def callers(self, service: Json, form: Callers) -> list[Json]:
-        """Lets these workloads in by their service accounts, and nobody else."""
+        """An AuthorizationPolicy that allows exactly these workloads, by their service accounts."""
         principals = []
         for caller in form.callers:
             namespace, _, name = caller.partition("/")
             page = self._inventory.workload(namespace, name)
             if page is None or not page["account"]:
-                raise ValueError(f"there is no workload {caller} with a pod, so its identity is not known")
+                raise ValueError(f"there is no workload {caller} with a pod, so its identity is unknown")
             principals.append(f"{TRUST_DOMAIN}/ns/{namespace}/sa/{page['account']}")
         policy = self._new(kinds.AUTHORIZATION_POLICY, service)
         policy["spec"] = {"selector": {"matchLabels": _selector(service)}, "action": "ALLOW"}
-        if principals:  # without rules nobody is let in
+        if principals:  # without rules nobody is allowed
             policy["spec"]["rules"] = [{"from": [{"source": {"principals": sorted(set(principals))}}]}]
         return [policy]
 
@@ -190,7 +191,7 @@ class Wizards:
         rule["spec"] = {"hosts": [form.host], "gateways": [gateway["metadata"]["name"]], "http": [http]}
         return [gateway, rule]
 
-    # --- what there is ---------------------------------------------------------------------------------------
+    # --- existing objects ---------------------------------------------------------------------------------------
 
     def _versions(self, service: Json) -> list[str]:
         meta = service["metadata"]
@@ -257,7 +258,7 @@ def _last(rule: Json) -> list[Json]:
 
 
 def _set(obj: Json, key: str, value: object) -> None:
-    """Sets a field, or takes it away where there is nothing to set."""
+    """Set a field, or remove it if there is no value."""
     if value:
         obj[key] = value
     else:

@@ -1,5 +1,5 @@
 """PromQL over the store, as Prometheus 3 evaluates it.
 
-https://prometheus.io/docs/prometheus/latest/querying/basics/ says what things mean; where it is silent, Prometheus'
+https://prometheus.io/docs/prometheus/latest/querying/basics/ defines the semantics; where it is silent, Prometheus'
 ``promql/engine.go`` and ``promql/functions.go`` do.
 """

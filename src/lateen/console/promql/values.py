@@ -1,4 +1,4 @@
-"""What expressions evaluate to, for all steps of a query at once."""
+"""The values of expressions, for all steps of a query at once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Key = tuple[tuple[str, str], ...]
 
 
 STATUS = {"bad_data": 400, "not_found": 404, "execution": 422, "timeout": 503, "unavailable": 503, "internal": 500}
-"""What HTTP says, by Prometheus' errorType."""
+"""HTTP status by Prometheus' errorType."""
 
 
 class QueryError(Exception):
-    """``kind``: Prometheus' errorType; bad_data (the question is wrong), execution (it cannot be answered), timeout."""
+    """``kind``: Prometheus' errorType; bad_data (an invalid query), execution (it cannot be evaluated), timeout."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""The labels of many series, which are grouped without a look at each."""
+"""The labels of many series, encoded so that they can be grouped without looking at each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The series that are known, each under a number: found by their labels, forgotten when nobody holds them."""
+"""Known series by number: found by their labels, dropped when nothing holds them."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Registry:
             self._free.extend(gone)
             return np.array(gone, np.int64)
 
-    # --- what is there ---------------------------------------------------------------------------------------
+    # --- lookups ---------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
         column = self._columns.get(NAME, Column())

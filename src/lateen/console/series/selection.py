@@ -1,4 +1,4 @@
-"""What a query reads of the store: samples of many series over a time, as they stand in blocks."""
+"""The data that a query reads from the store: samples of many series over a time range, as stored in blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lateen.console.series.names import Names
 
 
 class TooMany(Exception):
-    """More than one question may take; the text says of what."""
+    """A query exceeds a limit; the text says which."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
 """The store: three resolutions of the same samples, each in blocks of 60 frames, a file a block.
 
-Whatever is too old, or too much, goes oldest first, by whole files. A disk without room costs the oldest files as well,
-and then the blocks stay in memory, within the same limit. Reading and writing may happen in different threads.
+Data that is too old or exceeds the limit is deleted oldest first, by whole files. If the disk is full, the oldest files
+are deleted as well, and then blocks stay in memory, within the same limit. Reading and writing may happen in different
+threads.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Store:
         self._lock = threading.RLock()
         self._decoded: OrderedDict[Block, Decoded] = OrderedDict()
         self.problem = ""
-        """Why something is lost or not on disk; empty if all is well."""
+        """Why data is lost or not on disk; empty if all is well."""
         if disk is not None:
             self._open(disk)
 
@@ -85,7 +86,7 @@ class Store:
         tier.head = type(tier.head)(self.registry)  # the block takes over what the head held
 
     def _write(self, disk: Disk, name: str, data: bytes) -> bool:
-        """Make room by the oldest files where the disk has none."""
+        """Write a file; delete the oldest files if the disk is full."""
         while True:
             try:
                 disk.write(name, data)
@@ -139,7 +140,7 @@ class Store:
         """Bytes of all blocks."""
         return sum(b.size for t in self.tiers for b in t.blocks)
 
-    # --- the beginning ---------------------------------------------------------------------------------------
+    # --- startup ---------------------------------------------------------------------------------------
 
     def _open(self, disk: Disk) -> None:
         by_step = {t.step_ms: t for t in self.tiers}

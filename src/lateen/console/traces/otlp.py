@@ -54,14 +54,14 @@ def decode_json(body: bytes) -> list[Span]:
     try:
         given = jsons.loads(body)
         if not isinstance(given, dict):
-            raise BadSpans("the body is no JSON object with resourceSpans")
+            raise BadSpans("the body is not a JSON object with resourceSpans")
         request = json_format.ParseDict(
             _with_base64(given, 0), trace_service_pb2.ExportTraceServiceRequest(), ignore_unknown_fields=True
         )
     except BadSpans:
         raise
     except (json_format.ParseError, binascii.Error, RecursionError, ValueError) as e:
-        raise BadSpans(f"the body is no JSON ExportTraceServiceRequest: {e}") from None
+        raise BadSpans(f"the body is not a JSON ExportTraceServiceRequest: {e}") from None
     return spans(request)
 
 

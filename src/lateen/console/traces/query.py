@@ -117,7 +117,7 @@ class Queries:
         return _json(jaeger.answer([{"parent": p, "child": c, "callCount": n} for p, c, n, _ in calls]))
 
     async def _dropped(self, request: web.Request) -> web.Response:
-        """Ours: services that do not pass trace headers on."""
+        """Lateen's own endpoint: services that do not propagate trace headers."""
         found = await self._ask(self._store.dropped, *_window(request.query))
         return _json(jaeger.answer([asdict(d) for d in found]))
 
@@ -230,9 +230,9 @@ def _tags(asked: Mapping[str, str]) -> dict[str, str]:
         try:
             out = jsons.loads(text)
         except ValueError:
-            raise BadQuery('tags: is no JSON object; write {"http.status_code":"503"}') from None
+            raise BadQuery('tags: is not a JSON object; write {"http.status_code":"503"}') from None
         if not isinstance(out, dict):
-            raise BadQuery('tags: is no JSON object; write {"http.status_code":"503"}')
+            raise BadQuery('tags: is not a JSON object; write {"http.status_code":"503"}')
     if text := asked.get("tag"):
         key, colon, value = text.partition(":")
         if not colon:

@@ -1,4 +1,4 @@
-"""The doors by which spans come in: Zipkin's and OpenTelemetry's HTTP, and OpenTelemetry's gRPC."""
+"""Receivers of spans: Zipkin's and OpenTelemetry's HTTP, and OpenTelemetry's gRPC."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger("lateen.console.traces")
 
 MAX_BODY = 8 * 1024 * 1024
 AT_ONCE = 16
-"""Bodies that are read at once; together with MAX_BODY it bounds memory."""
+"""The number of bodies that are read concurrently; together with MAX_BODY it bounds memory."""
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 Take = Callable[[list[Span]], bool]
-"""False: there are more spans than can be stored, come again."""
+"""Stores spans; False if the queue is full, so that the client should retry."""
 
 
 class Receiver:

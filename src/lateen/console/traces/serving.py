@@ -1,4 +1,4 @@
-"""The process that takes, keeps and shows traces."""
+"""The process that receives, stores and serves traces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUERY, ZIPKIN, OTLP_GRPC, OTLP_HTTP = 16686, 9411, 4317, 4318
 """Jaeger's and OpenTelemetry's ports."""
 WRITE_S, TRIM_S = 0.2, 30.0
 BATCH, WAITING = 2000, 20_000
-"""Spans that are written at once, and that may wait for that."""
+"""The batch size of writes, and the queue length, in spans."""
 EXPORT_WAITING = 5000
 
 
@@ -59,7 +59,7 @@ class Traces:
         return app
 
     async def run(self) -> None:
-        """Write what waits. Never returns."""
+        """Write queued spans. Never returns."""
         loop = asyncio.get_running_loop()
         trimmed = 0.0
         while True:
@@ -73,7 +73,7 @@ class Traces:
                 await loop.run_in_executor(self._executor, partial(self._store.trim, now, True))
 
     async def export(self) -> None:
-        """Send every span on; what the other collector does not take after three attempts is counted. Never
+        """Forward every span; those that the other collector does not accept after three attempts are counted. Never
         returns."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
             while True:
@@ -94,7 +94,7 @@ class Traces:
             except (aiohttp.ClientError, TimeoutError, OSError) as e:
                 says = str(e) or "timeout"
             await asyncio.sleep(pause)
-        log.warning("%s does not take spans: %s", self._export, says)
+        log.warning("%s does not accept spans: %s", self._export, says)
         return False
 
     async def _home(self, _: web.Request) -> web.Response:
@@ -132,7 +132,9 @@ async def serve() -> None:
         await web.TCPSite(runner, "0.0.0.0", port).start()
     await _serve_health(env.get("TRACES_HEALTH_PORTS", ""))
     grpc = await traces.receiver.serve_grpc(OTLP_GRPC)
-    log.info("taking spans: Zipkin %d, OTLP %d (gRPC) and %d (HTTP); queries %d", ZIPKIN, OTLP_GRPC, OTLP_HTTP, QUERY)
+    log.info(
+        "receiving spans: Zipkin %d, OTLP %d (gRPC) and %d (HTTP); queries %d", ZIPKIN, OTLP_GRPC, OTLP_HTTP, QUERY
+    )
     jobs = [tasks.spawn(traces.run(), "traces")]
     if env.get("TRACES_EXPORT"):
         jobs.append(tasks.spawn(traces.export(), "export"))

@@ -1,4 +1,4 @@
-"""Spans as they are kept, whatever protocol they came by. Pure."""
+"""Spans in the store's form, independent of the protocol. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 
 class BadSpans(ValueError):
-    """What was sent is no list of spans; says where and why."""
+    """The body is not a list of spans; the message says where and why."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -43,9 +43,9 @@ class Span(msgspec.Struct, frozen=True):
     events: list[Event]
     error: bool
     remote: str = ""
-    """The service at the other end, where it is known."""
+    """The service at the other end, if known."""
     shared: bool = False
-    """It has the id of the client's span (Zipkin)."""
+    """Whether it shares its id with the client's span (Zipkin)."""
 
 
 def trace_id(text: str) -> str:

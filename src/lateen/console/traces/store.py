@@ -60,7 +60,7 @@ SLOW = 0.95
 
 @dataclass(frozen=True)
 class Query:
-    """Times in microseconds; empty fields let everything through."""
+    """Times in microseconds; empty fields match everything."""
 
     service: str = ""
     name: str = ""
@@ -86,13 +86,13 @@ class Query:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A service whose calls begin traces of their own while it answers a request: it does not pass headers on."""
+    """A service whose calls begin new traces while it handles a request: it does not propagate trace headers."""
 
     service: str
     calls: int
-    """Such calls."""
+    """The number of such calls."""
     of: int
-    """All of its calls that begin a trace."""
+    """The number of all its calls that begin a trace."""
     example: str
     """One of these traces."""
     within: str
@@ -100,7 +100,7 @@ class Dropped:
 
 
 class TooMuch(Exception):
-    """More than one answer may have or take; says what to ask for instead."""
+    """A response would be too large or take too long; the message suggests a narrower query."""
 
 
 class Store:
@@ -110,7 +110,7 @@ class Store:
         self.lost = 0
         """Spans that were not stored: too many in one trace, or no room on the disk."""
         self.problem = ""
-        """Why something is lost; empty if all is well."""
+        """Why spans are lost; empty if all is well."""
         self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -334,7 +334,7 @@ class Store:
         return [tuple(r) for r in self._db.execute(sql, (start, stop))]
 
     def dropped(self, start: int, stop: int) -> list[Dropped]:
-        """Services that do not pass trace headers on."""
+        """Services that do not propagate trace headers."""
         sql = (
             "SELECT c.service, c.trace, (SELECT s.trace FROM spans s WHERE s.service = c.service AND s.kind = 'SERVER' "
             "AND s.start BETWEEN c.start - 60000000 AND c.start AND s.stop >= c.start AND s.trace <> c.trace LIMIT 1) "

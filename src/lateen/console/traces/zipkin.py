@@ -63,7 +63,7 @@ def decode(body: bytes) -> list[Span]:
     try:
         return [_span(s, i) for i, s in enumerate(_DECODER.decode(body))]
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise BadSpans(f"the body is no JSON list of Zipkin's spans: {e}") from None
+        raise BadSpans(f"the body is not a JSON list of Zipkin spans: {e}") from None
 
 
 def _span(s: _Span, index: int) -> Span:
