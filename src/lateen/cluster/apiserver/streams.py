@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 
 from lateen.cluster.apiserver.access import PodAccess, Running
@@ -190,13 +191,19 @@ async def forward(session: Session, access: PodAccess, namespace: str, pod: str)
             tasks.spawn(_forward_one(stream, errors.pop(key, None), access, namespace, pod), "port-forward")
 
 
+def _not_forwarded(port: str, pod: str, e: Exception) -> str:
+    number = e.errno if isinstance(e, OSError) else None
+    why = f"connect: {os.strerror(number).lower()}" if number else str(e.args[0] if e.args else e)
+    return f"error forwarding port {port} to pod {pod}: {why}"
+
+
 async def _forward_one(data: Stream, error: Stream | None, access: PodAccess, namespace: str, pod: str) -> None:
     try:
         port = int(data.headers.get("port", "0"))
         reader, writer = await access.connect(namespace, pod, port)
     except (OSError, LookupError, ValueError) as e:
         if error:
-            await error.write(f"error forwarding port {data.headers.get('port')} to pod {pod}: {e}".encode())
+            await error.write(_not_forwarded(data.headers.get("port", ""), pod, e).encode())
             await error.close()
         await data.close()
         return
@@ -280,7 +287,7 @@ class _Link:
         try:
             reader, writer = await access.connect(namespace, pod, self._port)
         except (OSError, LookupError) as e:
-            says = f"error forwarding port {self._port} to pod {pod}: {e}"
+            says = _not_forwarded(str(self._port), pod, e)
             await self._ws.send_bytes(bytes([self._channel + 1]) + says.encode())
             return
         reading = tasks.spawn(self._inbound(writer), "port-forward in")
