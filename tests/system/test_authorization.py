@@ -104,6 +104,9 @@ def test_a_dry_run_denies_nothing(mesh, policies):
         return any("istio_dry_run_deny_" in s and not s.endswith(": 0") for s in stats.splitlines())
 
     mesh.until(counted, what="counted what it would have refused")
+    where = "localhost:15020/stats/prometheus?only=standard"
+    shown = mesh.inside("details", "curl", "-s", where, container="istio-proxy").stdout
+    assert "_rbac_istio_dry_run_deny__shadow_denied{" in shown, "what the console's dashboards are drawn from"
 
 
 def test_the_object_says_that_its_proxies_have_it_and_authz_check_shows_it(mesh, policies):

@@ -30,7 +30,8 @@ PARTS = {
     b"app": "app",
     b"version": "version",
 }
-_STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
+_STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%7Crbac%5C.istio_%28audit%7Cdry_run%29_"
+"""Also what policies have matched without a consequence."""
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
 
 
@@ -49,7 +50,7 @@ class Metrics:
         return b"\n".join(p.rstrip(b"\n") for p in parts if p) + b"\n"
 
     async def standard(self) -> bytes:
-        """Istio's own metrics, and the agent's, without Envoy's and the application's."""
+        """Istio's own metrics, and the agent's, without most of Envoy's and the application's."""
         return await self._envoy(_STANDARD) + self.own.text()
 
     async def graph(self) -> bytes:

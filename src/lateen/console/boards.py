@@ -42,6 +42,11 @@ def _bytes(title: str, *matchers: str, by: str = "", legend: str = "") -> Panel:
     return Panel(title, "Bps", (Query(sent, f"{legend} sent".strip()), Query(received, f"{legend} received".strip())))
 
 
+def _shadow(counter: str) -> str:
+    """Of each pod, since its proxy started: the name of the counter has the port in it, so that a rate has no name."""
+    return f'sum by (namespace, pod) ({{__name__=~"envoy_http_.*_rbac_istio_{counter}"}}) > 0'
+
+
 LATENCY = "istio_request_duration_milliseconds"
 TRAFFIC = '__name__=~"istio_requests_total|istio_tcp_connections_opened_total"'
 """Series of called workloads, by requests or by connections."""
@@ -118,6 +123,16 @@ MESH = Board(
             (Query(f"topk(10, {_quantiles(LATENCY, BY_CLIENT, by=_WORKLOAD)[-1].expr})", _WORKLOADS),),
         ),
         _bytes("TCP traffic, by workload", BY_CLIENT, by=_WORKLOAD, legend=_WORKLOADS),
+        Panel(
+            "Requests that policies matched without a consequence",
+            "count",
+            (
+                Query(
+                    _shadow("dry_run_(allow|deny)__shadow_denied"), "would be denied (dry run): {{pod}}.{{namespace}}"
+                ),
+                Query(_shadow("audit__shadow_allowed"), "audited: {{pod}}.{{namespace}}"),
+            ),
+        ),
         VERSIONS,
     ),
 )
