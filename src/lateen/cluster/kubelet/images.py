@@ -20,7 +20,7 @@ class Image:
     """``mounts``: (host path, path in the container, read-only); ``user``: uid and gid; ``marks_traffic``: without root
     on the host, its connections are told apart from the application's by a socket mark instead of by their user;
     ``rootfs``: the directory with the image's own files, empty where it has the machine's programs; ``stop``: the
-    signal that ends it."""
+    signal that ends it; ``program``: what pods may call the original's program, in whose place the entrypoint runs."""
 
     entrypoint: tuple[str, ...]
     arguments: tuple[str, ...] = ()
@@ -31,6 +31,7 @@ class Image:
     marks_traffic: bool = False
     rootfs: str = ""
     stop: int = signal.SIGTERM
+    program: str = ""
 
 
 class UnknownImage(LookupError):
@@ -111,6 +112,8 @@ def built_in(home_bin: Path) -> dict[str, Image]:
         found = _python("lateen.samples.bookinfo.helloworld", "5000")
         out[f"istio/examples-helloworld-{version}"] = replace(found, env=(*found.env, ("SERVICE_VERSION", version)))
     out["istio/ext-authz"] = _python("lateen.samples.bookinfo.ext_authz", "8000")
+    limits = _python("lateen.samples.bookinfo.rate_limit", "8080")
+    out["envoyproxy/ratelimit"] = replace(limits, program="/bin/ratelimit")
     netcat = (str(home_bin / "nc"), f"{BIN}/nc", True)
     out["curlimages/curl"] = Image(("/usr/bin/curl",), env=(("PATH", PATH),), mounts=(*python_mounts(), netcat))
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))

@@ -23,6 +23,8 @@ async def of(sandbox: Sandbox, c: Container) -> Json:
     user = _privileges(sandbox, c, image, accounts)
     env = await _environment(sandbox, c, image, user)
     command = [volumes.expand(w, env) for w in c.spec.get("command") or []]
+    if command and command[0] == image.program:
+        command[:1] = image.entrypoint
     arguments = [volumes.expand(w, env) for w in c.spec.get("args") or []]
     mounts = [{"source": s, "target": t, "readOnly": read_only} for s, t, read_only in image.mounts]
     mounts += sandbox.volumes.mounts(sandbox.pod, c.spec, env)
