@@ -128,6 +128,29 @@ def test_a_busy_deployment_is_scaled():
     play(story)
 
 
+def test_too_few_replicas_are_more_at_once_though_nothing_is_requested_that_could_be_measured():
+    async def story(client, told):
+        await client.create(kinds.DEPLOYMENT, deployment("web", containers=[{"name": "c", "image": "i"}]))
+        await client.create(kinds.AUTOSCALER, {**manifest(), "spec": {**manifest()["spec"], "minReplicas": 2}})
+
+        async def scaled():
+            return (await client.get(kinds.DEPLOYMENT, "default", "web"))["spec"].get("replicas") == 2
+
+        async def told_of():
+            return [e for e in told.events if e[3] == "SuccessfulRescale"]
+
+        await until(scaled)
+        assert "below Spec.MinReplicas" in str((await until(told_of))[0])
+
+    play(story)
+
+
+def test_bounds_hold_whatever_is_measured():
+    assert scaling.bound({"minReplicas": 2, "maxReplicas": 4}, 3) == (3, "")
+    assert scaling.bound({"minReplicas": 2, "maxReplicas": 4}, 9)[0] == 4
+    assert scaling.bound({"maxReplicas": 4}, 1) == (1, "")
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [

@@ -57,6 +57,12 @@ class Autoscalers:
             why = "scaling is disabled since the replica count of the target is zero"
             await self._report(hpa, [able, ("ScalingActive", False, "ScalingDisabled", why)], {"currentReplicas": 0})
             return
+        within, why = scaling.bound(hpa["spec"], replicas)
+        if why:
+            await self._rescale(hpa, kind, target, within, why)
+            changed = {"currentReplicas": replicas, "desiredReplicas": within, "lastScaleTime": times.stamp()}
+            await self._report(hpa, [able], changed)
+            return
         pods = await self._pods(kind, target)
         used = await self._usage()
         try:
@@ -75,11 +81,9 @@ class Autoscalers:
         status: Json = {"currentReplicas": replicas, "desiredReplicas": wanted}
         status["currentMetrics"] = [w.current for w in wishes]
         if wanted != replicas:
-            meta = target["metadata"]
-            await self._client.patch(kind, meta["namespace"], meta["name"], {"spec": {"replicas": wanted}})
             past.changes.append((now, wanted - replicas))
             why = f"{best.what} {'above' if wanted > replicas else 'below'} target"
-            self._events.event(hpa, "Normal", "SuccessfulRescale", f"New size: {wanted}; reason: {why}")
+            await self._rescale(hpa, kind, target, wanted, why)
             status["lastScaleTime"] = times.stamp()
         active = (
             "ScalingActive",
@@ -90,6 +94,11 @@ class Autoscalers:
         says = "the desired count is within the acceptable range" if not limit else "the desired count has been limited"
         limited = ("ScalingLimited", bool(limit), limit or "DesiredWithinRange", says)
         await self._report(hpa, [able, active, limited], status)
+
+    async def _rescale(self, hpa: Json, kind: Kind, target: Json, wanted: int, why: str) -> None:
+        meta = target["metadata"]
+        await self._client.patch(kind, meta["namespace"], meta["name"], {"spec": {"replicas": wanted}})
+        self._events.event(hpa, "Normal", "SuccessfulRescale", f"New size: {wanted}; reason: {why}")
 
     async def _pods(self, kind: Kind, target: Json) -> list[Json]:
         found, _ = await self._client.list(kinds.POD, target["metadata"]["namespace"])

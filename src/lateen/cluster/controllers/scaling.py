@@ -122,13 +122,25 @@ class Past:
         self.changes = [c for c in self.changes if now - c[0] <= 3600]
 
 
+def bound(spec: Json, replicas: int) -> tuple[int, str]:
+    """The number of replicas within the bounds, and what is said of a number that is not (empty if it is): it needs no
+    metrics to be corrected."""
+    least, most = int(spec.get("minReplicas") or 1), int(spec["maxReplicas"])
+    if replicas > most:
+        return most, "Current number of replicas above Spec.MaxReplicas"
+    if replicas < least:
+        return least, "Current number of replicas below Spec.MinReplicas"
+    return replicas, ""
+
+
 def settle(hpa: Json, wanted: int, replicas: int, past: Past, now: float) -> tuple[int, str]:
     """The wish within stabilization windows, policies and bounds, and what has limited it (empty if nothing)."""
     spec, behavior = hpa["spec"], dig(hpa, "spec", "behavior", default={})
     up, down = {**UP, **(behavior.get("scaleUp") or {})}, {**DOWN, **(behavior.get("scaleDown") or {})}
     past.wishes.append((now, wanted))
-    lowest = min(w for at, w in past.wishes if now - at <= int(up["stabilizationWindowSeconds"]))
-    highest = max(w for at, w in past.wishes if now - at <= int(down["stabilizationWindowSeconds"]))
+    windows = (int(rules["stabilizationWindowSeconds"]) for rules in (up, down))
+    rising, falling = ([wanted, *(w for at, w in past.wishes if now - at < window)] for window in windows)
+    lowest, highest = min(rising), max(falling)
     steady = lowest if replicas < lowest else min(replicas, highest)
     limit = ""
     if steady > replicas:
