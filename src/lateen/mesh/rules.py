@@ -240,7 +240,7 @@ class Rules(Standings):
         """Client labels that some rule matches on."""
         default = self.locality
         places = {f.partition("=")[0] for f in default.failover_priority} if default else set()
-        if any(found.has("node") for found in (self._entries_preferring, *(r.preferring for r in self.registries))):
+        if self._entries_preferring.has("node") or any(r.preferring.has("node") for r in self.registries):
             places.add(HOSTNAME)
         return frozenset((*self._labels_of_rules.buckets(), *self._labels_of_traffic.buckets(), *places))
 

@@ -113,7 +113,7 @@ def _made_host(
     # Envoy removes virtual hosts by resource name but keys them by their own name; the two must be equal.
     out = rc.VirtualHost(name=names.host(routes, name), domains=[domain], include_request_attempt_count=True)
     kinds = rate_limits.kinds_of(some for part in parts for some in part.limits)
-    last = []
+    last: list[rc.Route] = []
     for part in parts:
         for i, route in enumerate(part.routed.routes):
             limited = rate_limits.on_routes(part.limits[i] if part.limits else (), _kept(route, retries), kinds)
