@@ -207,6 +207,18 @@ def test_the_file_stays_within_its_bound_however_long_the_spans_are(tmp_path):
     assert kept >= 1500
 
 
+def test_what_waits_to_be_written_stays_small_while_old_traces_go(tmp_path):
+    """It takes room beside the file, which the bound of the file does not have."""
+    store, dice, most = Store(tmp_path / "traces.sqlite", 20_000_000, DAY_S), random.Random(1), 0
+    for i in range(60):
+        text = [{"http.url": f"http://shop/{dice.randbytes(700).hex()}"} for _ in range(400)]
+        store.add([span(k, trace=f"{i * 400 + k + 1:032x}", start=i, tags=text[k]) for k in range(400)], NOW)
+        most = max(most, (tmp_path / "traces.sqlite-wal").stat().st_size)
+    assert store.services() == ["web"]
+    store.close()
+    assert most <= 6_000_000
+
+
 def test_a_file_of_a_former_version_is_begun_anew(tmp_path):
     path = tmp_path / "traces.sqlite"
     with contextlib.closing(apsw.Connection(str(path))) as old:

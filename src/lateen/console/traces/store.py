@@ -230,24 +230,25 @@ class Store:
     def _remove_oldest(self, share: float) -> None:
         """Traces of this share of all bytes; the ordinary ones first."""
         excess = share * self._one("SELECT coalesce(sum(bytes), 0) FROM traces")
-        ranked = self._db.execute(
+        sql = (
             "SELECT id, bytes FROM (SELECT id, bytes, start, error, percent_rank() OVER "
             "(PARTITION BY service, name ORDER BY stop - start) AS rank FROM traces) "
-            "ORDER BY error OR rank >= ?, start",
-            (SLOW,),
+            "ORDER BY error OR rank >= ?, start"
         )
+        ranked = list(self._db.execute(sql, (SLOW,)))  # an open cursor would keep the log from being begun anew
         gone = []
         for trace, size in ranked:
             if excess <= 0:
                 break
             gone.append(trace)
             excess -= size
-        # In small steps, each written to the file before the next: what waits in the log takes room as well.
+        # In small steps, each written to the file before the next: what waits in the log takes room, too.
         for at in range(0, len(gone), AT_ONCE):
             with self._db:
                 self._remove(gone[at : at + AT_ONCE])
             list(self._db.execute(f"PRAGMA incremental_vacuum({VACUUMED})"))
         list(self._db.execute("PRAGMA incremental_vacuum"))
+        self._shorten()
 
     def _remove(self, traces: Iterable[str]) -> None:
         for trace in list(traces):
