@@ -42,7 +42,7 @@ def test_the_files_that_istios_tasks_name_are_there():
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_a_sample_is_valid_and_its_images_are_known(file, tmp_path):
-    catalogue = Catalogue(tmp_path / "images.json", tmp_path)
+    catalogue = Catalogue(tmp_path / "images.json", tmp_path, tmp_path / "rootfs", False)
     for obj in yamldoc.objects((SAMPLES / file).read_text()):
         assert validate.findings(obj) == []
         for container in dig(obj, "spec", "template", "spec", "containers", default=[]):
