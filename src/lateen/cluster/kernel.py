@@ -72,7 +72,7 @@ def pivot_root(root: str) -> None:
 
 
 def unmount(target: str) -> None:
-    """At once, whoever still uses it."""
+    """Unmount at once (lazily), even if it is still in use."""
     _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount of {target}")
 
 

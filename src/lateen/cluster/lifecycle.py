@@ -64,7 +64,7 @@ def _check_programs() -> None:
 def start(home: Home) -> None:
     """Start in the background and wait until the API answers. Raises ClusterError."""
     if running(home):
-        _ready(home, lambda: running(home) is None)  # somebody else may have started it just now
+        _ready(home, lambda: running(home) is None)  # another process may have started it just now
         return
     _check_programs()
     _check_outbound(home)
@@ -105,7 +105,7 @@ def _sweep(home: Home) -> None:
     if home.rootfs.exists():
         from lateen.cluster.kubelet.catalogue import Catalogue, Unreadable
 
-        with contextlib.suppress(Unreadable):  # pods whose images are meant tell
+        with contextlib.suppress(Unreadable):  # pods that need these images report it
             Catalogue(home.images, home.bin, home.rootfs, os.geteuid() == 0).sweep()
 
 
@@ -125,7 +125,7 @@ def _launch(home: Home) -> None:
     except ClusterError:
         if process.poll() is None:
             process.terminate()
-        check_machine()  # the reason may be that nobody may make namespaces
+        check_machine()  # the reason may be that this user may not create namespaces
         raise
 
 

@@ -1,4 +1,4 @@
-"""What a node is made of, whosever control plane it belongs to: images, addresses, control groups, the runtime."""
+"""The parts of a node, of either kind of control plane: images, addresses, control groups, the runtime."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def main() -> None:
     log.setup()
     try:
         asyncio.run(run(Home.default(), int(sys.argv[1]), int(sys.argv[2])))
-    except OSError as e:  # the disk, the network or a tool: one sentence, and retrying at once would not help
+    except OSError as e:  # disk, network or tool failure: one sentence; an immediate retry would not help
         print(f"{type(e).__name__}: {e}" if not str(e) else str(e), file=sys.stderr)
         sys.exit(70)
 

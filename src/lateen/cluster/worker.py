@@ -1,5 +1,5 @@
-"""The node daemon of a cluster whose control plane is somebody else's: the kubelet, DNS and service addresses, by the
-API of kube-apiserver. Nothing is scheduled, controlled or stored here.
+"""The node daemon of a worker node in another control plane's cluster: the kubelet, DNS and service addresses, on
+kube-apiserver's API. Nothing is scheduled, controlled or stored here.
 
 ``$LATEEN_HOME/control-plane`` has the two kubeconfigs that the control plane has given: ``kubelet`` (a node's:
 ``system:node:NAME`` of ``system:nodes``) and ``network`` (reads services, pods and network policies, writes the status

@@ -63,7 +63,7 @@ class Webhooks:
         return [hook for entry in entries for hook in entry.obj.get("webhooks") or []]
 
     def _seen(self, hook: Json, review: Review) -> Review | None:
-        """What the webhook is asked, if it wants to be."""
+        """The review to send to the webhook; None if the webhook does not select the request."""
         seen = matching.as_named(hook.get("rules") or [], hook, review)
         wanted = seen and matching.selected(hook, seen, self._store) and self._meets(hook, seen)
         return seen if wanted else None
@@ -169,7 +169,7 @@ class Webhooks:
 
 
 def _code(given: object) -> int:
-    """Only a failure's: what a webhook has refused must not look as if it had been done."""
+    """A failure's HTTP code only: what a webhook has refused must not look successful."""
     return given if isinstance(given, int) and 400 <= given <= 599 else 400
 
 

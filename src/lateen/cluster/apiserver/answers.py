@@ -1,4 +1,4 @@
-"""Objects and lists in the form that the client asks for: complete, as a Table, or only their metadata."""
+"""Objects and lists in the form that the client requests: complete, as a Table, or only their metadata."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Api:
             self.registry.add(from_crd(event.entry.obj))
 
     def settled(self) -> Store:
-        """The store for readers: nothing in it is undone any more."""
+        """The store for readers: everything in it is durable and cannot be rolled back."""
         self.store.settle()
         return self.store
 

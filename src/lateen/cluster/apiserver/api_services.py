@@ -1,4 +1,4 @@
-"""apiregistration.k8s.io: who serves which group and version, which is this server itself. Nothing of it is stored.
+"""apiregistration.k8s.io: which server serves each group and version (always this one). None of it is stored.
 
 kube-aggregator lets other servers add groups by APIServices of their own; here they can be read, not written. The
 priorities are kube-apiserver's (pkg/controlplane/apiserver/aggregator.go).

@@ -18,7 +18,7 @@ from lateen.kit.jsons import Json, dig
 ISSUER = f"https://{service_host('kubernetes', 'default', CLUSTER_DOMAIN)}"
 DEFAULT_AUDIENCE = ISSUER
 FOREVER = 100 * 365 * 24 * 3600
-"""Seconds: the lifetime of tokens that end with what they are bound to."""
+"""Seconds: the lifetime of tokens that are valid for as long as the object that they are bound to exists."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Tokens:
         return f"{head}.{self._sign(head)}", now + seconds
 
     def of_secret(self, account: Json, secret: Json) -> str:
-        """A token that is valid for as long as the account and the Secret that it is for are there."""
+        """A token that is valid for as long as its service account and its Secret exist."""
         meta = account["metadata"]
         return self.issue(
             meta["namespace"], meta["name"], meta["uid"], [DEFAULT_AUDIENCE], FOREVER, secret=secret["metadata"]

@@ -6,9 +6,9 @@ Kubernetes gives each binding a budget of its own; here everything runs in one p
 from __future__ import annotations
 
 STEPS = 500_000
-"""As far as the sizes of an object's lists tell before: about 1.5 s."""
+"""Estimated beforehand from the sizes of the object's lists: about 1.5 s."""
 CHECK = STEPS // 30
-"""One question to the authorizer, which reads every binding. In Kubernetes about 28 use up a budget, too."""
+"""The cost of one authorizer check, which reads every binding. In Kubernetes, too, about 28 use up a budget."""
 _OVER = "validation failed due to running out of cost budget, no further validation rules will be run"
 
 
@@ -21,7 +21,7 @@ class Budget:
         self._left = steps
 
     def spend(self, steps: float) -> None:
-        """Raises Spent, from then on at every call."""
+        """Raises Spent once the budget is used up, and at every call after that."""
         self._left -= steps
         if self._left < 0:
             raise Spent(_OVER)

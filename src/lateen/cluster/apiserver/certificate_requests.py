@@ -1,4 +1,4 @@
-"""CertificateSigningRequests at the API server: who has asked, who may approve and sign, and what they may change.
+"""CertificateSigningRequests at the API server: the requester, who may approve and sign, and what they may change.
 
 Follows pkg/registry/certificates and the admission plugins CertificateApproval, CertificateSigning and
 CertificateSubjectRestriction.

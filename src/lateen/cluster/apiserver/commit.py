@@ -71,7 +71,7 @@ class Committer:
             defaults.apply(c.resource, obj)
         owners.record(c, obj, old, fields)
         obj = await (self._admit(c, obj, old) if c.subresource == "" else self._admit_part(c, obj, old or {}))
-        if c.resource.custom and old is not None:  # what is carried over may be older than the schema
+        if c.resource.custom and old is not None:  # what is carried over may predate the schema
             obj, _ = decoding.structure(c, obj)
         self._check(c, obj, old)
         if entry is not None and _same(obj, entry.obj):
@@ -158,7 +158,7 @@ class Committer:
         return obj
 
     def _changed(self, c: Call, admitted: Json, held: list[Json] | None) -> Json:
-        """An object as webhooks have changed it, decoded; who holds its fields is not theirs to say."""
+        """An object as webhooks have changed it, decoded; webhooks cannot change its managedFields."""
         obj = decoding.decode(c, admitted)
         obj["metadata"].pop("managedFields", None)
         obj["metadata"] |= {"managedFields": held} if held else {}
@@ -188,7 +188,7 @@ class Committer:
 
     def _write(self, c: Call, obj: Json, entry: Entry | None) -> Entry:
         r, name = c.resource, str(obj["metadata"]["name"])
-        if r.custom and self._store.get(CRDS, "", r.qualified) is None:  # it has gone since the request arrived
+        if r.custom and self._store.get(CRDS, "", r.qualified) is None:  # it has been removed since the request arrived
             raise errors.not_found(r.plural, name, r.group)
         if entry is None:
             written = self.stored(r, name, lambda: self._store.create(r.collection, c.namespace, name, obj))
@@ -228,7 +228,7 @@ class Committer:
 
 
 async def durably(written: Awaitable[None]) -> None:
-    """Wait until writes are durable. Raises ApiError where they have been undone instead."""
+    """Wait until writes are durable. Raises ApiError if they were rolled back instead."""
     try:
         await written
     except OSError as e:
@@ -253,7 +253,7 @@ def _same(a: Json, b: Json) -> bool:
 
 
 def _content(obj: Json) -> Json:
-    """All that makes a write worth while: not the times in managedFields."""
+    """What has to differ for a write to be stored: everything but the times in managedFields."""
     meta = {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}
     meta["managedFields"] = managed.without_times(meta.get("managedFields"))
     return {**obj, "apiVersion": "", "metadata": meta}

@@ -85,7 +85,7 @@ _SOURCES = {"Resource": "resource", "ContainerResource": "containerResource"}
 
 
 def _is_cpu(metric: Json) -> bool:
-    """The one metric that version 1 has fields for."""
+    """Whether a metric is CPU utilization, the only one that version 1 has fields for."""
     source = metric.get("resource") or {}
     now = source.get("target") or source.get("current") or {}
     return metric.get("type") == "Resource" and source.get("name") == "cpu" and "averageUtilization" in now
@@ -171,7 +171,7 @@ def _autoscaler_there(obj: Json) -> Json:
 
 
 def _read(text: str) -> Any:
-    """What a user has written into the annotation and nobody can read is dropped, as Kubernetes does."""
+    """The annotation's value; one that cannot be parsed is dropped, as in Kubernetes."""
     try:
         return jsons.loads(text) if text else None
     except ValueError:

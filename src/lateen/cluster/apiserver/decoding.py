@@ -37,7 +37,7 @@ def decode(c: Call, body: Any) -> Json:
 
 
 def _object(c: Call, body: Json) -> Json:
-    """A copy that says what it is. Raises ApiError where it says that it is something else."""
+    """A copy with apiVersion and kind set. Raises ApiError if the body names others."""
     kind, version = body.get("kind") or c.resource.kind, body.get("apiVersion")
     if kind != c.resource.kind:
         raise bad_request(f"the body is a {jsons.dumps(kind).decode()[:80]}, but the path is for {c.resource.kind}")

@@ -1,4 +1,4 @@
-"""What ``kubectl explain`` says of Kubernetes' own kinds, in sentences of our own; the data has structure only."""
+"""The descriptions of Kubernetes' own kinds for ``kubectl explain``, in our own words; the schemas have none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lateen.kit.jsons import Json
 
 @lru_cache(maxsize=1)
 def texts() -> dict[str, dict[str, str]]:
-    """By type and field; "" is the type, and the type "*" any."""
+    """By type and field; the field "" is the type itself, and the type "*" is any type."""
     raw = (files("lateen.cluster") / "data" / "descriptions.yaml").read_text()
     from lateen.kit import yamldoc  # imported late: only explain needs it
 
@@ -22,7 +22,7 @@ def texts() -> dict[str, dict[str, str]]:
 
 @lru_cache(maxsize=1024)
 def described(name: str) -> Json:
-    """The definition of this name with the descriptions that there are."""
+    """The definition of this name, with the descriptions that exist."""
     schema = definitions()[name]
     known, common = texts().get(name.rpartition(".")[2], {}), texts()["*"]
     out = {**schema, "description": known[""]} if known.get("") else schema

@@ -48,7 +48,7 @@ def listed(resources: list[Resource], version: str) -> list[Json]:
 
 
 _ELSEWHERE = {"Eviction": "policy", "TokenRequest": "authentication.k8s.io"}
-"""The groups of kinds that subresources of other groups take. ``kubectl drain`` deletes pods, whatever their budgets
+"""The groups of kinds that subresources of other groups accept. ``kubectl drain`` deletes pods, whatever their budgets
 say, unless it finds the group of evictions here."""
 
 

@@ -9,7 +9,7 @@ from lateen.kit.jsons import Json
 
 
 class ApiError(Exception):
-    """A refused request: HTTP code, machine-readable reason, and a message for people."""
+    """A refused request: HTTP code, machine-readable reason, and human-readable message."""
 
     def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
         super().__init__(message)

@@ -55,14 +55,14 @@ async def evict(
 
 
 def _write(store: Store, committer: Committer, resource: Resource, entry: Entry, obj: Json) -> None:
-    """There is room for it where there is none for anything else: an eviction makes room."""
+    """Write even if the store is full: an eviction frees space."""
     write = store.update
     name, collection = entry.name, entry.collection
     committer.stored(resource, name, lambda: write(collection, entry.namespace, name, obj, entry, ending=True))
 
 
 def _counts(pod: Json) -> bool:
-    """Whether budgets have a say: not about pods that have ended, do not run yet, or are being deleted."""
+    """Whether budgets apply to a pod: not if it has ended, does not run yet, or is being deleted."""
     running = dig(pod, "status", "phase") not in ("Succeeded", "Failed", "Pending")
     return running and not pod["metadata"].get("deletionTimestamp")
 

@@ -21,15 +21,15 @@ HEAD_S = 30.0
 IDLE_S = 75.0
 HANDSHAKE_S = 10.0
 WRITE_BUFFER = 64 * 1024
-"""Bytes that a connection may hold which its client does not take; asyncio's default is half a MB."""
+"""Bytes of unread output that a connection may buffer; asyncio's default is half a MB."""
 READ_BUFFER = 32 * 1024
 """... and in which TLS is decrypted; asyncio's default is a quarter of a MB for each connection, idle ones included."""
 STALLED_S = 600.0
 """Seconds after which a client that does not read what is written to it is disconnected."""
 DRAINING_S = 5.0
-"""Seconds between two looks at a connection whose client waits for us, or still reads its answer."""
+"""Seconds between checks of a connection whose client waits for its response, or is still reading it."""
 TURN = 8
-"""Requests of one connection that are answered before all others have their turn."""
+"""Requests of one connection that are answered before the other connections get their turn."""
 
 Answers = Callable[[lane.Plain, asyncio.Transport], bytes | Coroutine[None, None, bytes] | None]
 """The response to a plain request, at once or later; None for what has to be asked of aiohttp."""
@@ -54,11 +54,11 @@ class FrontDoor(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._buffer = b""
         self._head: lane.Head | None = None
-        """Of the first request in the buffer, once it is there."""
+        """The head of the first request in the buffer, once it has arrived."""
         self._turn: asyncio.Handle | None = None
         self._paused = False
         self._begun: bytes | None = None
-        """The end of what aiohttp has of a head that is not complete."""
+        """The last bytes of an incomplete head that has been handed to aiohttp."""
         self._transport: asyncio.Transport | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writable = asyncio.Event()
@@ -76,7 +76,7 @@ class FrontDoor(asyncio.Protocol):
         self._deadline = loop.call_later(HEAD_S, self._check)
 
     def _check(self) -> None:
-        """Close a connection whose request does not come, or that nobody has used for long."""
+        """Close a connection whose request does not arrive in time, or that has been idle for long."""
         transport = self._transport
         assert transport is not None
         loop = asyncio.get_running_loop()
@@ -86,7 +86,7 @@ class FrontDoor(asyncio.Protocol):
             if unread and now - self._written >= STALLED_S:
                 reset(transport)
                 return
-            if unread or self._answering is not None:  # the client's time begins when it has the answer
+            if unread or self._answering is not None:  # the client's deadline starts when it has the response
                 self._since = now
                 self._deadline = loop.call_later(DRAINING_S, self._check)
                 return
@@ -150,7 +150,7 @@ class FrontDoor(asyncio.Protocol):
         self._flow()
 
     def _flow(self) -> None:
-        """Read no more while there are many requests that the client has not waited with."""
+        """Stop reading while too many pipelined requests are waiting."""
         assert self._transport is not None
         full = len(self._buffer) > 2 * lane.MAX_BODY
         if full and not self._paused:
@@ -208,7 +208,7 @@ class FrontDoor(asyncio.Protocol):
 
     def _await_head(self, data: bytes) -> None:
         """aiohttp has no deadline for the first head: ours stays until the head's blank line is there."""
-        data = data if self._begun else data.lstrip(b"\r\n")  # empty lines before a request are no part of it
+        data = data if self._begun else data.lstrip(b"\r\n")  # empty lines before a request are not part of it
         if b"\r\n\r\n" not in data:
             self._begun = data[-3:]
             return

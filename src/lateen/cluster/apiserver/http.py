@@ -1,4 +1,4 @@
-"""The API over HTTPS: who asks, what for, and the response."""
+"""The API over HTTPS: authentication, routing and authorization of requests, and their responses."""
 
 from __future__ import annotations
 

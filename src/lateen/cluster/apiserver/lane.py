@@ -1,7 +1,7 @@
-"""Requests that have arrived in one piece and can be answered in one, which are nearly all: their heads, read strictly.
+"""The fast path: requests that arrive in one piece and are answered in one (nearly all), with strictly parsed heads.
 
-aiohttp, which knows all of HTTP, has whatever is out of the ordinary, and every connection from its first such request
-on. What both read, they read alike.
+aiohttp, which implements all of HTTP, handles everything else, and every connection from its first such request on.
+Both parse the same requests identically.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Head:
 
 
 class Unusual(Exception):
-    """The request is none of those that are read here."""
+    """The request is not one that the fast path handles."""
 
 
 def head(data: bytes) -> Head | None:

@@ -1,4 +1,4 @@
-"""LimitRanges: what containers get that do not say what they want, and what is too little or too much.
+"""LimitRanges: defaults for containers without requests or limits, and the minimum and maximum amounts.
 
 After the admission plugin LimitRanger.
 """

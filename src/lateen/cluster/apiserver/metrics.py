@@ -28,7 +28,7 @@ async def answer(store: Store, registry: Registry, access: PodAccess, c: Call, v
 
 
 def _metrics(c: Call, obj: Json, measured: Measured) -> Json | None:
-    """None for a pod of which nothing runs."""
+    """None for a pod without running containers."""
     meta = obj["metadata"]
     kept = {k: meta[k] for k in ("name", "namespace", "labels") if k in meta}
     now = times.stamp()

@@ -1,4 +1,4 @@
-"""What kube-apiserver warns of in pods and their templates: amounts of bytes that are no whole ones.
+"""kube-apiserver's warnings about pods and their templates: fractional numbers of bytes.
 
 ``100m`` of memory is a tenth of a byte, though most who write it mean 100 MB.
 Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#meaning-of-memory.

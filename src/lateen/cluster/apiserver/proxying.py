@@ -22,7 +22,7 @@ from lateen.kit.later import aiohttp, web, yarl
 CONNECT_S = 30.0
 _HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 _DROPPED = _HOP | {"authorization", "proxy-authenticate", "proxy-authorization", "host", "content-length"}
-"""Headers that are set anew, and the caller's identity, which is none of the application's business."""
+"""Headers that are set anew, and the caller's identity, which must not reach the application."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Proxy:
                 async for chunk in answer.content.iter_any():
                     await out.write(chunk)
                 await out.write_eof()
-            except aiohttp.ClientError:  # half an answer must not look like a whole one
+            except aiohttp.ClientError:  # a truncated response must not look complete
                 if request.transport:
                     request.transport.abort()
             return out

@@ -57,11 +57,11 @@ _KNOWN: WeakKeyDictionary[Store, tuple[list[int], dict[tuple[str, tuple[str, ...
     WeakKeyDictionary()
 )
 _MOST = 512
-"""Users and namespaces whose rules are kept."""
+"""The most pairs of user and namespace whose rules are cached."""
 
 
 def _known(store: Store, user: User, namespace: str) -> list[Json]:
-    """The rules, found once for as long as no role and no binding changes."""
+    """The rules, cached until a role or binding changes."""
     at = [store.changed(c) for c in _COLLECTIONS]
     then, kept = _KNOWN.get(store, ([], {}))
     if then != at or len(kept) > _MOST:
@@ -129,7 +129,7 @@ def exceeding(store: Store, user: User, namespace: str, obj: Json) -> list[Json]
             return []
         found = list(obj.get("rules") or [])
         if obj.get("aggregationRule"):
-            found.append({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})  # whatever roles it comes to select
+            found.append({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})  # whatever roles it will select
     else:
         ref = obj.get("roleRef") or {}
         plural = "clusterroles" if ref.get("kind") == "ClusterRole" else "roles"
@@ -137,7 +137,7 @@ def exceeding(store: Store, user: User, namespace: str, obj: Json) -> list[Json]
             return []
         found = _granted(store, obj, namespace)
         if store.get(f"{plural}.{GROUP}", "" if plural == "clusterroles" else namespace, str(ref.get("name"))) is None:
-            found = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]  # whatever the role will come to say
+            found = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]  # whatever rules the role will have
     return [rule for rule in found if not _covered(store, user, namespace, rule)]
 
 

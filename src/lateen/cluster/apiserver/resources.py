@@ -8,7 +8,7 @@ from lateen.kit.jsons import Json
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 METRICS, API_SERVICES = "metrics.k8s.io", "apiregistration.k8s.io"
-"""Groups whose objects are computed when somebody asks."""
+"""Groups whose objects are computed on request."""
 PARTS = ("status", "approval", "ephemeralcontainers")
 """Subresources that are a part of the object: a write through one of them changes nothing else."""
 CORE_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -56,7 +56,7 @@ class Resource:
 
     @property
     def collection(self) -> str:
-        """Where the store has the objects."""
+        """The name of the objects' collection in the store."""
         return self.shares or self.qualified
 
     def api_version(self, version: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Requests that are answered but not stored: TokenReview, the access reviews, who am I."""
+"""Requests that are answered but not stored: TokenReview, the access reviews and SelfSubjectReview."""
 
 from __future__ import annotations
 

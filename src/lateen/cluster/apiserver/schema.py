@@ -22,7 +22,7 @@ from lateen.kit.jsons import Json
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]|=(?!=?$)")
 _TEXTS = frozenset(("type", "description", "default"))
-"""What the schema of a field has that may be any text."""
+"""The only keys in the schema of a field that may be any string."""
 _LATER = ("apiGroup", "pathType")
 """Required fields that get a default afterwards (that of a binding's roleRef), or that their kind's rules ask for."""
 META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
@@ -143,7 +143,7 @@ def _quantity(value: Any, path: str, report: Report) -> Any:
 
 
 def _unreadable(form: Any, value: str) -> str:
-    """Why a Go program cannot read a text into its field: times and bytes; empty if it can."""
+    """Why a Go program cannot decode a string into its field (times and bytes); empty if it can."""
     if form == "date-time" and (times.moment(value) is None or "T" not in value):
         return f'parsing time "{value[:80]}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value[:80]}" as "2006"'
     if form == "byte":

@@ -20,7 +20,7 @@ from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 
 MAX_PODS = 1000
-"""The pods share one machine with others; a runaway controller is stopped here."""
+"""All pods share one machine: this limit stops a runaway controller."""
 TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
@@ -48,7 +48,7 @@ class Allocator:
         try:
             return ipaddress.ip_address(address) in self._net
         except ValueError:
-            return True  # what is no address is refused as such
+            return True  # what is not an address is refused by validation
 
     def node_port(self) -> int:
         used = {
@@ -62,7 +62,7 @@ class Allocator:
 
 
 def identify(c: Call, obj: Json, old: Json | None) -> None:
-    """Write into the object, in place, who it comes from."""
+    """Record the requester in the object, in place."""
     if (c.resource.group, c.resource.kind) == ("certificates.k8s.io", "CertificateSigningRequest"):
         certificate_requests.stamp(c, obj, old)
 
@@ -153,12 +153,12 @@ def check(r: Resource, obj: Json, old: Json | None, store: Store, allocator: All
 def _room(obj: Json, store: Store) -> None:
     if store.count("pods") >= MAX_PODS:
         name = obj["metadata"]["name"]
-        says = f'pods "{name}" is forbidden: this cluster has {MAX_PODS} pods, and takes no more'
+        says = f'pods "{name}" is forbidden: this cluster has the maximum of {MAX_PODS} pods, and takes no more'
         raise forbidden(says, "pods", name)
 
 
 def _runtime(obj: Json) -> None:
-    """No RuntimeClass is served: as in a cluster that has none, no pod can name one."""
+    """RuntimeClasses are not served: as in a cluster without any, no pod can name one."""
     name, spec = obj["metadata"]["name"], obj["spec"]
     why = ""
     if wanted := spec.get("runtimeClassName"):
@@ -178,7 +178,7 @@ def _service(obj: Json, old: Json | None, allocator: Allocator) -> None:
         return
     kept = was.get("clusterIP")
     if kept and (spec.get("clusterIPs") or [kept]) == [kept] != [spec.get("clusterIP") or kept]:
-        spec["clusterIPs"] = [spec["clusterIP"]]  # whoever changes the one means the other, too
+        spec["clusterIPs"] = [spec["clusterIP"]]  # a change of one is meant for the other, too
     if not spec.get("clusterIP"):
         spec["clusterIP"] = kept or allocator.cluster_ip()
         spec["clusterIPs"] = [spec["clusterIP"]]
@@ -208,7 +208,7 @@ _NEEDED: dict[str, Callable[[Json], bool]] = {
     "allocateLoadBalancerNodePorts": _is_balanced,
     "loadBalancerClass": _is_balanced,
 }
-"""When a field of a Service has a meaning."""
+"""The condition under which a field of a Service is meaningful."""
 
 
 def _drop_unneeded(spec: Json, was: Json) -> None:

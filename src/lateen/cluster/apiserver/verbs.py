@@ -126,7 +126,7 @@ async def patched(store: Store, committer: Committer, c: Call) -> Json:
 
 
 class Stale(Exception):
-    """Somebody else has written in between."""
+    """Another client has written the object in between."""
 
     def __init__(self, conflict: ApiError) -> None:
         self.conflict = conflict

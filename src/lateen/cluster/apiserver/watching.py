@@ -15,7 +15,7 @@ from lateen.kit.later import web
 LONGEST_S = 3600
 SLICE = 64 * 1024
 STALLED_S = 30.0
-"""Seconds after which a watch is closed whose client has not read a slice; the client lists again."""
+"""Seconds after which a watch is closed if its client does not read; the client then lists again."""
 
 
 async def watch(api: Api, lines: answers.Lines, request: web.BaseRequest, c: Call) -> web.StreamResponse:
@@ -43,7 +43,7 @@ async def _write(request: web.BaseRequest, response: web.StreamResponse, line: b
     if transport is not None and len(line) <= SLICE and not transport.get_write_buffer_size():
         if transport.is_closing():
             raise ConnectionResetError("the client has gone away")
-        transport.write(b"%x\r\n%s\r\n" % (len(line), line))  # a chunk; there is room, so nobody has to wait
+        transport.write(b"%x\r\n%s\r\n" % (len(line), line))  # a chunk; the buffer has room, so no drain is needed
         return
     view = memoryview(line)
     for at in range(0, len(line), SLICE):

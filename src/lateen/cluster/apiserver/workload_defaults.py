@@ -65,7 +65,7 @@ def _replication_controller(obj: Json) -> None:
 
 
 def _of_template(obj: Json, selector: bool = False) -> None:
-    """Labels of the pods are those of the object, unless it has some."""
+    """The object's labels default to those of its pods."""
     labels = dig(obj, "spec", "template", "metadata", "labels", default={})
     if labels and not obj["metadata"].get("labels"):
         obj["metadata"]["labels"] = dict(labels)
@@ -182,7 +182,7 @@ def _definition(obj: Json) -> None:
 
 
 def _role_binding(obj: Json) -> None:
-    """Who is bound, and to what, belongs to RBAC's group; accounts to the core group."""
+    """The API groups of subjects and of roleRef: RBAC's, or the core group for service accounts."""
     fill(obj.setdefault("roleRef", {}), apiGroup=_RBAC)
     for subject in obj.get("subjects") or []:
         if subject.get("kind") in ("User", "Group"):

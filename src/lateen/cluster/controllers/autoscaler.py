@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscalers: as many replicas as the use of CPU and memory asks for."""
+"""HorizontalPodAutoscalers: scale workloads by their CPU and memory usage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
 SYNC_S = 15.0
-"""Seconds between two looks (kube-controller-manager's --horizontal-pod-autoscaler-sync-period)."""
+"""Seconds between two evaluations (kube-controller-manager's --horizontal-pod-autoscaler-sync-period)."""
 TARGETS = (kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.REPLICA_SET, kinds.REPLICATION_CONTROLLER)
 Usage = Callable[[], Awaitable[scaling.Used]]
 
@@ -28,7 +28,7 @@ class Autoscalers:
         self._past: dict[Key, scaling.Past] = {}
 
     def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:  # noqa: ARG002
-        """A change of its status is our own."""
+        """A change of the status is the controller's own."""
         obj = new or old
         if obj is not None and (old or {}).get("spec") != (new or {}).get("spec"):
             yield obj["metadata"]["namespace"], obj["metadata"]["name"]

@@ -17,7 +17,7 @@ from lateen.kube.client import Client, KubeError
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 LONGEST_S = 600.0
-"""Seconds after which the clock is looked at again: a suspended machine's timers are late."""
+"""Seconds after which the clock is checked again: timers fire late after the machine was suspended."""
 
 
 @dataclass
@@ -69,7 +69,7 @@ class CronJobs:
         return step.again
 
     async def _start(self, cj: Json, due: datetime) -> Json | None:
-        """None if the Job of that time is there already."""
+        """None if the Job of that time exists already."""
         try:
             made = await self._client.create(kinds.JOB, job_of(cj, due))
         except KubeError as e:
@@ -121,7 +121,7 @@ def _end(job: Json) -> str:
 
 
 def plan(cj: Json, jobs: list[Json], now: datetime) -> Step:
-    """What is due, and what is to be forgotten."""
+    """Which Job is due, and which finished Jobs to delete."""
     spec, step = cj["spec"], Step()
     ended = {j["metadata"]["uid"]: _end(j) for j in jobs}
     step.active = [j for j in jobs if not ended[j["metadata"]["uid"]]]

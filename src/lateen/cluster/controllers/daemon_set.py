@@ -1,4 +1,4 @@
-"""DaemonSets: one pod on each node that they select and that lets them in."""
+"""DaemonSets: one pod on each node that they select and whose taints they tolerate."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DaemonSets:
 
 
 def _allowing(node: Json | None) -> tuple[object, ...]:
-    """What of a node decides who may run there."""
+    """The properties of a node that decide which pods may run there."""
     return (dig(node or {}, "metadata", "labels"), dig(node or {}, "spec"), node is None)
 
 

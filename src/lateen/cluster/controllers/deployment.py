@@ -160,7 +160,7 @@ def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json])
     if olds and _count(new) <= want:
         available = _available(new) + sum(min(_available(s), _count(s)) for s in old)
         spare = available - (want - unavailable)
-        for s in old:  # unready old pods go first: they serve nobody
+        for s in old:  # unready old pods go first: they serve no traffic
             dead = max(0, _count(s) - _available(s))
             cut = min(_count(s), dead + max(0, min(spare, _available(s))))
             if cut:
@@ -217,7 +217,7 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json], n
 
 
 def _grows(d: Json, updated: int, total: int, ready: int, available: int) -> bool:
-    """Whether the rollout has come further since the last status."""
+    """Whether the rollout has progressed since the last status."""
     was = d.get("status") or {}
     before = {k: int(was.get(f"{k}Replicas") or 0) for k in ("updated", "ready", "available")}
     fewer_old = total - updated < int(was.get("replicas") or 0) - before["updated"]

@@ -9,7 +9,7 @@ from lateen.kit.jsons import Json, dig
 
 
 def target_port(pod: Json, port: Json) -> int | None:
-    """The container port that a service port leads to; None if this pod does not have a port of that name."""
+    """The container port that a service port targets; None if this pod has no port of that name."""
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target

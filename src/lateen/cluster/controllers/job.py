@@ -1,4 +1,4 @@
-"""Jobs: pods that run to completion, as many at once and in all as they say."""
+"""Jobs: pods that run to completion (``parallelism`` at once, ``completions`` in total)."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def condition_of(job: Json, kind: str) -> Json | None:
 
 
 def plan(job: Json, pods: list[Json], t: Tally, now: datetime) -> Step:
-    """From what there is to what comes next."""
+    """The next step, from the present state."""
     spec, step = job["spec"], Step()
     succeeded, failed = job_pods.done(t)
     suspended = bool(spec.get("suspend"))

@@ -1,4 +1,4 @@
-"""What the pods of a Job add up to. Pure; follows Kubernetes' job controller.
+"""Counts the pods of a Job. Pure; follows Kubernetes' job controller.
 
 A pod carries a finalizer until it has been counted, so that a deleted one is not forgotten. Counting takes two steps:
 first its uid is written into the status, then the finalizer goes; so it is counted once, whenever we are stopped.

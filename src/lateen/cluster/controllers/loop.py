@@ -180,7 +180,7 @@ class Loop:
         name, key = work
         try:
             after = await self._controllers[name].reconcile(key)
-        except Exception as e:  # noqa: BLE001 - whatever it is, it is only this object's failure
+        except Exception as e:  # noqa: BLE001 - any failure concerns this object only
             self._failed(work, e)
             return
         self._failures.pop(work, None)

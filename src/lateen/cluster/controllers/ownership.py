@@ -87,7 +87,7 @@ def pod_of(obj: Json, template: Json, name: Json, labels: Json | None = None, an
 
 
 def template_hash(template: Json) -> str:
-    """Ten characters that stand for a pod template in names and labels."""
+    """A hash of ten characters that identifies a pod template in names and labels."""
     digest = int.from_bytes(hashlib.sha256(jsons.canonical(template)).digest()[:8])
     out = ""
     for _ in range(10):

@@ -117,7 +117,7 @@ class Past:
     changes: list[tuple[float, int]] = field(default_factory=list)
 
     def forget(self, now: float) -> None:
-        """What is older than any window may be (an hour)."""
+        """Drop what is older than the longest possible window (an hour)."""
         self.wishes = [w for w in self.wishes if now - w[0] <= 3600]
         self.changes = [c for c in self.changes if now - c[0] <= 3600]
 
@@ -156,7 +156,7 @@ def settle(hpa: Json, wanted: int, replicas: int, past: Past, now: float) -> tup
 
 
 def _limit(rules: Json, replicas: int, past: Past, now: float, sign: int) -> int:
-    """How far the policies let it go: ``sign`` is 1 for up, -1 for down."""
+    """The limit that the policies set: ``sign`` is 1 for up, -1 for down."""
     if rules["selectPolicy"] == "Disabled":
         return replicas
     found = []

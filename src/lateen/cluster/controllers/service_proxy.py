@@ -247,7 +247,7 @@ class Proxy:
             return 0
 
     async def _report(self, service: Json, host: str, opened: dict[tuple[int, str], int]) -> None:
-        """A Service that wants an address that this machine has not is left without one, as by a load balancer that
+        """A Service that requests an address that this machine does not have gets none, as from a load balancer that
         waits for it."""
         namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
         ports = [{"port": found, "protocol": protocol} for (_, protocol), found in sorted(opened.items())]

@@ -113,7 +113,7 @@ class StatefulSets:
                 kept.append(_owner(sts))
             if {r.get("uid") for r in kept} != {r.get("uid") for r in refs} and (refs or kept):
                 if ordinal not in pods.wanted and pod is None:
-                    continue  # its pod has gone: what becomes of it has been decided
+                    continue  # its pod has gone: its fate has been decided
                 change = {"metadata": {"ownerReferences": kept}}
                 await self._client.patch(CLAIM, sts["metadata"]["namespace"], item["metadata"]["name"], change)
 

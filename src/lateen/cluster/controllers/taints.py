@@ -18,7 +18,7 @@ TARGET = "DisruptionTarget"
 
 
 class TaintEviction:
-    """The time that a pod tolerates a taint for begins when we first see both together."""
+    """A pod's tolerationSeconds start when we first see the pod and the taint together."""
 
     name = "taint-eviction"
     watches = (kinds.NODE, kinds.POD)
@@ -67,7 +67,7 @@ class TaintEviction:
 
 
 def tolerated_s(pod: Json, node: Json) -> float | None:
-    """Seconds that the pod may stay: None for as long as it likes."""
+    """Seconds that the pod may stay; None for no limit."""
     tolerations = dig(pod, "spec", "tolerations", default=[])
     shortest: float | None = None
     for taint in fitting.taints(node):

@@ -145,7 +145,7 @@ class Volumes:
             self._events.event(claim, "Normal", "ExternalProvisioning", says)
 
     async def _bind(self, claim: Json, pv: Json) -> None:
-        """Both name each other: the volume first, so that no two claims have it."""
+        """Bind both to each other: the volume first, so that no two claims get it."""
         meta, name = claim["metadata"], pv["metadata"]["name"]
         if dig(pv, "spec", "claimRef", "uid") != meta["uid"]:
             change = {
@@ -162,7 +162,7 @@ class Volumes:
         await self._volume(pv)
 
     async def _grow(self, claim: Json, pv: Json) -> Json:
-        """A folder has no size of its own: what a claim is allowed to ask for, it has."""
+        """A folder has no size of its own: a claim gets whatever size it is allowed to request."""
         asked = dig(claim, "spec", "resources", "requests", "storage", default="0")
         if dig(pv, "spec", "csi", "driver") != DRIVER or amounts.parse(asked) <= storage.size(pv):
             return pv
@@ -196,7 +196,7 @@ class Volumes:
 
 
 def _reclaimable(pv: Json) -> bool:
-    """Whether what becomes of a released volume is something that we can do."""
+    """Whether we can carry out the reclaim policy of a released volume."""
     policy = dig(pv, "spec", "persistentVolumeReclaimPolicy")
     ours = dig(pv, "spec", "csi", "driver") == DRIVER
     return bool(policy == "Retain" or (policy == "Delete" and ours))

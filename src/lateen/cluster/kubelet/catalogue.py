@@ -58,7 +58,7 @@ def candidates(image: str) -> Iterator[str]:
 
 
 class Unreadable(UnknownImage):
-    """The list of added images cannot be read, so that it is not known what is in use."""
+    """The list of added images cannot be read, so it is unknown which images are in use."""
 
 
 class NotUnpacked(UnknownImage):

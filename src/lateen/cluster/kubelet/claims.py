@@ -1,4 +1,4 @@
-"""The directories behind claims, and their removal once nobody has a claim to them.
+"""The directories behind claims, and their removal once the claims are gone.
 
 A volume of our own provisioner is a folder below the state directory; its handle is checked before it becomes one.
 """

@@ -39,7 +39,7 @@ class UnknownImage(LookupError):
 
 
 def python_mounts() -> tuple[tuple[str, str, bool], ...]:
-    """What our own Python programs need: the virtual environment, the interpreter, the source tree."""
+    """The mounts that our own Python programs need: the virtual environment, the interpreter, the source tree."""
     source = str(Path(__file__).parents[3])
     wanted = {sys.prefix, sys.base_prefix, source, str(Path(sys.executable).resolve().parent.parent)}
     visible = ("/usr", "/lib", "/bin")
@@ -121,7 +121,7 @@ def built_in(home_bin: Path) -> dict[str, Image]:
 
 
 def addons() -> dict[str, Image]:
-    """What the manifests of Istio's samples/addons name and this machine can run or has something equal for."""
+    """Images named in the manifests of Istio's samples/addons that this machine can run or has an equivalent for."""
     traces = _python("lateen.console", "traces")
     traces = replace(traces, env=(*traces.env, ("TRACES_FILE", "/tmp/traces.sqlite")))
     checked = replace(traces, env=(*traces.env, ("TRACES_HEALTH_PORTS", "14269,13133")))
@@ -160,7 +160,7 @@ INSTEAD = {
     "kiali/kiali": "the mesh has a console of its own: lateen addons apply kiali, then lateen dashboard kiali",
     "grafana/loki": "the mesh's logs are read without a store: lateen logs",
 }
-"""Images of Istio's add-ons that nothing here can run, and what is there in their place."""
+"""Images of Istio's add-ons that cannot run here, and what replaces them."""
 
 
 PROGRAMS = {"pilot-agent": "lateen.agent", "pilot-discovery": "lateen.control", "nc": "lateen.samples.bookinfo.netcat"}

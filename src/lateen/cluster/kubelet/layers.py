@@ -1,4 +1,4 @@
-"""Layers of an image become a directory: files of each one on top of those before, whiteouts take away.
+"""Unpacks the layers of an image into a directory: each layer's files go on top of earlier ones; whiteouts delete.
 
 Names in an archive never lead out of the directory: links are followed only as the image itself would see them
 (``beneath.resolved``), and nothing else writes there meanwhile. Devices are left out: containers have some of the
@@ -196,7 +196,7 @@ class _Unpacked:
                 target.write(data)
 
     def _describe(self, path: Path, member: tarfile.TarInfo) -> None:
-        """Owner, mode and time. The owner first: a change of it clears setuid."""
+        """Set owner, mode and time. The owner first: changing it clears setuid."""
         if self._owners:
             os.chown(path, member.uid, member.gid, follow_symlinks=False)
         if not member.issym():

@@ -1,4 +1,4 @@
-"""A container's limits, as its control group has them."""
+"""A container's limits, as its control group enforces them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ CONDITION = "LimitsEnforced"
 
 
 def of(container: Json) -> Limits:
-    """A limit that is no less than the machine has is none: it would only cost. Fractions of bytes are rounded up."""
+    """A limit that is not below what the machine has is left out: it would only cost time. Fractions of bytes are
+    rounded up."""
     given = amounts.of(dig(container, "resources", "limits", default={}))
     memory, cpu = math.ceil(given.get("memory", 0)), float(given.get("cpu", 0))
     return Limits(memory if memory < machine_memory() else 0, cpu if cpu < (os.cpu_count() or 1) else 0, PIDS)
@@ -30,7 +31,7 @@ def group(key: str) -> str:
 
 
 def condition(groups: Groups, now: str) -> Json:
-    """The node's condition that says whether limits hold."""
+    """The node condition that tells whether limits are enforced."""
     made = {"type": CONDITION, "lastHeartbeatTime": now, "lastTransitionTime": now}
     if not groups.missing:
         versions = "; ".join(f"{', '.join(b.controllers)}: cgroup version {b.version}" for b in groups.bases)

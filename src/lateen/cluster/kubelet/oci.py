@@ -42,7 +42,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``config``: what the image says of its command (``config`` of the configuration)."""
+    """``config``: the ``config`` of the image's configuration (command, environment, user, …)."""
 
     digest: str
     config: Json

@@ -23,9 +23,10 @@ log = logging.getLogger("lateen.kubelet")
 
 REFRESH_S = 15.0
 LAST_TRIES = 5
-"""How often a pod that ends tries to say how: a control plane that refuses to hear it must not keep the pod."""
+"""How often a terminating pod tries to report its last status: a control plane that refuses it must not keep the
+pod."""
 FIRST_STATUS_S = 0.25
-"""Seconds after which a pod that has no container yet says what it waits for; most have started by then."""
+"""Seconds after which a pod without containers reports what it waits for; most have started by then."""
 SIDECAR_GRACE_S = 2.0
 """Seconds that sidecars get at least to stop when the application has used up the pod's grace period."""
 
@@ -284,7 +285,7 @@ class Pod:
         """Say how the pod has ended before its object is removed, without waiting for a turn: a finalizer may keep the
         object, and whoever has set it (a Job's controller, for example) waits for a terminal phase."""
         if self._over:
-            return  # which the object has said already
+            return  # which the object's status has already
         self._over = True
         status = self._status()
         for _ in range(LAST_TRIES):

@@ -16,7 +16,7 @@ MESSAGE_PATH = "/dev/termination-log"
 
 
 async def of(sandbox: Sandbox, c: Container) -> Json:
-    """What the runtime needs to start the container, its log apart. Raises UnknownImage, NotReady, Misconfigured,
+    """What the runtime needs to start the container, except for its log. Raises UnknownImage, NotReady, Misconfigured,
     OSError, KubeError."""
     image = sandbox.node.images.find(str(c.spec["image"]))
     accounts = Accounts(image.rootfs)

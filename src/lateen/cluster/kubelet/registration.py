@@ -1,4 +1,4 @@
-"""The Node object: this machine, its capacity, and that it is alive."""
+"""The Node object: this machine and its capacity; and the Lease with its heartbeats."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def register(node: Node, alone: bool) -> None:
         "topology.kubernetes.io/region": "local",
         "topology.kubernetes.io/zone": "local",
     }
-    if alone:  # elsewhere nodes may not say so of themselves (NodeRestriction)
+    if alone:  # in other clusters nodes may not set this themselves (NodeRestriction)
         labels["node-role.kubernetes.io/control-plane"] = ""
     if await node.client.get(kinds.NODE, "", node.name) is None:
         meta = {"name": node.name, "labels": labels}

@@ -48,7 +48,7 @@ class Node:
     groups: cgroups.Groups
     plugins: Plugins
     statuses: Rounds = field(default_factory=lambda: Rounds(STATUS_S))
-    """The pods' turns to write their statuses."""
+    """Batches the status writes of pods, so that other work gets its turn."""
     exec_count: int = 0
 
     def next_exec(self) -> int:
@@ -120,7 +120,7 @@ class Sandbox:
         """Release the network; only the status keeps the address."""
         try:
             await self.node.plugins.remove(self.pod, self.uid)
-        except OSError as e:  # what plugins keep of a pod may stay, the pod may not
+        except OSError as e:  # what plugins keep for a pod may remain, but the pod must go
             log.warning("%s/%s: %s", *self.key, e)
         await links.remove_pod(self.uid)
         self.node.policies.disconnected(self.uid)

@@ -1,7 +1,7 @@
-"""The scheduler: with one node, scheduling means to name it, or to say why it does not fit.
+"""The scheduler: with one node, scheduling means assigning it, or reporting why it does not fit.
 
-Waiting pods are looked at again whenever a pod comes or goes, when the node or a claim changes, and periodically; those
-of a higher priority come first. Nothing is preempted: pods wait only for room among the node's most pods.
+Pending pods are reconsidered whenever a pod is added or removed, when the node or a claim changes, and periodically;
+those of a higher priority come first. Nothing is preempted: pods wait only for room among the node's most pods.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GROUP = 16
 
 
 class Scheduler:
-    """``newest``: the present object of a pod; ``count``: pods that the node has."""
+    """``newest``: the latest object of a pod; ``count``: the number of pods on the node."""
 
     def __init__(self, node: Node, newest: Callable[[Key], Json | None], count: Callable[[], int]) -> None:
         self._node, self._newest, self._count = node, newest, count

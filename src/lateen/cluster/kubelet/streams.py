@@ -78,7 +78,7 @@ class Command(Streams):
         self._runtime, self._key, self._done = runtime, key, done
 
     def not_started(self, why: str) -> Command:
-        """This command as one that could not be started."""
+        """End this command as one that could not be started."""
         self.err = asyncio.StreamReader()
         self.err.feed_data(f"exec failed: unable to start container process: {why}\n".encode())
         self.err.feed_eof()

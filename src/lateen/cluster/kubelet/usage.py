@@ -1,4 +1,4 @@
-"""What containers and the machine use, read from /proc when somebody asks: no cgroups, no work while nobody does."""
+"""Resource usage of containers and the machine, read from /proc on request: no cgroups, no work while idle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lateen.kit.digits import digits
 
 PROC = Path("/proc")
 SHORTEST_S, LONGEST_S = 1.0, 60.0
-"""Seconds between the two looks that a rate is made of: not less, and an older first look is not used."""
+"""The least and the most seconds between the two samples of a rate."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -115,7 +115,7 @@ def _machine_memory(proc: Path) -> int:
 
 
 def between(first: Look, last: Look) -> dict[int, Usage]:
-    """What has been used between two looks; containers that are not in both are left out."""
+    """Usage between two samples; containers that are not in both are left out."""
     passed = max(last.at - first.at, 1e-6)
     return {
         pid: Usage(max(total - first.cpu[pid], 0.0) / passed, last.memory[pid])
@@ -125,7 +125,7 @@ def between(first: Look, last: Look) -> dict[int, Usage]:
 
 
 class Meter:
-    """Rates since the look before; where that is too long ago or there is none, two looks a second apart."""
+    """Rates since the previous sample; if that is too old or missing, from two samples a second apart."""
 
     def __init__(self) -> None:
         self._last: Look | None = None

@@ -23,7 +23,7 @@ _REVERSE = ".in-addr.arpa"
 
 
 class Names(Protocol):
-    """What the cluster's objects say. Names are fully qualified, in lower case, without the final dot."""
+    """The cluster's DNS records. Names are fully qualified, in lower case, without the final dot."""
 
     def lookup(self, name: str) -> list[str] | None:
         """Addresses; None if there is no such name."""
@@ -35,7 +35,7 @@ class Names(Protocol):
 
 
 class Resolver:
-    """``beyond``: whom other names are asked of, where pods have a way out."""
+    """``beyond``: the resolver for other names, if pods may connect to the outside."""
 
     def __init__(self, names: Names, beyond: Forwarding | None = None) -> None:
         self._names, self._beyond = names, beyond
@@ -131,8 +131,8 @@ def _reversed(name: str) -> str:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether nobody else may be asked: the cluster's domain, its networks, and bare names, which no server outside
-    should learn."""
+    """Whether a name must not be forwarded: the cluster's domain, its networks, and bare names, which outside servers
+    should not learn."""
     if name.endswith(_REVERSE):
         try:
             return any(ipaddress.ip_address(_reversed(name)) in network for network in _OURS)
@@ -159,11 +159,11 @@ class _Udp:
             except BlockingIOError:
                 return
             except OSError:
-                continue  # an earlier answer has found nobody
+                continue  # an earlier answer had no receiver
             tasks.spawn(self._reply(data, addr), "a DNS query")
 
     async def _reply(self, data: bytes, addr: tuple[str, int]) -> None:
         try:
             self._socket.sendto(await self._resolver.answer(data), addr)
         except (ValueError, OSError):
-            pass  # not a query, or nobody is there any more: whoever wants an answer asks again
+            pass  # not a query, or the client has gone: clients that need an answer ask again

@@ -8,7 +8,7 @@ import struct
 PATIENCE_S = 4.0
 TRIES = 2
 MOST = 512
-"""Questions that may be open at a time."""
+"""The most queries in flight."""
 Server = tuple[str, int]
 
 
@@ -44,7 +44,8 @@ class Forwarding:
             writer.close()
 
     async def _by_datagrams(self, packet: bytes) -> bytes:
-        """From a port of its own, which whoever wants to forge an answer has to guess, besides the number."""
+        """Each query is sent from its own random port, which a forged answer would have to guess, besides the query's
+        id."""
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: _Answer(packet[:2], answered), remote_addr=self._server

@@ -65,11 +65,11 @@ def _setup_node(more: Sequence[str]) -> None:
             node.address("lo", address)
         # The node's own connections to service addresses need a route before DNAT can rewrite them.
         node.route(plan.SERVICE_NET, "lo", source=plan.NODE_IP)
-        # What no pod has is nowhere, also where there is a way out.
+        # Addresses without a pod are unreachable, also where the node has a way out.
         for net in (plan.POD_NET, plan.OUTSIDE_NET):
             node.route(net)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    Path(f"{_SETTINGS}/all/rp_filter").write_text("0")  # each pod's link has its own; the kernel takes the stricter one
+    Path(f"{_SETTINGS}/all/rp_filter").write_text("0")  # pods' links set their own; the stricter one counts
     Path(f"{_SETTINGS}/all/accept_local").write_text("0")
 
 

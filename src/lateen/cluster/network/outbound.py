@@ -62,7 +62,7 @@ def _start(pid: int, alive: int) -> subprocess.Popen[bytes]:
             [PROGRAM, *options, *where],
             pass_fds=(alive, theirs),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # each connection that it cannot make is a line
+            stdout=subprocess.DEVNULL,  # it logs a line for each connection that fails
             stderr=subprocess.PIPE,
         )
     except OSError as e:

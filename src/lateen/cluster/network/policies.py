@@ -77,7 +77,7 @@ def rules(
 
 
 def _chain(lines: list[str], chains: dict[str, list[str]]) -> str:
-    """Pods about which policies say the same share a chain."""
+    """Pods with identical policy rules share a chain."""
     name = f"LNP-{hashlib.sha256(jsons.dumps(lines)).hexdigest()[:16].upper()}"
     chains[name] = lines
     return name

@@ -16,7 +16,7 @@ from lateen.kit import addresses
 HAIRPIN = "0x4000/0x4000"
 """A pod that reaches itself through its service must be answered by way of the node, so such packets are marked."""
 CLOSED = ("169.254.0.0/16", *(f"{a}/32" for a in addresses.METADATA if a.version == 4))
-"""Where clouds answer with the machine's credentials: link-local addresses, and the metadata services elsewhere."""
+"""Cloud metadata services, which hand out the machine's credentials: link-local addresses, and those elsewhere."""
 
 
 @dataclass(frozen=True)

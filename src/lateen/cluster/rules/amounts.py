@@ -18,7 +18,7 @@ _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 PATTERN_SAYS = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
 _EXACT = Context(prec=200)
-"""For more digits than a quantity can have."""
+"""Precise enough for any quantity."""
 ZERO = Decimal(0)
 Amounts = dict[str, Decimal]
 """By the name of the resource."""

@@ -1,4 +1,4 @@
-"""What objects count for in a ResourceQuota (follows Kubernetes' quota evaluators)."""
+"""What objects consume of a ResourceQuota (follows Kubernetes' quota evaluators)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def collection_of(key: str) -> str:
 
 
 def measured(quota: Json, collection: str, obj: Json) -> Amounts:
-    """What an object counts for in those amounts that the quota limits."""
+    """What an object consumes of the amounts that the quota limits."""
     hard = dig(quota, "spec", "hard", default={})
     if not in_scope(quota, collection, obj):
         return {}

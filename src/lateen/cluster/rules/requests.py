@@ -1,6 +1,6 @@
-"""Objects of certificate requests: whose they are to sign, what they may ask for, how they stand.
+"""CertificateSigningRequest objects: their signers, the usages they may request, and their state.
 
-Follows pkg/controller/certificates (signer, cleaner). What is in a request, and certificates, are ``signing``'s.
+Follows pkg/controller/certificates (signer, cleaner). The contents of requests, and certificates, are in ``signing``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def state(obj: Json) -> str:
 
 
 def wants_signing(obj: Json) -> bool:
-    """Approved, for a signer that is here, and not answered yet."""
+    """Whether it is approved, for a signer of this cluster, and not issued or failed yet."""
     answered = dig(obj, "status", "certificate") or condition(obj, "Denied") or condition(obj, "Failed")
     return bool(condition(obj, "Approved")) and not answered and obj["spec"].get("signerName") in SIGNED_HERE
 

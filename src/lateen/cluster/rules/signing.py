@@ -26,7 +26,7 @@ _PEM_BEGINS = "-----BEGIN CERTIFICATE REQUEST-----"
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a request is about."""
+    """The subject of a request."""
 
     common: str
     organizations: tuple[str, ...]

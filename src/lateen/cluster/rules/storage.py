@@ -38,7 +38,7 @@ def is_for(pv: Json, claim: Json) -> bool:
 
 
 def suits(pv: Json, claim: Json) -> bool:
-    """Whether a volume that nobody has satisfies the claim."""
+    """Whether an unbound volume satisfies the claim."""
     have, want = pv["spec"], claim["spec"]
     if pv["metadata"].get("deletionTimestamp") or (have.get("claimRef") and not is_for(pv, claim)):
         return False

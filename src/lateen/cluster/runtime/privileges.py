@@ -1,4 +1,4 @@
-"""What a container's process may do: user, groups, capabilities. The kubelet decides; this module applies it."""
+"""A container process's user, groups and capabilities. The kubelet decides; this module applies them."""
 
 from __future__ import annotations
 

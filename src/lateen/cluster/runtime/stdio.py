@@ -39,7 +39,7 @@ class Stdio:
                 os.fchown(fd, spec["uid"], -1)  # programs reopen /dev/stdout by its path
 
     def forked(self) -> None:
-        """The container's process has its ends, or could not be made."""
+        """Close our copies of the container's ends: its process has them, or could not be created."""
         for fd in set(self.theirs):
             os.close(fd)
 
@@ -68,7 +68,7 @@ class Stdio:
         with socket.socket(fileno=os.dup(connection)) as peer:
             socket.send_fds(peer, [b"i"], [self._input])
         if self._once and not self._tty:
-            self._shut()  # the input ends together with the one who has got it
+            self._shut()  # the input ends together with the client that holds it
         return True
 
     def exited(self) -> None:

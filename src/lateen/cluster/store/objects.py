@@ -33,13 +33,13 @@ MAX_OBJECT = 1536 * 1024
 ENDING = 64 * 1024
 """An object that is being deleted may be this much larger, by the marks of its deletion and of those who let it go."""
 ENDING_ALL = 4 * 1024 * 1024
-"""... and all such objects together: what is full can still be emptied."""
+"""... and all such objects together: a full store can still be emptied."""
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
 class Conflict(Exception):
-    """The object is not the one that the writer has read."""
+    """The stored object is not the version that the writer has read."""
 
 
 class Exists(Exception):
@@ -303,7 +303,7 @@ class Store:
             return None
         try:
             self._persist([_row(e) for e in batch.events])
-        except Exception as e:  # noqa: BLE001 - whatever it was, nothing of the batch may stay
+        except Exception as e:  # noqa: BLE001 - whatever it was, the whole batch must be undone
             batch.failure = e if isinstance(e, OSError) else OSError(f"{type(e).__name__}: {e}")
             for event in reversed(batch.events):
                 self._place(event.entry, None if event.type == "DELETED" else event.entry, event.old)

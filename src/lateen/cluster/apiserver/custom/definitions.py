@@ -96,14 +96,14 @@ def _subresources(version: Json, at: str) -> Causes:
 
 
 def _kept(new: Json, old: Json) -> Causes:
-    """What the stored objects are found by."""
+    """Fields that must not change, because stored objects are found by them."""
     paths = (("group",), ("scope",), ("names", "kind"), ("names", "plural"))
     changed = [p for p in paths if dig(new, *p) != dig(old, *p)]
     return [immutable(".".join(("spec", *p)), dig(new, *p)) for p in changed]
 
 
 def warnings(obj: Json) -> list[str]:
-    """What a definition asks for and does not get here."""
+    """Warnings about features that a definition requests and that are not supported here."""
     spec = obj.get("spec") or {}
     out = []
     if dig(spec, "conversion", "strategy") == "Webhook":

@@ -1,8 +1,8 @@
 """CEL rules of custom resources (``x-kubernetes-validations``).
 
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules.
-Rules are evaluated by the library without types, so what Kubernetes refuses when a definition is written (an operator
-for other types, an unknown field) is told when an object is written. What the library does not have (macros with two
+The library evaluates rules without types, so what Kubernetes refuses when a definition is written (an operator for
+other types, an unknown field) is reported when an object is written. What the library does not have (macros with two
 variables) leaves a rule without effect, and a warning names it.
 """
 
@@ -54,11 +54,11 @@ _KEYWORDS = frozenset(
 
 
 FAILURES = (RuntimeError, ValueError, TypeError, KeyError, IndexError, ArithmeticError)
-"""What the library raises while it evaluates."""
+"""Exceptions that the library raises during evaluation."""
 
 
 class Unsupported(Exception):
-    """The rule uses what is not available here; the message says what."""
+    """The rule uses a feature that is not available here, which the message names."""
 
 
 _OF_OBJECTS = frozenset({"self", "oldSelf"})
@@ -97,7 +97,7 @@ def _sized(expression: str) -> str:
 
 @lru_cache(maxsize=4096)
 def depth(expression: str) -> int:
-    """How many macros over lists and maps stand inside of each other."""
+    """How deeply macros over lists and maps are nested."""
     plain = _STRINGS.sub('""', expression)
     starts = {m.end() - len(m[0]) + m[0].index("(") for m in _MACRO.finditer(plain)}
     deepest, stack = 0, list[bool]()
@@ -114,7 +114,7 @@ def depth(expression: str) -> int:
 
 
 def declared(schema: Json, path: str) -> Iterator[tuple[str, Json]]:
-    """Every rule of a schema and where it stands."""
+    """Every rule of a schema, with its path."""
     for i, rule in enumerate(schema.get(RULES) or []):
         yield f"{path}.{RULES}[{i}]", rule
     for key, child in (schema.get("properties") or {}).items():
@@ -126,7 +126,7 @@ def declared(schema: Json, path: str) -> Iterator[tuple[str, Json]]:
 
 
 def mistakes(schema: Json, path: str) -> Causes:
-    """Rules that no object could be judged by."""
+    """Rules that cannot be evaluated for any object."""
     out: Causes = []
     for at, rule in declared(schema, path):
         for key in ("rule", "messageExpression"):
@@ -157,7 +157,7 @@ def warnings(schema: Json, path: str) -> list[str]:
 
 
 def check(schema: Json, new: Json, old: Json | None) -> Causes:
-    """What the rules say of an object whose structure is right; ``old``: the object that it replaces."""
+    """The rules' verdict on an object whose structure is valid; ``old``: the object that it replaces."""
     return _Walk().walk(schema, new, old, "", root=True)
 
 
@@ -313,7 +313,7 @@ def _formatted(name: str, text: str) -> Any:
         if name == "byte":
             return text.encode()
     except ValueError:
-        pass  # the format has been complained about
+        pass  # the format check has already reported it
     return text
 
 

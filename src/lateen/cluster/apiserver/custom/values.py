@@ -185,7 +185,7 @@ def _combined(schema: Json, value: Any, path: str) -> Causes:
 
 
 def _valid(found: list[Causes]) -> int:
-    """How many of the alternatives there is nothing against."""
+    """How many of the alternatives are satisfied."""
     return sum(1 for causes in found if not causes)
 
 

@@ -37,7 +37,7 @@ _UNHELD: Fields = {
     "f:kind": paths.leaf(),
     "f:metadata": {paths.HERE: {}} | {paths.field(name): paths.leaf() for name in _SERVERS},
 }
-"""Nobody holds what says which object it is, and what only the server writes."""
+"""Fields without a manager: those that identify the object, and those that only the server writes."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def _says(found: list[tuple[Manager, Path]]) -> str:
 
 
 def update(w: Writer, live: Json | None, new: Json) -> list[Json]:
-    """The managedFields of ``new``, which a create, update or patch has made of ``live``. Raises ValueError where the
-    client sends its own managedFields and they are malformed."""
+    """The managedFields of ``new``, which is what a create, update or patch has turned ``live`` into. Raises ValueError
+    where the client sends its own managedFields and they are malformed."""
     given = new["metadata"].get("managedFields")
     before = _managers(live)
     if not w.subresource and given and entries.is_reset(given):
@@ -109,7 +109,7 @@ def update(w: Writer, live: Json | None, new: Json) -> list[Json]:
     if not w.subresource and given:
         before = entries.decode(given)
     if live is not None and not before:
-        return []  # an object whose fields nobody has recorded from the start
+        return []  # an object whose fields have not been tracked from the start
     try:
         after = _update(w, live or {}, new, before)
     except Untypable:

@@ -1,4 +1,4 @@
-"""``metadata.managedFields``: who has which fields, and when they last took some."""
+"""``metadata.managedFields``: which manager owns which fields, and when it last acquired any."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def manager(name: str, operation: str, subresource: str, version: str) -> Manage
 
 
 def decode(given: Any) -> Managers:
-    """Raises ValueError with what is wrong, for what is no list of ManagedFieldsEntry."""
+    """Raises ValueError with the reason if it is not a list of ManagedFieldsEntry."""
     out: Managers = {}
     for i, entry in enumerate(given or []):
         operation, version = entry.get("operation"), str(entry.get("apiVersion") or "")
@@ -67,7 +67,7 @@ def decode(given: Any) -> Managers:
 
 
 def is_reset(given: Any) -> bool:
-    """One empty entry: how a client says that nobody shall hold anything."""
+    """Whether it is one empty entry, with which a client resets the ownership of all fields."""
     return isinstance(given, list) and len(given) == 1 and not given[0]
 
 
@@ -103,5 +103,5 @@ def capped(managers: Managers) -> Managers:
 
 
 def without_times(given: Any) -> Any:
-    """What tells whether anything but a time has changed."""
+    """A copy without times, to compare whether anything else has changed."""
     return [{k: v for k, v in entry.items() if k != "time"} for entry in given or []]

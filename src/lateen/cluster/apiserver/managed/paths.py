@@ -121,7 +121,7 @@ def encode(a: Fields) -> Json:
 
 
 def decode(given: Any, depth: int = 0) -> Fields:
-    """Raises ValueError for what is no FieldsV1."""
+    """Raises ValueError if it is not FieldsV1."""
     if not isinstance(given, dict):
         raise ValueError("must be an object")
     if depth > MAX_DEPTH:

@@ -30,8 +30,8 @@ _SKELETON = (
     "daemonEndpoints",
     "kubeletEndpoint",
 )
-"""Fields of Kubernetes' own kinds that are structures in Go, and no pointers: they are always there, so nobody has
-ever added them."""
+"""Fields of Kubernetes' own kinds that are structs in Go, not pointers: they are always present, so they have no
+owner."""
 
 
 class Untypable(ValueError):

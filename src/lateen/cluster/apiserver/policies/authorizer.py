@@ -1,4 +1,4 @@
-"""``authorizer`` in CEL: what the user of the request may do besides it.
+"""``authorizer`` in CEL: what else the user of the request is authorized to do.
 
 ``authorizer.group('apps').resource('deployments').namespace('x').check('delete').allowed()``: each step is a map of
 what has been said so far, since the library has no types of ours. Source:

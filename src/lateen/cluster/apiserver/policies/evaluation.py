@@ -1,4 +1,4 @@
-"""What the policies say of a write: refusals, warnings, and lines of the audit log.
+"""Evaluates policies for a write: refusals, warnings, and lines of the audit log.
 
 After apiserver's pkg/admission/plugin/policy/validating (dispatcher.go, validator.go).
 """
@@ -31,7 +31,7 @@ MAX_MESSAGE = 5 * 1024
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a policy has against a write."""
+    """A violation of a policy by a write."""
 
     policy: str
     binding: str
@@ -123,7 +123,7 @@ def _plain(obj: Json | None) -> Json | None:
 
 
 class _Judge:
-    """One policy with one of its bindings about one write."""
+    """Evaluates one policy with one of its bindings for one write."""
 
     def __init__(self, store: Store, registry: Registry, review: Review, policy: Json, binding: Json) -> None:
         self._store, self._registry, self._review = store, registry, review
@@ -176,7 +176,7 @@ class _Judge:
         yield self._finding(says, rule.get("reason") or "Invalid")
 
     def _failure(self, says: str) -> Iterator[Finding]:
-        """Something could not be evaluated: what that means is up to the policy."""
+        """Something could not be evaluated: the policy's failurePolicy decides."""
         if self._policy["spec"].get("failurePolicy", "Fail") == "Fail":
             yield self._finding(says, "Invalid")
 

@@ -18,7 +18,7 @@ ALWAYS = frozenset({"object", "oldObject", "request", "authorizer", "namespaceOb
 _SPLITS = re.compile(r"\b(split|findAll)\b")
 """Functions that make lists of strings, as long as these are."""
 MAX_TEXT = 1 << 20
-"""The longest string that a variable may have: each can be twice as long as the one before."""
+"""The longest string that a variable may hold: each variable can double the one before."""
 _VARIABLE = re.compile(r"\bvariables\s*\.\s*([A-Za-z_]\w*)")
 
 
@@ -73,7 +73,7 @@ class Evaluation:
             program = compiled(expression, params=True, variables=True)
             given = {**self._given, "variables": {n: self._found[n] for n in needed}}
             value = program.execute(rules.context(given, self._authorizer.functions()))
-            self._costs.spend(0)  # an operator may have swallowed that a function has overdrawn it
+            self._costs.spend(0)  # an operator may have swallowed a function's error that the budget is spent
             return value
         except Spent as e:
             raise Failed(str(e)) from None

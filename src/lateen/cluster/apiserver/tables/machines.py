@@ -1,4 +1,4 @@
-"""Rows of nodes, and of what is told about them: leases and events."""
+"""Rows of nodes, leases and events."""
 
 from __future__ import annotations
 

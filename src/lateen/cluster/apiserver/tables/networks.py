@@ -1,4 +1,4 @@
-"""Rows of services and of what stands behind and before them."""
+"""Rows of services, their endpoints, ingresses and network policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of pods and of what makes them."""
+"""Rows of pods and of the workloads that create them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lateen.kit.jsons import Json, dig
 
 
 class _Tally:
-    """What the rows of a pod's containers add up to."""
+    """The totals over a pod's containers."""
 
     def __init__(self) -> None:
         self.ready = self.restarts = 0

@@ -90,13 +90,13 @@ _RULES: dict[tuple[str, str], Rule] = {
 
 
 def check(group: str, kind: str, obj: Json, old: Json | None) -> Causes:
-    """Everything that is wrong with the object; empty if it may be written."""
+    """All violations of the object; empty if it may be written."""
     rule = _RULES.get((group, kind))
     return meta.check(group, kind, obj["metadata"]) + (rule(obj, old) if rule else [])
 
 
 def of_version(group: str, version: str, kind: str, obj: Json) -> Causes:
-    """What a version refuses of a new object that is stored in another one."""
+    """What a version refuses about a new object that is stored in another version."""
     return events.strict(obj) if (group, version, kind) == ("events.k8s.io", "v1", "Event") else []
 
 

@@ -58,7 +58,7 @@ def check(group: str, kind: str, meta: Json) -> Causes:
 
 
 def standing(finalizers: list[str], path: str) -> Causes:
-    """What keeps a namespace."""
+    """The finalizers of a namespace (``spec.finalizers``)."""
     out: Causes = []
     for name in finalizers:
         out += [bad(path, name, s) for s in names.qualified(name)]
