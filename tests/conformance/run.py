@@ -1,6 +1,6 @@
 """Run a folder of cases against Lateen: python tests/conformance/run.py MODE DIR
 
-MODE is analysis, validation, authz, inject, simulation or simulation-real (through a real Envoy, as root).
+MODE is analysis, validation, crds, authz, inject, simulation or simulation-real (through a real Envoy, as root).
 
 Prints each failed case with what was expected and what came, ends with "N passed, N failed", and exits with 1 where a
 case failed, with 64 where it was called wrongly, with 65 where the folder has no cases.
@@ -71,6 +71,13 @@ def inject(folder: Path) -> Iterator[Outcome]:
     yield from cases(folder)
 
 
+def crds(folder: Path) -> Iterator[Outcome]:
+    """Istio's definitions: what they refuse."""
+    from conformance_crds import cases
+
+    yield from cases(folder)
+
+
 def simulation(folder: Path) -> Iterator[Outcome]:
     """``calls.json`` and ``sidecar-routes.json``: configurations, and what becomes of calls."""
     from conformance_simulation import cases
@@ -88,6 +95,7 @@ def simulation_real(folder: Path) -> Iterator[Outcome]:
 MODES: dict[str, Callable[[Path], Iterator[Outcome]]] = {
     "analysis": analysis,
     "authz": authz,
+    "crds": crds,
     "inject": inject,
     "simulation": simulation,
     "simulation-real": simulation_real,

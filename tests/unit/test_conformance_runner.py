@@ -119,3 +119,35 @@ def test_injected_workloads_are_compared_with_the_options_of_their_case(tmp_path
 def test_a_folder_without_cases_is_no_success(tmp_path):
     assert run("validation", tmp_path).returncode == 65
     assert run("nonsense", tmp_path).returncode == 64
+
+
+DEFINITION = """
+kind: CustomResourceDefinition
+metadata: {name: workloadentries.networking.istio.io}
+spec:
+  group: networking.istio.io
+  scope: Namespaced
+  names: {plural: workloadentries, singular: workloadentry, kind: WorkloadEntry, listKind: WorkloadEntryList}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties: {spec: {type: object, properties: {FIELD}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "code", "last"),
+    [
+        ("locality: {type: string, maxLength: 2048}", 0, "1 passed, 0 failed"),
+        ("locality: {type: string, maxLength: 2000}", 0, "1 passed, 0 failed"),
+        ("locality: {type: string, maxLength: 299}", 1, "0 passed, 1 failed"),
+    ],
+)
+def test_what_a_definition_refuses_is_tried(tmp_path, field, code, last):
+    (tmp_path / "crds.yaml").write_text(DEFINITION.replace("FIELD", field))
+    done = run("crds", tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (code, last), done.stderr

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from lateen.api.config import Config
+from lateen.api.config import Config, Limits
 from lateen.api.networking import PolicyTargetReference, PortSelector, WorkloadSelector
 
 Mode = Literal["UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"]
@@ -34,10 +34,10 @@ class WasmConfig(Config):
     url: str = ""
     sha256: str = ""
     image_pull_policy: PullPolicy = "UNSPECIFIED_POLICY"
-    image_pull_secret: str = ""
+    image_pull_secret: Annotated[str, Limits(min_length=1)] = ""
     verification_key: str = ""
     plugin_config: dict[str, Any] | None = None
-    plugin_name: str = ""
+    plugin_name: Annotated[str, Limits(min_length=1)] = ""
     fail_strategy: FailStrategy = "FAIL_CLOSE"
     vm_config: VMConfig | None = None
     type: PluginType = "UNSPECIFIED_PLUGIN_TYPE"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from lateen.api.config import Config, Duration
+from lateen.api.config import Config, Duration, Limits
 from lateen.api.networking import PolicyTargetReference, WorkloadSelector
 
+Url = Annotated[str, Limits(min_length=1, max_length=2048)]
 Mode = Literal["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]
 
 
@@ -33,10 +34,10 @@ class ClaimToHeader(Config):
 
 
 class JWTRule(Config):
-    issuer: str = ""
+    issuer: Annotated[str, Limits(min_length=1)] = ""
     audiences: tuple[str, ...] = ()
-    jwks_uri: str = ""
-    jwks_uri_old: str = msgspec.field(default="", name="jwks_uri")
+    jwks_uri: Url = ""
+    jwks_uri_old: Url = msgspec.field(default="", name="jwks_uri")
     jwks: str = ""
     from_headers: tuple[JWTHeader, ...] = ()
     from_params: tuple[str, ...] = ()
@@ -99,7 +100,7 @@ class Condition(Config):
 
 
 class Rule(Config):
-    from_: tuple[From, ...] | None = msgspec.field(default=None, name="from")
+    from_: Annotated[tuple[From, ...], Limits(max_items=512)] | None = msgspec.field(default=None, name="from")
     to: tuple[To, ...] | None = None
     when: tuple[Condition, ...] = ()
 
@@ -112,6 +113,6 @@ class AuthorizationPolicy(Config):
     selector: WorkloadSelector | None = None
     target_ref: PolicyTargetReference | None = None
     target_refs: tuple[PolicyTargetReference, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    rules: Annotated[tuple[Rule, ...], Limits(max_items=512)] = ()
     action: Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"] = "ALLOW"
     provider: ExtensionProvider | None = None

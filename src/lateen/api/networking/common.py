@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from lateen.api.config import Config
+from typing import Annotated
+
+from lateen.api.config import Config, Limits
+
+LabelValue = Annotated[str, Limits(max_length=63)]
+Named = Annotated[str, Limits(max_length=253)]
+"""The name of an object"""
 
 
 class PortSelector(Config):
@@ -16,17 +22,17 @@ class Destination(Config):
 
 
 class WorkloadSelector(Config):
-    match_labels: dict[str, str] = {}
+    match_labels: dict[str, LabelValue] = {}
 
 
 class LabelSelector(Config):
     """The selector of the older networking kinds, with ``labels`` instead of ``matchLabels``."""
 
-    labels: dict[str, str] = {}
+    labels: dict[str, LabelValue] = {}
 
 
 class PolicyTargetReference(Config):
     kind: str
-    name: str
+    name: Named
     group: str = ""
     namespace: str = ""

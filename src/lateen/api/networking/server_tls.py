@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from lateen.api.config import Config
+from lateen.api.config import Config, Limits
 
 
 class ServerCertificate(Config):
@@ -47,9 +47,9 @@ class ServerTLS(Config):
     ca_certificates: str = ""
     ca_crl: str = ""
     credential_name: str = ""
-    credential_names: tuple[str, ...] = ()
+    credential_names: Annotated[tuple[str, ...], Limits(min_items=1)] = ()
     ca_cert_credential_name: str = ""
-    tls_certificates: tuple[ServerCertificate, ...] = ()
+    tls_certificates: Annotated[tuple[ServerCertificate, ...], Limits(min_items=1)] = ()
     subject_alt_names: tuple[str, ...] = ()
     verify_certificate_spki: tuple[str, ...] = ()
     verify_certificate_hash: tuple[str, ...] = ()

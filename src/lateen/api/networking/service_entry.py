@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from lateen.api.config import Config
+from lateen.api.config import Config, Limits
 from lateen.api.networking.common import LabelSelector
 from lateen.api.networking.workload_entry import WorkloadEntry
 
@@ -13,12 +13,12 @@ class ServicePort(Config):
     number: int
     name: str
     protocol: str = ""
-    target_port: int | None = None
+    target_port: Annotated[int, Limits(minimum=1)] | None = None
 
 
 class ServiceEntry(Config):
-    hosts: tuple[str, ...]
-    addresses: tuple[str, ...] = ()
+    hosts: Annotated[tuple[str, ...], Limits(max_items=256)]
+    addresses: Annotated[tuple[str, ...], Limits(max_items=256)] = ()
     ports: tuple[ServicePort, ...] = ()
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
     resolution: Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"] = "NONE"

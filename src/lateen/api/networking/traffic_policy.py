@@ -4,11 +4,11 @@ https://istio.io/latest/docs/reference/config/networking/destination-rule/#Traff
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from lateen.api.config import Config, Duration
+from lateen.api.config import Config, Duration, Limits
 from lateen.api.networking.common import PortSelector
 
 
@@ -73,7 +73,7 @@ class Warmup(Config):
 
 
 class BackendUtilization(Config):
-    error_utilization_penalty_percent: float | None = None
+    error_utilization_penalty_percent: Annotated[float, Limits(minimum=0, maximum=2**32 - 1)] | None = None
     metric_names_for_computing_utilization: tuple[str, ...] = ()
     weight_expiration_period: Duration | None = None
     weight_stabilization_period: Duration | None = None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from lateen.api.config import Config
+from typing import Annotated
+
+from lateen.api.config import Config, Limits
+from lateen.api.networking.common import Named
+
+Text = Annotated[str, Limits(max_length=2048)]
 
 
 class WorkloadEntry(Config):
     address: str = ""
     ports: dict[str, int] = {}
     labels: dict[str, str] = {}
-    network: str = ""
-    locality: str = ""
+    network: Text = ""
+    locality: Text = ""
     weight: int | None = None
-    service_account: str = ""
+    service_account: Named = ""

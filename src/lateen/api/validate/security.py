@@ -65,7 +65,7 @@ def _full(given: tuple[str, ...], at: str, what: str) -> Findings:
 
 def _keys(r: sec.JWTRule, at: str) -> Findings:
     uri = r.jwks_uri or r.jwks_uri_old
-    if uri and r.jwks:
+    if (uri and r.jwks) or (r.jwks_uri and r.jwks_uri_old):
         yield no(at, "only one of jwks or jwksUri can be set")
     if uri:
         yield from url(uri, f"{at}.jwksUri")

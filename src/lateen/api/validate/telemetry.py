@@ -183,3 +183,5 @@ def _match(selectors: tuple[x.TrafficSelector, ...]) -> Findings:
                 yield no(where, f"{where} is nil")
             elif not 1 <= port.number <= 65535:
                 yield no(where, f"{where} is out of range: {port.number}")
+            elif port in m.ports[:j]:
+                yield no(where, f"Duplicate value: port {port.number} is named before")
