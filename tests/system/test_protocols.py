@@ -170,6 +170,8 @@ def test_a_port_without_a_protocol_is_routed_where_it_speaks_http(more):
     ):
         more.until(lambda: more.get("guessed:8001/get")[0] == 418, what="the rule")
         assert more.get("guessed:8001/headers")[0] == 200
+        # its address is its own, whatever host a request names
+        assert more.get("guessed:8001/get", "-H 'Host: elsewhere.test'")[0] == 418
 
 
 def test_a_pod_calls_itself_and_others_by_address(more):
