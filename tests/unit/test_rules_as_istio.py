@@ -393,3 +393,41 @@ spec: {{hosts: {hosts}, http: [{{route: [{{destination: {{host: ratings}}}}]}}]}
 """
     made = judge.messages(view(objects(found)))
     assert [n.partition("/")[0] for n in sorted(made[names.VHDS]) if "shop.test" in n] == ports
+
+
+PARTS = """
+kind: ServiceEntry
+metadata: {name: exact}
+spec: {hosts: [x-b.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}
+---
+kind: ServiceEntry
+metadata: {name: parts}
+spec: {hosts: ["*-c.example.com"], ports: [{number: 443, name: tls, protocol: TLS}], resolution: NONE}
+---
+kind: VirtualService
+metadata: {name: parts}
+spec: {hosts: ["*-b.example.com"], http: [{route: [{destination: {host: reviews}}]}]}
+---
+kind: DestinationRule
+metadata: {name: parts}
+spec: {host: "*-b.example.com", trafficPolicy: {connectionPool: {tcp: {connectTimeout: 7s}}}}
+"""
+
+
+def test_a_wildcard_for_a_part_of_a_label_covers_hosts_and_breaks_no_listener(tmp_path):
+    """Envoy refuses all listeners where one of them names a part of a label for TLS."""
+    found = view(objects(PARTS))
+    judge.validate(found, tmp_path)
+    made = judge.messages(found)
+    host = made[names.VHDS]["80/x-b.example.com:80"]
+    assert host.routes[0].route.cluster == f"outbound|9080||{REVIEWS}"
+    assert made[names.CDS]["outbound|80||x-b.example.com"].connect_timeout.seconds == 7
+
+
+def test_who_writes_such_a_wildcard_for_tls_is_told():
+    from lateen.api import validate
+    from lateen.kit import yamldoc
+
+    docs = [{"apiVersion": "networking.istio.io/v1", **d} for d in yamldoc.objects(PARTS)]
+    told = [w for d in docs for w in validate.warnings(d)]
+    assert any("*.example.com" in str(w) for w in told), told

@@ -7,7 +7,7 @@ def covers(pattern: str, host: str) -> bool:
     """Whether a pattern covers a host (which may itself have a wildcard)."""
     if pattern in ("*", host):
         return True
-    return pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:])
+    return pattern.startswith("*") and host.removeprefix("*").endswith(pattern[1:])
 
 
 def overlap(a: str, b: str) -> bool:
@@ -28,3 +28,8 @@ def wildcards(host: str) -> list[str]:
     """All wildcards that cover a name, the most specific first."""
     parts = host.split(".")
     return ["*." + ".".join(parts[i:]) for i in range(1, len(parts))] + ([] if host == "*" else ["*"])
+
+
+def is_partial(pattern: str) -> bool:
+    """Whether a wildcard stands for a part of a label: ``*-web.example.com``."""
+    return pattern.startswith("*") and pattern != "*" and not pattern.startswith("*.")

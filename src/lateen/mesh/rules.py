@@ -14,7 +14,7 @@ from lateen.mesh.dialects import delegates, source
 from lateen.mesh.dialects.istio import Target, connection_targets, destinations_of
 from lateen.mesh.objects import Labels
 from lateen.mesh.outcomes import Outcome
-from lateen.mesh.patterns import wildcards
+from lateen.mesh.patterns import covers, is_partial, narrowness, wildcards
 from lateen.mesh.protocols import protocol
 from lateen.mesh.selecting import has_labels
 from lateen.mesh.spelling import as_written, written
@@ -102,7 +102,13 @@ class Rules(Standings):
     @query
     def _rule_levels(self, host: str) -> tuple[tuple[Rule, ...], ...]:
         """The VirtualServices for a host: first by its full name, then by increasingly general wildcards."""
-        return tuple(found for name in (host, *wildcards(host)) if (found := self.rules_named(name)))
+        names = _levels(host, self._partly_ruled())
+        return tuple(found for name in names if (found := self.rules_named(name)))
+
+    @query
+    def _partly_ruled(self) -> tuple[str, ...]:
+        """Hosts of VirtualServices with a wildcard for a part of a label."""
+        return tuple(h for h in map(as_written, self._rules_of_host.buckets()) if is_partial(h))
 
     def mesh_rules(self, host: str, namespace: str, seen: Seen = None) -> tuple[Rule, ...]:
         """The rules for a host that are visible from ``namespace``: the most specific ones, the oldest first."""
@@ -187,7 +193,13 @@ class Rules(Standings):
 
     @query
     def _traffic_levels(self, host: str) -> tuple[tuple[Traffic, ...], ...]:
-        return tuple(found for name in (host, *wildcards(host)) if (found := self._traffic_named(name)))
+        names = _levels(host, self._partly_set())
+        return tuple(found for name in names if (found := self._traffic_named(name)))
+
+    @query
+    def _partly_set(self) -> tuple[str, ...]:
+        """The same of DestinationRules."""
+        return tuple(h for h in map(as_written, self._traffic_of_host.buckets()) if is_partial(h))
 
     def destination_rule(self, host: str, namespace: str, labels: Labels = ()) -> tuple[Traffic, ...]:
         """The rules that apply to a host for clients in ``namespace``: those of the client's namespace, otherwise of
@@ -313,6 +325,12 @@ class Rules(Standings):
                 namespaces = frozenset((dr.ref.namespace,)) | exported(dr.ref.namespace, self.exports_of(dr))
                 out |= Interest(namespaces, keys | more, place=place, secrets=bool(policy.secrets(dr.spec)))
         return out
+
+
+def _levels(host: str, partial: tuple[str, ...]) -> list[str]:
+    """A host, then the wildcards that cover it, the most specific first."""
+    more = [p for p in partial if p != host and covers(p, host)]
+    return [host, *(sorted({*wildcards(host), *more}, key=narrowness) if more else wildcards(host))]
 
 
 def _selected(dr: Traffic, namespace: str, labels: Mapping[str, str]) -> bool:

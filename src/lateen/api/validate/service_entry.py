@@ -9,7 +9,7 @@ from lateen.api import networking as n
 from lateen.api.reading import allocates
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import label_selector
-from lateen.api.validate.findings import Findings, no, warn
+from lateen.api.validate.findings import Findings, hint, no, warn
 from lateen.api.validate.workload import endpoint
 from lateen.kit.jsons import Json
 
@@ -79,6 +79,11 @@ def _ports(se: n.ServiceEntry, allocated: bool) -> Findings:
     has_own = bool(se.addresses) or (allocated and se.resolution != "NONE")
     if not has_own and any(p.protocol.upper() in ("", "TCP") for p in se.ports):
         yield warn("spec.addresses", ADDRESSES)
+    secure = any(p.protocol.upper() in ("TLS", "HTTPS") for p in se.ports)
+    for i, host in enumerate(se.hosts if secure else ()):
+        if host.startswith("*") and host != "*" and not host.startswith("*."):
+            says = "proxies cannot tell TLS connections apart by a part of a label; they are passed through"
+            yield hint(f"spec.hosts[{i}]", f"{says}; write *{host[host.find('.') :]}, or the full names")
 
 
 def _none(se: n.ServiceEntry) -> Findings:
@@ -87,9 +92,6 @@ def _none(se: n.ServiceEntry) -> Findings:
     if se.workload_selector:
         says = "workloadSelector should not be set when resolution mode is NONE; write resolution: STATIC"
         yield warn("spec.workloadSelector", says)
-    for i, port in enumerate(se.ports):
-        if port.target_port and not se.workload_selector:
-            yield warn(f"spec.ports[{i}].targetPort", "targetPort has no effect when resolution mode is NONE")
 
 
 def _by_name(se: n.ServiceEntry) -> Findings:

@@ -12,6 +12,7 @@ from typing import Any
 from envoy.config.core.v3 import address_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 
+from lateen.mesh.patterns import is_partial
 from lateen.xds import pb
 
 
@@ -33,7 +34,13 @@ class Taken:
 
     def left(self, names: Iterable[str], ranges: Iterable[str]) -> list[Any]:
         """Claim what no earlier chain matches of these names (none: every name) and ranges (none: everywhere). Returns
-        the matches for it; one without conditions is for all the rest."""
+        the matches for it; one without conditions is for all the rest. Wildcards of a part of a label are left out:
+        Envoy would refuse the listener for them."""
+        names = tuple(names)
+        known = tuple(n for n in names if not is_partial(n))
+        if names and not known:
+            return []
+        names = known
         groups: dict[tuple[str, ...], list[str]] = {}
         wanted = tuple(dict.fromkeys(network(r) for r in ranges)) or ("",)
         for name in dict.fromkeys(n.lower() for n in names) or ("",):
