@@ -135,12 +135,12 @@ def test_the_expression_that_envoy_would_refuse_never_reaches_it():
         ("string(response.code)", "Envoy has no function string"),
         ("upstream_peer.labels['app'].value", "upstream_peer exists only in Istio's build of Envoy"),
         ("has(request.headers['x'])", "must be a valid CEL expression"),
-        ("request.path.matches('[')", '"[" is no regular expression of RE2'),
-        ("matches(request.path + ')', r\"\\1\")", '"\\1" is no regular expression of RE2'),
-        ("!request.path.matches(('(?=a)')) // )", '"(?=a)" is no regular expression of RE2'),
-        ("request.path.matches('(a{1000}){1000}')", '"(a{1000}){1000}" is no regular expression'),
+        ("request.path.matches('[')", '"[" is not a valid RE2 regular expression'),
+        ("matches(request.path + ')', r\"\\1\")", '"\\1" is not a valid RE2 regular expression'),
+        ("!request.path.matches(('(?=a)')) // )", '"(?=a)" is not a valid RE2 regular expression'),
+        ("request.path.matches('(a{1000}){1000}')", '"(a{1000}){1000}" is not a valid RE2 regular expression'),
         (f"request.path.matches('{'a' * 97}')", f'"{"a" * 80}" is too large a regular expression for CEL in Envoy'),
-        ("request.path.matches(r'\\\\') || request.path.matches('''\"(''')", '""(" is no regular expression'),
+        ("request.path.matches(r'\\\\') || request.path.matches('''\"(''')", '""(" is not a valid RE2'),
     ],
 )
 def test_expressions_are_judged_as_envoy_judges_them(expression, says):

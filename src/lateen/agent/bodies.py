@@ -19,11 +19,11 @@ from lateen.kit.jsons import Json
 from lateen.wire import ports, tap
 
 PAUSE_S, TRIES = 0.5, 40
-"""Between two attempts; after this many, whoever looks hears why there are no bodies."""
+"""Seconds between two attempts; after this many attempts, clients are told why there are no bodies."""
 KEPT = 500
 """Requests whose log line has not come yet."""
 LARGEST = 1024 * 1024
-"""Bytes of what Envoy says of one request."""
+"""The most bytes of Envoy's report on one request."""
 _ORDER = json.dumps(
     {
         "config_id": tap.CONFIG,

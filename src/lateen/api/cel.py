@@ -118,7 +118,7 @@ def _wrong_patterns(expression: str) -> Iterator[str]:
             if compiled(pattern).programsize > MAX_PROGRAM:
                 yield f'"{pattern[:80]}" is too large a regular expression for CEL in Envoy: use a shorter one'
         except ValueError as e:
-            yield f'"{pattern[:80]}" is no regular expression of RE2: {e}'
+            yield f'"{pattern[:80]}" is not a valid RE2 regular expression: {e}'
 
 
 def unknown(expression: str) -> str | None:

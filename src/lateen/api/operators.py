@@ -139,4 +139,4 @@ def _argument(name: str, argument: str) -> Iterator[str]:
         yield f"%CEL({argument[:80]})%: {wrong}"
     pattern, example = _ARGUMENTS.get(name, ("(?s:.*)", ""))
     if re.fullmatch(pattern, argument) is None:
-        yield f'"{argument[:80]}" is no argument of %{name}%; it is written as {example.replace("NAME", name, 1)}'
+        yield f'"{argument[:80]}" is not a valid argument of %{name}%; write it as {example.replace("NAME", name, 1)}'

@@ -80,7 +80,7 @@ def without(lists: Iterable[str], path: Sequence[str]) -> str:
         if of(known, pem) is None:
             return f"there is none of the certificate authority {name}"
         if pem == path[-1] and certificate.subject != certificate.issuer:
-            return f"{name} is trusted as a root without being one, so that nobody can verify the list that it is on"
+            return f"{name} is a trusted root but not self-signed, so the list of its issuer cannot be verified"
     return ""
 
 

@@ -280,8 +280,8 @@ class Deployments:
                 mine.append((kind, obj))
             elif kind is not kinds.SERVICE_ACCOUNT:  # proxies may use the user's own account
                 raise Unusable(
-                    f"the {kind.kind} {meta['name']} exists and belongs to somebody else; delete it, or choose another "
-                    f"name with the annotation {deployment.NAME_OVERRIDE}"
+                    f"the {kind.kind} {meta['name']} exists and does not belong to this Gateway; delete it, or "
+                    f"choose another name with the annotation {deployment.NAME_OVERRIDE}"
                 )
         for kind, obj in mine:
             await self._client.apply(kind, obj, FIELD_MANAGER)

@@ -251,7 +251,7 @@ def verify(chain: str, roots: str, key: PublicKey, name: str, now: datetime) -> 
     except x509.ExtensionNotFound:
         sans = []
     if sans != [name]:
-        raise ValueError(f"it is for {', '.join(sans) or 'nobody'}")
+        raise ValueError(f"it is for {', '.join(sans) or 'no name'}")
     for here in path:
         if not here.not_valid_before_utc <= now < here.not_valid_after_utc:
             raise ValueError("it is not valid now")

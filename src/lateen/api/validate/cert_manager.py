@@ -60,7 +60,7 @@ def _acme(acme: cm.ACME) -> Findings:
     if not acme.private_key_secret_ref.name:
         yield no("spec.acme.privateKeySecretRef.name", "name the Secret in which the account's key is kept")
     if acme.skip_tls_verify:
-        says = "is refused: whoever is between could have certificates issued; give the server's authority in caBundle"
+        says = "is refused: a man-in-the-middle could have certificates issued; give the server's CA in caBundle"
         yield no("spec.acme.skipTLSVerify", says)
     if acme.ca_bundle:
         try:

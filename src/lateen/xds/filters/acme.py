@@ -101,7 +101,7 @@ def _within(host: str, wildcards: Sequence[str]) -> str:
 
 
 def _chain(name: str, group: Iterable[Shown]) -> lc.FilterChain:
-    """The certificates stand in the listener, not in resources of their own: they are no secrets."""
+    """The certificates are inlined in the listener instead of in SDS resources: they are not secret."""
     common = tls_pb2.CommonTlsContext(
         alpn_protocols=[PROTOCOL],
         tls_certificates=[
