@@ -11,6 +11,7 @@ from concurrent import futures
 import grpc
 from envoy.config.core.v3 import base_pb2
 from envoy.service.auth.v3 import external_auth_pb2 as auth
+from envoy.type.v3 import http_status_pb2
 
 from lateen.samples.bookinfo.http import Request, Response, serve
 
@@ -18,7 +19,7 @@ HEADER, RESULT = "x-ext-authz", "x-ext-authz-check-result"
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 DENIED = f"denied by ext_authz for not found header `{HEADER}: allow` in the request"
 PERMISSION_DENIED, FORBIDDEN = 7, 403
-"""google.rpc.Code and the status of the response to the client"""
+"""As google.rpc.Code, and as the status of a response over HTTP."""
 
 
 async def over_http(request: Request) -> Response:
@@ -38,7 +39,7 @@ def over_grpc(raw: bytes, _: grpc.ServicerContext) -> bytes:
         out.ok_response.headers.append(header)
     else:
         out.status.code = PERMISSION_DENIED
-        out.denied_response.status.code = FORBIDDEN
+        out.denied_response.status.code = http_status_pb2.StatusCode.Value("Forbidden")
         out.denied_response.body = DENIED
         out.denied_response.headers.append(header)
     return bytes(out.SerializeToString())

@@ -31,7 +31,8 @@ from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import ALLOW, CUSTOM, DENY, slot
 
 TAP = "envoy.filters.http.tap"
-_TAP = tap_pb2.Tap(common_config=common_pb2.CommonExtensionConfig(admin_config={"config_id": tap.CONFIG}))
+_BY_ADMIN = common_pb2.AdminConfig(config_id=tap.CONFIG)
+_TAP = tap_pb2.Tap(common_config=common_pb2.CommonExtensionConfig(admin_config=_BY_ADMIN))
 
 
 def questions(access: Authorization) -> int:
