@@ -342,20 +342,20 @@ def test_after_a_restart_a_proxy_keeps_its_plugin_until_there_is_a_first_answer_
         know(mine, opens)
         await control.fetch(0.01)
         await settled()
-        assert control._sets(connection) == {}
+        assert control.offering.to(connection) == {}
         changed = PLUGIN.format(url=f"{URL}.new", more="")
         know(changed, opens)
         await settled()
-        assert control._sets(connection) == {}
+        assert control.offering.to(connection) == {}
         answer.set()
         while control.modules.awaited and len(control.world.objects.modules) < 1:
             await asyncio.sleep(0)
-        assert control._sets(connection) == {}  # the mesh that is pushed is still without it
+        assert control.offering.to(connection) == {}  # the mesh that is pushed is still without it
         await settled()
-        assert control._sets(connection)
+        assert control.offering.to(connection)
         know(changed, opens, other.format(url="http://a/m", more=""))
         await settled()
-        assert control._sets(connection)
+        assert control.offering.to(connection)
         control.modules.follow({})
 
     asyncio.run(work())

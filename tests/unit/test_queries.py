@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from lateen.kit.queries import UNUSED_STEPS, Queries, query
+from lateen.kit import queries
+from lateen.kit.queries import UNUSED, Queries, Watch, query
 from lateen.kit.tables import Table
 
 
@@ -132,14 +133,16 @@ def test_values_that_nobody_asks_for_are_dropped():
     for i in range(100):
         shop.label(str(i))
     full = len(shop.queries)
-    for i in range(UNUSED_STEPS + 2):
+    for i in range(UNUSED + 2):
         shop.put({str(i): i for i in range(100)} | {"n": i})
         shop.label("7")
     assert len(shop.queries) == full * 3 // 300
 
 
+@pytest.mark.parametrize("hub", [0, 1, queries.HUB])
 @pytest.mark.parametrize("seed", range(20))
-def test_random_changes_give_the_same_values_as_a_fresh_database(seed):
+def test_random_changes_give_the_same_values_as_a_fresh_database(seed, hub, monkeypatch):
+    monkeypatch.setattr(queries, "HUB", hub)
     rng = random.Random(seed)
     prices = {c: rng.randint(0, 40) for c in "abcd"}
     stock = {c: (rng.choice("nsw"), rng.randint(0, 3)) for c in "abcd"}
@@ -159,3 +162,53 @@ def test_random_changes_give_the_same_values_as_a_fresh_database(seed):
         for place in "nsw":
             assert shop.at(place) == new.at(place)
         assert shop.first() == new.first()
+
+
+def test_many_readers_of_a_value_that_comes_out_equal_are_not_looked_at():
+    class Many(Shop):
+        @query
+        def mine(self, i):
+            return (i, self.rounded("a"))
+
+    shop = Many({"a": 10}, {})
+    watches = [Watch(shop.queries) for _ in range(queries.HUB + 1)]
+    for i, watch in enumerate(watches):
+        with watch:
+            assert shop.mine(i) == (i, 1)
+    shop.put({"a": 12})
+    assert all(w.suspects is None and w.fresh() for w in watches)
+    shop.put({"a": 20})
+    assert not any(w.fresh() for w in watches)
+    assert shop.mine(7) == (7, 2)
+
+
+def test_a_watch_tells_whether_what_was_read_has_changed():
+    shop = Shop({"a": 10, "b": 20}, {})
+    watch = Watch(shop.queries)
+    assert not watch.fresh()
+    with watch:
+        shop.rounded("a")
+    shop.put({"a": 11, "b": 30})
+    assert watch.fresh()
+    shop.put({"a": 20, "b": 30})
+    assert not watch.fresh()
+    with watch:
+        shop.rounded("a")
+    assert watch.fresh()
+    with pytest.raises(ZeroDivisionError), watch:
+        shop.price(1 // 0)
+    assert not watch.fresh()
+
+
+def test_what_is_watched_is_kept_until_the_watch_ends():
+    shop = Shop({"a": 10}, {})
+    watch = Watch(shop.queries)
+    with watch:
+        shop.label("a")
+    for i in range(UNUSED + 2):
+        shop.put({"a": 10, "n": i})
+    assert watch.fresh()
+    assert len(shop.queries) == 3
+    watch.close()
+    assert len(shop.queries) == 0
+    assert not watch.fresh()

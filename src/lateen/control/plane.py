@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from lateen.ads.conversation import Rejection
 from lateen.ads.peers import Connection
@@ -25,6 +25,7 @@ from lateen.control.fetching import DEFAULT_FETCHING, Fetcher, Fetching
 from lateen.control.keys import Keys
 from lateen.control.measures import Measures
 from lateen.control.modules import Modules
+from lateen.control.offering import Offering
 from lateen.control.patching import Patching
 from lateen.control.pulling import Puller
 from lateen.control.reach import Reach, reach
@@ -38,15 +39,10 @@ from lateen.mesh import challenges
 from lateen.mesh.dangling import dangling
 from lateen.mesh.model import Mesh
 from lateen.mesh.settings import Cluster
-from lateen.mesh.view import View
-from lateen.mesh.views import Viewer, Views, viewer
-from lateen.mesh.workloads import Proxy
+from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.wire.node import NodeId
-from lateen.wire.resource import Sets
 from lateen.wire.revision import Revision
-from lateen.xds import proxyless
-from lateen.xds.generate import generate
 
 log = logging.getLogger("lateen.control")
 
@@ -54,16 +50,6 @@ QUIET_S, LONGEST_S = 0.02, 1.0
 """Debouncing in seconds: a push waits until nothing has changed for the first, but no longer than the second."""
 GRACE_S = 0.5
 """Seconds that a push waits for a host or subset that a new rule refers to and that does not exist yet."""
-
-
-class _Seen(NamedTuple):
-    """What a proxy was offered last, and under which identity."""
-
-    viewer: Viewer | None
-    view: View | None
-
-
-_NOT_SEEN = _Seen(None, None)
 
 
 class Control:
@@ -91,7 +77,6 @@ class Control:
         """The mesh that proxies have been offered."""
         self._pushed = False
         """Whether proxies have been offered any mesh."""
-        self.ads = AdsServer(self._allow, self._sets, self._proxyless, self._rejected)
         self.patching = Patching()
         self.measures = Measures()
         self.registrar = Registrar(client, self.world, self.measures, me)
@@ -99,6 +84,15 @@ class Control:
         fetcher = Fetcher(partial(addresses.refused, blocked=fetching.blocked))
         self.keys = Keys(self.world, fetcher.keys, fetching.refresh_s)
         self.modules = Modules(self.world, Puller(fetcher, self.credentials.secret, fetching.insecure).module)
+        self.offering = Offering(
+            self.world.clusters,
+            self.sides,
+            self.registrar,
+            self.credentials,
+            lambda: self.modules.awaited,
+            self.patching,
+        )
+        self.ads = AdsServer(self._allow, self.offering.to, self.offering.proxyless, self._rejected)
         self.ads.joined, self.ads.left = self._joined, self._left
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.changed: Callable[[], None] = lambda: None
@@ -145,46 +139,14 @@ class Control:
         there = objects.others.get(cluster) if cluster else objects
         return there.pods.get((node.namespace, node.pod)) if there else None
 
-    def home(self, metadata: Mapping[str, str]) -> Views | None:
-        """The mesh from the perspective of a proxy's cluster; None if the cluster is unknown (yet), or not served (any
-        more)."""
-        try:
-            return self.sides.of(self.world.clusters.home(cluster_of(metadata)))
-        except NotServed:
-            return None
-
     def _joined(self, connection: Connection) -> None:
         self.registrar.connected(connection)
         self.credentials.connected(connection)
 
     def _left(self, connection: Connection) -> None:
+        self.offering.forget(connection)
         self.registrar.disconnected(connection)
         self.credentials.disconnected(connection)
-
-    def _sets(self, connection: Connection) -> Mapping[str, Sets]:
-        node, views = connection.node, self.home(connection.metadata)
-        if views is None:
-            return {}
-        pod = self.registrar.workload(connection) or views.mesh.objects.pods.get((node.namespace, node.pod))
-        if pod is None or not self.credentials.known(node) or self._awaits(pod):
-            return {}  # the pod is unknown (yet, or any more): send and remove nothing
-        seen, before = connection.kept if isinstance(connection.kept, _Seen) else _NOT_SEEN
-        if seen is None or seen.proxy.workloads[0] is not pod:
-            seen = viewer(Proxy(node.kind, (pod,)), connection.metadata)
-        view = views.seen_by(seen, connection.metadata, before)
-        made = self.patching.sets(connection, view, generate(view))
-        if view is not before:
-            connection.kept = _Seen(seen, view)
-        return made
-
-    def _awaits(self, pod: o.Pod) -> bool:
-        """Whether a proxy would lose a plugin only because this istiod has not fetched its module yet."""
-        awaited = self.modules.awaited
-        return bool(awaited) and not awaited.isdisjoint(self.mesh().missing_modules(pod.namespace, pod.label_map))
-
-    def _proxyless(self, node: NodeId, metadata: Mapping[str, str]) -> Mapping[str, Sets]:
-        views = self.home(metadata)
-        return {} if views is None else proxyless.generate(views.outbound(node.namespace))
 
     def _rejected(self, connection: Connection, rejection: Rejection) -> None:
         short = names.SHORT.get(rejection.type_url, rejection.type_url)
@@ -316,7 +278,9 @@ class Control:
         return {(str(c.node), "rejected"): 1 for c in refused}
 
     def _without_endpoint(self) -> dict[tuple[str, ...], float]:
-        sidecars = [(c.node.address, self.home(c.metadata)) for c in self.ads.connections if c.node.kind == "sidecar"]
+        sidecars = [
+            (c.node.address, self.offering.home(c.metadata)) for c in self.ads.connections if c.node.kind == "sidecar"
+        ]
         known: dict[Views, set[str]] = {}
         for views in {views for _, views in sidecars if views is not None}:
             slices = views.mesh.objects.of(kinds.ENDPOINT_SLICE).values()

@@ -20,15 +20,15 @@ def cluster_of(metadata: Mapping[str, str]) -> str:
 
 class Sides:
     def __init__(self, own: Views) -> None:
-        self._own = own
+        self.own = own
         self._others: dict[str, Views] = {}
 
     def of(self, cluster: str) -> Views | None:
         """``cluster``: empty for istiod's own. None for one that is not known (yet)."""
         if not cluster:
-            return self._own
+            return self.own
         if cluster not in self._others:
-            found = seen_from(self._own.mesh.instant, cluster)
+            found = seen_from(self.own.mesh.instant, cluster)
             if found is None:
                 return None
             self._others[cluster] = Views(Mesh(found))
@@ -36,7 +36,7 @@ class Sides:
 
     def advance(self, objects: Objects) -> None:
         """Advance all meshes (see ``Mesh.advance``), istiod's own first; an exception stops at that point."""
-        self._own.advance(objects)
+        self.own.advance(objects)
         for cluster, views in list(self._others.items()):
             found = seen_from(objects, cluster)
             if found is None:

@@ -20,8 +20,11 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 P = ParamSpec("P")
 T = TypeVar("T")
 
-UNUSED_STEPS = 8
-"""A value without dependents is dropped if it was not read for this many steps."""
+UNUSED = 8
+"""A value without dependents is dropped if it was not read while tables got new contents this many times."""
+HUB = 32
+"""A value with more readers than this is brought up to date at once: often it comes out equal, and then none of them
+has to be marked."""
 
 
 class Node:
@@ -32,28 +35,41 @@ class Node:
     def __init__(self) -> None:
         self.changed = 0
         """The step in which it got its current value."""
-        self.readers: set[Memo] = set()
-
-    def touch(self, step: int) -> None:
-        """Record that its value differs from this step on."""
-        self.changed = step
-        marks: list[tuple[Memo, Node]] = [(reader, self) for reader in self.readers]
-        while marks:
-            reader, source = marks.pop()
-            if reader.suspects is None:
-                reader.suspects = {source}
-                marks += [(further, reader) for further in reader.readers]
-            else:
-                reader.suspects.add(source)
+        self.readers: set[Reader] = set()
 
     def unread(self) -> None:
         """Called when nothing depends on it any more."""
 
 
-class Memo(Node):
+class Reader(Node):
+    """Something that reads."""
+
+    __slots__ = ("checked", "suspects")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checked = -1
+        """The last step in which it was up to date."""
+        self.suspects: set[Node] | None = None
+        """Sources that may have changed since then; None if none can have."""
+
+    def outdated(self) -> bool:
+        """Whether one of the suspects has changed."""
+        for source in tuple(self.suspects or ()):
+            if isinstance(source, Memo) and source.suspects is not None:
+                try:
+                    source.verify()
+                except Exception:  # noqa: BLE001 - a failing query may no longer be needed: its reader finds out
+                    return True
+            if source.changed > self.checked:
+                return True
+        return False
+
+
+class Memo(Reader):
     """The value of one query for one set of arguments."""
 
-    __slots__ = ("args", "checked", "function", "home", "owner", "queries", "sources", "suspects", "used", "value")
+    __slots__ = ("args", "function", "home", "owner", "queries", "sources", "used", "value")
 
     def __init__(
         self, queries: Queries, home: dict[Any, Memo], owner: Any, function: Callable[..., Any], args: Any
@@ -61,25 +77,16 @@ class Memo(Node):
         super().__init__()
         self.queries, self.home, self.owner, self.function, self.args = queries, home, owner, function, args
         self.sources: dict[Node, None] = {}
-        self.suspects: set[Node] | None = None
-        """Sources that may have changed since this value was computed."""
-        self.checked = self.used = -1
+        self.used = -1
         self.value: Any = None
 
     def verify(self) -> None:
         """Bring the value up to date."""
-        for source in tuple(self.suspects or ()):
-            if isinstance(source, Memo) and source.suspects is not None:
-                try:
-                    source.verify()
-                except Exception:  # noqa: BLE001 - a failing query may no longer be needed: recompute its reader
-                    self.compute()
-                    return
-            if source.changed > self.checked:
-                self.compute()
-                return
-        self.suspects = None
-        self.checked = self.queries.step
+        if self.outdated():
+            self.compute()
+        else:
+            self.suspects = None
+            self.checked = self.queries.step
 
     def compute(self) -> None:
         queries = self.queries
@@ -113,7 +120,7 @@ class Memo(Node):
 class Prepared(Protocol):
     """New contents of an input that are not in effect yet."""
 
-    def apply(self, step: int) -> None:
+    def apply(self) -> None:
         """Put it into effect; cannot fail."""
 
 
@@ -133,6 +140,10 @@ class Queries:
         self.running: list[dict[Node, None]] = []
         self.asked: set[Memo] = set()
         """Values that were read from outside of any query."""
+        self._replaced = 0
+        """How often tables got new contents."""
+        self._hubs: list[tuple[Memo, int]] = []
+        """Marked values whose readers are not marked yet, and when they had last changed."""
         self._memos: dict[Any, dict[Any, Memo]] = {}
 
     def ask(self, owner: Any, function: Callable[..., Any], args: Any) -> Any:
@@ -147,8 +158,8 @@ class Queries:
             memo.verify()
         if self.running:
             self.running[-1][memo] = None
-        elif memo.used != self.step:
-            memo.used = self.step
+        elif memo.used != self._replaced:
+            memo.used = self._replaced
             self.asked.add(memo)
         return memo.value
 
@@ -157,7 +168,7 @@ class Queries:
         self.running[-1][node] = None
 
     @staticmethod
-    def release(source: Node, reader: Memo) -> None:
+    def release(source: Node, reader: Reader) -> None:
         source.readers.discard(reader)
         if not source.readers:
             source.unread()
@@ -170,16 +181,92 @@ class Queries:
         """
         changes = [change for table, content in contents if (change := table.prepare(content)) is not None]
         self.step += 1
-        for memo in [m for m in self.asked if m.used < self.step - UNUSED_STEPS]:
+        self._replaced += 1
+        for memo in [m for m in self.asked if m.used < self._replaced - UNUSED]:
             self.asked.discard(memo)
             if not memo.readers:
                 memo.unread()
         for change in changes:
-            change.apply(self.step)
+            change.apply()
+        while self._hubs:
+            self._pass_on(*self._hubs.pop())
+
+    def touch(self, node: Node) -> None:
+        """Record that a value differs from this step on, and mark what depends on it."""
+        node.changed = self.step
+        marks: list[tuple[Reader, Node]] = [(reader, node) for reader in node.readers]
+        while marks:
+            reader, source = marks.pop()
+            if reader.suspects is not None:
+                reader.suspects.add(source)
+                continue
+            reader.suspects = {source}
+            if isinstance(reader, Memo) and len(reader.readers) > HUB:
+                self._hubs.append((reader, reader.changed))
+            else:
+                marks += [(further, reader) for further in reader.readers]
+
+    def _pass_on(self, hub: Memo, before: int) -> None:
+        """Mark the readers of a hub if its value has changed. That is a step of its own, since what has been computed
+        in this one may have read values that are only marked now."""
+        if not hub.readers:
+            return
+        try:
+            if hub.suspects is not None:
+                hub.verify()
+        except Exception:  # noqa: BLE001 - its readers find out
+            pass
+        else:
+            if hub.changed == before:
+                return
+        self.step += 1
+        self.touch(hub)
 
     def __len__(self) -> int:
         """The number of values kept."""
         return sum(map(len, self._memos.values()))
+
+
+class Watch(Reader):
+    """Tells code outside of all queries whether what it has read has changed since."""
+
+    __slots__ = ("_queries", "_sources")
+
+    def __init__(self, queries: Queries) -> None:
+        super().__init__()
+        self._queries = queries
+        self._sources: dict[Node, None] = {}
+
+    def __enter__(self) -> None:
+        """Watch what is read in this block instead of what was read before. Not for use in queries."""
+        self._queries.running.append({})
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        self._follow(self._queries.running.pop())
+        self.suspects, self.checked = None, self._queries.step if failed is None else -1
+
+    def fresh(self) -> bool:
+        """Whether all that was read is still the same; not before anything was."""
+        if self.checked < 0 or self.suspects is None:
+            return self.checked >= 0
+        if self.outdated():
+            return False
+        self.suspects, self.checked = None, self._queries.step
+        return True
+
+    def close(self) -> None:
+        """Watch nothing any more, so that it need not be kept."""
+        self._follow({})
+        self.checked = -1
+
+    def _follow(self, sources: dict[Node, None]) -> None:
+        old, self._sources = self._sources, sources
+        if sources.keys() != old.keys():
+            for source in sources:
+                source.readers.add(self)
+            for source in old:
+                if source not in sources:
+                    self._queries.release(source, self)
 
 
 class HasQueries(Protocol):

@@ -38,9 +38,9 @@ class Change(Generic[K, V]):
     ) -> None:
         self.table, self.content, self.keys, self.moves = table, content, keys, moves
 
-    def apply(self, step: int) -> None:
+    def apply(self) -> None:
         """Put it into effect; cannot fail."""
-        self.table.apply(self, step)
+        self.table.apply(self)
 
 
 class Table(Mapping[K, V]):
@@ -55,7 +55,7 @@ class Table(Mapping[K, V]):
     def index(self, buckets: Callable[[K, V], Iterable[T]]) -> Index[T, K, V]:
         """An index of the objects by the buckets that ``buckets`` assigns to each."""
         made: Index[T, K, V] = Index(self._queries, buckets)
-        made.update(made.moves({}, self._content, self._content), 0)
+        made.update(made.moves({}, self._content, self._content))
         self._indexes.append(made)
         return made
 
@@ -70,19 +70,19 @@ class Table(Mapping[K, V]):
         changed += [k for k in old if k not in content]
         return Change(self, content, changed, [i.moves(old, content, changed) for i in self._indexes])
 
-    def apply(self, change: Change[K, V], step: int) -> None:
+    def apply(self, change: Change[K, V]) -> None:
         """Put a prepared change into effect; cannot fail."""
         old, self._content = self._content, change.content
         if not change.keys:
             return
         for key in change.keys:
             if (node := self._keys.get(key)) is not None:
-                node.touch(step)
-        self._all.touch(step)
+                self._queries.touch(node)
+        self._queries.touch(self._all)
         if bool(old) != bool(change.content):
-            self._some.touch(step)
+            self._queries.touch(self._some)
         for index, moves in zip(self._indexes, change.moves, strict=True):
-            index.update(moves, step)
+            index.update(moves)
 
     def __getitem__(self, key: K) -> V:
         found: V | None = self.get(key)
@@ -143,7 +143,7 @@ class Index(Generic[T, K, V]):
 
         return [(k, buckets(k, old.get(k)), new.get(k), buckets(k, new.get(k))) for k in changed]
 
-    def update(self, moves: Iterable[Move[K, T, V]], step: int) -> None:
+    def update(self, moves: Iterable[Move[K, T, V]]) -> None:
         touched: dict[T, None] = {}
         known = len(self._found)
         added = False
@@ -160,15 +160,15 @@ class Index(Generic[T, K, V]):
         several = {b for b in touched if len(self._found[b]) > 1}
         if several != self._several.intersection(touched):
             self._several = self._several.difference(touched) | several
-            self._several_node.touch(step)
+            self._queries.touch(self._several_node)
         for bucket in touched:
             self._sorted.pop(bucket, None)
             if not self._found[bucket]:
                 del self._found[bucket]
             if (node := self._keys.get(bucket)) is not None:
-                node.touch(step)
+                self._queries.touch(node)
         if added or len(self._found) != known:
-            self._names.touch(step)
+            self._queries.touch(self._names)
 
     def get(self, bucket: T) -> tuple[V, ...]:
         if self._queries.running:
