@@ -245,7 +245,7 @@ def test_what_is_no_request_is_refused():
     async def run():
         call = accepted(server())
         call.ask(b"\xff")
-        assert call.status == (Status.INVALID_ARGUMENT, "this is no DeltaDiscoveryRequest")
+        assert call.status == (Status.INVALID_ARGUMENT, "the message is not a valid DeltaDiscoveryRequest")
 
     asyncio.run(run())
 

@@ -487,3 +487,16 @@ def test_of_a_rejected_change_that_is_a_part_for_this_proxy_the_rest_is_offered_
     ack(session, again[0])
     assert session.refusals(names.EDS) == {"one": "one is broken"}
     assert sent(session.offer({names.EDS: (sets(one="3", two="2", c="2"),)})) == [("EDS", {"one": "3"}, ())]
+
+
+def test_unions_in_which_the_same_part_is_replaced_tell_the_same_content():
+    def part(*versions):
+        return ResourceSet({n: Resource(n, v, f"{n}{v}".encode()) for n, v in versions})
+
+    old, new, others = part(("a", "1"), ("b", "1")), part(("a", "2"), ("b", "1")), [part(("c", "1")), part(("d", "1"))]
+    found = [ResourceSet.union((o, new)).since(ResourceSet.union((o, old))) for o in others]
+    assert found[0] is found[1]
+    assert (found[0].changed, found[0].removed) == ({"a"}, frozenset())
+    fewer = part(("a", "2"))
+    moved = ResourceSet.union((fewer, part(("b", "1")))).since(ResourceSet.union((old, others[0])))
+    assert moved.removed == {"c"}

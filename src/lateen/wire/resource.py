@@ -201,8 +201,11 @@ class ResourceSet:
     def _compared(self, old: ResourceSet) -> Difference:
         if self.parts and old.parts:
             known, kept = set(old.parts), set(self.parts)
-            after = {n: r for p in self.parts if p not in known for n, r in p.resources.items()}
-            before = {n: r for p in old.parts if p not in kept for n, r in p.resources.items()}
+            new, left = [p for p in self.parts if p not in known], [p for p in old.parts if p not in kept]
+            if len(new) == len(left) == 1 and not (found := new[0].since(left[0])).removed:
+                return found  # one for all unions with these parts
+            after = {n: r for p in new for n, r in p.resources.items()}
+            before = {n: r for p in left for n, r in p.resources.items()}
         else:
             before, after = dict(old.resources), dict(self.resources)
         changed = sorted(
