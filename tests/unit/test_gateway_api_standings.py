@@ -41,7 +41,7 @@ def test_a_route_is_told_why_no_listener_takes_it():
     )
 
 
-@pytest.mark.parametrize(("kind", "instead"), [("TCPRoute", "need an HTTPRoute"), ("UDPRoute", "are not captured")])
+@pytest.mark.parametrize(("kind", "instead"), [("TCPRoute", "needs an HTTPRoute"), ("UDPRoute", "are not captured")])
 def test_routes_of_connections_at_http_and_of_datagrams_are_not_accepted_at_services(kind, instead):
     one = f"""
 {V1}

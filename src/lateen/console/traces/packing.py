@@ -6,6 +6,7 @@ import zlib
 
 import msgspec
 
+from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN
 from lateen.console.traces.spans import Kind, Span
 
 LEVEL = 1
@@ -22,20 +23,20 @@ _ENVOY = {
     "http.protocol": "HTTP/1.1",
     "guid:x-request-id": "-9-",
     "upstream_cluster": "inbound|9080||",
-    "upstream_cluster.name": "outbound|9080||.default.svc.cluster.local",
+    "upstream_cluster.name": f"outbound|9080||.default.svc.{CLUSTER_DOMAIN}",
     "http.status_code": "200",
     "response_flags": "-",
     "request_size": "0",
     "response_size": "",
-    "node_id": "sidecar~10.244.0.1~-v1-.default~default.svc.cluster.local",
+    "node_id": f"sidecar~10.244.0.1~-v1-.default~default.svc.{CLUSTER_DOMAIN}",
     "peer.address": "10.244.0.1",
     "upstream_address": "10.244.0.1:9080",
     "downstream_cluster": "-",
     "user_agent": "python-requests/2.",
     "istio.canonical_revision": "v1",
     "istio.canonical_service": "",
-    "istio.cluster_id": "Kubernetes",
-    "istio.mesh_id": "cluster.local",
+    "istio.cluster_id": CLUSTER_NAME,
+    "istio.mesh_id": TRUST_DOMAIN,
     "istio.namespace": "default",
 }
 
@@ -47,7 +48,7 @@ def _sample(kind: Kind, tags: dict[str, str]) -> bytes:
             "0" * 16,
             "0" * 16,
             ".default",
-            "default.svc.cluster.local:9080/*",
+            f"default.svc.{CLUSTER_DOMAIN}:9080/*",
             kind,
             1 << 50,
             9000,
