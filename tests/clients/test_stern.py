@@ -36,7 +36,9 @@ def test_the_logs_of_a_pod_that_comes_later_are_followed(mesh, program, tmp_path
     argv = [program, "-n", "default", "-l", "run=later", "-o", "json"]
     with out.open("w") as file, subprocess.Popen(argv, stdout=file, stderr=file, env=mesh.environment) as stern:
         try:
-            mesh.kubectl("run", "later", "--image=lateen/sleep", "--", "sh", "-c", "echo I am here; exec sleep 600")
+            mesh.kubectl(
+                "run", "later", "--image=lateen/sleep", "--command", "--", "sh", "-c", "echo I am here; exec sleep 600"
+            )
             mesh.until(lambda: "I am here" in out.read_text(), 60, "a line of the new pod")
         finally:
             stern.terminate()
