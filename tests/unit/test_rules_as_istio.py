@@ -188,6 +188,24 @@ def test_a_route_for_all_requests_comes_after_those_of_newer_rules_for_the_same_
     assert [n for n, _ in at_gateway(f"{DOOR}---{older}---{newer}")] == ["login", "rest"]
 
 
+FRONT = "match: [{uri: {prefix: /}}], route: [{destination: {host: productpage}}]"
+ADMIN = "match: [{uri: {prefix: /admin}}], route: [{destination: {host: reviews}}]"
+
+
+@pytest.mark.parametrize(
+    ("rules", "reached"),
+    [
+        ([f"{{name: front, {FRONT}}}, {{name: admin, {ADMIN}}}"], ["front"]),
+        (["{name: x, match: [{uri: {prefix: /}}, {uri: {prefix: /admin}}], " + FRONT.split("], ")[1] + "}"], ["x"]),
+        ([f"{{name: a, {FRONT}}}, {{name: hidden, {ADMIN}}}", f"{{name: admin, {ADMIN}}}"], ["admin", "a"]),
+    ],
+)
+def test_what_stands_after_a_route_for_everything_in_the_same_rule_is_not_reachable_at_a_gateway(rules, reached):
+    """/admin is behind the front page, which takes every request; only rules of other teams come before that."""
+    documents = [routed(f"rule-{i}", "shop.test", text) for i, text in enumerate(rules)]
+    assert [n for n, _ in at_gateway("---".join([DOOR, *documents]))] == reached
+
+
 def test_objects_of_the_same_second_have_precedence_by_name_and_then_by_namespace():
     from lateen.api import kinds
     from lateen.api.objects import Resource

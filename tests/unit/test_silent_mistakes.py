@@ -52,6 +52,17 @@ def test_a_rule_behind_one_with_a_condition_is_not_shadowed():
     assert said(DOOR % HTTP + vs("red", "lab.test", NARROW) + vs("blue", "lab.test", ROUTE, at=2), "LAT0101") == []
 
 
+AFTER = "{match: [{uri: {prefix: /a}}], route: [{destination: {host: web}}]}"
+ALL = "{match: [{uri: {prefix: /}}], route: [{destination: {host: web}}]}"
+BOTH = "{match: [{uri: {prefix: /a}}, {uri: {prefix: /}}], route: [{destination: {host: web}}]}"
+
+
+@pytest.mark.parametrize(("routes", "shadowed"), [(f"{ALL}, {AFTER}", True), (f"{AFTER}, {ALL}", False), (BOTH, False)])
+def test_conditions_after_a_route_for_everything_do_not_save_a_rule_from_an_older_one(routes, shadowed):
+    text = DOOR % HTTP + vs("red", "lab.test", ROUTE) + vs("blue", "lab.test", f"http: [{routes}]", at=2)
+    assert bool(said(text, "LAT0101")) == shadowed
+
+
 def test_two_virtual_services_on_one_tcp_port_of_a_gateway():
     tcp = "tcp: [{route: [{destination: {host: db}}]}]"
     text = DOOR % TCP + vs("a", "a.test", tcp) + vs("b", "b.test", tcp, at=2)

@@ -88,19 +88,21 @@ def merged(rules: Iterable[Rule], at: At, find: Find) -> Iterator[Route]:
 
 
 def requests(vs: Rule, at: At, find: Find) -> list[Route]:
-    """All routes of a VirtualService that apply there, in the user's order."""
-    out = []
+    """The routes of a VirtualService that apply there, in the user's order, up to the first that takes all requests: at
+    gateways, that one comes after the routes of other rules, and must not let its own later ones through."""
+    out: list[Route] = []
     for i, http in enumerate(vs.spec.http):
-        taken = [(j, m) for j, m in enumerate(http.match) if _applies(m, vs, at.gateways, at.port)]
+        taken: list[tuple[int, api.HTTPMatchRequest | None]] = [
+            (j, m) for j, m in enumerate(http.match) if _applies(m, vs, at.gateways, at.port)
+        ]
         if http.match and not taken:
             continue
         backends = tuple(_backend(r.destination, vs, at.port, find, r.weight, r.headers) for r in _weighted(http))
         mirrors = tuple(_mirrors(http, vs, at.port, find))
-        for j, m in taken:
+        for j, m in taken or [(-1, None)]:
             out.append(_route(vs, (i, j), m, at, backends, mirrors))
-        if not http.match:
-            out.append(_route(vs, (i, -1), None, at, backends, mirrors))
-            return out  # routes after one without a match are unreachable
+            if out[-1].takes_all:
+                return out
     return out
 
 
@@ -110,8 +112,17 @@ def takes_requests(spec: api.VirtualService) -> bool:
 
 
 def takes_some(spec: api.VirtualService) -> bool:
-    """Whether some of its routes have a condition, so that at a gateway they precede those that take all requests."""
-    return any(http.match and not any(map(takes_all, http.match)) for http in spec.http)
+    """Whether some of its routes have a condition, so that at a gateway they precede those that take all requests.
+    What stands after a route of its own that takes all is never used."""
+    for http in spec.http:
+        for m in http.match:
+            if not takes_all(m):
+                return True
+            if _unconditional(m):
+                return False
+        if not http.match:
+            return False
+    return False
 
 
 def takes_connections(spec: api.VirtualService, port: int | None = None) -> bool:
