@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +170,7 @@ def entry_configure(
         )  # fmt: skip
         if group is None:
             raise CliError(f'there is no WorkloadGroup "{name}" in namespace "{target.namespace}"')
+        _check(group)
         files, environment = await _machine(client, group, target, seconds, address, _revision(revision))
         if cluster:
             environment["ISTIO_META_CLUSTER_ID"] = cluster
@@ -174,7 +178,7 @@ def entry_configure(
             del environment["ISTIO_META_AUTO_REGISTER_GROUP"]
         if dns:
             environment["ISTIO_META_DNS_CAPTURE"] = "true"
-        return files | {"cluster.env": "".join(f"{k}='{v}'\n" for k, v in environment.items())}
+        return files | {"cluster.env": sourced(environment)}
 
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
@@ -188,6 +192,51 @@ def _group_of(text: str) -> Json:
     if len(found) != 1:
         raise CliError(f"the file must have one WorkloadGroup, it has {len(found)}", BAD_DATA)
     return found[0]
+
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+"""RFC 1123: the name of an object."""
+_VALUE = re.compile(r"([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?", re.ASCII)
+"""The value of a label."""
+
+
+def _check(group: Json) -> None:
+    """A group in a file has not been seen by the API server, and one in the cluster may be older than its rules, while
+    root reads what is written of it to the machine. Raises CliError."""
+    from lateen.api import validate
+
+    named, of_label = "must be the name of an object", "must be the value of a label"
+    form = {
+        "metadata.name": (_NAME, named),
+        "metadata.namespace": (_NAME, named),
+        "spec.template.serviceAccount": (_NAME, named),
+        "spec.template.network": (_VALUE, of_label),
+    }
+    wrong = [f"{path}: {says}" for path, says in validate.problems(group)]
+    for path, (pattern, says) in form.items() if not wrong else ():
+        text = dig(group, *path.split("."), default="")
+        if (text or path == "metadata.name") and not pattern.fullmatch(str(text)):
+            wrong.append(f'{path}: "{text}" {says}')
+    if wrong:
+        raise CliError(f"the WorkloadGroup cannot be used: {wrong[0]}", BAD_DATA)
+
+
+def _reached_at(address: str, istiod: Json) -> str:
+    """The address for the line in the machine's hosts. Raises CliError."""
+    found = address or str(dig(istiod, "spec", "clusterIP", default=""))
+    try:
+        return str(ipaddress.ip_address(found))
+    except ValueError:
+        says = f'"{found}" is not an IP address' if address else "the Service of istiod has no address of its own"
+        raise CliError(f"{says}; give the one at which the machine reaches istiod: --ingressIP 192.0.2.1") from None
+
+
+def sourced(environment: dict[str, str]) -> str:
+    """Variables as lines that a shell and systemd's EnvironmentFile read alike. Raises CliError."""
+    for name, value in environment.items():
+        if any(c in value for c in "\n\r\0"):
+            raise CliError(f"{name}: {value!r} is not one line of text", BAD_DATA)
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
 
 
 def _revision(name: str) -> Revision:
@@ -241,6 +290,6 @@ async def _machine(
         "istio-token": str(token["status"]["token"]),
         "root-cert.pem": str(root["data"]["root-cert.pem"]),
         "mesh.yaml": yamldoc.dump({"defaultConfig": {"discoveryAddress": f"{host}:{ports.XDS}"}}),
-        "hosts": f"{address or istiod['spec']['clusterIP']} {host}\n",
+        "hosts": f"{_reached_at(address, istiod)} {host}\n",
     }
     return files, {k: v for k, v in environment.items() if v}

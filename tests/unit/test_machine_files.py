@@ -1,0 +1,116 @@
+"""The files that a machine joins the mesh with: root reads them, so nothing that an object says may be a command."""
+
+import asyncio
+import json
+import subprocess
+
+import pytest
+from click.testing import CliRunner
+
+from lateen.api import kinds
+from lateen.cli import machine
+from lateen.cli.connect import Target
+from lateen.cli.output import CliError
+from lateen.kit import yamldoc
+
+QUOTED = "x'; touch {}; '"
+
+
+class Answers:
+    """The mesh that the files are made for."""
+
+    def __init__(self, group=None, address="10.96.0.10"):
+        self._kept = {
+            kinds.CONFIG_MAP: {"data": {"root-cert.pem": "PEM", "mesh": 'trustDomain: "it\'s"', "values": "{}"}},
+            kinds.SERVICE: {"spec": {"clusterIP": address} if address else {"type": "ExternalName"}},
+            kinds.WORKLOAD_GROUP: group,
+        }
+
+    async def get(self, kind, _namespace, _name):
+        return self._kept[kind]
+
+    async def request(self, *_):
+        return {"status": {"token": "T"}}
+
+
+def group(template=None, labels=None, **meta):
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadGroup",
+        "metadata": {"name": "racks", "namespace": "default", **meta},
+        "spec": {"metadata": {"labels": labels or {"app": "rack"}}, "template": template or {}},
+    }
+
+
+def configured(tmp_path, monkeypatch, obj, *options, there=False, address="10.96.0.10"):
+    """The command's outcome, for a group in a file or in the cluster (``there``)."""
+    client = Answers(obj, address)
+    monkeypatch.setattr(Target, "run", lambda _, work: asyncio.run(work(client)))
+    (tmp_path / "group.yaml").write_text(yamldoc.dump(obj))
+    named = ["--name", "racks"] if there else ["-f", str(tmp_path / "group.yaml")]
+    return CliRunner().invoke(machine.entry_configure, [*named, "-o", str(tmp_path / "out"), *options])
+
+
+def read(tmp_path):
+    """The environment as a shell has it that has read the file."""
+    script = f"set -a; . {tmp_path}/out/cluster.env; exec env -0"
+    found = subprocess.run(["env", "-i", "sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    return dict(line.split("=", 1) for line in found.split("\0") if line)
+
+
+def test_what_is_sourced_is_what_was_meant(tmp_path, monkeypatch):
+    obj = group({"network": "outside", "serviceAccount": "rack", "labels": {"version": "v1.2"}})
+    marker = tmp_path / "marker"
+    done = configured(tmp_path, monkeypatch, obj, "--clusterID", QUOTED.format(marker))
+    assert done.exception is None, done.output
+    found = read(tmp_path)
+    assert not marker.exists()
+    assert found["ISTIO_META_CLUSTER_ID"] == QUOTED.format(marker)
+    assert found["ISTIO_META_NETWORK"] == "outside"
+    assert found["TRUST_DOMAIN"] == "it's"
+    assert json.loads(found["ISTIO_METAJSON_LABELS"]) == {"app": "rack", "version": "v1.2"}
+    assert (tmp_path / "out" / "hosts").read_text() == "10.96.0.10 istiod.istio-system.svc\n"
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["in a file", "in the cluster"])
+@pytest.mark.parametrize(
+    ("obj", "says"),
+    [
+        (group({"network": QUOTED}), "spec.template.network"),
+        (group({"network": "a\nB=c"}), "spec.template.network"),
+        (group({"serviceAccount": "../x"}), "spec.template.serviceAccount"),
+        (group({"labels": {"a": QUOTED}}), "spec.template.labels[a]"),
+        (group(labels={"a\n": "b"}), "spec.metadata.labels"),
+        (group(name=QUOTED), "metadata.name"),
+        (group(name=None), "metadata.name"),
+        (group(namespace="a b"), "metadata.namespace"),
+        (group({"address": QUOTED}), "spec.template.address"),
+    ],
+)
+def test_a_group_whose_fields_are_no_names_gets_no_files(tmp_path, monkeypatch, obj, says, there):
+    done = configured(tmp_path, monkeypatch, obj, there=there)
+    assert isinstance(done.exception, CliError)
+    assert says in str(done.exception)
+    assert not (tmp_path / "out" / "cluster.env").exists()
+
+
+def test_a_variable_is_one_line(tmp_path, monkeypatch):
+    for value in ("a\nB=c", "a\rb", "a\0b"):
+        with pytest.raises(CliError, match="ISTIO_META_CLUSTER_ID"):
+            machine.sourced({"ISTIO_META_CLUSTER_ID": value})
+    done = configured(tmp_path, monkeypatch, group(), "--clusterID", "a\nB=c")
+    assert isinstance(done.exception, CliError)
+
+
+@pytest.mark.parametrize(
+    ("options", "address", "says"),
+    [
+        (["--ingressIP", "10.0.0.1 evil\n10.0.0.2"], "10.96.0.10", "is not an IP address"),
+        ([], "", "--ingressIP"),
+        ([], "None", "--ingressIP"),
+    ],
+)
+def test_a_line_of_hosts_begins_with_an_address(tmp_path, monkeypatch, options, address, says):
+    done = configured(tmp_path, monkeypatch, group(), *options, address=address)
+    assert isinstance(done.exception, CliError)
+    assert says in str(done.exception)
