@@ -5,7 +5,7 @@ Each dialect has its own objects; they are combined here. ``Listener`` and ``Att
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from lateen.api import kinds
@@ -14,7 +14,7 @@ from lateen.api.domain import service_host
 from lateen.api.ingress import Ingress
 from lateen.api.networking import Gateway
 from lateen.kit.queries import query
-from lateen.mesh import challenges
+from lateen.mesh import challenges, policy
 from lateen.mesh.challenges import Challenges
 from lateen.mesh.dialects import gateway, ingress, istio, source
 from lateen.mesh.dialects.gateway_api.listeners import FOR_REQUESTS
@@ -54,17 +54,15 @@ class Attachments(Securing):
 
     def requests_at(self, listeners: Sequence[Listener], pod: o.Pod) -> list[Attached]:
         """The HTTP routes at listeners of one port of a workload, in order of precedence."""
-        find = self._finder(pod.namespace)
+        find, changed = self._finder(pod.namespace), self._changes(pod.namespace, pod.labels, gateway=True)
         of_ingress = [(li, own) for li in listeners if (own := self._ingress_of(li)) is not None]
         of_gateway = [(li, self._rules_at(li, pod)) for li in listeners if li.source.group_kind == kinds.GATEWAY.id]
         found = [*gateway.requests(of_gateway, find)]
         found += [self.gateway_requests(li) for li in listeners if li.source.group_kind == kinds.KUBERNETES_GATEWAY.id]
         if of_ingress:
             found += ingress.requests(of_ingress, self._ingresses_by_host(), self._service_named)
-        if self.objects.x_backend_traffic_policies:
-            found = [
-                Attached(a.age, tuple(replace(h, routes=self._persistent(h.routes)) for h in a.hosts)) for a in found
-            ]
+        if changed:
+            found = [Attached(a.age, tuple(replace(h, routes=changed(h.routes)) for h in a.hosts)) for a in found]
         return sorted(found, key=lambda a: a.age)
 
     def connections_at(self, listener: Listener, pod: o.Pod) -> tuple[ConnectionRoute, ...]:
@@ -89,32 +87,46 @@ class Attachments(Securing):
         connected = {port: self.mesh_connections(host, port, namespace) for port in routed}
         if not rules and not any(found is not None for found in (*own.values(), *connected.values())):
             return ()
-        find = self._finder(namespace)
+        find, changed = self._finder(namespace), self._changes(namespace, labels)
         mine = tuple(source.narrowed(vs, namespace, dict(labels)) for vs in rules)
         out = []
         for port, protocol in ports.items():
             made, requests = istio.of_host(mine, port, protocol, find), own.get(port)
             if requests is not None:
                 made = replace(made, requests=requests, ruled=True, by_address=True)
-            elif self.objects.x_backend_traffic_policies:
-                made = replace(made, requests=self._persistent(made.requests))
+            if changed:
+                made = replace(made, requests=changed(made.requests))
             if (connections := connected.get(port)) is not None:
                 made = replace(made, by_name=connections[0], by_place=connections[1])
             out.append(made)
         return tuple(out)
 
-    def _persistent(self, routes: tuple[Route, ...]) -> tuple[Route, ...]:
-        """Add session persistence from the backends' own policies. Routes of the Gateway API have it already."""
-        out = []
-        for r in routes:
-            backends = tuple(map(self._kept, r.backends))
-            if backends != r.backends:
-                origins = dict.fromkeys((*r.origins, *(b.policy for b in backends if b.policy)))
-                r = replace(r, key=(r.key, backends), backends=backends, origins=tuple(origins))
-            out.append(r)
-        return tuple(out)
+    def _changes(
+        self, namespace: str, labels: Labels, gateway: bool = False
+    ) -> Callable[[tuple[Route, ...]], tuple[Route, ...]] | None:
+        """What policies for backends make of routes, for some clients; None if there are no such policies."""
+        kept = bool(self.objects.x_backend_traffic_policies)
+        told = self._originating.has(True) or (gateway and bool(self.objects.backend_tls_policies))
+        if not (kept or told):
+            return None
+
+        def changed(backend: Backend) -> Backend:
+            backend = self._kept(backend) if kept else backend
+            outside = told and backend.sniffed and self._begins_tls(backend, namespace, labels, gateway)
+            return replace(backend, sniffed=False) if outside else backend
+
+        return lambda routes: tuple(_with(r, tuple(map(changed, r.backends))) for r in routes)
+
+    def _begins_tls(self, backend: Backend, namespace: str, labels: Labels, gateway: bool) -> bool:
+        """Whether the clients begin TLS of the user's own towards a backend."""
+        service = self.service(backend.host, namespace) if gateway else None
+        if service and any(port == backend.port for port, _ in self.backend_tls(service)):
+            return True
+        rules = self.destination_rule(backend.host, namespace, labels)
+        return policy.originates(policy.merged(rules, backend.subset, backend.port).tls)
 
     def _kept(self, backend: Backend) -> Backend:
+        """With the session persistence of its own policy. Backends of the Gateway API have it already."""
         service = None if backend.broken or backend.session else self.service(backend.host)
         found = self.sending_to(service) if service is not None else None
         if found is None or found.session is None:
@@ -224,3 +236,10 @@ class Attachments(Securing):
                         problem = Problem("OverriddenByRoute", host, ("spec", "hosts"), about)
                         out.setdefault(vs.ref, []).append(problem)
         return tuple(Outcome(ref, tuple(problems)) for ref, problems in out.items())
+
+
+def _with(r: Route, backends: tuple[Backend, ...]) -> Route:
+    if backends == r.backends:
+        return r
+    origins = dict.fromkeys((*r.origins, *(b.policy for b in backends if b.policy)))
+    return replace(r, key=(r.key, backends), backends=backends, origins=tuple(origins))

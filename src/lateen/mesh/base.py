@@ -29,7 +29,8 @@ from lateen.mesh.dialects.source import asks
 from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.observability import Reporting
 from lateen.mesh.plugins import Module, ModuleSource
-from lateen.mesh.policy import asks_for_place
+from lateen.mesh.policy import asks_for_place, originates
+from lateen.mesh.policy import tls as client_tls
 from lateen.mesh.registry import inline, preferred
 from lateen.mesh.selecting import Selecting, workload_labels
 from lateen.mesh.settings import Cluster, Exports, IngressSettings, MeshConfig, OutboundPolicy, Transport, Trust
@@ -168,6 +169,9 @@ class Base:
         self._delegations = t.virtual_services.index(lambda _, vs: (True,) if delegates.concerned(vs) else ())
         self._rules_of_gateway = t.virtual_services.index(_of_gateways)
         self._traffic_of_host = t.destination_rules.index(lambda key, dr: _written((dr.spec.host,), key[0]))
+        self._originating = t.destination_rules.index(
+            lambda _, dr: (True,) if any(map(originates, client_tls(dr.spec))) else ()
+        )
         self._labels_of_rules = t.virtual_services.index(lambda _, vs: asks(vs)[0])
         self._labels_of_traffic = t.destination_rules.index(_traffic_labels)
         self._gateways_by_label = t.gateways.index(_gateway_labels)

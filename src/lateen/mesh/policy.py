@@ -51,6 +51,11 @@ def tls(spec: DestinationRule) -> list[ClientTLS]:
     return [t for t in levels if t]
 
 
+def originates(found: ClientTLS | None) -> bool:
+    """Whether the proxy begins TLS of the user's own, whose servers know nothing of the mesh's."""
+    return found is not None and found.mode in ("SIMPLE", "MUTUAL")
+
+
 def secrets(spec: DestinationRule) -> tuple[str, ...]:
     """The Secrets named at any level of the rule."""
     return tuple(dict.fromkeys(t.credential_name for t in tls(spec) if t.credential_name))

@@ -49,7 +49,8 @@ class Backend:
     policy: str = ""
     """The object that ``session`` derives from."""
     sniffed: bool = False
-    """Whether nobody has named the protocol of its port, so that its sidecar must be told that requests come."""
+    """Whether nobody has named the protocol of its port, so that its sidecar must be told that requests come. Not where
+    the client begins TLS of the user's own: such servers might refuse the mesh's ALPN values."""
 
     @property
     def cluster(self) -> str:

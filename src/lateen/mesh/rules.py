@@ -298,7 +298,10 @@ class Rules(Standings):
                 for target in connection_targets(vs.spec):
                     out |= self._traffic_interest(self.stands_for(self.resolve(target, vs.ref.namespace)))
                 for d in destinations_of(vs.spec):
-                    found = self.candidates(self.stands_for(self.resolve(d.host, vs.ref.namespace)))
+                    host = self.stands_for(self.resolve(d.host, vs.ref.namespace))
+                    found = self.candidates(host)
+                    if self._originating.has(True) and any(protocol(p) == "auto" for s in found for p in s.ports):
+                        out |= self._traffic_interest(host)  # whether servers are told of requests
                     if len(found) > 1 or any(self.exports_of(s) for s in found):
                         spaces = [exported(s.namespace, self.exports_of(s)) | {s.namespace} for s in found]
                         out |= Interest(frozenset().union(*spaces))

@@ -106,7 +106,7 @@ def _is_http2(port: Port, pool: api.ConnectionPool | None, transport: Transport,
 def _asked(found: api.ClientTLS | None, sans: tuple[str, ...]) -> Any:
     """With TLS origination, a request's host is the SNI unless the rule has one, and the name that the server's
     certificate must have unless SANs are configured, as in Istio."""
-    if found is None or found.mode not in ("SIMPLE", "MUTUAL"):
+    if found is None or not policy.originates(found):
         return None
     unknown = not (found.subject_alt_names or sans or found.insecure_skip_verify)
     out = protocol_pb2.UpstreamHttpProtocolOptions(auto_sni=not found.sni, auto_san_validation=unknown)
@@ -152,7 +152,7 @@ def _transport(
     """Automatic mutual TLS, decided per endpoint unless all endpoints are alike or the rule decides."""
     if found is not None and found.mode == "DISABLE":
         return
-    if found is not None and found.mode in ("SIMPLE", "MUTUAL"):
+    if found is not None and policy.originates(found):
         cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, h2, view.transport.tls))
         return
     secured = view.secured(port.number, subset)

@@ -13,6 +13,7 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 
 from lateen.api.networking.http import HTTPRetry
 from lateen.kit.derived import derived, held
+from lateen.mesh import policy
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route, Session
 from lateen.mesh.settings import OutboundPolicy
@@ -166,7 +167,8 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
     if not host.routes and (view.resolution != "RULES" or not rules.ruled):
         session = view.sending.session if view.sending else None
         cluster = names.outbound(view.host, port.number)
-        dynamic, sniffed = view.resolution == "DYNAMIC_DNS", port.protocol == "auto"
+        outside = view.tls_to(port.number) or policy.originates(policy.merged(view.rules, "", port.number).tls)
+        dynamic, sniffed = view.resolution == "DYNAMIC_DNS", port.protocol == "auto" and not outside
         host.routes.append(_plain_route(cluster, dynamic, sniffed, session, view.transport.retries))
     elif view.resolution == "DYNAMIC_DNS":
         for route in host.routes:
