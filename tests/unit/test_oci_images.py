@@ -51,6 +51,10 @@ def test_modes_of_directories_hold_although_their_files_come_later(tmp_path):
     os.chmod(top / "closed", 0o700)
 
 
+def test_a_device_hides_the_file_that_an_earlier_layer_has_there(tmp_path):
+    assert tree(unpacked(tmp_path, Archive().file("a", b"1").file("b"), Archive().device("a"))) == ["b"]
+
+
 def test_hard_links_and_devices(tmp_path):
     top = unpacked(tmp_path, Archive().file("a", b"1").hard("b/c", "a").device("dev/sda"), compressed=False)
     assert tree(top) == ["a", "b/c"]

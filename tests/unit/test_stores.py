@@ -13,6 +13,7 @@ from pathlib import Path
 import layouts
 import pytest
 
+from lateen.cluster import kernel
 from lateen.cluster.kubelet import oci
 from lateen.cluster.kubelet.catalogue import Catalogue, NotUnpacked
 from lateen.cluster.kubelet.images import UnknownImage
@@ -124,6 +125,9 @@ def test_a_database_that_is_cut_off_or_overwritten_is_left_out(tmp_path, cut):
         ("redis", "docker.io/library/redis:latest"),
         ("redis:7", "docker.io/library/redis:7"),
         ("team/app:1", "docker.io/team/app:1"),
+        ("docker.io/redis", "docker.io/library/redis:latest"),
+        ("index.docker.io/redis:7", "docker.io/library/redis:7"),
+        ("index.docker.io/team/app@sha256:0", "docker.io/team/app@sha256:0"),
         ("localhost/app", "localhost/app:latest"),
         ("mirror.example:5000/app", "mirror.example:5000/app:latest"),
         ("mirror.example:5000/a/app:1@sha256:0", "mirror.example:5000/a/app@sha256:0"),
@@ -149,7 +153,7 @@ def test_what_was_built_here_needs_no_registry(tmp_path):
     assert all(store.find(name) for name in ("app", "localhost/app", "team/app:1"))
     assert store.find("app:2") is None
     assert store.find("localhost/app@sha256:" + "d" * 64)
-    assert store.find("docker.io/library/app") is None
+    assert not any(store.find(f"{registry}/app") for registry in ("docker.io/library", "docker.io", "index.docker.io"))
     assert sorted(n for n in store.all() if "@" not in n) == ["localhost/app:latest", "localhost/team/app:1"]
 
 
@@ -161,6 +165,11 @@ def test_links_modes_and_whiteouts_of_overlayfs(tmp_path):
     (lower / "closed").mkdir(mode=0o700)
     (lower / "replaced").symlink_to("/etc")
     tree(upper, {"replaced/x": "inside"})
+    tree(lower, {"pipe": "a file below", "read-only/old": "1"})
+    (lower / "read-only").chmod(0o555)
+    os.mkfifo(upper / "pipe")
+    tree(upper, {"read-only/new": "2"})
+    (upper / "read-only").chmod(0o555)
     if os.geteuid() == 0:
         os.mknod(upper / "link", 0o020000, os.makedev(0, 0))
     found = Stores(False, places).find("app:1")
@@ -170,6 +179,9 @@ def test_links_modes_and_whiteouts_of_overlayfs(tmp_path):
     assert (top / "closed").stat().st_mode & 0o7777 == 0o700
     assert (top / "replaced" / "x").read_text() == "inside"
     assert not (top / "replaced").is_symlink()
+    assert not os.path.lexists(top / "pipe")
+    assert sorted(p.name for p in (top / "read-only").iterdir()) == ["new", "old"]
+    assert (top / "read-only").stat().st_mode & 0o7777 == 0o555
 
 
 @pytest.mark.parametrize(
@@ -187,12 +199,72 @@ def test_images_for_other_machines_are_left_out(tmp_path):
     assert Stores(False, containers(tmp_path, "localhost/app:1", architecture="s390x")).find("app:1") is None
 
 
-def test_pods_get_images_of_a_store_and_keep_them_when_it_forgets_them(tmp_path, monkeypatch):
-    containers(tmp_path / "store", "localhost/app:1")
+@pytest.fixture
+def catalogue(tmp_path, monkeypatch):
+    """Of a machine with an empty store of Podman at ``tmp_path / "store"``."""
     settings = tmp_path / "storage.conf"
     settings.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path / "store"}"\n')
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(settings))
-    catalogue = Catalogue(tmp_path / "images.json", tmp_path / "bin", tmp_path / "rootfs", False)
+    return Catalogue(tmp_path / "images.json", tmp_path / "bin", tmp_path / "rootfs", False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"User": "nobody-knows"}, "the image has no user 'nobody-knows'"),
+        ({"StopSignal": "SIGFOO"}, "SIGFOO"),
+        ({"Env": 7}, "not iterable"),
+        ({"Entrypoint": 7}, "not iterable"),
+    ],
+)
+def test_an_image_whose_configuration_makes_no_sense_is_refused_with_its_name(
+    tmp_path, catalogue, monkeypatch, wrong, says
+):
+    monkeypatch.setitem(globals(), "CONFIG", CONFIG | wrong)
+    containers(tmp_path / "store", "localhost/app:1", "docker.io/library/debian:latest")
+    for _ in range(2):
+        with pytest.raises(UnknownImage, match=f'the image "app:1" in the store of podman cannot be used: .*{says}'):
+            asyncio.run(catalogue.provide("app:1"))
+    with pytest.raises(UnknownImage, match=says):
+        catalogue.entry("app:1")
+    assert "bash of this machine runs in its place" in asyncio.run(catalogue.provide("debian"))
+
+
+def test_an_image_of_a_shell_whose_files_cannot_be_read_is_this_machines_shell_as_without_the_store(
+    tmp_path, catalogue, monkeypatch
+):
+    containers(tmp_path / "store", "docker.io/library/debian:latest", "localhost/app:1")
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("/diff/opt"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(UnknownImage, match="diff/opt belongs to another user; export the image"):
+        asyncio.run(catalogue.provide("app:1"))
+    said = asyncio.run(catalogue.provide("debian"))
+    assert said.startswith('the image "debian" in the store of podman cannot be used')
+    assert said.endswith("bash of this machine runs in its place")
+    assert catalogue.find("debian").arguments[0].endswith("bash")
+    assert asyncio.run(catalogue.provide("debian")) == said
+
+
+def test_an_image_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Else a power failure leaves a complete directory of empty files."""
+    found = Stores(False, containers(tmp_path / "store", "localhost/app:1")).find("app:1")
+    synced = []
+    monkeypatch.setattr(
+        kernel, "sync", lambda path: synced.append(((path / "app").read_text(), (tmp_path / found.directory).exists()))
+    )
+    for _ in range(2):
+        found.unpack(tmp_path, found.directory, False)
+    assert synced == [("2", False)]
+
+
+def test_pods_get_images_of_a_store_and_keep_them_when_it_forgets_them(tmp_path, catalogue):
+    containers(tmp_path / "store", "localhost/app:1")
     with pytest.raises(NotUnpacked, match="podman"):
         catalogue.find("app:1")
 

@@ -110,6 +110,15 @@ def capset(capabilities: set[int]) -> None:
     _check(_libc.capset(header, data), "capset")
 
 
+def sync(path: Path) -> None:
+    """Wait until the disk has all that was written to the file system of a directory. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check(_libc.syncfs(fd), f"sync of {path}")
+    finally:
+        os.close(fd)
+
+
 def share_arena() -> None:
     """Let all threads of this process, and of its forks, allocate from one heap: what a thread leaves in an arena of
     its own (0.3 MB) is never used again. Nothing happens where the C library is not glibc."""

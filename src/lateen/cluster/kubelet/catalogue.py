@@ -70,6 +70,13 @@ class NotUnpacked(UnknownImage):
         self.stored = stored
 
 
+class Refused(UnknownImage):
+    """The image is in a container engine's store, but it cannot be used."""
+
+    def __init__(self, image: str, stored: Stored, why: Exception) -> None:
+        super().__init__(f'the image "{image}" in the store of {stored.engine} cannot be used: {why}')
+
+
 class Catalogue:
     """Built-in images, those that ``lateen image add`` has written to ``images.json``, and those in the stores of
     container engines, whose files are unpacked below ``rootfs``; ``root``: whether the stores are the machine's.
@@ -85,6 +92,8 @@ class Catalogue:
         self._unpacked: dict[str, Image] = {}
         """Of the stores, by the names that pods have: the store may forget them."""
         self._unpacking = asyncio.Lock()
+        self._refused: dict[str, Refused] = {}
+        """By directory: what could not be unpacked, and has a program of this machine in its place."""
 
     def added(self) -> dict[str, Any]:
         """Raises Unreadable."""
@@ -111,14 +120,24 @@ class Catalogue:
 
     def entry(self, image: str) -> tuple[str, Image]:
         """The image and the name that it is registered under. Raises UnknownImage, Unreadable, NotUnpacked."""
+        return self._look(image)[:2]
+
+    def _look(self, image: str) -> tuple[str, Image, str]:
+        """And why a program of this machine is in the image's place, if one is."""
         own = self.added()
         for name in candidates(image):
             if name in own:
-                return name, _image(own[name])
+                return name, _image(own[name]), ""
             if name in self._built_in:
-                return name, self._built_in[name]
-        if found := self._stored(image) or shell(repository(image)):
-            return image, found
+                return name, self._built_in[name], ""
+        instead_of_it = shell(repository(image))
+        try:
+            if found := self._stored(image) or instead_of_it:
+                return image, found, ""
+        except Refused as e:
+            if instead_of_it is None:
+                raise
+            return image, instead_of_it, f"{e}; {' '.join(instead_of_it.arguments)} of this machine runs in its place"
         instead = next((INSTEAD[name] for name in candidates(image) if name in INSTEAD), "")
         raise UnknownImage(
             (f"{instead}; " if instead else "")
@@ -127,16 +146,22 @@ class Catalogue:
         )
 
     def _stored(self, image: str) -> Image | None:
-        """Of a container engine's store. Raises NotUnpacked."""
+        """Of a container engine's store. Raises NotUnpacked, Refused."""
         from lateen.cluster.kubelet import layers
+        from lateen.cluster.kubelet.oci import Unusable
 
         stored = self._stores().find(image)
         if stored is None:
             return self._unpacked.get(image)
         directory = self._rootfs / stored.directory
+        if stored.directory in self._refused:
+            raise self._refused[stored.directory]
         if not directory.is_dir():
             raise NotUnpacked(image, stored)
-        self._unpacked[image] = _image(layers.entry(directory, stored.config))
+        try:
+            self._unpacked[image] = _image(layers.entry(directory, stored.config))
+        except (Unusable, LookupError, ValueError, TypeError, AttributeError) as e:  # whatever its builder wrote there
+            raise Refused(image, stored, e) from e
         return self._unpacked[image]
 
     def _stores(self) -> Stores:
@@ -144,10 +169,11 @@ class Catalogue:
 
         return Stores(self._root)
 
-    async def provide(self, image: str) -> None:
-        """Unpack the image if it is in a store and nobody has done so. Raises UnknownImage, OSError."""
+    async def provide(self, image: str) -> str:
+        """Unpack the image if it is in a store and nobody has done so. Returns why a program of this machine runs in
+        its place, if one does. Raises UnknownImage, OSError."""
         try:
-            self.entry(image)
+            return self._look(image)[2]
         except NotUnpacked as e:
             from lateen.cluster.kubelet.oci import Unusable
 
@@ -156,7 +182,11 @@ class Catalogue:
                 async with self._unpacking:
                     await asyncio.to_thread(stored.unpack, self._rootfs, stored.directory, self._root)
             except Unusable as unusable:
-                raise UnknownImage(f"the image in the store of {stored.engine} cannot be used: {unusable}") from None
+                refused = Refused(image, stored, unusable)
+                if shell(repository(image)) is None:
+                    raise refused from None
+                self._refused[stored.directory] = refused
+        return self._look(image)[2]
 
     def in_stores(self) -> dict[str, Stored]:
         """By full names."""

@@ -24,8 +24,14 @@ def copy(layers: Sequence[Path], rootfs: Path, name: str, owners: bool) -> Path:
     ``owners``: keep the files' owners, which takes root. Raises Unusable, OSError."""
 
     def fill(new: Path) -> None:
-        for layer in layers:
-            _Layer(owners).put(layer, new)
+        try:
+            for layer in layers:
+                _Layer(owners).put(layer, new)
+        except PermissionError as e:
+            if Path(str(e.filename)).is_relative_to(new):
+                raise
+            says = f"{e.filename} belongs to another user; export the image with podman save, and add it with --oci"
+            raise Unusable(says) from e
         own_directories(new)
 
     return whole(rootfs, name, fill)
@@ -53,6 +59,7 @@ class _Layer:
             if target.is_symlink() or not target.is_dir() or _is_opaque(source):
                 remove(target)
                 target.mkdir()
+            target.chmod(0o700)  # a lower layer may have forbidden to write there
             self.put(source, target)
         elif stat.S_ISLNK(found.st_mode):
             remove(target)
@@ -61,6 +68,7 @@ class _Layer:
             remove(target)
             self._file(source, target, found)
         else:
+            remove(target)  # it hides what lower layers have there
             return
         self._describe(target, found)
 
@@ -69,11 +77,7 @@ class _Layer:
         if known is not None and os.path.lexists(known):
             os.link(known, target)
             return
-        try:
-            shutil.copyfile(source, target)
-        except PermissionError as e:
-            says = f"{source} belongs to another user; export the image with podman save, and add it with --oci"
-            raise Unusable(says) from e
+        shutil.copyfile(source, target)
         if found.st_nlink > 1:
             self._links[found.st_dev, found.st_ino] = target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from lateen.cluster.runtime.client import NotStarted
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError
+
+log = logging.getLogger("lateen.kubelet")
 
 BACKOFF = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 STEADY_S = 600.0
@@ -80,9 +83,12 @@ class Keeper:
             except (volumes.NotReady, security.Misconfigured) as e:
                 self._event("Warning", "Failed", f"Error: {e}")
                 self._c.waits("CreateContainerConfigError", str(e))
-            except (OSError, TimeoutError, KubeError) as e:
-                text = (e.strerror if isinstance(e, OSError) else None) or str(e) or type(e).__name__
+            except Exception as e:  # noqa: BLE001 - whatever it is, other containers do not wait for this one
+                text = _said(e)
                 self._event("Warning", "Failed", f"Error: {text}")
+                if self._c.running:  # what came after its start has failed
+                    self.launched.set()
+                    return
                 self._c.waits("CreateContainerError", text)
             self.launched.set()
             await asyncio.sleep(RETRY[min(tries, len(RETRY) - 1)])
@@ -107,7 +113,8 @@ class Keeper:
         if self._adopted and self._adopted["code"] is None:
             self._adopt(self._adopted)
             return
-        await self._sandbox.node.images.provide(str(c.spec["image"]))
+        if replaced := await self._sandbox.node.images.provide(str(c.spec["image"])):
+            self._event("Warning", "ImageReplaced", replaced)
         if c.attempt < 0:
             for note in recipe.notes(self._sandbox, c):
                 self._event("Warning", "SecurityContext", note)
@@ -129,7 +136,7 @@ class Keeper:
             self._event("Warning", "Failed", f"Error: {says}")
             c.fails_to_start(attempt, time.time(), says)
             return
-        except (OSError, TimeoutError):
+        except Exception:
             self._forget(key)
             raise
         except asyncio.CancelledError:  # the pod ends; the runtime starts the container all the same
@@ -280,6 +287,13 @@ class Keeper:
 
     def _event(self, type_: str, reason: str, message: str) -> None:
         self._sandbox.event(type_, reason, message, self._c)
+
+
+def _said(error: Exception) -> str:
+    if not isinstance(error, (OSError, TimeoutError, KubeError)):
+        log.error("a container could not be started: %s", error, exc_info=error)
+        return f"{type(error).__name__}: {error}"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def _period(probe: Json) -> float:

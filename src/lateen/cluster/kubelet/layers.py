@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
 
+from lateen.cluster import kernel
 from lateen.cluster.kubelet.accounts import Accounts
 from lateen.cluster.kubelet.oci import Checked, Layout, Manifest, Unusable, stop_signal
 from lateen.kit import beneath
@@ -43,7 +44,8 @@ def unpack(layout: Layout, manifest: Manifest, rootfs: Path, owners: bool, name:
 
 
 def whole(rootfs: Path, name: str, fill: Callable[[Path], None]) -> Path:
-    """The directory ``name`` below ``rootfs``; ``fill`` makes it if it is not there, and it appears at once."""
+    """The directory ``name`` below ``rootfs``; ``fill`` makes it if it is not there, and it appears at once, with all
+    of its files on the disk: whoever finds it after a power failure takes it for complete."""
     rootfs.mkdir(mode=0o700, exist_ok=True)
     done = rootfs / name
     if done.exists():
@@ -52,6 +54,7 @@ def whole(rootfs: Path, name: str, fill: Callable[[Path], None]) -> Path:
     new.mkdir()
     try:
         fill(new)
+        kernel.sync(new)
         new.rename(done)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -165,7 +168,8 @@ class _Unpacked:
             self._directories[path] = member
             return
         if not (member.isfile() or member.issym() or member.islnk()):
-            return  # a device or a pipe
+            remove(path)  # a device or a pipe, which hides what earlier layers have there
+            return
         if member.islnk():
             *above, name = [n for n in member.linkname.split("/") if n not in ("", ".")] or [""]
             source = self._inside(above) / name

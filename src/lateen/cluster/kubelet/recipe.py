@@ -23,8 +23,6 @@ async def of(sandbox: Sandbox, c: Container) -> Json:
     user = _privileges(sandbox, c, image, accounts)
     env = await _environment(sandbox, c, image, user)
     command = [volumes.expand(w, env) for w in c.spec.get("command") or []]
-    if command and command[0] == image.program:
-        command[:1] = image.entrypoint
     arguments = [volumes.expand(w, env) for w in c.spec.get("args") or []]
     mounts = [{"source": s, "target": t, "readOnly": read_only} for s, t, read_only in image.mounts]
     mounts += sandbox.volumes.mounts(sandbox.pod, c.spec, env)
@@ -32,7 +30,7 @@ async def of(sandbox: Sandbox, c: Container) -> Json:
         "build": True,
         "rootfs": image.rootfs,
         "rootless": sandbox.node.rootless,
-        "argv": command + arguments if command else [*image.entrypoint, *(arguments or image.arguments)],
+        "argv": _words(image, command, arguments),
         "env": env,
         "cwd": c.spec.get("workingDir") or image.directory or "/",
         "directory": str(sandbox.directory),
@@ -45,6 +43,14 @@ async def of(sandbox: Sandbox, c: Container) -> Json:
         "mounts": sorted(mounts, key=lambda m: str(m["target"]).rstrip("/").split("/")),
         **user.spec(),
     }
+
+
+def _words(image: Image, command: list[str], arguments: list[str]) -> list[str]:
+    """What the container runs: a pod's own command, in which the image's program may have its usual name."""
+    if not command:
+        return [*image.entrypoint, *(arguments or image.arguments)]
+    usual = image.program and command[0] == image.program
+    return [*(image.entrypoint if usual else command[:1]), *command[1:], *arguments]
 
 
 async def of_command(sandbox: Sandbox, c: Container, command: list[str]) -> Json:

@@ -25,6 +25,8 @@ from lateen.kit.jsons import Json, dig
 
 PREFIX = "store-"
 """Of the directories that have been made of these images."""
+_DOCKER = ("docker.io", "index.docker.io")
+"""The names of one registry."""
 _SIMPLE = re.compile(r"[.0-9a-z]*")
 _UNEXPECTED = (oci.Unusable, bolt.Broken, OSError, ValueError, LookupError, TypeError, AttributeError)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -52,14 +54,19 @@ Images = dict[str, Callable[[], Stored]]
 def full(image: str) -> str:
     """The name with registry and tag (or digest), as engines write it."""
     head, at, digest = image.partition("@")
-    folders, slash, last = head.rpartition("/")
+    folders, _, last = head.rpartition("/")
     name, colon, tag = last.partition(":")
-    first = folders.partition("/")[0]
-    if not slash:
-        folders = "docker.io/library"
-    elif not ("." in first or ":" in first or first == "localhost"):
-        folders = f"docker.io/{folders}"
+    registry = _registry(head)
+    if registry in ("", *_DOCKER):
+        own = folders.removeprefix(registry).removeprefix("/")
+        folders = f"docker.io/{own or 'library'}"
     return f"{folders}/{name}" + (f"@{digest}" if at else f":{tag if colon else 'latest'}")
+
+
+def _registry(image: str) -> str:
+    """Empty for a name without one."""
+    first, slash, _ = image.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else ""
 
 
 class Stores:
@@ -71,7 +78,7 @@ class Stores:
     def find(self, image: str) -> Stored | None:
         """Of a name without registry, what was built here (``localhost``) counts, too."""
         wanted = [full(image)]
-        if wanted[0].startswith("docker.io/") and not image.startswith("docker.io/"):
+        if not _registry(image):
             folders = "library/" if "/" not in image.partition("@")[0] else ""
             wanted.append("localhost/" + wanted[0].removeprefix(f"docker.io/{folders}"))
         for images in self._all():
