@@ -312,6 +312,17 @@ def test_indexes_are_written_as_ranges():
     assert job_indexes.parse("") == set()
 
 
+@pytest.mark.parametrize("indexes", ["", "3-1"])
+def test_a_job_is_not_complete_because_of_a_rule_that_names_no_index(indexes):
+    """It may have been stored by an earlier version."""
+    policy = {"successPolicy": {"rules": [{"succeededIndexes": indexes}]}}
+    assert job_indexes.success(policy, job_indexes.Indexes()) is None
+
+
+def indexed(completions=3, **rule):
+    return job("r", completionMode="Indexed", completions=completions, successPolicy={"rules": [rule]})
+
+
 REFUSED = {
     "restartPolicy": ("Job", job("r", restart="Always"), 'valid values: "OnFailure", "Never"'),
     "completions": ("Job", job("r", completionMode="Indexed", parallelism=2), "when completion mode is Indexed"),
@@ -326,6 +337,16 @@ REFUSED = {
         "Job",
         job("r", completionMode="Indexed", completions=2, successPolicy={"rules": [{"succeededIndexes": "1;2"}]}),
         "must be numbers and ranges",
+    ),
+    "range backwards": ("Job", indexed(4, succeededIndexes="3-1"), "non-increasing order, previous: 3, current: 1"),
+    "unordered": ("Job", indexed(succeededIndexes="1,0"), "non-increasing order, previous: 1, current: 0"),
+    "twice": ("Job", indexed(succeededIndexes="0-1,1"), "non-increasing order, previous: 1, current: 1"),
+    "beyond": ("Job", indexed(succeededIndexes="0,7"), 'too large index: "7"'),
+    "beyond, in a range": ("Job", indexed(succeededIndexes="0-3"), 'too large index: "3"'),
+    "more than listed": (
+        "Job",
+        indexed(succeededIndexes="0,2", succeededCount=3),
+        "must be less than or equal to 2 (the number of indexes in succeededIndexes)",
     ),
     "schedule": ("CronJob", cron("r", "61 * * * *"), "end of range (61) above maximum (59)"),
     "zone": ("CronJob", cron("r", timeZone="Mars/X"), "unknown time zone Mars/X"),

@@ -60,7 +60,7 @@ def success(spec: Json, indexes: Indexes) -> tuple[str, str] | None:
         listed = parse(wanted) if wanted is not None else indexes.succeeded
         count = rule.get("succeededCount")
         needed = int(count) if count is not None else len(listed)
-        if (wanted is not None or count is not None) and len(listed & indexes.succeeded) >= needed:
+        if (wanted is not None or count is not None) and len(listed & indexes.succeeded) >= needed > 0:
             return "SuccessPolicy", f"Matched rules at index {i}"
     return None
 

@@ -18,7 +18,7 @@ _RESTART = ("OnFailure", "Never")
 _MODES = ("NonIndexed", "Indexed")
 _ACTIONS = ("FailIndex", "FailJob", "Ignore", "Count")
 _MAX_INDEXED, _MAX_RULES = 100_000, 20
-_INDEXES = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*")
+_INDEXES = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*")
 
 
 def job(obj: Json, old: Json | None) -> Causes:
@@ -88,16 +88,38 @@ def _success_policy(policy: Json, completions: int | None, path: str) -> Causes:
     out: Causes = [too_many(path, len(rules), _MAX_RULES)] if len(rules) > _MAX_RULES else []
     for i, rule in enumerate(rules):
         count, indexes = rule.get("succeededCount"), rule.get("succeededIndexes")
+        listed, wrong = _listed(indexes, completions) if indexes is not None else (None, "")
         if count is None and indexes is None:
             out.append(required(f"{path}[{i}]", "at least one of succeededCount or succeededIndexes must be specified"))
-        if indexes is not None and not _INDEXES.fullmatch(indexes):
-            out.append(bad(f"{path}[{i}].succeededIndexes", indexes, "must be numbers and ranges, as in 1,3-5"))
+        if wrong:
+            out.append(bad(f"{path}[{i}].succeededIndexes", indexes, f"error parsing succeededIndexes: {wrong}"))
         if count is not None and count < 1:
             out.append(bad(f"{path}[{i}].succeededCount", count, "must be greater than 0"))
         elif count is not None and completions is not None and count > completions:
             says = f"must be less than or equal to {completions} (the number of specified completions)"
             out.append(bad(f"{path}[{i}].succeededCount", count, says))
+        elif count is not None and listed is not None and not wrong and count > listed:
+            says = f"must be less than or equal to {listed} (the number of indexes in succeededIndexes)"
+            out.append(bad(f"{path}[{i}].succeededCount", count, says))
     return out
+
+
+def _listed(text: str, completions: int | None) -> tuple[int, str]:
+    """How many indexes a text as ``0-2,5`` names, and what is wrong with it: they ascend, and each is below
+    ``completions``."""
+    if not _INDEXES.fullmatch(text):
+        return 0, "must be numbers and ranges, as in 1,3-5"
+    last, total = -1, 0
+    for part in text.split(","):
+        bounds = [int(n) for n in part.split("-")]
+        for index in bounds:
+            if completions is not None and index >= completions:
+                return 0, f'too large index: "{index}"'
+            if index <= last:
+                return 0, f"non-increasing order, previous: {last}, current: {index}"
+            last = index
+        total += bounds[-1] - bounds[0] + 1
+    return total, ""
 
 
 def _failure_policy(policy: Json, spec: Json, path: str) -> Causes:
