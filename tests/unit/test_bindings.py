@@ -42,6 +42,19 @@ def test_bindings_that_name_no_node_or_no_pod_are_refused(cluster):
     assert (code, "schedulingGates" in refused["message"]) == (409, True)
 
 
+@pytest.mark.parametrize("path", [f"{PODS}/p/binding", "/api/v1/namespaces/default/bindings"])
+def test_a_binding_of_another_pod_of_that_name_or_of_an_older_revision_is_a_conflict(cluster, path):
+    """As when a scheduler has decided about a pod that has been made anew since."""
+    meta = cluster.must("GET", f"{PODS}/p")["metadata"]
+    for wrong, says in (({"uid": "of-an-earlier-pod"}, "UID"), ({"resourceVersion": "1"}, "ResourceVersion")):
+        code, refused = cluster.ask("POST", path, BINDING | {"metadata": {"name": "p"} | wrong})
+        assert (code, refused["reason"]) == (409, "Conflict")
+        assert f"Precondition failed: {says} in precondition" in refused["message"]
+    assert "nodeName" not in cluster.must("GET", f"{PODS}/p")["spec"]
+    right = {key: meta[key] for key in ("name", "uid", "resourceVersion")}
+    assert cluster.must("POST", path, BINDING | {"metadata": right})["status"] == "Success"
+
+
 def test_component_statuses(cluster):
     found = cluster.must("GET", "/api/v1/componentstatuses")
     assert [o["metadata"]["name"] for o in found["items"]] == ["scheduler", "controller-manager", "etcd-0"]
@@ -59,6 +72,7 @@ class Kubelet:
     """What it measures."""
 
     node, containers, window = (1.5, 1 << 30), {("default", "p"): {"c": (0.25, 1 << 20)}}, 1.0
+    node_seconds, seconds = 900.0, {("default", "p"): {"c": 12.5}}
 
     async def usage(self):
         return self
@@ -75,7 +89,11 @@ def test_the_kubelet_is_asked_through_the_api_server(cluster, monkeypatch):
     assert stats["node"]["cpu"]["usageNanoCores"] == 1_500_000_000
     assert stats["pods"][0]["podRef"]["name"] == "p"
     assert stats["pods"][0]["containers"][0]["memory"]["workingSetBytes"] == 1 << 20
-    assert 'pod="p"} 1048576' in cluster.must("GET", "/api/v1/nodes/lateen:10250/proxy/metrics/resource")
+    for name in ("lateen:10250", "https:lateen:10250"):
+        metrics = cluster.must("GET", f"/api/v1/nodes/{name}/proxy/metrics/resource")
+        assert 'container_memory_working_set_bytes{container="c",namespace="default",pod="p"} 1048576\n' in metrics
+        assert 'container_cpu_usage_seconds_total{container="c",namespace="default",pod="p"} 12.5\n' in metrics
+        assert "node_cpu_usage_seconds_total 900.0\n" in metrics
     assert cluster.ask("GET", f"{proxy}/run/default/p")[0] == 404
     assert cluster.ask("POST", f"{proxy}/pods", {})[0] == 405
     assert cluster.ask("GET", "/api/v1/nodes/other/proxy/healthz")[0] == 404

@@ -132,6 +132,17 @@ def test_two_budgets_for_one_pod_are_not_supported_and_a_pod_that_has_ended_need
     assert evicted(cluster, "done")[0] == 201
 
 
+def test_an_eviction_of_the_revision_that_its_client_has_seen():
+    cluster, path = Cluster(), "/api/v1/namespaces/default/pods"
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    seen = cluster.must("POST", path, {"metadata": {"name": "p"}, "spec": spec})["metadata"]["resourceVersion"]
+    for revision, code in (("1", 409), (seen, 201)):
+        options = {"preconditions": {"resourceVersion": revision}}
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}, "deleteOptions": options}
+        assert cluster.ask("POST", f"{path}/p/eviction", body)[0] == code
+    assert cluster.ask("GET", f"{path}/p")[0] == 404
+
+
 # --- where a pod fits ------------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,17 @@ def test_a_container_uses_what_its_first_process_and_all_below_it_use(tmp_path: 
     assert (round(used[0].cpu, 6), used[0].memory) == (1.5, 600 * 1024)
 
 
+def test_cpu_time_never_decreases_although_processes_end_unawaited() -> None:
+    looks = [usage.Look(at, {0: total, 7: total / 2}, {}) for at, total in enumerate((10.0, 14.0, 12.0, 13.0))]
+    found, before, seen = {}, None, []
+    for look in looks:
+        found = usage.spent(found, before, look)
+        before = look
+        seen.append((found[0], found[7]))
+    assert seen == [(10.0, 5.0), (14.0, 7.0), (14.0, 7.0), (15.0, 7.5)]
+    assert usage.spent(found, before, usage.Look(5.0, {8: 3.0}, {})) == {8: 3.0}
+
+
 def test_a_container_that_has_come_or_gone_between_two_looks_is_left_out(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.process(10, 1)

@@ -20,7 +20,7 @@ class LogOptions:
 
 class Measured(Protocol):
     """CPUs and bytes of memory in use: of the machine, and by (namespace, pod) and container; ``window``: seconds that
-    the CPUs are an average of."""
+    the CPUs are an average of; ``node_seconds`` and ``seconds``: CPU time so far, which never decreases."""
 
     @property
     def node(self) -> tuple[float, int]: ...
@@ -28,6 +28,10 @@ class Measured(Protocol):
     def containers(self) -> dict[tuple[str, str], dict[str, tuple[float, int]]]: ...
     @property
     def window(self) -> float: ...
+    @property
+    def node_seconds(self) -> float: ...
+    @property
+    def seconds(self) -> dict[tuple[str, str], dict[str, float]]: ...
 
 
 class Running(Protocol):

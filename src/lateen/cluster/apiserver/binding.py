@@ -36,6 +36,7 @@ async def bind(store: Store, registry: Registry, webhooks: Webhooks, committer: 
         binding = decoding.decode(to, admitted)
         _check(binding, c.name)
     entry = reading.entry(store, c)
+    reading.expect(c, entry, binding["metadata"])
     if entry.obj["metadata"].get("deletionTimestamp"):
         raise errors.conflict(
             "pods/binding", c.name, "", f"pod {c.name} is being deleted, cannot be assigned to a host"

@@ -22,14 +22,15 @@ class Deleter:
     async def delete(self, c: Call) -> Json:
         """The object if it still exists, else a Status. Raises ApiError."""
         entry, options = reading.entry(self._store, c), decoding.delete_options(c)
-        self.check(c, entry, options)
+        reading.expect(c, entry, options.get("preconditions") or {})
         await self._webhooks.admit(matching.review("DELETE", c, None, entry.obj))
         return self.carry_out(c, options)
 
     def carry_out(self, c: Call, options: Json) -> Json:
         """Delete what has been admitted. Raises ApiError."""
         entry, r = reading.entry(self._store, c), c.resource
-        self.check(c, entry, options)  # webhooks have been called since it was read last
+        # Webhooks have been called since it was read last.
+        reading.expect(c, entry, options.get("preconditions") or {})
         if c.dry_run:
             return _deleted(c, entry.obj)
         policy = options.get("propagationPolicy")
@@ -41,20 +42,6 @@ class Deleter:
             return reading.view(c, marked)
         self._committer.remove(r, c.namespace, c.name)
         return _deleted(c, entry.obj)
-
-    def check(self, c: Call, entry: Entry, options: Json) -> None:
-        """Raises ApiError where the object is not the one that the options mean."""
-        wanted = options.get("preconditions") or {}
-        uid = dig(entry.obj, "metadata", "uid")
-        if wanted.get("uid") not in (None, "", uid):
-            why = f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {uid}"
-            raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
-        if wanted.get("resourceVersion") not in (None, "", str(entry.rv)):
-            why = (
-                f"Precondition failed: ResourceVersion in precondition: {wanted['resourceVersion']}, "
-                f"ResourceVersion in object meta: {entry.rv}"
-            )
-            raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
 
     def _mark(self, r: Resource, entry: Entry, grace: int | None, foreground: bool) -> Json | None:
         """Set the deletion timestamp if something has to finish first; None if the object can be removed at once."""

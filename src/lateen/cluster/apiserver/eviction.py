@@ -39,7 +39,7 @@ async def evict(
     deletion = c.on(subresource="", body=eviction.get("deleteOptions") or {})
     options = decoding.delete_options(deletion)
     entry = reading.entry(store, c)
-    deleter.check(deletion, entry, options)
+    reading.expect(deletion, entry, options.get("preconditions") or {})
     if _counts(entry.obj):
         budget = _budget(store, entry.obj)
         if budget is not None and not _free(budget.obj, entry.obj):
@@ -50,7 +50,7 @@ async def evict(
                 _write(store, committer, resource, budget, granted)
     if not c.dry_run:
         _write(store, committer, c.resource, entry, _marked(entry.obj))
-        deleter.carry_out(deletion, options)
+        deleter.carry_out(deletion, {**options, "preconditions": {}})  # they are met; the mark is a revision of its own
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lateen.cluster.apiserver import answers, reading
+from collections.abc import Iterator, Mapping
+
+from lateen.cluster.apiserver import answers, proxying, reading
 from lateen.cluster.apiserver.access import Measured, PodAccess
 from lateen.cluster.apiserver.answers import Answer
 from lateen.cluster.apiserver.call import Call
@@ -15,7 +17,7 @@ from lateen.kit.jsons import Json, dig
 
 async def answer(store: Store, registry: Registry, access: PodAccess, c: Call, method: str, path: str) -> Answer:
     """``path``: what follows ``proxy``. Raises ApiError."""
-    name = c.name.rpartition(":")[0] or c.name if c.name.count(":") == 1 else c.name
+    name = proxying.split(c.name)[1]
     node = reading.entry(store, c.on(name=name)).obj
     if method not in ("GET", "HEAD"):
         raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
@@ -69,11 +71,17 @@ def _summary(node: Json, pods: list[Json], measured: Measured) -> Json:
 
 
 def _metrics(measured: Measured) -> str:
-    """Kubernetes' resource metrics, gauges where it has counters of CPU time: rates are what is measured here."""
-    lines = ["# TYPE node_memory_working_set_bytes gauge", f"node_memory_working_set_bytes {measured.node[1]}"]
-    lines.append("# TYPE container_memory_working_set_bytes gauge")
-    for (namespace, pod), containers in sorted(measured.containers.items()):
-        for name, (_, memory) in sorted(containers.items()):
-            labels = f'container="{name}",namespace="{namespace}",pod="{pod}"'
-            lines.append(f"container_memory_working_set_bytes{{{labels}}} {memory}")
+    """Kubernetes' resource metrics of the node and of containers."""
+    cpu, memory = "cpu_usage_seconds_total", "memory_working_set_bytes"
+    lines = [f"# TYPE node_{cpu} counter", f"node_{cpu} {round(measured.node_seconds, 2)}"]
+    lines += [f"# TYPE container_{cpu} counter", *_of_containers(f"container_{cpu}", measured.seconds)]
+    lines += [f"# TYPE node_{memory} gauge", f"node_{memory} {measured.node[1]}"]
+    used = {pod: {c: size for c, (_, size) in found.items()} for pod, found in measured.containers.items()}
+    lines += [f"# TYPE container_{memory} gauge", *_of_containers(f"container_{memory}", used)]
     return "\n".join([*lines, ""])
+
+
+def _of_containers(metric: str, values: Mapping[tuple[str, str], Mapping[str, float]]) -> Iterator[str]:
+    for (namespace, pod), containers in sorted(values.items()):
+        for name, value in sorted(containers.items()):
+            yield f'{metric}{{container="{name}",namespace="{namespace}",pod="{pod}"}} {round(value, 2)}'

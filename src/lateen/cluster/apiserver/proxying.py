@@ -42,7 +42,7 @@ class Target:
 
 def target(store: Store, c: Call, raw_path: str) -> tuple[Target, str]:
     """Where a request goes, and the path there. ``c.name`` is NAME, NAME:PORT or SCHEME:NAME:PORT. Raises ApiError."""
-    scheme, name, port = _split(c.name)
+    scheme, name, port = split(c.name)
     named = c.on(name=name)
     found = reading.entry(store, named).obj
     host, number = _pod(found, port) if c.resource.kind == "Pod" else _service(store, named, found, port)
@@ -56,7 +56,8 @@ def target(store: Store, c: Call, raw_path: str) -> tuple[Target, str]:
     return Target(scheme, host, number, "/".join(parts[:8])), "".join(f"/{p}" for p in parts[8:])
 
 
-def _split(text: str) -> tuple[str, str, str]:
+def split(text: str) -> tuple[str, str, str]:
+    """Scheme, name and port (empty for none) of ``NAME``, ``NAME:PORT`` or ``SCHEME:NAME:PORT``. Raises ApiError."""
     parts = text.split(":")
     if len(parts) == 1:
         return "http", text, ""
@@ -64,7 +65,7 @@ def _split(text: str) -> tuple[str, str, str]:
         return "http", parts[0], parts[1]
     if len(parts) == 3 and parts[0] in ("", "http", "https"):
         return parts[0] or "http", parts[1], parts[2]
-    raise bad_request(f'invalid service or pod request "{text}": it has the form [http:|https:]NAME[:PORT]')
+    raise bad_request(f'invalid proxy request "{text}": it has the form [http:|https:]NAME[:PORT]')
 
 
 def _pod(pod: Json, port: str) -> tuple[str, int]:

@@ -26,6 +26,21 @@ def entry(store: Store, c: Call) -> Entry:
     return found
 
 
+def expect(c: Call, entry: Entry, wanted: Json) -> None:
+    """Raises ApiError where the object is not the one of the preconditions (``uid``, ``resourceVersion``)."""
+    uid = entry.obj["metadata"].get("uid")
+    why = ""
+    if wanted.get("uid") not in (None, "", uid):
+        why = f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {uid}"
+    elif wanted.get("resourceVersion") not in (None, "", str(entry.rv)):
+        why = (
+            f"Precondition failed: ResourceVersion in precondition: {wanted['resourceVersion']}, "
+            f"ResourceVersion in object meta: {entry.rv}"
+        )
+    if why:
+        raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
+
+
 def view(c: Call, obj: Json) -> Json:
     """The stored object in the requested version."""
     obj = conversion.shown(c.resource, c.version, obj)

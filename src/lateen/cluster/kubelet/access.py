@@ -168,10 +168,12 @@ class Access:
         }
         used, window = await self._meter.read(sorted(running.values()))
         containers: dict[tuple[str, str], dict[str, tuple[float, int]]] = {}
+        seconds: dict[tuple[str, str], dict[str, float]] = {}
         for (pod_key, name), pid in running.items():
             if pid in used:
                 containers.setdefault(pod_key, {})[name] = (used[pid].cpu, used[pid].memory)
-        return usage.Measured((used[0].cpu, used[0].memory), containers, window)
+                seconds.setdefault(pod_key, {})[name] = used[pid].seconds
+        return usage.Measured((used[0].cpu, used[0].memory), containers, window, used[0].seconds, seconds)
 
     async def containers(self) -> dict[tuple[str, str], dict[str, tuple[float, int]]]:
         """What the running containers use, for the controllers. Raises OSError."""

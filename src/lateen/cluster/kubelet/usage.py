@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lateen.kit.digits import digits
@@ -39,19 +39,23 @@ class Look:
 
 @dataclass(frozen=True)
 class Usage:
-    """``cpu`` in CPUs (1.5 is one and a half), ``memory`` in bytes."""
+    """``cpu`` in CPUs (1.5 is one and a half), ``memory`` in bytes, ``seconds`` of CPU time so far."""
 
     cpu: float
     memory: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """(CPUs, bytes) of the machine, and by (namespace, pod) and container; ``window``: seconds of the average."""
+    """(CPUs, bytes) of the machine, and by (namespace, pod) and container; ``window``: seconds of the average; CPU time
+    so far in ``node_seconds`` and ``seconds``."""
 
     node: tuple[float, int]
     containers: dict[tuple[str, str], dict[str, tuple[float, int]]]
     window: float
+    node_seconds: float
+    seconds: dict[tuple[str, str], dict[str, float]]
 
 
 def processes(proc: Path = PROC) -> dict[int, Process]:
@@ -124,12 +128,22 @@ def between(first: Look, last: Look) -> dict[int, Usage]:
     }
 
 
+def spent(known: dict[int, float], before: Look | None, now: Look) -> dict[int, float]:
+    """Seconds of CPU time that never decrease, unlike a sum over processes, of which some have ended unawaited."""
+    earlier = before.cpu if before else {}
+    return {
+        pid: known[pid] + max(total - earlier[pid], 0.0) if pid in known and pid in earlier else total
+        for pid, total in now.cpu.items()
+    }
+
+
 class Meter:
     """Rates since the previous sample; if that is too old or missing, from two samples a second apart."""
 
     def __init__(self) -> None:
         self._last: Look | None = None
         self._made: tuple[dict[int, Usage], float] | None = None
+        self._spent: dict[int, float] = {}
         self._lock = asyncio.Lock()
 
     async def read(self, containers: list[int]) -> tuple[dict[int, Usage], float]:
@@ -141,6 +155,8 @@ class Meter:
             if first is None or now - first.at > LONGEST_S or not set(containers) <= set(first.cpu):
                 first = await asyncio.to_thread(look, containers)
                 await asyncio.sleep(SHORTEST_S)
-            self._last = last = await asyncio.to_thread(look, containers)
-            self._made = between(first, last), last.at - first.at
+            last = await asyncio.to_thread(look, containers)
+            self._spent = spent(self._spent, self._last, last)
+            used = {pid: replace(usage, seconds=self._spent[pid]) for pid, usage in between(first, last).items()}
+            self._last, self._made = last, (used, last.at - first.at)
             return self._made
