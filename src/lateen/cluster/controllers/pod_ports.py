@@ -26,9 +26,17 @@ def asks(pod: Json | None) -> bool:
     return any(p.get("hostPort") for p in _ports(pod or {}))
 
 
-def of(pods: Iterable[Json]) -> list[PodPort]:
-    """Of the pods that have an address of their own. Of several that ask for the same port, the oldest has it."""
+def of(listed: Iterable[PodPort]) -> list[PodPort]:
+    """Of several that are the same port of the node, the first one."""
     out: dict[tuple[int, str], PodPort] = {}
+    for p in listed:
+        out.setdefault((p.port, p.protocol), p)
+    return list(out.values())
+
+
+def asked(pods: Iterable[Json]) -> list[PodPort]:
+    """Of the pods that have an address of their own, those of the oldest first: it has what several ask for."""
+    out: list[PodPort] = []
     for pod in sorted(pods, key=lambda p: (str(p["metadata"].get("creationTimestamp")), p["metadata"]["name"])):
         address = str(dig(pod, "status", "podIP", default=""))
         over = dig(pod, "status", "phase") in ("Succeeded", "Failed")
@@ -37,9 +45,9 @@ def of(pods: Iterable[Json]) -> list[PodPort]:
         for p in _ports(pod):
             if port := p.get("hostPort"):
                 protocol = str(p.get("protocol") or "TCP")
-                made = PodPort(pod, _host(str(p.get("hostIP") or "")), port, protocol, (address, p["containerPort"]))
-                out.setdefault((port, protocol), made)
-    return list(out.values())
+                host = _host(str(p.get("hostIP") or ""))
+                out.append(PodPort(pod, host, port, protocol, (address, p["containerPort"])))
+    return out
 
 
 def _ports(pod: Json) -> list[Json]:

@@ -121,7 +121,8 @@ class Proxy:
             for p in dig(service, "spec", "ports", default=[]):
                 if p.get("name"):
                     srv[f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"] = [(p["port"], fqdn)]
-        own = pod_ports.of(self._with_ports.values())
+        asked = pod_ports.asked(self._with_ports.values())
+        own = pod_ports.of(asked)
         ports += [services.ServicePort(plan.NODE_IP, p.protocol, p.port, (p.target,)) for p in own]
         names |= self._aliases(names)
         self._names, self._srv, self._reverse = names, srv, reverse
@@ -131,7 +132,7 @@ class Proxy:
         if text != self._installed:
             await services.install(text)
             self._installed = text
-        await self._host_ports(own)
+        await self._host_ports(asked)
 
     async def _sticky_s(self, service: Json) -> int:
         if dig(service, "spec", "sessionAffinity") != "ClientIP":
@@ -228,23 +229,24 @@ class Proxy:
         """The port that was opened; 0 if it is not available."""
         host, port, protocol = place
         if place in wanted:
+            self._unavailable(obj, port, target, f"port {port} on {host} is that of another Service or pod")
             return 0
         try:
             found = await self._forwarder.open(host, port, target, protocol, sources)
             wanted.add((host, found, protocol))
             return found
         except (OSError, TimeoutError) as e:
-            key = (str(obj["metadata"]["uid"]), port)
-            if key not in self._told:
-                self._told.add(key)
-                pod = obj["kind"] == "Pod"
-                says = (
-                    "the pod has no port on this machine"
-                    if pod
-                    else f"port {target[1]} of the service gets another one"
-                )
-                self._events.event(obj, "Warning", "HostPortUnavailable", f"{portal.explain(e, host, port)}; {says}")
+            self._unavailable(obj, port, target, portal.explain(e, host, port))
             return 0
+
+    def _unavailable(self, obj: Json, port: int, target: portal.Target, why: str) -> None:
+        key = (str(obj["metadata"]["uid"]), port)
+        if key in self._told:
+            return
+        self._told.add(key)
+        pod = obj["kind"] == "Pod"
+        then = "the pod has no port on this machine" if pod else f"port {target[1]} of the service gets another one"
+        self._events.event(obj, "Warning", "HostPortUnavailable", f"{why}; {then}")
 
     async def _report(self, service: Json, host: str, opened: dict[tuple[int, str], int]) -> None:
         """A Service that requests an address that this machine does not have gets none, as from a load balancer that
