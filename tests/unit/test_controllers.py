@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import time
+from datetime import timedelta
 
 import pytest
 from apiserver import Cluster
@@ -13,8 +14,12 @@ from lateen.api.kinds import Kind
 from lateen.cluster.apiserver.built_in import BUILT_IN
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.controllers import loop as loops
+from lateen.cluster.controllers.cron_job import CronJobs
+from lateen.cluster.controllers.job import Jobs
 from lateen.cluster.controllers.loop import Loop, collection_of
 from lateen.cluster.controllers.manager import controllers
+from lateen.cluster.controllers.replica_set import ReplicaSets
+from lateen.cluster.controllers.stateful_set import StatefulSets
 from lateen.kit import certs, tasks, times
 from lateen.kube.client import KubeError
 
@@ -307,6 +312,47 @@ def test_a_namespace_ends_without_new_pods_and_complaints():
         assert not [e for e in told.events if e[3] == "FailedCreate"]
 
     play(story, persist=lambda _: time.sleep(0.002))  # a disk
+
+
+@pytest.mark.parametrize(
+    ("kind", "controller"),
+    [
+        (kinds.REPLICA_SET, ReplicaSets),
+        (kinds.STATEFUL_SET, StatefulSets),
+        (kinds.JOB, Jobs),
+        (kinds.CRON_JOB, CronJobs),
+    ],
+)
+def test_a_controller_that_comes_late_to_a_namespace_that_ends_complains_of_nothing(kind, controller):
+    """It had read its object before that was deleted, too; as in Kubernetes, there is nothing to do for anybody."""
+
+    async def story():
+        client, told = DirectClient(cluster.api, "kube-controller-manager"), Told()
+        await client.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})
+        labels = {"app": "web"}
+        pod = {
+            "restartPolicy": "Never" if "Job" in kind.kind else "Always",
+            "containers": [{"name": "c", "image": "i"}],
+        }
+        spec = {"template": {"metadata": {"labels": labels}, "spec": pod}}
+        if kind is kinds.CRON_JOB:
+            spec = {"schedule": "* * * * *", "jobTemplate": {"spec": spec}}
+        elif kind is not kinds.JOB:
+            spec |= {"selector": {"matchLabels": labels}, "serviceName": "web"}
+        meta = {"name": "web", "namespace": "n"}
+        await client.create(kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta, "spec": spec})
+        if kind is kinds.CRON_JOB:
+            ago = times.stamp(times.now() - timedelta(minutes=3))
+            await client.patch(kind, "n", "web", {"status": {"lastScheduleTime": ago}}, "status")
+        await client.delete(kinds.NAMESPACE, "", "n")
+        with contextlib.suppress(KubeError):  # a StatefulSet's revision, of which there is no event
+            await controller(client, told).reconcile(("n", "web"))
+        assert not [e for e in told.events if e[3] == "FailedCreate"]
+        answer = await cluster.send("POST", "/api/v1/namespaces/n/configmaps", {"metadata": {"name": "c"}})
+        assert answer[1]["details"]["causes"][0]["reason"] == "NamespaceTerminating"
+
+    cluster = Cluster()
+    asyncio.run(story())
 
 
 def test_a_namespace_gets_its_root_certificate_back_and_is_deleted_with_its_contents():

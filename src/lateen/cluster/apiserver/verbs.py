@@ -67,13 +67,17 @@ def _namespace(store: Store, c: Call, meta: Json) -> str:
         raise errors.not_found("namespaces", c.namespace)
     if found.obj["metadata"].get("deletionTimestamp"):
         name, r = str(meta.get("name")), c.resource
-        raise errors.forbidden(
+        refused = errors.forbidden(
             f'{r.qualified} "{name}" is forbidden: unable to create new content in namespace {c.namespace} because it '
             "is being terminated",
             r.plural,
             name,
             r.group,
         )
+        says = f"namespace {c.namespace} is being terminated"
+        cause = {"reason": "NamespaceTerminating", "message": says, "field": "metadata.namespace"}
+        refused.details = {**(refused.details or {}), "causes": [cause]}
+        raise refused
     return c.namespace
 
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
+from lateen.cluster.controllers.loop import Events, Key, controller_of, ending, set_status
 from lateen.cluster.controllers.ownership import owned_by, owner
 from lateen.kit import cron, jsons, times
 from lateen.kit.jsons import Json, dig
@@ -69,11 +69,11 @@ class CronJobs:
         return step.again
 
     async def _start(self, cj: Json, due: datetime) -> Json | None:
-        """None if the Job of that time exists already."""
+        """None if the Job of that time exists already, or its namespace is about to go."""
         try:
             made = await self._client.create(kinds.JOB, job_of(cj, due))
         except KubeError as e:
-            if e.code == 409:
+            if e.code == 409 or await ending(self._client, cj["metadata"]["namespace"], e):
                 return None
             self._events.event(cj, "Warning", "FailedCreate", f"Error creating job: {e.message}")
             raise

@@ -11,7 +11,7 @@ from lateen.api.kinds import Kind
 from lateen.cluster.controllers import job_indexes, job_pods
 from lateen.cluster.controllers.job_indexes import FAILURES, INDEX, index_of
 from lateen.cluster.controllers.job_pods import FINALIZER, Tally
-from lateen.cluster.controllers.loop import Events, Key, set_status
+from lateen.cluster.controllers.loop import Events, Key, ending, set_status
 from lateen.cluster.controllers.ownership import owned_by, pod_of
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
@@ -86,6 +86,8 @@ class Jobs:
             try:
                 made = await self._client.create(kinds.POD, pod)
             except KubeError as e:
+                if await ending(self._client, namespace, e):
+                    return None
                 self._events.event(job, "Warning", "FailedCreate", f"Error creating: {e.message}")
                 return e
             self._events.event(job, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")

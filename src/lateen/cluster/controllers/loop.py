@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
+from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
@@ -215,6 +216,14 @@ def controller_of(owner: Kind, kind: Kind, old: Json | None, new: Json | None) -
     for ref in dig(obj, "metadata", "ownerReferences", default=[]):
         if ref.get("controller") and ref.get("kind") == owner.kind:
             yield meta["namespace"], str(ref.get("name"))
+
+
+async def ending(client: Client, namespace: str, refusal: KubeError) -> bool:
+    """Whether an object was refused because its namespace is about to go: that is no failure of whoever wanted it."""
+    if refusal.code not in (403, 404):
+        return False
+    found = await client.get(kinds.NAMESPACE, "", namespace)
+    return found is None or bool(found["metadata"].get("deletionTimestamp"))
 
 
 async def set_status(client: Client, kind: Kind, obj: Json, status: Json) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.controllers.claims import claim
-from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
+from lateen.cluster.controllers.loop import Events, Key, controller_of, ending, set_status
 from lateen.cluster.controllers.ownership import Plan, is_active, is_ready, owned_by, pod_of, waits_s
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
@@ -45,6 +45,8 @@ class ReplicaSets:
         try:
             await self._carry_out(rs, plan)
         except KubeError as e:
+            if await ending(self._client, namespace, e):
+                return None
             self._events.event(rs, "Warning", "FailedCreate", f"Error creating: {e.message}")
             conditions = [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": e.message}]
             raise

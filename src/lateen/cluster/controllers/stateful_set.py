@@ -9,7 +9,7 @@ from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.controllers import ordinals, revisions
 from lateen.cluster.controllers.claims import claim
-from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
+from lateen.cluster.controllers.loop import Events, Key, controller_of, ending, set_status
 from lateen.cluster.controllers.ownership import owner, pod_of, waits_s
 from lateen.kit import jsons, times
 from lateen.kit.digits import digits
@@ -72,6 +72,8 @@ class StatefulSets:
             try:
                 await self._create(sts, ordinal, history.of(revision) or history.newest)
             except KubeError as e:
+                if await ending(self._client, namespace, e):
+                    return None
                 said = f"create Pod {name}-{ordinal} in StatefulSet {name} failed error: {e.message}"
                 self._events.event(sts, "Warning", "FailedCreate", said)
                 return e
