@@ -1,6 +1,12 @@
-"""Kubernetes' own programs: kube-apiserver, kube-controller-manager and kube-scheduler, built once for each version
-from the Go module k8s.io/kubernetes that go.mod names; etcd is Debian's."""
+"""Kubernetes' own programs, built once for each version from the Go module k8s.io/kubernetes with what it requires.
 
+etcd is the machine's for 1.33. Later ones read differently from one as old as Debian's, so that it is built, too, in
+the version that Kubernetes requires for its own tests.
+
+``LATEEN_TEST_KUBERNETES`` chooses the version.
+"""
+
+import json
 import os
 import re
 import shutil
@@ -8,9 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-VERSION = re.search(r"k8s\.io/kubernetes v(\S+)", (HERE / "go.mod").read_text())[1]
-PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+COMPARED = "1.33.13"
+"""The version that answers of the embedded cluster are compared with, word for word."""
+VERSION = os.environ.get("LATEEN_TEST_KUBERNETES") or COMPARED
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lateen" / f"kubernetes-{VERSION}"
 SAYS = "k8s.io/component-base/version.git"
@@ -20,33 +27,55 @@ class Missing(Exception):
     """The message says what there is not."""
 
 
-def etcd():
-    if found := shutil.which("etcd"):
-        return found
-    raise Missing("there is no etcd (as root: apt-get install etcd-server)")
-
-
 def program(name):
-    """Its path; it takes some 20 minutes on two cores where it has not been built before."""
+    """Its path; all of them take some 20 minutes on two cores where they have not been built before."""
+    major, minor, patch = numbers()
+    if name == "etcd" and (major, minor) <= (1, 33):
+        if found := shutil.which("etcd"):
+            return found
+        raise Missing("there is no etcd (as root: apt-get install etcd-server)")
     path = CACHE / name
     if not path.exists():
         if GO is None:
             raise Missing(f"there is no Go to build {name} with (https://go.dev/dl)")
-        CACHE.mkdir(parents=True, exist_ok=True)
-        major, minor, _ = VERSION.split(".")
+        print(f"building {name} of Kubernetes {VERSION}", flush=True)
+        package = "go.etcd.io/etcd/server/v3" if name == "etcd" else f"k8s.io/kubernetes/cmd/{name}"
         flags = f"-s -w -X {SAYS}Version=v{VERSION} -X {SAYS}Major={major} -X {SAYS}Minor={minor}"
         new = path.with_suffix(".new")
-        argv = [GO, "build", "-trimpath", "-ldflags", flags, "-o", str(new), f"k8s.io/kubernetes/cmd/{name}"]
-        print(f"building {name} {VERSION}", flush=True)
-        subprocess.run(argv, cwd=HERE, env=os.environ | {"CGO_ENABLED": "0"}, check=True)
+        sources, requirements = module(f"v0.{minor}.{patch}")
+        argv = ["build", "-modfile", requirements, "-mod=mod", "-trimpath", "-ldflags", flags, "-o", new, package]
+        # Its workspace names folders that the module comes without.
+        subprocess.run([GO, *argv], cwd=sources, env=os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}, check=True)
         new.rename(path)
     return str(path)
+
+
+def numbers():
+    if found := re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)", VERSION):
+        return tuple(map(int, found.groups()))
+    raise Missing(f"LATEEN_TEST_KUBERNETES must be a version such as {COMPARED}, not {VERSION!r}")
+
+
+def module(parts):
+    """(the folder of Kubernetes' sources, its go.mod with ``parts`` as the version of the modules that it is made of,
+    which are folders beside it only in its repository)."""
+    done = subprocess.run(
+        [GO, "mod", "download", "-json", f"k8s.io/kubernetes@v{VERSION}"], stdout=subprocess.PIPE, cwd="/", check=False
+    )
+    found = json.loads(done.stdout or "{}")
+    if "Dir" not in found:
+        raise Missing(f"there is no Kubernetes {VERSION} in Go's modules: {found.get('Error', 'see above')}")
+    sources, requirements = Path(found["Dir"]), CACHE / "go.mod"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    text = (sources / "go.mod").read_text()
+    requirements.write_text(re.sub(r"=> \./staging/src/(\S+)", rf"=> \1 {parts}", text))
+    (CACHE / "go.sum").write_text((sources / "go.sum").read_text())
+    return sources, requirements
 
 
 def main():
     """Build what is missing."""
     try:
-        etcd()
         for name in PROGRAMS:
             program(name)
     except Missing as e:

@@ -10,7 +10,6 @@ from world import Mesh
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory):
     try:
-        building.etcd()
         for name in building.PROGRAMS:
             building.program(name)
     except building.Missing as e:

@@ -119,8 +119,9 @@ class ControlPlane:
     def begin(self, name):
         log = open(self._tmp / f"{name}.log", "ab")  # noqa: SIM115 - the process has it
         inside = ["nsenter", "-t", str(self.mesh.outside()), "--net"]
-        path = building.etcd() if name == "etcd" else building.program(name)
-        self._running[name] = subprocess.Popen([*inside, path, *self._flags(name)], stdout=log, stderr=log)
+        self._running[name] = subprocess.Popen(
+            [*inside, building.program(name), *self._flags(name)], stdout=log, stderr=log
+        )
         log.close()
 
     def kill(self, name):

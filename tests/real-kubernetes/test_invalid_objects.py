@@ -5,12 +5,16 @@ import http.client
 import json
 import sys
 
+import building
+import pytest
 from world import ROOT
 
 from lateen.kube.kubeconfig import from_file
 
 sys.path.append(str(ROOT / "tests/unit"))
 import invalid
+
+pytestmark = pytest.mark.skipif(building.VERSION != building.COMPARED, reason=f"compared with {building.COMPARED} only")
 
 
 def test_kube_apiserver_answers_as_the_unit_tests_say(mesh):

@@ -2,10 +2,12 @@
 
 import re
 
+import building
 import pytest
 from comparing import differences, typed
 from world import Mesh, kubectls
 
+pytestmark = pytest.mark.skipif(building.VERSION != building.COMPARED, reason=f"compared with {building.COMPARED} only")
 KNOWN = {
     # What is not there, or is there in addition, as the documentation says.
     r"api-versions|--api-group='' -o name|--api-group=(networking|storage)\.k8s\.io -o name|node lateen": "other kinds",
