@@ -5,7 +5,7 @@ import re
 import time
 
 LASTING = re.compile(
-    r"(apiservices|csinodes|endpoints|endpointslices|events|flowschemas|ipaddresses|leases|nodes|"
+    r"(apiservices|clustertrustbundles|csinodes|endpoints|endpointslices|events|flowschemas|ipaddresses|leases|nodes|"
     r"prioritylevelconfigurations)\b"
 )
 """Kinds whose objects Kubernetes makes and deletes by itself, and the node."""
