@@ -101,7 +101,7 @@ def passed(limit, rates, seconds, warm=0.0, dt=0.01, down=(math.inf, 0.0)):
     for tick in range(round((warm + seconds) / dt)):
         now = tick * dt
         if down[0] <= now < down[1]:
-            quotas = Quotas()
+            quotas = Quotas(now)
         if tick == round(warm / dt):
             before = sum(p.passed for p in proxies)
         for i, p in enumerate(proxies):
@@ -149,6 +149,49 @@ def test_a_limit_of_an_hour_that_is_used_up_stays_so_when_another_istiod_begins(
     quotas.report("idle", BUCKET, limit, 5, 0, 0, 2.0)
     assert set(quotas.divide(BUCKET, 2.0)) == {"new"}
     assert set(quotas.divide(BUCKET, 6.0).values()) == {Share(0)}
+
+
+def test_a_limit_that_is_used_up_stays_so_if_a_new_proxy_reports_first_to_another_istiod():
+    quotas, limit = Quotas(began=0.0), Limit(100, "Hour")
+    quotas.report("new", BUCKET, limit, 0, 1, 0, 1.0)
+    assert quotas.divide(BUCKET, 1.0)["new"].burst == 1
+    quotas.report("a", BUCKET, limit, 5, 0, 30, 2.0)
+    quotas.report("b", BUCKET, limit, 5, 0, 30, 3.0)
+    assert set(quotas.divide(BUCKET, 3.0)) == {"new"}
+    assert set(quotas.divide(BUCKET, 7.0).values()) == {Share(0)}
+
+
+def test_a_proxy_that_finds_another_istiod_late_is_waited_for_too():
+    quotas, limit = Quotas(began=0.0), Limit(100, "Hour")
+    at = dividing.BEGINS_S + 1
+    quotas.report("new", BUCKET, limit, 0, 1, 0, at)
+    quotas.divide(BUCKET, at)
+    quotas.report("a", BUCKET, limit, 5, 0, 30, at + 4)
+    assert quotas.settles_in(BUCKET, at + 4) == dividing.SETTLE_S
+    assert quotas.divide(BUCKET, at + 4) == {"new": Share(0)}
+    quotas.report("b", BUCKET, limit, 5, 0, 30, at + 8)
+    assert set(quotas.divide(BUCKET, at + 10).values()) == {Share(0)}
+
+
+def test_a_limit_that_is_used_up_stays_so_if_an_idle_proxy_reports_first_to_another_istiod():
+    quotas, limit = Quotas(began=0.0), Limit(100, "Hour")
+    quotas.report("idle", BUCKET, limit, 5, 0, 0, 0.0)
+    quotas.report("busy", BUCKET, limit, 5, 0, 30, 1.0)
+    assert set(quotas.divide(BUCKET, 6.0).values()) == {Share(0)}
+
+
+def test_what_a_new_proxy_is_refused_while_others_report_does_not_use_up_the_limit():
+    quotas, limit = Quotas(began=0.0), Limit(100, "Hour")
+    quotas.report("new", BUCKET, limit, 0, 1, 0, 0.0)
+    quotas.divide(BUCKET, 0.0)
+    quotas.report("new", BUCKET, limit, 5, 0, 30, 5.0)
+    assert quotas.divide(BUCKET, 6.0)["new"].burst == 99
+
+
+def test_a_limit_is_divided_at_once_when_istiod_has_divided_for_a_while():
+    quotas = Quotas(began=0.0)
+    quotas.report("a", BUCKET, Limit(100, "Hour"), 0, 1, 0, dividing.BEGINS_S)
+    assert quotas.divide(BUCKET, dividing.BEGINS_S)["a"].burst == 99
 
 
 def test_a_proxy_that_comes_when_all_is_used_gets_nothing():

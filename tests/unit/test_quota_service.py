@@ -201,6 +201,9 @@ def test_a_proxy_starts_anew_when_another_istiod_divides():
             with pytest.raises(grpc.aio.AioRpcError) as ended:
                 await call.read()
             assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+            service._leader = lambda: None
+            service.changed()
+            assert tokens(await answered(port, report())) == 1  # others may have shares of the former one
 
     asyncio.run(run())
 

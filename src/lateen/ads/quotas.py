@@ -6,7 +6,7 @@ needs, and the others share the rest evenly (max-min fairness). Proxies report e
 bucket is new to them.
 
 Proxies keep their shares while istiod restarts, or while another one begins to divide. Who divides knows of them
-only when all proxies have reported, so that a bucket that others have divided before *settles* first.
+only when all proxies have reported, so that a bucket that others have divided before, or may have, *settles* first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import NamedTuple
 from lateen.wire.quotas import REPORT_S, UNITS_S, burst
 
 SETTLE_S = REPORT_S + 0.5
-"""Until all proxies have reported to an istiod that has just begun to divide."""
+"""Until all proxies have reported about a bucket to an istiod that has just begun to divide."""
+BEGINS_S = 2 * SETTLE_S
+"""Until all proxies have found an istiod that has just begun to divide, and have reported."""
 GONE_S = 20.0
 """Seconds without a report after which a proxy loses its share."""
 IDLE_S = 600.0
@@ -80,15 +82,18 @@ class _Divided:
     level: float
     """The tokens left of the limit, according to the reports."""
     at: float
+    made: float
     settled: float
-    """When it is divided for the first time; until then, proxies keep the shares that another istiod has assigned."""
+    """When it is divided; until then, proxies keep the shares that another istiod has assigned."""
     holders: dict[Hashable, _Holder] = field(default_factory=dict)
 
 
 class Quotas:
     """The state of all buckets. ``now`` is in seconds, monotonic."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: float = -math.inf) -> None:
+        self.began = began
+        """When this istiod began to divide. Others may have divided what it is told of soon after."""
         self._buckets: dict[Bucket, _Divided] = {}
         self._held: dict[Hashable, set[Bucket]] = {}
         """By proxy."""
@@ -110,20 +115,23 @@ class Quotas:
         mine.add(bucket)
         held = self._buckets.get(bucket)
         if held is None:
-            known = elapsed > 0  # to an istiod before this one, whose shares the proxies still have
-            level = 0 if known and denied else limit.requests
-            held = self._buckets[bucket] = _Divided(limit, level, now, now + SETTLE_S if known else now)
+            settled = now + SETTLE_S if now - self.began < BEGINS_S else now
+            held = self._buckets[bucket] = _Divided(limit, limit.requests, now, now, settled)
         elif held.limit != limit:
             self._limited(held, limit)
         holder = held.holders.get(proxy)
         if holder is None:
             holder = held.holders[proxy] = _Holder(now, now)
+            if elapsed > 0 and held.settled <= now < held.made + SETTLE_S:
+                held.settled = now + SETTLE_S  # the proxy has a share, and so may others that have not reported yet
         since, holder.reported = max(elapsed, now - holder.reported), now
         if allowed or denied:
             holder.last_request = now
         if elapsed > 0:
             holder.demand = (allowed + denied) / since  # Envoy truncates the reported time to whole seconds
         self._take(bucket, held, allowed, denied, now)
+        if denied and elapsed > 0 and holder.share is None and now < held.settled and not limit.shadow:
+            held.level = 0  # it is used up, as far as the proxy's share of another istiod tells
         return True
 
     def _take(self, bucket: Bucket, held: _Divided, allowed: int, denied: int, now: float) -> None:

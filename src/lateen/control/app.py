@@ -301,6 +301,7 @@ class Istiod:
             web.post("/health", self.agents.health),
         ]
         monitoring = Monitoring(self.control, self.ca, self.readiness, self.debug)
+        self.quotas.begin()
         return [
             await serving.http(to_agents, ports.CA, self.certificate.asking),
             await serving.http(self.hooks.routes(), ports.WEBHOOK, self.certificate.context),

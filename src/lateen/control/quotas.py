@@ -89,6 +89,10 @@ class QuotaService:
         self._dirty = asyncio.Event()
         self._led_by: str | None = None
 
+    def begin(self) -> None:
+        """Called when proxies can reach this istiod, and when it has become the one that divides limits."""
+        self.quotas.began = time.monotonic()
+
     def accept(self, call: Call) -> Handler | None:
         if call.path != METHOD:
             return None
@@ -203,6 +207,8 @@ class QuotaService:
         leader = self._leader()
         if leader != self._led_by:
             self._led_by = leader
+            if leader is None:
+                self.begin()
             for call in list(self._calls):
                 call.finish(Status.UNAVAILABLE, "another istiod now divides limits")
         for rule in self.quotas.rules:
