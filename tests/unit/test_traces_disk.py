@@ -1,16 +1,19 @@
 """A disk without room costs the oldest traces and nothing else; a collector of the user's own gets every span."""
 
 import asyncio
+import contextlib
+import random
 import subprocess
 import sys
 import time
 
+import apsw
 import pytest
 from aiohttp import web
 
 from lateen.console.traces import otlp, serving
 from lateen.console.traces.spans import Span
-from lateen.console.traces.store import Store
+from lateen.console.traces.store import Query, Store
 from lateen.kit import tasks
 
 NOW = 1_700_000_000_000_000
@@ -41,6 +44,16 @@ print("says", store.problem)
 """
 
 
+def add(store, count, tags):
+    store.add(
+        [
+            Span(f"{i + 1:032x}", "1" * 16, "", "shop", "get", "SERVER", NOW + i, 5, tags(), [], False)
+            for i in range(count)
+        ],
+        NOW,
+    )
+
+
 def test_a_full_disk_costs_the_oldest_traces_and_says_so(tmp_path):
     """20 MB of spans, compressed, on a file system of 12 MB, whose bound for traces is far away."""
     script = FILL.format(paths=sys.path, folder=str(tmp_path), now=NOW)
@@ -54,6 +67,51 @@ def test_a_full_disk_costs_the_oldest_traces_and_says_so(tmp_path):
     assert (lines["newest"], lines["oldest"], lines["kept"]) == ("True", "False", "True")
     assert "is full; the oldest traces are deleted to store new ones" in lines["says"]
     assert done.stdout.count("is full") == 2  # it is logged once, and printed here
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_the_file_shrinks_when_old_traces_go(tmp_path, reopened):
+    path, dice = tmp_path / "traces.sqlite", random.Random(1)
+    store = Store(path, 100_000_000, 3600)
+    add(store, 4000, lambda: {"text": dice.randbytes(700).hex()})
+    if reopened:
+        store.close()
+        store = Store(path, 100_000_000, 3600)
+    store.trim(NOW)
+    before = path.stat().st_size
+    store.trim(NOW + 3_601 * 1_000_000)
+    assert (store.services(), before > 3_000_000, path.stat().st_size < 1_000_000) == ([], True, True)
+    store.close()
+
+
+def test_a_file_that_cannot_shrink_gives_way_to_one_that_can(tmp_path):
+    """Files of version 2 kept their size for ever."""
+    path = tmp_path / "traces.sqlite"
+    with contextlib.closing(apsw.Connection(str(path))) as old:
+        list(old.execute("PRAGMA journal_mode=WAL"))
+        old.execute("CREATE TABLE spans(body); INSERT INTO spans VALUES(randomblob(3000000)); PRAGMA user_version=2")
+    store = Store(path, 100_000_000, 3600)
+    add(store, 1, dict)
+    assert len(store.find(Query())) == 1
+    assert store._one("PRAGMA auto_vacuum") == 2
+    store.close()
+    assert path.stat().st_size < 200_000
+
+
+def test_a_store_of_traces_does_not_wait_for_the_disk_with_every_batch(tmp_path):
+    store = Store(tmp_path / "traces.sqlite", 100_000_000, 3600)
+    assert (store._one("PRAGMA synchronous"), store._one("PRAGMA journal_mode")) == (1, "wal")
+    store.close()
+
+
+def test_who_removes_the_oldest_traces_reads_of_no_others(tmp_path):
+    store, read = Store(tmp_path / "traces.sqlite", 100_000_000, 3600), []
+    add(store, 1000, dict)
+    store._db.row_trace = lambda _, row: read.append(row) or row
+    store._remove_oldest(0.02)
+    assert 20 <= len(read) <= 40
+    assert store._one("SELECT count(*) FROM traces") == pytest.approx(980, abs=1)
+    store.close()
 
 
 def test_a_collector_of_the_user_s_own_gets_every_span_also_after_an_outage(tmp_path):

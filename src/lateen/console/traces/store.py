@@ -24,8 +24,8 @@ from lateen.console.traces.spans import Span
 log = logging.getLogger("lateen.console.traces")
 T = TypeVar("T")
 
-VERSION = 2
-"""Of the file; one of another version is emptied."""
+VERSION = 3
+"""Of the file; one of another version is deleted."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS traces(
   id TEXT PRIMARY KEY, start INT, stop INT, service TEXT, name TEXT, error INT, spans INT, bytes INT) WITHOUT ROWID;
@@ -42,16 +42,16 @@ SCANNED = 2000
 """Traces that a query looks at, the latest first."""
 STEPS = 10_000
 """Of SQLite, between two looks at the clock."""
-AT_ONCE, VACUUMED = 200, 500
-"""Traces that one transaction removes, and pages that are given back after it."""
-LOG = 4 * 1024 * 1024
-"""Bytes of the write-ahead log that are kept."""
+AT_ONCE, VACUUMED = 200, 200
+"""Spans that one transaction adds or traces that it removes, and pages that one gives back."""
+LOG = 256
+"""Pages in the write-ahead log from which on it is written to the file."""
 ROOM = 0.8
 """The share of the bound that is left after old traces were removed."""
 FREED = 0.25
 """The share of the traces that is removed when the disk is full."""
-RESERVE = 2 * 1024 * 1024
-"""Bytes that are held back for then."""
+RESERVE = 4 * 1024 * 1024
+"""Bytes that are held back for then: more than the log has, which goes into the file before anything can be deleted."""
 MAX_ANSWER = 32 * 1024 * 1024
 """Bytes of spans, before they are compressed, in one answer."""
 SLOW = 0.95
@@ -116,11 +116,27 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._hold_room()
             self._db = apsw.Connection(str(path))
-            self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA auto_vacuum=INCREMENTAL")
-            self._db.execute(f"PRAGMA journal_size_limit={LOG}")
-            self._prepare()
+            if self._one("PRAGMA user_version") != VERSION:
+                self._begin_anew()
+            self._set(
+                "journal_mode=WAL", "synchronous=NORMAL", f"wal_autocheckpoint={LOG}", f"journal_size_limit={RESERVE}"
+            )
+            self._db.execute(SCHEMA)
         except apsw.Error as e:
             raise OSError(f"{path} cannot be used for traces: {e}") from e
+
+    def _begin_anew(self) -> None:
+        """With an empty file, since a file that has tables never becomes one that can shrink."""
+        self._db.close()
+        for path in (self._path, *(self._path.with_name(f"{self._path.name}-{end}") for end in ("wal", "shm"))):
+            path.unlink(missing_ok=True)
+        self._db = apsw.Connection(str(self._path))
+        self._set("auto_vacuum=INCREMENTAL", f"user_version={VERSION}")
+
+    def _set(self, *settings: str) -> None:
+        """Some settings answer, and those after the first answer take effect only when it has been read."""
+        for setting in settings:
+            list(self._db.execute(f"PRAGMA {setting}"))
 
     def close(self) -> None:
         self._db.close()
@@ -131,12 +147,6 @@ class Store:
         pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
         return int(pages * self._one("PRAGMA page_size"))
 
-    def _prepare(self) -> None:
-        if self._one("PRAGMA user_version") != VERSION:
-            self._db.execute("DROP TABLE IF EXISTS spans; DROP TABLE IF EXISTS traces")
-        self._db.execute(SCHEMA)
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
-
     def _one(self, sql: str, *values: Any) -> Any:
         return next(iter(self._db.execute(sql, values)))[0]
 
@@ -145,6 +155,11 @@ class Store:
     def add(self, spans: Sequence[Span], now: int) -> None:
         """``now``: microseconds since 1970. A span that is there already is replaced. Never raises for a full disk:
         old traces make room, and what does not fit then is counted in ``lost``."""
+        for at in range(0, len(spans), AT_ONCE):
+            self._add(spans[at : at + AT_ONCE], now)
+        self._quietly_trim(now, only_if_needed=True)
+
+    def _add(self, spans: Sequence[Span], now: int) -> None:
         for again in (False, True):
             try:
                 with self._db:
@@ -157,7 +172,6 @@ class Store:
                 else:
                     self._complain(f"the disk of {self._path} is full; the oldest traces are deleted to store new ones")
                     self._make_room(now)
-        self._quietly_trim(now, only_if_needed=True)
 
     def _complain(self, problem: str) -> None:
         if problem != self.problem:
@@ -184,7 +198,7 @@ class Store:
     def _shorten(self) -> None:
         """Give back what the write-ahead log takes."""
         with contextlib.suppress(apsw.Error):
-            list(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+            self._set("wal_checkpoint(TRUNCATE)")
 
     def _insert(self, spans: Sequence[Span]) -> None:
         counts: dict[str, int] = {}
@@ -223,6 +237,7 @@ class Store:
             self._remove(
                 r[0] for r in self._db.execute("SELECT id FROM traces WHERE stop < ?", (now - self._max_age_us,))
             )
+        self._shrink()
         most = self._max_bytes if only_if_needed else self._max_bytes // 2
         if (size := self.size) > most:
             self._remove_oldest(1 - ROOM * most / size)
@@ -235,20 +250,26 @@ class Store:
             "(PARTITION BY service, name ORDER BY stop - start) AS rank FROM traces) "
             "ORDER BY error OR rank >= ?, start"
         )
-        ranked = list(self._db.execute(sql, (SLOW,)))  # an open cursor would keep the log from being begun anew
         gone = []
-        for trace, size in ranked:
+        ranked = self._db.cursor()
+        for trace, size in ranked.execute(sql, (SLOW,)):
             if excess <= 0:
                 break
             gone.append(trace)
             excess -= size
-        # In small steps, each written to the file before the next: what waits in the log takes room, too.
+        ranked.close()  # open, it would keep the log from being begun anew
         for at in range(0, len(gone), AT_ONCE):
             with self._db:
                 self._remove(gone[at : at + AT_ONCE])
-            list(self._db.execute(f"PRAGMA incremental_vacuum({VACUUMED})"))
-        list(self._db.execute("PRAGMA incremental_vacuum"))
-        self._shorten()
+            self._shorten()
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Give back the free pages of the file, except a few that new spans need soon. In small steps, each written to
+        the file before the next: what waits in the log takes room, too."""
+        for _ in range(self._one("PRAGMA freelist_count") // VACUUMED):
+            self._set(f"incremental_vacuum({VACUUMED})")
+            self._shorten()
 
     def _remove(self, traces: Iterable[str]) -> None:
         for trace in list(traces):
