@@ -1,7 +1,10 @@
 """The store against a list of dictionaries, watches included, and over a crash."""
 
 import asyncio
+import contextlib
+import threading
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -241,3 +244,22 @@ def test_acknowledged_writes_survive_reopening(tmp_path):
     assert rv == store.rv
     assert len(list(rows)) == 50
     assert (tmp_path / "db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_write_waits_for_somebody_who_looks_into_the_file(tmp_path):
+    database = Sqlite(tmp_path / "db")
+    with contextlib.closing(apsw.Connection(str(tmp_path / "db"))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.2, other.execute, ["COMMIT"])
+        done.start()
+        database.write([(2, "k", b"v")])
+        done.join()
+    assert list(database.load()[1]) == [("k", 2, b"v")]
+    database.close()
+
+
+def test_every_write_waits_for_the_disk(tmp_path):
+    database = Sqlite(tmp_path / "db")
+    found = [next(database._db.execute(f"PRAGMA {name}"))[0] for name in ("synchronous", "journal_mode")]
+    assert found == [2, "wal"]
+    database.close()

@@ -30,7 +30,8 @@ class Sqlite:
         try:
             self._db = apsw.Connection(str(path))
             path.chmod(0o600)
-            self._db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=2000;")
+            for setting in ("busy_timeout=2000", "journal_mode=WAL", "synchronous=FULL"):
+                list(self._db.execute(f"PRAGMA {setting}"))  # some answer, and take effect when they are read
             (version,) = next(self._db.execute("PRAGMA user_version"))
             if version > SCHEMA:
                 raise StoreBroken(f"{path} was written by a newer lateen (schema {version}); use that version")
