@@ -16,12 +16,12 @@ OPERATORS = frozenset(
     {"!_", "-_", "_%_", "_&&_", "_*_", "_+_", "_-_", "_/_", "_<=_", "_<_", "_==_", "_!=_", "_>=_", "_>_", "_?_:_"}
     | {"_[_]", "_||_", "@in"}
 )
-FUNCTIONS = OPERATORS | {
-    *("contains", "endsWith", "matches", "startsWith", "size", "type"),
-    *("bool", "bytes", "double", "duration", "dyn", "int", "timestamp", "uint"),
+CONVERSIONS = ("bool", "bytes", "double", "duration", "dyn", "int", "timestamp", "uint")
+PARTS_OF_TIME = (
     *("getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds"),
     *("getMinutes", "getMonth", "getSeconds"),
-}
+)
+FUNCTIONS = OPERATORS | {"contains", "endsWith", "matches", "startsWith", "size", "type", *CONVERSIONS, *PARTS_OF_TIME}
 """The operators and functions that Envoy implements."""
 ATTRIBUTES = frozenset(
     {"connection", "destination", "filter_state", "metadata", "request", "response", "source", "upstream"}
@@ -44,7 +44,16 @@ _STRINGS = re.compile(
     re.DOTALL,
 )
 """Also comments."""
-_MATCHES = re.compile(r"\bmatches\s*\(")
+FORMS: dict[str, tuple[tuple[bool, int], ...]] = {
+    **dict.fromkeys(("contains", "endsWith", "matches", "startsWith"), ((True, 1), (False, 2))),
+    "size": ((True, 0), (False, 1)),
+    **dict.fromkeys((*CONVERSIONS, "type"), ((False, 1),)),
+    **dict.fromkeys(PARTS_OF_TIME, ((True, 0), (True, 1))),
+}
+"""How functions may be called: (whether after a dot, number of arguments). Of other calls Envoy says that there is no
+overload, and rejects the listener."""
+_CALLS = re.compile(rf"([\w)\]}}'\"]\s*\.\s*)?\b({'|'.join(FORMS)})\s*\(")
+_MESSAGE = re.compile(r"\b([A-Za-z_][\w.]*)\s*\{")
 _LOOPS = re.compile(r"\.\s*(all|exists|exists_one|filter|map)\s*\(")
 """Macros over lists and maps: Envoy does not evaluate comprehensions."""
 _PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
@@ -91,34 +100,65 @@ def problem(expression: str, formatted: bool = False) -> str | None:
         return f"Envoy has no function {unknown[0]}"
     if formatted and "%" in expression:
         return "a percent sign ends the expression in Envoy's format"
-    if (wrong := next(_wrong_patterns(expression), None)) is not None:
+    if (wrong := next(_wrong_calls(expression), None)) is not None:
         return wrong
     if (found := _PEERS.search(expression)) is not None:
         return f"{found[0]} exists only in Istio's build of Envoy; Lateen's proxies are stock Envoy"
     return None
 
 
-def _wrong_patterns(expression: str) -> Iterator[str]:
-    """What is wrong with regular expressions that are written out; others are compiled when they are needed."""
+def _wrong_calls(expression: str) -> Iterator[str]:
+    """What is wrong with calls, and with regular expressions that are written out; others are compiled when they are
+    needed."""
+    # Of the same length, without the brackets and commas that are in strings and comments.
+    bare = _STRINGS.sub(lambda m: (" " if m[0].startswith("//") else "'") * len(m[0]), expression)
+    if found := next((m[1] for m in _MESSAGE.finditer(bare) if m[1] != "in"), None):
+        yield f"Envoy cannot make a {found} in an expression: compare its values, such as duration('1s'), instead"
+    for call in _CALLS.finditer(bare):
+        given = _arguments(bare, call.end())
+        name, form = call[2], (bool(call[1]), len(given))
+        if form not in FORMS[name]:
+            known = " and ".join(_form(name, *f) for f in FORMS[name])
+            yield f"Envoy knows {known}, not {_form(name, *form)}"
+        elif name == "matches":
+            yield from _wrong_pattern(_text(expression[slice(*given[-1])]))
+
+
+def _arguments(bare: str, begin: int) -> list[tuple[int, int]]:
+    """(begin, end) of each argument of a call whose opening parenthesis is just before ``begin``."""
+    found, depth, end = [], 1, begin
+    while depth:
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(bare[end], 0)
+        if depth == 0 or (depth == 1 and bare[end] == ","):
+            found.append((begin, end))
+            begin = end + 1
+        end += 1
+    return [] if len(found) == 1 and not bare[slice(*found[0])].strip() else found
+
+
+def _form(name: str, method: bool, arguments: int) -> str:
+    letters = ", ".join("yzw"[:arguments] if method else "xyzw"[:arguments]) + (", …" if arguments > 3 else "")
+    return f"{'x.' if method else ''}{name}({letters})"
+
+
+def _text(expression: str) -> str | None:
+    """The text that a part of an expression always is, if it is one."""
     import cel
 
-    # Of the same length, without the brackets and commas that are in strings.
-    bare = _STRINGS.sub(lambda m: "'" * len(m[0]), expression)
-    for call in _MATCHES.finditer(bare):
-        begin = end = call.end()
-        depth = 1
-        while depth:
-            depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(bare[end], 0)
-            begin = end + 1 if bare[end] == "," and depth == 1 else begin
-            end += 1
-        given = cel.compile(expression[begin : end - 1])
-        if given.functions() or given.variables() or not isinstance(pattern := given.execute({}), str):
-            continue
-        try:
-            if compiled(pattern).programsize > MAX_PROGRAM:
-                yield f'"{pattern[:80]}" is too large a regular expression for CEL in Envoy: use a shorter one'
-        except ValueError as e:
-            yield f'"{pattern[:80]}" is not a valid RE2 regular expression: {e}'
+    try:
+        given = cel.compile(expression)
+        found = None if given.functions() or given.variables() else given.execute({})
+    except Exception:  # noqa: BLE001 - evaluation raises whatever the values do, KeyError for {"a": 1}.b
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _wrong_pattern(pattern: str | None) -> Iterator[str]:
+    try:
+        if pattern is not None and compiled(pattern).programsize > MAX_PROGRAM:
+            yield f'"{pattern[:80]}" is too large a regular expression for CEL in Envoy: use a shorter one'
+    except ValueError as e:
+        yield f'"{(pattern or "")[:80]}" is not a valid RE2 regular expression: {e}'
 
 
 def unknown(expression: str) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from lateen.api import kinds
 from lateen.api.mesh.reading import Invalid, mesh_config, mesh_networks
+from lateen.kit import faults
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 from lateen.mesh.configuration import settings
@@ -69,11 +70,12 @@ class MeshConfigSource:
     def _take(self, text: str, networks: str) -> None:
         try:
             made = settings(mesh_config(text), self._root, self._cluster, mesh_networks(networks))
-        except Invalid as e:
-            self.problem = str(e)
+        except Exception as e:  # noqa: BLE001 - also a fault in reading it must not end istiod
+            self.problem = str(e) if isinstance(e, Invalid) else faults.sentence(e)
             if self.accepted is None:
                 self._fall_back()
-            log.error("the mesh configuration (ConfigMap %s) is not used: %s", self._revision.config_map, e)
+            name = self._revision.config_map
+            log.error("the mesh configuration (ConfigMap %s) is not used: %s", name, self.problem)
             return
         self.problem, self.settings = "", made
         if (text, networks) != (self.accepted, self._networks):
@@ -92,8 +94,9 @@ class MeshConfigSource:
             networks = mesh_networks(self._stored_networks)
             self.settings = settings(mesh_config(self.stored), self._root, self._cluster, networks)
             self.accepted, self._networks = self.stored, self._stored_networks
-        except Invalid as e:  # written by another version of istiod
-            log.error("the last valid mesh configuration can no longer be used: %s", e)
+        except Exception as e:  # noqa: BLE001 - written by another version of istiod
+            says = str(e) if isinstance(e, Invalid) else faults.sentence(e)
+            log.error("the last valid mesh configuration can no longer be used: %s", says)
 
     async def keep(self, client: Client) -> None:
         """Store each configuration that comes into effect. Never returns."""

@@ -18,7 +18,7 @@ from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.proxy import ProxyConfig
 from lateen.api.mesh.rules import RULES
 from lateen.api.validate.shapes import values
-from lateen.kit import duration, yamldoc
+from lateen.kit import duration, faults, yamldoc
 from lateen.kit.jsons import Json
 
 T = TypeVar("T", bound=Config)
@@ -83,8 +83,11 @@ def read(kind: type[T], value: Any, path: str) -> T:
     normal = _value(kind, {} if value is None else value, path, found)
     if not found:
         out = decode(kind, normal, path)
-        found = [Problem(f.path, f.says) for f in values(kind, normal, path)]
-        found += [Problem(_join(path, where), says) for where, says in RULES.get(kind, _none)(out)]
+        try:
+            found += (Problem(f.path, f.says) for f in values(kind, normal, path))
+            found += (Problem(_join(path, where), says) for where, says in RULES.get(kind, _none)(out))
+        except Exception as e:  # noqa: BLE001 - a fault in one rule is a problem of the configuration, not of istiod
+            found.append(Problem(path or "mesh", faults.sentence(e)))
         if not found:
             return out
     raise Invalid(found)

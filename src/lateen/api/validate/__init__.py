@@ -8,6 +8,7 @@ function with its rules.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from lateen.api import kinds
@@ -16,6 +17,7 @@ from lateen.api.kinds import Kind
 from lateen.api.validate.findings import Finding
 from lateen.api.validate.limits import limited
 from lateen.api.validate.shapes import shapes
+from lateen.kit import faults
 from lateen.kit.jsons import Json
 
 __all__ = ["Examined", "Finding", "decoded", "examine", "findings", "problems", "warnings"]
@@ -53,10 +55,18 @@ def examine(kind: Kind, spec: Any, meta: Json) -> Examined:
             return Examined(None, [Finding(e2.path, e2.says)], undecodable)
     if not kind.owned:
         return Examined(exact, [])
-    found = [*shapes(kind, spec, meta), *(kind.rules(typed, meta) if kind.rules else ())]
+    found = [*_found(shapes, kind, spec, meta), *(_found(kind.rules, typed, meta) if kind.rules else ())]
     if issubclass(kind.spec, Defaulted):
-        found += limited(kind.spec, spec)
+        found += _found(limited, kind.spec, spec)
     return Examined(exact, sorted(found, key=lambda f: f.warning), undecodable)
+
+
+def _found(rules: Callable[..., Iterable[Finding]], *given: Any) -> Iterator[Finding]:
+    """What some rules find. Where they fail, that is a finding about the object, too: others are not concerned."""
+    try:
+        yield from rules(*given)
+    except Exception as e:  # noqa: BLE001 - whatever it is
+        yield Finding("spec", faults.sentence(e))
 
 
 def decoded(kind: type[Config], spec: Json) -> Any:

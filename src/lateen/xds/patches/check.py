@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from lateen.api import kinds, validate
 from lateen.api.validate import Finding
+from lateen.kit import faults
 from lateen.kit.jsons import Json, dig
 from lateen.xds.patches import values
 
@@ -18,8 +19,15 @@ def verdict(obj: Json) -> list[Finding]:
     EnvoyFilter what Envoy's messages say."""
     found = validate.findings(obj)
     if kinds.of(obj) is kinds.ENVOY_FILTER and all(f.warning for f in found):
-        found = sorted([*_findings(obj), *found], key=lambda f: f.warning)
+        found = sorted([*_envoys(obj), *found], key=lambda f: f.warning)
     return found
+
+
+def _envoys(obj: Json) -> Iterator[Finding]:
+    try:
+        yield from _findings(obj)
+    except Exception as e:  # noqa: BLE001 - a fault of ours concerns this object alone
+        yield Finding("spec.configPatches", faults.sentence(e))
 
 
 def _findings(obj: Json) -> Iterator[Finding]:
