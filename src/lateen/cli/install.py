@@ -102,11 +102,26 @@ def show(changes: list[str]) -> None:
 
 async def carry_out(client: HttpClient, found: Operator, readiness_timeout: float, before: Operator | None) -> None:
     """``before``: the installation that is replaced."""
-    replaced = manifests.render(before) if before else []
+    replaced = manifests.render(before) if before and not before.refused else []
     for text in await installer.install(client, manifests.render(found), step, readiness_timeout, replaced):
         warn(text)
     if dig(found.spec, "components", "pilot", "enabled") and await installer.make_default(client, found.revision):
         say(f"✔ Revision {found.revision.name} is the default one (tag default)")
+
+
+def _recorded(here: state.Installation | None) -> Operator | None:
+    """The settings that are replaced; warns where earlier versions accepted what is refused today."""
+    if here is None:
+        return None
+    says = "what they added to objects, and the new settings do not name, stays in the cluster"
+    try:
+        found = here.operator(recorded=True)
+    except OperatorError as e:
+        warn(f"the recorded settings of revision {here.revision.name} cannot be read ({e}); {says}")
+        return None
+    if found.refused:
+        warn(f"the recorded settings of revision {here.revision.name} are not valid ({found.refused}); {says}")
+    return found
 
 
 async def _addresses(client: HttpClient, found: Operator) -> list[str]:
@@ -142,11 +157,10 @@ def install(
         return
     target = Target(kubeconfig, context)
 
-    async def look(client: HttpClient) -> Operator | None:
-        here = (await state.installed(client)).get(found.revision.name) if found.records else None
-        return here.operator() if here else None
+    async def look(client: HttpClient) -> state.Installation | None:
+        return (await state.installed(client)).get(found.revision.name) if found.records else None
 
-    before = target.run(look)
+    before = _recorded(target.run(look))
     if before and (changes := state.changes(before, found)):
         say(f"This changes the installation of revision {found.revision.name}:")
         show(changes)
@@ -203,15 +217,15 @@ def upgrade(
             "this installation has no record of its settings: its mesh configuration is kept, the rest becomes that of "
             "the default profile; repeat the options it was installed with (-f, --set)"
         )
+    before = _recorded(here)
     try:
-        before = here.operator()
         after = warned(here.operator(added, [*settings, *_of(here.revision.name if not here.recorded else "")]))
     except OperatorError as e:
         raise CliError(str(e), BAD_DATA) from e
-    if changes := state.changes(before, after):
+    if before and (changes := state.changes(before, after)):
         say("Settings that change:")
         show(changes)
-    else:
+    elif before:
         say("No settings change.")
     if dry_run:
         return
@@ -252,24 +266,26 @@ def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, 
         what = f"revision {revision}" if revision else "the mesh"
         kept = "with all its configuration" if purge else "(custom resources stay)"
         confirm(f"This will remove {what} {kept}. Proceed?")
-    try:
-        operators = [i.operator() for i in picked] or [resolve("demo", [], [])]
-    except OperatorError as e:
-        raise CliError(f"the record of the installation cannot be read: {e}", BAD_DATA) from e
+    operators = [_installed(i) for i in picked] or [resolve("demo", [], [])]
     if not revision:  # gateways and control planes of installations without a record
         operators.append(resolve("demo", [], []))
-    objects = {
-        (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o
-        for op in operators
-        for part in manifests.render(op)
-        for o in part.objects
-    }
+    rendered = [o for op in operators for part in manifests.render(op) for o in part.objects]
     revisions = [i.revision for i in picked] or [Revision()]
 
     async def work(client: HttpClient) -> int:
+        found = await installer.labelled(client, revisions)
+        objects = {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o for o in [*rendered, *found]}
         return await installer.uninstall(client, objects.values(), revisions, purge)
 
     say(f"✔ Uninstall complete ({target.run(work)} objects removed)")
+
+
+def _installed(here: state.Installation) -> Operator:
+    """The recorded settings; if they are refused today, others with the same names: labels tell the rest."""
+    try:
+        return here.operator()
+    except OperatorError:
+        return resolve("demo", [], _of(here.revision.name))
 
 
 async def _left_behind(client: HttpClient, revisions: list[Revision]) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-from lateen.api.annotations import KNOWN
 from lateen.install.objects import NAMESPACE
 from lateen.kit.jsons import Json, dig
 
@@ -16,7 +14,6 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 """RFC 1035, section 2.3.1, in lower case: the name of a Service."""
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
-_QUANTITY = KNOWN["sidecar.istio.io/proxyCPU"].check
 
 
 def problems(spec: Json, path: str = "spec") -> Iterator[str]:
@@ -43,8 +40,6 @@ def _one(gateway: Json, at: str) -> Iterator[str]:
     if (kind := service.get("type")) and kind not in _TYPES:
         yield f'{at}.k8s.service.type: "{kind}" is not {" or ".join(_TYPES)}'
     yield from _ports(service.get("ports") or [], f"{at}.k8s.service.ports")
-    for which in ("requests", "limits"):
-        yield from _amounts(dig(gateway, "k8s", "resources", which, default={}), f"{at}.k8s.resources.{which}")
 
 
 def _ports(ports: list[Json], at: str) -> Iterator[str]:
@@ -64,15 +59,3 @@ def _twice(ports: list[Json]) -> Iterator[tuple[str, str, int]]:
     names = Counter(f'"{p["name"]}"' for p in ports if p.get("name"))
     for what, counted in (("number", numbers), ("name", names)):
         yield from ((what, value, times) for value, times in counted.items() if times > 1)
-
-
-def _amounts(given: Any, at: str) -> Iterator[str]:
-    if not isinstance(given, dict):
-        yield f"{at}: expected a map"
-        return
-    for name, value in given.items():
-        try:
-            assert _QUANTITY is not None
-            _QUANTITY(str(value))
-        except ValueError as e:
-            yield f"{at}.{name}: {e}"

@@ -12,14 +12,27 @@ from lateen.install.objects import NAMESPACE
 from lateen.kit.jsons import Json, dig
 from lateen.kube.apply import apply, kind_of, wait_available
 from lateen.kube.client import Client
-from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision
+from lateen.wire.revision import COMPONENT, DEFAULT, LABEL, OWNER, TAG_LABEL, Revision
 
 Step = Callable[[str], AbstractContextManager[None]]
 
 SHARED = (kinds.CRD, kinds.NAMESPACE)
 """Kinds that all revisions share, or that hold users' objects."""
-OF_DEPLOYMENTS = (kinds.AUTOSCALER.kind, kinds.POD_DISRUPTION_BUDGET.kind)
+OF_DEPLOYMENTS = (kinds.AUTOSCALER, kinds.POD_DISRUPTION_BUDGET)
 """What has the name of a Deployment, and goes when the settings no longer ask for it."""
+OWN = (
+    kinds.CONFIG_MAP,
+    kinds.SERVICE_ACCOUNT,
+    kinds.ROLE,
+    kinds.ROLE_BINDING,
+    kinds.CLUSTER_ROLE,
+    kinds.CLUSTER_ROLE_BINDING,
+    kinds.SERVICE,
+    kinds.DEPLOYMENT,
+    kinds.DAEMON_SET,
+    *OF_DEPLOYMENTS,
+)
+"""Kinds of which each revision has objects of its own, in whatever namespace."""
 HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
 
 
@@ -33,6 +46,7 @@ async def install(
     was = _by_name(before)
     for part in parts:
         with step(f"{part.title} installed"):
+            await _delete_obsolete(client, part)
             for obj in part.objects:
                 why = await _stays(client, obj)
                 if why is None:
@@ -44,11 +58,21 @@ async def install(
                 await wait_available(client, namespace, names, limit_s)
             for namespace, name in part.daemons:
                 await wait_available(client, namespace, [name], limit_s, kinds.DAEMON_SET)
-    now = _by_name(parts)
-    for kind, namespace, name in was.keys() - now.keys():
-        if kind in OF_DEPLOYMENTS and ("Deployment", namespace, name) in now:
-            await client.delete(kind_of(was[kind, namespace, name]), namespace, name)
     return [f"the cluster's CRDs {', '.join(names)} are left unchanged: {why}" for why, names in kept.items()]
+
+
+async def _delete_obsolete(client: Client, part: Part) -> None:
+    """Delete the autoscalers and budgets of the part's Deployments that its settings no longer ask for, if they are of
+    its revision: before the Deployments get their replicas, which an autoscaler would set back."""
+    now = _by_name([part])
+    for workload in (o for o in part.objects if o["kind"] == "Deployment"):
+        _, namespace, name = _key(workload)
+        for kind in OF_DEPLOYMENTS:
+            if (kind.kind, namespace, name) in now:
+                continue
+            labels = dig(await client.get(kind, namespace, name), "metadata", "labels", default={})
+            if all(labels.get(key) == workload["metadata"]["labels"][key] for key in (LABEL, COMPONENT)):
+                await client.delete(kind, namespace, name)
 
 
 def _by_name(parts: Iterable[Part]) -> dict[tuple[str, str, str], Json]:
@@ -109,6 +133,17 @@ async def has_default(client: Client) -> bool:
         str(dig(c, "metadata", "labels", TAG_LABEL) or dig(c, "metadata", "labels", LABEL, default=DEFAULT)) == DEFAULT
         for c in found
     )
+
+
+async def labelled(client: Client, revisions: list[Revision]) -> list[Json]:
+    """The objects whose labels say that they are part of the revisions, whatever is recorded."""
+    out = []
+    for revision in revisions:
+        chosen = f"{LABEL}={revision.name},{OWNER}={NAMESPACE},{COMPONENT}"
+        for kind in OWN:
+            found, _ = await client.list(kind, labels=chosen)
+            out += [{"apiVersion": kind.api_version, "kind": kind.kind, **o} for o in found]
+    return out
 
 
 async def uninstall(client: Client, objects: Iterable[Json], revisions: list[Revision], purge: bool) -> int:

@@ -43,6 +43,8 @@ VALUES = (
 )
 """Values of Istio's charts that have the names and forms of ``k8s`` (or only exist as values)."""
 AUTOSCALING = ("autoscaleEnabled", "autoscaleMin", "autoscaleMax", "autoscaleBehavior")
+LEAST, MOST = 1, 5
+"""Replicas of a component that is scaled automatically, as in Istio's charts."""
 CPU_PERCENT = 80
 """Of the requested CPU: Istio's ``cpu.targetAverageUtilization``."""
 
@@ -52,9 +54,9 @@ def merged(k8s: Json, values: Json, shared: Json) -> Json:
     out = {name: values[name] for name in VALUES if values.get(name) is not None}
     if values.get("autoscaleEnabled"):
         out["hpaSpec"] = autoscaling(
-            values.get("autoscaleMin", 1),
-            values.get("autoscaleMax", 5),
-            dig(values, "cpu", "targetAverageUtilization", default=CPU_PERCENT),
+            values.get("autoscaleMin") or LEAST,
+            values.get("autoscaleMax") or MOST,
+            dig(values, "cpu", "targetAverageUtilization") or CPU_PERCENT,
         ) | ({"behavior": values["autoscaleBehavior"]} if values.get("autoscaleBehavior") else {})
     named = {"maxSurge": "rollingMaxSurge", "maxUnavailable": "rollingMaxUnavailable"}
     if rolling := {k: values[v] for k, v in named.items() if values.get(v) is not None}:
@@ -65,7 +67,7 @@ def merged(k8s: Json, values: Json, shared: Json) -> Json:
         if shared.get(name):
             out[name] = shared[name]
     if secrets := shared.get("imagePullSecrets"):
-        out["imagePullSecrets"] = [{"name": s} if isinstance(s, str) else s for s in secrets]
+        out["imagePullSecrets"] = [{"name": name} for name in secrets]
     return {**out, **{k: v for k, v in k8s.items() if v not in (None, {}, [], "")}}
 
 
@@ -131,7 +133,7 @@ def _added(workload: Json, k8s: Json) -> list[Json]:
     out = []
     if (given := k8s.get("hpaSpec")) and workload["kind"] == "Deployment":
         target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
-        spec = {**autoscaling(1, 5, CPU_PERCENT), **given, "scaleTargetRef": target}
+        spec = {**autoscaling(LEAST, MOST, CPU_PERCENT), **given, "scaleTargetRef": target}
         out.append({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": about, "spec": spec})
     if (given := k8s.get("podDisruptionBudget")) and workload["kind"] == "Deployment":
         spec = {"selector": workload["spec"]["selector"], **given}

@@ -10,8 +10,8 @@ from lateen.api import values
 from lateen.api.config import fields
 from lateen.api.mesh import MeshConfig, effect
 from lateen.api.mesh.networks import MeshNetworks
-from lateen.api.mesh.reading import Invalid, problems, read, type_at
-from lateen.install import gateway_rules, options, paths, remote
+from lateen.api.mesh.reading import Invalid, canonical, problems, read, type_at
+from lateen.install import gateway_rules, options, paths, pod_rules, remote
 from lateen.install.profiles import PROFILES
 from lateen.kit import jsons
 from lateen.kit.digits import digits
@@ -35,6 +35,8 @@ class Operator:
     """The ``spec`` of each file, in order."""
     settings: list[str] = field(default_factory=list)
     """The ``path=value`` of each ``--set``, in order."""
+    refused: str = ""
+    """What is wrong with a recorded specification, if an earlier version has accepted it."""
 
     @property
     def revision(self) -> Revision:
@@ -64,10 +66,13 @@ def specification(document: Json) -> Json:
     return dict(spec)
 
 
-def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config: Json | None = None) -> Operator:
+def resolve(
+    profile: str, overlays: list[Json], settings: list[str], mesh_config: Json | None = None, recorded: bool = False
+) -> Operator:
     """A profile with overlays (``spec`` of files), then ``path=value`` settings applied.
 
-    ``mesh_config`` replaces the profile's. Raises OperatorError.
+    ``mesh_config`` replaces the profile's. ``recorded``: it has been installed already, so that ``refused`` has what is
+    wrong with it. Raises OperatorError.
     """
     pairs = [_setting(s) for s in settings]
     name = next((str(v) for path, v in reversed(pairs) if path == ["profile"]), None) or next(
@@ -80,6 +85,7 @@ def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config
         spec["meshConfig"] = mesh_config
     for overlay in overlays:
         spec = _merge(spec, overlay)
+    spec = jsons.copy(spec)  # settings are put into it, not into the overlays
     for (path, value), text in zip(pairs, settings, strict=True):
         if path != ["profile"]:
             try:
@@ -87,13 +93,25 @@ def resolve(profile: str, overlays: list[Json], settings: list[str], mesh_config
             except ValueError as e:
                 raise OperatorError(f"--set {text}: {e}") from None
     spec["profile"] = name
-    if dig(spec, "components", "cni", "enabled"):  # pods are injected for the CNI plugin unless configured otherwise
-        told = spec.setdefault("values", {}).setdefault("pilot", {}).setdefault("cni", {})
-        told.setdefault("enabled", True)
+    try:
+        return Operator(_complete(spec), name, overlays, settings)
+    except OperatorError as e:
+        if not recorded:
+            raise
+        return Operator(spec, name, overlays, settings, str(e))
+
+
+def _complete(spec: Json) -> Json:
+    """A whole specification, checked, with values of the right types. Raises OperatorError."""
     _check(spec)
     if remote.wanted(spec) and (says := remote.problem(spec)):
         raise OperatorError(says)
-    return Operator(spec, name, overlays, settings)
+    spec = _typed(spec)
+    _refuse(list(pod_rules.problems(spec)))
+    plugin = dig(spec, "components", "cni", "enabled")
+    if plugin and dig(spec, "values", "pilot", "cni", "enabled") is None:  # pods are injected for it
+        spec["values"] = values.overlay(spec.get("values") or {}, {"pilot": {"cni": {"enabled": True}}})
+    return spec
 
 
 def _check(spec: Any) -> None:
@@ -104,8 +122,7 @@ def _check(spec: Any) -> None:
         raise OperatorError(str(e)) from None
     if found := problems(spec.get("meshConfig"), "spec.meshConfig"):
         raise OperatorError(str(Invalid(found)))
-    if wrong := [*values.problems(spec.get("values"), "spec.values"), *gateway_rules.problems(spec)]:
-        raise OperatorError("; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if wrong[3:] else ""))
+    _refuse([*values.problems(spec.get("values"), "spec.values"), *gateway_rules.problems(spec)])
     _check_values(spec)
     networks = dig(spec, "values", "global", "meshNetworks", default={})
     try:
@@ -116,6 +133,22 @@ def _check(spec: Any) -> None:
         Revision(spec.get("revision") or "default")
     except ValueError as e:
         raise OperatorError(f"spec.revision: {e}") from None
+
+
+def _refuse(wrong: list[str]) -> None:
+    if wrong:
+        raise OperatorError("; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if wrong[3:] else ""))
+
+
+def _typed(spec: Json) -> Json:
+    """A specification whose numbers are numbers, though they may be written as text."""
+    out = jsons.copy(spec)
+    if out.get("components"):
+        out["components"] = canonical(options.Components, out["components"], "spec.components")
+    for name, kind in options.PODS.items():
+        given = dig(out, "values", *name.split("."), default={})
+        given |= canonical(kind, {k: v for k, v in given.items() if k in fields(kind)}, f"spec.values.{name}")
+    return out
 
 
 def _check_values(spec: Json) -> None:
@@ -144,14 +177,24 @@ def _setting(text: str) -> tuple[list[paths.Step], Any]:
 
 def _literal(path: list[paths.Step], text: str) -> Any:
     """Read true, false, null and numbers as such, unless the field is a string."""
-    mesh = path[:1] == ["meshConfig"]
-    if type_at(MeshConfig if mesh else options.Operator, path[1:] if mesh else path) is str:
+    if _type(path) is str:
         return text
     if text in ("true", "false"):
         return text == "true"
     if text == "null":
         return None
     return int(text) if digits(text.removeprefix("-")) else text
+
+
+def _type(path: list[paths.Step]) -> Any:
+    """The type of a field, if it has one."""
+    if path[:1] == ["meshConfig"]:
+        return type_at(MeshConfig, path[1:])
+    for name, kind in options.PODS.items():
+        where = ["values", *name.split(".")]
+        if path[: len(where)] == where:
+            return type_at(kind, path[len(where) :])
+    return type_at(options.Operator, path)
 
 
 def _merge(base: Any, over: Any) -> Any:

@@ -57,7 +57,7 @@ class KubernetesOptions(Config):
     image_pull_policy: str = ""
     node_selector: dict[str, str] = {}
     pod_disruption_budget: dict[str, Any] = {}
-    pod_annotations: dict[str, Any] = {}
+    pod_annotations: dict[str, str] = {}
     priority_class_name: str = ""
     readiness_probe: Any = None
     replica_count: int | None = None
@@ -65,14 +65,18 @@ class KubernetesOptions(Config):
     service: ServiceOptions | None = None
     strategy: dict[str, Any] = {}
     tolerations: tuple[Any, ...] = ()
-    service_annotations: dict[str, Any] = {}
-    deployment_annotations: dict[str, Any] = {}
+    service_annotations: dict[str, str] = {}
+    deployment_annotations: dict[str, str] = {}
     security_context: dict[str, Any] = {}
     volumes: tuple[Any, ...] = ()
     volume_mounts: tuple[Any, ...] = ()
     topology_spread_constraints: tuple[Any, ...] = ()
     service_account: Any = None
     overlays: tuple[Any, ...] = ()
+
+
+class Usage(Config):
+    target_average_utilization: int | None = None
 
 
 class PodValues(Config):
@@ -83,14 +87,15 @@ class PodValues(Config):
     autoscale_enabled: bool | None = None
     autoscale_max: int | None = None
     autoscale_min: int | None = None
+    cpu: Usage | None = None
     deployment_labels: dict[str, str] = {}
     init_containers: tuple[Any, ...] = ()
     node_selector: dict[str, str] = {}
-    pod_annotations: dict[str, Any] = {}
+    pod_annotations: dict[str, str] = {}
     pod_labels: dict[str, str] = {}
     replica_count: int | None = None
     resources: dict[str, Any] = {}
-    service_annotations: dict[str, Any] = {}
+    service_annotations: dict[str, str] = {}
     tolerations: tuple[Any, ...] = ()
     topology_spread_constraints: tuple[Any, ...] = ()
     volumes: tuple[Any, ...] = ()

@@ -32,14 +32,17 @@ class Installation:
     recorded: bool = True
     trouble: list[str] = field(default_factory=list)
 
-    def operator(self, overlays: list[Json] | None = None, settings: list[str] | None = None) -> Operator:
-        """The current settings, overridden by others. Raises OperatorError."""
+    def operator(
+        self, overlays: list[Json] | None = None, settings: list[str] | None = None, recorded: bool = False
+    ) -> Operator:
+        """The current settings, overridden by others. ``recorded``: as they are, whether or not they would be accepted
+        today (``refused``). Raises OperatorError."""
         edited = [] if self.mesh is None else [{"meshConfig": self.mesh}]
         own = [s for s in self.settings if not (self.mesh is not None and s.startswith("meshConfig."))]
         given = [*own, *(settings or [])]
         mesh: Json | None = {} if self.mesh is not None else None
         before = [{k: v for k, v in o.items() if k != "meshConfig" or self.mesh is None} for o in self.overlays]
-        return resolve(self.profile, [*before, *edited, *(overlays or [])], given, mesh)
+        return resolve(self.profile, [*before, *edited, *(overlays or [])], given, mesh, recorded)
 
 
 async def installed(client: Client) -> dict[str, Installation]:

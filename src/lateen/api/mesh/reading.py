@@ -93,6 +93,14 @@ def read(kind: type[T], value: Any, path: str) -> T:
     raise Invalid(found)
 
 
+def canonical(kind: type[Config], value: Any, path: str) -> Json:
+    """A decoded document with the names and types of its fields: camelCase, numbers as numbers, nothing that is null.
+    Raises Invalid."""
+    read(kind, value, path)
+    out: Json = _value(kind, {} if value is None else value, path, [])
+    return out
+
+
 def _none(_: Config) -> list[tuple[str, str]]:
     return []
 

@@ -1,0 +1,144 @@
+"""What Kubernetes would refuse of the replicas, autoscalers, budgets and pods of an installation's components, said
+before anything is changed. Pure.
+
+Source: Kubernetes ``pkg/apis/{apps,autoscaling,policy,core}/validation``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from lateen.api.annotations import KNOWN
+from lateen.api.mesh.reading import spoken
+from lateen.install import k8s, options
+from lateen.kit.jsons import Json, dig
+
+_PERCENTAGE = re.compile(r"[0-9]{1,9}%")
+_MOST = 2**31 - 1
+_OBJECTS = ("affinity", "autoscaleBehavior", "readinessProbe")
+_LISTS = ("initContainers", "tolerations", "topologySpreadConstraints", "volumeMounts", "volumes")
+_PULL = ("Always", "IfNotPresent", "Never")
+_QUANTITY = KNOWN["sidecar.istio.io/proxyCPU"].check
+
+
+def problems(spec: Json, path: str = "spec") -> Iterator[str]:
+    """One sentence each, which begins with the path of the field. The types of all fields must be right, and the
+    specification complete: minima are compared with maxima."""
+    for at, component in _components(spec):
+        yield from _options(component.get("k8s") or {}, f"{path}.{at}.k8s")
+    for name, kind in options.PODS.items():
+        if kind is options.PodValues:
+            yield from _values(dig(spec, "values", *name.split("."), default={}), f"{path}.values.{name}")
+
+
+def _components(spec: Json) -> Iterator[tuple[str, Json]]:
+    components = spec.get("components") or {}
+    for name in ("pilot", "cni"):
+        yield f"components.{name}", components.get(name) or {}
+    for kind in ("ingressGateways", "egressGateways"):
+        for gateway in components.get(kind) or []:
+            if gateway.get("enabled"):
+                yield f"components.{kind}[name:{gateway['name']}]", gateway
+
+
+def _options(given: Json, at: str) -> Iterator[str]:
+    """``k8s`` of a component."""
+    yield from _pod(given, at)
+    if (pull := given.get("imagePullPolicy")) and pull not in _PULL:
+        yield f'{at}.imagePullPolicy: "{pull}" is not {" or ".join(_PULL)}'
+    if scaled := given.get("hpaSpec"):
+        yield from _autoscaler(scaled, f"{at}.hpaSpec", ("minReplicas", "maxReplicas"))
+    yield from _budget(given.get("podDisruptionBudget") or {}, f"{at}.podDisruptionBudget")
+    strategy = given.get("strategy") or {}
+    kind, rolling = strategy.get("type") or "RollingUpdate", strategy.get("rollingUpdate")
+    if kind not in ("RollingUpdate", "Recreate"):
+        yield f'{at}.strategy.type: "{kind}" is not RollingUpdate or Recreate'
+    elif rolling and kind == "Recreate":
+        yield f"{at}.strategy.rollingUpdate: it cannot be combined with the type Recreate; remove one of them"
+    elif rolling is not None and not isinstance(rolling, dict):
+        yield f"{at}.strategy.rollingUpdate: expected a map, got {spoken(rolling)}"
+    else:
+        yield from _rolling(rolling or {}, f"{at}.strategy.rollingUpdate", ("maxSurge", "maxUnavailable"))
+
+
+def _values(given: Json, at: str) -> Iterator[str]:
+    """``values`` of a component."""
+    yield from _pod(given, at)
+    if given.get("autoscaleEnabled"):
+        yield from _autoscaler(given, at, ("autoscaleMin", "autoscaleMax"))
+    if (percent := dig(given, "cpu", "targetAverageUtilization")) is not None:
+        yield from _count(percent, f"{at}.cpu.targetAverageUtilization", 1)
+    yield from _rolling(given, at, ("rollingMaxSurge", "rollingMaxUnavailable"))
+
+
+def _pod(given: Json, at: str) -> Iterator[str]:
+    """What ``k8s`` and ``values`` have alike."""
+    if (replicas := given.get("replicaCount")) is not None:
+        yield from _count(replicas, f"{at}.replicaCount", 0)
+    for name in _OBJECTS:
+        if given.get(name) is not None and not isinstance(given[name], dict):
+            yield f"{at}.{name}: expected a map, got {spoken(given[name])}"
+    for name in _LISTS:
+        for i, item in enumerate(given.get(name) or ()):
+            if not isinstance(item, dict):
+                yield f"{at}.{name}[{i}]: expected a map, got {spoken(item)}"
+    for which in ("requests", "limits"):
+        yield from _amounts(dig(given, "resources", which, default={}), f"{at}.resources.{which}")
+
+
+def _autoscaler(given: Json, at: str, names: tuple[str, str]) -> Iterator[str]:
+    counts: list[int] = []
+    for name, default in zip(names, (k8s.LEAST, k8s.MOST), strict=True):
+        value: Any = default if given.get(name) is None else given[name]
+        wrong = list(_count(value, f"{at}.{name}", 1))
+        yield from wrong
+        counts.append(0 if wrong else value)
+    least, most = counts
+    if least > most > 0:
+        unset = ", its default" if given.get(names[1]) is None else ""
+        yield f"{at}.{names[0]}: {least} is more than {names[1]} ({most}{unset}); raise {names[1]}"
+
+
+def _budget(given: Json, at: str) -> Iterator[str]:
+    names = [n for n in ("minAvailable", "maxUnavailable") if given.get(n) is not None]
+    for name in names:
+        yield from _share(given[name], f"{at}.{name}")
+    if len(names) > 1:
+        yield f"{at}: minAvailable and maxUnavailable exclude each other; remove one of them"
+
+
+def _rolling(given: Json, at: str, names: tuple[str, str]) -> Iterator[str]:
+    shares = [given.get(n) for n in names]
+    for name, value in zip(names, shares, strict=True):
+        if value is not None:
+            yield from _share(value, f"{at}.{name}")
+    if all(s in (0, "0%") and s is not False for s in shares):
+        yield f"{at}: {' and '.join(names)} cannot both be 0, since no pod could be replaced; raise one of them"
+
+
+def _share(value: Any, at: str) -> Iterator[str]:
+    """A number of pods, or a percentage of them."""
+    if isinstance(value, str):
+        if not _PERCENTAGE.fullmatch(value):
+            yield f"{at}: expected a number or a percentage such as 25%, got {spoken(value)}"
+    else:
+        yield from _count(value, at, 0)
+
+
+def _count(value: Any, at: str, least: int) -> Iterator[str]:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
+        yield f"{at}: expected a whole number of at least {least}, got {spoken(value)}"
+
+
+def _amounts(given: Any, at: str) -> Iterator[str]:
+    if not isinstance(given, dict):
+        yield f"{at}: expected a map"
+        return
+    for name, value in given.items():
+        try:
+            assert _QUANTITY is not None
+            _QUANTITY(str(value))
+        except ValueError as e:
+            yield f"{at}.{name}: {e}"
