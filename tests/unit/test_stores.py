@@ -170,6 +170,9 @@ def test_links_modes_and_whiteouts_of_overlayfs(tmp_path):
     os.mkfifo(upper / "pipe")
     tree(upper, {"read-only/new": "2"})
     (upper / "read-only").chmod(0o555)
+    tree(lower, {"replaced-read-only/a/b": "1"})
+    (lower / "replaced-read-only" / "a").chmod(0o555)
+    tree(upper, {"replaced-read-only": "a file now"})
     if os.geteuid() == 0:
         os.mknod(upper / "link", 0o020000, os.makedev(0, 0))
     found = Stores(False, places).find("app:1")
@@ -180,6 +183,7 @@ def test_links_modes_and_whiteouts_of_overlayfs(tmp_path):
     assert (top / "replaced" / "x").read_text() == "inside"
     assert not (top / "replaced").is_symlink()
     assert not os.path.lexists(top / "pipe")
+    assert (top / "replaced-read-only").read_text() == "a file now"
     assert sorted(p.name for p in (top / "read-only").iterdir()) == ["new", "old"]
     assert (top / "read-only").stat().st_mode & 0o7777 == 0o555
 
@@ -276,6 +280,7 @@ def test_pods_get_images_of_a_store_and_keep_them_when_it_forgets_them(tmp_path,
     assert (found.entrypoint, found.arguments, found.env) == (("/app",), ("serve",), (("A", "b=c"),))
     assert (found.user, found.directory) == ((7, 8), "/work")
     (directory,) = (tmp_path / "rootfs").iterdir()
+    (directory / "opt").chmod(0o500)
     os.utime(directory, (0, 0))
     catalogue.sweep()
     assert directory.exists()

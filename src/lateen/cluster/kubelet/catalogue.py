@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -198,13 +198,16 @@ class Catalogue:
     def sweep(self) -> None:
         """Remove the files of images that no name stands for any more. Only while the cluster does not run: containers
         use them. Directories are known by their names: the path above may be another one today. Raises Unreadable."""
+        from lateen.cluster.kubelet import layers
+
         used = {Path(str(entry.get("rootfs"))).name for entry in self.added().values()}
         found = list(self._rootfs.iterdir()) if self._rootfs.is_dir() else []
         if any(path.name not in used for path in found):
             used |= {stored.directory for stored in self.in_stores().values()}
         for path in found:
             if path.name not in used and time.time() - path.stat().st_mtime > UNPACKING_S:
-                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    layers.remove(path)
 
     def remove(self, name: str) -> bool:
         """False if ``name`` had not been added."""
