@@ -1,6 +1,9 @@
 """Sends what nobody should send: python3 junk.py WHAT '[[host, port]]' '[[host, port of UDP]]'. Run in a pod, and on
-the host. WHAT is ``cases``, ``mutants`` or ``silence``."""
+the host. WHAT is ``cases``, ``mutants`` or ``silence``. Prints how many connections each target has accepted
+and how many were tried: {"host:port": [opened, tried]}."""
 
+import collections
+import contextlib
 import json
 import random
 import socket
@@ -107,9 +110,23 @@ LOOSE.set_alpn_protocols(["h2", "http/1.1"])
 IDLE, MUTANTS_S, SILENT_S = 20, 20, 9
 
 
+COUNTED = collections.defaultdict(lambda: [0, 0])
+"""Target -> connections that were opened, and that were tried. Each target has one thread."""
+
+
+@contextlib.contextmanager
+def opened(address):
+    """A connection, counted. Raises OSError if the target accepts none."""
+    counts = COUNTED[f"{address[0]}:{address[1]}"]
+    counts[1] += 1
+    with socket.create_connection(address, 2) as s:
+        counts[0] += 1
+        yield s
+
+
 def send(address, body, tls):
     try:
-        with socket.create_connection(address, 2) as s:
+        with opened(address) as s:
             s.settimeout(0.3)
             if tls:
                 s = LOOSE.wrap_socket(s)
@@ -166,11 +183,11 @@ def mutants(address):
 
 def silence(address):
     """Connections of which the half say nothing, and the others one byte."""
-    found = [socket.create_connection(address, 2) for _ in range(IDLE)]
-    for s in found[::2]:
-        s.sendall(b"\x16")
-    time.sleep(SILENT_S)
-    return found
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(opened(address)) for _ in range(IDLE)]
+        for s in found[::2]:
+            s.sendall(b"\x16")
+        time.sleep(SILENT_S)
 
 
 def main(what, targets, datagrams):
@@ -181,6 +198,7 @@ def main(what, targets, datagrams):
     for address in datagrams:
         for _ in range(500):
             s.sendto(random.randbytes(random.randrange(1, 500)), tuple(address))
+    print(json.dumps(COUNTED))
 
 
 if __name__ == "__main__":

@@ -66,16 +66,29 @@ class LoadBalancer:
 
     def __init__(self, ports):
         self._ports, self._loop = ports, asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self):
-        self._thread.start()
-        for port, at in self._ports.items():
-            asyncio.run_coroutine_threadsafe(self._listen(port, at), self._loop).result(10)
+        with contextlib.ExitStack() as stack:  # it also ends if a port is taken
+            self._thread.start()
+            stack.callback(self._end)
+            for port, at in self._ports.items():
+                asyncio.run_coroutine_threadsafe(self._listen(port, at), self._loop).result(10)
+            self._ending = stack.pop_all()
 
     def __exit__(self, *_):
+        self._ending.close()
+
+    def _end(self):
+        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(10)
+
+    async def _leave(self):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _listen(self, port, at):
         async def pipe(reader, writer):

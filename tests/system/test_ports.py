@@ -81,11 +81,13 @@ class Ports:
         self.host = {("127.0.0.1", port) for port in ours}
 
     def send(self, what):
-        """From a pod, from where only the loopback interface leads, and from the host."""
+        """From a pod, from where only the loopback interface leads, and from the host. Every target must have accepted
+        the connections that were tried: where nobody listens, nothing is shown."""
         mesh, told = self.mesh, json.dumps(self.datagrams)
         script = ("python3", "-", what)
         stranger = ("exec", mesh.pod("productpage"), "-c", "istio-proxy", "--")
         calls = [(stranger, self.outside, told), *((where, found, "[]") for where, found in self.inside.items())]
+        targets = [*(found for _, found, _ in calls), self.host]
         with ThreadPoolExecutor(len(calls) + 1) as pool:
             made = [
                 pool.submit(
@@ -95,9 +97,16 @@ class Ports:
                 for where, found, udp in calls
             ]  # fmt: skip
             host = [sys.executable, str(JUNK), what, json.dumps(sorted(self.host)), "[]"]
-            made.append(pool.submit(subprocess.run, host, check=True, timeout=300))
-            for each in made:
-                each.result()
+            made.append(pool.submit(subprocess.run, host, check=True, timeout=300, stdout=subprocess.PIPE, text=True))
+            for each, found in zip(made, targets, strict=True):
+                counted = json.loads(each.result().stdout)
+                assert counted.keys() == {f"{address}:{port}" for address, port in found}
+                assert refused(counted) == {}
+
+
+def refused(counted):
+    """The targets that accepted fewer connections than were tried, but for some that a busy machine has lost."""
+    return {target: (opened, tried) for target, (opened, tried) in counted.items() if opened < max(1, 0.9 * tried)}
 
 
 def processes(mesh):

@@ -5,7 +5,7 @@ from world import SAMPLES
 
 pytestmark = pytest.mark.system
 
-TASK = """
+SETTINGS = """
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: ratelimit-config}
@@ -15,7 +15,8 @@ data:
     descriptors:
     - {key: PATH, value: /productpage, rate_limit: {unit: minute, requests_per_unit: 1}}
     - {key: PATH, rate_limit: {unit: minute, requests_per_unit: 100}}
----
+"""
+FILTERS = """
 apiVersion: networking.istio.io/v1alpha3
 kind: EnvoyFilter
 metadata: {name: filter-ratelimit, namespace: istio-system}
@@ -66,17 +67,22 @@ spec:
 
 @pytest.fixture
 def task(mesh):
+    """The service is there before the gateway asks it: without an answer it denies every request."""
     sample = str(SAMPLES.parent / "ratelimit" / "rate-limit-service.yaml")
-    mesh.apply(TASK)
-    mesh.kubectl("apply", "-f", sample)
-    mesh.kubectl("rollout", "status", "deploy/ratelimit", "--timeout=60s", timeout=70)
-    for name in ("filter-ratelimit", "filter-ratelimit-svc"):
-        where = ("envoyfilter", name, "-n", "istio-system")
-        mesh.kubectl("wait", *where, "--for=condition=Reconciled", "--timeout=30s")
-    yield mesh
-    mesh.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=TASK)
-    mesh.kubectl("delete", "-f", sample, "--ignore-not-found")
-    mesh.until(lambda: mesh.page()[0] == 200, what="the page without a limit")
+    try:
+        mesh.apply(SETTINGS)
+        mesh.kubectl("apply", "-f", sample)
+        mesh.kubectl("rollout", "status", "deploy/ratelimit", "--timeout=60s", timeout=70)
+        mesh.apply(FILTERS)
+        for name in ("filter-ratelimit", "filter-ratelimit-svc"):
+            where = ("envoyfilter", name, "-n", "istio-system")
+            mesh.kubectl("wait", *where, "--for=condition=Reconciled", "--timeout=30s")
+        yield mesh
+    finally:
+        for text in (FILTERS, SETTINGS):
+            mesh.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=text, ok=False)
+        mesh.kubectl("delete", "-f", sample, "--ignore-not-found", ok=False)
+        mesh.until(lambda: mesh.page()[0] == 200, what="the page without a limit")
 
 
 def test_the_page_is_limited_and_other_paths_are_not(task):
