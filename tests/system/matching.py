@@ -65,7 +65,7 @@ def holds(match, value, ignore_case=False):
         case "prefix":
             return value.startswith(wanted)
         case _:
-            return re.fullmatch(wanted, value, re.IGNORECASE if ignore_case else 0) is not None
+            return re.fullmatch(wanted, value) is not None
 
 
 def listener(found, directory, address):

@@ -102,7 +102,7 @@ def test_pages_of_istio_show_what_there_is_or_say_why_there_is_nothing(mesh, cha
     assert json.loads(page("telemetryz")) == []
     assert json.loads(page("endpointShardz")) == json.loads(page("endpointz"))
     assert json.loads(page("push_status"))["ProxyStatus"]["pilot_total_xds_rejects"] == []
-    assert b"cachez is not available: there are no caches" in page("cachez")
+    assert b"cachez is not available: there are no resource caches" in page("cachez")
     assert b"push is not available" in page("adsz?push=true")
 
 

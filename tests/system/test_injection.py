@@ -379,7 +379,7 @@ spec:
 def test_without_interception_a_pod_serves_and_calls_through_the_ports_of_its_sidecar(mesh):
     """As in the example without IPtables of Istio's reference of Sidecar."""
     told = mesh.apply(FREE)
-    assert "nothing is redirected" in told.stderr
+    assert "no traffic is redirected" in told.stderr
     try:
         mesh.kubectl("wait", "-n", "free", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
         containers = mesh.get("pod", "page", "-n", "free", "-o", "jsonpath={.spec.initContainers[*].name}")

@@ -139,7 +139,7 @@ def done(routes, asked):
         seen = {
             # Python's server makes one of several slashes in front.
             "path": re.sub("^/+", "/", rewritten(given, m, path)) + (f"?{query}" if query else ""),
-            "host": next((h for h in hosts if h), given.get("authority") or host),
+            "host": next((h for h in (given.get("authority"), *hosts) if h), host),
             **operated({n: headers.get(n) for n in NAMES}, levels, "request"),
         }
         return seen, operated({"a": "server", "x-one": None, "x-two": None}, levels, "response")
