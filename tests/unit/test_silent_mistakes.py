@@ -229,6 +229,33 @@ def test_a_match_of_a_port_that_the_service_does_not_have_is_reported(spec, foun
     assert not told or "are: 8000" in told[0][1]
 
 
+ENTRY = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api-%d, namespace: %s}
+spec: {hosts: [api.test], ports: [{number: %d, name: http-%d, protocol: HTTP}], resolution: DNS, exportTo: %s}
+---
+"""
+
+
+def of_api(port):
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: api, namespace: shop}}
+spec:
+  hosts: [api.test]
+  http: [{{match: [{{port: {port}}}], route: [{{destination: {{host: api.test, port: {{number: {port}}}}}}}]}}]
+"""
+
+
+@pytest.mark.parametrize(("port", "wrong"), [(80, 0), (8443, 0), (9000, 1), (7, 1)])
+def test_several_service_entries_of_one_name_make_one_host_with_all_their_ports(port, wrong):
+    entries = [(80, "shop", "['*']"), (8443, "shop", "['*']"), (9000, "lab", "['.']")]
+    text = "".join(ENTRY % (n, space, n, n, to) for n, space, to in entries) + of_api(port)
+    assert [len(said(text, code)) for code in ("LAT0126", "IST0101")] == [wrong, wrong]
+
+
 @pytest.mark.parametrize(("port", "count"), [(8000, 0), (8080, 2)])
 def test_settings_of_a_port_that_the_service_does_not_have_are_reported(port, count):
     settings = f"trafficPolicy: {{portLevelSettings: [{{port: {{number: {port}}}, tls: {{mode: DISABLE}}}}]}}"

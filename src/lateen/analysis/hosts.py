@@ -57,29 +57,33 @@ class Hosts:
         return snapshot.index("hosts", lambda: Hosts(snapshot))
 
     def find(self, name: str, namespace: str, readers: Iterable[str]) -> Host | None:
-        """The host, if one of the reading namespaces can see it, or None."""
-        full = full_host(name, namespace, self._domain)
+        """The host, if one of the reading namespaces can see it, or None. Several ServiceEntries of one name make one
+        host, with the ports of all."""
         wanted = set(readers)
-        for host in self._candidates(full):
-            if "*" in host.visible or wanted & host.visible:
-                return host
+        for alike in self._named(full_host(name, namespace, self._domain)):
+            seen = [host for host in alike if "*" in host.visible or wanted & host.visible]
+            if seen:
+                return seen[0]._replace(ports=tuple(dict.fromkeys(p for host in seen for p in host.ports)))
         return None
 
     def entry(self, name: str, namespace: str) -> Source | None:
         """The Service or ServiceEntry of a host, whatever its visibility."""
-        found = next(self._candidates(full_host(name, namespace, self._domain)), None)
-        return found.source if found else None
+        found = next(self._named(full_host(name, namespace, self._domain)), None)
+        return found[0].source if found else None
 
-    def _candidates(self, full: str) -> Iterator[Host]:
-        yield from self._exact.get(full, ())
+    def _named(self, full: str) -> Iterator[list[Host]]:
+        """The hosts that a name means, those of one name together."""
+        if full in self._exact:
+            yield self._exact[full]
         if full.startswith("*"):
             for known in (self._exact, self._wild):
                 for name, hosts in known.items():
                     if matches(full, name):
-                        yield from hosts
+                        yield hosts
         elif self._wild:
             for at in range(len(full) + 1):
-                yield from self._wild.get(f"*{full[at:]}", ())
+                if alike := self._wild.get(f"*{full[at:]}"):
+                    yield alike
 
 
 def destinations(spec: Json) -> Iterator[tuple[tuple[str | int, ...], Json, bool]]:
