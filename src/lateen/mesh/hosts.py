@@ -146,8 +146,9 @@ def _clusters(
 ) -> tuple[tuple[Port, ...], tuple[Security, ...], tuple[EndpointsView, ...], bool]:
     """``foreign``: ports with a BackendTLSPolicy. Returns the ports, the security of each cluster's servers, their
     endpoints, and whether localities matter."""
+    names = dict.fromkeys(s.name for dr in rules for s in dr.spec.subsets)
     subsets: dict[str, Mapping[str, str]] = {"": {}} | {
-        s.name: s.labels for dr in reversed(rules) for s in dr.spec.subsets
+        name: own.labels for name in names if (own := policy.subset_of(rules, name))
     }
     shown, security, endpoints = [], [], []
     weighted = False

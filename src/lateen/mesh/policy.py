@@ -11,6 +11,7 @@ import msgspec
 
 from lateen.api import objects as o
 from lateen.api.networking import ClientTLS, DestinationRule, LocalityLb, PortTrafficPolicy, TrafficPolicy
+from lateen.api.networking.destination_rule import Subset
 
 _BY_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
 """Settings that a port's entry can have; those that it leaves out get their defaults, not the rule's values."""
@@ -20,10 +21,15 @@ Traffic = tuple[o.Resource[DestinationRule], ...]
 """The rules for a host, the oldest first"""
 
 
+def subset_of(rules: Traffic, name: str) -> Subset | None:
+    """The subset of a name: of several, in one rule or in more, the first, as in Istio."""
+    return next((s for dr in rules for s in dr.spec.subsets if name and s.name == name), None)
+
+
 def _layers(rules: Traffic, subset: str) -> list[TrafficPolicy]:
-    """Of several rules, the settings of the first that has any, and those of the first subset of the name, as in Istio
+    """Of several rules, the settings of the first that has any, and those of the subset, as in Istio
     (``mergeDestinationRule`` in pilot/pkg/model)."""
-    own = next((s for dr in rules for s in dr.spec.subsets if subset and s.name == subset), None)
+    own = subset_of(rules, subset)
     found = [next((t for dr in rules if (t := dr.spec.traffic_policy)), None), own.traffic_policy if own else None]
     return [layer for layer in found if layer]
 
