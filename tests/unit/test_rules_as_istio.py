@@ -48,6 +48,14 @@ def test_a_later_destination_rule_does_not_override_a_subset_of_an_earlier_one()
     assert timeouts(objects(f"{older}---{newer}"), "", "v1") == [2, 3]
 
 
+def test_of_two_subsets_of_one_name_in_a_rule_the_first_has_the_servers_and_the_settings():
+    twice = f"{{name: v, labels: {{version: v1}}, {within(1)}}}, {{name: v, labels: {{version: v2}}, {within(2)}}}"
+    found = objects(rule("a", f"subsets: [{twice}]"))
+    assert timeouts(found, "v") == [1]
+    (endpoints,) = (e for e in view(found).outbound.endpoints if e.cluster == f"outbound|9080|v|{REVIEWS}")
+    assert [dict(i.labels)["version"] for i in endpoints.endpoints] == ["v1"]
+
+
 def test_a_rule_for_the_whole_mesh_does_not_hide_a_services_subsets_from_the_gateway_beside_it():
     """The ingress gateway is in istio-system, where rules such as *.local are, too."""
     whole = rule("default", within(7), "*.local", "istio-system")
@@ -402,7 +410,15 @@ def test_the_host_of_a_route_precedes_that_of_its_only_destination(route, host):
     assert one_route(text).route.host_rewrite_literal == host
 
 
-@pytest.mark.parametrize(("hosts", "ports"), [("[shop.test]", ["80"]), ("[shop.test, reviews]", ["80", "9080"])])
+@pytest.mark.parametrize(
+    ("hosts", "ports"),
+    [
+        ("[shop.test]", ["80"]),
+        ("[shop.test, reviews]", ["9080"]),
+        ('[shop.test, "*.default.svc.cluster.local"]', ["9080"]),
+        ("[shop.test, nowhere]", ["80"]),
+    ],
+)
 def test_a_name_without_a_service_is_routed_at_the_ports_of_the_services_beside_it(hosts, ports):
     found = f"""
 kind: VirtualService
@@ -411,6 +427,14 @@ spec: {{hosts: {hosts}, http: [{{route: [{{destination: {{host: ratings}}}}]}}]}
 """
     made = judge.messages(view(objects(found)))
     assert [n.partition("/")[0] for n in sorted(made[names.VHDS]) if "shop.test" in n] == ports
+
+
+def test_a_name_beside_a_port_of_unknown_protocol_gets_no_listener_of_its_own():
+    """It would take the port's connections to all addresses for requests."""
+    found = objects(SEEN.replace("hosts: [reviews]", "hosts: [shop.test, reviews]"), protocol="web")
+    made = judge.messages(view(found))
+    assert [n for n in made[names.VHDS] if "shop.test" in n] == []
+    assert "0.0.0.0_9080" not in made[names.LDS]
 
 
 PARTS = """

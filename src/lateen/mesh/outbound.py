@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -270,17 +271,30 @@ class Outbound:
     def _ports_beside(
         self, rules: tuple[Rule, ...], client: Client, known: dict[str, frozenset[int]]
     ) -> tuple[Port, ...]:
-        """Where a host without a service is called: at port 80, and at those of the services that its rules are for,
-        too, as in Istio."""
-        out = {p.number: p for p in RULES_ONLY}
+        """Where a host without a service is called: at the ports for requests of the services that its rule is for,
+        too; at port 80 if these have none, as in Istio. Ports of unknown protocol count, but have no listener where
+        the named host decides."""
+        out: dict[int, Port] = {}
         for vs in rules:
-            for written in vs.spec.hosts:
-                host = self.mesh.resolve(written, vs.ref.namespace)
-                service = self.mesh.service(host, client.namespace) if host in known else None
-                for p in service.ports if service else ():
-                    if protocol(p) in (*HTTP, "auto") and (not known[host] or p.port in known[host]):
-                        out.setdefault(p.port, Port(p.port, "http", "http"))
-        return tuple(out.values())
+            beside = [p for host in self._hosts_of(vs, known) for p in self._requested(host, client, known[host])]
+            out |= {p.port: Port(p.port, "http", "http") for p in beside if protocol(p) in HTTP}
+            out |= {} if beside else {p.number: p for p in RULES_ONLY}
+        return tuple(out[number] for number in sorted(out))
+
+    def _hosts_of(self, vs: Rule, known: dict[str, frozenset[int]]) -> Iterator[str]:
+        """The hosts of services that a rule is for."""
+        for host in (self.mesh.resolve(written, vs.ref.namespace) for written in vs.spec.hosts):
+            if host.startswith("*"):
+                yield from (name for name in known if covers(host, name))
+            elif host in known:
+                yield host
+
+    def _requested(self, host: str, client: Client, only: frozenset[int]) -> Iterator[o.ServicePort]:
+        """The visible ports of a service that are, or may be, for requests."""
+        service = self.mesh.service(host, client.namespace)
+        for p in service.ports if service else ():
+            if protocol(p) in (*HTTP, "auto") and (not only or p.port in only):
+                yield p
 
     @query
     def _known(self, client: Client) -> dict[str, frozenset[int]]:
