@@ -37,14 +37,21 @@ export class Polled<T> {
   }
 }
 
-/** The answer to the latest question, and why there is none; answers to earlier ones come too late. */
+/** The answer to the latest question, and why there is none; answers to earlier ones come too late. While a question about
+ * the same subject waits for its answer, the former answer stays; one about another subject is not shown. */
 export class Asked<T> {
   value = $state.raw<T | null>(null)
   failure = $state('')
   private last: Promise<T> | null = null
+  private subject = ''
 
-  ask(question: Promise<T>): void {
+  ask(subject: string, question: Promise<T>): void {
     this.last = question
+    if (subject !== this.subject) {
+      this.subject = subject
+      this.value = null
+      this.failure = ''
+    }
     question.then(
       (found) => this.settle(question, found, ''),
       (e: unknown) => this.settle(question, null, says(e)),

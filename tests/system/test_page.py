@@ -210,3 +210,59 @@ def test_two_traces_are_chosen_and_compared(page, console):
     boxes.nth(1).check()
     page.get_by_role("link", name="Compare both traces").click()
     page.get_by_role("table", name="Comparison").get_by_text("details.default").wait_for()
+
+
+BOARD = "#/boards/workload?namespace=default"
+
+
+def test_a_dashboard_says_that_it_cannot_be_renewed_beside_what_it_shows(page, console):
+    page.goto(f"{console}#/boards/mesh")
+    figure = page.get_by_role("figure").first
+    figure.get_by_role("table").wait_for()
+    page.route("**/v1/query_range?*", lambda route: route.fulfill(status=200, body='"no answer"'))
+    figure.get_by_role("alert").wait_for()
+    assert figure.get_by_role("table").is_visible()
+    page.unroute("**/v1/query_range?*")
+    figure.get_by_role("alert").wait_for(state="detached")
+
+
+def test_a_dashboard_of_another_namespace_does_not_ask_for_the_first_ones_workload(page, console):
+    page.goto(f"{console}{BOARD}&workload=reviews-v2")
+    page.get_by_role("figure").first.wait_for()
+    asked = []
+    page.on("request", lambda r: asked.append(urllib.parse.unquote_plus(r.url)) if "query_range" in r.url else None)
+    page.evaluate(f"location.hash = '{BOARD.replace('default', 'istio-system')}'")
+    page.get_by_role("figure").first.wait_for()
+    page.wait_for_timeout(500)
+    assert asked
+    assert not [url for url in asked if "reviews-v2" in url]
+
+
+def test_the_configuration_of_one_pod_is_not_offered_under_the_name_of_another(page, console):
+    sign_in(page, "editor")
+    page.goto(f"{console}#/workloads/default/reviews-v2?tab=Envoy")
+    page.get_by_role("button", name="Config dump").click()
+    save = page.get_by_role("link", name="Save the config dump")
+    save.wait_for()
+    assert "reviews-v2" in save.get_attribute("download")
+    held = []
+    page.route("**/api/envoy/default/reviews-v3*", lambda route: held.append(route))
+    page.evaluate("location.hash = '#/workloads/default/reviews-v3?tab=Envoy'")
+    page.get_by_text("Loading.").first.wait_for()
+    assert not save.is_visible()
+    while not held:
+        page.wait_for_timeout(50)
+    held[0].continue_()
+
+
+def test_an_object_is_not_shown_under_the_name_of_the_next_one(page, console):
+    page.goto(f"{console}#/config/VirtualService/default/ratings")
+    page.get_by_text("IST0101").first.wait_for()
+    held = []
+    page.route("**/config/DestinationRule/**", lambda route: held.append(route))
+    page.evaluate("location.hash = '#/config/DestinationRule/default/reviews'")
+    page.get_by_role("heading", name="reviews DestinationRule").wait_for()
+    assert page.get_by_text("IST0101").count() == 0
+    while not held:
+        page.wait_for_timeout(50)
+    held[0].continue_()
