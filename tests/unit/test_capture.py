@@ -1,5 +1,9 @@
 """istio-iptables: the article's own arguments."""
 
+import os
+import shutil
+import subprocess
+
 import pytest
 
 from lateen.agent import capture
@@ -41,16 +45,21 @@ def test_where_user_ids_cannot_differ_a_mark_tells_the_proxy_apart():
     assert "owner" not in text
 
 
-SAVED = """*nat
+MINE = "-m comment --comment lateen"
+SAVED = f"""*nat
 :PREROUTING ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
 :ISTIO_OUTPUT - [0:0]
 :DOCKER - [0:0]
--A PREROUTING -p tcp -j ISTIO_INBOUND
+-A PREROUTING -i eth1 {MINE} -j RETURN
+-A PREROUTING -i eth2 -j RETURN
+-A PREROUTING -p tcp {MINE} -j ISTIO_INBOUND
 -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
--A OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner 1337 -j RETURN
--A OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053
--A OUTPUT -p tcp -j ISTIO_OUTPUT
+-A OUTPUT -d 10.1.1.1/32 -p udp -m udp --dport 53 -j DNAT --to-destination 10.2.2.2
+-A OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner 1337 {MINE} -j RETURN
+-A OUTPUT -p udp -m udp --dport 53 {MINE} -j REDIRECT --to-ports 15053
+-A OUTPUT -p tcp -m comment --comment "not lateen" -j ACCEPT
+-A OUTPUT -p tcp {MINE} -j ISTIO_OUTPUT
 -A ISTIO_OUTPUT -o lo -j RETURN
 COMMIT
 """
@@ -59,19 +68,78 @@ COMMIT
 def test_a_machine_gets_back_what_was_redirected_and_keeps_the_rules_of_others():
     assert capture.removal("nat", SAVED).splitlines() == [
         "*nat",
-        "-D PREROUTING -p tcp -j ISTIO_INBOUND",
-        "-D OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner 1337 -j RETURN",
-        "-D OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053",
-        "-D OUTPUT -p tcp -j ISTIO_OUTPUT",
+        f"-D PREROUTING -i eth1 {MINE} -j RETURN",
+        f"-D PREROUTING -p tcp {MINE} -j ISTIO_INBOUND",
+        f"-D OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner 1337 {MINE} -j RETURN",
+        f"-D OUTPUT -p udp -m udp --dport 53 {MINE} -j REDIRECT --to-ports 15053",
+        f"-D OUTPUT -p tcp {MINE} -j ISTIO_OUTPUT",
         "-F ISTIO_OUTPUT",
         "-X ISTIO_OUTPUT",
         "COMMIT",
     ]
-    others = [line for line in SAVED.splitlines() if "ISTIO" not in line and "15053" not in line]
+    others = [line for line in SAVED.splitlines() if "ISTIO" not in line and MINE not in line]
     assert capture.removal("nat", "\n".join(others)) == ""
-    marked = "*mangle\n-A OUTPUT -p tcp -m connmark --mark 0x539 -j CONNMARK --restore-mark\nCOMMIT\n"
-    assert "-D OUTPUT" in capture.removal("mangle", marked)
-    assert capture.removal("mangle", marked.replace("0x539", "0x77")) == ""
+
+
+def test_where_the_kernel_has_no_comments_what_leads_to_the_proxy_is_removed():
+    bare = SAVED.replace(f" {MINE}", "")
+    assert [line for line in capture.removal("nat", bare).splitlines() if line.startswith("-D")] == [
+        "-D PREROUTING -p tcp -j ISTIO_INBOUND",
+        "-D OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053",
+        "-D OUTPUT -p tcp -j ISTIO_OUTPUT",
+    ]
+
+
+def test_rules_are_written_without_comments_where_the_kernel_has_none(monkeypatch):
+    written = []
+
+    def restore(text, *options, inside=()):
+        if "--comment" in text:
+            return "iptables-restore: unable to load the match"
+        written.append(text)
+        return ""
+
+    monkeypatch.setattr(capture, "_restore", restore)
+    capture.write(capture.Capture())
+    assert written == [capture.rules(capture.Capture())]
+
+
+ARGUMENTS = ["-m", "TPROXY", "-c", "eth1", "-k", "net0", "-x", "10.9.0.0/16", "--redirect-dns"]
+
+
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+def test_what_was_written_is_removed_exactly_from_a_kernels_tables(kind):
+    """In a network namespace of its own, with rules of somebody else before and after."""
+    if not shutil.which(f"iptables-{kind}-restore"):
+        pytest.skip(f"there is no iptables-{kind}")
+
+    def inside(text, *command):
+        done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    name = f"lateen-{os.getpid()}-{kind}"
+    enter = ("ip", "netns", "exec", name)
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        theirs = "*nat\n-A OUTPUT -p udp --dport 53 -j RETURN\n-A PREROUTING -i eth2 -j RETURN\nCOMMIT\n"
+        inside(theirs, *enter, f"iptables-{kind}-restore", "--noflush")
+        before = tables(inside, enter, kind)
+        made = capture.commented(capture.rules(capture.parse(ARGUMENTS)))
+        inside(made, *enter, f"iptables-{kind}-restore", "--noflush")
+        assert "-A OUTPUT -o eth1 -m comment --comment lateen -j RETURN" in tables(inside, enter, kind)["nat"]
+        for table in ("nat", "mangle"):
+            saved = inside("", *enter, f"iptables-{kind}-save", "-t", table)
+            inside(capture.removal(table, saved), *enter, f"iptables-{kind}-restore", "--noflush")
+        assert tables(inside, enter, kind) == before | {"mangle": []}
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def tables(inside, enter, kind):
+    found = {t: inside("", *enter, f"iptables-{kind}-save", "-t", t) for t in ("nat", "mangle")}
+    return {t: [line for line in text.splitlines() if line.startswith("-A")] for t, text in found.items()}
 
 
 def test_an_unknown_flag_is_refused_by_name():

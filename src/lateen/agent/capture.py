@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 
 from lateen.wire import ports
 
+COMMENT = "lateen"
+BUILT_IN = ("-A OUTPUT ", "-A PREROUTING ")
+
 
 @dataclass(frozen=True)
 class Capture:
@@ -230,7 +233,10 @@ def write(c: Capture, inside: tuple[str, ...] = ()) -> tuple[Capture, str]:
             "does not see the client's address"
         )
         c = replace(c, tproxy=False)
-    if failed := _restore(rules(c), inside=inside):
+    made = rules(c)
+    if not inside and not _restore(commented(made)):
+        return c, why
+    if failed := _restore(made, inside=inside):  # without comments, which some kernels do not have
         raise NotWritten(failed)
     return c, why
 
@@ -249,25 +255,32 @@ def remove() -> str:
     return _restore("".join(text)) if any(text) else ""
 
 
+def commented(made: str) -> str:
+    """The rules, with a comment at those outside of our chains, by which ``removal`` knows them. Pure."""
+    lines = made.split("\n")
+    return "\n".join(
+        line.replace(" -j ", f" -m comment --comment {COMMENT} -j ", 1) if line.startswith(BUILT_IN) else line
+        for line in lines
+    )
+
+
 def removal(table: str, saved: str) -> str:
     """What takes our rules out of a table that iptables-save has printed; empty if there are none. Pure."""
     lines = saved.splitlines()
     chains = [line.split()[0].removeprefix(":") for line in lines if line.startswith(":ISTIO_")]
-    dns = any(f"--to-ports {ports.DNS}" in line for line in lines)
-    ours = [
-        line
-        for line in lines
-        if line.startswith(("-A OUTPUT", "-A PREROUTING"))
-        and ("-j ISTIO_" in line or (dns and "--dport 53 " in line) or _marks(line))
-    ]
+    ours = [line for line in lines if line.startswith(BUILT_IN) and _is_ours(line)]
     gone = [f"-D{line.removeprefix('-A')}" for line in ours] + [f"-{how} {c}" for how in "FX" for c in chains]
     return "\n".join([f"*{table}", *gone, "COMMIT", ""]) if gone else ""
 
 
-def _marks(line: str) -> bool:
-    """Whether it is one of the rules of TPROXY outside of our chains."""
-    found = [word for word in line.replace("/0xffffffff", "").split() if word.startswith("0x")]
-    return any(int(word, 16) in (ports.TPROXY_MARK, ports.TPROXY_OWN_MARK) for word in found)
+def _is_ours(line: str) -> bool:
+    """Those with our comment; and without it, where the kernel has none, those that lead to our chains or ports: with
+    neither, traffic would end nowhere."""
+    words = line.replace('"', "").split()
+    if "--comment" in words:
+        return words[words.index("--comment") + 1] == COMMENT
+    target = words[words.index("-j") + 1] if "-j" in words else ""
+    return target.startswith("ISTIO_") or words[-2:] == ["--to-ports", str(ports.DNS)]
 
 
 def _restore(text: str, *options: str, inside: tuple[str, ...] = ()) -> str:
