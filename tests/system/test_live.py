@@ -28,14 +28,14 @@ def runtime(mesh, app):
 
 @pytest.fixture(scope="module")
 def look(mesh):
-    """Run a command that looks while ``path`` is requested again and again; its standard output."""
+    """Run a command that looks while ``path`` is requested (or ``ask`` called) again and again; its standard output."""
 
-    def run(*argv, path="/details/0", curl=()):
+    def run(*argv, path="/details/0", curl=(), ask=None):
         command = [sys.executable, "-m", "lateen", "x", *argv]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=mesh.environment)
 
         def ended():
-            call(mesh, path, *curl)
+            ask() if ask else call(mesh, path, *curl)
             return process.poll() is not None
 
         try:
@@ -104,6 +104,15 @@ def test_tap_shows_bodies_while_it_runs_and_leaves_the_pod_as_it_was(mesh, look)
     assert seen["direction"] == "inbound"
     assert json.loads(seen["responseBody"]["text"])["id"] == 8
     mesh.until(lambda: "tap-bodies" not in mesh.get("pod", mesh.pod("details"), "-o", "yaml"), 10, "no annotation")
+
+
+def test_tap_shows_bodies_at_a_gateway(mesh, look):
+    command = ("tap", "deploy/istio-ingressgateway", "-n", "istio-system", "--path", "/productpage", "--count", "6")
+    out = look(*command, "--bodies", "-o", "json", ask=mesh.page)
+    found = [seen for line in out.splitlines() if "responseBody" in (seen := json.loads(line))]
+    assert found, out
+    assert found[-1]["direction"] == "outbound"
+    assert "base64" in found[-1]["responseBody"] or "<" in found[-1]["responseBody"]["text"]
 
 
 def test_stat_and_edges_read_the_proxies_counters(mesh, look):

@@ -9,8 +9,8 @@ import judge
 import meshes
 import pytest
 
-from lateen.agent.bodies import Bodies, _body
-from lateen.agent.tap import Tap
+from lateen.agent.bodies import Bodies, Reports, _body
+from lateen.agent.tap import Tap, Watcher
 from lateen.api import decoding, kinds
 from lateen.api.annotations import TAP_BODIES
 from lateen.cli.live import tap
@@ -20,6 +20,15 @@ from lateen.wire import names
 from lateen.wire import tap as keys
 
 POST = {"side": "server", "requestId": "r1", "path": "/orders", "method": "POST", "status": 201}
+
+
+GATEWAY = """
+kind: Gateway
+metadata: {name: web, namespace: default}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+"""
 
 
 def encoded(text):
@@ -103,7 +112,10 @@ def test_whoever_waits_for_bodies_in_vain_hears_why_once(monkeypatch):
         await tasks.cancel(following)
         return complaints
 
-    assert asyncio.run(served(admin, work)) == ["bodies cannot be shown: Unknown config id 'lateen'."]
+    (said,) = asyncio.run(served(admin, work))
+    assert said.startswith("bodies cannot be shown: istiod has not given the proxy the filter for them")
+    assert "lateen proxy-status" in said
+    assert "config id" not in said
 
 
 @pytest.mark.parametrize(
@@ -112,6 +124,9 @@ def test_whoever_waits_for_bodies_in_vain_hears_why_once(monkeypatch):
         (b"", False, {}),
         ("grüße".encode(), False, {"text": "grüße"}),
         ("grüße".encode()[:3], True, {"text": "gr", "truncated": True}),
+        ("grüße\ufffd".encode(), False, {"text": "grüße\ufffd"}),
+        ("grüße".encode()[:3], False, {"base64": encoded("grüße".encode()[:3])}),
+        (b"gr\xff\xff", True, {"base64": encoded(b"gr\xff\xff"), "truncated": True}),
         (b"\x89PNG\x00\xff", False, {"base64": encoded(b"\x89PNG\x00\xff")}),
     ],
 )
@@ -119,13 +134,75 @@ def test_a_body_is_text_where_it_is_one(raw, cut, expected):
     assert _body({"body": {"as_bytes": encoded(raw), "truncated": cut}}) == expected
 
 
-def test_only_who_asks_for_bodies_sees_them(tmp_path, monkeypatch):
-    async def switch(percent):
-        pass
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_a_piece_that_is_no_json_hides_no_later_body_and_chunks_may_cut_characters(size):
+    wanted = [trace("/ä", "x"), trace("/b", '{"}')]
+    junk = ('oops "', "{what}", "]}", '{"a": tru}')
+    parts = [junk[0], json.dumps(wanted[0], ensure_ascii=False, indent=1), *junk[1:], json.dumps(wanted[1])]
+    text = "\n".join(parts).encode()
+    reports = Reports()
+    found = [r for at in range(0, len(text), size) for r in reports.feed(text[at : at + size])]
+    assert found == wanted
 
+
+def test_a_report_without_values_is_read_all_the_same():
+    bodies = Bodies(1)
+    bodies._keep({})
+    assert not bodies._found
+    told = trace(request="x")
+    told["http_buffered_trace"]["request"]["headers"] += [{"key": "x-empty"}, {}]
+    bodies._keep(told)
+    assert bodies.take(POST) == {keys.REQUEST_BODY: {"text": "x"}}
+
+
+async def nothing(_):
+    pass
+
+
+def test_the_search_for_bodies_starts_again_when_it_has_failed(tmp_path):
+    async def work():
+        class Failing(Bodies):
+            times = 0
+
+            async def follow(self, complain):
+                self.times += 1
+                if self.times == 1:
+                    raise RuntimeError("a bug")
+                complain("no bodies")
+                await asyncio.sleep(60)
+
+        bodies = Failing(1)
+        tapped = Tap(tmp_path / "tap.log", nothing, bodies)
+        plain, curious = Watcher(False, False, False), Watcher(False, False, True)
+        tapped._watchers = {plain, curious}
+        for _ in range(3):
+            await tapped._ask_for_bodies()
+            await asyncio.sleep(0)
+        assert bodies.times == 2
+        assert json.loads(await curious.next()) == {"error": "no bodies"}
+        assert plain._waiting.empty(), "who has not asked for bodies hears nothing about them"
+        tapped._watchers = set()
+        await tapped._ask_for_bodies()
+
+    asyncio.run(work())
+
+
+def test_a_gateway_shows_the_bodies_of_what_it_sends_on(tmp_path):
+    bodies = Bodies(1)
+    for gateway, side in ((True, keys.CLIENT), (False, keys.SERVER)):
+        tapped, watcher = Tap(tmp_path / "tap.log", nothing, bodies, gateway), Watcher(False, False, True)
+        tapped._watchers = {watcher}
+        bodies._keep(trace(request="x"))
+        for reporter in (keys.CLIENT, keys.SERVER):
+            tapped._show(json.dumps(POST | {keys.SIDE: reporter}).encode())
+            shown = json.loads(watcher._waiting.get_nowait())
+            assert (keys.REQUEST_BODY in shown) is (reporter == side)
+
+
+def test_only_who_asks_for_bodies_sees_them(tmp_path, monkeypatch):
     async def work():
         bodies = Bodies(1)
-        tapped = Tap(tmp_path / "tap.log", switch, bodies)
+        tapped = Tap(tmp_path / "tap.log", nothing, bodies)
         bodies.take = lambda _: {keys.REQUEST_BODY: {"text": "x"}}
         streams = [tapped.answer(f"/tap?{query}").stream for query in ("headers", "bodies")]
 
@@ -178,3 +255,14 @@ def test_a_pod_with_the_annotation_has_the_filter_in_a_slot_and_its_listeners_st
     assert after == before, "nothing else of the proxy changes, so that nothing is drained"
     other = judge.messages(meshes.view(marked, "reviews-v1"))[names.ECDS]["istio.authorization.deny"]
     assert "envoy.filters.http.tap" not in str(other)
+
+
+def test_a_gateway_with_the_annotation_has_the_filter():
+    plain = meshes.objects(GATEWAY)
+    pod = plain.pods[("istio-system", "ingress")]
+    marked = plain.put(kinds.POD, (pod.namespace, pod.name), replace(pod, notes=((TAP_BODIES, "true"),)))
+    before, after = (judge.messages(meshes.view(found, "ingress", "istio-system")) for found in (plain, marked))
+    deny = after[names.ECDS].pop("istio.authorization.deny").typed_config
+    assert "envoy.filters.http.tap" in str(deny)
+    assert "envoy.filters.http.tap" not in str(before[names.ECDS].pop("istio.authorization.deny"))
+    assert after == before

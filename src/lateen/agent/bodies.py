@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import contextlib
 import json
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from lateen.kit.jsons import Json
 from lateen.wire import ports, tap
@@ -23,7 +23,11 @@ PAUSE_S, TRIES = 0.5, 40
 KEPT = 500
 """Requests whose log line has not come yet."""
 LARGEST = 1024 * 1024
-"""The most bytes of Envoy's report on one request."""
+"""The most characters of Envoy's report on one request."""
+NOT_THERE = (
+    "bodies cannot be shown: istiod has not given the proxy the filter for them; lateen proxy-status shows whether "
+    "the proxy is connected and takes its configuration"
+)
 _ORDER = json.dumps(
     {
         "config_id": tap.CONFIG,
@@ -53,25 +57,29 @@ class Bodies:
         failures = 0
         try:
             while True:
-                why = "Envoy has ended the stream"
+                why = "bodies cannot be shown: Envoy ends the stream of them; the log of the proxy may say why"
                 try:
                     async with contextlib.aclosing(_traces(self._port)) as traces:
                         async for trace in traces:
                             failures = 0
                             self._keep(trace)
-                except (OSError, ValueError, EOFError) as e:
-                    why = str(e)
+                except _Refused as e:
+                    why = NOT_THERE if "config id" in str(e) else f"bodies cannot be shown: Envoy refuses: {e}"
+                except (OSError, ValueError, EOFError):
+                    pass
                 failures += 1
                 if failures == TRIES:
-                    complain(f"bodies cannot be shown: {why}")
+                    complain(why)
                 await asyncio.sleep(PAUSE_S)
         finally:
             self._found.clear()
 
     def _keep(self, trace: Json) -> None:
-        said = trace.get("http_buffered_trace") or {}
+        said = trace.get("http_buffered_trace")
+        if not said:
+            return
         request, response = said.get("request") or {}, said.get("response") or {}
-        headers = {h["key"]: h["value"] for h in request.get("headers", [])}
+        headers = {h.get("key"): h.get("value", "") for h in request.get("headers", [])}
         key = (headers.get("x-request-id", ""), headers.get("x-envoy-original-path") or headers.get(":path", ""))
         bodies = {tap.REQUEST_BODY: _body(request), tap.RESPONSE_BODY: _body(response)}
         self._found[key] = {name: body for name, body in bodies.items() if body}
@@ -86,14 +94,25 @@ def _body(message: Json) -> Json:
     if not raw:
         return {}
     cut = {"truncated": True} if body.get("truncated") else {}
-    # The last character may have been cut in two.
-    text = raw.decode(errors="ignore") if cut else raw.decode(errors="replace")
-    binary = "\0" in text or "\ufffd" in text or (cut and len(text.encode()) < len(raw) - 3)
-    return {"base64": base64.b64encode(raw).decode(), **cut} if binary else {"text": text, **cut}
+    text = _text(raw, bool(cut))
+    return {"base64": base64.b64encode(raw).decode(), **cut} if text is None else {"text": text, **cut}
+
+
+def _text(raw: bytes, cut: bool) -> str | None:
+    """None where it is no text. ``cut``: the last character may have been cut in two."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=not cut)
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
+
+
+class _Refused(Exception):
+    """Envoy does not stream; the message is what it answers."""
 
 
 async def _traces(port: int) -> AsyncGenerator[Json]:
-    """Raises OSError, ValueError, EOFError."""
+    """Raises _Refused, OSError, ValueError, EOFError."""
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LARGEST)
     try:
@@ -101,25 +120,47 @@ async def _traces(port: int) -> AsyncGenerator[Json]:
         async with asyncio.timeout(5):
             head = await reader.readuntil(b"\r\n\r\n")
         if head.split(b" ", 2)[1] != b"200":
-            raise OSError((await reader.read(300)).decode(errors="replace").strip())
-        rest, decoder = "", json.JSONDecoder()
+            raise _Refused((await reader.read(300)).decode(errors="replace").strip())
+        reports = Reports()
         while size := int((await reader.readline()).partition(b";")[0], 16):
-            rest = (rest + (await reader.readexactly(size + 2))[:-2].decode(errors="replace")).lstrip()
-            while rest:
-                found = _first(decoder, rest)
-                if found is None:
-                    break
-                trace, end = found
-                rest = rest[end:].lstrip()
+            for trace in reports.feed((await reader.readexactly(size + 2))[:-2]):
                 yield trace
-            if len(rest) > LARGEST:
-                raise ValueError(f"a request has more than {LARGEST} bytes")
     finally:
         writer.close()
 
 
-def _first(decoder: json.JSONDecoder, text: str) -> tuple[Any, int] | None:
-    """The first object, and where it ends; None while it is not whole."""
-    with contextlib.suppress(ValueError):
-        return decoder.raw_decode(text)
-    return None
+class Reports:
+    """The JSON objects in a stream whose chunks may end anywhere; what is no object is left out."""
+
+    def __init__(self) -> None:
+        self._decoder, self._json = codecs.getincrementaldecoder("utf-8")("replace"), json.JSONDecoder()
+        self._rest = ""
+
+    def feed(self, chunk: bytes) -> Iterator[Json]:
+        """Those that this chunk completes."""
+        self._rest += self._decoder.decode(chunk)
+        if b"}" not in chunk:
+            self._bound()
+            return
+        at = 0
+        while (at := self._rest.find("{", at)) >= 0:
+            try:
+                found, at = self._json.raw_decode(self._rest, at)
+            except json.JSONDecodeError as e:
+                if _is_cut(e):
+                    self._rest = self._rest[at:]
+                    self._bound()
+                    return
+                at += 1
+                continue
+            yield found
+        self._rest = ""
+
+    def _bound(self) -> None:
+        if len(self._rest) > LARGEST:
+            self._rest = ""
+
+
+def _is_cut(e: json.JSONDecodeError) -> bool:
+    """Whether the text is wrong only because it ends; an escape or a word that is cut has up to six characters."""
+    return e.msg.startswith("Unterminated string") or e.pos >= len(e.doc.rstrip()) - 6

@@ -119,7 +119,9 @@ class Agent:
         ``pilot-agent wait``."""
         o = self._options
         prober = Prober(o.probers, o.probe_address)
-        server = Server(self._metrics, prober, Tap(), self.ready, self._envoy.drain, self._stop.set)
+        server = Server(
+            self._metrics, prober, Tap(gateway=o.kind == "router"), self.ready, self._envoy.drain, self._stop.set
+        )
         host = "0.0.0.0" if o.status_port else "127.0.0.1"
         return await http.serve(server.handle, host, o.status_port or ports.MERGED_METRICS)
 

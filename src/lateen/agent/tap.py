@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 from lateen.agent.bodies import Bodies
@@ -44,17 +44,19 @@ class Tap:
         path: Path = Path(tap.FILE),
         switch: Callable[[int], Awaitable[None]] = _switch,
         bodies: Bodies | None = None,
+        gateway: bool = False,
     ) -> None:
         """``switch`` sets the share of requests, in percent, that Envoy writes."""
         self._path, self._switch = path, switch
         self._watchers: set[Watcher] = set()
         self._reading: asyncio.Task[None] | None = None
-        self._bodies = bodies or Bodies()
+        self._bodies, self._side = bodies or Bodies(), tap.CLIENT if gateway else tap.SERVER
         self._following: asyncio.Task[None] | None = None
 
     def answer(self, path: str) -> http.Response:
         """A stream of JSON lines, one per request, with empty lines as keepalive. ``?headers`` includes headers,
-        ``&secrets`` also those that carry credentials, ``&bodies`` the bodies of requests that come in."""
+        ``&secrets`` also those that carry credentials, ``&bodies`` the bodies of requests that come in (at a gateway,
+        those that it sends on)."""
         if len(self._watchers) >= AT_ONCE:
             return http.Response(429, b"%d others are looking at this proxy already\n" % AT_ONCE)
         asked = path.partition("?")[2].split("&")
@@ -98,7 +100,7 @@ class Tap:
                     renewed = time.monotonic()
                     await self._switch(100)
                     await self._ask_for_bodies()
-                    self._tell_all(b"\n")
+                    self._tell(self._watchers, b"\n")
                 *lines, rest = (rest + os.read(file, CHUNK)).split(b"\n")
                 if len(rest) > tap.LONGEST:
                     rest = b""
@@ -123,15 +125,19 @@ class Tap:
 
     async def _ask_for_bodies(self) -> None:
         """For as long as somebody wants them."""
-        wanted, running = any(w.bodies for w in self._watchers), self._following is not None
-        if wanted and not running:
-            self._following = tasks.spawn(self._bodies.follow(self._complain), "bodies")
-        elif running and not wanted and self._following is not None:
+        running = self._following is not None and not self._following.done()
+        if any(w.bodies for w in self._watchers):
+            if not running:
+                self._following = tasks.spawn(self._bodies.follow(self._complain_of_bodies), "bodies")
+        elif self._following is not None:
             await tasks.cancel(self._following)
             self._following = None
 
     def _complain(self, why: str) -> None:
-        self._tell_all(json.dumps({"error": why}).encode() + b"\n")
+        self._tell(self._watchers, _error(why))
+
+    def _complain_of_bodies(self, why: str) -> None:
+        self._tell((w for w in self._watchers if w.bodies), _error(why))
 
     def _show(self, line: bytes) -> None:
         try:
@@ -139,13 +145,13 @@ class Tap:
         except ValueError:
             return  # its first part was written before the file was truncated
         if isinstance(request, dict):
-            if request.get(tap.SIDE) == tap.SERVER:
+            if request.get(tap.SIDE) == self._side:
                 request |= self._bodies.take(request)
             for watcher in self._watchers:
                 watcher.offer(watcher.seen(request))
 
-    def _tell_all(self, line: bytes) -> None:
-        for watcher in self._watchers:
+    def _tell(self, watchers: Iterable[Watcher], line: bytes) -> None:
+        for watcher in watchers:
             watcher.offer(line)
 
 
@@ -178,6 +184,10 @@ class Watcher:
             line += json.dumps({tap.LOST: self._lost}).encode() + b"\n"
             self._lost = 0
         return line
+
+
+def _error(why: str) -> bytes:
+    return json.dumps({"error": why}).encode() + b"\n"
 
 
 def redacted(headers: Json) -> Json:

@@ -31,7 +31,10 @@ _GATEWAY = ("Gateway",)
 _OF_GATEWAYS = ("Gateway", "Service", "Deployment", "Pod")
 TAP_BODIES = "lateen.dev/tap-bodies"
 """Ours: the proxy of a pod where it is "true" gets Envoy's tap filter, without draining anything; it does nothing until
-the agent asks for bodies."""
+the agent asks for bodies. Each command that looks at bodies has an annotation ``TAP_BODIES.<its id>`` of its own, whose
+value it changes every ``TAP_RENEW_S`` seconds; istiod (``control.tapped``) ignores those that have not changed for
+``TAP_LASTS_S`` seconds, so that one whose command was killed has no effect."""
+TAP_RENEW_S, TAP_LASTS_S = 20.0, 60.0
 INGRESS_CLASS = "kubernetes.io/ingress.class"
 """Not an ``istio.io`` annotation, but read by Istio's ingress controller."""
 

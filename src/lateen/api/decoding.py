@@ -124,14 +124,20 @@ def pod(obj: Json) -> Pod:
     )
 
 
-_OTHERS = ("kubernetes.io/ingress.class", FAIL_CLOSED, TAP_BODIES, BY_ISSUER, BY_CLUSTER_ISSUER)
+_OTHERS = ("kubernetes.io/ingress.class", FAIL_CLOSED, BY_ISSUER, BY_CLUSTER_ISSUER)
 
 
 def notes(meta: Json) -> tuple[tuple[str, str], ...]:
     """The annotations that the mesh reads, sorted."""
     found = (meta.get("annotations") or {}).items()
-    kept = ((k, str(v)) for k, v in found if ("istio.io/" in k and k != "sidecar.istio.io/status") or k in _OTHERS)
+    kept = ((k, str(v)) for k, v in found if _is_read(k))
     return tuple(sorted(kept))
+
+
+def _is_read(annotation: str) -> bool:
+    if "istio.io/" in annotation:
+        return annotation != "sidecar.istio.io/status"
+    return annotation in _OTHERS or annotation.startswith(TAP_BODIES)
 
 
 def _own_locality(labels: Json) -> str:

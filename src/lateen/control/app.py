@@ -326,6 +326,7 @@ class Istiod:
             tasks.spawn(control.world.mesh_config.keep(self.client), "mesh configuration"),
             tasks.spawn(control.push_loop(), "push"),
             tasks.spawn(tasks.forever(control.registrar.sweep, "sweep"), "sweep"),
+            tasks.spawn(tasks.forever(control.world.end_taps, "taps of bodies"), "taps of bodies"),
             tasks.spawn(tasks.forever(self.writer.run, "status"), "status"),
             tasks.spawn(tasks.forever(self.certificate.renew, "server certificate"), "server certificate"),
             tasks.spawn(tasks.forever(self.roots.run, "certificate authority"), "certificate authority"),

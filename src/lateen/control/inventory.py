@@ -10,6 +10,7 @@ from lateen.api import decoding, kinds
 from lateen.api import objects as o
 from lateen.api.kinds import Kind
 from lateen.api.reading import is_finished
+from lateen.control.tapped import Tapped, unmarked
 from lateen.kit.jsons import Json, dig
 from lateen.kube.informer import Key
 from lateen.mesh.objects import Objects
@@ -26,6 +27,7 @@ class Inventory:
         """All objects of the kinds that have changed since ``objects`` was last read."""
         self._places: dict[str, str] = {}
         """Node -> its locality."""
+        self._tapped = Tapped()
 
     @property
     def objects(self) -> Objects:
@@ -66,7 +68,7 @@ class Inventory:
             case kinds.POD:
                 # the address of a finished pod may have been reassigned, and an evicted istiod is not running
                 runs = new is not None and dig(new, "status", "podIP") and not is_finished(new)
-                return self.put(kind, key, self._placed(decoding.pod(new)) if new and runs else None)
+                return self.put(kind, key, self._pod(key, new if runs else None))
             case kinds.NAMESPACE:
                 labels = dig(new, "metadata", "labels", default={})
                 return self.put(kind, key, tuple(sorted(labels.items())) if new else None)
@@ -76,6 +78,20 @@ class Inventory:
                 service = dig(new, "metadata", "labels", "kubernetes.io/service-name", default="")
                 return self.put(kind, key, (service, decoding.endpoints(new)) if new and service else None)
         raise ValueError(f"{kind.kind} is not in the inventory")
+
+    def end_taps(self) -> bool:
+        """Unmark pods whose bodies nobody looks at any longer; returns whether there were some."""
+        pods = self.of(kinds.POD)
+        ended = {key: unmarked(pods[key]) for key in self._tapped.ended()}
+        for key, pod in ended.items():
+            self.put(kinds.POD, key, pod)
+        return bool(ended)
+
+    def _pod(self, key: Key, new: Json | None) -> o.Pod | None:
+        if new is None:
+            self._tapped.forget(key)
+            return None
+        return self._tapped.marked(key, self._placed(decoding.pod(new)))
 
     def _placed(self, pod: o.Pod) -> o.Pod:
         """A pod's locality is that of its node, unless its labels override it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -107,6 +108,13 @@ class World:
             }
             self._revisions = tuple(sorted(running | {self.revision.name}, key=lambda r: (r != DEFAULT, r)))
         return self._revisions
+
+    async def end_taps(self, pause_s: float = 5.0) -> None:
+        """See ``Inventory``; after a pause, to be repeated."""
+        await asyncio.sleep(pause_s)
+        for inventory in (self._own, *(c.inventory for c in self.clusters.others.values())):
+            if inventory.end_taps():
+                self._on_change()
 
     def changed(self, kind: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         """Handle an informer's event."""

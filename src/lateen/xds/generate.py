@@ -202,8 +202,12 @@ def _tokens(found: Authentication, seat: str, gateway: bool) -> ResourceSet:
 
 @derived
 def _inbound_authorization(view: InboundView) -> ResourceSet:
-    tapped = dict(view.pod.notes).get(TAP_BODIES) == "true"
-    return _set(authorization.extensions(view.authorization, view.seat.name, tapped))
+    return _set(authorization.extensions(view.authorization, view.seat.name, _tapped(view)))
+
+
+def _tapped(view: InboundView | GatewayView) -> bool:
+    """Whether somebody looks at bodies."""
+    return dict(view.pod.notes).get(TAP_BODIES) == "true"
 
 
 @derived
@@ -231,7 +235,7 @@ def _gateway_plugins(view: GatewayView) -> ResourceSet:
 def _gateway_authorization(view: GatewayView) -> ResourceSet:
     """All servers of a gateway have the same policies: those of its workload."""
     access = view.servers[0].authorization if view.servers else UNRESTRICTED
-    return _set(authorization.extensions(access))
+    return _set(authorization.extensions(access, tapped=_tapped(view)))
 
 
 @derived

@@ -11,6 +11,7 @@ import click
 
 from lateen.cli.base import command
 from lateen.cli.connect import Target
+from lateen.cli.live import bodies as bodies_
 from lateen.cli.live import selecting, watching
 from lateen.cli.output import colored, colors
 from lateen.dump.requests import Filter, Peer, Request
@@ -28,7 +29,7 @@ from lateen.wire import tap as keys
 @click.option(
     "--bodies",
     is_flag=True,
-    help="Also show bodies, up to 4 KB each, as the called workload's proxy sees them; nothing in them is redacted.",
+    help="Also show bodies, up to 4 KB each, as gateways and called workloads' proxies see them; nothing is redacted.",
 )
 @click.option("--count", type=click.IntRange(1), default=None, help="Stop after this many requests.")
 @click.option("--duration", default="", help="Stop after this time, such as 30s.")
@@ -57,7 +58,7 @@ def tap(
     async def work(client: HttpClient) -> None:
         left = count
         pods = await selecting.select(client, resources, target.namespace, everywhere)
-        opened = watching.bodies(client, pods) if bodies else nullcontext()
+        opened = bodies_.shown(client, pods) if bodies else nullcontext()
         async with opened, aclosing(watching.requests(client, pods, query, seconds)) as found:
             async for request in found:
                 if request is None or not wanted.passes(request):

@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import click
 
-from lateen.api import kinds
-from lateen.api.annotations import TAP_BODIES
 from lateen.cli.live import selecting
 from lateen.cli.output import USAGE, CliError, warn
 from lateen.dump.requests import BadFilter, Filter, Pods, Request, peer_of
@@ -63,31 +61,6 @@ def milliseconds(option: str, text: str) -> float:
         return duration.seconds(text) * 1000
     except ValueError as e:
         raise CliError(f"{option}: {e}", USAGE) from None
-
-
-@contextlib.asynccontextmanager
-async def bodies(client: HttpClient, pods: list[Json]) -> AsyncIterator[None]:
-    """While their proxies have the filter that shows bodies. Raises CliError, KubeError."""
-    marked: list[Json] = []
-    try:
-        for pod in pods:
-            try:
-                await _mark(client, pod, "true")
-            except KubeError as e:
-                if e.code != 403:
-                    raise
-                raise CliError(f"bodies need the permission to patch pods, to annotate them: {e}") from None
-            marked.append(pod)
-        yield
-    finally:
-        for pod in marked:
-            with contextlib.suppress(KubeError, Unreachable):  # it has ended
-                await _mark(client, pod, None)
-
-
-async def _mark(client: HttpClient, pod: Json, value: str | None) -> None:
-    meta = pod["metadata"]
-    await client.patch(kinds.POD, meta["namespace"], meta["name"], {"metadata": {"annotations": {TAP_BODIES: value}}})
 
 
 async def requests(
