@@ -243,13 +243,30 @@ spec: {hosts: [reviews], http: [{route: [{destination: {host: ratings}}]}]}
 """
 
 
-@pytest.mark.parametrize(("more", "called"), [((), ["reviews"]), ((SEEN,), ["ratings", "reviews"])])
-def test_at_a_port_that_an_egress_listener_names_only_its_hosts_are_exposed(more, called):
-    """What a rule leads to is there, too."""
-    made = judge.messages(view(objects("---".join([EGRESS, *more]))))
-    hosts = {h.name.split("/")[-1].split(".")[0] for h in judge.routes(made, "9080").virtual_hosts}
-    assert sorted(hosts - {"allow_any"}) == called
-    assert "outbound|80||istio-ingressgateway.istio-system.svc.cluster.local" in made[names.CDS]
+ALONE = EGRESS.replace("[./reviews.default.svc.cluster.local]", "[./ratings.default.svc.cluster.local]")
+BOUND = EGRESS.replace(
+    "{port: {number: 9080, protocol: HTTP, name: http}",
+    "{bind: 127.0.0.1, port: {number: 9999, protocol: HTTP, name: http}",
+)
+LED = SEEN.replace("hosts: [reviews]", "hosts: [elsewhere.test]").replace("host: ratings", "host: reviews")
+
+
+@pytest.mark.parametrize(
+    ("documents", "called"),
+    [
+        ((EGRESS,), ["reviews"]),
+        ((EGRESS, SEEN), ["reviews"]),
+        ((ALONE, LED), ["ratings"]),
+        ((BOUND,), ["productpage", "ratings", "reviews"]),
+        ((BOUND.partition("  - hosts")[0],), []),
+    ],
+)
+def test_at_a_port_that_an_egress_listener_names_only_its_hosts_are_exposed(documents, called):
+    """What a rule leads to, and what a listener with an address of its own leads to, only has clusters."""
+    made = judge.messages(view(objects("---".join(documents))))
+    at = {n.partition(":")[0] for n in made[names.VHDS] if n.startswith("9080/")}
+    assert sorted(n.split("/")[1].split(".")[0] for n in at) == called
+    assert f"outbound|9080||{REVIEWS}" in made[names.CDS]
 
 
 TWINS = """

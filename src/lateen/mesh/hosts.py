@@ -15,6 +15,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.routing import PortRoutes
 from lateen.mesh.rules import Rule, Seen
+from lateen.mesh.scope import Shown
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security
 from lateen.mesh.workloads import Instance, Instances, Workload
@@ -25,14 +26,12 @@ Made = tuple[HostView, tuple[EndpointsView, ...]]
 Traffic = tuple[o.Resource[DestinationRule], ...]
 
 
-def of_service(
-    mesh: Mesh, shared: Shared, client: Client, service: o.Service, only: frozenset[int], seen: Seen
-) -> Made:
-    """The host of a service, with its endpoints. ``only``: its visible ports; empty for all."""
+def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, only: Shown, seen: Seen) -> Made:
+    """The host of a service, with its endpoints. ``only``: its visible ports."""
     rules = _traffic(mesh, service.host, client)
     virtual = mesh.mesh_rules(service.host, client.namespace, seen)
     aliases = tuple(a for a in mesh.aliases(service.host) if not mesh.mesh_rules(a.host, client.namespace, seen))
-    ports = [p for p in service.ports if not only or p.port in only]
+    ports = [p for p in service.ports if only.ports is None or p.port in only.ports]
     if service.elsewhere and not client.gateway:
         # it has no address here, so that only requests identify their destination
         ports = [p for p in ports if protocol(p) in HTTP]
@@ -60,6 +59,7 @@ def of_service(
         "name": service.name,
         "addresses": mesh.addresses(service, client.dns),
         "ports": shown,
+        "silent": tuple(p.number for p in shown if only.called is not None and p.number not in only.called),
         "resolution": "HEADLESS" if headless else service.resolution,
         "external": service.external,
         "sans": service.sans,
@@ -103,6 +103,7 @@ def of_rules(
         "name": name,
         "addresses": (),
         "ports": ports,
+        "silent": (),
         "resolution": "RULES",
         "external": True,
         "sans": (),

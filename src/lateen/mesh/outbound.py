@@ -17,7 +17,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.patterns import covers
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.rules import Interest, Rule, Seen
-from lateen.mesh.scope import Scope, bound, is_proxy, scope
+from lateen.mesh.scope import ALL, Scope, Shown, bound, is_proxy, scope
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.view import (
     UNRESTRICTED,
@@ -163,8 +163,8 @@ class Outbound:
         return groups[group] if group < len(groups) else ()
 
     @query
-    def _members(self, namespace: str, group: int, client: Client) -> tuple[tuple[str, frozenset[int], Client], ...]:
-        """(host, its only visible ports, the relevant properties of the client) of a group's hosts that a client can
+    def _members(self, namespace: str, group: int, client: Client) -> tuple[tuple[str, Shown, Client], ...]:
+        """(host, its visible ports, the relevant properties of the client) of a group's hosts that a client can
         reach."""
         if client.sidecar is not None:
             members = self._scope(client).groups.get((namespace, group), ())
@@ -174,7 +174,7 @@ class Outbound:
         for host in self._hosts_in(namespace, group):
             found = mesh.service(host, client.namespace) if client.namespace else mesh.public_service(host)
             if found is not None and found.namespace == namespace:
-                out.append((host, frozenset[int](), self._of(client, host)))
+                out.append((host, ALL, self._of(client, host)))
         return tuple(out)
 
     @query
@@ -197,14 +197,12 @@ class Outbound:
         return client.reduced(self.mesh.interest(host))
 
     @query
-    def _host(self, host: str, only: frozenset[int], client: Client) -> HostView | None:
+    def _host(self, host: str, only: Shown, client: Client) -> HostView | None:
         """The host's view; it stays the same when only endpoints change that are not part of it."""
         return self._made(host, only, client)[0]
 
     @query
-    def _made(
-        self, host: str, only: frozenset[int], client: Client
-    ) -> tuple[HostView | None, tuple[EndpointsView, ...]]:
+    def _made(self, host: str, only: Shown, client: Client) -> tuple[HostView | None, tuple[EndpointsView, ...]]:
         mesh = self.mesh
         service = mesh.service(host, client.namespace) if client.namespace else mesh.public_service(host)
         if service is not None and service.external_name:
@@ -238,7 +236,7 @@ class Outbound:
         out = []
         for listener, services in bound(self.mesh, sidecar.spec, client.namespace, client.captured):
             assert listener.port is not None
-            made = (self._host(s.host, frozenset(), self._of(client, s.host)) for s in services)
+            made = (self._host(s.host, ALL, self._of(client, s.host)) for s in services)
             found = tuple(h for h in made if h is not None)
             address = listener.bind or "127.0.0.1"
             captured = client.captured and listener.capture_mode != "NONE" and not address.startswith("unix://")
@@ -263,14 +261,12 @@ class Outbound:
             if found:
                 target = mesh.stands_for(host)
                 alias = mesh.service(host) if target != host else None
-                of_target = self._host(target, known.get(target, frozenset()), self._of(client, target))
+                of_target = self._host(target, known.get(target, ALL), self._of(client, target))
                 ports = of_target.ports if alias and of_target else self._ports_beside(found, client, known)
                 members.append(hosts.of_rules(mesh, self.shared, client, host, found, ports, alias))
         return self._of_hosts(tuple(members))
 
-    def _ports_beside(
-        self, rules: tuple[Rule, ...], client: Client, known: dict[str, frozenset[int]]
-    ) -> tuple[Port, ...]:
+    def _ports_beside(self, rules: tuple[Rule, ...], client: Client, known: dict[str, Shown]) -> tuple[Port, ...]:
         """Where a host without a service is called: at the ports for requests of the services that its rule is for,
         too; at port 80 if these have none, as in Istio. Ports of unknown protocol count, but have no listener where
         the named host decides."""
@@ -281,7 +277,7 @@ class Outbound:
             out |= {} if beside else {p.number: p for p in RULES_ONLY}
         return tuple(out[number] for number in sorted(out))
 
-    def _hosts_of(self, vs: Rule, known: dict[str, frozenset[int]]) -> Iterator[str]:
+    def _hosts_of(self, vs: Rule, known: dict[str, Shown]) -> Iterator[str]:
         """The hosts of services that a rule is for."""
         for host in (self.mesh.resolve(written, vs.ref.namespace) for written in vs.spec.hosts):
             if host.startswith("*"):
@@ -289,16 +285,16 @@ class Outbound:
             elif host in known:
                 yield host
 
-    def _requested(self, host: str, client: Client, only: frozenset[int]) -> Iterator[o.ServicePort]:
+    def _requested(self, host: str, client: Client, only: Shown) -> Iterator[o.ServicePort]:
         """The visible ports of a service that are, or may be, for requests."""
         service = self.mesh.service(host, client.namespace)
         for p in service.ports if service else ():
-            if protocol(p) in (*HTTP, "auto") and (not only or p.port in only):
+            if protocol(p) in (*HTTP, "auto") and (only.called is None or p.port in only.called):
                 yield p
 
     @query
-    def _known(self, client: Client) -> dict[str, frozenset[int]]:
-        """The hosts of services that a client sees, with their only visible ports."""
+    def _known(self, client: Client) -> dict[str, Shown]:
+        """The hosts of services that a client sees, with their visible ports."""
         found = (m for block in self._placed(client) for g in block.groups for m in self._members(*g))
         return {h: only for h, only, _ in found if not self.mesh.is_alias(h)}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lateen.api import objects as o
 from lateen.api.networking import IstioEgressListener, Sidecar
@@ -36,8 +37,19 @@ def _named(patterns: Iterable[Pattern], namespace: str, host: str) -> bool:
     return any(space in ("*", namespace) and covers(p, host) for space, p in patterns)
 
 
-Members = tuple[tuple[str, frozenset[int]], ...]
-"""(host, its only visible ports; empty for all), by host"""
+class Shown(NamedTuple):
+    """What a client sees of a service's ports."""
+
+    ports: frozenset[int] | None = None
+    """Those that have clusters; None for all."""
+    called: frozenset[int] | None = None
+    """Those at which it calls the service by its own name or address; None for all. The others are reached by routes,
+    or through a listener with an address of its own."""
+
+
+ALL = Shown()
+Members = tuple[tuple[str, Shown], ...]
+"""(host, its visible ports), by host"""
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,8 @@ class Scope:
     """What is visible to clients in a namespace through a Sidecar's egress listeners."""
 
     groups: Mapping[tuple[str, int], Members]
-    """By namespace and group (``chunks_in``): visible services, including destinations of visible rules and of a
-    visible service's routes."""
+    """By namespace and group (``chunks_in``): visible services, and destinations of visible rules and of a visible
+    service's routes, which only have clusters."""
     rules: frozenset[o.Ref]
     """The visible VirtualServices for the mesh."""
 
@@ -71,8 +83,8 @@ def _pattern(text: str, namespace: str) -> Pattern:
 
 
 def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
-    found: dict[str, dict[str, set[int]]] = {}
-    known: set[str] = set()
+    found: dict[tuple[str, str], tuple[set[int], set[int]]] = {}
+    """(namespace, host) -> (ports with clusters, ports that are called); 0 for all"""
     listeners = _listeners(sidecar, namespace)
     rules: set[o.Ref] = set()
     led: dict[str, None] = {}
@@ -80,33 +92,47 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
         rules.add(ref)
         led |= dict.fromkeys(targets)
     for listener, imports in listeners:
-        only = listener.port.number if listener.port and not is_proxy(listener) else 0
         for s in _matching(mesh, imports, namespace):
-            if only:
-                shown = {reached([p.port for p in s.ports], only) or only}
-            else:
-                shown = {0} if listener.port or s.host in led else _left(s, listeners)
-            if shown:
-                found.setdefault(s.namespace, {}).setdefault(s.host, set()).update(shown)
-                known.add(s.host)
-    for host in sorted(known):
+            there, called = _shown(s, listener, listeners)
+            if there:
+                mine = found.setdefault((s.namespace, s.host), (set(), set()))
+                mine[0].update(there)
+                mine[1].update(called)
+    for host in sorted({host for _, host in found}):
         led |= dict.fromkeys(sorted(mesh.route_targets(host, namespace)))
     for host in led:
         seen = mesh.service(host, namespace)
-        if seen is not None and host not in known:
-            found.setdefault(seen.namespace, {})[host] = {0}
-    groups: dict[tuple[str, int], list[tuple[str, frozenset[int]]]] = {}
-    for space, hosts in found.items():
-        for host, ports in sorted(hosts.items()):
-            visible = frozenset[int]() if 0 in ports else frozenset(ports)
-            groups.setdefault((space, mesh.group_of(space, host)), []).append((host, visible))
+        if seen is not None:
+            found.setdefault((seen.namespace, host), (set(), set()))[0].add(0)
+    groups: dict[tuple[str, int], list[tuple[str, Shown]]] = {}
+    for (space, host), sets in sorted(found.items()):
+        shown = Shown(*(None if 0 in ports else frozenset(ports) for ports in sets))
+        groups.setdefault((space, mesh.group_of(space, host)), []).append((host, shown))
     return Scope({k: tuple(v) for k, v in groups.items()}, frozenset(rules))
+
+
+def _shown(
+    service: o.Service, listener: IstioEgressListener, listeners: Sequence[tuple[IstioEgressListener, Imports]]
+) -> tuple[set[int], set[int]]:
+    """The ports of a service that a listener gives clusters, and those at which it lets clients call it. One with an
+    address of its own shares the routes of its port, but does not expose others."""
+    numbers = [p.port for p in service.ports]
+    if listener.port is None:
+        left = _left(service, listeners)
+        return left, left
+    number = 0 if is_proxy(listener) else listener.port.number
+    there = {(reached(numbers, number) or number) if number else 0}
+    return there, there & {number or -1} if _has_address(listener) else there
+
+
+def _has_address(listener: IstioEgressListener) -> bool:
+    return bool(listener.bind) or listener.capture_mode == "NONE"
 
 
 def _left(service: o.Service, listeners: Sequence[tuple[IstioEgressListener, Imports]]) -> set[int]:
     """The ports of a service that a listener for every port leaves visible ({0} for all): what is exposed at a port
     that another listener names is what that one admits, as in Istio."""
-    taken = {li.port.number for li, _ in listeners if li.port and not (li.bind or li.capture_mode == "NONE")}
+    taken = {li.port.number for li, _ in listeners if li.port and not _has_address(li)}
     left = {p.port for p in service.ports} - taken
     return {0} if len(left) == len(service.ports) else left
 
@@ -129,7 +155,7 @@ def bound(
     return [
         (listener, sorted(_matching(mesh, imports, namespace), key=lambda s: s.host))
         for listener, imports in _listeners(sidecar, namespace)
-        if listener.port and (listener.bind or listener.capture_mode == "NONE" or not captured)
+        if listener.port and (_has_address(listener) or not captured)
     ]
 
 

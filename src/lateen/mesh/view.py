@@ -93,6 +93,8 @@ class HostView(Cached):
     addresses: tuple[str, ...] = field(kw_only=True)
     """Addresses and ranges at which clients call it; empty if it has none."""
     ports: tuple[Port, ...] = field(kw_only=True)
+    silent: tuple[int, ...] = field(kw_only=True)
+    """Ports that only have clusters: clients do not call them by the host's name or address."""
     resolution: str = field(kw_only=True)
     """As in ServiceEntries; or HEADLESS; RULES for a host that only rules name; ALIAS for an ExternalName service that
     is only a destination of rules."""
@@ -128,6 +130,10 @@ class HostView(Cached):
     def called(self) -> bool:
         """Whether clients call it by its own name; otherwise it only has clusters."""
         return self.resolution != "ALIAS"
+
+    @property
+    def called_ports(self) -> tuple[Port, ...]:
+        return tuple(p for p in self.ports if p.number not in self.silent) if self.silent else self.ports
 
     def secured(self, port: int, subset: str) -> Security:
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))

@@ -250,7 +250,7 @@ def _listening(part: HostSpace) -> Listening:
             continue
         own = [a for a in host.addresses if "/" not in a]
         ranges = len(own) < len(host.addresses)
-        for port in host.ports:
+        for port in host.called_ports:
             mine = host.by_address(port.number) if port.protocol in (*HTTP, "auto") else ()
             owned += [((a, port.number), names.at_address(host.host, port.number)) for a in mine]
             sniffed += [((a, port.number), names.at_address(host.host, port.number)) for a in host.sniffed(port)]
