@@ -10,10 +10,10 @@ from lateen.api import objects as o
 from lateen.kit.derived import Shared
 from lateen.mesh import credentials, proxies
 from lateen.mesh.challenges import HTTPS_PORT, Challenges
+from lateen.mesh.gateway_view import Datagrams, GatewayServer, GatewayView
 from lateen.mesh.model import Mesh
 from lateen.mesh.protocols import protocol
 from lateen.mesh.routing import Backend, Listener
-from lateen.mesh.view import Datagrams, GatewayServer, GatewayView
 from lateen.mesh.workloads import Instances, container_port, identity
 
 Place = tuple[str, int]

@@ -12,12 +12,12 @@ from lateen.kit.derived import Shared
 from lateen.mesh import credentials, places, policy, registry
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
+from lateen.mesh.outbound_view import EndpointsView, HostView, Locality, Port, Security
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.routing import PortRoutes
 from lateen.mesh.rules import Rule, Seen
 from lateen.mesh.scope import Shown
 from lateen.mesh.spelling import spellings
-from lateen.mesh.view import EndpointsView, HostView, Locality, Port, Security
 from lateen.mesh.workloads import Instance, Instances, Workload
 
 INTERCEPTION = "sidecar.istio.io/interceptionMode"

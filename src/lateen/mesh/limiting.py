@@ -10,9 +10,9 @@ from lateen.api import objects as o
 from lateen.api.envoy_gateway import BackendTrafficPolicy, TargetReference, is_limiting, targets
 from lateen.kit.queries import query
 from lateen.mesh.objects import Key
+from lateen.mesh.outbound_view import Limits
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.policies import Policies
-from lateen.mesh.view import Limits
 from lateen.mesh.workloads import container_port
 
 Policy = o.Resource[BackendTrafficPolicy]

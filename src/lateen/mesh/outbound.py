@@ -13,14 +13,9 @@ from lateen.kit.queries import Queries, query
 from lateen.mesh import hosts
 from lateen.mesh.cached import Cached
 from lateen.mesh.clients import Client
+from lateen.mesh.inbound_view import UNRESTRICTED
 from lateen.mesh.model import Mesh
-from lateen.mesh.patterns import covers
-from lateen.mesh.protocols import HTTP, protocol
-from lateen.mesh.rules import Interest, Rule, Seen
-from lateen.mesh.scope import ALL, Scope, Shown, bound, is_proxy, scope
-from lateen.mesh.settings import OutboundPolicy
-from lateen.mesh.view import (
-    UNRESTRICTED,
+from lateen.mesh.outbound_view import (
     Bind,
     DomainSpace,
     EndpointSpace,
@@ -32,6 +27,11 @@ from lateen.mesh.view import (
     Port,
     Spaces,
 )
+from lateen.mesh.patterns import covers
+from lateen.mesh.protocols import HTTP, protocol
+from lateen.mesh.rules import Interest, Rule, Seen
+from lateen.mesh.scope import ALL, Scope, Shown, bound, is_proxy, scope
+from lateen.mesh.settings import OutboundPolicy
 
 RULES_ONLY = (Port(80, "http", "http"),)
 """The port for hosts that only rules name, as in Istio."""

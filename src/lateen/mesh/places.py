@@ -8,7 +8,7 @@ from lateen.api.decoding import NETWORK as NETWORK
 from lateen.api.networking import LocalityLb, TrafficPolicy
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
-from lateen.mesh.view import Locality
+from lateen.mesh.outbound_view import Locality
 
 REGION, ZONE, SUBZONE = TOPOLOGY = (
     "topology.kubernetes.io/region",

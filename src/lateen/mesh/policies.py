@@ -16,10 +16,10 @@ from lateen.kit.queries import query
 from lateen.mesh import authentication, plugins
 from lateen.mesh.authentication import UNAUTHENTICATED, Authentication, KeySource
 from lateen.mesh.dialects.gateway_api.listeners import NAME_LABEL
+from lateen.mesh.inbound_view import UNRESTRICTED, Authorization
 from lateen.mesh.plugins import Extension, ModuleSource, Plugin
 from lateen.mesh.rules import Rules
 from lateen.mesh.selecting import Selecting, has_labels, selector_labels, targets_of
-from lateen.mesh.view import UNRESTRICTED, Authorization
 
 C = TypeVar("C")
 OF_CLASS = "gateway.networking.k8s.io/gateway-class-name"

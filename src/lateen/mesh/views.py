@@ -16,12 +16,15 @@ from lateen.kit.queries import query
 from lateen.kit.regex import compiled
 from lateen.mesh import credentials, gateways, plugins, proxies, reporting, telemetry, workload_view
 from lateen.mesh.clients import Client
+from lateen.mesh.gateway_view import GatewayView
+from lateen.mesh.inbound_view import InboundView
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 from lateen.mesh.observability import Observability
 from lateen.mesh.outbound import Outbound, serves
+from lateen.mesh.outbound_view import OutboundView
 from lateen.mesh.spelling import spellings
-from lateen.mesh.view import Callers, GatewayView, InboundView, OutboundView, Own, Patch, View
+from lateen.mesh.view import Callers, Own, Patch, View
 from lateen.mesh.workloads import Proxy, Seat
 from lateen.wire import connections, names
 from lateen.wire.node import ROUTER

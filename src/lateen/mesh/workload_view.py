@@ -11,10 +11,11 @@ from lateen.api import objects as o
 from lateen.api.networking import IstioIngressListener
 from lateen.kit.derived import Shared
 from lateen.mesh import policy
+from lateen.mesh.inbound_view import InboundPort, InboundView
 from lateen.mesh.model import Mesh
 from lateen.mesh.outbound import as_port
+from lateen.mesh.outbound_view import Port
 from lateen.mesh.protocols import protocol
-from lateen.mesh.view import InboundPort, InboundView, Port
 from lateen.mesh.workloads import Seat, container_port, identity
 
 

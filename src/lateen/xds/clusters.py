@@ -12,10 +12,12 @@ from envoy.config.core.v3 import address_pb2, protocol_pb2
 from lateen.api.networking import traffic_policy as api
 from lateen.kit.derived import derived
 from lateen.mesh import policy
+from lateen.mesh.gateway_view import GatewayServer
+from lateen.mesh.inbound_view import InboundPort, InboundView
+from lateen.mesh.outbound_view import HostView, Port
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.secured import Outside
 from lateen.mesh.settings import Transport
-from lateen.mesh.view import GatewayServer, HostView, InboundPort, InboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import balancing, discovery, origins, pb, pools, tls

@@ -8,7 +8,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as forward_pb2
 from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2
 
-from lateen.mesh.view import HostView, Port
+from lateen.mesh.outbound_view import HostView, Port
 from lateen.wire import names
 from lateen.xds import endpoints, pb
 

@@ -8,7 +8,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from lateen.kit.derived import derived
-from lateen.mesh.view import EndpointsView
+from lateen.mesh.outbound_view import EndpointsView
 from lateen.mesh.workloads import NOBODY, Instance, described
 from lateen.wire import names
 from lateen.wire.resource import Resource

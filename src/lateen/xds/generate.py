@@ -14,23 +14,13 @@ from lateen.api.objects import Credential
 from lateen.kit.derived import Shared, derived
 from lateen.mesh import policy
 from lateen.mesh.authentication import Authentication
+from lateen.mesh.gateway_view import GatewayServer, GatewayView
+from lateen.mesh.inbound_view import UNRESTRICTED, InboundView
 from lateen.mesh.observability import Side
+from lateen.mesh.outbound_view import DomainSpace, EndpointSpace, HostSpace, OutboundView, Spaces
 from lateen.mesh.secured import Secured
 from lateen.mesh.settings import Transport
-from lateen.mesh.view import (
-    UNRESTRICTED,
-    Callers,
-    DomainSpace,
-    EndpointSpace,
-    GatewayServer,
-    GatewayView,
-    HostSpace,
-    InboundView,
-    OutboundView,
-    Own,
-    Spaces,
-    View,
-)
+from lateen.mesh.view import Callers, Own, View
 from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Offer, Part, Resource, ResourceSet, Sets

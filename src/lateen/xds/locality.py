@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lateen.api.networking.traffic_policy import Distribute, LocalityLb
+from lateen.mesh.outbound_view import Locality
 from lateen.mesh.places import CLUSTER, HOSTNAME, NETWORK, TOPOLOGY
-from lateen.mesh.view import Locality
 from lateen.mesh.workloads import Instance, Instances
 
 MOST = 2**32 - 1

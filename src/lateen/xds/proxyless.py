@@ -14,7 +14,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from google.protobuf import duration_pb2
 
 from lateen.kit.derived import derived, held
-from lateen.mesh.view import HostView, OutboundView, Port
+from lateen.mesh.outbound_view import HostView, OutboundView, Port
 from lateen.wire import names
 from lateen.wire.resource import Resource, ResourceSet
 from lateen.xds import endpoints, pb

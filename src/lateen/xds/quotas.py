@@ -24,7 +24,7 @@ from xds.type.matcher.v3 import matcher_pb2
 from lateen.api import envoy_gateway as eg
 from lateen.api import objects as o
 from lateen.api.validate.backend_traffic import CLAIM, PEER, by_caller
-from lateen.mesh.view import Limits
+from lateen.mesh.outbound_view import Limits
 from lateen.wire import quotas
 from lateen.xds import claims, pb, predicates
 from lateen.xds.predicates import Predicate

@@ -26,7 +26,7 @@ from lateen.api import envoy_gateway as eg
 from lateen.api import objects as o
 from lateen.api.validate.backend_traffic import CLAIM, PEER
 from lateen.kit.regex import escape
-from lateen.mesh.view import Limits
+from lateen.mesh.outbound_view import Limits
 from lateen.wire.quotas import NOBODY, UNITS_S, burst
 from lateen.xds import claims, pb, predicates, quotas
 

@@ -20,7 +20,7 @@ from google.protobuf import any_pb2
 from lateen.api import objects as o
 from lateen.api.mesh import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider
 from lateen.api.security import AuthorizationPolicy
-from lateen.mesh.view import Authorization
+from lateen.mesh.inbound_view import Authorization
 from lateen.wire import names
 from lateen.xds import pb
 from lateen.xds.authz import matchers, rules

@@ -21,7 +21,7 @@ from envoy.extensions.filters.http.tap.v3 import tap_pb2
 from google.protobuf import any_pb2
 
 from lateen.kit.derived import held
-from lateen.mesh.view import Authorization
+from lateen.mesh.inbound_view import Authorization
 from lateen.wire import names, tap
 from lateen.wire.resource import Resource
 from lateen.xds import pb

@@ -9,10 +9,10 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.api.networking import traffic_policy as api
+from lateen.mesh.inbound_view import UNRESTRICTED, Authorization
 from lateen.mesh.observability import Side
 from lateen.mesh.plugins import Hook
 from lateen.mesh.secured import Secured
-from lateen.mesh.view import UNRESTRICTED, Authorization
 from lateen.xds import pb, telemetry
 
 HttpFilter = hcm.HttpFilter

@@ -9,7 +9,9 @@ from functools import lru_cache
 from envoy.config.core.v3 import config_source_pb2, extension_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
-from lateen.mesh.view import GatewayServer, InboundPort, Limits
+from lateen.mesh.gateway_view import GatewayServer
+from lateen.mesh.inbound_view import InboundPort
+from lateen.mesh.outbound_view import Limits
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, quotas

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from envoy.config.core.v3 import extension_pb2
 
+from lateen.mesh.inbound_view import InboundPort
 from lateen.mesh.protocols import HTTP
-from lateen.mesh.view import InboundPort
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb

@@ -25,9 +25,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from google.protobuf import any_pb2
 
 from lateen.api.security import JWTRule
+from lateen.mesh.gateway_view import GatewayServer, GatewayView
+from lateen.mesh.inbound_view import InboundPort, InboundView
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.secured import Outside, Secured, jwt_rules
-from lateen.mesh.view import GatewayServer, GatewayView, InboundPort, InboundView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import oidc, pb, security, tls

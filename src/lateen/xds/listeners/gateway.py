@@ -9,9 +9,9 @@ from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api.security import JWTRule
 from lateen.mesh.challenges import Challenges
+from lateen.mesh.gateway_view import GatewayServer, GatewayView
 from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
-from lateen.mesh.view import GatewayServer, GatewayView
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import origins, pb, tls

@@ -14,10 +14,10 @@ from envoy.config.listener.v3 import listener_pb2
 
 from lateen.kit.derived import Shared, derived, held
 from lateen.mesh.observability import Side
+from lateen.mesh.outbound_view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.scope import reached
 from lateen.mesh.settings import OutboundPolicy
-from lateen.mesh.view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import origins, pb

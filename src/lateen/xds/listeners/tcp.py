@@ -14,8 +14,9 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from lateen.api.networking import traffic_policy as api
 from lateen.mesh import policy
+from lateen.mesh.inbound_view import UNRESTRICTED, Authorization
 from lateen.mesh.observability import Side
-from lateen.mesh.view import UNRESTRICTED, Authorization, HostView
+from lateen.mesh.outbound_view import HostView
 from lateen.wire import names
 from lateen.xds import pb, telemetry
 from lateen.xds.filters import order

@@ -9,9 +9,10 @@ from envoy.config.route.v3 import route_pb2
 
 from lateen.api.networking.http import HTTPRetry
 from lateen.kit.derived import Shared, derived, held
+from lateen.mesh.gateway_view import GatewayServer
+from lateen.mesh.outbound_view import Limits
 from lateen.mesh.routing import HostRoutes, Route
 from lateen.mesh.secured import Secured
-from lateen.mesh.view import GatewayServer, Limits
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, rate_limits, security

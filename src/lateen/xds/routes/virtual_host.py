@@ -14,10 +14,10 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 from lateen.api.networking.http import HTTPRetry
 from lateen.kit.derived import derived, held
 from lateen.mesh import policy
+from lateen.mesh.outbound_view import Bind, DomainSpace, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route, Session
 from lateen.mesh.settings import OutboundPolicy
-from lateen.mesh.view import Bind, DomainSpace, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
 from lateen.wire.resource import Resource
