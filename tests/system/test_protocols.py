@@ -393,7 +393,7 @@ def test_a_machine_joins_is_probed_and_leaves(more, tmp_path):
             "x", "workload", "entry", "configure", "--name", "machines", "-n", NS, "-o", str(tmp_path / "vm")
         )
         assert "written" in done.stdout + done.stderr
-        assert "ISTIO_META_AUTO_REGISTER_GROUP='machines'" in (tmp_path / "vm" / "cluster.env").read_text()
+        assert "ISTIO_META_AUTO_REGISTER_GROUP=machines" in (tmp_path / "vm" / "cluster.env").read_text()
         assert (tmp_path / "vm" / "istio-token").stat().st_mode & 0o077 == 0
         assert more.get("rack/get")[0] == 503
         mesh.apply(MACHINE)

@@ -62,6 +62,10 @@ class Plugins:
             f"spec: {json.dumps({'url': f'http://files.{NS}/{file}', **spec})}"
         )
 
+    def says(self, text):
+        """Statuses follow within seconds."""
+        self.mesh.until(lambda: text in self.condition("ModuleFetched"), 15, f"{text!r} in the status")
+
     def condition(self, kind):
         found = json.loads(self.mesh.get("wasmplugin", "one", "-n", NS, "-o", "json")).get("status", {})
         return next((c for c in found.get("conditions", []) if c["type"] == kind), {"message": ""})["message"]
@@ -86,11 +90,11 @@ def test_a_plugin_runs_where_it_is_selected_with_its_configuration(plugins):
     where = {"selector": {"matchLabels": {"app": "echo"}}}
     plugins.apply("stamp", **where, pluginConfig={"level": 1})
     plugins.becomes(200, '{"level":1}')
-    assert plugins.condition("ModuleFetched") == "istiod has the module"
+    plugins.says("istiod has the module")
     plugins.apply("stamp", **where, pluginConfig={"level": 2})
     plugins.becomes(200, '{"level":2}')
     plugins.apply("missing", **where, pluginConfig={"level": 3})
-    plugins.mesh.until(lambda: "status 404" in plugins.condition("ModuleFetched"), what="the reason in the status")
+    plugins.says("status 404")
     assert plugins.ask() == [200, '{"level":3}'], "the module from before stays until the new one is there"
     plugins.mesh.kubectl("delete", "wasmplugin", "one", "-n", NS)
     plugins.becomes(200, None)
@@ -99,7 +103,7 @@ def test_a_plugin_runs_where_it_is_selected_with_its_configuration(plugins):
 def test_what_cannot_run_denies_everything_unless_the_plugin_fails_open(plugins):
     plugins.apply("text")
     plugins.becomes(403, None)
-    assert "neither a WebAssembly module nor an archive" in plugins.condition("ModuleFetched")
+    plugins.says("neither a WebAssembly module nor an archive")
     plugins.apply("text", failStrategy="FAIL_OPEN")
     plugins.becomes(200, None)
     plugins.mesh.kubectl("delete", "wasmplugin", "one", "-n", NS)
