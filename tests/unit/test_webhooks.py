@@ -60,6 +60,17 @@ def test_an_endless_review_is_refused():
     assert (status, b"more than" in said) == (413, True)
 
 
+def test_a_fault_in_a_warning_does_not_refuse_the_object():
+    def mesh():
+        raise KeyError("lost")
+
+    body = json.dumps({"request": {"uid": "u", "object": RULE, "operation": "CREATE", "namespace": "default"}}).encode()
+    status, said = asyncio.run(answer([body], mesh))
+    response = json.loads(said)["response"]
+    assert (status, response["allowed"]) == (200, True)
+    assert "KeyError: 'lost'" in response["warnings"][-1]
+
+
 RULE = {
     "apiVersion": "networking.istio.io/v1",
     "kind": "VirtualService",

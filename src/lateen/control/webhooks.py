@@ -19,7 +19,7 @@ from lateen.control.measures import Measures
 from lateen.inject import pods
 from lateen.inject.notes import notes
 from lateen.inject.required import SKIPPED_NAMESPACES
-from lateen.kit import bodies, jsons, yamldoc
+from lateen.kit import bodies, faults, jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
 from lateen.xds.patches.check import verdict
@@ -118,14 +118,19 @@ class Webhooks:
         self._measures.valid.add(*resource_of(obj))
         kind = kinds.of(obj)
         if kind is not None and kind.owned:
-            warnings = [f"{f.path}: {f.says}" for f in findings]
-            warnings += ineffective(kind, obj.get("spec") or {})
-            warnings += await self._missing_hosts(obj)
-            warnings += in_plaintext(obj, self._mesh())
-            answer["warnings"] = warnings
+            answer["warnings"] = [f"{f.path}: {f.says}" for f in findings] + await self._advice(kind, obj)
         elif unknown := kinds.stranger(obj):
             answer["warnings"] = [f"{unknown}; it is stored and ignored"]
         return _answer(answer)
+
+    async def _advice(self, kind: kinds.Kind, obj: Json) -> list[str]:
+        """Warnings about a valid object. A fault in one of them must not refuse the object."""
+        try:
+            found = ineffective(kind, obj.get("spec") or {}) + await self._missing_hosts(obj)
+            return found + in_plaintext(obj, self._mesh())
+        except Exception as e:
+            log.exception("warnings about %s", "/".join(resource_of(obj)))
+            return [faults.sentence(e)]
 
     async def _missing_hosts(self, obj: Json) -> list[str]:
         """Warnings about missing hosts. Waits a little, because the host may be in the same file, with its event still
