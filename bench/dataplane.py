@@ -142,6 +142,17 @@ def ours(telemetry: str, base: int, documents: str = "") -> tuple[Json, Json]:
     return client, server
 
 
+def merged(sides: list[Json]) -> Json:
+    """One process with the listeners and clusters of all; listeners and clusters of equal names are the first's."""
+    out = json.loads(json.dumps(sides[0]))
+    for kind in ("listeners", "clusters"):
+        found = [part for side in sides for part in side["static_resources"][kind]]
+        if kind == "listeners":
+            found = [{**part, "name": f"{part['name']}-{i}"} for i, part in enumerate(found)]
+        out["static_resources"][kind] = list({part["name"]: part for part in reversed(found)}.values())
+    return dict(out)
+
+
 def silent(base: int) -> tuple[Json, Json]:
     pair = ours("full", base)
     for side in pair:
