@@ -326,6 +326,12 @@ def test_a_deployment_outside_of_the_mesh_and_a_waypoint_are_left_alone():
         ({"port": 80, "name": "http", "appProtocol": "mqtt"}, False),
         ({"port": 80, "name": "web", "protocol": "UDP"}, True),
         ({"port": 80, "name": "grpc-web-x"}, True),
+        ({"port": 80, "name": "grpc-webapp"}, True),
+        ({"port": 3306, "name": "db"}, True),
+        ({"port": 22}, False),  # detection would wait for a client that waits for the server
+        ({"port": 80, "name": "web", "appProtocol": "http-v1"}, True),
+        ({"port": 80, "appProtocol": "kubernetes.io/ws"}, True),
+        ({"port": 80, "name": "kubernetes.io/ws"}, False),
     ],
 )
 def test_a_port_names_its_protocol_by_app_protocol_before_its_name(port, named):

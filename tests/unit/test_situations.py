@@ -419,3 +419,55 @@ def test_a_policys_selector_is_looked_up_in_its_own_namespace_alone():
         ("IST0166", "AuthorizationPolicy shop/p")
     ]
     assert codes("k8sgateway.SelectorAnalyzer", pod(labels=labels), of("istio-system")) == []
+
+
+# --- as Istio's pages word it ----------------------------------------------------------------------------------------
+
+
+UNVERIFIED = (
+    "DestinationRule shop/db in namespace shop has TLS mode set to {} but no caCertificates are set to validate server "
+    "identity for host: db.test"
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        ({"tls": {"mode": "SIMPLE"}}, UNVERIFIED.format("SIMPLE")),
+        (
+            {"portLevelSettings": [{"port": {"number": 443}, "tls": {"mode": "MUTUAL"}}]},
+            f"{UNVERIFIED.format('MUTUAL')} at port number:443",
+        ),
+    ],
+)
+def test_an_unverified_server_is_named_with_its_rule_and_its_port(policy, text):
+    rule = networking("DestinationRule", "db", {"host": "db.test", "trafficPolicy": policy})
+    assert [said for _, _, said in found("destinationrule.CaCertificateAnalyzer", rule)] == [text]
+
+
+def test_versions_of_definitions_are_shown_without_a_letter():
+    name = "tlsroutes.gateway.networking.k8s.io"
+    spec = {"group": "gateway.networking.k8s.io", "names": {"plural": "tlsroutes", "kind": "TLSRoute"}}
+    notes = {"gateway.networking.k8s.io/bundle-version": "v1.2.0"}
+    crd = obj("CustomResourceDefinition", name, spec, version="apiextensions.k8s.io/v1", annotations=notes)
+    assert (
+        'is at version "1.2.0" but Istio requires at least "1.5.0"' in found("k8sgateway.CRDVersionAnalyzer", crd)[0][2]
+    )
+
+
+def test_a_servers_secret_with_nothing_but_ca_certificates_serves_nobody():
+    secret = obj("Secret", "c", data={"ca.crt": certificate(-1, 1)["data"]["tls.crt"]})
+    given = gateway("a", server("a.test", port=443, mode="SIMPLE", credentialName="c"))
+    assert codes("gateway.SecretAnalyzer", GW, secret, given) == [("IST0161", "Gateway shop/a")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known"), [("shop", True), ("sh*", True), ("*op", True), ("s*p", False), ("mall", False)]
+)
+def test_a_namespace_in_a_policy_has_a_wildcard_at_one_end(wanted, known):
+    rules = [{"from": [{"source": {"namespaces": [wanted]}}]}]
+    spec = {"selector": {"matchLabels": {"app": "gw"}}, "rules": rules}
+    policy = obj("AuthorizationPolicy", "p", spec, version="security.istio.io/v1")
+    enabled = obj("Namespace", "shop", labels={"istio-injection": "enabled"})
+    got = codes("auth.AuthorizationPoliciesAnalyzer", enabled, GW, policy)
+    assert got == ([] if known else [("IST0101", "AuthorizationPolicy shop/p")])

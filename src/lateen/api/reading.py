@@ -18,24 +18,22 @@ INJECT, INJECTION, REVISION = "sidecar.istio.io/inject", "istio-injection", "ist
 DISTRIBUTION = "networking.istio.io/traffic-distribution"
 ALLOCATION = "networking.istio.io/enable-autoallocate-ip"
 PROTOCOLS = (
-    "http",
-    "http2",
-    "https",
-    "tcp",
-    "tls",
     "grpc",
     "grpc-web",
+    "hbone",
+    "http",
+    "http2",
+    "http_proxy",
+    "https",
     "mongo",
     "mysql",
     "redis",
-    "udp",
-    "hbone",
-    "http-proxy",
-    "https-proxy",
+    "tcp",
+    "tls",
 )
-APP_PROTOCOLS = (*PROTOCOLS, "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss")
-WELL_KNOWN = (22, 25, 53, 3306, 27017)
-"""Well-known ports that are TCP whatever their names."""
+APP_PROTOCOLS = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
+SERVER_FIRST = (25, 53, 3306, 27017)
+"""Ports of server-first protocols, where detection would wait in vain for the client's first bytes."""
 
 
 _NEAR = {"preferclose": "zone", "prefersamezone": "zone", "prefersamenode": "node"}
@@ -133,13 +131,22 @@ def asks_for_sidecar(namespace: Mapping[str, str], labels: Mapping[str, str], an
     return bool(own or namespace.get(INJECTION) == "enabled" or REVISION in namespace or labels.get(REVISION))
 
 
-def names_protocol(port: Json) -> bool:
-    """Whether a port of a Service declares its protocol, by appProtocol, by its name, or by a well-known number."""
-    if port.get("protocol") == "UDP":
-        return True
-    if port.get("appProtocol"):
-        return str(port["appProtocol"]).lower() in APP_PROTOCOLS
-    name = str(port.get("name") or "").lower()
-    if any(name == p or name.startswith(f"{p}-") for p in PROTOCOLS):
-        return True
-    return not name and port.get("port") in WELL_KNOWN
+def declared_protocol(number: int, transport: str, name: str, app_protocol: str) -> str:
+    """What a port of a Service declares, one of PROTOCOLS or ``udp``: by its appProtocol, else by its name, each up to
+    its first hyphen, else by a well-known number. Empty if it declares nothing, so that the protocol is detected.
+    Source: ``ConvertProtocol`` in pkg/config/kube of Istio."""
+    if transport != "TCP":
+        return "udp"
+    text = (app_protocol or name).lower()
+    if app_protocol and text in APP_PROTOCOLS:
+        return APP_PROTOCOLS[text]
+    first = "grpc-web" if text.startswith("grpc-web") else text.partition("-")[0]
+    if first in PROTOCOLS:
+        return first
+    return "tcp" if number in SERVER_FIRST else ""
+
+
+def port_protocol(port: Json) -> str:
+    """``declared_protocol`` of a port in a Service's specification."""
+    transport, name, app = (str(port.get(k) or "") for k in ("protocol", "name", "appProtocol"))
+    return declared_protocol(port.get("port") or 0, transport or "TCP", name, app)

@@ -21,8 +21,8 @@ from lateen.api.reading import (
     has_proxy,
     injector_values,
     is_terminating,
-    names_protocol,
     outside,
+    port_protocol,
 )
 from lateen.cli import pods
 from lateen.cli.base import Group, command
@@ -167,8 +167,7 @@ def of_service(service: Json, behind: list[Json], found: Found) -> list[str]:
     meta = service["metadata"]
     out = [f"Service: {meta['name']}{'' if meta['namespace'] == 'default' else '.' + meta['namespace']}"]
     for port in dig(service, "spec", "ports", default=[]):
-        protocol = str(port.get("appProtocol") or str(port.get("name") or "").partition("-")[0] or "auto")
-        protocol = protocol.upper() if names_protocol(port) else "auto-detect"
+        protocol = port_protocol(port).upper() or "auto-detect"
         shown = f"{port.get('name') or '<unnamed>'} {port['port']}/{protocol}"
         out.append(f"   Port: {shown} targets pod port {port.get('targetPort', port['port'])}")
     host = found.full_host(meta["name"], meta["namespace"])

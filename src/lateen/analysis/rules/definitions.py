@@ -32,7 +32,8 @@ def crd_versions(snapshot: Snapshot) -> Iterator[Message]:
         needed = CRD_MINIMUM.get(str((crd.spec.get("names") or {}).get("plural") or crd.name.partition(".")[0]))
         installed, at = crds.bundle(crd.obj), ("metadata", "annotations", crds.BUNDLE)
         if needed and installed.release and installed.numbers < crds.Bundle(needed, "").numbers:
-            yield message("IST0176", crd, crd.name, installed.release, needed, path=at)
+            shown = (release.removeprefix("v") for release in (installed.release, needed))
+            yield message("IST0176", crd, crd.name, *shown, path=at)
         elif installed.release and installed.numbers[:2] > crds.OWN.numbers[:2]:
             yield message("LAT0114", crd, crd.name, installed, crds.RELEASE, path=at)
 

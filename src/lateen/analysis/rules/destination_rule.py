@@ -21,13 +21,13 @@ def ca_certificates(snapshot: Snapshot) -> Iterator[Message]:
         host = dr.spec.get("host")
         mode = _unverified(policy.get("tls"), dr)
         if mode:
-            yield message("IST0128", dr, dr.name, dr.namespace, mode, host, path=("spec", "trafficPolicy", "tls"))
+            yield message("IST0128", dr, dr.full, dr.namespace, mode, host, path=("spec", "trafficPolicy", "tls"))
         for i, port in enumerate(policy.get("portLevelSettings") or []):
             mode = _unverified(port.get("tls"), dr)
             if mode:
-                number = dig(port, "port", "number")
+                number = f"number:{dig(port, 'port', 'number')}"
                 path = ("spec", "trafficPolicy", "portLevelSettings", i, "tls")
-                yield message("IST0129", dr, dr.name, dr.namespace, mode, host, number, path=path)
+                yield message("IST0129", dr, dr.full, dr.namespace, mode, host, number, path=path)
 
 
 def _unverified(tls: Json | None, dr: Source) -> str:

@@ -15,7 +15,6 @@ from lateen.api import kinds
 from lateen.kit.jsons import Json
 
 Validity = tuple[datetime, datetime]
-ALWAYS: Validity = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 Place = tuple[object, str]
 CA = ("ca.crt", "cacert")
 MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
@@ -109,13 +108,10 @@ def _value(secret: Json, *names: str) -> bytes:
 
 
 def _is_certificate(secret: Source) -> bool:
-    """Whether it contains a certificate chain and its key, under either set of names, or only CA certificates."""
+    """Whether it contains a certificate chain and its key, under either set of names."""
     if "certificate" not in secret.memo:
         certificate, key = _value(secret.obj, "tls.crt", "cert"), _value(secret.obj, "tls.key", "key")
-        if certificate or key:
-            secret.memo["certificate"] = _validity(certificate, key)
-        else:
-            secret.memo["certificate"] = ALWAYS if _value(secret.obj, *CA) else None
+        secret.memo["certificate"] = _validity(certificate, key)
     valid: Validity | None = secret.memo["certificate"]
     return valid is not None and valid[0] <= datetime.now(UTC) <= valid[1]
 

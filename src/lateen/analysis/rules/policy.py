@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -67,7 +66,8 @@ def _without_selector(sources: list[Source], code: str) -> Iterator[Message]:
 
 @analyzer(
     "sidecar.SelectorAnalyzer",
-    "Validates that sidecars that define a workload selector select one and do not contradict each other",
+    "Validates that sidecars that define a workload selector match at least one pod, and that there aren't multiple "
+    "sidecar resources that select overlapping pods",
 )
 def sidecars(snapshot: Snapshot) -> Iterator[Message]:
     chosen: list[tuple[Source, Mapping[str, Any]]] = []
@@ -94,7 +94,8 @@ def sidecars(snapshot: Snapshot) -> Iterator[Message]:
 
 @analyzer(
     "telemetry.SelectorAnalyzer",
-    "Validates that telemetries that define a selector select a workload and do not contradict each other",
+    "Validates that telemetries that define a selector match at least one pod, and that there aren't multiple "
+    "telemetry resources that select overlapping pods",
 )
 def telemetries(snapshot: Snapshot) -> Iterator[Message]:
     chosen: list[tuple[Source, Mapping[str, Any]]] = []
@@ -135,13 +136,22 @@ def authorization(snapshot: Snapshot) -> Iterator[Message]:
         yield from _namespaces(snapshot, ap)
 
 
+def _means(wanted: str, namespace: str) -> bool:
+    """A wildcard is one ``*`` at the beginning or the end."""
+    if wanted.startswith("*"):
+        return namespace.endswith(wanted[1:])
+    if wanted.endswith("*"):
+        return namespace.startswith(wanted[:-1])
+    return wanted == namespace
+
+
 def _namespaces(snapshot: Snapshot, ap: Source) -> Iterator[Message]:
     known = {n.name for n in snapshot.all(kinds.NAMESPACE)}
     for i, rule in enumerate(ap.spec.get("rules") or []):
         for j, source in enumerate((rule or {}).get("from") or []):
             for field in ("namespaces", "notNamespaces"):
                 for k, wanted in enumerate(dig(source, "source", field, default=[])):
-                    if wanted not in known and not any(fnmatch.fnmatchcase(n, str(wanted)) for n in known):
+                    if not any(_means(str(wanted), n) for n in known):
                         path: Path = ("spec", "rules", i, "from", j, "source", field, k)
                         yield message("IST0101", ap, "namespace", wanted, path=path)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
 from lateen.api import kinds
-from lateen.api.reading import asks_for_sidecar, has_proxy, names_protocol
+from lateen.api.reading import asks_for_sidecar, has_proxy, port_protocol
 from lateen.kit.jsons import dig
 
 PROXY_UID = 1337
@@ -33,9 +33,9 @@ def port_names(snapshot: Snapshot) -> Iterator[Message]:
         for i, port in enumerate(s.spec.get("ports") or []):
             path = ("spec", "ports", i, "name")
             if external:
-                if not names_protocol(port) or port.get("name") == "tcp":
+                if not port_protocol(port) or port.get("name") == "tcp":
                     yield message("IST0150", s, path=path)
-            elif not names_protocol(port):
+            elif not port_protocol(port):
                 target = port.get("targetPort", port.get("port"))
                 yield message("IST0118", s, port.get("name") or "", port.get("port"), target, path=path)
 

@@ -9,9 +9,10 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api import objects as o
+from lateen.api.reading import SERVER_FIRST
 from lateen.mesh.inbound_view import InboundPort, InboundView
 from lateen.mesh.observability import Side
-from lateen.mesh.protocols import HTTP, SERVER_FIRST
+from lateen.mesh.protocols import HTTP
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
