@@ -177,15 +177,17 @@ def _verdict(path: str) -> str:
 
 def installation() -> str:
     from lateen.api.mesh import MeshConfig
-    from lateen.install import options, profiles
+    from lateen.install import effects, profiles
 
     out = [
         *INSTALLATION.format(note=NOTE, profiles=", ".join(f"`{p}`" for p in profiles.PROFILES)).splitlines(),
         "| field | effect |",
         "| --- | --- |",
-        *(f"| `{p}` | {('works; ' + note) if note else 'works'} |" for p, note in options.EFFECTIVE.items()),
+        *(f"| `{p}` | {('works; ' + note) if note else 'works'} |" for p, note in effects.EFFECTIVE.items()),
         "| `meshConfig.**` | see below |",
-        "| every other field | no effect; accepted with a warning |",
+        *(f"| `{p}` | refused, unless {json.dumps(only)}: {why} |" for p, (only, why) in effects.ONLY.items()),
+        *(f"| `{p}` | no effect: {why} |" for p, why in effects.IDLE.items()),
+        "| every other of `values.**` | no effect, accepted with a warning; [why](reference-charts.md) |",
         *REVISIONS.splitlines(),
         "| field | effect |",
         "| --- | --- |",

@@ -13,7 +13,7 @@ from lateen.control.settings import Settings
 from lateen.control.world import World
 from lateen.inject import pods
 from lateen.install import manifests, operator
-from lateen.install.options import VARIABLES
+from lateen.install.effects import VARIABLES
 from lateen.kit import yamldoc
 from lateen.mesh.model import Mesh
 from lateen.mesh.settings import Cluster

@@ -121,17 +121,15 @@ def test_istiod_reads_secrets_only_where_gateways_are():
     [
         ({"hub": "example.com", "tag": "7"}, None),
         ({"installPackagePath": "x"}, "spec.installPackagePath"),
-        (
-            {"components": {"ingressGateways": [{"name": "a", "k8s": {"overlays": [{"kind": "Service"}]}}]}},
-            "spec.components.ingressGateways[1].k8s.overlays",
-        ),
+        ({"components": {"base": {"k8s": {"replicaCount": 2}}}}, "it has no pods"),
         (
             {"components": {"pilot": {"k8s": {"env": [{"name": "PILOT_X", "value": "1"}]}}}},
             "spec.components.pilot.k8s.env[PILOT_X]",
         ),
         ({"values": {"pilot": {"autoscaleEnabled": False}}}, None),
         ({"values": {"pilot": {"autoscaleEnabled": True}}}, None),
-        ({"values": {"pilot": {"seccompProfile": {"type": "X"}}}}, "spec.values.pilot.seccompProfile.type"),
+        ({"values": {"pilot": {"seccompProfile": {"type": "X"}}}}, None),
+        ({"values": {"pilot": {"traceSampling": 1}}}, "use `meshConfig.defaultConfig.tracing.sampling`"),
         ({"meshConfig": {"accessLogFile": "/dev/stdout", "proxyHttpPort": 3128}}, "spec.meshConfig.proxyHttpPort"),
     ],
 )

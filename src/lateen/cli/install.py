@@ -78,9 +78,11 @@ def overlays(files: tuple[str, ...]) -> list[Json]:
 def operator(files: tuple[str, ...], settings: tuple[str, ...], revision: str = "") -> Operator:
     """The specification given by options; warns about fields without an effect. Raises CliError."""
     try:
-        return warned(resolve("default", overlays(files), [*settings, *_of(revision)]))
+        found = resolve("default", overlays(files), [*settings, *_of(revision)])
+        manifests.render(found)  # k8s.overlays must fit the objects
     except OperatorError as e:
         raise CliError(str(e), BAD_DATA) from e
+    return warned(found)
 
 
 def _of(revision: str) -> list[str]:
@@ -119,6 +121,11 @@ def _recorded(here: state.Installation | None) -> Operator | None:
     except OperatorError as e:
         warn(f"the recorded settings of revision {here.revision.name} cannot be read ({e}); {says}")
         return None
+    if not found.refused:
+        try:
+            manifests.render(found)
+        except OperatorError as e:
+            found.refused = str(e)
     if found.refused:
         warn(f"the recorded settings of revision {here.revision.name} are not valid ({found.refused}); {says}")
     return found
@@ -219,9 +226,11 @@ def upgrade(
         )
     before = _recorded(here)
     try:
-        after = warned(here.operator(added, [*settings, *_of(here.revision.name if not here.recorded else "")]))
+        after = here.operator(added, [*settings, *_of(here.revision.name if not here.recorded else "")])
+        manifests.render(after)
     except OperatorError as e:
         raise CliError(str(e), BAD_DATA) from e
+    warned(after)
     if before and (changes := state.changes(before, after)):
         say("Settings that change:")
         show(changes)
@@ -283,7 +292,9 @@ def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, 
 def _installed(here: state.Installation) -> Operator:
     """The recorded settings; if they are refused today, others with the same names: labels tell the rest."""
     try:
-        return here.operator()
+        found = here.operator()
+        manifests.render(found)
+        return found
     except OperatorError:
         return resolve("demo", [], _of(here.revision.name))
 

@@ -63,10 +63,11 @@ def verify_install(target: Target, files: tuple[str, ...], settings: tuple[str, 
                 wanted = resolve("default", overlays(files), [*settings, *more])
             else:
                 wanted = chosen(await state.installed(client), revision).operator()
+            parts = manifests.render(wanted)
         except OperatorError as e:
             raise CliError(str(e), BAD_DATA) from e
         out = []
-        for obj in (o for part in manifests.render(wanted) for o in part.objects):
+        for obj in (o for part in parts for o in part.objects):
             kind, meta = kind_of(obj), obj["metadata"]
             found = await client.get(kind, meta.get("namespace", ""), meta["name"])
             name = f"{meta['name']}.{meta['namespace']}" if meta.get("namespace") else meta["name"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lateen.install import k8s as options
-from lateen.install.objects import bound, image, meta
+from lateen.install.control_plane import variables
+from lateen.install.objects import NAMESPACE, bound, image, meta
 from lateen.kit.jsons import Json, dig
 from lateen.wire.revision import Revision
 
@@ -14,39 +15,43 @@ EXCLUDED = ("kube-system",)
 RESOURCES = {"requests": {"cpu": "100m", "memory": "100Mi"}}
 
 
+def namespace_of(spec: Json) -> str:
+    return str(dig(spec, "components", "cni", "namespace") or NAMESPACE)
+
+
 def objects(spec: Json, revision: Revision) -> list[Json]:
-    values = dig(spec, "values", "cni", default={})
-    excluded = list(values.get("excludeNamespaces") or EXCLUDED)
+    values, component = dig(spec, "values", "cni", default={}), dig(spec, "components", "cni", default={})
+    namespace = namespace_of(spec)
     repairs = dig(values, "repair", "enabled", default=True)
     # the plugin reads pods; the repair controller deletes them
     verbs = ["get", "list", "watch", *(["delete"] if repairs else [])]
     rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(ACCOUNT, revision)}
-    role = bound("ClusterRole", meta(ACCOUNT, revision, None), rules, ACCOUNT)
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(ACCOUNT, revision, namespace)}
+    role = bound("ClusterRole", meta(ACCOUNT, revision, None), rules, ACCOUNT, namespace)
     shared = {k: v for k, v in dig(spec, "values", "global", default={}).items() if k != "priorityClassName"}
-    k8s = options.merged(dig(spec, "components", "cni", "k8s", default={}), values, shared)
-    daemon = _daemon(spec, revision, values, excluded, repairs, k8s.get("resources") or RESOURCES)
+    if pull := values.get("pullPolicy"):
+        shared["imagePullPolicy"] = pull
+    k8s = options.merged(component.get("k8s") or {}, values, shared)
+    daemon = _daemon(image(spec, "install-cni", component, values), meta(NAME, revision, namespace), values, k8s)
     return [account, *role, *options.applied([daemon], k8s)]
 
 
-def _daemon(spec: Json, revision: Revision, values: Json, excluded: list[str], repairs: bool, resources: Json) -> Json:
+def _daemon(image: str, metadata: Json, values: Json, k8s: Json) -> Json:
     conf, bin_ = str(values.get("cniConfDir") or CONF), str(values.get("cniBinDir") or BIN)
     chosen = {"k8s-app": NAME}
     env = {
         "CNI_NET_DIR": conf,
-        "EXCLUDE_NAMESPACES": ",".join(excluded),
-        "REPAIR_ENABLED": "true" if repairs else "false",
+        "EXCLUDE_NAMESPACES": ",".join(values.get("excludeNamespaces") or EXCLUDED),
+        "REPAIR_ENABLED": "true" if dig(values, "repair", "enabled", default=True) else "false",
     }
+    node = {"name": "KUBERNETES_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
     container = {
         "name": "install-cni",
-        "image": image(spec, "install-cni"),
-        "env": [
-            *({"name": k, "value": v} for k, v in env.items()),
-            {"name": "KUBERNETES_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-        ],
+        "image": image,
+        "env": options.by_name([*({"name": k, "value": v} for k, v in env.items()), node], variables(k8s)),
         "ports": [{"containerPort": DAEMON_PORT, "name": "readiness"}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": DAEMON_PORT}, "periodSeconds": 1},
-        "resources": resources,
+        "resources": k8s.get("resources") or RESOURCES,
         "securityContext": {"privileged": False, "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False},
         "volumeMounts": [
             {"name": "cni-bin-dir", "mountPath": "/host/opt/cni/bin"},
@@ -69,14 +74,15 @@ def _daemon(spec: Json, revision: Revision, values: Json, excluded: list[str], r
             {"name": "cni-net-dir", "hostPath": {"path": conf, "type": "DirectoryOrCreate"}},
         ],
     }
+    rolling = 1 if values.get("rollingMaxUnavailable") is None else values["rollingMaxUnavailable"]
     labels = {**chosen, "app": NAME, "sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"}
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": meta(NAME, revision, **chosen),
+        "metadata": {**metadata, "labels": {**metadata["labels"], **chosen}},
         "spec": {
             "selector": {"matchLabels": chosen},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": rolling}},
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }

@@ -63,7 +63,7 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
     listened = (ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
     return {
         "name": "discovery",
-        "image": image(spec, "pilot"),
+        "image": image(spec, "pilot", dig(spec, "components", "pilot", default={}), values.get("pilot")),
         "args": ["discovery"],
         "env": env,
         "ports": [{"containerPort": p, "protocol": "TCP"} for p in listened],
@@ -81,11 +81,10 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
 def pilot_env(spec: Json) -> list[Json]:
     """istiod's own variables: ``components.pilot.k8s.env``, and before it ``values.pilot.env`` (by name)."""
     given = dig(spec, "components", "pilot", "k8s", "env", default=[])
-    named = {e["name"] for e in given}
     values = dig(spec, "values", "pilot", "env", default={})
     if dig(spec, "values", "global", "externalIstiod"):
         values = {SERVES: "true", **values}
-    return [*({"name": k, "value": v} for k, v in sorted(values.items()) if k not in named), *given]
+    return options.by_name([{"name": k, "value": v} for k, v in sorted(values.items())], given)
 
 
 def variables(k8s: Json) -> list[Json]:

@@ -1,4 +1,4 @@
-"""What Kubernetes would refuse of an installation's gateways, said before anything is changed."""
+"""What Kubernetes would refuse of an installation's gateways and Services, said before anything is changed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 
 def problems(spec: Json, path: str = "spec") -> Iterator[str]:
     """One sentence each, which begins with the path of the field. The types of all fields must be right."""
+    yield from _service(dig(spec, "components", "pilot", "k8s", "service", default={}), f"{path}.components.pilot")
     seen: set[tuple[str, str]] = set()
     for kind in KINDS:
         for gateway in dig(spec, "components", kind, default=[]):
@@ -36,7 +37,10 @@ def _one(gateway: Json, at: str) -> Iterator[str]:
         yield f'{at}.name: "{name}" is not the name of a Service; use at most 63 lower-case letters, digits and hyphens'
     if namespace and not _NAMESPACE.fullmatch(namespace):
         yield f'{at}.namespace: "{namespace}" is not the name of a namespace'
-    service = dig(gateway, "k8s", "service", default={})
+    yield from _service(dig(gateway, "k8s", "service", default={}), at)
+
+
+def _service(service: Json, at: str) -> Iterator[str]:
     if (kind := service.get("type")) and kind not in _TYPES:
         yield f'{at}.k8s.service.type: "{kind}" is not {" or ".join(_TYPES)}'
     yield from _ports(service.get("ports") or [], f"{at}.k8s.service.ports")

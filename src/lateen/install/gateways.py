@@ -56,12 +56,12 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str, values: 
             "ports": service_ports,
         },
     }
-    made = [service, deployment({"name": name, **metadata}, labels, pod_labels, scrape, pod)]
-    return [
-        *elsewhere,
+    made = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, **metadata}},
-        *options.applied(made, k8s),
+        service,
+        deployment({"name": name, **metadata}, labels, pod_labels, scrape, pod),
     ]
+    return [*elsewhere, *options.applied(made, k8s)]
 
 
 def pod_options(given: Json, ingress: bool, values: Json) -> Json:

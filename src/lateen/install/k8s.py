@@ -13,28 +13,48 @@ POD = ("affinity", "nodeSelector", "priorityClassName", "tolerations", "topology
 """Fields that are those of the pod."""
 CONTAINER = ("imagePullPolicy", "readinessProbe")
 SERVICE = (
+    "allocateLoadBalancerNodePorts",
     "clusterIP",
+    "clusterIPs",
     "externalIPs",
     "externalTrafficPolicy",
     "healthCheckNodePort",
+    "internalTrafficPolicy",
     "ipFamilies",
     "ipFamilyPolicy",
+    "loadBalancerClass",
     "loadBalancerIP",
     "loadBalancerSourceRanges",
     "publishNotReadyAddresses",
     "sessionAffinity",
+    "sessionAffinityConfig",
+    "trafficDistribution",
+    "type",
 )
-"""Fields of ``k8s.service`` that are those of the Service; types and ports have defaults of each component."""
+"""Fields of ``k8s.service`` that are those of the Service; its selector and its ports (by number) are merged."""
+OF_SERVICE = (
+    "externalTrafficPolicy",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    "ports",
+    "type",
+)
+"""Values of Istio's charts that are fields of ``k8s.service``."""
 ROLLING = {"maxSurge": "100%", "maxUnavailable": "25%"}
 VALUES = (
     "affinity",
     "deploymentLabels",
+    "envVarFrom",
     "initContainers",
     "nodeSelector",
     "podAnnotations",
     "podLabels",
     "replicaCount",
     "resources",
+    "seccompProfile",
+    "serviceAccountAnnotations",
     "serviceAnnotations",
     "tolerations",
     "topologySpreadConstraints",
@@ -66,9 +86,22 @@ def merged(k8s: Json, values: Json, shared: Json) -> Json:
     for name in ("imagePullPolicy", "priorityClassName"):
         if shared.get(name):
             out[name] = shared[name]
+    if annotations := dig(values, "serviceAccount", "annotations"):
+        out["serviceAccountAnnotations"] = annotations
+    own, over = {k: values[k] for k in OF_SERVICE if values.get(k)}, k8s.get("service") or {}
+    if service := {**own, **{k: v for k, v in over.items() if v not in (None, "", [], {})}}:
+        k8s = {**k8s, "service": service}
+    if env := values.get("env"):
+        k8s = {**k8s, "env": by_name([{"name": k, "value": v} for k, v in sorted(env.items())], k8s.get("env") or [])}
     if secrets := shared.get("imagePullSecrets"):
         out["imagePullSecrets"] = [{"name": name} for name in secrets]
     return {**out, **{k: v for k, v in k8s.items() if v not in (None, {}, [], "")}}
+
+
+def by_name(below: list[Json], above: list[Json]) -> list[Json]:
+    """Environment variables; of two with one name, the one above."""
+    named = {e["name"] for e in above}
+    return [*(e for e in below if e["name"] not in named), *above]
 
 
 def autoscaling(least: object, most: object, percent: object) -> Json:
@@ -85,6 +118,8 @@ def applied(objects: list[Json], k8s: Json) -> list[Json]:
     for obj in out:
         if obj["kind"] == "Service":
             _service(obj, k8s)
+        elif obj["kind"] == "ServiceAccount":
+            _add(obj["metadata"], "annotations", k8s.get("serviceAccountAnnotations"))
         elif obj["kind"] in ("Deployment", "DaemonSet"):
             _workload(obj, k8s)
             added += _added(obj, k8s)
@@ -93,7 +128,14 @@ def applied(objects: list[Json], k8s: Json) -> list[Json]:
 
 def _service(obj: Json, k8s: Json) -> None:
     given = k8s.get("service") or {}
-    obj["spec"] |= {name: given[name] for name in SERVICE if given.get(name) not in (None, "", [])}
+    spec = obj["spec"]
+    spec |= {name: given[name] for name in SERVICE if given.get(name) not in (None, "", [])}
+    spec["selector"] = {**spec["selector"], **(given.get("selector") or {})}
+    ports = {(p["port"], p.get("protocol") or "TCP"): p for p in spec["ports"]}
+    for port in given.get("ports") or []:
+        key = port["port"], port.get("protocol") or "TCP"
+        ports[key] = {**ports.get(key, {"protocol": key[1], "targetPort": port["port"]}), **port}
+    spec["ports"] = list(ports.values())
     _add(obj["metadata"], "annotations", k8s.get("serviceAnnotations"))
 
 
@@ -107,6 +149,9 @@ def _workload(obj: Json, k8s: Json) -> None:
     template["metadata"]["labels"] = {**(k8s.get("podLabels") or {}), **template["metadata"]["labels"]}
     pod |= {name: k8s[name] for name in (*POD, "imagePullSecrets", "initContainers") if k8s.get(name)}
     container |= {name: k8s[name] for name in CONTAINER if k8s.get(name)}
+    if k8s.get("seccompProfile"):
+        container["securityContext"] = {**container.get("securityContext", {}), "seccompProfile": k8s["seccompProfile"]}
+    container["env"] = [*container["env"], *(k8s.get("envVarFrom") or [])]
     if k8s.get("securityContext"):
         pod["securityContext"] = {**pod.get("securityContext", {}), **k8s["securityContext"]}
     for at, name in ((pod, "volumes"), (container, "volumeMounts")):

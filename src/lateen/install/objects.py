@@ -31,10 +31,18 @@ def source(spec: Json) -> tuple[str, str]:
     return str(hub), str(tag)
 
 
-def image(spec: Json, name: str) -> str:
-    """The image ``pilot`` or ``proxyv2``."""
+def image(spec: Json, name: str, component: Json | None = None, values: Json | None = None) -> str:
+    """The image ``pilot``, ``proxyv2`` or ``install-cni``. ``component``: its ``hub`` and ``tag`` count more than those
+    of the installation; ``values``: those of Istio's charts that do (``values.pilot``, ``values.cni``), whose ``image``
+    may be another name, or a whole one."""
+    component, values = component or {}, values or {}
+    named = str(values.get("image") or name)
+    if "/" in named:
+        return named
     hub, tag = source(spec)
-    return f"{hub}/{name}:{tag}"
+    hub = component.get("hub") or values.get("hub") or hub
+    tag = component.get("tag") or values.get("tag") or tag
+    return f"{hub}/{named}:{tag}"
 
 
 def meta(name: str, revision: Revision, namespace: str | None = NAMESPACE, **labels: str) -> Json:
@@ -43,15 +51,15 @@ def meta(name: str, revision: Revision, namespace: str | None = NAMESPACE, **lab
     return {"name": name, "labels": app} | ({"namespace": namespace} if namespace else {})
 
 
-def bound(kind: str, metadata: Json, rules: list[Json], account: str) -> list[Json]:
-    """A Role or ClusterRole (``kind``), and a binding of the same name to one of istiod's service accounts."""
+def bound(kind: str, metadata: Json, rules: list[Json], account: str, namespace: str = NAMESPACE) -> list[Json]:
+    """A Role or ClusterRole (``kind``), and a binding of the same name to a service account (of ``namespace``)."""
     role = {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules}
     binding = {
         "apiVersion": f"{RBAC}/v1",
         "kind": f"{kind}Binding",
         "metadata": metadata,
         "roleRef": {"apiGroup": RBAC, "kind": kind, "name": metadata["name"]},
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     }
     return [role, binding]
 

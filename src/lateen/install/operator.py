@@ -11,7 +11,7 @@ from lateen.api.config import fields
 from lateen.api.mesh import MeshConfig, effect
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.reading import Invalid, canonical, problems, read, type_at
-from lateen.install import gateway_rules, options, paths, pod_rules, remote
+from lateen.install import effects, gateway_rules, options, paths, pod_rules, remote
 from lateen.install.profiles import PROFILES
 from lateen.kit import jsons
 from lateen.kit.digits import digits
@@ -50,8 +50,10 @@ class Operator:
     @property
     def warnings(self) -> list[str]:
         """One sentence for each field without an effect."""
-        said = [f"the field spec.{p} has no effect in this version of Lateen" for p in options.ineffective(self.spec)]
-        return [*said, *effect.ineffective(self.spec.get("meshConfig") or {}, "spec.meshConfig")]
+        return [
+            *effects.ineffective(self.spec),
+            *effect.ineffective(self.spec.get("meshConfig") or {}, "spec.meshConfig"),
+        ]
 
 
 def specification(document: Json) -> Json:
@@ -122,7 +124,9 @@ def _check(spec: Any) -> None:
         raise OperatorError(str(e)) from None
     if found := problems(spec.get("meshConfig"), "spec.meshConfig"):
         raise OperatorError(str(Invalid(found)))
-    _refuse([*values.problems(spec.get("values"), "spec.values"), *gateway_rules.problems(spec)])
+    _refuse(
+        [*values.problems(spec.get("values"), "spec.values"), *gateway_rules.problems(spec), *effects.refused(spec)]
+    )
     _check_values(spec)
     networks = dig(spec, "values", "global", "meshNetworks", default={})
     try:
@@ -176,8 +180,8 @@ def _setting(text: str) -> tuple[list[paths.Step], Any]:
 
 
 def _literal(path: list[paths.Step], text: str) -> Any:
-    """Read true, false, null and numbers as such, unless the field is a string."""
-    if _type(path) is str:
+    """Read true, false, null and numbers as such, unless the field is a string, or a tag (which may begin with 0)."""
+    if _type(path) is str or path[-1] == "tag":
         return text
     if text in ("true", "false"):
         return text == "true"

@@ -19,8 +19,9 @@ _STEP = re.compile(r"((?:[^.\[\]\\]|\\.)*)((?:\[[^\]]*\])*)(?:\.|$)")
 _INDEX = re.compile(r"\[([^\]]*)\]")
 
 
-def parse(path: str) -> list[Step]:
-    """Parse a path. Raises ValueError."""
+def parse(path: str, values: bool = False) -> list[Step]:
+    """Parse a path; ``values``: also ``[:text]`` or ``[text]``, an item by its value (its key is empty). Raises
+    ValueError."""
     out: list[Step] = []
     at = 0
     while at < len(path):
@@ -29,23 +30,25 @@ def parse(path: str) -> list[Step]:
             raise ValueError(f'"{path[at:]}" is not a path; write it like components.ingressGateways[0].name')
         if m[1]:
             out.append(re.sub(r"\\(.)", r"\1", m[1]))
-        out += [_index(text, path) for text in _INDEX.findall(m[2])]
+        out += [_index(text, path, values) for text in _INDEX.findall(m[2])]
         at = m.end()
     if not out or path.endswith("."):
         raise ValueError("the path ends with a dot")
     return out
 
 
-def _index(text: str, path: str) -> Step:
+def _index(text: str, path: str, values: bool) -> Step:
     if digits(text.removeprefix("-")):
         number = int(text)
         if number < -1:
             raise ValueError(f"[{text}] in {path}: only [-1], which appends, counts from the end")
         return number
     key, colon, value = text.partition(":")
-    if not colon or not key:
+    if values and not colon and text:
+        return "", text
+    if not colon or not (key or values):
         raise ValueError(f"[{text}] in {path}: write a number, -1 to append, or name:value")
-    return key, value
+    return key, re.sub(r"\\([.:])", r"\1", value)
 
 
 def put(tree: Json, steps: list[Step], value: Any) -> None:

@@ -29,7 +29,7 @@ def problems(spec: Json, path: str = "spec") -> Iterator[str]:
     for at, component in _components(spec):
         yield from _options(component.get("k8s") or {}, f"{path}.{at}.k8s")
     for name, kind in options.PODS.items():
-        if kind is options.PodValues:
+        if issubclass(kind, options.PodValues):
             yield from _values(dig(spec, "values", *name.split("."), default={}), f"{path}.values.{name}")
 
 

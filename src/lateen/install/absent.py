@@ -1,0 +1,137 @@
+"""Values of Istio's charts that Lateen does not have: its charts refuse them, ``lateen install`` warns about them."""
+
+from __future__ import annotations
+
+from lateen.install.objects import NAMESPACE
+
+_AMBIENT = "the ambient mode is not there"
+_VARIANT = "there is one variant of the images"
+_REMOTE = "mesh objects are validated in the cluster of the control plane"
+_PLATFORM = "there is no difference between platforms"
+_COMPATIBILITY = "there is one behaviour, that of this version"
+_PROFILE = "set the values of a profile one by one"
+_NETWORK_POLICY = "write a NetworkPolicy (the production checklist says for which ports)"
+_NFTABLES = "rules are written by iptables, which uses nftables where the kernel has them"
+_PATCH = "patch the DaemonSet after Helm (post-renderer)"
+_WEBHOOK = "the webhooks are as they are: in Istio's default form"
+VALUES: dict[str, dict[str, str]] = {
+    "base": {
+        "base.enableCRDTemplates": "`base.enableCRDs`",
+        "base.enableIstioConfigCRDs": "`base.enableCRDs`",
+        "base.excludedCRDs": "all definitions are installed, or none (`base.enableCRDs`)",
+        "base.validationURL": _REMOTE,
+        "base.validationCABundle": "istiod writes its own",
+        "global.istioNamespace": f"it is {NAMESPACE}",
+        "experimental.stableValidationPolicy": "istiod's webhook validates",
+    },
+    "istiod": {
+        "pilot.image": "the image is pilot, of `global.hub` and `global.tag`",
+        "pilot.hub": "`global.hub`",
+        "pilot.tag": "`global.tag`",
+        "pilot.variant": _VARIANT,
+        "pilot.memory": "an autoscaler goes by the CPU; write a HorizontalPodAutoscaler for another metric",
+        "pilot.traceSampling": "`meshConfig.defaultConfig.tracing.sampling`",
+        "pilot.extraContainerArgs": "istiod has no further arguments; `pilot.env` has its settings",
+        "pilot.taint": "nodes do not wait for the CNI plugin; it deletes broken pods (`repair.enabled`)",
+        "pilot.trustedZtunnelName": _AMBIENT,
+        "pilot.jwksResolverExtraRootCA": "istiod trusts the authorities of its image",
+        "pilot.keepaliveMaxServerConnectionAge": "connections of proxies are kept",
+        "pilot.configMap": "the ConfigMap is always made",
+        "pilot.trustedZtunnelNamespace": _AMBIENT,
+        "sidecarInjectorWebhook.reinvocationPolicy": _WEBHOOK,
+        "sidecarInjectorWebhook.enableNamespacesByDefault": _WEBHOOK,
+        "sidecarInjectorWebhookAnnotations": _WEBHOOK,
+        "istiodRemote.injectionCABundle": "the control plane writes its roots into the webhook",
+        "telemetry": "a Telemetry object switches metrics",
+        "ownerName": "it is Helm's business alone",
+        "experimental.stableValidationPolicy": "istiod's webhook validates",
+        "global.certSigners": "it takes `lateen install`, which grants what approving takes",
+        "global.configValidation": "configuration is always validated",
+        "global.configCluster": "a control plane has its configuration in its own cluster",
+        "global.podDNSSearchNamespaces": "`dnsConfig` of the pod, or a custom injection template",
+        "global.defaultResources": "`pilot.resources`, `global.proxy.resources`",
+        "global.istiod.enableAnalysis": "istiod always analyzes, and writes conditions",
+        "global.omitSidecarInjectorConfigMap": "the ConfigMap is always made",
+        "global.operatorManageWebhooks": _WEBHOOK,
+        "global.variant": _VARIANT,
+        "global.mountMtlsCerts": "proxies get their certificates by files of the agent",
+        "global.pilotCertProvider": "istiod signs its own certificate",
+        "global.sds.token.aud": "the audience is istio-ca",
+        "global.sts.servicePort": "there is no exchange of tokens",
+        "global.caName": "`meshConfig.certificates` and `pilot.env` choose the authority",
+        "global.proxy.tracer": "`meshConfig.extensionProviders` and a Telemetry object",
+        "global.waypoint": _AMBIENT,
+        "global.platform": _PLATFORM,
+        "global.networkPolicy.enabled": _NETWORK_POLICY,
+        "global.nativeNftables": _NFTABLES,
+        "global.trustBundleName": "it is istio-ca-root-cert",
+        "global.resourceScope": "a release installs all its objects",
+        "base.enableIstioConfigCRDs": "`base.enableCRDs` of the chart base",
+        "gatewayClasses": "`Gateway.spec.infrastructure` has a `parametersRef`",
+    },
+    "gateway": {
+        "kind": "a gateway is a Deployment",
+        "rbac.enabled": "istiod may read the Secrets of a gateway's namespace",
+        "autoscaling.targetMemoryUtilizationPercentage": "an autoscaler goes by the CPU; write one for another metric",
+        "service.selectorLabels": "the selector is `labels`",
+        "lifecycle": "a gateway drains before it ends; `terminationGracePeriodSeconds` says how long it may",
+        "compatibilityVersion": _COMPATIBILITY,
+        "profile": _PROFILE,
+        "runAsRoot": "gateways run without privileges; `containerSecurityContext`",
+        "platform": _PLATFORM,
+        "unprivilegedPort": "targetPort says it",
+    },
+    "cni": {
+        "hub": "`global.hub`",
+        "tag": "`global.tag`",
+        "variant": _VARIANT,
+        "image": "the image is install-cni, of `global.hub` and `global.tag`",
+        "ambient.enabled": _AMBIENT,
+        "cniConfFileName": "it is the first file, by name, of `cniConfDir`, as runtimes choose it",
+        "cniNetnsDir": "the runtime says where a pod's network is",
+        "chained": "the plugin always comes after the one that connects pods",
+        "provider": "the plugin always comes after the one that connects pods",
+        **{
+            f"repair.{name}": "`repair.enabled` deletes pods that are broken"
+            for name in ("labelPods", "repairPods", "deletePods", "brokenPodLabelKey", "brokenPodLabelValue")
+        },
+        "repair.initContainerName": "it is istio-validation",
+        "repair.hub": "`global.hub`",
+        "repair.tag": "`global.tag`",
+        "istioOwnedCNIConfig": "the plugin is appended to the cluster's own configuration",
+        "istioOwnedCNIConfigFileName": "the plugin is appended to the cluster's own configuration",
+        "updateStrategy": "the plugin of one node is replaced after the other",
+        "podLabels": _PATCH,
+        "daemonSetLabels": _PATCH,
+        "serviceAccountAnnotations": _PATCH,
+        "global.logging.level": "the daemon writes what it changes, and why pods are deleted",
+        "global.logAsJson": "the daemon's log is text",
+        "global.networkPolicy.enabled": _NETWORK_POLICY,
+        "global.nativeNftables": _NFTABLES,
+        "resourceQuotas.enabled": "write a ResourceQuota",
+        "rollingMaxUnavailable": "the plugin of one node is replaced after the other",
+        "pullPolicy": "`global.imagePullPolicy`",
+        "logLevel": "the plugin's words are in the daemon's log",
+        "logging.level": "the plugin's words are in the daemon's log",
+        "privileged": "the daemon runs without privileges",
+        "seccompProfile": _PATCH,
+        "env": _PATCH,
+        "ownerName": "it is Helm's business alone",
+        "global.variant": _VARIANT,
+        "global.defaultResources": "`resources`",
+        "psp_cluster_role": "Kubernetes has no such policies any more",
+    },
+}
+"""Chart -> value -> what to use instead (in backticks), or why there is none."""
+
+
+def of_value(path: str) -> str:
+    """Of a value of an installation, where the charts' values have one tree: why it has no effect, or what has. Empty
+    for what Istio's charts do not have either."""
+    chart, _, inner = path.partition(".")
+    places = [("cni", inner), ("cni", path)] if chart == "cni" else [("istiod", path), ("base", path)]
+    for name, wanted in places:
+        for at, why in VALUES[name].items():
+            if wanted == at or wanted.startswith(f"{at}."):
+                return f"use {why}" if why.startswith("`") else why
+    return ""

@@ -1,0 +1,282 @@
+"""The table of an installation's fields tells the truth: each field that works changes an object, no other one does."""
+
+import typing
+
+import pytest
+
+from lateen.api.config import Config, fields, unwrap
+from lateen.install import effects, manifests, operator, options
+from lateen.install.operator import OperatorError, resolve
+from lateen.kit.jsons import copy, dig
+
+SAMPLES = {
+    "affinity": {"nodeAffinity": {"a": 1}},
+    "allocateLoadBalancerNodePorts": True,
+    "autoscaleBehavior": {"scaleUp": {}},
+    "autoscaleEnabled": True,
+    "autoscaleMax": 7,
+    "autoscaleMin": 3,
+    "clusterIPs": ["10.0.0.7"],
+    "cpu": {"targetAverageUtilization": 7},
+    "env": {"TRUST_DOMAIN": "td"},
+    "envVarFrom": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}],
+    "externalIPs": ["192.0.2.7"],
+    "healthCheckNodePort": 30077,
+    "hpaSpec": {"maxReplicas": 7},
+    "image": "another",
+    "imagePullPolicy": "Always",
+    "ipFamilies": ["IPv6"],
+    "label": {"app": "another"},
+    "loadBalancerSourceRanges": ["192.0.2.0/24"],
+    "podDisruptionBudget": {"maxUnavailable": 7},
+    "ports": [{"port": 7777, "name": "x"}],
+    "publishNotReadyAddresses": True,
+    "pullPolicy": "Always",
+    "readinessProbe": {"periodSeconds": 77},
+    "replicaCount": 7,
+    "resources": {"limits": {"cpu": "7"}},
+    "rollingMaxSurge": 7,
+    "rollingMaxUnavailable": 7,
+    "seccompProfile": {"type": "RuntimeDefault"},
+    "securityContext": {"runAsUser": 77},
+    "serviceAccount": {"annotations": {"a": "b"}},
+    "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 7}},
+    "strategy": {"type": "Recreate"},
+    "type": "NodePort",
+}
+"""For fields that are neither texts, lists of objects nor maps of texts."""
+LISTS = ("initContainers", "tolerations", "topologySpreadConstraints", "volumeMounts", "volumes")
+GATEWAYS = ("ingressGateways", "egressGateways")
+BASE = {
+    "components": {
+        "cni": {"enabled": True},
+        **{k: [{"name": f"istio-{k[:-8]}gateway", "enabled": True}] for k in GATEWAYS},
+    }
+}
+
+
+def sample(name):
+    if name in SAMPLES:
+        return SAMPLES[name]
+    if name in LISTS:
+        return [{"name": "mine"}]
+    if name.endswith(("Annotations", "Labels", "elector")):
+        return {"a": "b"}
+    return "another"
+
+
+def placed(path, value):
+    """A specification with the field; gateways are those of BASE."""
+    spec = copy(BASE)
+    at, *steps = path.split(".")
+    node = spec
+    for step in (at, *steps[:-1]):
+        node = node.setdefault(step[:-2], [{}])[0] if step.endswith("[]") else node.setdefault(step, {})
+    node[steps[-1]] = value
+    return spec
+
+
+def rendered(spec):
+    """Without the settings, which repeat what was asked for."""
+    parts = manifests.render(resolve("default", [spec], []))
+    skipped = ("ConfigMap", "CustomResourceDefinition")
+    return [o for p in parts for o in p.objects if o["kind"] not in skipped]
+
+
+def leaf_of(path):
+    """The field below a component, as it is set by itself."""
+    for mark in (".k8s.service.", ".k8s."):
+        if mark in path:
+            head, _, rest = path.partition(mark)
+            return head + mark + rest.partition(".")[0].removesuffix("{}").removesuffix("[]")
+    head = next(
+        h for h in ("values.pilot.", "values.cni.", *(f"values.{g}." for g in effects.GATEWAYS)) if path.startswith(h)
+    )
+    return head + path.removeprefix(head).partition(".")[0].removesuffix("[]")
+
+
+ELSEWHERE = ("overlays", "cniBinDir", "cniConfDir", "excludeNamespaces", "repair", "cni")
+"""Fields with tests of their own."""
+WORKING = dict.fromkeys(
+    leaf_of(p)
+    for p in effects.EFFECTIVE
+    if ".k8s." in p or p.startswith(("values.pilot.", "values.cni.", "values.gateways.istio-"))
+)
+
+
+@pytest.mark.parametrize(
+    "component", ["components.pilot", "components.cni", *(f"components.{g}" for g in GATEWAYS), "values"]
+)
+def test_each_field_that_works_changes_an_object_and_is_not_warned_about(component):
+    before = rendered(BASE)
+    silent, warned = [], []
+    chosen = [p for p in WORKING if p.startswith(component) and p.rpartition(".")[2] not in ELSEWHERE]
+    assert len(chosen) > 10
+    for path in chosen:
+        name = path.rpartition(".")[2]
+        value = [{"name": "TRUST_DOMAIN", "value": "td"}] if path.endswith("k8s.env") else sample(name)
+        spec = placed(path, value)
+        if name.startswith("autoscale") or name == "cpu":
+            at = dig(spec, *path.split(".")[:-1])
+            at["autoscaleEnabled"] = True
+            without = {k: v for k, v in at.items() if k != name} | {"autoscaleEnabled": name != "autoscaleEnabled"}
+            other = placed(path.rpartition(".")[0], without)
+        else:
+            other = None
+        if rendered(spec) == (rendered(other) if other else before):
+            silent.append(path)
+        warned += resolve("default", [spec], []).warnings
+    assert (silent, warned) == ([], [])
+
+
+def typed(kind, path=""):
+    for name, field in fields(kind).items():
+        inner, at = unwrap(field), f"{path}.{name}".lstrip(".")
+        item = unwrap(typing.get_args(inner)[0]) if typing.get_origin(inner) is tuple else inner
+        many = "[]" if item is not inner else ""
+        if isinstance(item, type) and issubclass(item, Config):
+            yield from typed(item, at + many)
+        else:
+            yield at
+
+
+def test_every_other_field_says_why_it_has_no_effect_or_is_refused():
+    bare = [e.removesuffix(".**").removesuffix("{}").removesuffix("[]") for e in effects.EFFECTIVE]
+    untold = [
+        path
+        for path in typed(options.Operator)
+        if path not in ("meshConfig", "values")
+        and path not in effects.ONLY
+        and not effects.reason(path.replace("[]", "[0]"))
+        and not any(path == e or path.startswith((f"{e}.", f"{e}[")) for e in bare)
+    ]
+    assert untold == []
+
+
+@pytest.mark.parametrize("path", effects.ONLY)
+def test_what_would_ask_for_another_mesh_is_refused(path):
+    other = True if path.endswith("enabled") else "elsewhere"
+    with pytest.raises(OperatorError, match=f"spec.{path}: "):
+        resolve("default", [], [f"{path}={'true' if other is True else other}"])
+    only, _ = effects.ONLY[path]
+    assert resolve("default", [placed(path, only) if "." in path else {path: only}], []).warnings == []
+
+
+def test_images_of_single_components():
+    settings = ["hub=h", "tag=t", "components.pilot.hub=p", "components.cni.enabled=true", "components.cni.tag=007"]
+    settings += ["components.ingressGateways[0].tag=g", "values.cni.image=mine", "values.pilot.image=a/b:c"]
+    found = {o["metadata"]["name"]: o for o in rendered_with(settings) if o["kind"] in ("Deployment", "DaemonSet")}
+    images = {n: o["spec"]["template"]["spec"]["containers"][0]["image"] for n, o in found.items()}
+    assert images == {"istiod": "a/b:c", "istio-cni-node": "h/mine:007", "istio-ingressgateway": "h/proxyv2:g"}
+    (istiod,) = (o for o in rendered_with(["hub=h", "tag=t", "components.pilot.tag=x"]) if is_istiod(o))
+    container = istiod["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "h/pilot:x"
+    assert {"name": "PROXY_IMAGE", "value": "h/proxyv2:t"} in container["env"]
+
+
+def rendered_with(settings):
+    return [o for p in manifests.render(resolve("default", [], settings)) for o in p.objects]
+
+
+def is_istiod(obj):
+    return (obj["kind"], obj["metadata"]["name"]) == ("Deployment", "istiod")
+
+
+def test_the_plugin_in_a_namespace_of_its_own():
+    parts = manifests.render(
+        resolve("minimal", [], ["components.cni.enabled=true", "components.cni.namespace=kube-system"])
+    )
+    (plugin,) = (p for p in parts if p.title == "CNI")
+    assert plugin.daemons == (("kube-system", "istio-cni-node"),)
+    assert {o["metadata"].get("namespace") for o in plugin.objects} == {"kube-system", None}
+    subjects = [s["namespace"] for o in plugin.objects for s in o.get("subjects", [])]
+    assert subjects == ["kube-system"]
+
+
+def test_without_the_base_no_definitions_are_installed():
+    kinds = {o["kind"] for o in rendered_with(["components.base.enabled=false"])}
+    assert "CustomResourceDefinition" not in kinds
+    assert "Deployment" in kinds
+
+
+# --- overlays -----------------------------------------------------------------------------------------------------
+
+
+def overlaid(*patches, kind="Deployment", name="istiod", component="pilot", **more):
+    """istiod's container and the whole object, with patches: (path, value), or (path,) to delete."""
+    given = [{"path": p[0], **({"value": p[1]} if p[1:] else {})} for p in patches]
+    overlay = {"kind": kind, "name": name, "patches": given, **more}
+    found = resolve("default", [{"components": {component: {"k8s": {"overlays": [overlay]}}}}], [])
+    assert found.warnings == []
+    return next(
+        o for p in manifests.render(found) for o in p.objects if (o["kind"], o["metadata"]["name"]) == (kind, name)
+    )
+
+
+def test_overlays_change_add_and_delete_fields_as_istioctl_does():
+    """As in https://istio.io/latest/docs/setup/additional-setup/customize-installation/."""
+    obj = overlaid(
+        ("spec.template.spec.containers.[name:discovery].args.[discovery]", "serve"),
+        ("spec.template.spec.containers.[name:discovery].args.[-1]", "--more"),
+        ("spec.template.spec.containers[name:discovery].env[name:POD_NAME].valueFrom.fieldRef.fieldPath", "x"),
+        ("spec.template.spec.containers[name:discovery].env[name:TRUST_DOMAIN]",),
+        ("spec.template.spec.containers[name:discovery].ports", [{"containerPort": 1}]),
+        ("spec.template.spec.containers[name:discovery].envFrom[0].secretRef.name", "s"),
+        ("spec.template.spec.hostNetwork", True),
+        ("spec.template.spec.containers[0].resources.requests.cpu",),
+        (r"metadata.labels.example\.com/team", "a"),
+        apiVersion="apps/v1",
+    )  # fmt: skip
+    pod = obj["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["args"] == ["serve", "--more"]
+    env = {e["name"]: e for e in container["env"]}
+    assert env["POD_NAME"]["valueFrom"]["fieldRef"]["fieldPath"] == "x"
+    assert "TRUST_DOMAIN" not in env
+    assert container["ports"] == [{"containerPort": 1}]
+    assert container["envFrom"] == [{"secretRef": {"name": "s"}}]
+    assert pod["hostNetwork"] is True
+    assert container["resources"]["requests"] == {"memory": "2Gi"}
+    assert obj["metadata"]["labels"]["example.com/team"] == "a"
+
+
+def test_overlays_reach_every_component():
+    crd = "gateways.networking.istio.io"
+    obj = overlaid(("metadata.annotations.a", "b"), kind="CustomResourceDefinition", name=crd, component="base")
+    assert obj["metadata"]["annotations"]["a"] == "b"
+    assert overlaid(("rules", []), kind="ClusterRole", name="istiod-istio-system")["rules"] == []
+    gateway = {"name": "istio-ingressgateway"}
+    patch = {"path": "spec.sessionAffinity", "value": "ClientIP"}
+    gateway["k8s"] = {"overlays": [{"kind": "Service", "name": gateway["name"], "patches": [patch]}]}
+    found = resolve("default", [{"components": {"ingressGateways": [gateway]}}], [])
+    services = [o for p in manifests.render(found) for o in p.objects if o["kind"] == "Service"]
+    assert [o["spec"].get("sessionAffinity") for o in services] == [None, "ClientIP"]
+
+
+AT = r"spec\.components\.pilot\.k8s\.overlays\[0\]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"name": "istoid"}, rf'{AT}: the component has no Deployment "istoid"; its Deployments are istiod'),
+        ({"kind": "Deploiment"}, rf'{AT}: the component has no Deploiment "istiod"; it has: ClusterRole, '),
+        ({"path": "spec.template.spec.containers[name:x].args"}, rf'{AT}\.patches\[0\]: ".*containers" has no item'),
+        ({"path": "spec.replicas.x"}, '"spec.replicas" is not an object'),
+        ({"path": "spec.replicas[0]"}, '"spec.replicas" is not a list'),
+        ({"path": "spec..x"}, "is not a path"),
+        ({"path": ""}, "ends with a dot"),
+        ({"path": "metadata.name"}, "metadata.name cannot be changed"),
+    ],
+)
+def test_an_overlay_that_fits_nothing_is_refused_with_its_place(arguments, says):
+    path = arguments.pop("path", "spec.replicas")
+    with pytest.raises(OperatorError, match=says):
+        overlaid((path, "x"), **arguments)
+
+
+def test_an_overlay_without_a_name_is_refused():
+    document = {"apiVersion": operator.API_VERSION, "kind": "IstioOperator"}
+    spec = {"components": {"pilot": {"k8s": {"overlays": [{"kind": "Service"}]}}}}
+    with pytest.raises(OperatorError, match=r"overlays\[0\]\.name: is required"):
+        operator.specification(document | {"spec": spec})
