@@ -131,20 +131,29 @@ def test_a_host_that_does_not_show_the_proof_gets_no_certificate_and_the_reason_
         order(tmp_path, shows=False)
 
 
-def test_a_server_that_has_forgotten_a_nonce_is_asked_again(tmp_path):
-    class Forgetful(set):
-        forgotten = 0
+class Forgetful(set):
+    """The nonces of a server that does not know the first ones any more."""
 
-        def __contains__(self, nonce):
-            self.forgotten += 1
-            return self.forgotten != 2 and super().__contains__(nonce)
+    def __init__(self, forgets):
+        self.forgets, self.asked = forgets, 0
 
-    def forget(server):
-        server.nonces = Forgetful()
+    def __contains__(self, nonce):
+        self.asked += 1
+        return self.asked > self.forgets and super().__contains__(nonce)
 
-    server, _, _ = order(tmp_path, prepare=forget)
-    assert server.nonces.forgotten > 2
+
+@pytest.mark.parametrize("forgets", [1, 12])
+def test_a_server_that_has_forgotten_nonces_is_asked_again(tmp_path, forgets):
+    server, _, _ = order(tmp_path, prepare=lambda server: setattr(server, "nonces", Forgetful(forgets)))
+    assert server.nonces.asked > forgets
     assert server.issued == [list(HOSTS)]
+
+
+def test_a_server_that_takes_no_nonce_is_not_asked_for_ever(tmp_path):
+    asked = Forgetful(10_000)
+    with pytest.raises(acme.Refused, match="badNonce"):
+        order(tmp_path, prepare=lambda server: setattr(server, "nonces", asked))
+    assert asked.asked == acme.NONCES
 
 
 def test_a_rate_limit_is_told_with_the_time_that_the_server_asks_for(tmp_path):

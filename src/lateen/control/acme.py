@@ -32,8 +32,8 @@ LONGEST_S = 300.0
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """Seconds between polls unless the server sends Retry-After, and the maximum"""
 LONGEST_AFTER_S = 7 * 24 * 3600.0
-NONCES = 6
-"""Attempts with fresh nonces: a server may reject a nonce at any time"""
+NONCES = 20
+"""Attempts with fresh nonces: a server may reject any (RFC 8555 section 6.5), and Pebble rejects many at random"""
 HTTP, TLS = "http-01", "tls-alpn-01"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
 _JOSE = {"Content-Type": "application/jose+json"}
