@@ -48,6 +48,11 @@ def test_a_request_names_the_pod_and_the_result_of_the_plugin_before():
         (lambda: read("ADD", cniVersion="0.2.0", prevResult={}), protocol.INCOMPATIBLE),
         (lambda: protocol.read({"CNI_COMMAND": "ADD"}, b"{"), protocol.INVALID_CONFIG),
         (lambda: protocol.read({"CNI_COMMAND": "ADD"}, b"[]"), protocol.INVALID_CONFIG),
+        (lambda: read("ADD", prevResult={}, kubernetes=1), protocol.INVALID_CONFIG),
+        (lambda: read("ADD", prevResult={}, kubernetes={"kubeconfig": 1}), protocol.INVALID_CONFIG),
+        (lambda: read("ADD", prevResult={}, kubernetes={"kubeconfig": "/a\0b"}), protocol.INVALID_CONFIG),
+        (lambda: read("ADD", prevResult={}, kubernetes={"excludeNamespaces": "kube-system"}), protocol.INVALID_CONFIG),
+        (lambda: read("STATUS", kubernetes={"excludeNamespaces": [1]}), protocol.INVALID_CONFIG),
     ],
 )
 def test_what_a_plugin_cannot_take_has_the_specifications_code(work, code):

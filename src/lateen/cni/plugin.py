@@ -14,7 +14,7 @@ from lateen.api import kinds
 from lateen.cni import protocol, redirection
 from lateen.cni.protocol import Refused, Request
 from lateen.kit import jsons
-from lateen.kit.jsons import Json, dig
+from lateen.kit.jsons import Json
 from lateen.kube import kubeconfig
 from lateen.kube.client import HttpClient, KubeError
 
@@ -87,8 +87,7 @@ async def _check(request: Request) -> None:
 async def _pod(request: Request) -> Json | None:
     """The pod, as soon as the API knows it; None where it is none of Kubernetes or in an excluded namespace. Raises
     Refused."""
-    excluded = dig(request.config, "kubernetes", "excludeNamespaces", default=[])
-    if not request.namespace or not request.pod or request.namespace in excluded:
+    if not request.namespace or not request.pod or request.namespace in request.excluded:
         return None
     async with _client(request) as client:
         trouble = ""
@@ -114,10 +113,9 @@ async def _reach(request: Request) -> None:
 
 def _client(request: Request) -> HttpClient:
     """Raises Refused."""
-    path = dig(request.config, "kubernetes", "kubeconfig", default="")
-    if not path:
+    if not request.kubeconfig:
         raise Refused(protocol.INVALID_CONFIG, "kubernetes.kubeconfig is missing in the plugin's configuration")
     try:
-        return kubeconfig.from_file(Path(path))
+        return kubeconfig.from_file(Path(request.kubeconfig))
     except kubeconfig.ConfigError as e:
         raise Refused(protocol.NOT_AVAILABLE, str(e)) from e

@@ -28,8 +28,10 @@ class Request:
     """``namespace`` and ``pod`` are empty where the runtime is not of Kubernetes."""
 
     command: str
-    config: Json
     version: str
+    kubeconfig: str = ""
+    excluded: tuple[str, ...] = ()
+    """Namespaces whose pods are passed over."""
     netns: str = ""
     namespace: str = ""
     pod: str = ""
@@ -50,9 +52,10 @@ def read(environment: Mapping[str, str], text: bytes) -> Request:
         raise Refused(INVALID_CONFIG, "the network configuration is not a JSON object")
     version = str(config.get("cniVersion") or "")
     if command == "VERSION":
-        return Request(command, config, version)
+        return Request(command, version)
     if version not in VERSIONS:
         raise Refused(INCOMPATIBLE, f"cniVersion {version!r} is not supported; supported are {', '.join(VERSIONS)}")
+    kubeconfig, excluded = _own(config)
     arguments = cni.of_arguments(environment.get("CNI_ARGS", ""))
     netns, previous = environment.get("CNI_NETNS", ""), config.get("prevResult")
     if command in ("ADD", "CHECK"):
@@ -62,14 +65,28 @@ def read(environment: Mapping[str, str], text: bytes) -> Request:
             raise Refused(INVALID_CONFIG, "prevResult is missing: this plugin comes after the one that connects")
     return Request(
         command,
-        config,
         version,
+        kubeconfig,
+        excluded,
         netns,
         arguments.get(cni.NAMESPACE, ""),
         arguments.get(cni.POD, ""),
         arguments.get(cni.UID, ""),
         previous if isinstance(previous, dict) else {},
     )
+
+
+def _own(config: Json) -> tuple[str, tuple[str, ...]]:
+    """The plugin's own settings: the path of its kubeconfig, and the excluded namespaces. Raises Refused."""
+    given = config.get("kubernetes") or {}
+    if not isinstance(given, dict):
+        raise Refused(INVALID_CONFIG, "kubernetes is not a JSON object")
+    path, excluded = given.get("kubeconfig") or "", given.get("excludeNamespaces") or []
+    if not isinstance(path, str) or "\0" in path:
+        raise Refused(INVALID_CONFIG, "kubernetes.kubeconfig is not the path of a file")
+    if not isinstance(excluded, list) or not all(isinstance(n, str) for n in excluded):
+        raise Refused(INVALID_CONFIG, "kubernetes.excludeNamespaces is not a list of names")
+    return path, tuple(excluded)
 
 
 def versions() -> Json:
