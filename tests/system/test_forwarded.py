@@ -267,11 +267,15 @@ BELIEVED = {
 
 
 @pytest.mark.parametrize("trusted", [0, 1])
-def test_headers_that_only_proxies_may_send_are_taken_from_clients(trusted, pem, echo, tmp_path):
+@pytest.mark.parametrize("forwarded", [None, A, PRIVATE])
+@pytest.mark.parametrize("own", ["127.0.0.1", "127.0.0.9"])
+def test_headers_that_only_proxies_may_send_are_taken_from_clients(trusted, forwarded, own, pem, echo, tmp_path):
+    """Also from those with addresses that Envoy counts as private, as 127.0.0.1 is: behind most load balancers
+    everybody has one."""
     with gateways([{"numTrustedProxies": trusted}], pem, echo, tmp_path) as found:
         (address,) = found.values()
-        client = http.client.HTTPConnection(address, PLAIN, timeout=5)
-        asked = {"Host": "h.test", "X-Forwarded-For": A if trusted else PRIVATE, **BELIEVED}
+        client = http.client.HTTPConnection(address, PLAIN, timeout=5, source_address=(own, 0))
+        asked = {"Host": "h.test", **({"X-Forwarded-For": forwarded} if forwarded else {}), **BELIEVED}
         client.request("GET", "/open", headers=asked)
         response = client.getresponse()
         assert (response.status, json.loads(response.read())["forged"]) == (200, [])

@@ -48,8 +48,8 @@ def filters(
     )
     _paths(out, chain.paths)
     _without(out, chain.claimed)
-    # Private addresses are not trusted to set x-envoy headers (Istio's bulletin 2024-006).
-    out.internal_address_config.SetInParent()
+    # No internal_address_config: since 1.33, Envoy then trusts no address to set x-envoy headers (Istio's bulletin
+    # 2024-006). An empty one would trust all private addresses.
     if seen.trace:
         out.tracing.CopyFrom(tracing.of(seen.trace))
         if not seen.trace.by_request_id:
