@@ -82,7 +82,7 @@ def test_claims_that_are_no_strings_are_kept_out_as_they_are_written(action, fie
         rule = {"when": [{"key": "request.auth.claims[a][b]", field: [value]}]}
         made = filters.plain((policy(f"{action}-{value}".lower(), action, rules=[rule]),), False, spelled=True)
         (found,) = unpacked(made[0], rbac_pb2.RBAC).rules.policies.values()
-        (seen,) = found.principals[0].and_ids.ids
+        (seen,) = found.principals
         claim = (seen if field == "values" else seen.not_id).metadata.value.or_match.value_matchers
         others = [m for m in claim[1:] if m.WhichOneof("match_pattern") == "or_match"]
         assert [m for o in others for m in o.or_match.value_matchers][1:] == ([wanted] if wanted else [])
@@ -180,8 +180,8 @@ def test_cluster_local_is_the_trust_domain_of_a_mesh_without_aliases():
     held = Mesh(objects).access("default", objects.pods[("default", "productpage-v1")].label_map)
     (found,) = filters.of_workload(held, held.policies, tcp=False)
     (made,) = unpacked(found, rbac_pb2.RBAC).rules.policies.values()
-    (one,) = made.principals[0].and_ids.ids
-    assert one.or_ids.ids[0].authenticated.principal_name.exact == "spiffe://corp.test/ns/default/sa/sleep"
+    (one,) = made.principals
+    assert one.authenticated.principal_name.exact == "spiffe://corp.test/ns/default/sa/sleep"
 
 
 def test_metadata_of_filters_are_looked_at_on_tcp_too():

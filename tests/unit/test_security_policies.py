@@ -123,8 +123,8 @@ def test_the_first_rule_that_matches_decides_and_each_denial_names_its_rule():
     assert set(made.policies) == {f"{prefix}[d]", f"{prefix}[default]"}
     (denied,) = made.policies[f"{prefix}[d]"].principals
     matched, *not_earlier = denied.and_ids.ids
-    assert matched.and_ids.ids[0].or_ids.ids[0].header.name == "x"
-    assert [n.not_id.and_ids.ids[0].or_ids.ids[0].header.name for n in not_earlier] == [":method"]
+    assert matched.header.name == "x"
+    assert [n.not_id.header.name for n in not_earlier] == [":method"]
 
 
 def test_a_part_that_is_broken_lets_nobody_pass_and_says_why():
@@ -399,7 +399,7 @@ def test_a_scope_that_is_named_as_a_text_matches_the_list_that_the_filter_made_o
     found = extensions(mesh.objects(policy("p", SERVICE, f"{jwt}, authorization: {{rules: {rules}}}")))
     made = held(found["lateen.security.rules/default/p"], rbac_pb2.RBAC).rules
     (denied,) = made.policies["ns[default]-policy[SecurityPolicy/p]-rule[0]"].principals
-    scope, role = (p.metadata for p in denied.and_ids.ids[0].and_ids.ids)
+    scope, role = (p.metadata for p in denied.and_ids.ids)
     assert [s.key for s in scope.path] == ["default/p/one", "scope"]
     kinds_ = [v.WhichOneof("match_pattern") for v in scope.value.or_match.value_matchers]
     assert kinds_ == ["list_match", "string_match"]

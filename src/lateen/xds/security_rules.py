@@ -13,6 +13,7 @@ from lateen.api import security_policy as sp
 from lateen.mesh.secured import Policy
 from lateen.xds import claims, jwt
 from lateen.xds.authz import matchers
+from lateen.xds.authz.shorter import shorter
 
 
 def called(policy: Policy) -> str:
@@ -28,19 +29,18 @@ def payload(policy: Policy, provider: str) -> str:
 def rules(policy: Policy, given: sp.Authorization) -> http_rbac.RBAC:
     """The first rule that matches decides. Written as what is denied, so that each denial names its rule: what a rule
     denies that no earlier one allows; and by default, what none allows."""
-    out = http_rbac.RBAC()
-    out.rules.action = rbac_pb2.RBAC.DENY
+    out = rbac_pb2.RBAC(action="DENY")
     allowed: list[rbac_pb2.Principal] = []
     for i, rule in enumerate(given.rules):
         matched = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=list(_conditions(policy, rule))))
         if rule.action == "Allow":
             allowed.append(matched)
         else:
-            out.rules.policies[f"{called(policy)}-rule[{rule.name or i}]"].CopyFrom(_denial(matched, allowed))
+            out.policies[f"{called(policy)}-rule[{rule.name or i}]"].CopyFrom(_denial(matched, allowed))
     if given.default_action == "Deny":
         anybody = rbac_pb2.Principal(any=True)
-        out.rules.policies[f"{called(policy)}-rule[default]"].CopyFrom(_denial(anybody, allowed))
-    return out
+        out.policies[f"{called(policy)}-rule[default]"].CopyFrom(_denial(anybody, allowed))
+    return http_rbac.RBAC(rules=shorter(out))
 
 
 def _denial(matched: rbac_pb2.Principal, allowed: Iterable[rbac_pb2.Principal]) -> rbac_pb2.Policy:

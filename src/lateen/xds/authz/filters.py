@@ -24,6 +24,7 @@ from lateen.mesh.inbound_view import Authorization
 from lateen.wire import names
 from lateen.xds import pb
 from lateen.xds.authz import matchers, rules
+from lateen.xds.authz.shorter import shorter
 
 Policies = tuple[o.Resource[AuthorizationPolicy], ...]
 HTTP_RBAC, TCP_RBAC = "envoy.filters.http.rbac", "envoy.filters.network.rbac"
@@ -47,8 +48,8 @@ def _rbac(
     spelled: bool = False,
     suffix: str = "",
 ) -> Any:
-    """An RBAC filter; None without policies. On TCP, rules about requests are left out. ``spelled``: see
-    ``rules.Scope``."""
+    """An RBAC filter; None without policies. On TCP, rules about requests are left out. ``spelled``: as proxies get it
+    (``rules.Scope``, ``shorter``), not literally as in Istio."""
     found = list(policies)
     if not found:
         return None
@@ -64,7 +65,7 @@ def _rbac(
             except rules.HttpOnly:
                 continue
             out.policies[f"{name}-rule[{i}]{suffix}"].CopyFrom(made)
-    return out
+    return shorter(out) if spelled else out
 
 
 def _filter(tcp: bool, enforced: Any, shadow: Any, prefix: str) -> Any:
