@@ -43,6 +43,55 @@ def test_a_null_in_a_list_is_refused_in_the_words_of_istio(kind, spec, words):
     assert any(words in e for e in said(kind, spec)[0])
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        (
+            "VirtualService",
+            {
+                "hosts": ["a.test"],
+                "gateways": ["mesh", "web"],
+                "http": [{"match": [{"headers": {"@request.auth.claims.sub": {"exact": "x"}}}], "route": ROUTE}],
+            },
+            "is only supported for gateway, found no gateways: [mesh web]",
+        ),
+        (
+            "VirtualService",
+            {"hosts": ["a.test"], "http": [{"route": ROUTE, "corsPolicy": {"allowHeaders": ["x y"]}}]},
+            "header name x y is not a valid header name",
+        ),
+        (
+            "VirtualService",
+            {"hosts": ["a.test"], "http": [{"route": ROUTE, "fault": {"abort": {"grpcStatus": "GONE"}}}]},
+            'gRPC status "GONE" is not supported. See https://github.com/grpc/grpc/blob/master/doc/statuscodes.md',
+        ),
+        (
+            "Gateway",
+            {"servers": [{"port": {"number": 80, "name": "x", "protocol": "QUIC"}, "hosts": ["*"]}]},
+            'invalid protocol "QUIC", supported protocols are HTTP, HTTP2, GRPC, GRPC-WEB, MONGO, REDIS, MYSQL, TCP',
+        ),
+        (
+            "ServiceEntry",
+            {
+                "hosts": ["a.test"],
+                "resolution": "STATIC",
+                "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+                "endpoints": [{"address": "1.1.1.1", "ports": {"web": 8080}}],
+            },
+            "endpoint port 8080 is not defined by the service entry",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_istios_words(kind, spec, words):
+    assert any(words in e for e in said(kind, spec)[0])
+
+
+def test_a_maglev_table_of_one_place_is_as_good_as_envoy_thinks():
+    hashed = {"useSourceIp": True, "maglev": {"tableSize": 1}}
+    spec = {"host": "a.test", "trafficPolicy": {"loadBalancer": {"consistentHash": hashed}}}
+    assert said("DestinationRule", spec)[0] == []
+
+
 def test_a_service_entry_found_by_dns_should_not_select_workloads():
     spec = {
         "hosts": ["a.test"],

@@ -219,7 +219,7 @@ def test_headers(spec, says):
     ("an empty name is none", http(retries={"attempts": 1, "retryOn": "5xx,"}), 'no "" is not a valid retryOn'),
     ("no attempts is no retries", http(retries={"attempts": 0}), None),
     ("and has no settings", http(retries={"attempts": 0, "retryOn": "5xx"}), "no attempts are set to 0"),
-    ("attempts are counted", http(retries={"attempts": -1}), "no must be non-negative"),
+    ("attempts are counted", http(retries={"attempts": -1}), "no attempts cannot be negative"),
     ("a try takes time", http(retries={"attempts": 1, "perTryTimeout": "0s"}), "no duration must be greater than 1ms"),
     ("a share is a percentage", http(mirror={"host": "a"}, mirrorPercentage={"value": 0.00001}), None),
     ("of a hundred", http(mirror={"host": "a"}, mirrorPercentage={"value": 101}), "no max value of 100"),
@@ -277,7 +277,7 @@ def weights(*given):
 @table(
     ("shares add up to anything", weights(1, 2), None),
     ("but not to nothing", weights(0, 0), "no total destination weight = 0"),
-    ("a share is not negative", weights(-1, 2), "no must be non-negative"),
+    ("a share is not negative", weights(-1, 2), "no weight -1 < 0"),
     ("a single destination gets everything", weights(0), "warn gets all requests"),
     ("a destination has a host", vs(http=[{"route": [{}]}]), "no destination is required"),
     ("of one service", vs(http=[{"route": [{"destination": {"host": "*"}}]}]), "no invalid destination host *"),

@@ -100,7 +100,11 @@ def test_settings_of_a_traffic_policy(spec, says):
         lb(zoneAwareLbSetting={"failover": [{"from": "a", "to": "a"}]}),
         "no zone aware lb failover settings must specify different regions",
     ),
-    ("it begins with a share", lb(warmup={"duration": "1s", "minimumPercent": 101}), "no percentage 101"),
+    (
+        "it begins with a share",
+        lb(warmup={"duration": "1s", "minimumPercent": 101}),
+        "no should be less than or equal to 100",
+    ),
 )
 def test_how_endpoints_are_chosen(spec, says):
     check("DestinationRule", spec, says)

@@ -130,7 +130,9 @@ def _load_balancer(lb: n.LoadBalancer | None, outlier: n.OutlierDetection | None
             yield no(f"{at}.warmup.aggression", f"aggression should be greater than 0, is {w.aggression:g}")
         if lb.warmup_duration_secs:
             yield no(at, "only one of warmupDurationSecs or warmup can be set; warmupDurationSecs is deprecated")
-        yield from s.percent(w.minimum_percent or 0, f"{at}.warmup.minimumPercent")
+        if (w.minimum_percent or 0) > 100:
+            says = f"minimumPercent value should be less than or equal to 100, is {w.minimum_percent:g}"
+            yield no(f"{at}.warmup.minimumPercent", says)
     yield from _consistent_hash(lb.consistent_hash, f"{at}.consistentHash")
     if lb.locality_lb_setting and lb.zone_aware_lb_setting:
         yield no(at, "only one of localityLbSetting and zoneAwareLbSetting can be set")
@@ -197,4 +199,5 @@ def _ring(h: n.ConsistentHash) -> int | None:
 
 
 def _prime(n_: int) -> bool:
-    return n_ > 1 and all(n_ % d for d in range(2, int(n_**0.5) + 1))
+    """As Envoy sees it, which takes 1 for a prime number."""
+    return n_ > 0 and all(n_ % d for d in range(2, int(n_**0.5) + 1))

@@ -92,7 +92,11 @@ def _bind(server: n.Server, at: str) -> Findings:
 
 
 def _port(port: n.ServerPort, at: str, bind: str) -> Findings:
-    yield from s.protocol(port.protocol, f"{at}.protocol")
+    if port.protocol.lower() not in s.SUPPORTED:
+        known = (
+            "supported protocols are HTTP, HTTP2, GRPC, GRPC-WEB, MONGO, REDIS, MYSQL, TCP, and HTTPS and TLS with tls"
+        )
+        yield no(f"{at}.protocol", f'invalid protocol "{port.protocol}", {known}')
     if port.number or not bind.startswith(UNIX):
         yield from s.port(port.number, f"{at}.number")
     if not port.name:

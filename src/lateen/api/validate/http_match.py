@@ -29,12 +29,16 @@ def string_match(m: n.StringMatch | None, at: str, prefix: bool = False, present
         yield from s.regex(m.regex, f"{at}.regex")
 
 
-def request_match(m: n.HTTPMatchRequest, at: str, mesh: bool) -> Findings:
+def request_match(m: n.HTTPMatchRequest, at: str, mesh: tuple[str, ...] | None) -> Findings:
+    """``mesh``: the gateways that the rule names, if it is for sidecars, too; otherwise None."""
     for field, given in (("headers", m.headers), ("withoutHeaders", m.without_headers)):
         for name, match in given.items():
             where = f"{at}.{field}[{name}]"
-            if mesh and claims.routed(name):
-                says = f"JWT claim based routing (key: {name}) is only supported for gateway"
+            if mesh is not None and claims.routed(name):
+                named = " ".join(mesh)
+                says = (
+                    f"JWT claim based routing (key: {name}) is only supported for gateway, found no gateways: [{named}]"
+                )
                 yield no(where, f"{says}; name them in spec.gateways, without mesh")
             yield from s.matched_header(name, where)
             yield from string_match(match, where, present=field == "withoutHeaders")

@@ -20,8 +20,8 @@ LARGE_BODY, MAX_BODY = 100 * 1024, 1 << 20
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
-def http_route(http: n.HTTPRoute, at: str, delegate: bool, mesh: bool) -> Findings:
-    """``delegate``: the route is lent to other VirtualServices. ``mesh``: sidecars have it."""
+def http_route(http: n.HTTPRoute, at: str, delegate: bool, mesh: tuple[str, ...] | None) -> Findings:
+    """``delegate``: the route is lent to other VirtualServices. ``mesh``: as for ``request_match``."""
     if http.delegate is not None and not delegate:
         yield from _root(http, http.delegate, at)
     else:
@@ -117,7 +117,10 @@ def _rewrite(http: n.HTTPRoute, route: str) -> Findings:
     if w is None:
         return
     if not w.uri and not w.uri_regex_rewrite and not w.authority:
-        says = "rewrite must specify at least one of URI, UriRegexRewrite, or authority"
+        says = (
+            "rewrite must specify at least one of URI, UriRegexRewrite, or authority. Only one of URI or "
+            "UriRegexRewrite may be specified"
+        )
         yield no(at, says)
     if w.uri and w.uri_regex_rewrite:
         yield no(at, "rewrite may only contain one of URI or UriRegexRewrite")
@@ -196,7 +199,7 @@ def _operated(name: str, at: str, authority: bool) -> Findings:
     elif name.startswith(":"):
         yield no(at, f'invalid header "{name}": header cannot have ":" prefix')
     elif any(c.isspace() or ord(c) < 32 for c in name):
-        yield no(at, f'header name "{name}" is not a valid header name')
+        yield no(at, f"header name {name} is not a valid header name")
 
 
 def _authorities(http: n.HTTPRoute, at: str) -> Findings:

@@ -76,7 +76,12 @@ def _abort(a: n.FaultAbort, at: str) -> Findings:
     if a.http_status is not None:
         yield from s.status(a.http_status, f"{at}.httpStatus")
     if a.grpc_status is not None and a.grpc_status not in n.GRPC_STATUS:
-        yield no(f"{at}.grpcStatus", f'gRPC status "{a.grpc_status}" is not supported; use a name such as NOT_FOUND')
+        says = (
+            f'gRPC status "{a.grpc_status}" is not supported. See '
+            "https://github.com/grpc/grpc/blob/master/doc/statuscodes.md for a list of supported codes, for example "
+            "'NOT_FOUND'"
+        )
+        yield no(f"{at}.grpcStatus", says)
     if a.http2_error is not None:
         yield no(f"{at}.http2Error", "HTTP/2 abort fault injection not supported yet")
 

@@ -213,7 +213,7 @@ def _header(name: str, path: str, allowed: re.Pattern[str]) -> Findings:
     if not name:
         yield no(path, "header name cannot be empty")
     elif not allowed.fullmatch(name):
-        yield no(path, f'header name "{name[:80]}" is not a valid header name')
+        yield no(path, f"header name {name[:80]} is not a valid header name")
 
 
 def matched_header(name: str, path: str) -> Findings:

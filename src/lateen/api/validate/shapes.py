@@ -54,6 +54,8 @@ NULLS = {
     "spec.configPatches[]": "Envoy filter: null config patch",
 }
 """Istio's words for a null in a list."""
+NEGATIVE = {"weight": "weight {} < 0", "attempts": "attempts cannot be negative, is {}"}
+"""Istio's words for a negative number of some fields; of others, they must be non-negative."""
 SIGNED = ("priority",)
 WIDE = ("tableSize", "minimumRingSize")
 MOST = 2**32 - 1
@@ -120,6 +122,7 @@ def _number(value: int, path: str) -> Findings:
         if not -(2**31) <= value < 2**31:
             yield no(path, f"{value} is not in the range -2147483648..2147483647")
     elif value < 0:
-        yield no(path, f"{name.partition('[')[0]} must be non-negative, is {value}")
+        field = name.partition("[")[0]
+        yield no(path, NEGATIVE.get(field, f"{field} must be non-negative, is {{}}").format(value))
     elif value > (2**64 - 1 if name in WIDE else MOST):
         yield no(path, f"{value} is larger than {MOST}, the most that it can be")

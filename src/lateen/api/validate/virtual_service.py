@@ -27,7 +27,7 @@ def virtual_service(vs: n.VirtualService, meta: Json) -> Findings:
     if not (vs.http or vs.tls or vs.tcp):
         yield no("spec", "http, tcp or tls must be provided in virtual service")
     for i, http in enumerate(vs.http):
-        yield from http_route(http, f"spec.http[{i}]", delegate, mesh)
+        yield from http_route(http, f"spec.http[{i}]", delegate, vs.gateways if mesh else None)
     for i, tls in enumerate(vs.tls):
         yield from _tls(tls, f"spec.tls[{i}]", vs)
     for i, tcp in enumerate(vs.tcp):

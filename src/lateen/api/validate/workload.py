@@ -39,9 +39,10 @@ def endpoint(e: n.WorkloadEntry, at: str, ports: tuple[n.ServicePort, ...], name
     else:
         yield from _address(e, at, names)
     known = {p.name for p in ports}
-    for name in e.ports:
+    for name, number in e.ports.items():
         if name not in known:
-            yield no(f"{at}.ports[{name}]", f"endpoint port {name} is not defined by the service entry")
+            says = f"endpoint port {number} is not defined by the service entry, which has no port named {name}"
+            yield no(f"{at}.ports[{name}]", says)
     if e.address.startswith(UNIX) and len(ports) != 1:
         yield no(f"{at}.address", "exactly 1 service port required for unix endpoints")
     yield from _rest(e, at)
