@@ -64,7 +64,7 @@ class Cluster:
         allocator = strategies.Allocator(self.store, "10.96.0.0/16")
         self.webhooks = Webhooks(self.store, self.registry)
         self.api = Api(self.store, self.registry, self.webhooks, self.tokens, allocator)
-        self.access = None
+        self.access, self._server, self._loop = None, None, None
         asyncio.run(bootstrap.roles(DirectClient(self.api, "kube-apiserver")))
         for name in ("default", "kube-system"):
             self.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
@@ -88,7 +88,10 @@ class Cluster:
 
     def connection(self, user="admin", groups=("system:masters",)):
         """A connection's protocol and the end that it writes to."""
-        return Server(self.api, self.access).protocol(), Peer(user, groups)
+        loop = asyncio.get_running_loop() if asyncio._get_running_loop() else None
+        if self._server is None or loop is not self._loop:  # its connections belong to an event loop
+            self._server, self._loop = Server(self.api, self.access), loop
+        return self._server.protocol(), Peer(user, groups)
 
     async def send(
         self, method, path, body=None, *, user="admin", groups=("system:masters",), headers=None, content="", seconds=10

@@ -1,9 +1,11 @@
 """Patches as kubectl sends them."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lateen.cluster.apiserver import patch, schema
+from lateen.cluster.apiserver.errors import ApiError
 
 POD = schema.definitions()["io.k8s.api.core.v1.Pod"]
 DEPLOYMENT = schema.definitions()["io.k8s.api.apps.v1.Deployment"]
@@ -49,3 +51,23 @@ def test_null_removes_a_label():
 def test_a_merge_patch_applied_twice_is_a_merge_patch_applied_once(target, change):
     once = patch.merge(target, change)
     assert patch.merge(once, change) == once
+
+
+def test_a_new_element_of_a_list_comes_first_as_in_kubernetes():
+    after = patch.strategic(containers("a", "b"), {"spec": {"containers": [{"name": "new"}]}}, POD)
+    assert [c["name"] for c in after["spec"]["containers"]] == ["new", "a", "b"]
+
+
+def test_elements_that_a_patch_names_keep_their_places_between_the_others():
+    change = {"spec": {"containers": [{"name": "x"}, {"name": "b", "image": "new"}, {"name": "y"}]}}
+    after = patch.strategic(containers("a", "b", "c"), change, POD)
+    assert [c["name"] for c in after["spec"]["containers"]] == ["x", "a", "b", "y", "c"]
+
+
+def test_replacing_a_field_that_is_not_there_sets_it_as_in_kubernetes():
+    operation = {"op": "replace", "path": "/data/new", "value": "x"}
+    assert patch.json_patch({"data": {}}, [operation]) == {"data": {"new": "x"}}
+    with pytest.raises(ApiError, match="nothing there"):
+        patch.json_patch({}, [operation])
+    with pytest.raises(ApiError, match="nothing there"):
+        patch.json_patch({"data": []}, [{"op": "replace", "path": "/data/3", "value": "x"}])

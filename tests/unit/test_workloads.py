@@ -111,3 +111,70 @@ def test_the_seconds_that_a_pod_must_be_ready_are_its_replica_sets_too():
     made = made | {"metadata": made["metadata"] | {"uid": "s"}, "status": {"replicas": 1}}
     d["spec"]["minReadySeconds"] = 7
     assert rollout(d, [made]).change == [(made["metadata"]["name"], {"minReadySeconds": 7})]
+
+
+def live(d, sets, times_=1):
+    """The ReplicaSets after so many steps in which every pod becomes available at once, and the last plan."""
+    plan = None
+    for _ in range(times_):
+        plan = rollout(d, sets)
+        for _, obj in plan.create:
+            sets.append({**obj, "metadata": {**obj["metadata"], "uid": obj["metadata"]["name"]}, "status": {}})
+        for name, count in plan.scale:
+            next(s for s in sets if s["metadata"]["name"] == name)["spec"]["replicas"] = count
+        for name, notes in plan.annotate:
+            next(s for s in sets if s["metadata"]["name"] == name)["metadata"]["annotations"] |= notes
+        for s in sets:
+            want = s["spec"]["replicas"]
+            s["status"] = {"replicas": want, "readyReplicas": want, "availableReplicas": want}
+    return plan
+
+
+def numbers(sets):
+    return [s["spec"]["replicas"] for s in sets]
+
+
+def test_a_paused_rollout_goes_no_further_and_says_so_but_can_be_scaled():
+    sets = []
+    live(deployment(8, 2, 0), sets, 9)
+    new = deployment(8, 2, 0, image="b")
+    live(new, sets, 2)
+    assert numbers(sets) == [8, 2]
+    new["spec"]["paused"] = True
+    plan = live(new, sets, 5)
+    assert numbers(sets) == [8, 2]
+    condition = next(c for c in plan.status["conditions"] if c["type"] == "Progressing")
+    assert (condition["status"], condition["reason"]) == ("Unknown", "DeploymentPaused")
+
+    new["spec"]["replicas"] = 16
+    live(new, sets, 3)
+    assert sum(numbers(sets)) == 18
+    assert numbers(sets)[0] > numbers(sets)[1] > 2
+
+    new["spec"]["paused"] = False
+    new["status"] = plan.status
+    plan = rollout(new, sets)
+    assert next(c["reason"] for c in plan.status["conditions"] if c["type"] == "Progressing") == "DeploymentResumed"
+    assert deadline_s(new, plan.status, datetime.now(UTC)) < 1
+    new["status"] = plan.status
+    live(new, sets, 40)
+    assert numbers(sets) == [0, 16]
+
+
+def test_a_replica_set_has_the_annotations_of_its_deployment():
+    """`kubectl annotate deploy kubernetes.io/change-cause=…` is what `kubectl rollout history` shows."""
+    d, sets = deployment(4, "25%", 0), []
+    d["metadata"]["annotations"] = {
+        "kubernetes.io/change-cause": "first",
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        "deployment.kubernetes.io/revision": "7",
+    }
+    live(d, sets, 2)
+    own = {"deployment.kubernetes.io/desired-replicas": "4", "deployment.kubernetes.io/max-replicas": "5"}
+    revision = {"deployment.kubernetes.io/revision": "1"}
+    assert sets[0]["metadata"]["annotations"] == {"kubernetes.io/change-cause": "first"} | own | revision
+    d["metadata"]["annotations"]["kubernetes.io/change-cause"] = "second"
+    d["spec"]["replicas"] = 8
+    live(d, sets, 2)
+    own = {"deployment.kubernetes.io/desired-replicas": "8", "deployment.kubernetes.io/max-replicas": "10"}
+    assert sets[0]["metadata"]["annotations"] == {"kubernetes.io/change-cause": "second"} | own | revision

@@ -5,9 +5,6 @@ https://istio.io/latest/docs/reference/commands/pilot-discovery/#metrics
 
 from __future__ import annotations
 
-import contextlib
-import os
-import resource
 import time
 
 from lateen import __version__
@@ -15,6 +12,7 @@ from lateen.ads.measures import PUSH
 from lateen.ads.measures import Measures as Xds
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.kit import process
 from lateen.kit.metrics import Registry
 
 CONTEXT = (0.01, 0.1, 0.5, 1.0, 3.0, 5.0)
@@ -106,14 +104,7 @@ class Measures:
         self.clusters = r.gauge(
             "istiod_managed_clusters", "The number of clusters whose services are known.", "cluster_type"
         )
-        cpu = r.total("process_cpu_seconds_total", "User and system CPU time in seconds.")
-        cpu.read = lambda: {(): sum(resource.getrusage(resource.RUSAGE_SELF)[:2])}
-        memory = r.gauge("process_resident_memory_bytes", "Resident memory in bytes.")
-        memory.read = lambda: {(): _memory(1)}
-        virtual = r.gauge("process_virtual_memory_bytes", "Virtual memory in bytes.")
-        virtual.read = lambda: {(): _memory(0)}
-        files = r.gauge("process_open_fds", "Open file descriptors.")
-        files.read = lambda: {(): len(os.listdir("/proc/self/fd"))}
+        process.measure(r)
 
     def _of_pushes(self, r: Registry) -> None:
         self.connected = r.gauge("pilot_xds", "Connected proxies, by version.", "version")
@@ -255,10 +246,3 @@ class Measures:
     def ready(self) -> None:
         took = time.monotonic() - self._started
         self.startup.read = lambda: {(): took}
-
-
-def _memory(column: int) -> float:
-    """A column of /proc/self/statm in bytes: 0 is the total size, 1 the resident size. See proc(5)."""
-    with contextlib.suppress(OSError), open("/proc/self/statm") as f:
-        return float(f.read().split()[column]) * resource.getpagesize()
-    return 0.0

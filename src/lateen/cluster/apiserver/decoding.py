@@ -84,7 +84,8 @@ def structure(c: Call, obj: Json) -> tuple[Json, schema.Report]:
     rules = schema_of(c.resource, c.version)
     meta, found = schema.check(schema.definitions()[schema.META], obj["metadata"], at="metadata")
     _refuse(c, obj, found)
-    obj = {**obj, "metadata": meta}
+    # Kubernetes leaves empty lists and maps out.
+    obj = {**obj, "metadata": {k: v for k, v in meta.items() if v not in ([], {})}}
     if rules is None:
         return obj, found
     obj, report = schema.check_custom(rules, obj) if c.resource.custom else schema.check(rules, obj)

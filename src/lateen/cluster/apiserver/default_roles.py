@@ -22,6 +22,7 @@ _READ = ("get", "list", "watch")
 _WRITE = ("create", "delete", "deletecollection", "patch", "update")
 _WORKLOADS = "statefulsets statefulsets/scale daemonsets deployments deployments/scale replicasets replicasets/scale"
 _PROBES = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+_WATCHED = ("/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*")
 _DISCOVERY = ("/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*")
 
 
@@ -130,6 +131,7 @@ def all_objects() -> Iterator[Json]:
     yield _role("system:public-info-viewer", [_paths(*_PROBES)])
     for name, rules in _OTHERS.items():
         yield _role(name, rules)
+    yield _role("system:monitoring", [_paths("/healthz", "/healthz/*", *_WATCHED)])
     for name in SIGNED_HERE:
         short = name.partition("/")[2]
         rule = _rule(("approve",), GROUP_OF_REQUESTS, "signers") | {"resourceNames": [name]}
@@ -143,6 +145,7 @@ def all_objects() -> Iterator[Json]:
         ("cluster-admin", (MASTERS,)),
         ("system:basic-user", ("system:authenticated",)),
         ("system:discovery", ("system:authenticated",)),
+        ("system:monitoring", ("system:monitoring",)),
         ("system:public-info-viewer", ("system:authenticated", "system:unauthenticated")),
     ):
         yield _binding(name, groups)

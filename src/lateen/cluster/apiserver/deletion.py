@@ -6,13 +6,32 @@ from lateen.cluster.apiserver import decoding, errors, matching, reading
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer, durably, finished
+from lateen.cluster.apiserver.errors import forbidden
 from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.apiserver.validation import limits
 from lateen.cluster.store.objects import Batch, Entry, Store
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 
 FOREGROUND = "foregroundDeletion"
 """The finalizer that the garbage collector removes when the dependents are gone."""
+
+_KEPT = {
+    ("", "Namespace"): (("default", "kube-system", "kube-public"), "this namespace may not be deleted"),
+    ("scheduling.k8s.io", "PriorityClass"): (
+        tuple(limits.SYSTEM),
+        "this is a system priority class and cannot be deleted",
+    ),
+}
+"""What the cluster cannot do without, and what Kubernetes says of it."""
+
+
+def _keep(c: Call) -> None:
+    """Refuse to delete what the cluster cannot do without. Raises ApiError."""
+    names, says = _KEPT.get((c.resource.group, c.resource.kind), ((), ""))
+    if c.name in names:
+        r = c.resource
+        raise forbidden(f'{r.qualified} "{c.name}" is forbidden: {says}', r.plural, c.name, r.group)
 
 
 class Deleter:
@@ -23,6 +42,7 @@ class Deleter:
         """The object if it still exists, else a Status. Raises ApiError."""
         entry, options = reading.entry(self._store, c), decoding.delete_options(c)
         reading.expect(c, entry, options.get("preconditions") or {})
+        _keep(c)
         await self._webhooks.admit(matching.review("DELETE", c, None, entry.obj))
         return self.carry_out(c, options)
 

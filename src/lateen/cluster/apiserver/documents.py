@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 
-from lateen.cluster.apiserver import answers, discovery, openapi
+from lateen.cluster.apiserver import answers, discovery, health, openapi
 from lateen.cluster.apiserver.errors import unknown_path
+from lateen.cluster.apiserver.figures import Figures
 from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.network import plan
+from lateen.cluster.store.objects import Store
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 from lateen.kit.later import web
@@ -22,6 +26,7 @@ VERSION = {
     "compiler": "cpython",
     "platform": f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
 }
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 GNOSTIC = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
@@ -29,17 +34,22 @@ GNOSTIC = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 class Documents:
     """Built on first use, and again when the resources have changed."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._openapi: dict[str, tuple[int, bytes]] = {}
+    def __init__(self, store: Store, registry: Registry, figures: Figures) -> None:
+        self._registry, self._figures = registry, figures
+        self._health = health.Health(store, registry)
+        self._openapi: dict[str, tuple[int, bytes, str]] = {}
 
     def document(self, request: web.BaseRequest, path: str, parts: list[str]) -> web.Response:
         registry, accept = self._registry, request.headers.get("Accept", "")
         if path == "/version":
             return answers.response(VERSION)
-        if path in ("/healthz", "/livez", "/readyz"):
-            verbose = "verbose" in request.query
-            return web.Response(text=f"[+]ping ok\n{path[1:]} check passed\n" if verbose else "ok")
+        if parts[0] in health.PATHS:
+            excluded = request.query.getall("exclude", [])
+            return self._health.answer(parts[0], "/".join(parts[1:]), dict(request.query), excluded)
+        if path == "/metrics":
+            return web.Response(body=self._figures.text().encode(), headers={"Content-Type": METRICS})
+        if path == "/":
+            return answers.response({"paths": self._paths()})
         if path in ("/api", "/apis") and "as=APIGroupDiscoveryList" in accept:
             version = "v2" if "v=v2;" in accept.replace(" ", "") else "v2beta1"
             body = discovery.aggregated(registry, core=path == "/api")
@@ -48,7 +58,8 @@ class Documents:
                 body=jsons.dumps(body), headers={"Content-Type": AGGREGATED.replace("v=v2;", f"v={version};")}
             )
         if path == "/api":
-            return answers.response({"kind": "APIVersions", "versions": ["v1"]})
+            here = {"clientCIDR": "0.0.0.0/0", "serverAddress": f"{plan.NODE_IP}:{plan.API_PORT}"}
+            return answers.response({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [here]})
         if path == "/apis":
             return answers.response(
                 {
@@ -74,16 +85,23 @@ class Documents:
                     }
                 )
         if parts[0] == "openapi":
-            return self._openapi_document(path, parts, accept, "hash" in request.query)
+            return self._openapi_document(request, path, parts, accept)
         raise unknown_path()
 
-    def _openapi_document(self, path: str, parts: list[str], accept: str, hashed: bool) -> web.Response:
+    def _paths(self) -> list[str]:
+        """Everything that is served, as kube-apiserver lists it at its root."""
+        groups = [f"/apis/{g}" for g in self._registry.groups() if g]
+        versions = [f"/apis/{g}/{v}" for g, found in self._registry.groups().items() if g for v in found]
+        rest = ["/api", "/api/v1", "/apis", "/metrics", "/openapi/v2", "/openapi/v3", "/version"]
+        return sorted([*groups, *versions, *rest, *self._health.paths()])
+
+    def _openapi_document(self, request: web.BaseRequest, path: str, parts: list[str], accept: str) -> web.Response:
         registry = self._registry
         kind = "application/json"
         key = path
         if path == "/openapi/v2" and "proto-openapi" in accept:
             kind, key = GNOSTIC, path + "+pb"
-        generation, body = self._openapi.get(key, (-1, b""))
+        generation, body, tag = self._openapi.get(key, (-1, b"", ""))
         if generation != registry.generation:
             if key == "/openapi/v2":
                 body = jsons.dumps(openapi.v2(registry))
@@ -101,10 +119,13 @@ class Documents:
                 if document is None:
                     raise unknown_path()
                 body = jsons.dumps(document)
-            self._openapi[key] = (registry.generation, body)
-        headers = {"Content-Type": kind}
-        if hashed:
+            tag = hashlib.sha512(body).hexdigest().upper()
+            self._openapi[key] = (registry.generation, body, tag)
+        headers = {"Content-Type": kind, "Etag": f'"{tag}"', "Vary": "Accept"}
+        if "hash" in request.query:
             headers["Cache-Control"] = "public, immutable"
+        if tag in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=headers)
         return web.Response(body=body, headers=headers)
 
 

@@ -7,7 +7,9 @@ import base64
 import binascii
 import functools
 import logging
+import time
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import cast
 
 from lateen.cluster.apiserver import (
@@ -30,8 +32,9 @@ from lateen.cluster.apiserver.access import PodAccess
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call, Listing
-from lateen.cluster.apiserver.documents import Documents
+from lateen.cluster.apiserver.documents import VERSION, Documents
 from lateen.cluster.apiserver.errors import ApiError, bad_request
+from lateen.cluster.apiserver.figures import Figures
 from lateen.cluster.apiserver.front_door import FrontDoor, listen, tls
 from lateen.cluster.apiserver.lane import Plain
 from lateen.cluster.apiserver.resources import API_SERVICES, METRICS, PARTS
@@ -48,10 +51,20 @@ WRITES = ("POST", "PUT", "PATCH", "DELETE")
 _BEARER = "base64url.bearer.authorization.k8s.io."
 
 
+@dataclass
+class _Work:
+    """One request, as far as it is known what it is about. ``began``: of time.perf_counter."""
+
+    began: float
+    verb: str
+    call: Call | None = None
+
+
 class Server:
     def __init__(self, api: Api, access: PodAccess) -> None:
         self._api, self._access, self._proxy = api, access, proxying.Proxy()
-        self._documents = Documents(api.registry)
+        self._figures = Figures(api.store, VERSION)
+        self._documents = Documents(api.store, api.registry, self._figures)
         self._upgrades = Upgrades(api, access, self.user)
         self._bodies, self._lines = bodies.Bodies(), answers.Lines()
 
@@ -67,21 +80,32 @@ class Server:
         return FrontDoor(self._http, self._upgrades.spdy, self.plain)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        work = _Work(time.perf_counter(), request.method.lower())
         try:
-            return await self._route(request)
+            answer = await self._route(request, work)
         except ConnectionError:
             raise
         except Exception as e:  # noqa: BLE001 - every failure is an answer
-            return _refused(e, request.method, request.path).web()
+            answer = _refused(e, request.method, request.path).web()
+        size = len(answer.body) if isinstance(answer, web.Response) and isinstance(answer.body, bytes) else 0
+        self._figures.answered(work.call, work.verb, answer.status, work.began, size)
+        return answer
 
     def plain(self, asked: Plain, transport: asyncio.Transport) -> bytes | Coroutine[None, None, bytes] | None:
         """The whole response to a request about objects, at once or later; None for what aiohttp has to answer."""
+        work = _Work(time.perf_counter(), asked.method.lower())
         try:
-            return self._plain(asked, transport)
+            return self._plain(asked, work, transport)
         except Exception as e:  # noqa: BLE001 - as above
-            return _refused(e, asked.method, asked.path).wire(asked.closes)
+            return self._written(asked, work, _refused(e, asked.method, asked.path))
 
-    def _plain(self, asked: Plain, transport: asyncio.Transport) -> bytes | Coroutine[None, None, bytes] | None:
+    def _written(self, asked: Plain, work: _Work, answer: answers.Answer) -> bytes:
+        self._figures.answered(work.call, work.verb, answer.code, work.began, len(answer.body))
+        return answer.wire(asked.closes)
+
+    def _plain(
+        self, asked: Plain, work: _Work, transport: asyncio.Transport
+    ) -> bytes | Coroutine[None, None, bytes] | None:
         parts = asked.path.strip("/").split("/")
         if not routing.is_resource(parts):
             return None
@@ -89,22 +113,26 @@ class Server:
         verb = routing.verb(asked.method, c)
         if verb == "watch" or c.subresource in ("proxy", "log", *routing.STREAMS):
             return None
+        work.call, work.verb = c, verb
         c.agent = owners.agent(asked.header("user-agent"))
         routing.authorize(self._api.store, c, verb)
         accept = asked.header("accept")
         if verb in ("get", "list") and self._is_stored(c, verb):
-            return answers.made(answers.body(c, accept, self._read(c, verb)), 200, c.warnings).wire(asked.closes)
+            return self._written(
+                asked, work, answers.made(answers.body(c, accept, self._read(c, verb)), 200, c.warnings)
+            )
         if asked.method in WRITES:
             kind = asked.header("content-type", "application/octet-stream").partition(";")[0].strip().lower()
             c.body = bodies.decode(asked.body, kind, c, asked.method == "PATCH")
-        return self._later(asked, c, verb, accept)
+        return self._later(asked, work, c, accept)
 
-    async def _later(self, asked: Plain, c: Call, verb: str, accept: str) -> bytes:
+    async def _later(self, asked: Plain, work: _Work, c: Call, accept: str) -> bytes:
         try:
-            obj, code = await self._carry_out(c, verb)
-            return answers.made(answers.body(c, accept, obj), code, c.warnings).wire(asked.closes)
+            with self._figures.inflight(work.verb):
+                obj, code = await self._carry_out(c, work.verb)
+            return self._written(asked, work, answers.made(answers.body(c, accept, obj), code, c.warnings))
         except Exception as e:  # noqa: BLE001 - as above
-            return _refused(e, asked.method, asked.path).wire(asked.closes)
+            return self._written(asked, work, _refused(e, asked.method, asked.path))
 
     def _is_stored(self, c: Call, verb: str) -> bool:
         """Whether the objects of a call are the store's."""
@@ -127,18 +155,19 @@ class Server:
             real = auth.from_certificate(peer) or auth.ANONYMOUS
         return impersonation.effective(self._api.store, real, headers)
 
-    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _route(self, request: web.BaseRequest, work: _Work) -> web.StreamResponse:
         user = self.user(request.transport, list(request.headers.items()))
         path = request.path.rstrip("/") or "/"
         parts = path.strip("/").split("/")
         if routing.is_resource(parts):
             c = routing.call(self._api.registry, parts, dict(request.query), user)
-            return await self._resource(request, c)
+            return await self._resource(request, c, work)
         routing.authorize_path(self._api.store, user, request.method, path)
         return self._documents.document(request, path, parts)
 
-    async def _resource(self, request: web.BaseRequest, c: Call) -> web.StreamResponse:
+    async def _resource(self, request: web.BaseRequest, c: Call, work: _Work) -> web.StreamResponse:
         verb = routing.verb(request.method, c)
+        work.call, work.verb = c, verb
         c.agent = owners.agent(request.headers.get("User-Agent", ""))
         routing.authorize(self._api.store, c, verb)
         if c.subresource == "proxy" and c.resource.kind == "Node":
@@ -150,15 +179,19 @@ class Server:
             kind = dict(c.resource.subresources)["proxy"]
             options: Json = {"kind": kind, "apiVersion": "v1", "metadata": {}, "path": inside}
             await self._api.connect(c, options)
-            return await self._proxy.serve(request, to, inside)
+            with self._figures.running(c, verb):
+                return await self._proxy.serve(request, to, inside)
         if c.subresource in routing.STREAMS or c.subresource == "log":
-            return await self._upgrades.serve(cast(web.Request, request), c)
+            with self._figures.running(c, verb):
+                return await self._upgrades.serve(cast(web.Request, request), c)
         if request.method in WRITES:
             raw = await self._bodies.read(request)
             c.body = bodies.decode(raw, request.content_type, c, request.method == "PATCH")
         if verb == "watch":
-            return await watching.watch(self._api, self._lines, request, c)
-        obj, code = await self._carry_out(c, verb)
+            with self._figures.running(c, verb):
+                return await watching.watch(self._api, self._lines, self._figures, request, c)
+        with self._figures.inflight(verb):
+            obj, code = await self._carry_out(c, verb)
         return answers.made(answers.body(c, request.headers.get("Accept", ""), obj), code, c.warnings).web()
 
     async def _carry_out(self, c: Call, verb: str) -> tuple[Json | Listing | Entry, int]:

@@ -29,7 +29,7 @@ def complete(pod: Json, store: Store) -> None:
 
 def _fill(container: Json, limit: Json, what: str) -> list[str]:
     notes = []
-    for part, source in (("limits", "default"), ("requests", "defaultRequest")):
+    for part, source in (("requests", "defaultRequest"), ("limits", "default")):
         resources = container.setdefault("resources", {})
         new = {k: v for k, v in (limit.get(source) or {}).items() if k not in (resources.get(part) or {})}
         if new:

@@ -30,6 +30,8 @@ def json_patch(obj: Json, operations: Any) -> Json:
     for i, operation in enumerate(operations):
         _check_operation(i, operation)
         try:
+            if operation["op"] == "replace" and _is_field(out, operation["path"]):
+                operation = {**operation, "op": "add"}  # Kubernetes replaces a field of an object that has none
             out = jsonpatch.JsonPatch([operation]).apply(out, in_place=True)
         except jsonpatch.JsonPatchTestFailed:
             raise _cannot(operation, "the value differs") from None
@@ -43,6 +45,12 @@ def json_patch(obj: Json, operations: Any) -> Json:
         ):
             raise _cannot(operation, "the object has nothing there") from None
     return cast(Json, out)
+
+
+def _is_field(obj: Any, path: str) -> bool:
+    """Whether a JSON pointer leads to a field, present or not, of something that is an object."""
+    parent = jsonpatch.JsonPointer(path.rpartition("/")[0]).resolve(obj) if path else None
+    return isinstance(parent, dict)
 
 
 def _check_operation(i: int, operation: Any) -> None:
@@ -151,7 +159,7 @@ def _list(old: list[Any], patch: list[Any], schema: Json) -> list[Any]:
     if any(v == {"$patch": "replace"} for v in patch):
         return [v for v in patch if v != {"$patch": "replace"}]
     if key is None:
-        return old + [v for v in patch if v not in old]
+        return _interleaved(old, [v for v in old if v not in patch], list(patch))
     item = schemas.resolve(schema.get("items") or {})
     out = [v for v in old if isinstance(v, dict)]
     for change in patch:
@@ -165,7 +173,24 @@ def _list(old: list[Any], patch: list[Any], schema: Json) -> list[Any]:
         else:
             merged = _map(out[at], change, item)
             out = [*out[:at], *([merged] if merged is not None else []), *out[at + 1 :]]
-    return out
+    places = {repr(v.get(key)): i for i, v in reversed([*enumerate(v for v in patch if isinstance(v, dict))])}
+    changed = sorted((v for v in out if repr(v.get(key)) in places), key=lambda v: places[repr(v.get(key))])
+    return _interleaved([v.get(key) for v in old if isinstance(v, dict)], _without(out, places, key), changed, key)
+
+
+def _without(items: list[Json], places: dict[str, int], key: str) -> list[Json]:
+    return [v for v in items if repr(v.get(key)) not in places]
+
+
+def _interleaved(before: list[Any], kept: list[Any], changed: list[Any], key: str = "") -> list[Any]:
+    """Elements that a patch does not name, and those that it does, in its order: of the next two, the one that came
+    first ``before``; what is new comes first (Kubernetes' ``mergeSortedSlice``)."""
+    places = {repr(v): i for i, v in reversed([*enumerate(before)])}
+    out, left, right = [], list(kept), list(changed)
+    while left and right:
+        this, other = (places.get(repr(v[0].get(key) if key else v[0])) for v in (left, right))
+        out.append((left if this is not None and other is not None and this < other else right).pop(0))
+    return [*out, *left, *right]
 
 
 def _ordered(items: list[Any], order: list[Any], schema: Json) -> list[Any]:

@@ -40,7 +40,6 @@ _KIND_FIELDS = {
     "Service": {"spec.clusterIP", "spec.type"},
     "Namespace": {"status.phase"},
     "Node": {"spec.unschedulable"},
-    "ReplicaSet": {"status.replicas"},
     "ReplicationController": {"status.replicas"},
     "Job": {"status.successful"},
     "CertificateSigningRequest": {"spec.signerName"},

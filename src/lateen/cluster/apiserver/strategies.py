@@ -116,6 +116,8 @@ def complete(r: Resource, obj: Json, old: Json | None, allocator: Allocator) -> 
         return
     if r.kind == "Service":
         _service(obj, old, allocator)
+    elif r.kind == "DaemonSet":
+        _generation(obj, old)
     elif r.kind == "Job" and old is None:
         _selected_by_uid(obj)
     elif r.kind == "CustomResourceDefinition":
@@ -292,6 +294,15 @@ def _pod_volumes(obj: Json, store: Store) -> None:
         mounts = container.setdefault("volumeMounts", [])
         if not any(m.get("mountPath") == TOKEN_DIR for m in mounts):
             mounts.append({"name": name, "mountPath": TOKEN_DIR, "readOnly": True})
+
+
+def _generation(ds: Json, old: Json | None) -> None:
+    """How many templates a DaemonSet has had."""
+    key = "deprecated.daemonset.template.generation"
+    before = dig(old or {}, "metadata", "annotations", key, default="0")
+    changed = old is None or old["spec"].get("template") != ds["spec"].get("template")
+    count = (int(before) if str(before).isdecimal() else 0) + changed
+    ds["metadata"].setdefault("annotations", {})[key] = str(count or 1)
 
 
 def _selected_by_uid(job: Json) -> None:

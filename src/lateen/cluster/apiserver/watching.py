@@ -9,6 +9,7 @@ from lateen.cluster.apiserver import answers, front_door
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
+from lateen.cluster.apiserver.figures import Figures
 from lateen.kit import jsons
 from lateen.kit.later import web
 
@@ -18,7 +19,9 @@ STALLED_S = 30.0
 """Seconds after which a watch is closed if its client does not read; the client then lists again."""
 
 
-async def watch(api: Api, lines: answers.Lines, request: web.BaseRequest, c: Call) -> web.StreamResponse:
+async def watch(
+    api: Api, lines: answers.Lines, figures: Figures, request: web.BaseRequest, c: Call
+) -> web.StreamResponse:
     """Raises ApiError before the first line; afterwards an error is a line."""
     wanted = answers.form(request.headers.get("Accept", ""))
     limit = min(c.number("timeoutSeconds") or LONGEST_S, LONGEST_S)
@@ -30,6 +33,7 @@ async def watch(api: Api, lines: answers.Lines, request: web.BaseRequest, c: Cal
             async with asyncio.timeout(limit):
                 async for event in events:
                     await _write(request, response, lines.line(c, wanted, event))
+                    figures.watched(c)
         except ApiError as e:
             await _write(request, response, jsons.dumps({"type": "ERROR", "object": e.status()}) + b"\n")
         except (TimeoutError, ConnectionError):

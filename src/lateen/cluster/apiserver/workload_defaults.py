@@ -98,6 +98,8 @@ def _claim(obj: Json) -> None:
 
 
 def _volume(obj: Json) -> None:
+    if (path := obj.setdefault("spec", {}).get("hostPath")) is not None:
+        fill(path, type="")
     fill(obj.setdefault("spec", {}), volumeMode="Filesystem", persistentVolumeReclaimPolicy="Retain")
     fill(obj.setdefault("status", {}), phase="Pending")
 

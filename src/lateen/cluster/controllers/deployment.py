@@ -9,13 +9,18 @@ from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
 from lateen.cluster.controllers.ownership import Plan, owned_by, owner, share, template_hash
+from lateen.cluster.controllers.revisions import LAST_APPLIED
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
 AVAILABLE, GOING_ON, LATE = "NewReplicaSetAvailable", "ReplicaSetUpdated", "ProgressDeadlineExceeded"
 NO_DEADLINE = 2**31 - 1
+PAUSED, RESUMED = "DeploymentPaused", "DeploymentResumed"
 REVISION = "deployment.kubernetes.io/revision"
+DESIRED, MOST = "deployment.kubernetes.io/desired-replicas", "deployment.kubernetes.io/max-replicas"
+_OWN = (REVISION, DESIRED, MOST, "deployment.kubernetes.io/revision-history", LAST_APPLIED)
+"""Annotations that a Deployment does not pass on to its ReplicaSets."""
 
 
 class Deployments:
@@ -39,7 +44,7 @@ class Deployments:
         await self._carry_out(d, plan, sets)
         newest = max((_revision(s) for s in sets if owned_by(s, d["metadata"]["uid"])), default=0)
         if newest and dig(d, "metadata", "annotations", REVISION) != str(newest):
-            await self._annotate(kinds.DEPLOYMENT, namespace, name, str(newest))
+            await self._annotate(kinds.DEPLOYMENT, namespace, name, {REVISION: str(newest)})
         counted = {k: v or None for k, v in plan.status.items()}  # Kubernetes leaves zeros out
         await set_status(self._client, kinds.DEPLOYMENT, d, counted)
         return deadline_s(d, plan.status, now)
@@ -57,8 +62,8 @@ class Deployments:
             await self._client.patch(kinds.REPLICA_SET, namespace, name, {"spec": spec})
         for kind, name in plan.delete:
             await self._client.delete(kind, namespace, name)
-        for name, revision in plan.revisions:
-            await self._annotate(kinds.REPLICA_SET, namespace, name, revision)
+        for name, notes in plan.annotate:
+            await self._annotate(kinds.REPLICA_SET, namespace, name, notes)
 
     def _scaled(self, d: Json, name: str, before: int, after: int) -> None:
         if before == after:
@@ -67,8 +72,8 @@ class Deployments:
         says = f"Scaled {way} replica set {name} from {before} to {after}"
         self._events.event(d, "Normal", "ScalingReplicaSet", says)
 
-    async def _annotate(self, kind: Kind, namespace: str, name: str, revision: str) -> None:
-        await self._client.patch(kind, namespace, name, {"metadata": {"annotations": {REVISION: revision}}})
+    async def _annotate(self, kind: Kind, namespace: str, name: str, annotations: dict[str, str]) -> None:
+        await self._client.patch(kind, namespace, name, {"metadata": {"annotations": annotations}})
 
 
 def deployment(d: Json, sets: list[Json], now: datetime | None = None) -> Plan:
@@ -83,15 +88,24 @@ def deployment(d: Json, sets: list[Json], now: datetime | None = None) -> Plan:
     top = max([_revision(s) for s in mine], default=0)
     if new is None and not meta.get("deletionTimestamp") and not spec.get("paused"):
         plan.create.append((kinds.REPLICA_SET, _new_set(d, template_id, top + 1, want if not old else 0)))
-    elif new is not None and _revision(new) < top and old:
-        plan.revisions.append((new["metadata"]["name"], str(top + 1)))
+    for s in mine:
+        notes = _notes(d, s is new, top + 1 if s is new and _revision(s) < top and old else 0)
+        changed = {k: v for k, v in notes.items() if dig(s, "metadata", "annotations", k) != v}
+        if changed and (s is new or _count(s)):
+            plan.annotate.append((s["metadata"]["name"], changed))
     ready_s = int(spec.get("minReadySeconds") or 0)
     plan.change = [
         (s["metadata"]["name"], {"minReadySeconds": ready_s})
         for s in mine
         if int(s["spec"].get("minReadySeconds") or 0) != ready_s
     ]
-    _scale(plan, spec, want, new, old)
+    active = [s for s in mine if _count(s)]
+    if not spec.get("paused"):
+        _scale(plan, spec, want, new, old)
+    elif len(active) <= 1:  # a rollout that is paused goes no further, but the Deployment can be scaled
+        plan.scale += [(s["metadata"]["name"], want) for s in active or mine[-1:] if _count(s) != want]
+    else:
+        _proportionally(plan, d, active, want)
     dead = [
         s for s in old if dig(s, "spec", "replicas", default=0) == 0 and dig(s, "status", "replicas", default=0) == 0
     ]
@@ -119,14 +133,39 @@ def _new_set(d: Json, template_id: str, revision: int, replicas: int) -> Json:
             "namespace": d["metadata"]["namespace"],
             "labels": labels,
             "ownerReferences": [owner(d)],
-            "annotations": {
-                REVISION: str(revision),
-                "deployment.kubernetes.io/desired-replicas": str(d["spec"].get("replicas", 1)),
-            },
+            "annotations": _notes(d, True, revision),
         },
         "spec": {"replicas": replicas, "selector": selector, "template": template}
         | ({"minReadySeconds": d["spec"]["minReadySeconds"]} if d["spec"].get("minReadySeconds") else {}),
     }
+
+
+def _notes(d: Json, newest: bool, revision: int = 0) -> dict[str, str]:
+    """The annotations of a ReplicaSet; the newest one has those of the Deployment, for example its change-cause."""
+    want = int(d["spec"].get("replicas", 1))
+    own = {DESIRED: str(want), MOST: str(want + _surge(d["spec"], want))}
+    passed = {k: v for k, v in (d["metadata"].get("annotations") or {}).items() if newest and k not in _OWN}
+    return passed | own | ({REVISION: str(revision)} if revision else {})
+
+
+def _surge(spec: Json, want: int) -> int:
+    if dig(spec, "strategy", "type") == "Recreate":
+        return 0
+    return share(dig(spec, "strategy", "rollingUpdate", "maxSurge", default="25%"), want, up=True)
+
+
+def _proportionally(plan: Plan, d: Json, active: list[Json], want: int) -> None:
+    """Scale ReplicaSets in the middle of a rollout by their shares, as long as the Deployment's number has changed."""
+    before = int(dig(active[-1], "metadata", "annotations", DESIRED, default=want))
+    if before == want or not before:
+        return
+    room = want + _surge(d["spec"], want) if want else 0
+    counts = {s["metadata"]["name"]: _count(s) for s in active}
+    most = int(dig(active[-1], "metadata", "annotations", MOST, default=sum(counts.values())))
+    scaled = {name: round(n * room / most) for name, n in counts.items()}
+    largest = max(counts, key=lambda name: counts[name])
+    scaled[largest] = max(0, scaled[largest] + room - sum(scaled.values())) if want > before else scaled[largest]
+    plan.scale += [(name, n) for name, n in scaled.items() if n != counts[name]]
 
 
 def _count(s: Json) -> int:
@@ -150,7 +189,7 @@ def _scale(plan: Plan, spec: Json, want: int, new: Json | None, old: list[Json])
             plan.scale.append((new["metadata"]["name"], want))
         return
     rolling = dig(spec, "strategy", "rollingUpdate", default={})
-    surge = share(rolling.get("maxSurge", "25%"), want, up=True)
+    surge = _surge(spec, want)
     unavailable = share(rolling.get("maxUnavailable", "25%"), want, up=False)
     if not surge and not unavailable:
         unavailable = 1
@@ -180,7 +219,7 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json], n
     conditions = [
         (
             "Available",
-            enough,
+            "True" if enough else "False",
             "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
             f"Deployment {'has' if enough else 'does not have'} minimum availability.",
         ),
@@ -188,8 +227,7 @@ def _deployment_status(d: Json, want: int, new: Json | None, mine: list[Json], n
     ]
     before = {c["type"]: c for c in dig(d, "status", "conditions", default=[])}
     out = []
-    for kind, ok, reason, message in conditions:
-        text = "True" if ok else "False"
+    for kind, text, reason, message in conditions:
         was = before.get(kind)
         same = was is not None and was["status"] == text and was["reason"] == reason
         if kind == "Progressing" and _grows(d, updated, total, ready, available):
@@ -227,16 +265,20 @@ def _grows(d: Json, updated: int, total: int, ready: int, available: int) -> boo
 
 def _progress(
     d: Json, who: str, complete: bool, counts: tuple[int, int, int, int], now: datetime
-) -> tuple[bool, str, str]:
+) -> tuple[str, str, str]:
     """Status, reason and message of the condition Progressing (as Kubernetes' ``syncRolloutStatus``)."""
     was = _condition(d)
+    if d["spec"].get("paused") and was.get("reason") != LATE:
+        return "Unknown", PAUSED, "Deployment is paused"
+    if was.get("reason") == PAUSED:
+        return "Unknown", RESUMED, "Deployment is resumed"
     updated, total, *_ = counts
     if complete or (was.get("reason") == AVAILABLE and updated == total):
-        return True, AVAILABLE, f"{who} has successfully progressed."
-    late = was.get("reason") == LATE or (was.get("reason") == GOING_ON and _left_s(d, was, now) <= 0)
+        return "True", AVAILABLE, f"{who} has successfully progressed."
+    late = was.get("reason") == LATE or (was.get("reason") in (GOING_ON, RESUMED) and _left_s(d, was, now) <= 0)
     if late and not _grows(d, *counts) and not _changed(d):
-        return False, LATE, f"{who} has timed out progressing."
-    return True, GOING_ON, f"{who} is progressing."
+        return "False", LATE, f"{who} has timed out progressing."
+    return "True", GOING_ON, f"{who} is progressing."
 
 
 def _changed(d: Json) -> bool:
@@ -257,6 +299,8 @@ def _left_s(d: Json, condition: Json, now: datetime) -> float:
 def deadline_s(d: Json, status: Json, now: datetime) -> float | None:
     """Seconds until a rollout that is going on counts as failed; None if there is nothing to wait for."""
     condition = _condition({"status": status})
+    if condition.get("reason") == RESUMED:
+        return 0.05  # the next look says how it goes on
     if condition.get("reason") != GOING_ON or d["spec"].get("paused"):
         return None
     left = _left_s(d, condition, now)

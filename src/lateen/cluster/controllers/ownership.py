@@ -22,7 +22,7 @@ class Plan:
     scale: list[tuple[str, int]] = field(default_factory=list)
     change: list[tuple[str, Json]] = field(default_factory=list)
     delete: list[tuple[Kind, str]] = field(default_factory=list)
-    revisions: list[tuple[str, str]] = field(default_factory=list)
+    annotate: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     status: Json = field(default_factory=dict)
 
 

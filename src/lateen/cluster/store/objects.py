@@ -170,6 +170,8 @@ class Store:
             self.size += len(body)
             self._data.setdefault(collection, {})[(namespace, name)] = entry
         self._order = {collection: sorted(found) for collection, found in self._data.items()}
+        self.failure: OSError | None = None
+        """Why what was written last could not be made durable."""
 
     def get(self, collection: str, namespace: str, name: str) -> Entry | None:
         return self._data.get(collection, {}).get((namespace, name))
@@ -313,6 +315,7 @@ class Store:
                 self._announce(event)
         finally:
             batch.ended.set()
+        self.failure = batch.failure
         return batch.failure
 
     def follow(self, collection: str, tell: Callable[[Event], None]) -> None:

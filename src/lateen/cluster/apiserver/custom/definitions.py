@@ -21,7 +21,8 @@ def check(obj: Json, built_in: set[str], old: Json | None = None) -> Causes:
     kinds, group = spec.get("names") or {}, str(spec.get("group") or "")
     plural = str(kinds.get("plural") or "")
     out: Causes = []
-    if name != f"{plural}.{group}":
+    moved = old is not None and group != dig(old, "spec", "group")
+    if name != f"{plural}.{group}" and not moved:
         out.append(bad("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
     elif name in built_in:
         out.append(denied("metadata.name", "this server has a built-in resource of this name"))
@@ -50,7 +51,7 @@ def check(obj: Json, built_in: set[str], old: Json | None = None) -> Causes:
     if spec.get("preserveUnknownFields"):
         says = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         out.append(bad("spec.preserveUnknownFields", True, says))
-    return out + _versions(spec.get("versions") or []) + (_kept(spec, old["spec"]) if old else [])
+    return out + _versions(spec.get("versions") or []) + (_kept(spec, old["spec"]) + _stored(spec, old) if old else [])
 
 
 def _conversion(conversion: Json, at: str) -> Causes:
@@ -100,6 +101,22 @@ def _kept(new: Json, old: Json) -> Causes:
     paths = (("group",), ("scope",), ("names", "kind"), ("names", "plural"))
     changed = [p for p in paths if dig(new, *p) != dig(old, *p)]
     return [immutable(".".join(("spec", *p)), dig(new, *p)) for p in changed]
+
+
+def _stored(new: Json, old: Json) -> Causes:
+    """Versions that objects may still be stored in must stay."""
+    present = {v.get("name") for v in new.get("versions") or []}
+    return [
+        bad(
+            f"status.storedVersions[{i}]",
+            name,
+            f"missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions "
+            f"until a storage migration ensures no data remains persisted in {name} and removes {name} from "
+            "status.storedVersions",
+        )
+        for i, name in enumerate(dig(old, "status", "storedVersions", default=[]))
+        if name not in present
+    ]
 
 
 def warnings(obj: Json) -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
+from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, too_long
+from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
 MAX_SIZE = 1024 * 1024
@@ -40,6 +44,7 @@ def secret(obj: Json, old: Json | None) -> Causes:
     if sum(len(v) * 3 // 4 for v in data.values()) > MAX_SIZE:
         out.append(too_long("data", MAX_SIZE))
     kind = obj.get("type")
+    out += _credentials(str(kind), data)
     out += [required(f"data[{key}]") for key in _NEEDED.get(str(kind), ()) if key not in data]
     if kind == "kubernetes.io/basic-auth" and not {"username", "password"} & set(data):
         out += [required("data[username]"), required("data[password]")]
@@ -48,6 +53,17 @@ def secret(obj: Json, old: Json | None) -> Causes:
     if old is not None and kind != old.get("type"):
         out.append(immutable("type", kind))
     return out + _frozen(obj, old, ("data",))
+
+
+def _credentials(kind: str, data: Json) -> Causes:
+    """Of a Secret for registries: a document that nobody can read is found when it is written, not by the first pod."""
+    for key in _NEEDED.get(kind, ()):
+        if kind.startswith("kubernetes.io/dockerc") and data.get(key):
+            try:
+                jsons.loads(base64.b64decode(data[key]))
+            except ValueError as e:
+                return [Cause(f"data[{key}]", f'Invalid value: "<secret contents redacted>": {e}')]
+    return []
 
 
 def _frozen(obj: Json, old: Json | None, fields: tuple[str, ...]) -> Causes:

@@ -13,6 +13,7 @@ from lateen.kit.jsons import Json
 HIGHEST = 1_000_000_000
 """Of a user's priority; above it are Kubernetes' own."""
 SYSTEM = {"system-cluster-critical": 2 * HIGHEST, "system-node-critical": 2 * HIGHEST + 1000}
+_PREEMPTION = ("PreemptLowerPriority", "Never")
 _TYPES = ("Container", "PersistentVolumeClaim", "Pod")
 _FRACTIONAL = ("cpu", "memory", "ephemeral-storage")
 _QUOTA = {
@@ -48,10 +49,12 @@ def priority_class(obj: Json, old: Json | None) -> Causes:
             out.append(denied("metadata.name", says))
     elif value > HIGHEST:
         out.append(denied("value", f"maximum allowed value of a user defined priority is {HIGHEST}"))
-    if obj.get("preemptionPolicy") not in ("Never", "PreemptLowerPriority"):
-        out.append(unsupported("preemptionPolicy", obj.get("preemptionPolicy"), ("Never", "PreemptLowerPriority")))
-    if old is not None:
-        out += [immutable(k, obj.get(k)) for k in ("value", "preemptionPolicy") if obj.get(k) != old.get(k)]
+    if obj.get("preemptionPolicy") not in _PREEMPTION:
+        out.append(unsupported("preemptionPolicy", obj.get("preemptionPolicy"), _PREEMPTION, ordered=True))
+    if old is not None and value != (old.get("value") or 0):
+        out.append(denied("value", "may not be changed in an update."))
+    if old is not None and obj.get("preemptionPolicy") != old.get("preemptionPolicy"):
+        out.append(immutable("preemptionPolicy", obj.get("preemptionPolicy")))
     return out
 
 
@@ -112,6 +115,10 @@ def quota(obj: Json, old: Json | None) -> Causes:
     scopes = spec.get("scopes") or []
     if any(scope not in _SCOPES for scope in scopes):
         out.append(bad("spec.scopes", scopes, "unsupported scope"))
+    if ("BestEffort" in scopes and any(name != "pods" for name in hard)) or any(
+        not _of_pods(name) for name in hard if set(scopes) & set(_SCOPES)
+    ):
+        out.append(bad("spec.scopes", scopes, "unsupported scope applied to resource"))
     if any(set(pair) <= set(scopes) for pair in _OPPOSITE):
         out.append(bad("spec.scopes", scopes, "conflicting scopes"))
     for i, match in enumerate((spec.get("scopeSelector") or {}).get("matchExpressions") or []):
@@ -123,6 +130,12 @@ def quota(obj: Json, old: Json | None) -> Causes:
     if old is not None and spec.get("scopes") != old["spec"].get("scopes"):
         out.append(immutable("spec.scopes", spec.get("scopes")))
     return out
+
+
+def _of_pods(name: str) -> bool:
+    """Whether a quota's resource is counted of pods, which scopes select."""
+    plain = name.removeprefix("requests.").removeprefix("limits.")
+    return name == "pods" or plain in _FRACTIONAL
 
 
 def _amounts(values: dict[str, Any], path: str) -> Causes:

@@ -70,6 +70,8 @@ def _traffic(spec: Json, kind: str) -> Causes:
     out: Causes = []
     if kind != "LoadBalancer" and spec.get("loadBalancerSourceRanges"):
         out.append(denied("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'"))
+    if kind != "LoadBalancer" and spec.get("loadBalancerClass"):
+        out.append(denied("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"))
     policy, reached = spec.get("externalTrafficPolicy"), kind in ("NodePort", "LoadBalancer")
     if policy and not reached and not (kind == "ClusterIP" and spec.get("externalIPs")):
         says = "may only be set for externally-accessible services"
@@ -81,6 +83,8 @@ def _traffic(spec: Json, kind: str) -> Causes:
     for i, family in enumerate(spec.get("ipFamilies") or []):
         if family not in _FAMILIES:
             out.append(unsupported(f"spec.ipFamilies[{i}]", family, _FAMILIES))
+        elif family != "IPv4" and kind != "ExternalName":
+            out.append(bad(f"spec.ipFamilies[{i}]", family, "not configured on this cluster"))
     if spec.get("ipFamilyPolicy", _STACKS[0]) not in _STACKS:
         out.append(unsupported("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], _STACKS))
     return out

@@ -1,0 +1,132 @@
+"""What the API server says about itself (health, metrics, documents), and what nobody can take away from it."""
+
+import asyncio
+
+import pytest
+from apiserver import Cluster
+
+from lateen.cluster.store.sqlite import StoreFull
+
+NAMESPACES = "/api/v1/namespaces"
+CONFIG_MAPS = f"{NAMESPACES}/default/configmaps"
+CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+@pytest.mark.parametrize("path", [f"{NAMESPACES}/default", f"{NAMESPACES}/kube-system?dryRun=All"])
+def test_the_namespaces_of_every_cluster_cannot_be_deleted(cluster, path):
+    code, status = cluster.ask("DELETE", path)
+    assert (code, status["reason"]) == (403, "Forbidden")
+    assert status["message"].endswith("is forbidden: this namespace may not be deleted")
+    assert cluster.must("GET", f"{NAMESPACES}/default")["status"]["phase"] == "Active"
+
+
+def test_the_priorities_of_the_system_stay_also_where_all_are_deleted(cluster):
+    cluster.must("POST", CLASSES, {"metadata": {"name": "system-node-critical"}, "value": 2000001000})
+    code, status = cluster.ask("DELETE", f"{CLASSES}/system-node-critical")
+    assert (code, status["message"].partition("forbidden: ")[2]) == (
+        403,
+        "this is a system priority class and cannot be deleted",
+    )
+    assert cluster.ask("DELETE", CLASSES)[0] == 403
+    assert cluster.must("GET", CLASSES)["items"]
+
+
+def test_health_is_told_check_by_check(cluster):
+    assert cluster.ask("GET", "/livez") == (200, "ok")
+    assert cluster.ask("GET", "/livez/etcd") == (200, "ok")
+    assert cluster.ask("GET", "/healthz/poststarthook/rbac/bootstrap-roles") == (200, "ok")
+    assert cluster.ask("GET", "/livez/nothing")[0] == 404
+    _, told = cluster.ask("GET", "/readyz?verbose&exclude=etcd&exclude=nothing")
+    lines = told.splitlines()
+    assert lines[:3] == ["[+]ping ok", "[+]log ok", "[+]etcd excluded: ok"]
+    assert "[+]informer-sync ok" in lines
+    assert lines[-2:] == [
+        'warn: some health checks cannot be excluded: no matches for "nothing"',
+        "readyz check passed",
+    ]
+
+
+def test_a_database_that_cannot_be_written_is_ill_until_it_can():
+    full = []
+
+    def persist(_):
+        if full:
+            raise StoreFull("the disk is full")
+
+    cluster = Cluster(persist)
+    full.append(True)
+    assert cluster.ask("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})[0] == 507
+    code, ill = cluster.ask("GET", "/livez")
+    assert code == 500
+    assert "[-]etcd failed: reason withheld" in ill.splitlines()
+    assert ill.endswith("livez check failed\n")
+    assert cluster.ask("GET", "/readyz/etcd")[0] == 500
+    full.clear()
+    cluster.must("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
+    assert cluster.ask("GET", "/livez") == (200, "ok")
+
+
+def samples(text, name):
+    lines = [line for line in text.splitlines() if line.startswith(name)]
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_requests_are_counted_under_the_names_that_dashboards_of_kubernetes_ask_for(cluster):
+    async def run():
+        for method, path, body in (
+            ("POST", CONFIG_MAPS, {"metadata": {"name": "a"}}),
+            ("POST", CONFIG_MAPS, {"metadata": {"name": "a"}}),
+            ("GET", f"{CONFIG_MAPS}/a", None),
+            ("GET", CONFIG_MAPS, None),
+            ("DELETE", f"{CONFIG_MAPS}/a?dryRun=All", None),
+        ):
+            await cluster.send(method, path, body)
+        return (await cluster.send("GET", "/metrics"))[1]
+
+    text = asyncio.run(run())
+    counted = {
+        tuple(part.partition("=")[2].strip('"') for part in key.partition("{")[2].rstrip("}").split(",")): value
+        for key, value in samples(text, "apiserver_request_total").items()
+        if 'resource="configmaps"' in key
+    }
+    what = ("", "v1", "configmaps", "")
+    assert counted == {
+        (*what, "resource" if verb in ("GET", "DELETE") else "namespace", verb, "apiserver", dry, code): 1.0
+        for verb, dry, code in (
+            ("POST", "", "201"),
+            ("POST", "", "409"),
+            ("GET", "", "200"),
+            ("LIST", "", "200"),
+            ("DELETE", "All", "200"),
+        )
+    }
+    seconds = samples(text, "apiserver_request_duration_seconds_count")
+    assert sum(v for k, v in seconds.items() if "configmaps" in k) == 5
+    assert samples(text, "apiserver_storage_objects")['apiserver_storage_objects{resource="configmaps"}'] == 1
+    assert samples(text, "kubernetes_build_info")
+    assert samples(text, "process_start_time_seconds")
+
+
+def test_metrics_are_for_those_who_may_read_them(cluster):
+    assert cluster.ask("GET", "/metrics", user="bob", groups=("system:authenticated",))[0] == 403
+    assert cluster.ask("GET", "/metrics", user="prometheus", groups=("system:monitoring",))[0] == 200
+
+
+def test_the_root_lists_what_is_served(cluster):
+    paths = cluster.must("GET", "/")["paths"]
+    assert paths == sorted(paths)
+    assert {"/api/v1", "/apis/apps/v1", "/livez/etcd", "/metrics", "/openapi/v3", "/version"} <= set(paths)
+    for path in paths:
+        assert cluster.ask("GET", path)[0] == 200, path
+
+
+def test_a_client_that_has_the_openapi_document_does_not_get_it_again(cluster):
+    cluster.must("GET", "/openapi/v2")
+    tag = next(line for line in cluster.head.splitlines() if line.lower().startswith("etag: ")).partition(" ")[2]
+    assert cluster.ask("GET", "/openapi/v2", headers={"If-None-Match": tag})[0] == 304
+    assert cluster.ask("GET", "/openapi/v2", headers={"If-None-Match": '"other"'})[0] == 200
