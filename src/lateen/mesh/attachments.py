@@ -12,7 +12,7 @@ from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.domain import service_host
 from lateen.api.ingress import Ingress
-from lateen.api.networking import Gateway
+from lateen.api.networking import Gateway, TrafficPolicy
 from lateen.kit.queries import query
 from lateen.mesh import challenges, policy
 from lateen.mesh.challenges import Challenges
@@ -104,16 +104,19 @@ class Attachments(Securing):
     def _changes(
         self, namespace: str, labels: Labels, gateway: bool = False
     ) -> Callable[[tuple[Route, ...]], tuple[Route, ...]] | None:
-        """What policies for backends make of routes, for some clients; None if there are no such policies."""
+        """What policies for backends make of routes, for some clients; None if none of them matters to routes."""
         kept = bool(self.objects.x_backend_traffic_policies)
         told = self._originating.has(True) or (gateway and bool(self.objects.backend_tls_policies))
-        if not (kept or told):
+        hashing = self._hashing.has(True)
+        if not (kept or told or hashing):
             return None
 
         def changed(backend: Backend) -> Backend:
             backend = self._kept(backend) if kept else backend
-            outside = told and backend.sniffed and self._begins_tls(backend, namespace, labels, gateway)
-            return replace(backend, sniffed=False) if outside else backend
+            if told and backend.sniffed and self._begins_tls(backend, namespace, labels, gateway):
+                backend = replace(backend, sniffed=False)
+            hashed = hashing and policy.hashes(self._policy_for(backend, namespace, labels))
+            return replace(backend, hashed=True) if hashed else backend
 
         return lambda routes: tuple(_with(r, tuple(map(changed, r.backends))) for r in routes)
 
@@ -122,8 +125,12 @@ class Attachments(Securing):
         service = self.service(backend.host, namespace) if gateway else None
         if service and any(port == backend.port for port, _ in self.backend_tls(service)):
             return True
+        return policy.originates(self._policy_for(backend, namespace, labels).tls)
+
+    def _policy_for(self, backend: Backend, namespace: str, labels: Labels) -> TrafficPolicy:
+        """What the clients' DestinationRules say about a backend."""
         rules = self.destination_rule(backend.host, namespace, labels)
-        return policy.originates(policy.merged(rules, backend.subset, backend.port).tls)
+        return policy.merged(rules, backend.subset, backend.port)
 
     def _kept(self, backend: Backend) -> Backend:
         """With the session persistence of its own policy. Backends of the Gateway API have it already."""

@@ -29,7 +29,7 @@ from lateen.mesh.dialects.source import asks
 from lateen.mesh.objects import Key, Objects, Tables
 from lateen.mesh.observability import Reporting
 from lateen.mesh.plugins import Module, ModuleSource
-from lateen.mesh.policy import asks_for_place, originates
+from lateen.mesh.policy import asks_for_place, hashes, levels, originates
 from lateen.mesh.policy import tls as client_tls
 from lateen.mesh.registry import inline, preferred
 from lateen.mesh.selecting import Selecting, workload_labels
@@ -172,6 +172,7 @@ class Base:
         self._originating = t.destination_rules.index(
             lambda _, dr: (True,) if any(map(originates, client_tls(dr.spec))) else ()
         )
+        self._hashing = t.destination_rules.index(lambda _, dr: (True,) if any(map(hashes, levels(dr.spec))) else ())
         self._labels_of_rules = t.virtual_services.index(lambda _, vs: asks(vs)[0])
         self._labels_of_traffic = t.destination_rules.index(_traffic_labels)
         self._gateways_by_label = t.gateways.index(_gateway_labels)

@@ -299,15 +299,15 @@ class GatewayRoutes(GatewayListeners):
         by_name = tuple(made for made in ordered if made.sni)
         return (by_name, tuple(made for made in ordered if not made.sni)[:1]) if ordered else None
 
-    def mesh_targets(self, host: str) -> frozenset[str]:
-        """The hosts that a service's connections are routed to."""
-        return frozenset(
-            b.host
-            for kind, key, *_ in self.routes_for_host(host)
-            if kind in CONNECTIONS_IN_MESH
-            for b in self._destinations(kind, *key, True).backends
-            if not b.broken
-        )
+    def mesh_targets(self, host: str, requests: bool) -> frozenset[str]:
+        """The hosts that a service's connections are routed to; ``requests``: its requests, too."""
+        found: list[Backend] = []
+        for kind, key, *_ in self.routes_for_host(host):
+            if kind in CONNECTIONS_IN_MESH:
+                found += self._destinations(kind, *key, True).backends
+            elif requests:
+                found += [b for t in self.translated(kind, *key, True).templates for b in t.part.backends]
+        return frozenset(b.host for b in found if not b.broken)
 
     def route_targets(self, host: str, viewer: str) -> frozenset[str]:
         """The hosts that a service's routes have as backends for clients in a namespace, including mirrors."""

@@ -5,8 +5,6 @@ Source: https://istio.io/latest/docs/reference/config/networking/destination-rul
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from lateen.api import objects as o
@@ -52,14 +50,26 @@ def merged(rules: Traffic, subset: str, port: int) -> TrafficPolicy:
 
 def tls(spec: DestinationRule) -> list[ClientTLS]:
     """The client TLS settings at every level of a rule."""
-    found = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
-    levels = [p.tls for p in found] + [port.tls for p in found for port in p.port_level_settings]
-    return [t for t in levels if t]
+    return [level.tls for level in levels(spec) if level.tls]
 
 
 def originates(found: ClientTLS | None) -> bool:
     """Whether the proxy begins TLS of the user's own, whose servers know nothing of the mesh's."""
     return found is not None and found.mode in ("SIMPLE", "MUTUAL")
+
+
+def levels(spec: DestinationRule) -> list[TrafficPolicy | PortTrafficPolicy]:
+    """The settings at every level of a rule."""
+    found = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
+    return [*found, *(port for p in found for port in p.port_level_settings)]
+
+
+def hashes(found: TrafficPolicy | PortTrafficPolicy) -> bool:
+    """Whether requests with one key go to one endpoint (consistent hashing)."""
+    hashed = found.load_balancer.consistent_hash if found.load_balancer else None
+    return hashed is not None and any(
+        (hashed.http_header_name, hashed.http_cookie, hashed.http_query_parameter_name, hashed.use_source_ip)
+    )
 
 
 def secrets(spec: DestinationRule) -> tuple[str, ...]:
@@ -71,9 +81,7 @@ def asks_for_place(spec: DestinationRule, default: LocalityLb | None) -> tuple[b
     """(whether the rule's load balancing depends on the client's locality, client labels that it uses)"""
     keys: set[str] = set()
     wanted = False
-    levels: list[Any] = [p for p in (spec.traffic_policy, *(s.traffic_policy for s in spec.subsets)) if p]
-    levels += [port for p in levels for port in p.port_level_settings]
-    for settings in levels:
+    for settings in levels(spec):
         lb = settings.load_balancer.locality_lb_setting if settings.load_balancer else None
         wanted = wanted or lb is not None or settings.outlier_detection is not None
         if setting := lb or default:

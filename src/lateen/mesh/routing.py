@@ -51,6 +51,8 @@ class Backend:
     sniffed: bool = False
     """Whether nobody has named the protocol of its port, so that its sidecar must be told that requests come. Not where
     the client begins TLS of the user's own: such servers might refuse the mesh's ALPN values."""
+    hashed: bool = False
+    """Whether requests with one key go to one endpoint (consistent hashing), also when they are repeated."""
 
     @property
     def cluster(self) -> str:

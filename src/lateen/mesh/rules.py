@@ -300,8 +300,11 @@ class Rules(Standings):
                 for d in destinations_of(vs.spec):
                     host = self.stands_for(self.resolve(d.host, vs.ref.namespace))
                     found = self.candidates(host)
-                    if self._originating.has(True) and any(protocol(p) == "auto" for s in found for p in s.ports):
-                        out |= self._traffic_interest(host)  # whether servers are told of requests
+                    told = self._originating.has(True) and any(protocol(p) == "auto" for s in found for p in s.ports)
+                    if told or self._hashing.has(
+                        True
+                    ):  # whether servers are told of requests; where these are repeated
+                        out |= self._traffic_interest(host)
                     if len(found) > 1 or any(self.exports_of(s) for s in found):
                         spaces = [exported(s.namespace, self.exports_of(s)) | {s.namespace} for s in found]
                         out |= Interest(frozenset().union(*spaces))
@@ -314,7 +317,7 @@ class Rules(Standings):
             return Interest()
         owners = frozenset(parent for _, _, parent, _ in found)
         out = Interest(owners | {key[0] for _, key, parent, _ in found if key[0] != parent})
-        for target in self.mesh_targets(host):
+        for target in self.mesh_targets(host, requests=self._originating.has(True) or self._hashing.has(True)):
             out |= self._traffic_interest(target)
         return out
 

@@ -47,14 +47,16 @@ def announce(target: Any, sniffed: bool) -> None:
         target.typed_per_filter_config[STATE].CopyFrom(as_requests())
 
 
-def retry_policy(r: api.HTTPRetry | None) -> Any:
-    """The retry policy; None if requests are not retried."""
+def retry_policy(r: api.HTTPRetry | None, hashed: bool) -> Any:
+    """The retry policy; None if requests are not retried. ``hashed``: whether a consistent hash chooses the endpoint:
+    then a repeated request goes there, too, unless the user wants another one, as in Istio."""
     if r is not None and not r.attempts:
         return None  # even if not given: 0 is their default
     out = rc.RetryPolicy(
         retry_on=DEFAULT_RETRY_ON, num_retries=pb.u32(DEFAULT_ATTEMPTS), host_selection_retry_max_attempts=5
     )
-    if r is None or r.retry_ignore_previous_hosts is not False:
+    elsewhere = r.retry_ignore_previous_hosts if r else None
+    if elsewhere or (elsewhere is None and not hashed):
         out.retry_host_predicate.add(
             name="envoy.retry_host_predicates.previous_hosts",
             typed_config=pb.any_of(hosts_pb2.PreviousHostsPredicate()),
@@ -110,7 +112,8 @@ def route_action(route: Route, retries: api.HTTPRetry | None) -> Any:
     settings = route.settings
     out = rc.RouteAction()
     set_timeout(out, settings.timeout.seconds if settings.timeout else 0)
-    if policy := retry_policy(retries if settings.retries is None else settings.retries):
+    hashed = any(b.hashed for b in route.there)
+    if policy := retry_policy(retries if settings.retries is None else settings.retries, hashed):
         out.retry_policy.CopyFrom(policy)
     if len(route.there) == 1:
         out.cluster = route.there[0].cluster

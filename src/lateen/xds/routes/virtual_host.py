@@ -16,7 +16,7 @@ from lateen.kit.derived import derived, held
 from lateen.mesh import policy
 from lateen.mesh.outbound_view import Bind, DomainSpace, HostSpace, HostView, OutboundView, Port, Spaces
 from lateen.mesh.protocols import HTTP
-from lateen.mesh.routing import Route, Session
+from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
 from lateen.wire import names
 from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
@@ -125,15 +125,18 @@ def _route(route: Route, retries: HTTPRetry | None) -> Any:
     return out
 
 
-def _plain_route(cluster: str, dynamic: bool, sniffed: bool, session: Session | None, retries: HTTPRetry | None) -> Any:
+def _plain_route(view: HostView, port: Port) -> Any:
+    """To the service itself, where no rule applies."""
     out = rc.Route(name="default", match=rc.RouteMatch(prefix="/"))
-    action.announce(out, sniffed)
-    sessions.keep(out, session)
-    out.route.cluster = cluster
+    settings = policy.merged(view.rules, "", port.number)
+    outside = view.tls_to(port.number) or policy.originates(settings.tls)
+    action.announce(out, port.protocol == "auto" and not outside)
+    sessions.keep(out, view.sending.session if view.sending else None)
+    out.route.cluster = names.outbound(view.host, port.number)
     action.set_timeout(out.route, 0)
-    if policy := action.retry_policy(retries):
-        out.route.retry_policy.CopyFrom(policy)
-    if dynamic:
+    if found := action.retry_policy(view.transport.retries, policy.hashes(settings)):
+        out.route.retry_policy.CopyFrom(found)
+    if view.resolution == "DYNAMIC_DNS":
         _forwarded(out)
     return out
 
@@ -165,11 +168,7 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
     rules = view.routed(port.number)
     host.routes.extend(routes(rules.requests, view.transport.retries))
     if not host.routes and (view.resolution != "RULES" or not rules.ruled):
-        session = view.sending.session if view.sending else None
-        cluster = names.outbound(view.host, port.number)
-        outside = view.tls_to(port.number) or policy.originates(policy.merged(view.rules, "", port.number).tls)
-        dynamic, sniffed = view.resolution == "DYNAMIC_DNS", port.protocol == "auto" and not outside
-        host.routes.append(_plain_route(cluster, dynamic, sniffed, session, view.transport.retries))
+        host.routes.append(_plain_route(view, port))
     elif view.resolution == "DYNAMIC_DNS":
         for route in host.routes:
             if route.route.cluster.endswith(f"|{view.host}"):
