@@ -15,9 +15,32 @@ from lateen.kit import duration
 from lateen.kit.jsons import Json
 
 
+class CelRule(typing.NamedTuple):
+    rule: str
+    message: str
+
+
+def rules(*given: CelRule) -> tuple[CelRule, ...]:
+    return given
+
+
+def one_of(message: str, *groups: str) -> CelRule:
+    """Fields of only one group may be written. ``groups``: names, separated by spaces."""
+    written = (" || ".join(f"has(self.{name})" for name in group.split()) for group in groups)
+    return CelRule(f"{' + '.join(f'({g} ? 1 : 0)' for g in written)} <= 1", message)
+
+
+def one_target(*fields: str) -> CelRule:
+    return one_of("only one of targetRefs or selector can be set", *fields)
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A user-facing message; immutable after decoding."""
+
+    RULES: typing.ClassVar[tuple[CelRule, ...]] = ()
+    """What its CRD demands of fields that are written, even if they are empty. As in Istio, only API servers ask that:
+    a decoded message does not tell an empty list from none."""
 
 
 class Duration(str):
@@ -326,4 +349,6 @@ def _message_schema(kind: type[Config], experimental: bool) -> Json:
             if name in properties and value is not None and value not in ((), {}):
                 properties[name]["default"] = _written(value)
     out: Json = {"type": "object", "properties": properties}
+    if kind.RULES:
+        out["x-kubernetes-validations"] = [rule._asdict() for rule in kind.RULES]
     return out | {"required": list(known.required)} if known.required else out

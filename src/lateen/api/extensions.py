@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from lateen.api.config import Config, Limits
+from lateen.api.config import CelRule, Config, Limits, one_target, rules
 from lateen.api.networking import PolicyTargetReference, PortSelector, WorkloadSelector
 
 Mode = Literal["UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"]
@@ -19,13 +19,20 @@ class TrafficSelector(Config):
 
 
 class EnvVar(Config):
+    RULES = rules(
+        CelRule(
+            '(has(self.valueFrom) ? self.valueFrom : "") != "HOST" || !has(self.value)',
+            "value may only be set when valueFrom is INLINE",
+        ),
+    )
+
     name: str
     value: str = ""
     value_from: Literal["INLINE", "HOST"] = "INLINE"
 
 
 class VMConfig(Config):
-    env: tuple[EnvVar, ...] = ()
+    env: Annotated[tuple[EnvVar, ...], Limits(max_items=256)] = ()
 
 
 class WasmConfig(Config):
@@ -44,6 +51,8 @@ class WasmConfig(Config):
 
 
 class WasmPlugin(WasmConfig):
+    RULES = rules(one_target("selector", "targetRef", "targetRefs"))
+
     selector: WorkloadSelector | None = None
     target_ref: PolicyTargetReference | None = None
     target_refs: tuple[PolicyTargetReference, ...] = ()
@@ -57,6 +66,8 @@ class LuaConfig(Config):
 
 
 class TrafficExtension(Config):
+    RULES = rules(one_target("selector", "targetRefs"))
+
     selector: WorkloadSelector | None = None
     target_refs: tuple[PolicyTargetReference, ...] = ()
     phase: Literal["UNSPECIFIED", "AUTHN", "AUTHZ", "STATS"] = "UNSPECIFIED"

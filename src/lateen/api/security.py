@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from lateen.api.config import Config, Duration, Limits
+from lateen.api.config import Config, Duration, Limits, one_of, one_target, rules
 from lateen.api.networking import PolicyTargetReference, WorkloadSelector
 
 Url = Annotated[str, Limits(min_length=1, max_length=2048)]
@@ -34,6 +34,8 @@ class ClaimToHeader(Config):
 
 
 class JWTRule(Config):
+    RULES = rules(one_of("only one of jwks or jwksUri can be set", "jwksUri", "jwks_uri", "jwks"))
+
     issuer: Annotated[str, Limits(min_length=1)] = ""
     audiences: tuple[str, ...] = ()
     jwks_uri: Url = ""
@@ -51,13 +53,23 @@ class JWTRule(Config):
 
 
 class RequestAuthentication(Config):
+    RULES = rules(one_target("selector", "targetRef", "targetRefs"))
+
     selector: WorkloadSelector | None = None
     target_ref: PolicyTargetReference | None = None
     target_refs: tuple[PolicyTargetReference, ...] = ()
-    jwt_rules: tuple[JWTRule, ...] = ()
+    jwt_rules: Annotated[tuple[JWTRule, ...], Limits(max_items=4096)] = ()
 
 
 class Source(Config):
+    RULES = rules(
+        one_of(
+            "Cannot set serviceAccounts with namespaces or principals",
+            "serviceAccounts notServiceAccounts",
+            "principals notPrincipals namespaces notNamespaces",
+        ),
+    )
+
     principals: tuple[str, ...] | None = None
     not_principals: tuple[str, ...] | None = None
     request_principals: tuple[str, ...] | None = None
@@ -110,6 +122,8 @@ class ExtensionProvider(Config):
 
 
 class AuthorizationPolicy(Config):
+    RULES = rules(one_target("selector", "targetRef", "targetRefs"))
+
     selector: WorkloadSelector | None = None
     target_ref: PolicyTargetReference | None = None
     target_refs: tuple[PolicyTargetReference, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lateen.api.config import Config, Duration
+from lateen.api.config import CelRule, Config, Duration, one_target, rules
 from lateen.api.networking import PolicyTargetReference, WorkloadSelector
 
 WorkloadMode = Literal["CLIENT_AND_SERVER", "CLIENT", "SERVER"]
@@ -76,6 +76,13 @@ class MetricSelector(Config):
 
 
 class TagOverride(Config):
+    RULES = rules(
+        CelRule(
+            '(has(self.operation) ? self.operation : "") != "REMOVE" || !has(self.value)',
+            "value must not be set when operation is REMOVE",
+        ),
+    )
+
     operation: Literal["UPSERT", "REMOVE"] = "UPSERT"
     value: str = ""
 
@@ -104,6 +111,8 @@ class AccessLogging(Config):
 
 
 class Telemetry(Config):
+    RULES = rules(one_target("selector", "targetRef", "targetRefs"))
+
     selector: WorkloadSelector | None = None
     target_ref: PolicyTargetReference | None = None
     target_refs: tuple[PolicyTargetReference, ...] = ()

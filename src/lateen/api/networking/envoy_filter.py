@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from lateen.api.config import Config
+from lateen.api.config import Config, one_of, rules
 from lateen.api.networking.common import LabelSelector, PolicyTargetReference
 
 
@@ -117,6 +117,8 @@ class EnvoyConfigObjectPatch(Config):
 
 
 class EnvoyFilter(Config):
+    RULES = rules(one_of("only one of targetRefs or workloadSelector can be set", "workloadSelector", "targetRefs"))
+
     workload_selector: LabelSelector | None = None
     target_refs: tuple[PolicyTargetReference, ...] = ()
     config_patches: tuple[EnvoyConfigObjectPatch, ...] = ()

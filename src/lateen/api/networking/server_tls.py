@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from lateen.api.config import Config, Limits
+from lateen.api.config import Config, Limits, one_of, rules
 
 
 class ServerCertificate(Config):
@@ -38,6 +38,11 @@ ECDH_CURVES = frozenset(("P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"))
 
 
 class ServerTLS(Config):
+    RULES = rules(
+        one_of("only one of credentialNames or tlsCertificates can be set", "tlsCertificates", "credentialNames"),
+        one_of("only one of credentialName or credentialNames can be set", "credentialName", "credentialNames"),
+    )
+
     https_redirect: bool = False
     mode: Literal["PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"] = (
         "PASSTHROUGH"

@@ -69,6 +69,8 @@ def _patch(p: n.EnvoyConfigObjectPatch, at: str) -> Findings:
 
 def _waypoint(apply_to: str, m: n.WaypointMatch | None, at: str) -> Findings:
     """Patches of proxies that Lateen does not have, by Istio's rules."""
+    if m is None:
+        yield no(f"{at}.match.waypoint", "Envoy filter: the context WAYPOINT needs a match for waypoint")
     if apply_to in WAYPOINTLESS:
         yield no(f"{at}.applyTo", f"Envoy filter: applyTo {apply_to} is not supported for waypoint")
     elif apply_to == "HTTP_FILTER":
