@@ -56,9 +56,10 @@ def slots(text, pod="productpage-v1"):
     assert asked == set(held)
     out = {}
     for message in held.values():
-        for filter_ in judge.inside(message):
-            out[filter_.name] = local.LocalRateLimit()
-            assert filter_.typed_config.Unpack(out[filter_.name])
+        for filter_ in judge.inside(message) or [message]:
+            limit = local.LocalRateLimit()
+            if filter_.typed_config.Unpack(limit):
+                out[limit.stat_prefix] = limit
     return out
 
 

@@ -38,7 +38,9 @@ def extensions(port: InboundPort, workload: str = "") -> Iterator[Resource]:
     """The content of a port's slot."""
     for at in slots(port):
         made = ((kind, config(port.limits, kind)) for kind in (ENFORCED, SHADOW))
-        held = several((kind, pb.any_of(found)) for kind, found in made if found is not None)
+        found = [(kind, pb.any_of(limit)) for kind, limit in made if limit is not None]
+        # a composite filter costs as much as the limit itself
+        held = found[0][1] if len(found) == 1 else several(found)
         name = names.of_workload(at, workload)
         message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
         yield pb.resource(name, message, tuple(str(p.ref) for p in port.limits))

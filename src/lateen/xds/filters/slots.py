@@ -25,7 +25,7 @@ _RBAC = f"{_PREFIX}rbac.v3.RBAC"
 _TYPES = {
     CUSTOM: several.TYPES,  # for each provider, whether a policy matches, and the question
     SECURITY: several.TYPES,
-    ENFORCED: several.TYPES,
+    ENFORCED: (*several.TYPES, f"{_PREFIX}local_ratelimit.v3.LocalRateLimit"),  # one limit, or several
     AUTHENTICATION: (f"{_PREFIX}jwt_authn.v3.JwtAuthentication",),
     DENY: several.TYPES,  # what AUDIT policies record, then what is denied
     ALLOW: (_RBAC,),
