@@ -15,6 +15,7 @@ from lateen.cluster.apiserver.built_in import BUILT_IN
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.controllers import loop as loops
 from lateen.cluster.controllers.cron_job import CronJobs
+from lateen.cluster.controllers.daemon_set import DaemonSets
 from lateen.cluster.controllers.job import Jobs
 from lateen.cluster.controllers.loop import Loop, collection_of
 from lateen.cluster.controllers.manager import controllers
@@ -319,11 +320,12 @@ def test_a_namespace_ends_without_new_pods_and_complaints():
     [
         (kinds.REPLICA_SET, ReplicaSets),
         (kinds.STATEFUL_SET, StatefulSets),
+        (kinds.DAEMON_SET, DaemonSets),
         (kinds.JOB, Jobs),
         (kinds.CRON_JOB, CronJobs),
     ],
 )
-def test_a_controller_that_comes_late_to_a_namespace_that_ends_complains_of_nothing(kind, controller):
+def test_a_controller_that_comes_late_to_a_namespace_that_ends_complains_of_nothing(kind, controller, caplog):
     """It had read its object before that was deleted, too; as in Kubernetes, there is nothing to do for anybody."""
 
     async def story():
@@ -345,9 +347,13 @@ def test_a_controller_that_comes_late_to_a_namespace_that_ends_complains_of_noth
             ago = times.stamp(times.now() - timedelta(minutes=3))
             await client.patch(kind, "n", "web", {"status": {"lastScheduleTime": ago}}, "status")
         await client.delete(kinds.NAMESPACE, "", "n")
-        with contextlib.suppress(KubeError):  # a StatefulSet's revision, of which there is no event
-            await controller(client, told).reconcile(("n", "web"))
+        loop = Loop(client)
+        made = controller(client, loop, told) if controller is DaemonSets else controller(client, told)
+        loop.register(made)
+        await loop._reconcile((made.name, ("n", "web")))
         assert not [e for e in told.events if e[3] == "FailedCreate"]
+        assert not caplog.records
+        assert not loop._failures
         answer = await cluster.send("POST", "/api/v1/namespaces/n/configmaps", {"metadata": {"name": "c"}})
         assert answer[1]["details"]["causes"][0]["reason"] == "NamespaceTerminating"
 

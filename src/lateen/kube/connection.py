@@ -147,7 +147,8 @@ def _elsewhere(name: str, host: str) -> AbstractResolver:
 def error_of(code: int, raw: bytes) -> KubeError:
     try:
         status = jsons.loads(raw)
-        return KubeError(code, str(status.get("reason", "")), str(status.get("message", "")))
+        said = (str(status.get("reason", "")), str(status.get("message", "")))
+        return KubeError(code, *said, status.get("details"))
     except (ValueError, AttributeError):
         text = " ".join(raw[:300].decode(errors="replace").split())
         return KubeError(code, "", f"HTTP {code}{': ' if text else ''}{text}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from lateen.kit.jsons import Json
+
 
 class KubeError(Exception):
-    """The API rejected a request: code, reason and message of its Status."""
+    """The API rejected a request: code, reason, message and details of its Status."""
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
         super().__init__(message)
-        self.code, self.reason, self.message = code, reason, message
+        self.code, self.reason, self.message, self.details = code, reason, message, details
 
 
 class Unreachable(OSError):

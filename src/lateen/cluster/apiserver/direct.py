@@ -105,7 +105,7 @@ class DirectClient:
 
 
 def _kube(e: ApiError) -> KubeError:
-    return KubeError(e.code, e.reason, e.message)
+    return KubeError(e.code, e.reason, e.message, e.details)
 
 
 @contextlib.contextmanager

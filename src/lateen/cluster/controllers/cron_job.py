@@ -73,7 +73,7 @@ class CronJobs:
         try:
             made = await self._client.create(kinds.JOB, job_of(cj, due))
         except KubeError as e:
-            if e.code == 409 or await ending(self._client, cj["metadata"]["namespace"], e):
+            if e.code == 409 or ending(e):
                 return None
             self._events.event(cj, "Warning", "FailedCreate", f"Error creating job: {e.message}")
             raise

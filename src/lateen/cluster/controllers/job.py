@@ -86,7 +86,7 @@ class Jobs:
             try:
                 made = await self._client.create(kinds.POD, pod)
             except KubeError as e:
-                if await ending(self._client, namespace, e):
+                if ending(e):
                     return None
                 self._events.event(job, "Warning", "FailedCreate", f"Error creating: {e.message}")
                 return e

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
-from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
@@ -28,6 +27,8 @@ Work = tuple[str, Key]
 WORKERS = 4
 FIRST_S, LONGEST_S = 0.05, 30.0
 DOUBLINGS = 10
+TERMINATING = "NamespaceTerminating"
+"""The cause in the Status of what is refused because its namespace is being deleted"""
 REST, LONGEST_REST_S = 4.0, 0.2
 """An object is left alone for so many times as long as the last look at it took, and for so many seconds at most:
 each of a hundred pods changes several times while they start, and every change concerns their owner."""
@@ -182,8 +183,10 @@ class Loop:
         try:
             after = await self._controllers[name].reconcile(key)
         except Exception as e:  # noqa: BLE001 - any failure concerns this object only
-            self._failed(work, e)
-            return
+            if not ending(e):
+                self._failed(work, e)
+                return
+            after = None
         self._failures.pop(work, None)
         if after is not None:
             self._later(work, after)
@@ -218,12 +221,14 @@ def controller_of(owner: Kind, kind: Kind, old: Json | None, new: Json | None) -
             yield meta["namespace"], str(ref.get("name"))
 
 
-async def ending(client: Client, namespace: str, refusal: KubeError) -> bool:
-    """Whether an object was refused because its namespace is about to go: that is no failure of whoever wanted it."""
-    if refusal.code not in (403, 404):
+def ending(refusal: Exception) -> bool:
+    """Whether an object was refused because its namespace is about to go, or gone: that is no failure of whoever wanted
+    it."""
+    if not isinstance(refusal, KubeError):
         return False
-    found = await client.get(kinds.NAMESPACE, "", namespace)
-    return found is None or bool(found["metadata"].get("deletionTimestamp"))
+    if refusal.code == 404:
+        return bool(dig(refusal.details, "kind") == "namespaces")
+    return any(dig(cause, "reason") == TERMINATING for cause in dig(refusal.details, "causes", default=[]))
 
 
 async def set_status(client: Client, kind: Kind, obj: Json, status: Json) -> None:

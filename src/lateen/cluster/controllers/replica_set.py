@@ -45,7 +45,7 @@ class ReplicaSets:
         try:
             await self._carry_out(rs, plan)
         except KubeError as e:
-            if await ending(self._client, namespace, e):
+            if ending(e):
                 return None
             self._events.event(rs, "Warning", "FailedCreate", f"Error creating: {e.message}")
             conditions = [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": e.message}]

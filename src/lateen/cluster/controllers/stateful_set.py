@@ -72,7 +72,7 @@ class StatefulSets:
             try:
                 await self._create(sts, ordinal, history.of(revision) or history.newest)
             except KubeError as e:
-                if await ending(self._client, namespace, e):
+                if ending(e):
                     return None
                 said = f"create Pod {name}-{ordinal} in StatefulSet {name} failed error: {e.message}"
                 self._events.event(sts, "Warning", "FailedCreate", said)
