@@ -108,6 +108,25 @@ def test_a_hook_that_goes_wrong_after_the_start_does_not_end_the_care_for_the_co
     assert c.ready
 
 
+@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe"])
+def test_a_probe_that_goes_wrong_itself_is_told_and_tried_again(play, monkeypatch, probe):
+    checks = []
+
+    async def check(*_):
+        checks.append(1)
+        if len(checks) == 1:
+            raise ZeroDivisionError("of a probe")
+
+    async def provide(_):
+        return ""
+
+    monkeypatch.setattr(probes, "check", check)
+    sandbox, c, _ = play(provide, lambda c: c.started and c.ready, **{probe: {"periodSeconds": 0.01}})
+    kind = probe.removesuffix("Probe").capitalize()
+    assert ("Warning", "Unhealthy", f"{kind} probe errored: ZeroDivisionError: of a probe") in sandbox.events
+    assert c.ready
+
+
 @pytest.mark.parametrize(
     ("program", "command", "arguments", "words"),
     [

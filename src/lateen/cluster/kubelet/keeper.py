@@ -215,7 +215,7 @@ class Keeper:
         thresholds = probes.Threshold(probe)
         await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
         while self._c.running:
-            if thresholds.add(await self._passes(probe, "Liveness")) is False:
+            if await self._verdict(probe, "Liveness", thresholds) is False:
                 await self._kill_failed(probe, "liveness")
                 return
             await asyncio.sleep(_period(probe))
@@ -225,7 +225,7 @@ class Keeper:
         await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
         been = False
         while self._c.running:
-            verdict = thresholds.add(await self._passes(probe, "Readiness"))
+            verdict = await self._verdict(probe, "Readiness", thresholds)
             if verdict is not None:
                 self._c.is_ready(verdict)
             been = been or self._c.ready
@@ -235,16 +235,23 @@ class Keeper:
         thresholds = probes.Threshold(probe)
         await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
         while True:
-            verdict = thresholds.add(await self._passes(probe, kind))
+            verdict = await self._verdict(probe, kind, thresholds)
             if verdict is not None:
                 return verdict
             await asyncio.sleep(_period(probe))
 
-    async def _passes(self, probe: Json, kind: str) -> bool:
-        failure = await self._check(probe)
+    async def _verdict(self, probe: Json, kind: str, thresholds: probes.Threshold) -> bool | None:
+        """After one more check; None while undecided. One that goes wrong itself does not count, as in Kubernetes, and
+        the next one comes as usual."""
+        try:
+            failure = await self._check(probe)
+        except Exception as e:
+            log.exception("%s probe of container %s", kind.lower(), self._c.name)
+            self._event("Warning", "Unhealthy", f"{kind} probe errored: {type(e).__name__}: {e}")
+            return None
         if failure is not None:
             self._event("Warning", "Unhealthy", f"{kind} probe failed: {failure}")
-        return failure is None
+        return thresholds.add(failure is None)
 
     async def _kill_failed(self, probe: Json, kind: str) -> None:
         grace = probe.get("terminationGracePeriodSeconds")
