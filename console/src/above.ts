@@ -4,7 +4,7 @@ import type cytoscape from 'cytoscape'
 
 import { COLORS } from './format'
 import { HEIGHT, WIDTH } from './layout'
-import { badges, lock, Room, texts, type Ink, type Text } from './marks'
+import { badges, FADED, lock, Room, texts, type Ink, type Text } from './marks'
 import type { Point } from './path'
 import type { Routes } from './routes'
 import type { Badge, Edge } from './shapes'
@@ -102,8 +102,9 @@ export class Above {
     const box = Boolean(n.data('box'))
     const { label, traffic } = texts.get(n.id()) ?? { label: '', traffic: 0 }
     const lines = label.split('\n').length
-    const at = { x, y: box ? y - height / 2 + 2 : y + height / 2 + 2 + 8 * lines }
-    return { text: label, at: [at], bold: box, rank: (box ? 2e9 : 1e9) + traffic, must: this.marked(n), faded: faded(n) }
+    const away = height / 2 + 2 + 8 * lines
+    const at = box ? [{ x, y: y - height / 2 + 2 }] : [{ x, y: y + away }, { x, y: y - away }]
+    return { text: label, at, bold: box, rank: (box ? 2e9 : 1e9) + traffic, must: this.marked(n), faded: faded(n) }
   }
 
   /** Width and height on the screen; those of all but boxes are known without a look at the style. */
@@ -123,16 +124,20 @@ export class Above {
       const { x, y } = n.renderedPosition()
       const [nw, nh] = this.extent(n)
       const at = { x: x + nw / 2, y: y - nh / 2 }
+      pen.globalAlpha = faded(n) ? FADED : 1
       if (inside(at)) badges(pen, at, signs, size, this.ink)
     }
+    pen.globalAlpha = 1
     if (!marks.security || this.cy.zoom() < LOCKS_FROM_ZOOM) return
     for (const edge of marks.edges.values()) {
       if (!edge.mtls) continue
       const r = 7 * size
       const places = [0.22, 0.32, 0.72].map((share) => this.routes.along(edge.id, share))
       const free = places.find((p) => p && inside(p) && room.take(p.x - r, p.y - r, 2 * r, 2 * r))
+      pen.globalAlpha = faded(this.cy.getElementById(edge.id)) ? FADED : 1
       if (free) lock(pen, free, size, this.ink, edge.mtls >= 0.999)
     }
+    pen.globalAlpha = 1
   }
 }
 

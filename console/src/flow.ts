@@ -31,6 +31,7 @@ export type Message =
   | { kind: 'colors'; colors: Colors }
   | { kind: 'paths'; paths: [string, Point[]][] }
   | { kind: 'bursts'; bursts: Burst[] }
+  | { kind: 'quiet'; edges: string[] }
   | { kind: 'clear' }
 
 interface Dot {
@@ -47,6 +48,7 @@ const SPREAD_MS = 1000
 export class Flow {
   private dots: Dot[] = []
   private paths = new Map<string, Path>()
+  private quiet = new Set<string>()
 
   /** Where an edge runs, in the graph's coordinates; its dots move along. */
   route(edge: string, points: Point[]) {
@@ -56,11 +58,19 @@ export class Flow {
   clear() {
     this.dots = []
     this.paths.clear()
+    this.quiet.clear()
+  }
+
+  /** Shows no dots on these edges, nor on their way there; on all others again. */
+  hush(edges: string[]) {
+    this.quiet = new Set(edges)
+    this.dots = this.dots.filter((d) => !this.quiet.has(d.edge))
   }
 
   /** Dots for the requests of a second, spread over the next one; the newest 1500 of all edges are kept. */
   add(bursts: Burst[], now: number) {
     for (const { edge, count, errors, takes } of bursts) {
+      if (this.quiet.has(edge)) continue
       const shown = Math.min(count, MOST_OF_AN_EDGE)
       const failing = Math.ceil((errors / count) * shown)
       for (let i = 0; i < shown; i++) this.dots.push({ edge, began: now + (i / shown) * SPREAD_MS, takes, error: i < failing })

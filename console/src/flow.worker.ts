@@ -32,6 +32,7 @@ onmessage = ({ data }: MessageEvent<Message>) => {
   else if (data.kind === 'colors') colors = data.colors
   else if (data.kind === 'paths') for (const [edge, points] of data.paths) flow.route(edge, points)
   else if (data.kind === 'bursts') flow.add(data.bursts, performance.now())
+  else if (data.kind === 'quiet') flow.hush(data.edges)
   else flow.clear()
-  if (flow.size || data.kind === 'clear') next()
+  if (flow.size || data.kind === 'clear' || data.kind === 'quiet') next()
 }

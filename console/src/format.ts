@@ -1,4 +1,4 @@
-import type { BoardPanel } from './shapes'
+import type { BoardPanel, State } from './shapes'
 
 export type Unit = BoardPanel['unit']
 
@@ -32,7 +32,7 @@ export function amount(value: number, unit: Unit): string {
   if (unit === 's') return value < 1 ? `${+(value * 1000).toFixed(1)} ms` : `${+value.toFixed(2)} s`
   if (unit === 'bytes' || unit === 'Bps') {
     const [n, prefix] = value >= 1e9 ? [value / 1e9, 'G'] : value >= 1e6 ? [value / 1e6, 'M'] : value >= 1e3 ? [value / 1e3, 'k'] : [value, '']
-    return `${+n.toFixed(1)} ${prefix}B${unit === 'Bps' ? '/s' : ''}`
+    return `${+n.toFixed(prefix || n < 10 ? 1 : 0)} ${prefix}B${unit === 'Bps' ? '/s' : ''}`
   }
   const text = `${+value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0)}`
   if (unit === 'cores') return `${text} ${value === 1 ? 'core' : 'cores'}`
@@ -52,6 +52,20 @@ export function health(errorRate: number, traffic: number): Health {
   if (!traffic) return 'idle'
   if (errorRate >= 0.1) return 'failing'
   return errorRate > 0 ? 'degraded' : 'ok'
+}
+
+/** What runs, and whether its requests succeed. */
+export type Condition = State | 'failing'
+
+const GRAVITY: Condition[] = ['healthy', 'idle', 'degraded', 'failing', 'down']
+const TRAFFIC: Record<Health, Condition> = { ok: 'healthy', idle: 'healthy', degraded: 'degraded', failing: 'failing' }
+
+/** The state of what runs, made worse by requests that fail: so a list agrees with the graph. */
+export function together(state: Condition, says: string, load: { rate: number; errors: number } | undefined): { state: Condition; says: string } {
+  const traffic = load ? TRAFFIC[health(load.errors, load.rate)] : 'healthy'
+  if (traffic === 'healthy') return { state, says }
+  const why = `${percent(load!.errors)} of its requests fail`
+  return { state: GRAVITY.indexOf(state) > GRAVITY.indexOf(traffic) ? state : traffic, says: says ? `${says}; ${why}` : why }
 }
 
 export const COLORS: Record<Health, string> = {

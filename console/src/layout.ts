@@ -8,6 +8,8 @@ export interface Box {
   id: string
   /** The box of an application's versions. */
   parent?: string
+  /** Of its label; two where it is not given. */
+  lines?: number
 }
 export interface Link {
   id: string
@@ -22,8 +24,9 @@ export interface Arranged {
 
 export const WIDTH = 44
 export const HEIGHT = 38
-/** Below a node there is room for its label. */
+/** Below a node there is room for its label; one of two lines takes this much. */
 const LABEL = 26
+const LINE = 15
 const STUB = 12
 
 /** From left to right, or from top to bottom where `down`. */
@@ -34,7 +37,7 @@ export function arrange(boxes: string[], given: Box[], all: Link[], down: boolea
   graph.setGraph({ rankdir: down ? 'TB' : 'LR', nodesep: down ? 30 : 40, ranksep: down ? 78 : 140, edgesep: 18 })
   graph.setDefaultEdgeLabel(() => ({}))
   for (const id of [...boxes].sort()) graph.setNode(id, {})
-  for (const { id } of nodes) graph.setNode(id, { width: down ? WIDTH + 36 : WIDTH, height: HEIGHT + LABEL })
+  for (const { id, lines } of nodes) graph.setNode(id, { width: down ? WIDTH + 36 : WIDTH, height: reserved(lines) })
   for (const { id, parent } of nodes) if (parent) graph.setParent(id, parent)
   for (const { id, source, target } of links) if (source !== target) graph.setEdge(source, target, {}, id)
   layout(graph)
@@ -53,7 +56,27 @@ export function arrange(boxes: string[], given: Box[], all: Link[], down: boolea
   return { places, bends }
 }
 
+/** The most that a graph is stretched along its flow: beyond, edges are longer than they are clear. */
+const STRETCH = 1.8
+
+/** The graph stretched along its flow to the shape of the canvas, where that leaves more room for labels on its edges. */
+export function stretched({ places, bends }: Arranged, width: number, height: number, down: boolean): Arranged {
+  const all = [...places.values()]
+  const extent = (of: (p: Point) => number, more: number) => Math.max(...all.map(of)) - Math.min(...all.map(of)) + more
+  const [w, h] = all.length ? [extent((p) => p.x, WIDTH), extent((p) => p.y, HEIGHT + LABEL)] : [1, 1]
+  const shape = (width / w) / (height / h)
+  const by = Math.max(1, Math.min(STRETCH, (down ? 1 / shape : shape) || 1))
+  const moved = ({ x, y }: Point) => (down ? { x, y: y * by } : { x: x * by, y })
+  return {
+    places: new Map([...places].map(([id, p]) => [id, moved(p)])),
+    bends: new Map([...bends].map(([id, points]) => [id, points.map(moved)])),
+  }
+}
+
 const pair = (link: Link) => [link.source, link.target].sort().join('\n')
+
+/** The height of a node whose symbol is LABEL / 2 above the middle, as those of all nodes: so edges between them are straight. */
+const reserved = (lines = 2) => HEIGHT + LABEL + 2 * LINE * Math.max(0, lines - 2)
 
 /** The middle of the symbol: labels take the lower part of what dagre reserves. */
 const centre = (p: Point): Point => ({ x: p.x, y: p.y - LABEL / 2 })

@@ -50,6 +50,8 @@ export class Room {
   }
 }
 
+/** How much is seen of marks at what is dimmed. */
+export const FADED = 0.25
 const FONT = "px system-ui, 'DejaVu Sans', sans-serif"
 
 export function texts(pen: CanvasRenderingContext2D, room: Room, all: Text[], size: number, ink: Ink): number {
@@ -64,13 +66,13 @@ export function texts(pen: CanvasRenderingContext2D, room: Room, all: Text[], si
     const h = line * lines.length
     const at = t.at.find((p, i) => room.take(p.x - w / 2, p.y - h / 2, w, h, t.must && i === t.at.length - 1))
     if (!at) continue
-    pen.globalAlpha = t.faded ? 0.25 : 1
+    pen.globalAlpha = t.faded ? FADED : 1
     pen.fillStyle = ink.back
     pen.globalAlpha *= 0.88
     pen.beginPath()
     pen.roundRect(at.x - w / 2, at.y - h / 2, w, h, 3)
     pen.fill()
-    pen.globalAlpha = t.faded ? 0.25 : 1
+    pen.globalAlpha = t.faded ? FADED : 1
     pen.fillStyle = ink.text
     lines.forEach((l, i) => pen.fillText(l, at.x, at.y - h / 2 + line * (i + 0.5)))
     drawn++

@@ -18,6 +18,7 @@ export class Particles {
   /** The edges whose paths the worker knows. */
   private told = new Set<string>()
   private seen = ''
+  private quiet = ''
 
   constructor(
     private canvas: HTMLCanvasElement,
@@ -37,6 +38,7 @@ export class Particles {
 
   clear() {
     this.told.clear()
+    this.quiet = ''
     this.tell({ kind: 'clear' })
   }
 
@@ -47,6 +49,13 @@ export class Particles {
     this.follow()
     this.route(busy.map((e) => e.id).filter((id) => !this.told.has(id)))
     if (bursts.length) this.tell({ kind: 'bursts', bursts })
+  }
+
+  /** Nothing moves on these edges, and on all others it does. */
+  hush(edges: string[]) {
+    const text = edges.sort().join('\n')
+    if (text !== this.quiet) this.tell({ kind: 'quiet', edges })
+    this.quiet = text
   }
 
   /** After edges have moved, all where none are given. */

@@ -117,6 +117,7 @@ export interface Pod {
   namespace: string
   containers: string[]
   ready: boolean
+  says: string
 }
 
 export interface PlainCaller {

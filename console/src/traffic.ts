@@ -1,6 +1,7 @@
 // Requests, errors and durations of everything in a list, by two or three questions about the last minute.
 
 import { queryRange } from './api'
+import type { Lists } from './links'
 import { FAILED } from './shapes'
 
 export interface Load {
@@ -8,6 +9,13 @@ export interface Load {
   rate: number
   errors: number
   p95: number | null
+}
+
+/** The labels that name the rows of a list, as namespace and name. */
+export const BY: Record<Exclude<Lists, 'config'>, string[]> = {
+  applications: ['destination_workload_namespace', 'destination_canonical_service'],
+  workloads: ['destination_workload_namespace', 'destination_workload'],
+  services: ['destination_service_namespace', 'destination_service_name'],
 }
 
 /** By the values of `labels`, joined with slashes. Where the caller has no proxy, the server's report counts. */

@@ -6,7 +6,7 @@ import { Above, dots, inks, type Mark } from './above'
 import type { Found } from './find'
 import { COLORS, health } from './format'
 import { label as edgeText, shares } from './labels'
-import { arrange, relative, type Link } from './layout'
+import { arrange, relative, stretched, type Link } from './layout'
 import { Particles } from './particles'
 import { Routes } from './routes'
 import type { Badge, Edge, Graph, Node } from './shapes'
@@ -24,8 +24,8 @@ const TCP = '#2a6fdb'
 /** `home`: the namespace that needs no mention. */
 function nodeLabel(node: Node, boxed: boolean, home: string): string {
   if (boxed && node.version) return node.version
-  const lines = [node.name]
-  if (node.kind === 'app' && node.version) lines.push(node.version)
+  const version = node.kind === 'app' ? (node.version ?? '') : ''
+  const lines = version && node.name.length + version.length < 14 ? [`${node.name} ${version}`] : [node.name, ...(version ? [version] : [])]
   if (node.namespace && node.namespace !== home) lines.push(`(${node.namespace})`)
   return lines.join('\n')
 }
@@ -87,7 +87,7 @@ export class View {
     this.observer = new ResizeObserver(() => {
       this.cy.resize()
       this.particles.follow()
-      if (!this.moved && this.cy.nodes().nonempty()) this.cy.animate({ fit: { eles: this.cy.elements(':visible'), padding: this.padding() } }, { duration: 250 })
+      if (!this.moved && this.cy.nodes().nonempty()) this.fit()
     })
     this.observer.observe(host)
   }
@@ -185,6 +185,8 @@ export class View {
       toggle(e, 'found', found.has(e.id()))
       toggle(e, 'other', found.size > 0 && !box && !found.has(e.id()))
     })
+    const still = (id: string) => hidden.has(id) || (found.size > 0 && !found.has(id))
+    this.particles.hush(graph.edges.map((e) => e.id).filter(still))
   }
 
   private node(node: Node, home: string): boolean {
@@ -221,8 +223,10 @@ export class View {
 
   private arrange() {
     const links: Link[] = this.cy.edges().map((e) => ({ id: e.id(), source: e.source().id(), target: e.target().id() }))
-    const nodes = this.cy.nodes('[!box]').map((n) => ({ id: n.id(), parent: (n.parent().first() as cytoscape.NodeSingular).id() }))
-    const found = arrange(this.cy.nodes('[?box]').map((n) => n.id()), nodes, links, this.narrow())
+    const lines = (id: string) => (this.texts.get(id)?.label ?? '').split('\n').length
+    const nodes = this.cy.nodes('[!box]').map((n) => ({ id: n.id(), parent: (n.parent().first() as cytoscape.NodeSingular).id(), lines: lines(n.id()) }))
+    const made = arrange(this.cy.nodes('[?box]').map((n) => n.id()), nodes, links, this.narrow())
+    const found = stretched(made, this.host.clientWidth - 2 * this.padding(), this.host.clientHeight - 2 * this.padding(), this.narrow())
     // At once, without moving there: edges between nodes that overlap on their way cannot be drawn.
     this.cy.batch(() => {
       for (const { id } of nodes) this.cy.getElementById(id).position({ ...found.places.get(id)! })

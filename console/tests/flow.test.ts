@@ -58,3 +58,16 @@ test('what is out of sight is not drawn, and the oldest dots give way', () => {
   f.clear()
   assert.equal(f.size, 0)
 })
+
+test('dots leave edges that are hidden or dimmed, and no new ones come until they are shown again', () => {
+  const f = flow()
+  f.route('b', line)
+  f.add([{ edge: 'a', count: 1, errors: 0, takes: 1000 }, { edge: 'b', count: 1, errors: 0, takes: 1000 }], 0)
+  f.hush(['a'])
+  assert.equal(f.at(500, sight).length, 1)
+  f.add([{ edge: 'a', count: 1, errors: 0, takes: 1000 }], 500)
+  assert.equal(f.at(600, sight).length, 1)
+  f.hush([])
+  f.add([{ edge: 'a', count: 1, errors: 0, takes: 1000 }], 600)
+  assert.equal(f.at(700, sight).length, 2)
+})

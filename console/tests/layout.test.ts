@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 
-import { arrange, HEIGHT, relative, WIDTH, type Box, type Link } from '../src/layout.ts'
+import { arrange, HEIGHT, relative, stretched, WIDTH, type Box, type Link } from '../src/layout.ts'
 import { Path, type Point } from '../src/path.ts'
 
 function crosses(a: Point, b: Point, at: Point): boolean {
@@ -58,6 +58,26 @@ for (const down of [false, true])
       assert.deepEqual(through(nodes, links, boxes, down), [], `graph ${seed}`)
     }
   })
+
+test('a label of three lines has room above the node below it', () => {
+  const nodes = ['a', 'b', 'c'].map((id) => ({ id, lines: 3 }))
+  const links = ['b', 'c'].map((target) => ({ id: `a>${target}`, source: 'a', target }))
+  const { places } = arrange([], nodes, links, false)
+  const between = Math.abs(places.get('b')!.y - places.get('c')!.y) - HEIGHT
+  assert.ok(between >= 3 * 15, `${between} pixels`)
+})
+
+test('a graph is stretched along its flow to a canvas that has room there, and only so', () => {
+  const nodes = ['a', 'b', 'c'].map((id) => ({ id }))
+  const links = ['b', 'c'].map((target) => ({ id: `a>${target}`, source: 'a', target }))
+  const made = arrange([], nodes, links, false)
+  const [wide, high] = [stretched(made, 2000, 300, false), stretched(made, 300, 2000, false)]
+  const length = (a: typeof made) => a.places.get('b')!.x - a.places.get('a')!.x
+  assert.ok(length(wide) > 1.5 * length(made))
+  assert.deepEqual([...wide.places.values()].map((p) => p.y), [...made.places.values()].map((p) => p.y))
+  assert.deepEqual([...high.places], [...made.places])
+  assert.deepEqual([...stretched(arrange([], [], [], true), 300, 300, true).places], [])
+})
 
 test('requests flow from left to right', () => {
   const links = [['gateway', 'page'], ['page', 'details'], ['page', 'reviews'], ['reviews', 'ratings'], ['page', 'ratings']].map(([source, target]) => ({ id: `${source}>${target}`, source: source!, target: target! }))

@@ -230,7 +230,7 @@ def test_an_object_is_checked_while_it_is_written_and_applied_with_the_users_tok
     assert mesh.get("virtualservice", "written", "-o", "jsonpath={.spec.http[0].timeout}") == "3s"
     page.get_by_role("button", name="Delete").click(timeout=5000)
     page.get_by_role("button", name="Really delete it").click()
-    page.get_by_role("heading", name="Istio configuration").wait_for(timeout=5000)
+    page.get_by_role("heading", name="Configuration").wait_for(timeout=5000)
     assert mesh.kubectl("get", "virtualservice", "written", ok=False).returncode == 1
 
 

@@ -100,10 +100,10 @@ def test_tap_shows_bodies_while_it_runs_and_leaves_the_pod_as_it_was(mesh, look)
         *("tap", "deploy/details-v1", "--path", "/details/8", "--bodies", "--count", "6", "-o", "json"),
         path="/details/8",
     )
-    # The first requests may come before the proxy has been told to show bodies.
-    (*_, seen) = [found for line in out.splitlines() if "responseBody" in (found := json.loads(line))]
-    assert seen["direction"] == "inbound"
-    assert json.loads(seen["responseBody"]["text"])["id"] == 8
+    found = [json.loads(line) for line in out.splitlines()]
+    assert all("responseBody" in seen for seen in found), "requests begin when the proxy shows bodies"
+    assert found[0]["direction"] == "inbound"
+    assert json.loads(found[0]["responseBody"]["text"])["id"] == 8
     mesh.until(lambda: "tap-bodies" not in mesh.get("pod", mesh.pod("details"), "-o", "yaml"), 10, "no annotation")
 
 
@@ -133,6 +133,13 @@ def test_mistakes_are_named(mesh):
     bad = mesh.lateen("x", "tap", "--status", "six", ok=False)
     assert bad.returncode == 64
     assert '"six" is not a status' in bad.stderr
+    never = mesh.lateen("x", "tap", "--status", "9xx", ok=False)
+    assert never.returncode == 64
+    assert 'no response has "9xx"' in never.stderr
+    ours = mesh.lateen("x", "top", "--duration", "3s", ok=False)
+    assert "istioctl" not in ours.stderr
+    quiet = mesh.lateen("x", "tap", "deploy/ratings-v1", "--path", "/nobody-asks", "--duration", "1s")
+    assert quiet.stderr.strip().startswith("no request has passed in 1s")
     nobody = mesh.lateen("x", "stat", "deploy/nobody", ok=False)
     assert nobody.stderr.strip() == 'Error: nothing named "deploy/nobody" has pods in namespace default'
 
@@ -167,6 +174,13 @@ def test_a_503_is_explained_with_the_users_object(mesh):
         assert "routed by VirtualService to-nowhere.default" in out
         assert all("/gone" in line for line in out.splitlines() if not line.startswith("    "))
         assert not mesh.lateen("logs", "deploy/productpage-v1", *filters, "--status", "2xx").stdout
+        for _ in range(3):
+            call(mesh, "/details/later")
+
+        def one_of_the_past():
+            return mesh.lateen("logs", "deploy/productpage-v1", *filters, "--tail", "1").stdout
+
+        assert one_of_the_past().count("/gone") == 1, "lines that do not match are none of the wanted ones"
     finally:
         mesh.kubectl("delete", "virtualservice/to-nowhere")
 

@@ -273,6 +273,10 @@ def log(expression):
     ("to the route's name", override(a={"value": "xds.route_name"}), None),
     ("which is under xds", override(a={"value": "route_name"}), "warn it is xds.route_name"),
     ("of Envoy's attributes", override(a={"value": "node.id"}), "warn node is not an attribute of Envoy"),
+    ("to a sum", override(a={"value": "response.code + 1"}), None),
+    ("not to joined texts", override(a={"value": "'a-' + request.method"}), "warn Envoy does not join texts with +"),
+    ("of headers", override(a={"value": "request.headers['a'] + request.host"}), "warn Envoy does not join texts"),
+    ("with a plus in a text", override(a={"value": "request.host == 'a+b' ? 'c' : 'd'"}), None),
     ("or removed", override(a={"operation": "REMOVE", "value": "b"}), "no may only be set when operation is UPSERT"),
     (
         "a label has a name",

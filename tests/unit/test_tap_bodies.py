@@ -85,9 +85,10 @@ def test_what_envoy_tells_of_a_body_stands_beside_its_request(monkeypatch):
     admin = Admin(2, trace(request='{"book": 1}', response="ok"), trace("/other", b"x", number="r2"))
 
     async def work(port):
-        bodies, complaints = Bodies(port), []
-        following = tasks.spawn(bodies.follow(complaints.append), "bodies")
+        bodies, complaints, begun = Bodies(port), [], []
+        following = tasks.spawn(bodies.follow(complaints.append, lambda: begun.append(len(complaints))), "bodies")
         await until(lambda: len(bodies._found) == 2)
+        assert begun == [0], "once, when Envoy has the filter"
         found = bodies.take(POST)
         assert bodies.take(POST) == {}, "each once"
         await tasks.cancel(following)
@@ -107,7 +108,7 @@ def test_whoever_waits_for_bodies_in_vain_hears_why_once(monkeypatch):
 
     async def work(port):
         complaints = []
-        following = tasks.spawn(Bodies(port).follow(complaints.append), "bodies")
+        following = tasks.spawn(Bodies(port).follow(complaints.append, lambda: complaints.append("begun")), "bodies")
         await until(lambda: len(admin.orders) > 8)
         await tasks.cancel(following)
         return complaints
@@ -164,10 +165,11 @@ def test_the_search_for_bodies_starts_again_when_it_has_failed(tmp_path):
         class Failing(Bodies):
             times = 0
 
-            async def follow(self, complain):
+            async def follow(self, complain, begin):
                 self.times += 1
                 if self.times == 1:
                     raise RuntimeError("a bug")
+                begin()
                 complain("no bodies")
                 await asyncio.sleep(60)
 
@@ -179,7 +181,11 @@ def test_the_search_for_bodies_starts_again_when_it_has_failed(tmp_path):
             await tapped._ask_for_bodies()
             await asyncio.sleep(0)
         assert bodies.times == 2
+        assert json.loads(await curious.next()) == {keys.BODIES: True}
         assert json.loads(await curious.next()) == {"error": "no bodies"}
+        late = aiter(tapped.answer("/tap?bodies").stream)
+        assert json.loads(await anext(late)) == {keys.BODIES: True}, "whoever comes later hears it at once"
+        await late.aclose()
         assert plain._waiting.empty(), "who has not asked for bodies hears nothing about them"
         tapped._watchers = set()
         await tapped._ask_for_bodies()

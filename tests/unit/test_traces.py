@@ -271,6 +271,8 @@ def test_traces_are_found_by_service_name_tag_duration_and_error(store):
     assert found(longest=1000, service="web") == every
     assert found(errors=True) == [other]
     assert found(limit=1) == [other]
+    assert found(tags={"k": "v"}) == [TRACE]
+    assert found() == every
     assert found(stop=NOW - 120_000_000) == []
     assert store.services() == ["cart", "web"]
     assert store.names("web") == [("GET /", "SERVER"), ("POST /", "SERVER")]
@@ -341,6 +343,7 @@ def test_both_apis_find_what_came_by_both_protocols(tmp_path):
         )
         for path in (
             "/api/traces?service=db&lookback=1h&limit=5",
+            "/api/traces?service=*&lookback=1h&limit=5",
             "/jaeger/api/services",
             "/api/services/db/operations",
         ):

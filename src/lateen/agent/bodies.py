@@ -52,14 +52,14 @@ class Bodies:
         """Those of a request of the log, each once; empty where Envoy has not told them."""
         return self._found.pop((str(request.get("requestId")), str(request.get("path"))), {})
 
-    async def follow(self, complain: Callable[[str], None]) -> None:
-        """Until it is cancelled. ``complain`` hears once why nothing comes."""
+    async def follow(self, complain: Callable[[str], None], begin: Callable[[], None]) -> None:
+        """Until it is cancelled. ``complain`` hears once why nothing comes, ``begin`` each time that Envoy begins."""
         failures = 0
         try:
             while True:
                 why = "bodies cannot be shown: Envoy ends the stream of them; the log of the proxy may say why"
                 try:
-                    async with contextlib.aclosing(_traces(self._port)) as traces:
+                    async with contextlib.aclosing(_traces(self._port, begin)) as traces:
                         async for trace in traces:
                             failures = 0
                             self._keep(trace)
@@ -111,7 +111,7 @@ class _Refused(Exception):
     """Envoy does not stream; the message is what it answers."""
 
 
-async def _traces(port: int) -> AsyncGenerator[Json]:
+async def _traces(port: int, begin: Callable[[], None]) -> AsyncGenerator[Json]:
     """Raises _Refused, OSError, ValueError, EOFError."""
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LARGEST)
@@ -121,6 +121,7 @@ async def _traces(port: int) -> AsyncGenerator[Json]:
             head = await reader.readuntil(b"\r\n\r\n")
         if head.split(b" ", 2)[1] != b"200":
             raise _Refused((await reader.read(300)).decode(errors="replace").strip())
+        begin()
         reports = Reports()
         while size := int((await reader.readline()).partition(b";")[0], 16):
             for trace in reports.feed((await reader.readexactly(size + 2))[:-2]):

@@ -52,11 +52,12 @@ class Tap:
         self._reading: asyncio.Task[None] | None = None
         self._bodies, self._side = bodies or Bodies(), tap.CLIENT if gateway else tap.SERVER
         self._following: asyncio.Task[None] | None = None
+        self._showing = False
 
     def answer(self, path: str) -> http.Response:
         """A stream of JSON lines, one per request, with empty lines as keepalive. ``?headers`` includes headers,
         ``&secrets`` also those that carry credentials, ``&bodies`` the bodies of requests that come in (at a gateway,
-        those that it sends on)."""
+        those that it sends on), after a line ``{"bodies": true}``."""
         if len(self._watchers) >= AT_ONCE:
             return http.Response(429, b"%d others are looking at this proxy already\n" % AT_ONCE)
         asked = path.partition("?")[2].split("&")
@@ -65,6 +66,8 @@ class Tap:
 
     async def _watch(self, watcher: Watcher) -> AsyncGenerator[bytes]:
         self._watchers.add(watcher)
+        if watcher.bodies and self._showing:
+            watcher.offer(_BEGIN)
         if self._reading is None or self._reading.done():
             self._reading = tasks.spawn(self._read(), "tap")
         try:
@@ -128,10 +131,16 @@ class Tap:
         running = self._following is not None and not self._following.done()
         if any(w.bodies for w in self._watchers):
             if not running:
-                self._following = tasks.spawn(self._bodies.follow(self._complain_of_bodies), "bodies")
+                self._following = tasks.spawn(
+                    self._bodies.follow(self._complain_of_bodies, self._begin_bodies), "bodies"
+                )
         elif self._following is not None:
             await tasks.cancel(self._following)
-            self._following = None
+            self._following, self._showing = None, False
+
+    def _begin_bodies(self) -> None:
+        self._showing = True
+        self._tell((w for w in self._watchers if w.bodies), _BEGIN)
 
     def _complain(self, why: str) -> None:
         self._tell(self._watchers, _error(why))
@@ -184,6 +193,9 @@ class Watcher:
             line += json.dumps({tap.LOST: self._lost}).encode() + b"\n"
             self._lost = 0
         return line
+
+
+_BEGIN = json.dumps({tap.BODIES: True}).encode() + b"\n"
 
 
 def _error(why: str) -> bytes:

@@ -56,6 +56,12 @@ _CALLS = re.compile(rf"([\w)\]}}'\"]\s*\.\s*)?\b({'|'.join(FORMS)})\s*\(")
 _MESSAGE = re.compile(r"\b([A-Za-z_][\w.]*)\s*\{")
 _LOOPS = re.compile(r"\.\s*(all|exists|exists_one|filter|map)\s*\(")
 """Macros over lists and maps: Envoy does not evaluate comprehensions."""
+_TEXT = (
+    r"(?:'|\brequest\.(?:path|url_path|host|scheme|method|useragent|referer|id|protocol|query)\b"
+    r"|\bheaders(?:\[[^\]]*\]|\.\w+))"
+)
+_JOINED = re.compile(rf"{_TEXT}\s*\+|\+\s*{_TEXT}")
+"""Envoy builds CEL without concatenation (``enable_string_concat``)."""
 _PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
 
 
@@ -107,11 +113,15 @@ def problem(expression: str, formatted: bool = False) -> str | None:
     return None
 
 
+def _bare(expression: str) -> str:
+    """Of the same length, without the brackets and commas that are in strings and comments."""
+    return _STRINGS.sub(lambda m: (" " if m[0].startswith("//") else "'") * len(m[0]), expression)
+
+
 def _wrong_calls(expression: str) -> Iterator[str]:
     """What is wrong with calls, and with regular expressions that are written out; others are compiled when they are
     needed."""
-    # Of the same length, without the brackets and commas that are in strings and comments.
-    bare = _STRINGS.sub(lambda m: (" " if m[0].startswith("//") else "'") * len(m[0]), expression)
+    bare = _bare(expression)
     if found := next((m[1] for m in _MESSAGE.finditer(bare) if m[1] != "in"), None):
         yield f"Envoy cannot make a {found} in an expression: compare its values, such as duration('1s'), instead"
     for call in _CALLS.finditer(bare):
@@ -162,8 +172,8 @@ def _wrong_pattern(pattern: str | None) -> Iterator[str]:
 
 
 def unknown(expression: str) -> str | None:
-    """A sentence about a name in the expression that is not an Envoy attribute, so that the expression has no value;
-    None if there is none, or if the expression is invalid anyway."""
+    """Why the expression has no value: a name in it is not an Envoy attribute, or it joins texts, which Envoy does not.
+    None if neither is so, or if the expression is invalid anyway."""
     import cel
 
     try:
@@ -171,7 +181,8 @@ def unknown(expression: str) -> str | None:
     except ValueError:
         return None
     if not found:
-        return None
+        joined = _JOINED.search(_bare(expression))
+        return "Envoy does not join texts with +, so the expression has no value" if joined else None
     hint = f"; it is {HINTS[found[0]]}" if found[0] in HINTS else f"; there are {', '.join(sorted(ATTRIBUTES))}"
     return f"{found[0]} is not an attribute of Envoy, so the expression has no value{hint}"
 

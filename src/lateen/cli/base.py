@@ -24,7 +24,7 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, [a for arg in args for a in self._spelled(arg)])
         except click.NoSuchOption as e:
-            if says := foreign.OPTIONS.get(e.option_name):
+            if says := foreign.of(ctx.info_name or "", e.option_name):
                 raise CliError(f"istioctl's {e.option_name} is not supported: {says}", USAGE) from None
             raise
 

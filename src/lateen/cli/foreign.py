@@ -67,23 +67,30 @@ OPTIONS = {
     "--weight": "set spec.template.weight in the output",
     "--locality": "set spec.template.locality in the output",
     "--network": "set spec.template.network in the output",
-    **dict.fromkeys(
-        (
-            "--critical-errs",
-            "--duration",
-            "--end-time",
-            "--exclude",
-            "--full-secrets",
-            "--ignore-errs",
-            "--rq-concurrency",
-            "--skip-analyze",
-            "--skip-cluster-dump",
-            "--skip-coredumps",
-            "--skip-netstat",
-            "--skip-proxy-debug",
-            "--start-time",
-        ),
-        _REPORT,
-    ),
 }
 """Option -> the alternative."""
+
+_OF_REPORT = (
+    "--critical-errs",
+    "--duration",
+    "--end-time",
+    "--exclude",
+    "--full-secrets",
+    "--ignore-errs",
+    "--rq-concurrency",
+    "--skip-analyze",
+    "--skip-cluster-dump",
+    "--skip-coredumps",
+    "--skip-netstat",
+    "--skip-proxy-debug",
+    "--start-time",
+)
+OWN = ("addons", "demo", "edges", "logs", "routes", "samples", "stat", "tap", "top")
+"""Commands that istioctl does not have; so neither are their options istioctl's."""
+
+
+def of(command: str, option: str) -> str | None:
+    """The alternative to an option that istioctl's command has; None if it has no such option."""
+    if command in OWN:
+        return None
+    return OPTIONS.get(option) or (_REPORT if command == "bug-report" and option in _OF_REPORT else None)

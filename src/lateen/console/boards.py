@@ -37,7 +37,8 @@ def _quantiles(metric: str, *matchers: str, by: str = "", legend: str = "") -> t
 def _bytes(title: str, *matchers: str, by: str = "", legend: str = "") -> Panel:
     """A panel of TCP bytes; 0 without TCP connections, because most workloads use HTTP."""
     sent, received = (
-        f"{_rate(f'istio_tcp_{way}_bytes_total', by, ', '.join(matchers))} or vector(0)" for way in ("sent", "received")
+        f"{_rate(f'istio_tcp_{way}_bytes_total', by, ', '.join(matchers))} or on() vector(0)"
+        for way in ("sent", "received")
     )
     return Panel(title, "Bps", (Query(sent, f"{legend} sent".strip()), Query(received, f"{legend} received".strip())))
 

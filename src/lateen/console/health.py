@@ -32,7 +32,7 @@ def applications(pods: Iterable[Json], deployments: Iterable[Json]) -> list[App]
             continue
         name = p["metadata"]["name"]
         state: State = "healthy" if ready(p) else "down"
-        says = "" if state == "healthy" else f"pod {name} is not ready{_reason(p)}"
+        says = "" if state == "healthy" else f"pod {name} is not ready" + (f" ({why})" if (why := reason(p)) else "")
         parts.setdefault(dig(p, "metadata", "labels", "app", default=name), []).append((state, says))
     return [_together(app, found) for app, found in sorted(parts.items())]
 
@@ -55,11 +55,13 @@ def _owner(pod: Json) -> str:
     return ""
 
 
-def _reason(pod: Json) -> str:
+def reason(pod: Json) -> str:
+    """Why a pod is not ready: ``app: CrashLoopBackOff``; empty where its status does not say it."""
     for status in dig(pod, "status", "containerStatuses", default=[]):
-        if reason := dig(status, "state", "waiting", "reason"):
-            return f" ({status['name']}: {reason})"
-    return ""
+        for state in ("waiting", "terminated"):
+            if why := dig(status, "state", state, "reason"):
+                return f"{status['name']}: {why}"
+    return "" if ready(pod) else str(dig(pod, "status", "reason", default=""))
 
 
 def _together(app: str, parts: list[tuple[State, str]]) -> App:

@@ -115,7 +115,7 @@ class Inventory:
             **self._workload(key, pods),
             "labels": labels,
             "account": str(dig(pods[0], "spec", "serviceAccountName", default="default")) if pods else "",
-            "instances": [_pod(p) for p in sorted(pods, key=lambda p: str(p["metadata"]["name"]))],
+            "instances": [pod(p) for p in sorted(pods, key=lambda p: str(p["metadata"]["name"]))],
             "services": [self._service(s) for s in services],
             "mtls": mode,
             "ports": {str(port): port_mode for port, port_mode in ports},
@@ -358,12 +358,13 @@ def _condition(c: Json) -> shapes.Condition:
     }
 
 
-def _pod(p: Json) -> shapes.Pod:
+def pod(p: Json) -> shapes.Pod:
     return {
         "name": p["metadata"]["name"],
         "namespace": p["metadata"]["namespace"],
         "containers": [c["name"] for c in dig(p, "spec", "containers", default=[])],
         "ready": health.ready(p),
+        "says": health.reason(p),
     }
 
 

@@ -23,10 +23,11 @@ from lateen.console.cluster import Cluster
 from lateen.console.editing import Editing
 from lateen.console.envoy import Envoy, Istiod
 from lateen.console.identity import Identity
+from lateen.console.inventory import pod
 from lateen.console.logs import Logs
 from lateen.console.pages import Pages
 from lateen.console.plain_callers import PlainCallers
-from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Pod, Traffic
+from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Traffic
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
@@ -252,13 +253,8 @@ class Console:
     async def _pods(self, request: web.Request) -> web.Response:
         """The pods of ``namespace``, optionally only those of a workload's ``app`` and ``version``."""
         wanted = {k: v for k in ("app", "version") if (v := request.query.get(k))}
-        out: list[Pod] = [
-            {
-                "name": p["metadata"]["name"],
-                "namespace": p["metadata"]["namespace"],
-                "containers": [c["name"] for c in dig(p, "spec", "containers", default=[])],
-                "ready": health.ready(p),
-            }
+        out = [
+            pod(p)
             for p in self._objects(kinds.POD)
             if p["metadata"]["namespace"] == request.query.get("namespace")
             and all(dig(p, "metadata", "labels", k) == v for k, v in wanted.items())

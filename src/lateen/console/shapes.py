@@ -141,10 +141,13 @@ class Namespace(TypedDict):
 
 
 class Pod(TypedDict):
+    """``says``: why it is not ready, where Kubernetes says it."""
+
     name: str
     namespace: str
     containers: list[str]
     ready: bool
+    says: str
 
 
 class PlainCaller(TypedDict):

@@ -201,15 +201,22 @@ def _is_service(r: Request, wanted: str) -> bool:
     return kind in ("", "svc", "service", "services") and (host == name or host.startswith(f"{name}."))
 
 
+def _within(text: str, low: int, high: int) -> tuple[int, int]:
+    """Raises BadFilter where no response can have the status; 0 is for those that had none."""
+    if low > high or high > 599 or 0 < low < 100:
+        raise BadFilter(f'--status: no response has "{text}"; write 503, 5xx or 400-499, several with commas')
+    return low, high
+
+
 def statuses(text: str) -> list[tuple[int, int]]:
     """Inclusive ranges. Raises BadFilter."""
     out = []
     for part in filter(None, (p.strip().lower() for p in text.split(","))):
         low, dash, high = part.partition("-")
         if re.fullmatch(r"[0-9]xx", part):
-            out.append((int(part[0]) * 100, int(part[0]) * 100 + 99))
+            out.append(_within(part, int(part[0]) * 100, int(part[0]) * 100 + 99))
         elif digits(low) and (digits(high) if dash else True):
-            out.append((int(low), int(high or low)))
+            out.append(_within(part, int(low), int(high or low)))
         else:
             raise BadFilter(f'--status: "{part}" is not a status; write 503, 5xx or 400-499, several with commas')
     return out

@@ -71,11 +71,19 @@ class Streams(Connection):
         return out[1], out[2], _exit_code(out[3])
 
     async def logs(
-        self, namespace: str, pod: str, container: str, tail: int = 100, follow: bool = False, timestamps: bool = False
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        tail: int | None = 100,
+        follow: bool = False,
+        timestamps: bool = False,
     ) -> AsyncGenerator[bytes, None]:
         """Lines of a container's log; with ``follow``, as they are written; with ``timestamps``, RFC 3339 and a space
         before each. Raises KubeError and Unreachable."""
-        params = {"container": container, "tailLines": str(tail), "follow": "true" if follow else "false"}
+        params = {"container": container, "follow": "true" if follow else "false"}
+        if tail is not None:
+            params["tailLines"] = str(tail)
         if timestamps:
             params["timestamps"] = "true"
         limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if follow else 30)

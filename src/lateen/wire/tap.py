@@ -36,6 +36,8 @@ REQUEST_BODY, RESPONSE_BODY = "requestBody", "responseBody"
 """``{"text": …}``, or ``{"base64": …}`` where it is no text, with ``"truncated": true`` where there was more."""
 MOST_BODY = 4096
 """Bytes of each body that are shown."""
+BODIES = "bodies"
+"""The only key of a line that says that from now on requests have their bodies."""
 LOST = "lost"
 """The only key of a line that contains the number of dropped requests."""
 

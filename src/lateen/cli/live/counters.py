@@ -19,8 +19,10 @@ from lateen.cli.output import say, table, warn
 from lateen.console.metrics import UNKNOWN, Added, Sample, Workload, quantile
 from lateen.console.metrics import Target as Counted
 from lateen.console.series.scrape import samples
+from lateen.dump.failures import failed
 from lateen.dump.requests import Peer
 from lateen.kit import jsons
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
@@ -44,7 +46,8 @@ class Sums:
         match sample.metric:
             case "requests":
                 self.requests += value
-                self.failed += value if sample.detail.startswith("5") or sample.detail == "0" else 0.0
+                code, grpc = (int(t) if digits(t) else None for t in (sample.detail, sample.grpc))
+                self.failed += value if failed(code or 0, sample.flags, grpc) else 0.0
             case "opened":
                 self.opened += value
             case "bucket":
@@ -157,13 +160,22 @@ def stat(
         say(f"Envoy tells latencies every {HISTOGRAMS_S} s, and some not in this time; use -t 10s or longer")
 
 
+def _secured(found: dict[tuple[str, ...], Sums], ends: tuple[str, ...]) -> float | None:
+    """The share of calls with mutual TLS; None if nobody knows: callers' proxies do not say it of plaintext."""
+    called, calling = (found.get((*ends, side)) for side in ("destination", "source"))
+    if called and called.total:
+        return called.secured / called.total
+    return calling.secured / calling.total if calling and calling.secured else None
+
+
 @command("edges")
 @selecting.selection
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def edges(target: Target, resources: tuple[str, ...], everywhere: bool, output: str) -> None:
     """Show who calls whom, and whether the calls use mutual TLS: lateen x edges -n default
 
-    Counted since the proxies' start. Only the called side knows; "-" if it has no proxy, or was not asked.
+    Counted since the proxies' start. The called side knows for certain; the caller's proxy says it for one that was
+    not asked. "-" if neither knows of a secured call.
     """
 
     def key(s: Sample) -> tuple[str, ...] | None:
@@ -181,9 +193,7 @@ def edges(target: Target, resources: tuple[str, ...], everywhere: bool, output: 
         return
     rows = []
     for source_ns, source, to_ns, to in sorted({k[:4] for k in found}):
-        sums = found.get((source_ns, source, to_ns, to, "destination"))
-        share = sums.secured / sums.total if sums and sums.total else None
-        rows.append((source, to, source_ns, to_ns, share))
+        rows.append((source, to, source_ns, to_ns, _secured(found, (source_ns, source, to_ns, to))))
     if output == "json":
         names = ("source", "destination", "source_namespace", "destination_namespace", "secured")
         click.echo(jsons.dumps([dict(zip(names, r, strict=True)) for r in rows]).decode())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
@@ -45,7 +46,12 @@ class Line:
 @command("logs")
 @selecting.selection
 @click.option("-f", "--follow", is_flag=True, help="Follow the logs.")
-@click.option("--tail", type=click.IntRange(0), default=100, help="Lines of each container to start with.")
+@click.option(
+    "--tail",
+    type=click.IntRange(0),
+    default=100,
+    help="Lines of each container to start with; with a filter and without -f, those that match.",
+)
 @click.option(
     "--only", type=click.Choice(["app", "proxy"]), default=None, help="Only the application's or only the proxy's log."
 )
@@ -80,6 +86,7 @@ def logs(
     except BadFilter as e:
         raise click.UsageError(str(e)) from None
     filtering = bool(path or status or peer or min_duration)
+    sought = filtering and not follow  # then the filter decides which lines are the last ones
 
     async def work(client: HttpClient) -> None:
         chosen = await selecting.select(client, resources, target.namespace, everywhere, meshed=False)
@@ -87,17 +94,24 @@ def logs(
         known = await selecting.known_pods(client, chosen)
         explainer = Explainer(client) if explained else None
         understood = False
-        async for batch in _batches(client, chosen, only, tail, follow):
+
+        async def show(kept: list[tuple[Line, Json | None]]) -> None:
+            for line, seen in kept:
+                says = await explainer.of(line.pod, seen) if explainer and seen else []
+                for text in _shown(line, seen, says, output, len(chosen) > 1):
+                    click.echo(text)
+            sys.stdout.flush()
+
+        async for batch in _batches(client, chosen, only, None if sought else tail, follow):
+            kept = list[tuple[Line, Json | None]]()
             for line in batch:
                 seen = parser.read(line.text) if line.container == PROXY else None
                 request = Request(seen | _side(seen), peer_of(line.pod), known) if seen else None
                 understood |= request is not None
                 if filtering and not (request and wanted.passes(request) and _concerns(request, peer)):
                     continue
-                says = await explainer.of(line.pod, seen) if explainer and seen else []
-                for text in _shown(line, seen, says, output, len(chosen) > 1):
-                    click.echo(text)
-            sys.stdout.flush()
+                kept.append((line, seen))
+            await show(_latest(kept, tail) if sought else kept)
         if filtering and not understood:
             say(
                 "no request was found in the proxies' logs; turn access logs on with meshConfig.accessLogFile: "
@@ -108,6 +122,18 @@ def logs(
         target.run(work)
     except KeyboardInterrupt:
         return
+
+
+def _latest(kept: list[tuple[Line, Json | None]], tail: int) -> list[tuple[Line, Json | None]]:
+    """The last ``tail`` lines of each container, in their order."""
+    counts: Counter[tuple[str, str]] = Counter()
+    out = []
+    for line, seen in reversed(kept):
+        source = (str(line.pod["metadata"].get("uid")), line.container)
+        counts[source] += 1
+        if counts[source] <= tail:
+            out.append((line, seen))
+    return out[::-1]
 
 
 def _side(seen: Json) -> Json:
@@ -167,7 +193,7 @@ class Explainer:
 
 
 async def _batches(
-    client: HttpClient, chosen: list[Json], only: str | None, tail: int, follow: bool
+    client: HttpClient, chosen: list[Json], only: str | None, tail: int | None, follow: bool
 ) -> AsyncGenerator[list[Line]]:
     """Batches of lines sorted by time; late lines are in a later batch."""
     queue: asyncio.Queue[Line | None] = asyncio.Queue(10_000)
@@ -204,7 +230,7 @@ async def _batches(
 
 
 async def _read(
-    client: HttpClient, pod: Json, container: str, tail: int, follow: bool, queue: asyncio.Queue[Line | None]
+    client: HttpClient, pod: Json, container: str, tail: int | None, follow: bool, queue: asyncio.Queue[Line | None]
 ) -> None:
     meta = pod["metadata"]
     try:

@@ -211,4 +211,7 @@ def routes(
     elif rows:
         click.echo(table(_routes(rows, seconds)))
     else:
-        say(f"no requests were routed in {time_window}")
+        say(
+            f"these proxies routed no requests in {time_window}; routes are counted where requests are sent, "
+            "so name a caller, or use -A"
+        )

@@ -13,7 +13,7 @@ from lateen.cli.base import command
 from lateen.cli.connect import Target
 from lateen.cli.live import bodies as bodies_
 from lateen.cli.live import selecting, watching
-from lateen.cli.output import colored, colors
+from lateen.cli.output import colored, colors, say
 from lateen.dump.requests import Filter, Peer, Request
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
@@ -56,18 +56,23 @@ def tap(
     query = "?" + "&".join([*asked, *(["bodies"] if bodies else [])])
 
     async def work(client: HttpClient) -> None:
-        left = count
+        left, passed = count, 0
         pods = await selecting.select(client, resources, target.namespace, everywhere)
         opened = bodies_.shown(client, pods) if bodies else nullcontext()
+        if bodies:
+            say("requests are shown as soon as the proxies can show their bodies")
         async with opened, aclosing(watching.requests(client, pods, query, seconds)) as found:
             async for request in found:
                 if request is None or not wanted.passes(request):
                     continue
+                passed += 1
                 for line in shown(request, output):
                     click.echo(line)
                 sys.stdout.flush()
                 if left is not None and (left := left - 1) == 0:
                     return
+        if not passed:
+            say(f"no request has passed in {duration}; connections that are not HTTP are in lateen x stat and x edges")
 
     try:
         target.run(work)
@@ -111,7 +116,7 @@ def shown(r: Request, output: str) -> Iterator[str]:
     for sign, key in ((">", keys.REQUEST_BODY), ("<", keys.RESPONSE_BODY)):
         if body := r.seen.get(key):
             text = str(body.get("text") or f"(base64) {body.get('base64')}")
-            yield from (f"    {sign} {_printable(line)}" for line in text.split("\n"))
+            yield from (f"    {sign} {_printable(line)}" for line in text.removesuffix("\n").split("\n"))
             if body.get("truncated"):
                 yield f"    {sign} … (the rest is left out)"
 

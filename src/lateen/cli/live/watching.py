@@ -67,7 +67,8 @@ async def requests(
     client: HttpClient, pods: list[Json], query: str, seconds: float | None = None
 ) -> AsyncGenerator[Request | None]:
     """Requests until ``seconds`` have passed, if given; None from time to time, so that the caller may redraw.
-    ``query``: for the agents' streams. Raises CliError if no proxy could be observed."""
+    ``query``: for the agents' streams; with ``bodies``, a proxy's requests begin when it shows their bodies. Raises
+    CliError if no proxy could be observed."""
     known = await selecting.known_pods(client, pods)
     queue: asyncio.Queue[Request | Exception | None] = asyncio.Queue(10_000)
     running = [tasks.spawn(_follow(client, p, known, query, queue), "tap") for p in pods]
@@ -93,7 +94,7 @@ async def requests(
 async def _follow(
     client: HttpClient, pod: Json, known: Pods, query: str, queue: asyncio.Queue[Request | Exception | None]
 ) -> None:
-    me = peer_of(pod)
+    me, begun = peer_of(pod), "bodies" not in query
     try:
         async with contextlib.aclosing(selecting.lines(client, pod, f"{tap.PATH}{query}")) as lines:
             async for line in lines:
@@ -106,8 +107,11 @@ async def _follow(
                 if tap.LOST in seen:
                     warn(f"{me.pod}: {seen[tap.LOST]} requests were not shown, because there were too many")
                 elif "error" in seen:
+                    begun = True
                     warn(f"{me.pod}: {seen['error']}")
-                else:
+                elif tap.BODIES in seen:
+                    begun = True
+                elif begun:
                     await queue.put(Request(seen, me, known))
         await queue.put(CliError(f"the stream of pod {me.pod} ended; is it still running?"))
     except (CliError, KubeError, Unreachable, TimeoutError) as e:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 MAX_TRACES = 1500
 WAITING, LIMIT_S = 32, 10.0
 """Questions that wait for the one thread that uses the store, and how long each may keep it."""
+EVERY = "*"
 DAY_US = 24 * 3600 * 1_000_000
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -176,14 +177,14 @@ def _status(e: Exception) -> int:
 
 
 def jaeger_query(asked: Mapping[str, str], now: int) -> Query:
-    """Raises BadQuery."""
+    """``service=*``: of all services, which Jaeger cannot be asked. Raises BadQuery."""
     if not asked.get("service"):
         raise BadQuery("service: is missing")
     stop = _number(asked, "end", now)
     start = _number(asked, "start", stop - _span_us(asked, "lookback", 2 * DAY_US))
     wanted = _tags(asked)
     return Query(
-        service=asked["service"],
+        service="" if asked["service"] == EVERY else asked["service"],
         name=asked.get("operation", ""),
         kind=asked.get("spanKind", "").upper(),
         tags={k: v for k, v in wanted.items() if k != "error" or v == "false"},
