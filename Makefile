@@ -89,7 +89,7 @@ charts: setup ## Helm charts of the mesh: charts/base, istiod, gateway, addons
 images: console ## OCI images for amd64 and arm64 in dist/images, from Debian's packages and locked wheels; HUB=, TAG=
 	@$(BIN)/python tools/images.py $(if $(HUB),--hub $(HUB)) $(if $(TAG),--tag $(TAG))
 
-test-images: images ## the images in the embedded cluster, and under runc or crun where one is installed
+test-images: images ## the images in the embedded cluster, under runc and crun, and images of container engines, where these are installed
 	$(BIN)/python -m pytest tests/images -rs
 
 wheel: setup ## dist/*.whl, with the console's page

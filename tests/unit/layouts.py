@@ -55,8 +55,11 @@ def write(path, *layers, name="", compressed=True, architecture=None, **config):
     def document(body, kind):
         return blob(json.dumps(body).encode(), kind)
 
-    made = {"os": "linux", "architecture": architecture or oci.architecture(), "config": config}
-    packed = [gzip.compress(a.bytes(), 1, mtime=0) if compressed else a.bytes() for a in layers]
+    plain = [a.bytes() for a in layers]
+    diffs = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(p).hexdigest()}" for p in plain]}
+    architecture = architecture or oci.architecture()
+    made = {"os": "linux", "architecture": architecture, "config": config, "rootfs": diffs}
+    packed = [gzip.compress(p, 1, mtime=0) if compressed else p for p in plain]
     manifest = {
         "schemaVersion": 2,
         "config": document(made, "config.v1+json"),
