@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from chart_marks import (
     GUARD,
     IF,
@@ -17,6 +19,7 @@ from chart_marks import (
     templated,
     when,
 )
+from chart_values import PILOT
 
 from lateen.install import control_plane, manifests, objects, remote, webhooks
 from lateen.install import reader as readers
@@ -120,6 +123,8 @@ def _config_maps(revision: str) -> list[Json]:
     return out
 
 
+_ELSEWHERE = '"meshConfig" "revision" "revisionTags" "istiodRemote"'
+_TOP = " ".join(json.dumps(name) for name in PILOT)
 _INJECTOR = (
     "templates",
     "defaultTemplates",
@@ -133,7 +138,7 @@ DATA = {
     '  meshNetworks: {{ dict "networks" .Values.global.meshNetworks | toJson | quote }}',
     "@injector@": "\n  config: |-\n    policy: {{ .Values.global.proxy.autoInject }}\n"
     + "\n".join(f"    {name}: {{{{ .Values.sidecarInjectorWebhook.{name} | toJson }}}}" for name in _INJECTOR)
-    + '\n  values: {{ omit .Values "meshConfig" "revision" "revisionTags" "istiodRemote" | toJson | quote }}',
+    + f"\n  values: {{{{ omit .Values {_ELSEWHERE} {_TOP} | toJson | quote }}}}",
 }
 REFUSED = (
     '{{- if hasKey .Values.pilot.env "EXTERNAL_CA" }}'
@@ -200,6 +205,16 @@ def _tags() -> str:
 _ISTIOD = f'ternary "istiod" (printf "istiod-%s" .Values.revision) (eq .Values.revision "{DEFAULT}")'
 
 
+FLAT = (
+    f"{{{{- range $name := list {_TOP} }}}}{{{{- if hasKey $.Values $name }}}}"
+    "{{- $given := get $.Values $name }}{{- $default := get $.Values.pilot $name }}"
+    '{{- if and (kindIs "map" $given) (kindIs "map" $default) }}'
+    "{{- $given = merge (deepCopy $given) $default }}{{- end }}"
+    "{{- $_ := set $.Values.pilot $name $given }}{{- end }}{{- end }}\n"
+)
+"""What is below ``pilot`` may be at the top, as in Istio's chart. Each template has this: their order is not known."""
+
+
 def istiod() -> dict[str, str]:
     maps = by_revision(_config_maps)
     for key, text in DATA.items():
@@ -207,8 +222,8 @@ def istiod() -> dict[str, str]:
     elsewhere = "{{- if .Values.istiodRemote.enabled }}\n"
     own = "{{- if not .Values.istiodRemote.enabled }}\n"
     return {
-        "templates/istiod.yaml": f"{GUARD}{REFUSED}{own}{by_revision(_istiod)}{{{{- end }}}}\n",
-        "templates/settings.yaml": f"{own}{maps}{{{{- end }}}}\n",
+        "templates/istiod.yaml": f"{FLAT}{GUARD}{REFUSED}{own}{by_revision(_istiod)}{{{{- end }}}}\n",
+        "templates/settings.yaml": f"{FLAT}{own}{maps}{{{{- end }}}}\n",
         "templates/remote.yaml": f"{elsewhere}{INCOMPLETE}{by_revision(_remote)}{{{{- end }}}}\n",
         "templates/tags.yaml": _tags(),
     }

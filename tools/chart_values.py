@@ -173,14 +173,20 @@ FIXED: dict[str, Json] = {
 
 REFUSED: dict[str, dict[str, str]] = {
     **absent.VALUES,
-    "istiod": {
-        **{name: f"`pilot.{name}`" for name in PILOT if name not in ("cni", "cpu")},
-        "cpu.targetAverageUtilization": "`pilot.cpu.targetAverageUtilization`",
-        "cni.enabled": "`pilot.cni.enabled`",
-        **absent.VALUES["istiod"],
-    },
+    "istiod": {at.removeprefix("pilot."): why for at, why in absent.VALUES["istiod"].items()} | absent.VALUES["istiod"],
 }
 """Values of Istio's charts that these refuse (chart -> value -> why, or what to use instead)."""
+
+
+TYPES = {
+    bool: ["boolean", "null"],
+    int: ["integer", "null"],
+    str: ["string", "number", "null"],  # --set makes a number of what looks like one
+    list: ["array", "null"],
+}
+"""What a value may be, by the type of its default."""
+SCALARS = ("global.proxy.capNetBindService",)
+"""Values of which Istio's documentation has texts and others."""
 
 
 def leaves(value: Any, free: tuple[str, ...], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -209,7 +215,9 @@ def schema(value: Any, free: tuple[str, ...], path: str = "") -> Json:
         return OPEN
     if isinstance(value, dict):
         found = {k: schema(v, free, f"{path}.{k}" if path else k) for k, v in value.items()}
+        if not path and "pilot" in found:
+            found = found["pilot"]["properties"] | found  # as in Istio's chart, they may be at the top, too
         if not path:
             found["global"] = found.get("global", OPEN)  # a chart that includes this one may set them
         return {"type": "object", "properties": found, "additionalProperties": False}
-    return {}
+    return {"type": ["string", "number", "boolean"] if path in SCALARS else TYPES[type(value)]}

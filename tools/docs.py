@@ -199,7 +199,8 @@ def installation() -> str:
 CHARTS_HEAD = """\
 # Values of the Helm charts
 
-{note} `make charts` writes the charts; their schemas refuse every value that is not here, so that none is ignored.
+{note} `make charts` writes the charts; their schemas refuse every value that is not here, so that none is ignored,
+and every value of another type. What is below `pilot` may be at the top of `istiod`, as in Istio's chart.
 Istio's charts `ztunnel` and `ambient` have no counterpart; the chart `addons` has `enabled` for each add-on."""
 
 

@@ -1,9 +1,11 @@
 """The real Helm 3 and Helm 4 with our charts, each against an embedded cluster with nothing in it (``binaries``)."""
 
+import re
 import sys
 
 import binaries
 import pytest
+import yaml
 from world import ROOT, Mesh
 
 pytestmark = pytest.mark.system
@@ -26,12 +28,47 @@ def helm(request, tmp_path_factory):
             chart = [str(charts / argv[0]), *argv[1:]] if argv else []
             return mesh.run(program, verb, release, *chart, "-n", namespace, **more)
 
-        run.mesh = mesh
+        run.mesh, run.program, run.charts = mesh, program, charts
         # The autoscaler has set the replicas, and Helm 4 applies at the server, where that is a conflict.
         run.forced = ("--force-conflicts",) if request.param == "helm4" else ()
         yield run
     finally:
         mesh.lateen("cluster", "delete", ok=False)
+
+
+def test_helm_finds_nothing_wrong_with_the_charts(helm):
+    said = helm.mesh.run(helm.program, "lint", *map(str, sorted(helm.charts.iterdir()))).stdout
+    assert "5 chart(s) linted, 0 chart(s) failed" in said
+    assert "[WARNING]" not in said
+
+
+def by_name(text):
+    found = [o for o in yaml.load_all(text, yaml.CSafeLoader) if o]
+    return {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o for o in found}
+
+
+@pytest.mark.parametrize("settings", [(), ("revision=canary", "pilot.autoscaleEnabled=true", "global.hub=example.com")])
+def test_templates_are_what_lateen_generates(helm, settings):
+    """Apart from the settings, whose form differs, and the record that lateen upgrade starts from."""
+    ours = ("revision" if s.startswith("revision") else f"values.{s.partition('=')[0]}" for s in settings)
+    asked = [w for s, name in zip(settings, ours, strict=True) for w in ("--set", f"{name}={s.partition('=')[2]}")]
+    wanted = by_name(helm.mesh.lateen("manifest", "generate", "--set", "profile=minimal", *asked).stdout)
+    given = [word for s in settings for word in ("--set", s)]
+    found = by_name(helm("template", "istio-base", "base", "--include-crds").stdout)
+    assert {k: o for k, o in found.items() if k[0] == "CustomResourceDefinition"} == {
+        k: o for k, o in wanted.items() if k[0] == "CustomResourceDefinition"
+    }
+    found = by_name(helm("template", "istiod", "istiod", *given).stdout)
+    rest = {k: o for k, o in wanted.items() if k[0] not in ("CustomResourceDefinition", "ConfigMap")}
+    assert {k: o for k, o in found.items() if k[0] != "ConfigMap"} == rest
+    maps = {k for k in wanted if k[0] == "ConfigMap" and "istio-installation" not in k[2]}
+    assert {k for k in found if k[0] == "ConfigMap"} == maps
+
+
+def test_values_of_pilot_may_be_at_the_top_as_in_istios_chart(helm):
+    given = "{0}replicaCount=3,{0}rollingMaxSurge=0,{0}env.MAX_WORKLOAD_CERT_TTL=1h,{0}cni.enabled=true"
+    found = [helm("template", "istiod", "istiod", "--set", given.format(at)).stdout for at in ("", "pilot.")]
+    assert found[0] == found[1] != helm("template", "istiod", "istiod").stdout
 
 
 def test_charts_install_a_mesh_that_serves(helm):
@@ -71,6 +108,17 @@ def test_an_upgrade_changes_what_its_values_say(helm):
     mesh.until(logged, what="a line in the access log")
 
 
+def test_a_rollback_restores_the_release_before(helm):
+    mesh = helm.mesh
+    config = ("configmap", "istio", "-n", "istio-system", "-o", "jsonpath={.data.mesh}")
+    helm("upgrade", "istiod", "istiod", "--set", "pilot.resources=null", "--wait", *helm.forced)
+    assert "accessLogFile" not in mesh.get(*config)
+    mesh.run(helm.program, "rollback", "istiod", "-n", "istio-system", "--wait")
+    assert "accessLogFile" in mesh.get(*config)
+    mesh.kubectl("rollout", "status", "deployment/istiod", "-n", "istio-system", "--timeout=60s")
+    mesh.until(lambda: mesh.page("/status/200")[0] == 200, what="an answer through the gateway")
+
+
 def test_an_autoscaler_has_the_replicas_and_a_budget_keeps_one(helm):
     mesh = helm.mesh
     more = ("pilot.resources=null", "pilot.autoscaleEnabled=true", "pilot.autoscaleMin=2", "revisionTags={prod}")
@@ -92,6 +140,19 @@ def test_values_that_have_no_effect_are_refused(helm):
     done = helm("upgrade", "istiod", "istiod", "--set", "pilot.traceSampling=50", ok=False)
     assert done.returncode
     assert "traceSampling" in done.stderr
+    for setting, where in {
+        "pilot.replicaCount=two": "replicaCount",
+        "pilot.autoscaleEnabled=perhaps": "autoscaleEnabled",
+        "pilot.tolerations=all": "tolerations",
+        "pilot.nodeSelector=ssd": "nodeSelector",
+        "global.proxy.logLevel[0]=debug": "logLevel",
+    }.items():
+        done = helm("upgrade", "istiod", "istiod", "--set", setting, ok=False)
+        assert done.returncode
+        assert re.search(rf"\bpilot\W{where}|\bproxy\W{where}", done.stderr), done.stderr
+        assert re.search(r"[gG]ot:? \w+, want|Invalid type. Expected: \w+, given: \w+|got \w+, want", done.stderr), (
+            done.stderr
+        )
     done = helm("install", "other", "istiod", namespace="default", ok=False)
     assert "into the namespace istio-system" in done.stderr
 

@@ -295,3 +295,35 @@ def test_settings_of_renewal_are_istios():
     for wrong in ("2", "-1", "half"):
         with pytest.raises(ValueError, match="SECRET_GRACE_PERIOD_RATIO"):
             renewal({"SECRET_GRACE_PERIOD_RATIO": wrong})
+
+
+def test_a_machine_whose_token_is_of_no_use_is_told_what_to_do(tmp_path):
+    world = World()
+
+    async def work():
+        async with world.serving():
+            with pytest.raises(OSError, match=r"not valid for the audience .*replace its file istio-token by that of"):
+                await Machine(world, tmp_path, token="expired").certificates.get()
+            pod = Pod(world, tmp_path)
+            pod.token.write_text("expired")
+            with pytest.raises(OSError, match="not valid for the audience") as caught:
+                await pod.certificates.get()  # its token is renewed by Kubernetes
+            assert "istio-token" not in str(caught.value)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("days", "says"), [(2, "certificate is not yet valid"), (-30, "certificate has expired")])
+def test_a_clock_that_differs_from_istiods_is_named(tmp_path, monkeypatch, days, says):
+    now = times.now
+    monkeypatch.setattr(times, "now", lambda: now() + timedelta(days=days))
+    world = World()
+
+    async def work():
+        async with world.serving():
+            monkeypatch.setattr(times, "now", now)
+            today = f"{now():%Y-%m-%d}"
+            with pytest.raises(OSError, match=f"istiod's certificate: {says}, by the clock here, which says {today}"):
+                await Pod(world, tmp_path).certificates.get()
+
+    asyncio.run(work())

@@ -1,5 +1,6 @@
 """Helm's charts have the objects of ``lateen install``; rendered here by the engine of injection templates."""
 
+import copy
 import importlib
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from lateen.api.values import overlay, read
 from lateen.inject import settings as injection
 from lateen.inject.gotemplate import render
+from lateen.inject.gotemplate.functions import FUNCTIONS
 from lateen.install import manifests, webhooks
 from lateen.install.operator import resolve
 from lateen.kit import yamldoc
@@ -22,16 +24,39 @@ values = importlib.import_module("chart_values")
 FILES = charts.charts()
 
 
+def _set(mapping, key, value):
+    mapping[key] = value
+    return mapping
+
+
+def _merged(first, second):
+    """Sprig's merge: the second one fills what is missing."""
+    return {**second, **{k: _merged(v, second[k]) if isinstance(v, dict) and isinstance(second.get(k), dict) else v
+                         for k, v in first.items()}}  # fmt: skip
+
+
+OF_HELM = {
+    "set": _set,
+    "merge": _merged,
+    "deepCopy": copy.deepcopy,
+    "kindIs": lambda kind, value: {"map": dict}[kind] is type(value),
+}
+"""Functions that Helm's templates have, and those of injection have not, since they change what they are given."""
+
+
 def helm(chart, own=None, name="it", namespace="istio-system"):
     """The objects that ``helm template`` prints, by kind and name."""
     given = overlay(yamldoc.load(FILES[f"{chart}/values.yaml"]), own or {})
     data = {"Values": given, "Release": {"Name": name, "Namespace": namespace}}
-    found = [
-        o
-        for at, text in FILES.items()
-        if at.startswith(f"{chart}/templates/") and ".Files." not in text
-        for o in yamldoc.objects(render(text, data))
-    ]
+    with pytest.MonkeyPatch.context() as patched:
+        for function in OF_HELM:
+            patched.setitem(FUNCTIONS, function, OF_HELM[function])
+        found = [
+            o
+            for at, text in FILES.items()
+            if at.startswith(f"{chart}/templates/") and ".Files." not in text
+            for o in yamldoc.objects(render(text, data))
+        ]
     out = {(o["kind"], o["metadata"]["name"]): o for o in found}
     assert len(out) == len(found)
     return out
@@ -119,6 +144,22 @@ def test_the_chart_of_istiod_installs_what_lateen_install_does(case):
         assert a["metadata"] == b["metadata"]
         assert _read(a["data"]) == _read(b["data"])
     assert ours == wanted
+
+
+def test_values_of_pilot_may_be_at_the_top_as_in_istios_chart():
+    given = {
+        "replicaCount": 3,
+        "env": {"MAX_WORKLOAD_CERT_TTL": "1h"},
+        "resources": {"requests": {"cpu": "1"}},
+        "rollingMaxSurge": 0,
+        "podAnnotations": {"a": "b"},
+        "cni": {"enabled": True},
+        "tolerations": [{"key": "x"}],
+    }
+    assert helm("istiod", given) == helm("istiod", {"pilot": given})
+    assert helm("istiod", given) != helm("istiod")
+    assert all(allowed("istiod", path) for path in ("resources.requests", "cpu.targetAverageUtilization", "env"))
+    assert not any(allowed("istiod", path) for path in ("traceSampling", "memory", "cpu.other", "env.OTHER"))
 
 
 def _read(data):
@@ -252,6 +293,23 @@ def test_values_of_istio_that_have_no_effect_are_refused(chart):
     let_through = [path for path in values.REFUSED[chart] if allowed(chart, path)]
     # Helm gives what is below ``global`` to every chart; the chart of definitions has no use for any of it.
     assert let_through == (["global.istioNamespace"] if chart == "base" else [])
+
+
+@pytest.mark.parametrize("chart", values.CHARTS)
+def test_a_value_of_another_type_is_refused(chart):
+    default, free = values.CHARTS[chart]
+    schema = yamldoc.load(FILES[f"{chart}/values.schema.json"])
+    json = {bool: "boolean", int: "integer", str: "string", list: "array", dict: "object"}
+    for path, given in values.leaves(default(), free):
+        if path in ("global.istioNamespace", "pilot.env"):
+            continue
+        found = schema
+        for key in path.split("."):
+            found = found["properties"][key]
+        types = found["type"] if isinstance(found["type"], list) else [found["type"]]
+        assert json[type(given)] in types, path
+        if not isinstance(given, str):
+            assert "string" not in types, path
 
 
 def other(path, default):

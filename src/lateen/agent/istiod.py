@@ -23,6 +23,9 @@ CRL = Path("crl/ca-crl.pem")
 TOKEN = Path("/var/run/secrets/tokens/istio-token")
 FAILURES = (OSError, TimeoutError, ValueError, KeyError)
 """What a request to istiod can raise."""
+NOT_YET_VALID, EXPIRED = 9, 10
+"""OpenSSL's codes of certificates that are not valid at this time (X509_V_ERR_…)."""
+FORBIDDEN = 403
 T = TypeVar("T")
 
 
@@ -71,20 +74,33 @@ class Istiod:
     ) -> dict[str, Any]:
         bearer = {"authorization": f"Bearer {token}"} if token else {}
         context = await asyncio.to_thread(self._context, chain)
-        answer = await http.fetch(
-            self.host,
-            self._port,
-            path,
-            method="POST",
-            body=json.dumps(body).encode(),
-            ssl=context,
-            server_hostname=self.host,
-            timeout=timeout,
-            sock=await self._connect(self._port),
-            headers={**bearer, "content-type": "application/json", CLUSTER_HEADER: self._cluster},
-        )
+        try:
+            answer = await http.fetch(
+                self.host,
+                self._port,
+                path,
+                method="POST",
+                body=json.dumps(body).encode(),
+                ssl=context,
+                server_hostname=self.host,
+                timeout=timeout,
+                sock=await self._connect(self._port),
+                headers={**bearer, "content-type": "application/json", CLUSTER_HEADER: self._cluster},
+            )
+        except ssl.SSLCertVerificationError as e:
+            if e.verify_code not in (NOT_YET_VALID, EXPIRED):
+                raise
+            now = times.now().isoformat(timespec="seconds")
+            says = f"istiod's certificate: {e.verify_message}, by the clock here, which says {now}; is it right?"
+            raise OSError(says) from e
         if answer.status != 200:
-            raise NotAnswered(f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}")
+            says = f"istiod refused {path}: {answer.body.decode(errors='replace')[:300]}"
+            if answer.status == FORBIDDEN and self._shows is not None:
+                says += (
+                    "; if this machine's token has expired, replace its file istio-token by that of"
+                    " `lateen x workload entry configure`, and restart the sidecar"
+                )
+            raise NotAnswered(says)
         found: dict[str, Any] = json.loads(answer.body)
         return found
 

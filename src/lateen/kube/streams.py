@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
 
 from lateen.api.kinds import POD, Kind
 from lateen.kit import jsons, tasks
@@ -17,11 +18,23 @@ from lateen.kube.errors import KubeError, Unreachable
 
 WATCH_S, SILENCE_S = 1800, 90.0
 """Seconds that a watch lasts, and that it may be silent: API servers send a bookmark every minute."""
+FORBIDDEN = 403
 
 
 def selecting(labels: str, fields: str) -> dict[str, str]:
     """The query parameters that select objects."""
     return {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
+
+
+def _refused(error: Any, says: str, resource: str) -> KubeError:
+    """``resource``: what the permission is for. Kubernetes asks for another verb since 1.35."""
+    if error.status != FORBIDDEN:
+        return KubeError(error.status, "", f"{says}: {error.message}")
+    return KubeError(
+        error.status,
+        "",
+        f"{says}: it is forbidden; it takes the verbs get (before Kubernetes 1.35) and create of {resource}",
+    )
 
 
 class Streams(Connection):
@@ -65,7 +78,7 @@ class Streams(Connection):
                     if isinstance(data, bytes) and data[:1] in (b"\x01", b"\x02", b"\x03"):
                         out[data[0]] += data[1:]
         except aiohttp.WSServerHandshakeError as e:
-            raise KubeError(e.status, "", f"no command can be run in {pod}: {e.message}") from e
+            raise _refused(e, f"no command can be run in {pod}", "pods/exec") from e
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
             raise self.unreachable(e) from e
         return out[1], out[2], _exit_code(out[3])
@@ -117,7 +130,7 @@ class Streams(Connection):
                 finally:
                     await tasks.cancel(running, receiving)
         except aiohttp.WSServerHandshakeError as e:
-            raise KubeError(e.status, "", f"no port of {pod} can be forwarded: {e.message}") from e
+            raise _refused(e, f"no port of {pod} can be forwarded", "pods/portforward") from e
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
             raise self.unreachable(e) from e
 
