@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from lateen.api import kinds
 from lateen.api.mesh.accesslog import TEXT
 from lateen.console.logs import Explainer, Logs
 from lateen.dump.lines import Parser, parser_of
@@ -56,8 +57,19 @@ class Istiod:
         return self.found
 
 
-def said(istiod, *lines):
-    explainer = Explainer(istiod, "reviews.default", Parser(TEXT))
+class Cluster:
+    root = "istio-system"
+
+    def __init__(self, *tokens):
+        pod = {"metadata": {"namespace": "default", "name": "reviews", "labels": {"app": "reviews"}}}
+        self.found = {kinds.POD: [pod], kinds.REQUEST_AUTHENTICATION: list(tokens)}
+
+    def objects(self, kind):
+        return self.found[kind]
+
+
+def said(istiod, *lines, cluster=None):
+    explainer = Explainer(istiod, cluster or Cluster(), ("default", "reviews"), Parser(TEXT))
 
     async def ask():
         return [await explainer.of({"container": c, "text": t, "says": []}) for c, t in lines]
@@ -69,6 +81,13 @@ def test_a_failed_request_is_explained_with_the_users_object_by_name():
     (found,) = said(Istiod(DUMP), ("istio-proxy", LINE))
     assert "an error was injected" in found[0]
     assert any("VirtualService ratings.default" in sentence for sentence in found)
+
+
+def test_a_rejected_token_is_explained_with_the_rules_of_tokens():
+    line = LINE.replace("503 FI fault_filter_abort", "401 - jwt_authn_access_denied{Jwt_is_expired}")
+    about = {"metadata": {"namespace": "default", "name": "tokens"}, "spec": {}}
+    (found,) = said(Istiod(DUMP), ("istio-proxy", line), cluster=Cluster(about))
+    assert found[0] == "refused by RequestAuthentication tokens.default"
 
 
 def test_without_istiod_it_is_explained_without_names_and_istiod_is_asked_once():

@@ -6,6 +6,7 @@ from lateen.dump import ConfigDump
 from lateen.dump.lines import Parser
 from lateen.dump.origins import origins
 from lateen.dump.outcomes import DETAILS, FLAGS, RESETS, SIDES, detail, explain
+from lateen.dump.refusals import refused_by
 
 LINE = (
     '[2026-11-26T04:00:00.000Z] "GET /reviews/0 HTTP/1.1" 503 UF,URX '
@@ -69,6 +70,16 @@ def test_a_refused_connection_is_explained_with_the_users_objects():
 def test_the_policy_that_denied_is_named():
     matched = explain("-", "rbac_access_denied_matched_policy[ns[shop]-policy[no-posts]-rule[1]]")
     assert matched[0] == "denied by AuthorizationPolicy no-posts.shop, rule 1"
+    custom = "matched_policy[istio-ext-authz-none-ns[shop]-policy[ask]-rule[0]-deny-due-to-bad-CUSTOM-action]"
+    said = explain("-", f"rbac_access_denied_{custom}")[0]
+    assert said.startswith("denied by AuthorizationPolicy ask.shop, rule 0; its provider is not one of")
+    for rule, says in {
+        "basicAuth-broken": "whose basicAuth cannot be used (its status says why)",
+        "rule[default]": "by its defaultAction",
+        "rule[inside]": "rule inside",
+    }.items():
+        said = explain("-", f"rbac_access_denied_matched_policy[ns[shop]-policy[SecurityPolicy/own]-{rule}]")[0]
+        assert said == f"denied by SecurityPolicy own.shop, {says}"
     nothing = explain("-", "rbac_access_denied_matched_policy[none]")
     assert nothing[0] == "denied because no rule of an ALLOW policy for this workload matches it"
 
@@ -132,3 +143,57 @@ def test_objects_are_found_by_route_host_and_cluster():
     assert origins(dump, seen) == ("VirtualService second.default", "DestinationRule versions.default")
     assert origins(dump, seen | {"authority": "nobody"}) == ("DestinationRule versions.default",)
     assert origins(dump, {"route": "default", "authority": "reviews"}) == ("VirtualService second.default",)
+
+
+def about_tokens(name, namespace, mode="", **labels):
+    spec = ({"selector": {"matchLabels": labels}} if labels else {}) | ({"mtls": {"mode": mode}} if mode else {})
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def test_plain_text_is_refused_by_what_makes_mutual_tls_strict():
+    pod = {"metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}}}
+    rules = [about_tokens("default", "istio-system", "PERMISSIVE"), about_tokens("web", "shop", "STRICT", app="web")]
+    found = refused_by("filter_chain_not_found", None, rules, pod, "istio-system")
+    assert explain("NR", "filter_chain_not_found", refusing=found)[0] == "refused by PeerAuthentication web.shop"
+    gateway = pod | {"spec": {"containers": [{"name": "istio-proxy", "args": ["proxy", "router"]}]}}
+    assert refused_by("filter_chain_not_found", None, rules, gateway, "istio-system") == ()
+
+
+def test_rules_of_tokens_that_may_have_refused_a_request_are_those_of_its_workload():
+    pod = {"metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web", "v": "1"}}}
+    rules = [
+        about_tokens("all", "istio-system"),
+        about_tokens("web", "shop", app="web"),
+        about_tokens("cart", "shop", app="cart"),
+        about_tokens("theirs", "other"),
+    ]
+    found = refused_by("jwt_authn_access_denied{Jwt_is_expired}", None, rules, pod, "istio-system")
+    assert found == ("RequestAuthentication all.istio-system", "RequestAuthentication web.shop")
+    says = explain("-", "jwt_authn_access_denied{Jwt_is_expired}", refusing=found)
+    assert says[0] == f"refused by one of {found[0]}, {found[1]}"
+    assert refused_by("via_upstream", None, rules, pod, "istio-system") == ()
+
+
+@pytest.mark.parametrize(
+    ("details", "filters"),
+    [
+        ("local_rate_limited", {"descriptors": [{"entries": [{"key": "rule", "value": "shop/limits/0"}]}]}),
+        (
+            "rate_limited_by_quota",
+            {"bucket_id_builder": {"bucket_id_builder": {"rule": {"string_value": "shop/limits/0"}}}},
+        ),
+    ],
+)
+@pytest.mark.parametrize("at", ["EcdsConfigDump", "RoutesConfigDump"])
+def test_the_rule_of_a_rate_limit_is_named_at_sidecars_and_at_gateways(at, details, filters):
+    part = {
+        "EcdsConfigDump": {
+            "ecds_filters": [{"ecds_filter": {"name": "lateen.rate_limit/80", "typed_config": filters}}]
+        },
+        "RoutesConfigDump": {"dynamic_route_configs": [{"route_config": {"typed_per_filter_config": {"a": filters}}}]},
+    }[at]
+    dump = ConfigDump({"configs": [{"@type": f"type.googleapis.com/envoy.admin.v3.{at}", **part}]})
+    pod = {"metadata": {"name": "web-1", "namespace": "shop"}}
+    (found,) = refused_by(details, dump, [], pod, "istio-system")
+    assert found == "BackendTrafficPolicy limits.shop, rule 0"
+    assert explain("RL", details, refusing=(found,))[0] == f"refused by {found}"

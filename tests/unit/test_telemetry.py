@@ -286,6 +286,12 @@ def test_a_connection_counts_as_opened_at_its_start_and_its_log_entry_comes_at_i
         assert all(moments(log) == [END] for log in others)
 
 
+def test_connections_that_nothing_takes_are_in_the_log():
+    """Such as plain text where mutual TLS is STRICT: no filter chain, so none of their loggers, sees them."""
+    (log,) = found_at("")[names.LDS]["virtualInbound"].access_log
+    assert log.filter.response_flag_filter.flags == ["NR"]
+
+
 def test_bytes_are_counted_by_envoy_where_a_connection_ends_soon_and_by_the_agent_where_it_stays():
     for proxy in tcp_proxies(found_at("")):
         (short,) = (log for log in proxy.access_log if "tcp_sent_bytes_total" in counters(log))

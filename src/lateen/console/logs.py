@@ -16,8 +16,10 @@ from lateen.dump import ConfigDump, DumpError
 from lateen.dump.lines import Parser, parser_of
 from lateen.dump.origins import origins
 from lateen.dump.outcomes import explain
+from lateen.dump.refusals import asked, refused_by
 from lateen.kit import jsons, tasks
 from lateen.kube.client import HttpClient, KubeError, Unreachable
+from lateen.kube.informer import Key
 
 TAIL = 200
 """The number of initial lines of each container."""
@@ -43,7 +45,7 @@ class Logs:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await answer.prepare(request)
         queue: asyncio.Queue[Item] = asyncio.Queue(WAITING)
-        explainer = Explainer(self._istiod, f"{pod}.{namespace}", self._parser())
+        explainer = Explainer(self._istiod, self._cluster, (namespace, pod), self._parser())
         names = [asked] if asked else self._containers(namespace, pod)
         reading = [tasks.spawn(self._read(namespace, pod, name, queue), "log") for name in names]
         left = len(reading)
@@ -97,8 +99,8 @@ class Logs:
 class Explainer:
     """Explains the lines of one proxy; reads its configuration once, when the first of them needs it."""
 
-    def __init__(self, istiod: Istiod, proxy: str, parser: Parser) -> None:
-        self._istiod, self._proxy, self._parser = istiod, proxy, parser
+    def __init__(self, istiod: Istiod, cluster: Cluster, pod: Key, parser: Parser) -> None:
+        self._istiod, self._cluster, self._pod, self._parser = istiod, cluster, pod, parser
         self._dump: ConfigDump | None = None
         self._asked = False
 
@@ -113,5 +115,13 @@ class Explainer:
         if not self._asked:
             self._asked = True
             with contextlib.suppress(web.HTTPException, DumpError):  # then objects are not named
-                self._dump = ConfigDump(await self._istiod.dump(self._proxy))
-        return explain(flags, details, failure, origins(self._dump, seen) if self._dump else ())
+                self._dump = ConfigDump(await self._istiod.dump(f"{self._pod[1]}.{self._pod[0]}"))
+        found = origins(self._dump, seen) if self._dump else ()
+        return explain(flags, details, failure, found, self._refusing(details))
+
+    def _refusing(self, details: str) -> tuple[str, ...]:
+        pods = self._cluster.objects(kinds.POD)
+        pod = next((p for p in pods if (p["metadata"]["namespace"], p["metadata"]["name"]) == self._pod), None)
+        kind = asked(details)
+        policies = self._cluster.objects(kind) if kind else []
+        return refused_by(details, self._dump, policies, pod, self._cluster.root) if pod else ()

@@ -90,7 +90,9 @@ DETAILS: dict[str, Meaning] = {
     "route_not_found": FLAGS["NR"],
     "route_configuration_not_found": Meaning("proxy", "it has no routes for this port", "see: lateen proxy-status"),
     "filter_chain_not_found": Meaning(
-        "proxy", "no filter chain accepts such a connection", "check the ports, SNI hosts and TLS mode of the Gateway"
+        "client",
+        "nothing here takes such a connection",
+        "with mutual TLS STRICT the caller needs a sidecar; at gateways check the ports, SNI hosts and TLS mode",
     ),
     "cluster_not_found": FLAGS["NC"],
     "no_healthy_upstream": FLAGS["UH"],
@@ -136,10 +138,13 @@ DETAILS: dict[str, Meaning] = {
     "filter_added_invalid_response_data": Meaning("proxy", "a filter added a body where none may be"),
     "rejecting_because_detection_failed": Meaning("client", "the caller's address could not be found in its headers"),
     "admin_filter_response": Meaning("proxy", "Envoy's admin interface answered"),
-    "rbac_access_denied": Meaning("proxy", "an AuthorizationPolicy does not allow it"),
+    "rbac_access_denied": Meaning("proxy", "a policy does not allow it"),
     "jwt_authn_access_denied": Meaning(
         "client", "its token is missing or was rejected", "see the RequestAuthentication's issuer, audiences, keys"
     ),
+    "missing_api_key": Meaning("client", "it has no API key"),
+    "unknown_api_key": Meaning("client", "its API key is not known"),
+    "oauth.missing_credentials": Meaning("client", "it is not logged in (OIDC)"),
     "ext_authz_denied": FLAGS["UAEX"],
     "ext_authz_error": Meaning("between", "the external authorization service does not answer"),
     "ext_authz_invalid": Meaning("between", "the external authorization service gave an invalid answer"),
@@ -196,7 +201,12 @@ TRANSPORT = (
     (re.compile(r"Connection_refused|connection refused", re.IGNORECASE), "nothing listens on that port"),
     (re.compile(r"connection_timeout|timed? ?out", re.IGNORECASE), "the address does not answer"),
 )
-_DENIED = re.compile(r"matched_policy\[(?:istio-ext-authz-.*?-)?ns\[(.*?)\]-policy\[(.*?)\]-rule\[(\d+)\]\]")
+_DENIED = re.compile(
+    r"matched_policy\[(?:istio-ext-authz-.*?-)?ns\[(?P<namespace>.*?)\]-policy\[(?P<name>.*?)\]"
+    r"-(?:rule\[(?P<rule>.*?)\](?P<unasked>-deny)?|(?P<part>\w+)-broken)"
+)
+"""``unasked``: a CUSTOM policy whose provider cannot be asked; ``part``: the field of a SecurityPolicy that cannot
+be in effect."""
 _SPLIT = re.compile(r"[\[{(]")
 
 
@@ -230,7 +240,16 @@ def reset(text: str) -> Meaning | None:
 def denied_by(text: str) -> str:
     """``AuthorizationPolicy viewer.default, rule 0``; empty if no rule matched (nothing allowed it)."""
     found = _DENIED.search(text)
-    return f"AuthorizationPolicy {found[2]}.{found[1]}, rule {found[3]}" if found else ""
+    if not found:
+        return ""
+    kind, _, name = found["name"].rpartition("/")
+    policy = f"{kind or 'AuthorizationPolicy'} {name}.{found['namespace']}"
+    if found["part"]:
+        return f"{policy}, whose {found['part']} cannot be used (its status says why)"
+    if found["rule"] == "default" and kind:
+        return f"{policy}, by its defaultAction"
+    why = "; its provider is not one of meshConfig.extensionProviders, or cannot be used" if found["unasked"] else ""
+    return f"{policy}, rule {found['rule']}{why}"
 
 
 def transport(text: str) -> str:
@@ -246,9 +265,11 @@ SIDES: dict[Who, str] = {
 }
 
 
-def explain(flags: str, details: str, failure: str = "", objects: tuple[str, ...] = ()) -> list[str]:
+def explain(
+    flags: str, details: str, failure: str = "", objects: tuple[str, ...] = (), refusing: tuple[str, ...] = ()
+) -> list[str]:
     """Sentences about one request, the most specific first. ``flags``: separated by commas; ``objects``: the user's
-    objects that routed it. Empty if there is nothing to explain."""
+    objects that routed it; ``refusing``: those of which one has refused it. Empty if there is nothing to explain."""
     out: list[str] = []
     names = [f for f in flags.split(",") if f and f != "-"]
     found = [(f, flag(f)) for f in names]
@@ -268,6 +289,8 @@ def explain(flags: str, details: str, failure: str = "", objects: tuple[str, ...
         out.insert(0, f"denied by {policy}")
     elif details.startswith("rbac_access_denied") and "matched_policy[none]" in details:
         out.insert(0, "denied because no rule of an ALLOW policy for this workload matches it")
+    if out and refusing:
+        out.insert(0, f"refused by {'one of ' if len(refusing) > 1 else ''}{', '.join(refusing)}")
     if out and objects:
         out.append(f"routed by {' and '.join(objects)}")
     remedies = dict.fromkeys(m.do for _, m in found if m.do)

@@ -53,6 +53,11 @@ def moment(kind: str) -> accesslog_pb2.AccessLogFilter:
     return accesslog_pb2.AccessLogFilter(log_type_filter=accesslog_pb2.LogTypeFilter(types=types))
 
 
+def flagged(*flags: str) -> accesslog_pb2.AccessLogFilter:
+    """A filter by response flags."""
+    return accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=flags))
+
+
 def lasting(ms: int, longer: bool) -> accesslog_pb2.AccessLogFilter:
     """A filter by duration: at least ``ms``, or less. Envoy requires a runtime key, which is never set."""
     out = accesslog_pb2.AccessLogFilter()

@@ -308,13 +308,20 @@ def loggers(seen: Side, http: bool, server: Server | None = None) -> list[Any]:
     if not seen.metrics:
         return out
     if not http:
-        out = [_ended(log) for log in out]
+        end = access_log.moment(connections.END)
+        out = [_only(end, log) for log in out]
     return [*out, *metrics(server, http, seen.metrics, seen.cluster)]
 
 
-def _ended(log: accesslog_pb2.AccessLog) -> accesslog_pb2.AccessLog:
+def refused(seen: Side) -> list[accesslog_pb2.AccessLog]:
+    """A listener's own access loggers, for connections that none of its filter chains takes, such as plain text where
+    mutual TLS is STRICT. As in Istio (``pilot/pkg/networking/core/accesslog.go``)."""
+    made = (access_log.logger(log, False) for log in seen.logs)
+    return [_only(access_log.flagged("NR"), log) for log in made if log is not None]
+
+
+def _only(when: accesslog_pb2.AccessLogFilter, log: accesslog_pb2.AccessLog) -> accesslog_pb2.AccessLog:
     copy = accesslog_pb2.AccessLog()
     copy.CopyFrom(log)
-    end = access_log.moment(connections.END)
-    copy.filter.CopyFrom(access_log.all_of(end, log.filter) if log.HasField("filter") else end)
+    copy.filter.CopyFrom(access_log.all_of(when, log.filter) if log.HasField("filter") else when)
     return copy

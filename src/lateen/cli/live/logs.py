@@ -23,6 +23,7 @@ from lateen.dump import ConfigDump
 from lateen.dump.lines import Parser, parser_of
 from lateen.dump.origins import origins
 from lateen.dump.outcomes import explain
+from lateen.dump.refusals import asked, refused_by
 from lateen.dump.requests import BadFilter, Filter, Request, peer_of
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json
@@ -92,7 +93,7 @@ def logs(
         chosen = await selecting.select(client, resources, target.namespace, everywhere, meshed=False)
         parser = await _parser(client, target.istio_namespace)
         known = await selecting.known_pods(client, chosen)
-        explainer = Explainer(client) if explained else None
+        explainer = Explainer(client, target.istio_namespace) if explained else None
         understood = False
 
         async def show(kept: list[tuple[Line, Json | None]]) -> None:
@@ -170,16 +171,29 @@ async def _parser(client: HttpClient, namespace: str) -> Parser:
 class Explainer:
     """Explains requests; reads a proxy's configuration once, when one of its requests first needs it."""
 
-    def __init__(self, client: HttpClient) -> None:
-        self._client = client
+    def __init__(self, client: HttpClient, root: str) -> None:
+        self._client, self._root = client, root
         self._dumps: dict[str, ConfigDump | None] = {}
+        self._policies: dict[kinds.Kind, list[Json]] = {}
 
     async def of(self, pod: Json, seen: Json) -> list[str]:
         flags, details, failure = (str(seen.get(k) or "") for k in ("flags", "details", "failure"))
         if not explain(flags, details, failure):
             return []
         dump = await self._dump(pod)
-        return explain(flags, details, failure, origins(dump, seen) if dump else ())
+        kind = asked(details)
+        policies = await self._of_kind(kind) if kind else []
+        refusing = refused_by(details, dump, policies, pod, self._root)
+        return explain(flags, details, failure, origins(dump, seen) if dump else (), refusing)
+
+    async def _of_kind(self, kind: kinds.Kind) -> list[Json]:
+        if kind not in self._policies:
+            try:
+                self._policies[kind], _ = await self._client.list(kind)
+            except (KubeError, Unreachable) as e:
+                warn(f"objects of kind {kind.kind} are not named, because they cannot be read: {e}")
+                self._policies[kind] = []
+        return self._policies[kind]
 
     async def _dump(self, pod: Json) -> ConfigDump | None:
         uid = str(pod["metadata"].get("uid"))

@@ -14,7 +14,7 @@ from lateen.mesh.observability import Side
 from lateen.mesh.proxies import Place
 from lateen.wire import names
 from lateen.wire.resource import Resource
-from lateen.xds import origins, pb, tls
+from lateen.xds import origins, pb, telemetry, tls
 from lateen.xds.filters import acme, authorization, order, quota, rate_limit, security
 from lateen.xds.filters.chain import Connections, Requests
 from lateen.xds.jwt import claimed_headers
@@ -115,6 +115,7 @@ def _listener(
             *([tcp.proxy_protocol()] if where.proxy_protocol else []),
             *([tcp.tls_inspector()] if secure else []),
         ],
+        access_log=telemetry.refused(reported),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         per_connection_buffer_limit_bytes=tcp.buffered(reported),
         traffic_direction="OUTBOUND",
