@@ -4,6 +4,7 @@ busy, or keeps others waiting."""
 import ipaddress
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from world import _children
+from world import ROOT, _children
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 
@@ -31,6 +32,15 @@ PODS = [
 ]
 KNOWN = {15010, 15012, 15014, 15017, 8080, 15020, 15021, 15090, 9080, 15001, 15006, 4317, 4318, 9411, 9090, 20001}
 """Ports of which some are not found only if the search for ports is wrong."""
+PAGE = ROOT / "docs" / "explanation-threats.md"
+OF_SAMPLES = {9080}
+
+
+def documented():
+    """The ports in the first column of the threat model's table."""
+    section = PAGE.read_text().partition("### Every port that listens")[2].partition("\n## ")[0]
+    cells = (line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
+    return {int(number) for cell in cells for number in re.findall(r"\d+", cell)}
 
 
 def listening(text):
@@ -150,6 +160,8 @@ def well(mesh):
 
 def test_no_port_of_ours_suffers_from_junk(mesh, ports):
     assert {port for _, port in ports.outside} >= KNOWN
+    inside = [place for found in ports.inside.values() for place in found]
+    assert {port for _, port in (*ports.outside, *inside, *ports.datagrams)} - OF_SAMPLES <= documented()
     before = processes(mesh)
     ports.send("cases")
     after = processes(mesh)
