@@ -90,6 +90,15 @@ def test_a_rejected_token_is_explained_with_the_rules_of_tokens():
     assert found[0] == "refused by RequestAuthentication tokens.default"
 
 
+def test_a_denied_connection_is_explained_by_why_it_ended():
+    details = '503 FI fault_filter_abort - "-"'
+    ended = '0 - - rbac_access_denied_matched_policy[ns[default]-policy[no-tcp]-rule[0]] "-"'
+    (found,) = said(
+        Istiod(DUMP), ("istio-proxy", LINE.replace("GET /ratings/0 HTTP/1.1", "- - -").replace(details, ended))
+    )
+    assert found[0] == "denied by AuthorizationPolicy no-tcp.default, rule 0"
+
+
 def test_without_istiod_it_is_explained_without_names_and_istiod_is_asked_once():
     istiod = Istiod(None)
     first, second = said(istiod, ("istio-proxy", LINE), ("istio-proxy", LINE))

@@ -15,7 +15,7 @@ from lateen.console.envoy import Istiod
 from lateen.dump import ConfigDump, DumpError
 from lateen.dump.lines import Parser, parser_of
 from lateen.dump.origins import origins
-from lateen.dump.outcomes import explain
+from lateen.dump.outcomes import explain, told
 from lateen.dump.refusals import asked, refused_by
 from lateen.kit import jsons, tasks
 from lateen.kube.client import HttpClient, KubeError, Unreachable
@@ -109,7 +109,7 @@ class Explainer:
         seen = self._parser.read(line["text"]) if line["container"] == PROXY else None
         if not seen:
             return []
-        flags, details, failure = (str(seen.get(k) or "") for k in ("flags", "details", "failure"))
+        flags, details, failure = told(seen)
         if not explain(flags, details, failure):
             return []
         if not self._asked:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from lateen.kit.jsons import Json
+
 Who = Literal["client", "proxy", "server", "between"]
 """The side at fault: the caller, this proxy (its configuration), the called end, or the connection between the two."""
 
@@ -263,6 +265,13 @@ SIDES: dict[Who, str] = {
     "server": "the called end",
     "between": "the connection to the called end",
 }
+
+
+def told(seen: Json) -> tuple[str, str, str]:
+    """Flags, details and transport failure of a parsed line. Connections have no response, so their details are why
+    they ended."""
+    details = seen.get("details") or seen.get("terminated")
+    return str(seen.get("flags") or ""), str(details or ""), str(seen.get("failure") or "")
 
 
 def explain(

@@ -22,7 +22,7 @@ from lateen.cli.output import CliError, colored, colors, say, warn
 from lateen.dump import ConfigDump
 from lateen.dump.lines import Parser, parser_of
 from lateen.dump.origins import origins
-from lateen.dump.outcomes import explain
+from lateen.dump.outcomes import explain, told
 from lateen.dump.refusals import asked, refused_by
 from lateen.dump.requests import BadFilter, Filter, Request, peer_of
 from lateen.kit import jsons, tasks
@@ -177,7 +177,7 @@ class Explainer:
         self._policies: dict[kinds.Kind, list[Json]] = {}
 
     async def of(self, pod: Json, seen: Json) -> list[str]:
-        flags, details, failure = (str(seen.get(k) or "") for k in ("flags", "details", "failure"))
+        flags, details, failure = told(seen)
         if not explain(flags, details, failure):
             return []
         dump = await self._dump(pod)
