@@ -369,7 +369,9 @@ class Objects:
 def test_settings_that_are_taken_back_leave_nothing_behind():
     plain = resolve("minimal", [], [])
     names = ["nodeSelector", "strategy", "hpaSpec", "podDisruptionBudget", "deploymentAnnotations"]
-    asked = resolve("minimal", [{"components": {"pilot": {"k8s": {n: OPTIONS[n] for n in names}}}}], [])
+    patched = {"path": "spec.template.spec.hostAliases[0].ip", "value": "192.0.2.7"}
+    overlays = {"overlays": [{"kind": "Deployment", "name": "istiod", "patches": [patched]}]}
+    asked = resolve("minimal", [{"components": {"pilot": {"k8s": {n: OPTIONS[n] for n in names} | overlays}}}], [])
     client = Objects()
 
     def install(now, before=()):
