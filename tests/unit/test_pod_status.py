@@ -7,6 +7,7 @@ import pytest
 
 from lateen.cluster.kubelet import pod_status, probes
 from lateen.cluster.kubelet.container import Container, Role, Terminated, Waiting
+from lateen.cluster.rules import amounts
 from lateen.kit import http
 
 NOW = "2026-01-01T00:00:00Z"
@@ -141,12 +142,12 @@ def limits(**resources):
 
 def test_quality_of_service():
     both = {"cpu": "1", "memory": "1Gi"}
-    assert pod_status.qos(limits()) == "BestEffort"
-    assert pod_status.qos(limits(requests={"cpu": "10m"})) == "Burstable"
-    assert pod_status.qos(limits(limits={"cpu": "1"})) == "Burstable"
-    assert pod_status.qos(limits(limits=both)) == "Guaranteed"
-    assert pod_status.qos(limits(limits=both, requests={"cpu": "1000m", "memory": "1024Mi"})) == "Guaranteed"
-    assert pod_status.qos(limits(limits=both, requests={"cpu": "500m"})) == "Burstable"
+    assert amounts.qos(limits()["spec"]) == "BestEffort"
+    assert amounts.qos(limits(requests={"cpu": "10m"})["spec"]) == "Burstable"
+    assert amounts.qos(limits(limits={"cpu": "1"})["spec"]) == "Burstable"
+    assert amounts.qos(limits(limits=both)["spec"]) == "Guaranteed"
+    assert amounts.qos(limits(limits=both, requests={"cpu": "1000m", "memory": "1024Mi"})["spec"]) == "Guaranteed"
+    assert amounts.qos(limits(limits=both, requests={"cpu": "500m"})["spec"]) == "Burstable"
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------

@@ -25,8 +25,18 @@ async def bootstrap(client: Client) -> None:
     service = {"metadata": meta | {"labels": labels}, "spec": {"clusterIP": plan.API_IP, "ports": [port]}}
     await _have(client, kinds.SERVICE, {"apiVersion": "v1", "kind": "Service"} | service)
     subset = {"addresses": [{"ip": plan.NODE_IP}], "ports": [{"name": "https", "port": plan.API_PORT}]}
-    endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": [subset]}
+    skip = {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}
+    endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta | skip, "subsets": [subset]}
     await _have(client, kinds.ENDPOINTS, endpoints)
+    piece = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": meta | {"labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [plan.NODE_IP], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": plan.API_PORT, "protocol": "TCP"}],
+    }
+    await _have(client, kinds.ENDPOINT_SLICE, piece)
     await _have(client, kinds.STORAGE_CLASS, storage_class())
     for name, value in SYSTEM.items():
         made = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}

@@ -28,6 +28,7 @@ BUILT_IN: tuple[Resource, ...] = (
             ("eviction", "Eviction"),
             ("proxy", "PodProxyOptions"),
             ("ephemeralcontainers", "Pod"),
+            ("resize", "Pod"),
             ("binding", "Binding"),
         ),
     ),

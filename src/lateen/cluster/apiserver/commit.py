@@ -27,7 +27,7 @@ from lateen.cluster.apiserver.custom import rules as custom_rules
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import CRDS, Resource
-from lateen.cluster.apiserver.validation import pods
+from lateen.cluster.apiserver.validation import pods, resizing
 from lateen.cluster.apiserver.validation.fields import denied
 from lateen.cluster.store.objects import MAX_OBJECT, Conflict, Entry, Exists, Full, Missing, Store, TooLarge
 from lateen.cluster.store.sqlite import StoreFull
@@ -67,7 +67,7 @@ class Committer:
         if entry is not None and expected not in (None, entry.rv):
             raise errors.conflict(c.resource.plural, c.name, c.resource.group)
         self._stamp(c, obj, old)
-        if c.subresource in ("", "ephemeralcontainers"):
+        if c.subresource in ("", "ephemeralcontainers", "resize"):
             defaults.apply(c.resource, obj)
         owners.record(c, obj, old, fields)
         obj = await (self._admit(c, obj, old) if c.subresource == "" else self._admit_part(c, obj, old or {}))
@@ -168,6 +168,8 @@ class Committer:
         r = c.resource
         if c.subresource in ("status", "approval"):
             causes = validation.status(r.group, r.kind, obj, old or {}, c.subresource)
+        elif c.subresource == "resize":
+            causes = resizing.check(obj["spec"], (old or {})["spec"])
         elif c.subresource == "ephemeralcontainers":
             causes = pods.ephemeral(obj["spec"], (old or {})["spec"])
         else:
@@ -183,7 +185,7 @@ class Committer:
                 causes.append(denied("metadata.finalizers", says + ", ".join(sorted(more))))
         if causes:
             raise errors.invalid(r.kind, r.group, str(obj["metadata"].get("name", "")), causes)
-        if c.subresource == "":
+        if c.subresource in ("", "resize"):
             strategies.limit(r, obj, old, self._store)
 
     def _write(self, c: Call, obj: Json, entry: Entry | None) -> Entry:

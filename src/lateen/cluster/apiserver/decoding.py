@@ -10,6 +10,7 @@ from typing import Any
 
 from lateen.cluster.apiserver import errors, schema
 from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.custom import rules
 from lateen.cluster.apiserver.errors import bad_request
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import bad
@@ -68,9 +69,9 @@ def configuration(c: Call, body: Any) -> Json:
         raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({c.name})")
     found = schema.Report()
     meta, in_meta = schema.check(schema.definitions()[schema.META], obj["metadata"], at="metadata")
-    rules = schema_of(c.resource, c.version)
-    if rules is not None:
-        obj, found = schema.check_custom(rules, obj, whole=False) if c.resource.custom else schema.check(rules, obj)
+    wanted = schema_of(c.resource, c.version)
+    if wanted is not None:
+        obj, found = schema.check_custom(wanted, obj, whole=False) if c.resource.custom else schema.check(wanted, obj)
     found.types += in_meta.types
     found.unknown += in_meta.unknown
     found.invalid.clear()  # what is required may be there already; the object that comes out of it is checked
@@ -81,15 +82,17 @@ def configuration(c: Call, body: Any) -> Json:
 
 def structure(c: Call, obj: Json) -> tuple[Json, schema.Report]:
     """The object without unknown fields and nulls. Raises ApiError if it violates its schema."""
-    rules = schema_of(c.resource, c.version)
+    wanted = schema_of(c.resource, c.version)
     meta, found = schema.check(schema.definitions()[schema.META], obj["metadata"], at="metadata")
     _refuse(c, obj, found)
     # Kubernetes leaves empty lists and maps out.
     obj = {**obj, "metadata": {k: v for k, v in meta.items() if v not in ([], {})}}
-    if rules is None:
+    if wanted is None:
         return obj, found
-    obj, report = schema.check_custom(rules, obj) if c.resource.custom else schema.check(rules, obj)
+    obj, report = schema.check_custom(wanted, obj) if c.resource.custom else schema.check(wanted, obj)
     report.unknown += found.unknown
+    if c.resource.custom and report.types + report.invalid:
+        report.invalid += rules.after(wanted, obj, report.types + report.invalid)
     _refuse(c, obj, report)
     return obj, report
 

@@ -7,6 +7,7 @@ import base64
 from lateen.cluster.apiserver import workload_defaults
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.workload_defaults import fill
+from lateen.cluster.rules import amounts
 from lateen.kit.jsons import Json
 
 
@@ -38,7 +39,7 @@ def apply(r: Resource, obj: Json) -> None:
         for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
             _request_limits(container)
         obj.setdefault("status", {}).setdefault("phase", "Pending")
-        obj["status"].setdefault("qosClass", _qos(spec))
+        obj["status"].setdefault("qosClass", amounts.qos(spec))
 
 
 def _request_limits(container: Json) -> None:
@@ -147,18 +148,6 @@ def _service(spec: Json) -> None:
             port["targetPort"] = port.get("targetPort") or port.get("port")
     if spec["type"] in ("NodePort", "LoadBalancer"):
         fill(spec, externalTrafficPolicy="Cluster")
-
-
-def _qos(spec: Json) -> str:
-    containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
-    resources = [c.get("resources") or {} for c in containers]
-    if all(not r.get("limits") and not r.get("requests") for r in resources):
-        return "BestEffort"
-    full = all(
-        set(r.get("limits") or {}) >= {"cpu", "memory"} and (r.get("requests") or r["limits"]) == r["limits"]
-        for r in resources
-    )
-    return "Guaranteed" if full else "Burstable"
 
 
 _SPECS = {"Deployment": _deployment, "ReplicaSet": _replica_set, "Pod": _pod, "Service": _service}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 
 from lateen.cluster.apiserver import answers, discovery, health, openapi
@@ -42,14 +43,14 @@ class Documents:
     def document(self, request: web.BaseRequest, path: str, parts: list[str]) -> web.Response:
         registry, accept = self._registry, request.headers.get("Accept", "")
         if path == "/version":
-            return answers.response(VERSION)
+            return _indented(VERSION)
         if parts[0] in health.PATHS:
             excluded = request.query.getall("exclude", [])
             return self._health.answer(parts[0], "/".join(parts[1:]), dict(request.query), excluded)
         if path == "/metrics":
             return web.Response(body=self._figures.text().encode(), headers={"Content-Type": METRICS})
         if path == "/":
-            return answers.response({"paths": self._paths()})
+            return _indented({"paths": self._paths()})
         if path in ("/api", "/apis") and "as=APIGroupDiscoveryList" in accept:
             version = "v2" if "v=v2;" in accept.replace(" ", "") else "v2beta1"
             body = discovery.aggregated(registry, core=path == "/api")
@@ -127,6 +128,11 @@ class Documents:
         if tag in request.headers.get("If-None-Match", ""):
             return web.Response(status=304, headers=headers)
         return web.Response(body=body, headers=headers)
+
+
+def _indented(obj: Json) -> web.Response:
+    """As kube-apiserver writes what people look at."""
+    return web.Response(text=json.dumps(obj, indent=2), content_type=answers.CONTENT)
 
 
 def _group(group: str, versions: list[str]) -> Json:

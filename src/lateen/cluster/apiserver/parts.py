@@ -19,6 +19,17 @@ def only(subresource: str, given: Json, old: Json) -> Json:
             obj["status"] = (obj.get("status") or {}) | {"conditions": conditions}
         case "ephemeralcontainers":
             obj["spec"]["ephemeralContainers"] = dig(given, "spec", "ephemeralContainers", default=[])
+        case "resize":
+            for key in ("containers", "initContainers"):
+                asked = {c.get("name"): c for c in dig(given, "spec", key, default=[])}
+                for c in obj["spec"].get(key) or []:
+                    _take(c, asked.get(c["name"], c), ("resources", "resizePolicy"))
         case "finalize":
             obj.setdefault("spec", {})["finalizers"] = dig(given, "spec", "finalizers", default=[])
     return obj
+
+
+def _take(into: Json, given: Json, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        into.pop(key, None)
+        into |= {key: given[key]} if key in given else {}

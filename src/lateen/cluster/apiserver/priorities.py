@@ -36,10 +36,11 @@ def resolve(pod: Json, store: Store) -> None:
         raise forbidden(says, "pods", name)
     spec["priority"] = computed
     spec.setdefault("preemptionPolicy", (of_class or {}).get("preemptionPolicy", "PreemptLowerPriority"))
-    _tolerate(spec)
+    tolerate(spec)
 
 
-def _tolerate(spec: Json) -> None:
+def tolerate(spec: Json) -> None:
+    """Of every pod, also one whose tolerations somebody has replaced."""
     tolerations = spec.setdefault("tolerations", [])
     for key in _TROUBLE:
         if not any(t.get("key") in (key, None, "") and t.get("effect") in ("NoExecute", None, "") for t in tolerations):

@@ -9,7 +9,7 @@ from lateen.kit.jsons import Json
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 METRICS, API_SERVICES = "metrics.k8s.io", "apiregistration.k8s.io"
 """Groups whose objects are computed on request."""
-PARTS = ("status", "approval", "ephemeralcontainers")
+PARTS = ("status", "approval", "ephemeralcontainers", "resize")
 """Subresources that are a part of the object: a write through one of them changes nothing else."""
 CORE_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 

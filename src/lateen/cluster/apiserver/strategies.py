@@ -106,6 +106,8 @@ def prepare(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
         priorities.resolve(obj, store)
         limiting.complete(obj, store)
         _pod_volumes(obj, store)
+    elif r.kind == "Pod":
+        priorities.tolerate(obj["spec"])
     elif r.kind in ("PersistentVolumeClaim", "PersistentVolume"):
         claims.complete(r.kind, obj, old, store)
 

@@ -168,7 +168,10 @@ def _kind(c: Call) -> str:
             f'the patch type "{c.patch_type[:80]}" is not served here; use one of {", ".join(PATCH_TYPES)}',
         )
     if kind == "strategic" and c.resource.custom:
-        says = "strategic merge patch is not for custom resources; use application/merge-patch+json"
+        says = (
+            "the body of the request was in an unknown format - accepted media types include: "
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+        )
         raise ApiError(415, "UnsupportedMediaType", says)
     return kind
 

@@ -153,7 +153,8 @@ def plan(job: Json, pods: list[Json], t: Tally, now: datetime) -> Step:
     succeeded, failed = job_pods.done(t)
     suspended = bool(spec.get("suspend"))
     started = dig(job, "status", "startTime")
-    start = None if suspended else started or times.stamp(now)
+    resumes = not suspended and (condition_of(job, "Suspended") or {}).get("status") == "True"
+    start = None if suspended else times.stamp(now) if resumes else started or times.stamp(now)
     verdict = _verdict(job, t, succeeded, failed, start, now)
     wanted: Json = {}
     if verdict is not None:
@@ -169,7 +170,7 @@ def plan(job: Json, pods: list[Json], t: Tally, now: datetime) -> Step:
         step.delete = [p["metadata"]["name"] for p in t.active]
         wanted = {"Suspended": ("True", "JobSuspended", "Job suspended")}
     else:
-        if (condition_of(job, "Suspended") or {}).get("status") == "True":
+        if resumes:
             wanted = {"Suspended": ("False", "JobResumed", "Job resumed")}
         _more(job, pods, t, succeeded, now, step)
     for kind, (state, _, message) in wanted.items():
@@ -179,7 +180,7 @@ def plan(job: Json, pods: list[Json], t: Tally, now: datetime) -> Step:
     if start and spec.get("activeDeadlineSeconds") and verdict is None:
         left = (_deadline(spec, start) - now).total_seconds()
         step.again = min(step.again or left, max(left, 0.0) + 0.05)
-    step.status = _status(job, t, step, wanted, start, now)
+    step.status = _status(job, t, step, wanted, start or started, now)
     return step
 
 

@@ -61,6 +61,8 @@ class Container:
         self.name = str(spec["name"])
         self.state: State = Waiting()
         self.last: Terminated | None = None
+        self.resources: Json = {}
+        """Those in effect since it was started, or since it was resized."""
         self.attempt = -1
         """The number of the latest start; -1 before the first."""
         self._moved = asyncio.Event()
@@ -110,8 +112,13 @@ class Container:
             raise ValueError(f"{self.name} is running; it cannot wait")
         self._to(Waiting(reason, message))
 
+    def is_confined(self) -> None:
+        """The resources of its spec are in effect."""
+        self.resources = self.spec.get("resources") or {}
+        self._changed()
+
     def starts(self, attempt: int, key: str, at: float) -> None:
-        self.attempt = attempt
+        self.attempt, self.resources = attempt, self.spec.get("resources") or {}
         self._to(Running(key, at))
 
     def has_started(self) -> None:

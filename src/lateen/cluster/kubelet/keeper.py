@@ -12,6 +12,7 @@ from lateen.cluster.kubelet import commands, limits, probes, recipe, security, v
 from lateen.cluster.kubelet.container import Container, Role, Terminated
 from lateen.cluster.kubelet.images import UnknownImage
 from lateen.cluster.kubelet.sandbox import Sandbox
+from lateen.cluster.rules import amounts
 from lateen.cluster.runtime.client import NotStarted
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
@@ -22,6 +23,7 @@ log = logging.getLogger("lateen.kubelet")
 BACKOFF = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 STEADY_S = 600.0
 """Seconds that a container must run for its back-off to be reset."""
+_PARTS = ("requests", "limits")
 RETRY = (2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds to wait after an unknown image or a container that could not be created."""
 HOOK_LIMIT_S = 600.0
@@ -161,7 +163,33 @@ class Keeper:
         self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
         self._c.starts(attempt, key, found["started"])
         self._c.has_started()
+        self._confine()
         self.launched.set()
+
+    async def resize(self, spec: Json) -> None:
+        """The resources of a newer version of the pod: at once, or by a restart where the container asks for one."""
+        c, was = self._c, dig(self._c.spec, "resources", default={})
+        c.spec = {**c.spec, "resources": spec.get("resources") or {}, "resizePolicy": spec.get("resizePolicy") or []}
+        names = ("cpu", "memory")
+        changed = tuple(n for n in names if any(dig(was, p, n) != dig(c.spec, "resources", p, n) for p in _PARTS))
+        if not c.running or not changed:
+            return
+        if amounts.restarts(c.spec, changed):
+            await self.kill(self._grace(), f"Container {c.name} resize requires restart")
+        else:
+            self._confine()
+
+    def _confine(self) -> None:
+        """The limits of the container's present spec, for the processes that run."""
+        c = self._c
+        if c.running is None:
+            return
+        try:
+            self._groups.change(limits.group(c.running.id), limits.of(c.spec))
+        except OSError as e:
+            self._event("Warning", "ResizeError", f"the limits of {c.name} could not be changed: {e.strerror or e}")
+            return
+        c.is_confined()
 
     def _ended(self, attempt: int, message: Json) -> None:
         code = int(message["code"])

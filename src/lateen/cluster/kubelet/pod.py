@@ -93,6 +93,10 @@ class Pod:
         for c in self._add_ephemeral(pod):
             if self._prepared:
                 self._keep(c)
+        for spec in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]:
+            found, keeper = self.container(str(spec["name"])), self._keepers.get(str(spec["name"]))
+            if found and keeper and (found.spec.get("resources") or {}) != (spec.get("resources") or {}):
+                tasks.spawn(keeper.resize(spec), f"resize of {found.name}")
         if pod["metadata"].get("deletionTimestamp"):
             self.end(float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 
 from lateen.cluster.kubelet.container import Container, Role, Running, Terminated, Waiting
 from lateen.cluster.rules import amounts
@@ -106,6 +105,9 @@ def container_status(c: Container, initialized: bool, over: bool = False) -> Jso
     }
     if key:
         out["containerID"] = f"lateen://{key}"
+    if c.resources:
+        out["resources"] = {k: v for k, v in c.resources.items() if k in ("limits", "requests")}
+        out |= {"allocatedResources": c.resources["requests"]} if c.resources.get("requests") else {}
     return out
 
 
@@ -145,7 +147,7 @@ def status(pod: Json, init: Sequence[Container], main: Sequence[Container], fact
     is_over = phase(facts, init, main) in ("Succeeded", "Failed")
     out: Json = {
         "phase": phase(facts, init, main),
-        "qosClass": qos(pod),
+        "qosClass": amounts.qos(pod["spec"]),
         "conditions": conditions(pod, init, main, facts, now),
         "hostIP": facts.node_address,
         "hostIPs": [{"ip": facts.node_address}],
@@ -159,20 +161,3 @@ def status(pod: Json, init: Sequence[Container], main: Sequence[Container], fact
     if facts.address:
         out |= {"podIP": facts.address, "podIPs": [{"ip": facts.address}]}
     return out
-
-
-def qos(pod: Json) -> str:
-    """Guaranteed: cpu and memory limits everywhere, with requests equal to them; BestEffort: neither anywhere."""
-    containers = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]
-    some, all_limited = False, True
-    for c in containers:
-        limits, requests = (dig(c, "resources", k, default={}) or {} for k in ("limits", "requests"))
-        for what in ("cpu", "memory"):
-            limit, request = (_amount(x.get(what)) for x in (limits, requests))
-            some = some or bool(limit or request)
-            all_limited = all_limited and bool(limit) and request in (amounts.ZERO, limit)
-    return "Guaranteed" if all_limited else "Burstable" if some else "BestEffort"
-
-
-def _amount(text: object) -> Decimal:
-    return amounts.parse(text) if text else amounts.ZERO

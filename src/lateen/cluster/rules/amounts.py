@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
-from lateen.kit.jsons import Json
+from lateen.kit.jsons import Json, dig
 
 _NUMBER = r"[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?|[+-]?\.[0-9]{1,40}"
 _SMALL = r"[+-]?[0-9]{41,49}(?=[num])"
@@ -122,3 +122,24 @@ def total(parts: Iterable[Amounts]) -> Amounts:
     for part in parts:
         add(out, part)
     return out
+
+
+def qos(spec: Json) -> str:
+    """Guaranteed: cpu and memory limits everywhere, with requests equal to them; BestEffort: neither anywhere."""
+    some, all_limited = False, True
+    for c in containers(spec):
+        limits, requests = (of(dig(c, "resources", part)) for part in ("limits", "requests"))
+        for what in ("cpu", "memory"):
+            limit, request = limits.get(what, ZERO), requests.get(what, ZERO)
+            some = some or bool(limit or request)
+            all_limited = all_limited and bool(limit) and request in (ZERO, limit)
+    return "Guaranteed" if all_limited else "Burstable" if some else "BestEffort"
+
+
+RESTARTS = "RestartContainer"
+
+
+def restarts(container: Json, changed: tuple[str, ...]) -> bool:
+    """Whether a container has to be started again when these resources of it have changed."""
+    rules = container.get("resizePolicy") or []
+    return any(r.get("resourceName") in changed and r.get("restartPolicy") == RESTARTS for r in rules)

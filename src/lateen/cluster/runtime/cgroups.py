@@ -60,6 +60,23 @@ class Groups:
                 out.append(str(path))
         return out
 
+    def change(self, name: str, limits: Limits) -> None:
+        """Give a group whose processes run other limits. Raises OSError, for example for less memory than is in use."""
+        present = [b.path / name for b in self.bases if (b.path / name).is_dir()]
+        members = sorted({pid for path in present for pid in (path / "cgroup.procs").read_text().split()})
+        for base in self.bases:
+            path = base.path / name
+            wanted = [c for c in base.controllers if getattr(limits, c) or path.is_dir()]
+            if not wanted:
+                continue
+            new = not path.is_dir()
+            path.mkdir(exist_ok=True)
+            for controller in wanted:
+                _change(path, [*_settings(base.version, controller, limits)])
+            for pid in members if new else ():
+                with contextlib.suppress(ProcessLookupError):
+                    (path / "cgroup.procs").write_text(pid)
+
     def killed(self, name: str) -> int:
         """How many processes of the group the kernel has killed because its memory was used up."""
         for base in self.bases:
@@ -84,18 +101,32 @@ class Groups:
 
 def _settings(version: int, controller: str, limits: Limits) -> Iterator[tuple[str, str]]:
     """File and value. Optional files are marked with ``?``."""
-    quota = str(max(int(limits.cpu * PERIOD_US), LEAST_US))
+    unlimited = "max" if version == 2 else "-1"
+    quota = str(max(int(limits.cpu * PERIOD_US), LEAST_US)) if limits.cpu else unlimited
+    memory = str(limits.memory) if limits.memory else unlimited
     match version, controller:
         case 2, "memory":
-            yield from (("memory.max", str(limits.memory)), ("memory.swap.max?", "0"), ("memory.oom.group?", "1"))
+            yield from (("memory.max", memory), ("memory.swap.max?", "0"), ("memory.oom.group?", "1"))
         case 2, "cpu":
             yield "cpu.max", f"{quota} {PERIOD_US}"
         case 1, "memory":
-            yield from ((f"memory.{k}limit_in_bytes{o}", str(limits.memory)) for k, o in (("", ""), ("memsw.", "?")))
+            yield from ((f"memory.{k}limit_in_bytes{o}", memory) for k, o in (("", ""), ("memsw.", "?")))
         case 1, "cpu":
             yield from (("cpu.cfs_period_us", str(PERIOD_US)), ("cpu.cfs_quota_us", quota))
         case _, "pids":
             yield "pids.max", str(limits.pids)
+
+
+def _change(path: Path, settings: list[tuple[str, str]]) -> None:
+    """Version 1 has two limits of memory, of which the larger one is raised first and lowered last."""
+    try:
+        for file, value in settings:
+            _write(path / file, value)
+    except OSError:
+        for file, value in reversed(settings):
+            _write(path / file, value)
+        for file, value in settings:
+            _write(path / file, value)
 
 
 def _write(path: Path, value: str) -> None:

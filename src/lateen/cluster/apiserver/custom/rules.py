@@ -161,6 +161,28 @@ def check(schema: Json, new: Json, old: Json | None) -> Causes:
     return _Walk().walk(schema, new, old, "", root=True)
 
 
+_BLOCKING = ("NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid")
+_UNCHECKED = (
+    "some validation rules were not checked because the object was invalid; correct the existing errors to complete "
+    "validation"
+)
+
+
+def after(schema: Json, new: Json, causes: Causes) -> Causes:
+    """What is added to what the structure violates: the verdict of the rules, or that they were not asked."""
+    if not _any(schema):
+        return []
+    if any(c.reason.removeprefix("FieldValue") in _BLOCKING for c in causes):
+        return [Cause("<nil>", f'Invalid value: "null": {_UNCHECKED}')]
+    return check(schema, new, None)
+
+
+def _any(schema: Json) -> bool:
+    """Whether a schema has rules."""
+    inner = [*(schema.get("properties") or {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    return bool(schema.get(RULES)) or any(isinstance(s, dict) and _any(s) for s in inner)
+
+
 class _Walk:
     def __init__(self) -> None:
         self._left = float(BUDGET)

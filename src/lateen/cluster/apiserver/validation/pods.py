@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from lateen.cluster.apiserver.validation import containers, meta, names, placing, volumes
+from lateen.cluster.apiserver.validation import containers, meta, names, placing, resizing, volumes
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, missing, required, unsupported
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
@@ -23,6 +23,9 @@ def spec(value: Json, path: str) -> Causes:
         out.append(required(f"{path}.containers"))
     out += containers.check(value.get("containers") or [], f"{path}.containers", shared)
     out += containers.check(value.get("initContainers") or [], f"{path}.initContainers", shared, init=True)
+    for key in ("containers", "initContainers"):
+        for i, container in enumerate(value.get(key) or []):
+            out += resizing.policy(container, value.get("restartPolicy", "Always"), f"{path}.{key}[{i}]")
     if value.get("restartPolicy", "Always") not in RESTART:
         out.append(unsupported(f"{path}.restartPolicy", value["restartPolicy"], RESTART))
     if value.get("dnsPolicy", "ClusterFirst") not in _DNS:
@@ -137,12 +140,18 @@ _UPDATE_SAYS = (
 
 
 def unchanged(new: Json, old: Json) -> Causes:
-    """What may be changed in an existing pod: images, the deadline, additional tolerations."""
+    """What may be changed in an existing pod: images, a shorter deadline, additional tolerations; once, its node."""
     for key in ("containers", "initContainers"):
         if len(new.get(key) or []) != len(old.get(key) or []):
             return [denied("spec." + key, "pod updates may not add or remove containers")]
     if any(t not in (new.get("tolerations") or []) for t in old.get("tolerations") or []):
         return [denied("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+    if old.get("nodeName") and new.get("nodeName") != old["nodeName"]:
+        return [denied("spec", _UPDATE_SAYS)]
+    before, after = old.get("activeDeadlineSeconds"), new.get("activeDeadlineSeconds")
+    if before is not None and (after is None or after > before):
+        at, less = "spec.activeDeadlineSeconds", "must be less than or equal to previous value"
+        return [bad(at, after, less if after is not None else "must not update from a positive integer to nil value")]
     return [] if _fixed(new) == _fixed(old) else [denied("spec", _UPDATE_SAYS)]
 
 
