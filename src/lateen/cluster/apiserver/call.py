@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,12 +49,7 @@ class Call:
 
     def number(self, name: str) -> int | None:
         """A parameter that is a non-negative whole number; None if absent or empty. Raises ApiError."""
-        text = self.query.get(name) or ""
-        if not text:
-            return None
-        if not digits(text):
-            raise bad_request(f'the parameter {name} must be a non-negative whole number, not "{text[:40]}"')
-        return int(text)
+        return whole(self.query, name)
 
     def on(self, **changes: Any) -> Call:
         """The same request for something else; warnings are shared."""
@@ -63,6 +58,16 @@ class Call:
 
 def is_true(text: str | None) -> bool:
     return text is not None and text != "0" and text.lower() != "false"
+
+
+def whole(query: Mapping[str, str], name: str) -> int | None:
+    """A parameter that is a non-negative whole number; None if absent or empty. Raises ApiError."""
+    text = query.get(name) or ""
+    if not text:
+        return None
+    if not digits(text):
+        raise bad_request(f'the parameter {name} must be a non-negative whole number, not "{text[:40]}"')
+    return int(text)
 
 
 @dataclass(frozen=True)

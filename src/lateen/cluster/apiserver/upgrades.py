@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from urllib.parse import parse_qs, urlsplit
 
-from lateen.cluster.apiserver import routing, streams
-from lateen.cluster.apiserver.access import LogOptions, PodAccess, Running
+from lateen.cluster.apiserver import containers, routing, streams
+from lateen.cluster.apiserver.access import PodAccess, Running
 from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, bad_request, unknown_path
-from lateen.kit import times
 from lateen.kit.jsons import Json
 from lateen.kit.later import web
 from lateen.kit.spdy import Session
@@ -48,68 +46,36 @@ class Upgrades:
         if not any(map(c.flag, ("stdin", "stdout", "stderr"))):
             raise bad_request("you must specify at least one of stdin, stdout, stderr")
         container, stdin = c.query.get("container", ""), c.flag("stdin")
-        try:
+        with containers.refusing():
             if c.subresource == "attach":
                 return await self._access.attach(c.namespace, c.name, container, stdin)
             if not command:
                 raise bad_request("you must specify at least one command for the container")
             return await self._access.execute(c.namespace, c.name, container, command, c.flag("tty"), stdin)
-        except LookupError as e:
-            raise bad_request(str(e.args[0])) from e
-        except OSError as e:
-            raise ApiError(500, "InternalError", str(e)) from e
 
     async def _log(self, request: web.Request, c: Call) -> web.StreamResponse:
-        since: float | None = c.number("sinceSeconds")
-        if text := c.query.get("sinceTime"):
-            try:
-                since = (times.now() - times.parse(text)).total_seconds()
-            except ValueError:
-                raise bad_request(f'sinceTime: "{text[:40]}" is not a time (RFC 3339)') from None
-        options = LogOptions(
-            c.flag("follow"),
-            c.number("tailLines"),
-            since,
-            c.flag("timestamps"),
-            c.flag("previous"),
-            c.number("limitBytes"),
-        )
+        options = containers.log_options(c.query)
         chunks = self._access.logs(c.namespace, c.name, c.query.get("container", ""), options)
-        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        try:
-            first = await anext(chunks, None)
-        except LookupError as e:
-            raise bad_request(str(e.args[0])) from e
-        await response.prepare(request)
-        if first is not None:
-            await response.write(first)
-            async for chunk in chunks:
-                await response.write(chunk)
-        return response
+        return await containers.log(request, chunks)
 
     async def spdy(
         self, head: str, transport: asyncio.Transport, reader: asyncio.StreamReader, write: streams.Write
     ) -> None:
         """One upgraded connection; ``head`` is the request's head."""
-        first, *rest = head.split("\r\n")
-        headers = [(k.strip(), v.strip()) for k, _, v in (line.partition(":") for line in rest)]
+        asked = containers.asked(head)
+        command = asked.query.get("command", [])
         try:
-            url = urlsplit(first.split(" ")[1])
-            query = parse_qs(url.query, keep_blank_values=True)
-            user = self._identify(transport, headers)
-            parts = url.path.strip("/").split("/")
-            if not routing.is_resource(parts):
+            user = self._identify(transport, asked.headers)
+            if not routing.is_resource(asked.path):
                 raise unknown_path()
-            c = routing.call(self._api.registry, parts, {k: v[-1] for k, v in query.items()}, user)
+            c = routing.call(self._api.registry, asked.path, asked.parameters, user)
             routing.authorize(self._api.store, c, "create")
             self._api.get(c)
-            chosen = streams.version(headers)
+            chosen = streams.version(asked.headers)
             if c.subresource not in routing.STREAMS or not chosen:
                 raise bad_request("this path cannot be upgraded to SPDY/3.1 with these protocol versions")
-            await self._api.connect(c, _options(c, query.get("command", [])))
-            running = None
-            if c.subresource != "portforward":
-                running = await self._run(c, query.get("command", []))
+            await self._api.connect(c, _options(c, command))
+            running = await self._run(c, command) if c.subresource != "portforward" else None
         except ApiError as e:
             await streams.refuse(write, e)
             return
