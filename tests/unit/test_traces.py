@@ -15,11 +15,12 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from lateen.console.traces import otlp, zipkin
+from lateen.console.traces.asking import Query
 from lateen.console.traces.query import BadQuery, jaeger_query, zipkin_query
 from lateen.console.traces.receiving import MAX_BODY, METHOD
 from lateen.console.traces.serving import Traces
 from lateen.console.traces.spans import BadSpans, Span
-from lateen.console.traces.store import MAX_SPANS, Query, Store
+from lateen.console.traces.store import MAX_SPANS, Store
 from lateen.kit import tasks
 
 NOW = time.time_ns() // 1000

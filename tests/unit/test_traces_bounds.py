@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from lateen.console.traces import store as module
+from lateen.console.traces import asking as module
+from lateen.console.traces.asking import Query, TooMuch
 from lateen.console.traces.query import WAITING, Queries
 from lateen.console.traces.serving import Traces
 from lateen.console.traces.spans import Span
-from lateen.console.traces.store import Query, Store, TooMuch
+from lateen.console.traces.store import Store
 
 NOW = time.time_ns() // 1000
 DAY_S = 24 * 3600

@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 
 from lateen.console.traces import otlp, serving
+from lateen.console.traces.asking import Query
 from lateen.console.traces.spans import Span
-from lateen.console.traces.store import Query, Store
+from lateen.console.traces.store import Store
 from lateen.kit import tasks
 
 NOW = 1_700_000_000_000_000

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from lateen.console.traces import jaeger, zipkin
+from lateen.console.traces.asking import Query, TooMuch
 from lateen.console.traces.spans import BadSpans, trace_id
-from lateen.console.traces.store import Query, Store, TooMuch
+from lateen.console.traces.store import Store
 from lateen.kit import duration, jsons
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
