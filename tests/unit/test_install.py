@@ -155,6 +155,10 @@ def test_settings_without_effect_are_named(spec, ignored):
         (["values.pilot.replicaCount=two"], "spec.values.pilot.replicaCount: expected a whole number"),
         (["values.global.imagePullSecrets=x"], "spec.values.global.imagePullSecrets: expected a list"),
         (["values.pilot=x"], "spec.values.pilot: expected a map"),
+        (["components.pilot.tag=a b"], 'spec.components.pilot.tag: expected the tag of an image, got the text "a b"'),
+        (["tag.x=1"], "spec.tag: expected the tag of an image"),
+        (["hub=https:// x"], "spec.hub: expected a registry and a path"),
+        (["values.cni.tag=:1"], "spec.values.cni.tag: expected the tag"),
         (["components.pilot.k8s.hpaSpec=x"], "spec.components.pilot.k8s.hpaSpec: expected a map"),
     ],
 )

@@ -17,6 +17,9 @@ from lateen.kit.jsons import Json, dig
 
 _PERCENTAGE = re.compile(r"[0-9]{1,9}%")
 _MOST = 2**31 - 1
+_HUB = re.compile(r"[a-z0-9][-a-z0-9._:/]*", re.IGNORECASE)
+_TAG = re.compile(r"[A-Za-z0-9_][-\w.]{0,127}", re.ASCII)
+"""https://github.com/distribution/reference"""
 _OBJECTS = ("affinity", "autoscaleBehavior", "readinessProbe")
 _LISTS = ("initContainers", "tolerations", "topologySpreadConstraints", "volumeMounts", "volumes")
 _PULL = ("Always", "IfNotPresent", "Never")
@@ -26,11 +29,24 @@ _QUANTITY = KNOWN["sidecar.istio.io/proxyCPU"].check
 def problems(spec: Json, path: str = "spec") -> Iterator[str]:
     """One sentence each, which begins with the path of the field. The types of all fields must be right, and the
     specification complete: minima are compared with maxima."""
+    yield from _image(spec, path)
+    yield from _image(dig(spec, "values", "global", default={}), f"{path}.values.global")
     for at, component in _components(spec):
+        yield from _image(component, f"{path}.{at}")
         yield from _options(component.get("k8s") or {}, f"{path}.{at}.k8s")
     for name, kind in options.PODS.items():
         if issubclass(kind, options.PodValues):
+            yield from _image(dig(spec, "values", *name.split("."), default={}), f"{path}.values.{name}")
             yield from _values(dig(spec, "values", *name.split("."), default={}), f"{path}.values.{name}")
+
+
+def _image(given: Json, at: str) -> Iterator[str]:
+    """``hub`` and ``tag``, which may be a number."""
+    for name, pattern, says in (("hub", _HUB, "a registry and a path"), ("tag", _TAG, "the tag of an image")):
+        value = given.get(name)
+        text = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+        if value not in (None, "") and not (text and pattern.fullmatch(str(value))):
+            yield f"{at}.{name}: expected {says}, got {spoken(value)}"
 
 
 def _components(spec: Json) -> Iterator[tuple[str, Json]]:
