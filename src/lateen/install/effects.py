@@ -165,12 +165,65 @@ _AMBIENT = "the ambient mode is not there"
 _PODLESS = "it has no pods and no Service; only `k8s.overlays`"
 _EVERYWHERE = "the plugin runs on every node, and has no Service"
 _OF_NODES = ("hpaSpec", "podDisruptionBudget", "replicaCount", "service", "serviceAnnotations", "strategy")
+_WHERE = {"gateways.istio-ingressgateway": "ingressGateways", "gateways.istio-egressgateway": "egressGateways"}
+_OF_GATEWAYS = {
+    "enabled": "use `components.{0}[].enabled`",
+    "name": "use `components.{0}[].name`",
+    "labels": "use `components.{0}[].label`",
+    "configVolumes": "use `components.{0}[].k8s.volumes` and `volumeMounts`",
+    "secretVolumes": "use `components.{0}[].k8s.volumes` and `volumeMounts`",
+    "memory": "an autoscaler goes by the CPU; use `components.{0}[].k8s.hpaSpec` for another metric",
+    "podAntiAffinityLabelSelector": "use `components.{0}[].k8s.affinity`",
+    "podAntiAffinityTermLabelSelector": "use `components.{0}[].k8s.affinity`",
+    "ingressPorts": "use `components.{0}[].k8s.service.ports`",
+    "additionalContainers": "use `components.{0}[].k8s.overlays`",
+    "customService": "use `components.{0}[].k8s.overlays`",
+    "injectionTemplate": "its pods have the containers of the installation; use `components.{0}[].k8s.overlays`",
+    "runAsRoot": "gateways run without privileges; use `components.{0}[].k8s.securityContext`",
+}
+_REMOTE = "use `values.istiodRemote`"
+_VALUES_ELSEWHERE = {
+    "base.validateGateway": "istiod validates every kind",
+    "cni.enabled": "use `components.cni.enabled`",
+    "cni.repair": "`values.cni.repair.enabled` deletes pods that are broken, or leaves them",
+    "cni.resource_quotas": "write a ResourceQuota",
+    "gateways.enabled": "use `components.ingressGateways[].enabled`",
+    "global.agentgateway": "there is no such proxy",
+    "global.arch": "use `k8s.affinity` of the components",
+    "global.defaultNodeSelector": "use `k8s.nodeSelector` of the components",
+    "global.defaultTolerations": "use `k8s.tolerations` of the components",
+    "global.enableReaderRBAC": "the rights of a remote control plane come with the profile remote",
+    "global.ipFamilies": "use `values.pilot.ipFamilies`",
+    "global.ipFamilyPolicy": "use `values.pilot.ipFamilyPolicy`",
+    "global.jwtPolicy": "tokens are always made for istiod",
+    "global.multiCluster": "only `clusterName`; every mesh may have several clusters",
+    "global.proxy_init.resources": "it is set with `values.global.proxy.resources`",
+    "global.readerServiceAccount": "the rights of a remote control plane come with the profile remote",
+    "global.revision": "use `revision`",
+    "global.tracer": "use `meshConfig.extensionProviders`, and a Telemetry",
+    "istio_cni": "use `values.pilot.cni`",
+    "istiodRemote.enabled": "use `components.istiodRemote.enabled`",
+    "pilot.cni.chained": "the plugin always comes after the one that connects pods",
+    "pilot.crlConfigMapName": "revocation lists are those of the CA's Secret",
+    "pilot.enabled": "use `components.pilot.enabled`",
+    "pilot.istiodRemote": _REMOTE,
+    "sidecarInjectorWebhook.injectionURL": _REMOTE,
+    **{f"{at}.{name}": why.format(kind) for at, kind in _WHERE.items() for name, why in _OF_GATEWAYS.items()},
+}
 IDLE: dict[str, str] = {
     "installPackagePath": "the objects come from this program; there are no charts to read",
     "compatibilityVersion": "there is one behaviour, that of this version",
     "unvalidatedValues": "there are no charts of yours that could read them; patch objects with `k8s.overlays`",
     **{f"components.{name}.{field}": _PODLESS for name in ("base", "istiodRemote") for field in ("hub", "tag", "k8s")},
     "components.ztunnel": _AMBIENT,
+    "values.ztunnel": _AMBIENT,
+    **{f"values.{name}": why for name, why in _VALUES_ELSEWHERE.items()},
+    "values.revision": "use `revision`",
+    "values.profile": "use `profile`",
+    "values.compatibilityVersion": "there is one behaviour, that of this version",
+    "values.defaultRevision": "use `lateen tag set default --revision NAME`",
+    "values.revisionTags": "use `lateen tag set TAG --revision NAME`",
+    "values.meshConfig": "use `meshConfig`",
     **{f"components.cni.k8s.{field}": _EVERYWHERE for field in _OF_NODES},
     **{
         f"components.{component}.k8s.service.externalName": "these Services have pods"
