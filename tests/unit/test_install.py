@@ -129,7 +129,10 @@ def test_istiod_reads_secrets_only_where_gateways_are():
         ({"values": {"pilot": {"autoscaleEnabled": False}}}, None),
         ({"values": {"pilot": {"autoscaleEnabled": True}}}, None),
         ({"values": {"pilot": {"seccompProfile": {"type": "X"}}}}, None),
-        ({"values": {"revisionTags": ["prod"]}}, "spec.values.revisionTags has no effect in this version of Lateen: use"),
+        (
+            {"values": {"revisionTags": ["prod"]}},
+            "spec.values.revisionTags has no effect in this version of Lateen: use",
+        ),
         ({"values": {"pilot": {"traceSampling": 1}}}, "use `meshConfig.defaultConfig.tracing.sampling`"),
         ({"meshConfig": {"accessLogFile": "/dev/stdout", "proxyHttpPort": 3128}}, "spec.meshConfig.proxyHttpPort"),
     ],
