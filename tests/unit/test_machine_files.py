@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -114,3 +115,31 @@ def test_a_line_of_hosts_begins_with_an_address(tmp_path, monkeypatch, options, 
     done = configured(tmp_path, monkeypatch, group(), *options, address=address)
     assert isinstance(done.exception, CliError)
     assert says in str(done.exception)
+
+
+def sidecar(tmp_path, **programs):
+    """What sidecar.sh says on a machine with these programs (name -> its lines)."""
+    bin_, files = tmp_path / "bin", tmp_path / "files"
+    for directory in (bin_, files):
+        directory.mkdir()
+    (files / "cluster.env").write_text("ISTIO_SERVICE_CIDR='*'\n")
+    (files / "sidecar.sh").write_text((machine.MACHINE / "sidecar.sh").read_text())
+    for name in ("dirname", "cut"):
+        (bin_ / name).symlink_to(shutil.which(name))
+    for name, text in programs.items():
+        (bin_ / name.replace("_", "-")).write_text(f"#!/bin/sh\n{text}\n")
+        (bin_ / name.replace("_", "-")).chmod(0o755)
+    return subprocess.run(
+        ["/bin/sh", files / "sidecar.sh"], env={"PATH": str(bin_)}, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_machine_without_programs_or_an_address_is_told(tmp_path):
+    there = {"pilot_agent": "echo $@", "iptables": "", "setpriv": ""}
+    for missing in there:
+        (tmp_path / missing).mkdir()
+        done = sidecar(tmp_path / missing, **{k: v for k, v in there.items() if k != missing})
+        assert (done.returncode, done.stderr.startswith(f"{missing.replace('_', '-')} is not on the path")) == (1, True)
+    done = sidecar(tmp_path, **there, hostname="echo")
+    assert (done.returncode, done.stdout) == (1, "istio-clean-iptables\n")
+    assert "set INSTANCE_IP in " in done.stderr

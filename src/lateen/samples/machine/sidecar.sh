@@ -9,9 +9,19 @@ set -a
 . "$here/cluster.env"
 set +a
 user=1337 # what it sends is not redirected; it may do nothing else
+for program in pilot-agent iptables setpriv; do
+  command -v $program >/dev/null || {
+    echo "$program is not on the path; it takes pip install lateen (in /opt/lateen), and the packages iptables and util-linux" >&2
+    exit 1
+  }
+done
 pilot-agent istio-clean-iptables
 [ "${1:-run}" = run ] || exit 0
 export INSTANCE_IP="${INSTANCE_IP:-$(hostname -I | cut -d ' ' -f 1)}"
+[ -n "$INSTANCE_IP" ] || {
+  echo "this machine has no address yet; if it never gets one by itself, set INSTANCE_IP in $here/cluster.env" >&2
+  exit 1
+}
 install -d -o $user -g $user /etc/istio/proxy
 install -d /var/run/secrets/istio /var/run/secrets/tokens
 install -m 644 "$here/root-cert.pem" /var/run/secrets/istio/root-cert.pem
