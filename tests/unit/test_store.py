@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lateen.cluster.store.objects import Conflict, Exists, Expired, Full, Missing, Store, TooLarge
+from lateen.cluster.store.history import Expired
+from lateen.cluster.store.objects import Conflict, Exists, Full, Missing, Store, TooLarge
 from lateen.cluster.store.sqlite import Sqlite
 
 

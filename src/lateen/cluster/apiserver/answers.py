@@ -12,7 +12,7 @@ from typing import Any
 from lateen.cluster.apiserver import reading, tables
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
 from lateen.cluster.apiserver.errors import ApiError
-from lateen.cluster.store.objects import Entry
+from lateen.cluster.store.history import Entry
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 from lateen.kit.later import web

@@ -12,7 +12,8 @@ from lateen.cluster.apiserver.commit import Committer, durably
 from lateen.cluster.apiserver.deletion import Deleter
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import CRDS, from_crd
-from lateen.cluster.store.objects import Event, Store
+from lateen.cluster.store.history import Event
+from lateen.cluster.store.objects import Store
 from lateen.kit.jsons import Json
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from lateen.cluster.apiserver.auth import ADMIN, User
 from lateen.cluster.apiserver.errors import bad_request
 from lateen.cluster.apiserver.resources import Resource
-from lateen.cluster.store.objects import Entry
+from lateen.cluster.store.history import Entry
 from lateen.kit import jsons
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json

@@ -29,7 +29,8 @@ from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import CRDS, Resource
 from lateen.cluster.apiserver.validation import pods, resizing
 from lateen.cluster.apiserver.validation.fields import denied
-from lateen.cluster.store.objects import MAX_OBJECT, Conflict, Entry, Exists, Full, Missing, Store, TooLarge
+from lateen.cluster.store.history import Entry
+from lateen.cluster.store.objects import MAX_OBJECT, Conflict, Exists, Full, Missing, Store, TooLarge
 from lateen.cluster.store.sqlite import StoreFull
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig

@@ -9,7 +9,8 @@ from lateen.cluster.apiserver.commit import Committer, durably, finished
 from lateen.cluster.apiserver.errors import forbidden
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation import limits
-from lateen.cluster.store.objects import Batch, Entry, Store
+from lateen.cluster.store.history import Entry
+from lateen.cluster.store.objects import Batch, Store
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json, dig
 

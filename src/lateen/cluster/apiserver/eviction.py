@@ -10,7 +10,8 @@ from lateen.cluster.apiserver.deletion import Deleter
 from lateen.cluster.apiserver.errors import ApiError, bad_request
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import Resource
-from lateen.cluster.store.objects import Entry, Store
+from lateen.cluster.store.history import Entry
+from lateen.cluster.store.objects import Store
 from lateen.kit import jsons, selectors, times
 from lateen.kit.jsons import Json, dig
 

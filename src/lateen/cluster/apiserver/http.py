@@ -39,7 +39,7 @@ from lateen.cluster.apiserver.front_door import FrontDoor, listen, tls
 from lateen.cluster.apiserver.lane import Plain
 from lateen.cluster.apiserver.resources import API_SERVICES, METRICS, PARTS
 from lateen.cluster.apiserver.upgrades import Upgrades
-from lateen.cluster.store.objects import Entry
+from lateen.cluster.store.history import Entry
 from lateen.kit.jsons import Json
 from lateen.kit.later import web
 

@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator
 from lateen.cluster.apiserver import conversion, errors, selection
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
 from lateen.cluster.apiserver.errors import ApiError, bad_request
-from lateen.cluster.store.objects import Entry, Expired, Store, Watcher
+from lateen.cluster.store.history import Entry, Expired, Watcher
+from lateen.cluster.store.objects import Store
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 

@@ -4,27 +4,20 @@ Writes are committed in groups: a write changes the objects in memory at once, s
 batch that is made durable next, by one fsync. Who answers a writer waits for ``durable``; who answers a reader calls
 ``settle`` first. A batch that cannot be made durable is undone as a whole.
 
-Invariants: revisions only increase; a watcher sees every event after its revision exactly once and in order, or gets
-``Expired``; an event is announced only after it is durable; the history is bounded.
+Invariants: revisions only increase; an event is announced (``history``) only after it is durable.
 """
 
 from __future__ import annotations
 
 import asyncio
 import bisect
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-from weakref import WeakSet
 
+from lateen.cluster.store.history import Entry, Event, EventType, Expired, History, Watcher
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json
 
-HISTORY = 4096
-"""Events kept in the history, over all collections."""
-HISTORY_BYTES = 16 * 1024 * 1024
-"""... and the size of their objects, as JSON."""
 CAPACITY = 128 * 1024 * 1024
 """Size of all objects, as JSON; as Python values they take several times as much memory."""
 MAX_OBJECT = 1536 * 1024
@@ -34,8 +27,6 @@ ENDING = 64 * 1024
 """An object that is being deleted may be this much larger, by the marks of its deletion and of those who let it go."""
 ENDING_ALL = 4 * 1024 * 1024
 """... and all such objects together: a full store can still be emptied."""
-
-EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
 class Conflict(Exception):
@@ -50,76 +41,12 @@ class Missing(Exception):
     """There is no object of this name."""
 
 
-class Expired(Exception):
-    """The requested revision is older than the history, or the watcher was too slow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One object as stored. ``obj`` must not be changed; ``raw`` is its JSON (a deleted object has none)."""
-
-    collection: str
-    namespace: str
-    name: str
-    obj: Json
-    rv: int
-    size: int = 0
-    raw: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """``entry`` is the object after the change, or its last state; ``old`` the one before."""
-
-    type: EventType
-    entry: Entry
-    old: Entry | None
-
-
 class Full(Exception):
     """All objects together would exceed the store's maximum size."""
 
 
 class TooLarge(Exception):
     """The object exceeds the maximum size of one."""
-
-
-class Watcher:
-    """A position in the history of one collection: an unread watch takes no memory of its own."""
-
-    def __init__(self, collection: str, namespace: str, since: int, events: deque[Event]) -> None:
-        self.collection, self.namespace, self.since = collection, namespace, since
-        self.lost = False
-        self._events = events
-        self._wake = asyncio.Event()
-
-    def concerns(self, event: Event) -> bool:
-        return event.entry.rv > self.since and (not self.namespace or event.entry.namespace == self.namespace)
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    async def next(self) -> list[Event]:
-        """All events since the last call, at least one. Raises Expired if some of them are no longer kept."""
-        while True:
-            if found := self.take():
-                return found
-            self._wake.clear()
-            await self._wake.wait()
-
-    def take(self) -> list[Event]:
-        """As ``next``, but none if there is none yet."""
-        if self.lost:
-            raise Expired
-        found: list[Event] = []
-        for event in reversed(self._events):
-            if event.entry.rv <= self.since:
-                break
-            if self.concerns(event):
-                found.append(event)
-        if self._events:
-            self.since = max(self.since, self._events[-1].entry.rv)
-        return found[::-1]
 
 
 Row = tuple[int, str, bytes | None]
@@ -151,16 +78,11 @@ class Store:
     def __init__(self, persist: Persist, rv: int = 1, rows: Iterable[tuple[str, int, bytes]] = ()) -> None:
         self._persist = persist
         self.rv = rv
-        self._first = rv
         self._data: dict[str, dict[tuple[str, str], Entry]] = {}
         self._order: dict[str, list[tuple[str, str]]] = {}
         """The keys of each collection, sorted."""
         self._changed: dict[str, int] = {}
-        self._history: deque[Event] = deque()
-        self._remembered = 0
-        self._events: dict[str, deque[Event]] = {}
-        self._forgotten: dict[str, int] = {}
-        self._watchers: dict[str, WeakSet[Watcher]] = {}
+        self._history = History(rv)
         self._followers: dict[str, list[Callable[[Event], None]]] = {}
         self._batch: Batch | None = None
         self.size = 0
@@ -323,43 +245,21 @@ class Store:
         self._followers.setdefault(collection, []).append(tell)
 
     def _announce(self, event: Event) -> None:
-        collection = event.entry.collection
-        self._history.append(event)
-        self._events.setdefault(collection, deque()).append(event)
-        self._remembered += event.entry.size
-        while len(self._history) > HISTORY or (self._remembered > HISTORY_BYTES and len(self._history) > 1):
-            self._forget()
-        for watcher in self._watchers.get(collection, ()):
-            if watcher.concerns(event):
-                watcher.wake()
-        tasks.tell(self._followers.get(collection, ()), event)
-
-    def _forget(self) -> None:
-        """Drop the oldest event; a watcher that has not seen it yet expires."""
-        event = self._history.popleft()
-        collection = event.entry.collection
-        self._events[collection].popleft()
-        self._forgotten[collection] = event.entry.rv
-        self._remembered -= event.entry.size
-        for watcher in self._watchers.get(collection, ()):
-            if watcher.concerns(event):
-                watcher.lost = True
-                watcher.wake()
+        self._history.add(event)
+        tasks.tell(self._followers.get(event.entry.collection, ()), event)
 
     def knows(self, collection: str, since: int) -> bool:
         """Whether all of the collection's events after this revision are still kept."""
-        return max(self._first, self._forgotten.get(collection, 0)) <= since <= self.rv
+        return since <= self.rv and self._history.reaches(collection, since)
 
     def watch(self, collection: str, namespace: str, since: int) -> Watcher:
         """Every event after revision ``since``. Raises Expired if some are no longer kept."""
         if not self.knows(collection, since):
             raise Expired
-        watcher = Watcher(collection, namespace, since, self._events.setdefault(collection, deque()))
-        self._watchers.setdefault(collection, WeakSet()).add(watcher)
-        return watcher
+        return self._history.watch(collection, namespace, since)
 
     def unwatch(self, watcher: Watcher) -> None:
-        self._watchers.get(watcher.collection, WeakSet()).discard(watcher)
+        self._history.unwatch(watcher)
 
 
 def _row(event: Event) -> Row:
