@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from lateen.console import collector as collector_module
+from lateen.console.answers import why
 from lateen.console.collector import Collector
 from lateen.console.federation import Federation
 from lateen.console.gate import AT_ONCE, WAITING, Deadline, Gate
@@ -173,3 +174,14 @@ def test_a_bucket_without_a_bound_is_no_measurement(bound):
     name = b"istio_request_duration_milliseconds_bucket"
     assert meaning(name + b'{le="%s"}' % bound.encode()) is None
     assert meaning(name + b'{le="+Inf"}') is not None
+
+
+def test_who_does_not_answer_is_named_without_the_clients_own_words():
+    async def work(session, _):
+        try:
+            await session.get("http://127.0.0.1:1/")
+        except aiohttp.ClientError as e:
+            return why(e)
+
+    assert asyncio.run(served(work)) == "127.0.0.1:1: Connection refused"
+    assert why(TimeoutError()) == "timeout"

@@ -387,12 +387,16 @@ def test_spans_come_by_grpc(tmp_path):
             request.resource_spans[0].instrumentation_library_spans[0].spans[0].trace_id = b"\0" * 16
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await export(request)
+            with pytest.raises(grpc.aio.AioRpcError) as unread:
+                await channel.unary_unary(METHOD)(b"\xff\xff\xff")
         await until(session, f"{url}/api/traces/{TRACE}", lambda a: a["data"])
-        return refused.value
+        return refused.value, unread.value
 
-    refused = serving(tmp_path, work)
+    refused, unread = serving(tmp_path, work)
     assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "not a trace id" in refused.details()
+    assert unread.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "not a protobuf" in unread.details()
 
 
 @pytest.mark.parametrize(
@@ -415,6 +419,18 @@ def test_bodies_that_cannot_be_taken_get_a_clear_answer(tmp_path, path, kind, bo
     found, message = serving(tmp_path, work)
     assert found == status
     assert says in message
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_that_is_not_packed_as_it_says_is_refused(tmp_path, encoding):
+    async def work(url, traces, session):
+        headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+        async with session.post(f"{url}/v1/traces", data=b"nothing of the kind", headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    status, text = serving(tmp_path, work)
+    assert status == 400
+    assert "unpacked" in text
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 
 from lateen.kit import bodies, jsons
@@ -15,6 +16,8 @@ async def limited(request: web.Request) -> str:
     """The request's body. Raises HTTPRequestEntityTooLarge and HTTPBadRequest."""
     try:
         raw = await bodies.whole(request.content.iter_any(), MAX_TEXT)
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest(text="the text cannot be unpacked: it is not what Content-Encoding says") from None
     except bodies.TooLong:
         says = f"at most {MAX_TEXT} bytes are read"
         raise web.HTTPRequestEntityTooLarge(MAX_TEXT, MAX_TEXT + 1, text=says) from None
@@ -26,3 +29,10 @@ async def limited(request: web.Request) -> str:
 
 def answer(found: Any) -> web.Response:
     return web.Response(body=jsons.dumps(found), content_type="application/json")
+
+
+def why(e: Exception) -> str:
+    """Why another server did not answer, in words of a user rather than of the client's library."""
+    if isinstance(e, aiohttp.ClientConnectorError):
+        return f"{e.host}:{e.port}: {e.os_error.strerror or e.os_error}"
+    return str(e) or "timeout"

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from lateen.console import shapes
-from lateen.console.answers import answer
+from lateen.console.answers import answer, why
 from lateen.console.identity import Identity, may, says
 from lateen.dump import ConfigDump, DumpError, secrets, tables
 from lateen.kit import jsons, times
@@ -45,9 +45,9 @@ class Istiod:
             ):
                 body = await found.read()
         except OSError as e:
-            raise web.HTTPBadGateway(text=f"istiod did not answer ({e}); is it running? lateen check") from None
+            raise web.HTTPBadGateway(text=f"istiod does not answer ({why(e)}); is it running? lateen check") from None
         except (aiohttp.ClientError, TimeoutError) as e:
-            raise web.HTTPBadGateway(text=f"istiod does not answer ({str(e) or 'timeout'}); lateen check") from None
+            raise web.HTTPBadGateway(text=f"istiod does not answer ({why(e)}); lateen check") from None
         if found.status == 404:
             raise web.HTTPNotFound(text=f"the proxy of {proxy} is not connected to istiod; lateen proxy-status")
         if found.status != 200:

@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from lateen.console import plaintext, shapes
-from lateen.console.answers import answer
+from lateen.console.answers import answer, why
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
@@ -57,7 +57,7 @@ class PlainCallers:
         except (KubeError, Unreachable) as e:
             return str(e)
         except (aiohttp.ClientError, TimeoutError, ValueError, LookupError) as e:
-            return f"the collector does not answer ({str(e) or 'timeout'}); install it with: lateen addons apply"
+            return f"the collector does not answer ({why(e)}); install it with: lateen addons apply"
 
     async def _ask(self, query: str, seconds: int, step: int) -> list[Json]:
         now = int(time.time())

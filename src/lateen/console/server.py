@@ -19,6 +19,7 @@ from lateen.api import kinds
 from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.api.reading import has_proxy, is_finished, is_terminating
 from lateen.console import health
+from lateen.console.answers import why
 from lateen.console.cluster import Cluster
 from lateen.console.editing import Editing
 from lateen.console.envoy import Envoy, Istiod
@@ -158,7 +159,7 @@ class Console:
                     await answer.write(chunk)
                 return answer
         except (aiohttp.ClientError, TimeoutError) as e:
-            raise web.HTTPBadGateway(text=says % (str(e) or "timeout")) from e
+            raise web.HTTPBadGateway(text=says % why(e)) from e
 
     async def _health(self) -> tuple[dict[str, Traffic], str]:
         """Traffic by namespace, and why it is unknown if it is."""
@@ -168,7 +169,7 @@ class Console:
             async with self._session.get(f"{self._collector}/api/health?window=60", timeout=limit) as found:
                 return await found.json(), ""
         except (aiohttp.ClientError, TimeoutError, ValueError) as e:
-            return {}, f"the collector does not answer ({str(e) or 'timeout'}); install it with: {INSTALL}"
+            return {}, f"the collector does not answer ({why(e)}); install it with: {INSTALL}"
 
     # --- the cluster's ---------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 import grpc
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
@@ -65,7 +64,12 @@ class Receiver:
                 return self._no(413, f"a body may have at most {MAX_BODY} bytes; send fewer spans at once")
             except BadSpans as e:
                 return self._no(400, str(e))
-            except (zlib.error, EOFError, OSError, aiohttp.ClientError, aiohttp.http.HttpProcessingError) as e:
+            except web.RequestPayloadError:
+                said = request.headers.get("Content-Encoding", "")
+                found = self._no(400, f"the body cannot be unpacked: it is not {said}, or it is cut")
+                found.force_close()  # what is left of it cannot be read
+                return found
+            except (zlib.error, EOFError, OSError) as e:
                 return self._no(400, f"the body cannot be unpacked: {e}")
             except TimeoutError:
                 return self._no(408, "the body did not arrive within 30 seconds")
@@ -93,18 +97,14 @@ class Receiver:
         return server
 
     def add_to(self, server: Any) -> None:
-        request, response = trace_service_pb2.ExportTraceServiceRequest, trace_service_pb2.ExportTraceServiceResponse
-        handler = grpc.unary_unary_rpc_method_handler(
-            self._export,
-            request_deserializer=request.FromString,
-            response_serializer=response.SerializeToString,
-        )
+        serialized = trace_service_pb2.ExportTraceServiceResponse.SerializeToString
+        handler = grpc.unary_unary_rpc_method_handler(self._export, response_serializer=serialized)
         service, _, method = METHOD[1:].partition("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
 
-    async def _export(self, request: Any, context: Any) -> Any:
+    async def _export(self, raw: bytes, context: Any) -> Any:
         try:
-            spans = otlp.spans(request)
+            spans = otlp.decode(raw)
         except BadSpans as e:
             self.refused += 1
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(e))
