@@ -9,18 +9,31 @@ from datetime import timedelta
 import grpc
 import pytest
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.extensions.transport_sockets.tls.v3.tls_spiffe_validator_config_pb2 import SPIFFECertValidatorConfig
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.agent import bootstrap
 from lateen.agent import options as options_of
 from lateen.agent import proxy as proxy_of
-from lateen.agent.certificates import write_secrets
+from lateen.agent.certificates import Trusted, write_all, write_client, write_secrets
 from lateen.agent.workload_api import METHOD, SECRET, Mounted, Socket
 from lateen.kit import certs, tasks, times
 from lateen.wire.node import NodeId
 
 OWN = "spiffe://cluster.local/ns/shop/sa/cart"
-ISTIOD = certs.authority("istiod", times.now()).certificate
+
+
+class FromIstiod:
+    """The certificate for istiod: there, and never renewed."""
+
+    end = 0.0
+
+    async def first(self):
+        return 3600.0
+
+    async def renew(self, wait):
+        assert wait == 3600.0
+        await asyncio.Event().wait()
 
 
 class Spire(grpc.GenericRpcHandler):
@@ -29,6 +42,7 @@ class Spire(grpc.GenericRpcHandler):
     def __init__(self, path):
         self.path, self.root = path, certs.authority("spire", times.now())
         self.acknowledged, self.asked, self.changed = [], [], asyncio.Event()
+        self.others, self.validates, self.refuses = {}, False, ""
         self.issue()
 
     def issue(self):
@@ -43,7 +57,9 @@ class Spire(grpc.GenericRpcHandler):
             self.stream, discovery_pb2.DiscoveryRequest.FromString, discovery_pb2.DiscoveryResponse.SerializeToString
         )
 
-    async def stream(self, requests, _context):
+    async def stream(self, requests, context):
+        if self.refuses:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.refuses)
         first = await anext(aiter(requests))
         self.asked.append((list(first.resource_names), first.type_url, first.node.id))
         version = 0
@@ -58,7 +74,15 @@ class Spire(grpc.GenericRpcHandler):
         own, roots = secret_pb2.Secret(name="default"), secret_pb2.Secret(name="ROOTCA")
         own.tls_certificate.certificate_chain.inline_bytes = self.pair.certificate.encode()
         own.tls_certificate.private_key.inline_bytes = self.pair.key.encode()
-        roots.validation_context.trusted_ca.inline_bytes = self.root.certificate.encode()
+        if self.validates:
+            validator = SPIFFECertValidatorConfig()
+            for name, root in {"cluster.local": self.root, **self.others}.items():
+                domain = validator.trust_domains.add(name=name)
+                domain.trust_bundle.inline_bytes = root.certificate.encode()
+            roots.validation_context.custom_validator_config.name = "envoy.tls.cert_validator.spiffe"
+            roots.validation_context.custom_validator_config.typed_config.Pack(validator)
+        else:
+            roots.validation_context.trusted_ca.inline_bytes = self.root.certificate.encode()
         out = discovery_pb2.DiscoveryResponse(version_info=version, nonce=f"n{version}", type_url=SECRET)
         for secret in (own, roots):
             out.resources.add().Pack(secret)
@@ -98,7 +122,6 @@ async def until(test):
 
 @pytest.fixture
 def place(tmp_path):
-    (tmp_path / "istiod.pem").write_text(ISTIOD)
     (tmp_path / "proxy").mkdir()
     return tmp_path
 
@@ -108,12 +131,12 @@ def test_a_certificate_from_a_socket_is_what_envoy_gets(place):
 
     async def work():
         async with Spire(place / "socket") as spire:
-            source = Socket(place / "socket", "sidecar~a~b.c~d", directory, write_secrets, place / "istiod.pem")
+            source = Socket(place / "socket", "sidecar~a~b.c~d", directory, write_secrets, FromIstiod())
             await source.first()
-            following = tasks.spawn(source.renew(0), "following")
+            following = tasks.spawn(source.renew(3600.0), "following")
             assert certificate(directory) == spire.pair.certificate
             assert roots(directory, "rootca") == spire.root.certificate
-            assert roots(directory, "istiod") == ISTIOD, "istiod is verified by its own roots"
+            assert not roots(directory, "istiod"), "istiod is verified by its own roots, which are elsewhere"
             assert source.end == pytest.approx(times.now().timestamp() + 3600, abs=60)
             assert spire.asked == [(["default", "ROOTCA"], SECRET, "sidecar~a~b.c~d")]
             spire.issue()
@@ -128,7 +151,7 @@ def test_the_socket_may_go_and_come_back(place):
     directory = place / "proxy"
 
     async def work():
-        source = Socket(place / "socket", "a", directory, write_secrets, place / "istiod.pem")
+        source = Socket(place / "socket", "a", directory, write_secrets, FromIstiod())
         waiting = tasks.spawn(source.first(), "first")
         await asyncio.sleep(0.5)
         assert not waiting.done()
@@ -138,7 +161,7 @@ def test_the_socket_may_go_and_come_back(place):
         assert certificate(directory) == former
         async with Spire(place / "socket") as spire:
             await until(lambda: certificate(directory) == spire.pair.certificate)
-        following = tasks.spawn(source.renew(0), "following")
+        following = tasks.spawn(source.renew(3600.0), "following")
         await asyncio.sleep(0)
         await tasks.cancel(following)
 
@@ -150,7 +173,7 @@ def test_a_certificate_without_its_key_is_not_taken(place):
 
     async def work():
         async with Spire(place / "socket") as spire:
-            source = Socket(place / "socket", "a", directory, write_secrets, place / "istiod.pem")
+            source = Socket(place / "socket", "a", directory, write_secrets, FromIstiod())
             await source.first()
             former = spire.pair
             spire.pair = certs.Pair(former.certificate, certs.key_pem(certs.new_key()))
@@ -160,7 +183,7 @@ def test_a_certificate_without_its_key_is_not_taken(place):
             assert certificate(directory) == former.certificate
             spire.issue()
             await until(lambda: certificate(directory) == spire.pair.certificate)
-            following = tasks.spawn(source.renew(0), "following")
+            following = tasks.spawn(source.renew(3600.0), "following")
             await asyncio.sleep(0)
             await tasks.cancel(following)
 
@@ -181,9 +204,9 @@ def test_a_certificate_in_mounted_files_is_followed(place):
 
     async def work():
         first = mount()
-        found = Mounted(source, directory, write_secrets, place / "istiod.pem")
+        found = Mounted(source, directory, write_secrets, FromIstiod())
         await found.first()
-        following = tasks.spawn(found.renew(0), "following")
+        following = tasks.spawn(found.renew(3600.0), "following")
         assert (certificate(directory), roots(directory, "rootca")) == (first.certificate, root.certificate)
         mount("nonsense")
         await asyncio.sleep(2.5)
@@ -201,11 +224,67 @@ def test_a_socket_that_is_named_must_be_there(name):
         proxy_of.Agent(options_of.Options(env={"WORKLOAD_IDENTITY_SOCKET_FILE": name}))
 
 
-def test_envoy_verifies_istiod_by_the_roots_that_are_istiods():
+def test_spires_validator_has_the_roots_of_each_trust_domain(place):
+    directory, theirs = place / "proxy", certs.authority("theirs", times.now())
+
+    def of_domains():
+        validator = written(directory, "rootca")["validation_context"].get("custom_validator_config", {})
+        found = {}
+        for one in validator.get("typed_config", {}).get("trust_domains", []):
+            found[one["name"]] = base64.b64decode(one["trust_bundle"]["inline_bytes"]).decode()
+        return found
+
+    async def work():
+        async with Spire(place / "socket") as spire:
+            spire.validates = True
+            source = Socket(place / "socket", "a", directory, write_secrets, FromIstiod())
+            await source.first()
+            following = tasks.spawn(source.renew(3600.0), "following")
+            assert of_domains() == {"cluster.local": spire.root.certificate}
+            assert (directory / "root-cert.pem").read_text() == spire.root.certificate
+            spire.others["their.domain"] = theirs
+            spire.issue()
+            await until(lambda: len(of_domains()) == 2)
+            assert of_domains()["their.domain"] == theirs.certificate
+            assert (directory / "root-cert.pem").read_text() == spire.root.certificate, "theirs vouch for them alone"
+            await tasks.cancel(following)
+
+    asyncio.run(work())
+
+
+def test_what_the_server_says_against_the_workload_is_in_the_log(place, caplog):
+    async def work():
+        async with Spire(place / "socket") as spire:
+            spire.refuses = 'workload is not authorized for the requested identities ["default"]'
+            source = Socket(place / "socket", "a", place / "proxy", write_secrets, FromIstiod())
+            waiting = tasks.spawn(source.first(), "first")
+            await until(lambda: spire.refuses in caplog.text)
+            spire.refuses = ""
+            await asyncio.wait_for(waiting, 20)
+            following = tasks.spawn(source.renew(3600.0), "following")
+            await asyncio.sleep(0)
+            await tasks.cancel(following)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_istiod_knows_the_proxy_by_the_certificate_that_it_has_issued(given, tmp_path):
+    known = f"{bootstrap.DIRECTORY}/istiod" if given else bootstrap.DIRECTORY
     node = NodeId("sidecar", "10.0.0.1", "a", "b", "c")
-    made = bootstrap.bootstrap(bootstrap.Proxy(node, {}, "a", "istiod.istio-system.svc"))
+    made = bootstrap.bootstrap(bootstrap.Proxy(node, {}, "a", "istiod.istio-system.svc", known=known))
     (ads,) = [c for c in made["static_resources"]["clusters"] if c["name"] == "xds-grpc"]
     common = ads["transport_socket"]["typed_config"]["common_tls_context"]
-    used = common["combined_validation_context"]["validation_context_sds_secret_config"]
-    assert used["name"] == "ISTIOD"
-    assert used["sds_config"]["path_config_source"]["path"].endswith("/sds-istiod.json")
+    (own,) = common["tls_certificate_sds_secret_configs"]
+    roots = common["combined_validation_context"]["validation_context_sds_secret_config"]
+    root = certs.authority("istiod", times.now())
+    pair = certs.issue(root, [OWN], times.now(), timedelta(hours=1))
+    write = write_client if given else write_all
+    write(tmp_path, pair.certificate, pair.key, Trusted(root.certificate))
+    for wanted in (own, roots):
+        source = wanted["sds_config"]["path_config_source"]
+        assert source["watched_directory"]["path"] == known
+        assert source["path"].startswith(f"{known}/sds-")
+        (found,) = json.loads((tmp_path / source["path"].rpartition("/")[2]).read_text())["resources"]
+        assert found["name"] == wanted["name"]
+    assert (own["name"], roots["name"]) == ("ISTIOD-CLIENT" if given else "default", "ISTIOD")

@@ -12,7 +12,7 @@ from lateen.wire import ports
 from lateen.wire.node import NodeId
 
 DIRECTORY = "/etc/istio/proxy"
-ISTIOD = "ISTIOD"
+ISTIOD, CLIENT = "ISTIOD", "ISTIOD-CLIENT"
 """The SDS secret with the roots that verify istiod, which may differ from those of workloads."""
 
 
@@ -32,6 +32,8 @@ class Proxy:
     statistics: Statistics = PLAIN
     runtime: Mapping[str, str] = field(default_factory=dict)
     """``runtimeValues`` of the proxy's configuration"""
+    known: str = DIRECTORY
+    """The directory of the certificate for istiod"""
 
 
 def _cluster(name: str, host: str, port: int, **more: object) -> Json:
@@ -49,21 +51,22 @@ def _cluster(name: str, host: str, port: int, **more: object) -> Json:
     }
 
 
-def _file_secret(name: str) -> Json:
+def _file_secret(name: str, directory: str) -> Json:
     return {
         "name": name,
         "sds_config": {
             "resource_api_version": "V3",
             "path_config_source": {
-                "path": f"{DIRECTORY}/sds-{name.lower()}.json",
-                "watched_directory": {"path": DIRECTORY},
+                "path": f"{directory}/sds-{name.lower()}.json",
+                "watched_directory": {"path": directory},
             },
         },
     }
 
 
-def _tls(host: str) -> Json:
-    """The cluster for istiod: mutual TLS with the workload's certificate; istiod is verified by its DNS name."""
+def _tls(host: str, directory: str) -> Json:
+    """The cluster for istiod, which knows the proxy by the certificate that it has issued, and is verified by name."""
+    own = "default" if directory == DIRECTORY else CLIENT
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -73,12 +76,12 @@ def _tls(host: str) -> Json:
                 "alpn_protocols": ["h2"],
                 # Envoy's default maximum for clients is TLS 1.2
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
-                "tls_certificate_sds_secret_configs": [_file_secret("default")],
+                "tls_certificate_sds_secret_configs": [_file_secret(own, directory)],
                 "combined_validation_context": {
                     "default_validation_context": {
                         "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}]
                     },
-                    "validation_context_sds_secret_config": _file_secret(ISTIOD),
+                    "validation_context_sds_secret_config": _file_secret(ISTIOD, directory),
                 },
             },
         },
@@ -148,7 +151,7 @@ def bootstrap(p: Proxy) -> Json:
                     connect_timeout="2s",
                     respect_dns_ttl=True,
                     dns_lookup_family="V4_ONLY",
-                    transport_socket=_tls(p.control_plane),
+                    transport_socket=_tls(p.control_plane, p.known),
                     upstream_connection_options={"tcp_keepalive": {"keepalive_time": 30}},
                     typed_extension_protocol_options={
                         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

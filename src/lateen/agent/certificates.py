@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lateen.agent.bootstrap import ISTIOD
+from lateen.agent.bootstrap import CLIENT, ISTIOD
 from lateen.agent.istiod import CRL, FAILURES, Istiod, until_answered
 from lateen.kit import certs, times
 from lateen.kit.certs import Pair
@@ -284,9 +284,20 @@ def write_secrets(directory: Path, certificate: str, key: str, trusted: Trusted)
     of_system = _secret("system", {"validation_context": {"trusted_ca": known}})
     write_atomic(directory / "sds-system.json", of_system, 0o644)
     write_files(directory, certificate, key, trusted)
-    pair = {"certificate_chain": _inline(certificate), "private_key": _inline(key)}
-    write_atomic(directory / "sds-default.json", _secret("default", {"tls_certificate": pair}), 0o600)
+    _write_pair(directory / "sds-default.json", "default", certificate, key)
     write_roots(directory / "sds-rootca.json", "ROOTCA", trusted)
+
+
+def _write_pair(path: Path, name: str, certificate: str, key: str) -> None:
+    pair = {"certificate_chain": _inline(certificate), "private_key": _inline(key)}
+    write_atomic(path, _secret(name, {"tls_certificate": pair}), 0o600)
+
+
+def write_client(directory: Path, certificate: str, key: str, trusted: Trusted) -> None:
+    """Write what a proxy needs as a client of istiod alone, because its other certificates come from elsewhere."""
+    write_files(directory, certificate, key, trusted)
+    _write_pair(directory / f"sds-{CLIENT.lower()}.json", CLIENT, certificate, key)
+    write_roots(directory / f"sds-{ISTIOD.lower()}.json", ISTIOD, replace(trusted, domains=""))
 
 
 def write_all(directory: Path, certificate: str, key: str, trusted: Trusted) -> None:

@@ -33,7 +33,11 @@ OVERRIDE = "ISTIO_BOOTSTRAP_OVERRIDE"
 
 
 class Envoy:
-    def __init__(self, options: Options, istiod: Istiod, metrics: Metrics, connections: Connections) -> None:
+    def __init__(
+        self, options: Options, istiod: Istiod, metrics: Metrics, connections: Connections, known: Path
+    ) -> None:
+        """``known``: the directory of the certificate by which istiod knows the proxy."""
+        self._known = known
         self._options, self._istiod, self._metrics, self._connections = options, istiod, metrics, connections
         self._process: asyncio.subprocess.Process | None = None
         self._draining = self._configured = self._stopping = False
@@ -54,6 +58,7 @@ class Envoy:
                 agent_port=o.status_port or ports.MERGED_METRICS,
                 statistics=o.statistics,
                 runtime=o.runtime,
+                known=str(self._known),
             )
         )
         try:

@@ -9,7 +9,17 @@ import signal
 from pathlib import Path
 
 from lateen.agent import proxyless
-from lateen.agent.certificates import Asks, Certificates, Source, Write, renewal, write_all, write_files, write_secrets
+from lateen.agent.certificates import (
+    Asks,
+    Certificates,
+    Source,
+    Write,
+    renewal,
+    write_all,
+    write_client,
+    write_files,
+    write_secrets,
+)
 from lateen.agent.connections import Connections
 from lateen.agent.envoy import DIRECTORY, Envoy
 from lateen.agent.istiod import CRL, FAILURES, ROOT, Istiod, until_answered
@@ -29,6 +39,8 @@ SOCKET_FILE = "WORKLOAD_IDENTITY_SOCKET_FILE"
 MOUNTED = Path("/var/run/secrets/workload-spiffe-credentials")
 MOUNTED_FILES = ("cert-chain.pem", "key.pem", "root-cert.pem")
 """The directories of user-supplied certificates. Source: pkg/security/security.go, pkg/istio-agent/agent.go."""
+KNOWN = "istiod"
+"""The directory, next to externally provided certificates, of the one by which istiod knows the proxy."""
 NAMES_S = 30.0
 """istiod holds a request for the name table for at most this many seconds, even if nothing changes."""
 
@@ -37,28 +49,31 @@ class Agent:
     def __init__(self, options: Options) -> None:
         self._options = options
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
-        write = write_files if options.proxyless else write_all
         directory = output if options.proxyless else DIRECTORY
         group = options.env.get("ISTIO_META_AUTO_REGISTER_GROUP", "")
-        shows = directory if group else None
+        given = self._given()
+        known = directory / KNOWN if given else directory
+        if given:
+            known.mkdir(exist_ok=True)
+        shows = known if group else None
         self._istiod = Istiod(options.control_plane, options.mark, shows=shows, cluster=options.cluster)
         connections = Connections()
         self._metrics = Metrics(options, connections)
-        self._envoy = Envoy(options, self._istiod, self._metrics, connections)
-        self._certificates = self._given(
-            directory, write_files if options.proxyless else write_secrets
-        ) or Certificates(
+        self._envoy = Envoy(options, self._istiod, self._metrics, connections, known)
+        issued = Certificates(
             self._istiod,
-            directory,
-            write,
+            known,
+            write_files if options.proxyless else write_client if given else write_all,
             renewal(options.env),
             asks=self._asks(group),
             identity=options.identity,
             signer=options.env.get("ISTIO_META_CERT_SIGNER", ""),
             group=group,
         )
+        write = write_files if options.proxyless else write_secrets
+        self._certificates = self._external(given, directory, write, issued) if given else issued
         self._metrics.own.certificates = self._certificates
-        self._output = output
+        self._output, self._known = output, known
         self._stop = asyncio.Event()
         self._certified = False
 
@@ -68,23 +83,26 @@ class Agent:
             return "everything"
         return "nothing" if self._options.proxyless or (ROOT.parent / CRL).parent.is_dir() else "lists"
 
-    def _given(self, directory: Path, write: Write) -> Source | None:
-        """An external certificate source, if the pod has one, in the places where Istio looks. Raises ValueError."""
+    def _given(self) -> Path | None:
+        """Where the pod has an external source of certificates, of the places where Istio looks: a socket, or a
+        directory. Raises ValueError."""
         name = self._options.env.get(SOCKET_FILE) or "socket"
         if "/" in name:
             raise ValueError(f"the environment variable {SOCKET_FILE}: {name} must be a file's name, not a path")
         path = SOCKETS / name
-        if not path.is_socket() and name != "socket":
+        if path.is_socket():
+            return path
+        if name != "socket":
             raise ValueError(f"there is no socket {path}, which {SOCKET_FILE} names")
-        if not path.is_socket() and not all((MOUNTED / f).is_file() for f in MOUNTED_FILES):
-            return None
+        return MOUNTED if all((MOUNTED / f).is_file() for f in MOUNTED_FILES) else None
+
+    def _external(self, given: Path, directory: Path, write: Write, istiod: Source) -> Source:
         from lateen.agent import workload_api  # imported only if needed: the agent has to stay small
 
-        if path.is_socket():
-            log.info("certificates come from %s", path)
-            return workload_api.Socket(path, str(self._options.node), directory, write, ROOT)
-        log.info("certificates come from %s", MOUNTED)
-        return workload_api.Mounted(MOUNTED, directory, write, ROOT)
+        log.info("certificates come from %s", given)
+        if given == MOUNTED:
+            return workload_api.Mounted(given, directory, write, istiod)
+        return workload_api.Socket(given, str(self._options.node), directory, write, istiod)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -132,7 +150,7 @@ class Agent:
         return await self._envoy.ready()
 
     def _write_bootstrap(self) -> None:
-        text = json.dumps(proxyless.bootstrap(self._options, self._output))
+        text = json.dumps(proxyless.bootstrap(self._options, self._output, self._known))
         write_atomic(DIRECTORY / "grpc-bootstrap.json", text)
 
     async def _dns(self) -> None:

@@ -18,16 +18,12 @@ from lateen.wire import ports
 REFRESH = "900s"
 
 
-def bootstrap(options: Options, directory: Path) -> dict[str, Any]:
-    """``directory`` has the certificate, key and root, which the library rereads periodically."""
-    files = {
-        "certificate_file": str(directory / "cert-chain.pem"),
-        "private_key_file": str(directory / "key.pem"),
-        "ca_certificate_file": str(directory / "root-cert.pem"),
-    }
+def bootstrap(options: Options, directory: Path, known: Path) -> dict[str, Any]:
+    """``directory`` has the certificate, key and root, which the library rereads periodically; ``known`` those for
+    istiod, the same unless certificates are provided externally."""
     server = {
         "server_uri": f"{options.control_plane}:{ports.XDS}",
-        "channel_creds": [{"type": "tls", "config": files}],
+        "channel_creds": [{"type": "tls", "config": _files(known)}],
         "server_features": ["xds_v3"],
     }
     return {
@@ -38,9 +34,17 @@ def bootstrap(options: Options, directory: Path) -> dict[str, Any]:
             "metadata": {**options.metadata, "GENERATOR": "grpc"},
         },
         "certificate_providers": {
-            "default": {"plugin_name": "file_watcher", "config": {**files, "refresh_interval": REFRESH}}
+            "default": {"plugin_name": "file_watcher", "config": {**_files(directory), "refresh_interval": REFRESH}}
         },
         "server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",
+    }
+
+
+def _files(directory: Path) -> dict[str, str]:
+    return {
+        "certificate_file": str(directory / "cert-chain.pem"),
+        "private_key_file": str(directory / "key.pem"),
+        "ca_certificate_file": str(directory / "root-cert.pem"),
     }
 
 
@@ -50,4 +54,4 @@ async def once(options: Options, path: Path) -> None:
     istiod = Istiod(options.control_plane, options.mark, cluster=options.cluster)
     signer = options.env.get("ISTIO_META_CERT_SIGNER", "")
     await Certificates(istiod, directory, write_files, identity=options.identity, signer=signer).get()
-    write_atomic(path, json.dumps(bootstrap(options, directory)))
+    write_atomic(path, json.dumps(bootstrap(options, directory, directory)))

@@ -11,19 +11,28 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import json
 import logging
 import random
 import struct
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, DataReceived, StreamEnded, StreamReset
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
 from h2.exceptions import H2Error
 
-from lateen.agent.bootstrap import ISTIOD
-from lateen.agent.certificates import Trusted, Write, write_roots
+from lateen.agent.certificates import Source, Trusted, Write
 from lateen.kit import certs, protowire, tasks
 from lateen.kit.certs import Pair
 
@@ -31,6 +40,7 @@ log = logging.getLogger("lateen.agent.workload_api")
 
 METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+VALIDATOR = b".SPIFFECertValidatorConfig"
 OWN, ROOTS = "default", "ROOTCA"
 """The names of the workload's certificate and of the roots in SPIRE, as in Istio's documentation."""
 MAX_MESSAGE = 4 * 1024 * 1024
@@ -42,50 +52,39 @@ class Given(abc.ABC):
     """Like ``certificates.Certificates``, for externally provided certificates: ``end`` is when the current one
     expires.
 
-    The roots that verify istiod are separate from those that verify workloads: ``istiod_roots`` is the file of the
-    former, which Envoy gets as a separate secret (``ISTIOD``).
+    They are for other workloads alone. istiod knows the proxy by a certificate of its own (``istiod``), as in Istio,
+    where the pod's token does that: so istiod need not trust the external issuer, whose roots may change any day.
     """
 
-    def __init__(self, directory: Path, write: Write, istiod_roots: Path) -> None:
-        self._directory, self._write, self._istiod_roots = directory, write, istiod_roots
-        self._there, self._verifiable = asyncio.Event(), asyncio.Event()
-        self._seen_roots = ""
-        self._running: list[asyncio.Task[None]] = []
+    def __init__(self, directory: Path, write: Write, istiod: Source) -> None:
+        self._directory, self._write, self._istiod = directory, write, istiod
+        self._there = asyncio.Event()
         self.end = 0.0
 
     async def first(self) -> float:
         """Wait until there is a certificate."""
-        self._running = [tasks.spawn(self._follow(), "certificate"), tasks.spawn(self._roots(), "istiod's roots")]
+        self._following = tasks.spawn(self._follow(), "certificate")
+        wait = await self._istiod.first()
         await self._there.wait()
-        await self._verifiable.wait()
-        return 0.0
+        return wait
 
-    async def renew(self, _: float) -> None:
+    async def renew(self, wait: float) -> None:
         """Never returns."""
         try:
-            await asyncio.gather(*self._running)
+            await asyncio.gather(self._following, self._istiod.renew(wait))
         finally:
-            await tasks.cancel(*self._running)
+            await tasks.cancel(self._following)
 
     @abc.abstractmethod
     async def _follow(self) -> None:
         """Process certificates as they arrive. Never returns."""
 
-    async def _roots(self) -> None:
-        while True:
-            with contextlib.suppress(OSError, ValueError):
-                found = self._istiod_roots.read_text()
-                if found != self._seen_roots:
-                    write_roots(self._directory / "sds-istiod.json", ISTIOD, Trusted(found))
-                    self._seen_roots = found
-                    self._verifiable.set()
-            await asyncio.sleep(LOOK_S)
-
-    def _take(self, pair: Pair, roots: str) -> None:
+    def _take(self, pair: Pair, trusted: Trusted) -> None:
         """Use a certificate. Raises ValueError for one that Envoy would reject; the former one stays in use."""
         certs.check_pair(pair.certificate, pair.key)
-        certs.check_authorities(roots)
-        self._write(self._directory, pair.certificate, pair.key, Trusted(roots))
+        certs.check_authorities(trusted.root)
+        trusted.check()
+        self._write(self._directory, pair.certificate, pair.key, trusted)
         end = certs.validity(pair.certificate)[1]
         self.end = end.timestamp()
         self._there.set()
@@ -95,8 +94,8 @@ class Given(abc.ABC):
 class Mounted(Given):
     """Certificate, key and roots in files that are replaced externally."""
 
-    def __init__(self, source: Path, directory: Path, write: Write, istiod_roots: Path) -> None:
-        super().__init__(directory, write, istiod_roots)
+    def __init__(self, source: Path, directory: Path, write: Write, istiod: Source) -> None:
+        super().__init__(directory, write, istiod)
         self._source = source
         self._seen: tuple[str, ...] = ()
 
@@ -114,7 +113,7 @@ class Mounted(Given):
     def _look(self, found: tuple[str, ...]) -> None:
         """Raises OSError."""
         try:
-            self._take(Pair(found[0], found[1]), found[2])
+            self._take(Pair(found[0], found[1]), Trusted(found[2]))
         except ValueError as e:
             log.error("the certificate in %s is not used: %s", self._source, e)
 
@@ -122,10 +121,10 @@ class Mounted(Given):
 class Socket(Given):
     """An SDS server at a socket, such as SPIRE's agent."""
 
-    def __init__(self, path: Path, node: str, directory: Path, write: Write, istiod_roots: Path) -> None:
-        super().__init__(directory, write, istiod_roots)
+    def __init__(self, path: Path, node: str, directory: Path, write: Write, istiod: Source) -> None:
+        super().__init__(directory, write, istiod)
         self._path, self._node = path, node
-        self._pair, self._anchors = Pair("", ""), ""
+        self._pair, self._validation = Pair("", ""), b""
 
     async def _follow(self) -> None:
         """Reconnect whenever the connection is lost."""
@@ -149,12 +148,14 @@ class Socket(Given):
                 own = dict(_fields(secret[2]))
                 self._pair = Pair(_data(own.get(1, b"")), _data(own.get(2, b"")))
             elif name == ROOTS and 4 in secret:
-                self._anchors = _data(dict(_fields(secret[4])).get(1, b""))
-        if self._pair.certificate and self._anchors:
-            try:
-                self._take(self._pair, self._anchors)
-            except ValueError as e:
-                log.error("the certificate from %s is not used: %s", self._path, e)
+                self._validation = secret[4]
+        if missing := [n for n, found in ((OWN, self._pair.certificate), (ROOTS, self._validation)) if not found]:
+            log.warning("%s has not sent the secret %s yet", self._path, " and ".join(missing))
+            return
+        try:
+            self._take(self._pair, _trusted(self._validation, certs.trust_domain(self._pair.certificate)))
+        except ValueError as e:
+            log.error("the certificate from %s is not used: %s", self._path, e)
 
     async def _responses(self) -> AsyncGenerator[list[bytes]]:
         """The secrets of each response, which is acknowledged afterwards. Raises OSError, EOFError, H2Error,
@@ -173,8 +174,7 @@ class Socket(Given):
                 if not data:
                     raise EOFError("the server has closed the connection")
                 for event in h2.receive_data(data):
-                    if isinstance(event, (StreamEnded, StreamReset, ConnectionTerminated)):
-                        raise EOFError("the server has ended the call")
+                    _go_on(event)
                     if isinstance(event, DataReceived):
                         h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                         buffer += event.data
@@ -205,6 +205,39 @@ _HEADERS = [
     ("content-type", "application/grpc"),
     ("te", "trailers"),
 ]
+
+
+def _go_on(event: Event) -> None:
+    """Raises EOFError with the server's reason if the call is over."""
+    if isinstance(event, (ResponseReceived, TrailersReceived)):
+        found = {str(k): str(v) for k, v in event.headers or ()}
+        if found.get("grpc-status", "0") != "0":
+            raise EOFError(
+                f"the server refuses: {unquote(found.get('grpc-message', ''))[:500] or found['grpc-status']}"
+            )
+    elif isinstance(event, (StreamEnded, StreamReset, ConnectionTerminated)):
+        raise EOFError("the server has ended the call")
+
+
+def _trusted(validation: bytes, own: str) -> Trusted:
+    """The trust anchors in an Envoy CertificateValidationContext. SPIRE sends Envoy's SPIFFE validator with the roots
+    of each trust domain, unless it is told not to (``disable_spiffe_cert_validation``); ``own``: the workload's trust
+    domain. Raises ValueError."""
+    context = dict(_fields(validation))
+    if 12 not in context:
+        return Trusted(_data(context.get(1, b"")))
+    extension = dict(_fields(context[12]))
+    config = dict(_fields(extension.get(2, b"")))
+    if not config.get(1, b"").endswith(VALIDATOR):
+        raise ValueError(f"the secret {ROOTS} has a validator other than Envoy's for SPIFFE")
+    domains = {}
+    for number, value in _fields(config.get(2, b"")):
+        if number == 1:
+            one = dict(_fields(value))
+            domains[one.get(1, b"").decode(errors="replace")] = _data(one.get(2, b""))
+    if not domains.get(own):
+        raise ValueError(f"there are no roots for the certificate's own trust domain, {own}")
+    return Trusted(domains[own], domains=json.dumps(domains))
 
 
 def _framed(message: bytes) -> bytes:

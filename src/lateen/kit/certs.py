@@ -309,6 +309,16 @@ def subject(pem: str) -> str:
     return x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()
 
 
+def trust_domain(pem: str) -> str:
+    """The trust domain of the first certificate's SPIFFE identity; empty if it has none."""
+    try:
+        names = parsed(pem)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (IndexError, ValueError, x509.ExtensionNotFound):
+        return ""
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return next((u.split("/")[2] for u in uris if u.startswith("spiffe://")), "")
+
+
 def anchored(chain: str, root: str) -> bool:
     """Whether the last certificate of a chain was issued by the first one of ``root`` (or is it)."""
     last, first = x509.load_pem_x509_certificates(chain.encode())[-1], x509.load_pem_x509_certificate(root.encode())
