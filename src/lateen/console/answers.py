@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import aiohttp
@@ -34,5 +35,7 @@ def answer(found: Any) -> web.Response:
 def why(e: Exception) -> str:
     """Why another server did not answer, in words of a user rather than of the client's library."""
     if isinstance(e, aiohttp.ClientConnectorError):
-        return f"{e.host}:{e.port}: {e.os_error.strerror or e.os_error}"
+        number = e.os_error.errno or 0  # negative where a name is not found
+        says = os.strerror(number) if number > 0 else e.os_error.strerror or str(e.os_error)
+        return f"{e.host}:{e.port}: {says}"
     return str(e) or "timeout"
