@@ -160,8 +160,13 @@ CNI_VALUES: Json = {
     "affinity": {},
     "tolerations": [{"operator": "Exists", "effect": e} for e in ("NoSchedule", "NoExecute")],
     "podAnnotations": {},
+    "podLabels": {},
+    "daemonSetLabels": {},
+    "env": {},
+    "seccompProfile": {},
+    "rollingMaxUnavailable": 1,
 }
-CNI_FREE = ("resources", "affinity", "podAnnotations")
+CNI_FREE = ("resources", "affinity", "podAnnotations", "podLabels", "daemonSetLabels", "env", "seccompProfile")
 
 
 FIXED: dict[str, Json] = {
@@ -185,8 +190,8 @@ TYPES = {
     list: ["array", "null"],
 }
 """What a value may be, by the type of its default."""
-SCALARS = ("global.proxy.capNetBindService",)
-"""Values of which Istio's documentation has texts and others."""
+SCALARS = ("global.proxy.capNetBindService", "rollingMaxUnavailable")
+"""Values that are texts or something else."""
 
 
 def leaves(value: Any, free: tuple[str, ...], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ from chart_marks import (
     IF,
     REVISION,
     by_revision,
+    each,
     line,
     mark,
     names,
@@ -92,9 +93,16 @@ def _cni(revision: str) -> list[Json]:
     }
     directories = {"cniBinDir": mark(".Values.cniBinDir"), "cniConfDir": mark(".Values.cniConfDir")}
     excluded = {"excludeNamespaces": [mark('.Values.excludeNamespaces | join ","')]}
+    pods: Json = {
+        "daemonSetLabels": {each(".Values.daemonSetLabels"): "x"},
+        "env": {each(".Values.env"): "x"},
+        "podLabels": {each(".Values.podLabels"): "x"},
+        "rollingMaxUnavailable": line(".Values.rollingMaxUnavailable"),
+        "seccompProfile": optional(".Values.seccompProfile"),
+    }
     out: list[Json] = []
     for repairs, test in ((True, ".Values.repair.enabled"), (False, "not .Values.repair.enabled")):
-        values = {"cni": {**directories, **excluded, "repair": {"enabled": repairs}}}
+        values = {"cni": {**directories, **excluded, **pods, "repair": {"enabled": repairs}}}
         (made,) = (p.objects for p in manifests.render(Operator({**given, "values": values})) if p.title == "CNI")
         for obj in made:
             if obj["kind"] == "DaemonSet":

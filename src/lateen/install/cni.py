@@ -31,7 +31,8 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
     shared = {k: v for k, v in dig(spec, "values", "global", default={}).items() if k != "priorityClassName"}
     if pull := values.get("pullPolicy"):
         shared["imagePullPolicy"] = pull
-    k8s = options.merged(component.get("k8s") or {}, values, shared)
+    named = {"deploymentLabels": values["daemonSetLabels"]} if values.get("daemonSetLabels") else {}
+    k8s = options.merged(component.get("k8s") or {}, {**values, **named}, shared)
     daemon = _daemon(image(spec, "install-cni", component, values), meta(NAME, revision, namespace), values, k8s)
     return [account, *role, *options.applied([daemon], k8s)]
 

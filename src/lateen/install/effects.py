@@ -155,7 +155,10 @@ EFFECTIVE: dict[str, str] = {
     },
     "values.global.defaultPodDisruptionBudget.enabled": "of istiod and of each gateway",
     "values.global.priorityClassName": "of istiod's pods and of gateways",
-    **{f"values.cni.{name}": "" for name in (*_SOURCE, "env.**", "pullPolicy", "rollingMaxUnavailable", *_PODS)},
+    **{
+        f"values.cni.{name}": ""
+        for name in (*_SOURCE, "daemonSetLabels.**", "env.**", "pullPolicy", "rollingMaxUnavailable", *_PODS)
+    },
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
     "values.global.meshNetworks.**": "MeshNetworks: the networks of clusters, and their gateways",
 }

@@ -146,6 +146,7 @@ class GatewayValues(ServiceValues):
 class CniValues(PodValues):
     hub: str = ""
     image: str = ""
+    daemon_set_labels: dict[str, str] = {}
     env: dict[str, Any] = {}
     pull_policy: str = ""
     seccomp_profile: dict[str, Any] = {}
