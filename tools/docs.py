@@ -103,8 +103,7 @@ def annotations() -> str:
         "| --- | --- | --- |",
     ]
     for name, known in sorted(KNOWN.items()):
-        works = f"works, but not on {' and '.join(known.idle_on)}s" if known.idle_on else "works"
-        out.append(f"| `{name}` | {', '.join(known.on)} | {f'no effect: {known.idle}' if known.idle else works} |")
+        out.append(f"| `{name}` | {', '.join(known.on)} | {f'no effect: {known.idle}' if known.idle else 'works'} |")
     out += ["", "## Fields of `proxy.istio.io/config` without an effect", "", "| field | why |", "| --- | --- |"]
     for path, why in effect.IDLE.items():
         if path.startswith("defaultConfig."):

@@ -75,7 +75,7 @@ def add(found, doc, i):
     if kind is kinds.CONFIG_MAP:
         return found.put(kind, (namespace, name), doc["data"]["ca.crt"])
     if kind is kinds.NAMESPACE:
-        return found.put(kind, ("", name), tuple(sorted((doc["metadata"].get("labels") or {}).items())))
+        return found.put(kind, ("", name), decoding.namespace(doc))
     spec = decode(kind.spec, doc.get("spec") or {})
     made = o.Resource(
         kind.ref(namespace, name),

@@ -112,8 +112,10 @@ def two_networks(documents="", meshed=True, more=()):
     slices = {("default", "reviews"): ("reviews", {"http": (o.Endpoint("10.244.0.3", 9080, "reviews-v1"),)})}
     other = other.replaced(kinds.POD, pods).replaced(kinds.ENDPOINT_SLICE, slices)
     other = other.put(kinds.SERVICE, ("istio-system", "eastwest"), GATEWAY)
-    other = other.put(kinds.NAMESPACE, ("", "istio-system"), ((NETWORK, "net-east"),))
-    found = mesh.objects(documents).put(kinds.NAMESPACE, ("", "istio-system"), ((NETWORK, "net-west"),))
+    other = other.put(kinds.NAMESPACE, ("", "istio-system"), o.Namespace("istio-system", ((NETWORK, "net-east"),)))
+    found = mesh.objects(documents).put(
+        kinds.NAMESPACE, ("", "istio-system"), o.Namespace("istio-system", ((NETWORK, "net-west"),))
+    )
     for kind, key, value in more:
         found = found.put(kind, key, value)
     return replace(found, others={"east": other})

@@ -48,7 +48,7 @@ def cluster(address, pod, network):
         kinds.SERVICE: {("shop", "db"): service},
         kinds.POD: {("shop", "db-1"): of_pod},
         kinds.ENDPOINT_SLICE: {("shop", "db-a"): slices},
-        kinds.NAMESPACE: {("", "istio-system"): ((NETWORK, network),)},
+        kinds.NAMESPACE: {("", "istio-system"): o.Namespace("istio-system", ((NETWORK, network),))},
     }
 
 
@@ -128,7 +128,7 @@ def test_which_namespaces_may_attach_routes_is_judged_where_the_gateway_is():
         ((_, what),) = Mesh(seen_from(found, "east")).attachments_of(kinds.HTTP_ROUTE.id, "pages", "r")
         return bool(what.at)
 
-    labelled = (("team", "web"),)
+    labelled = o.Namespace("pages", (("team", "web"),))
     assert attached(objects.put(kinds.NAMESPACE, ("", "pages"), labelled))
     theirs = objects.others["east"].put(kinds.NAMESPACE, ("", "pages"), labelled)
     assert not attached(replace(objects, others={"east": theirs}))

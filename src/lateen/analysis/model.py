@@ -98,7 +98,7 @@ def _decoded(kind: kinds.Kind, source: Source, domain: str) -> Any:
         if kind is kinds.SERVICE:
             return decoding.service(source.obj, domain)
         if kind is kinds.NAMESPACE:
-            return tuple(sorted((source.meta.get("labels") or {}).items()))
+            return decoding.namespace(source.obj)
         spec = decoded.spec(kind, source)
         if spec is None:
             return None

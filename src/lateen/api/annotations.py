@@ -62,8 +62,6 @@ class Annotation(NamedTuple):
     alpha: bool = True
     """Whether Istio calls the feature alpha."""
     deprecated: bool = False
-    idle_on: tuple[str, ...] = ()
-    """Kinds of objects on which it has no effect."""
 
 
 def _is_number(text: str) -> bool:
@@ -309,9 +307,7 @@ KNOWN: dict[str, Annotation] = {
     INGRESS_CLASS: Annotation(on=("Ingress",), alpha=False),
     "istio.io/dry-run": Annotation(on=("AuthorizationPolicy",)),
     "networking.istio.io/exportTo": Annotation(on=_SERVICE),
-    "networking.istio.io/traffic-distribution": Annotation(
-        on=("Service", "ServiceEntry", "Namespace"), idle_on=("Namespace",)
-    ),
+    "networking.istio.io/traffic-distribution": Annotation(on=("Service", "ServiceEntry", "Namespace")),
     "networking.istio.io/address-type": Annotation(_OTHERWISE, on=_GATEWAY),
     "networking.istio.io/service-type": Annotation(on=_GATEWAY),
     "alpha.istio.io/canonical-serviceaccounts": Annotation(_GONE, on=_SERVICE, deprecated=True),

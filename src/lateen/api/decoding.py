@@ -12,7 +12,7 @@ from typing import Any
 from lateen.api.annotations import TAP_BODIES
 from lateen.api.cert_manager import BY_CLUSTER_ISSUER, BY_ISSUER
 from lateen.api.envoy_gateway import FAIL_CLOSED
-from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Pod, Ref, Resource, Service, ServicePort
+from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Namespace, Pod, Ref, Resource, Service, ServicePort
 from lateen.api.reading import DISTRIBUTION, near
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
@@ -97,6 +97,12 @@ def _is_reachable(address: str) -> bool:
         return not ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def namespace(obj: Json) -> Namespace:
+    meta = obj["metadata"]
+    labels = tuple(sorted((meta.get("labels") or {}).items()))
+    return Namespace(meta["name"], labels, near("", str((meta.get("annotations") or {}).get(DISTRIBUTION) or "")))
 
 
 def pod(obj: Json) -> Pod:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from lateen.api.config import Config
 from lateen.api.domain import CLUSTER_DOMAIN, service_host
@@ -95,7 +95,8 @@ class Service:
     elsewhere: bool = False
     """Whether it exists only in other clusters; its addresses are meaningful only there."""
     near: str = ""
-    """Whose endpoints its clients prefer: those of their own ``zone`` or ``node``; empty for no preference."""
+    """Whose endpoints its clients prefer: those of their own ``zone`` or ``node``, or ``any``; empty for what its
+    namespace says."""
 
     @property
     def host(self) -> str:
@@ -112,6 +113,13 @@ class Service:
             return ()
         own = (self.address,) if self.address not in ("", "None") else ()
         return tuple(dict.fromkeys((*own, *self.addresses)))
+
+
+class Namespace(NamedTuple):
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    near: str = ""
+    """``Service.near`` of services that do not say it themselves."""
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ _NEAR = {"preferclose": "zone", "prefersamezone": "zone", "prefersamenode": "nod
 
 def near(field: str, annotation: str) -> str:
     """``Service.near`` by a Service's ``trafficDistribution``, else by the annotation of that name.
-    Source: ``GetTrafficDistribution`` in pkg/config/kube of Istio."""
-    return _NEAR.get(field.lower()) or _NEAR.get(annotation.lower(), "")
+    Source: ``GetTrafficDistribution`` in pilot/pkg/model of Istio."""
+    return _NEAR.get(field.lower()) or (_NEAR.get(annotation.lower(), "any") if annotation else "")
 
 
 HOST_PORTS = "lateen.dev/host-ports"

@@ -70,8 +70,7 @@ class Inventory:
                 runs = new is not None and dig(new, "status", "podIP") and not is_finished(new)
                 return self.put(kind, key, self._pod(key, new if runs else None))
             case kinds.NAMESPACE:
-                labels = dig(new, "metadata", "labels", default={})
-                return self.put(kind, key, tuple(sorted(labels.items())) if new else None)
+                return self.put(kind, key, decoding.namespace(new) if new else None)
             case kinds.NODE:
                 return self._node(key[1], decoding.node_locality(new) if new else "")
             case kinds.ENDPOINT_SLICE:

@@ -55,6 +55,7 @@ class Registry:
         self.bare = objects.services.index(lambda key, _: (key[1],))
         self.gateways_of = objects.services.index(lambda _, s: (s.network,) if s.network else ())
         """Services that are gateways to a network (east-west gateways)."""
+        self.spaces_preferring = objects.namespaces.index(lambda _, n: (n.near,) if n.near else ())
         self.preferring = objects.services.index(lambda _, s: (s.near,) if s.near else ())
         self.slices_of = objects.slices.index(lambda key, found: ((key[0], found[0]),))
         self.pods_in = objects.pods.index(lambda key, _: (key[0],))

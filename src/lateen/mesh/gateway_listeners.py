@@ -38,7 +38,8 @@ class GatewayListeners(Sendings):
         """The labels of a namespace with routes or ListenerSets, in the Gateway's cluster."""
         home = self._others.get(self.cluster.home)
         namespaces = home.objects.namespaces if home else self.objects.namespaces
-        return dict(namespaces.get(("", namespace)) or ()) | {"kubernetes.io/metadata.name": namespace}
+        found = namespaces.get(("", namespace))
+        return dict(found.labels if found else ()) | {"kubernetes.io/metadata.name": namespace}
 
     @query
     def front_services(self, namespace: str, name: str) -> tuple[str, ...]:

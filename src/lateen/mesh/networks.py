@@ -35,8 +35,10 @@ class Networks(Services):
         """A cluster's network: by the label of the control plane's namespace there, otherwise by MeshNetworks; empty if
         neither names one."""
         registry = self.own if not cluster else self._others.get(cluster)
-        labels = dict(registry.objects.namespaces.get(("", self.root_namespace)) or ()) if registry else {}
-        return labels.get(NETWORK) or dict(self._networks().of_clusters).get(cluster or self.cluster.name, "")
+        root = registry.objects.namespaces.get(("", self.root_namespace)) if registry else None
+        return dict(root.labels if root else ()).get(NETWORK) or dict(self._networks().of_clusters).get(
+            cluster or self.cluster.name, ""
+        )
 
     def network(self, workload_network: str, address: str, cluster: str = "") -> str:
         """The network of an address in a cluster; ``workload_network``: the one that the workload itself names."""

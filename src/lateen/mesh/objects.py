@@ -103,7 +103,7 @@ class _ByKind:
     certificates = _Of[o.Resource[Certificate]](kinds.CERTIFICATE)
     ingresses = _Of[o.Resource[Ingress]](kinds.INGRESS)
     ingress_classes = _Of[o.Resource[IngressClass]](kinds.INGRESS_CLASS)
-    namespaces = _Of[Labels](kinds.NAMESPACE)
+    namespaces = _Of[o.Namespace](kinds.NAMESPACE)
     kubernetes_gateways = _Of[o.Resource[KubernetesGateway]](kinds.KUBERNETES_GATEWAY)
     gateway_classes = _Of[o.Resource[GatewayClass]](kinds.GATEWAY_CLASS)
     http_routes = _Of[o.Resource[HTTPRoute]](kinds.HTTP_ROUTE)

@@ -39,8 +39,10 @@ def _placed(objects: Objects) -> Mapping[Key, o.Resource[WorkloadEntry]]:
     """WorkloadEntries; those without a network get that of the mesh's own cluster."""
     entries = objects.workload_entries
     config = objects.config
-    labels = dict(objects.namespaces.get(("", config.root_namespace)) or ())
-    network = labels.get(NETWORK) or dict(config.networks.of_clusters).get(config.cluster.name, "")
+    root = objects.namespaces.get(("", config.root_namespace))
+    network = dict(root.labels if root else ()).get(NETWORK) or dict(config.networks.of_clusters).get(
+        config.cluster.name, ""
+    )
     if not network:
         return entries
     return {key: w if w.spec.network else _on(w, network) for key, w in entries.items()}

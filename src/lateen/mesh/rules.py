@@ -252,7 +252,8 @@ class Rules(Standings):
         """Client labels that some rule matches on."""
         default = self.locality
         places = {f.partition("=")[0] for f in default.failover_priority} if default else set()
-        if self._entries_preferring.has("node") or any(r.preferring.has("node") for r in self.registries):
+        near = [p for r in self.registries for p in (r.preferring, r.spaces_preferring)]
+        if self._entries_preferring.has("node") or any(p.has("node") for p in near):
             places.add(HOSTNAME)
         return frozenset((*self._labels_of_rules.buckets(), *self._labels_of_traffic.buckets(), *places))
 
@@ -270,7 +271,7 @@ class Rules(Standings):
         default = self.locality
         place = default is not None and bool(default.distribute)
         outside = any(self.leads_outside(s) for s in found)  # a Sidecar decides which destinations are visible
-        near = {s.near for s in found if s.near}
+        near = {s.near for s in found} - {"", "any"}
         keys = frozenset((HOSTNAME,)) if "node" in near else frozenset[str]()
         place = place or bool(near)
         network = bool(self.network_gateways()) or bool(near)

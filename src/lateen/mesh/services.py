@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from lateen.api import objects as o
 from lateen.api.domain import service_host, service_suffix
 from lateen.kit.queries import query
 from lateen.mesh import registry
-from lateen.mesh.base import Base
+from lateen.mesh.base import Base, Registry
 from lateen.mesh.objects import Key
 
 
@@ -23,13 +23,24 @@ class Services(Base):
         for r in self.registries:
             for s in r.services_of_host.get(host):
                 if s.namespace not in out:
-                    out[s.namespace] = s if r is self.own else replace(s, elsewhere=True)
+                    out[s.namespace] = self._preferring(s if r is self.own else replace(s, elsewhere=True), r)
         for entry in sorted(self._entries_of_host.get(host), key=lambda e: e.age_order):
             for s in registry.services(entry, self.cluster.domain):
                 if s.host == host:
                     there = out.get(s.namespace)
-                    out[s.namespace] = s if there is None else registry.joined(there, s)
+                    out[s.namespace] = self._preferring(s, self.own) if there is None else registry.joined(there, s)
         return tuple(out.values())
+
+    def _preferring(self, service: o.Service, cluster: Registry) -> o.Service:
+        """With what its namespace says of its clients' preferences, if it does not say it itself."""
+        near = "" if service.near else self._near_in().get((cluster.cluster, service.namespace))
+        return replace(service, near=near) if near else service
+
+    @query
+    def _near_in(self) -> Mapping[tuple[str, str], str]:
+        """``Service.near`` by cluster and namespace."""
+        chosen = [(r, near) for r in self.registries for near in r.spaces_preferring.buckets()]
+        return {(r.cluster, n.name): n.near for r, near in chosen for n in r.spaces_preferring.get(near)}
 
     def knows(self, host: str) -> bool:
         return bool(self._entries_of_host.get(host)) or any(r.services_of_host.get(host) for r in self.registries)
