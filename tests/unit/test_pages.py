@@ -38,7 +38,9 @@ def test_every_page_is_in_the_index():
 def test_blocks_say_what_they_are(name):
     """So that what can be run is run (``tests/system/test_pages.py``)."""
     for block in blocks(PAGES[name]):
-        assert block.language in {"console", "sh", "yaml", "text", "lua", "python", "ini", "hcl"}, f"{name}:{block.line}"
+        assert block.language in {"console", "sh", "yaml", "text", "lua", "python", "ini", "hcl"}, (
+            f"{name}:{block.line}"
+        )
     loose = re.findall(r"^    +(?:\$ )?(?:lateen|kubectl|make|helm|curl) [a-z-].*", prose(PAGES[name]), re.MULTILINE)
     assert not loose, f"{name}: commands outside of a fenced block"
 
