@@ -1,12 +1,17 @@
-"""Two sidecars with mutual TLS between a client and an application, on one core:
+"""Two sidecars with mutual TLS between a client and an application, on one core: dataplane.py [ROUNDS]
 
 * ours: exactly the listeners, filters, loggers, TLS and clusters that the translator makes (only addresses are changed,
   as everything runs on loopback); `lean` is the lean telemetry profile
 * silent: ours without access loggers, which make both the metrics and the access log
-* stock: two Envoys set up as Istio's default does it: HTTP/1.1 between them, mutual TLS, access log, metrics, the usual
-  filters, a router with its own statistics. To have the same telemetry (loggers, labels, peers' headers), this pair is
-  made from ours by changing exactly these parts by hand, not written from an Istio installation
+* stock: two Envoys set up as Istio's default does it: HTTP/1.1 between them, mutual TLS, access log, metrics with
+  single labels, the usual filters, a router with its own statistics. To have the same telemetry, this pair is made from
+  ours (for an agent that takes no labels apart) by changing exactly these parts by hand, not written from an Istio
+  installation
+* again: ours once more; how far its ratio is from 1 is the noise of the run
 * direct: the application without proxies
+
+All stacks are listeners of the same two processes, because two processes of equal configuration can differ by 15 % for
+as long as they live (where their memory happens to lie).
 
 Saturation is measured with wrk (16 connections) in alternating rounds, CPU and latency at a fixed 1,000 requests/s with
 a generator of our own (Poisson arrivals, latency from the scheduled time). Load and application are pinned to one
@@ -42,13 +47,14 @@ from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import MeshConfig
-from lateen.wire import names
+from lateen.wire import connections, names
 from lateen.xds.tls import SECRETS
 
 APP, RATE, SECONDS, ROUNDS, CONNECTIONS = 21000, 1000, 3, 7, 16
 LOG = "/bench/access.log"
 """Becomes a file of the run's directory; nothing else in a configuration looks like it (``%ACCESS_LOG_TYPE%`` is an
 operator of Envoy's)."""
+BASES = {name: 22000 + 1000 * i for i, name in enumerate(("ours", "again", "lean", "stock", "silent"))}
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 Json = dict[str, Any]
 
@@ -105,10 +111,10 @@ def filled(filter_: Json, found: Any) -> Json:
     return {**filter_, "typed_config": {**config, "http_filters": [held(f, found) for f in config["http_filters"]]}}
 
 
-def ours(telemetry: str, base: int, documents: str = "") -> tuple[Json, Json]:
-    """``documents``: objects of the mesh besides its services, as YAML."""
+def ours(telemetry: str, base: int, documents: str = "", agent: dict[str, str] = meshes.AGENT) -> tuple[Json, Json]:
+    """``documents``: objects of the mesh besides its services, as YAML; ``agent``: what it says of itself."""
     config = MeshConfig(reporting=Reporting(LOG if telemetry == "full" else "", lean=telemetry == "lean"))
-    found = judge.messages(meshes.view(meshes.objects(documents, config), "ratings-v1"))
+    found = judge.messages(meshes.view(meshes.objects(documents, config), "ratings-v1", agent=agent))
     outbound = as_json(found[names.LDS]["0.0.0.0_9080"])
     for chain in (*outbound["filter_chains"], outbound["default_filter_chain"]):
         chain["filters"] = [filled(held(f, found), found) for f in chain["filters"]]
@@ -169,7 +175,7 @@ def plain(name: str) -> Json:
 
 def stock(base: int) -> tuple[Json, Json]:
     """By hand, as Istio's default: HTTP/1.1, every filter on, full telemetry."""
-    client, server = ours("full", base)
+    client, server = ours("full", base, agent={connections.METADATA: "true"})
     extra = [
         {
             "name": "envoy.filters.http.grpc_stats",
@@ -332,39 +338,50 @@ def main() -> None:
     if (os.cpu_count() or 1) < 2:
         sys.exit("two cores are needed")
     with tempfile.TemporaryDirectory(prefix="lateen-dataplane-") as directory:
-        run(Path(directory))
+        run(Path(directory), int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
 
 
-def run(directory: Path) -> None:
+def pair() -> tuple[Json, Json]:
+    """A client and a server with a listener for each stack."""
+    stacks = {
+        "ours": ours("full", BASES["ours"]),
+        "again": ours("full", BASES["again"]),
+        "lean": ours("lean", BASES["lean"]),
+        "stock": stock(BASES["stock"]),
+        "silent": silent(BASES["silent"]),
+    }
+    named = [
+        [json.loads(json.dumps(side).replace("|9080||", f"|9080|{name}|")) for side in sides]
+        for name, sides in stacks.items()
+    ]
+    return merged([client for client, _ in named]), merged([server for _, server in named])
+
+
+def run(directory: Path, rounds: int) -> None:
     ca = certs.authority("bench", times.now())
     leaf = certs.issue(ca, ["spiffe://cluster.local/ns/default/sa/sa-ratings"], times.now(), timedelta(hours=1))
     write_secrets(directory, leaf.certificate, leaf.key, Trusted(ca.certificate))
     app = Envoy(directory, "app", application(), 0)
-    bases = {"ours": 22000, "lean": 23000, "stock": 24000, "silent": 25000}
-    stacks = {"ours": ours("full", 22000), "lean": ours("lean", 23000), "stock": stock(24000), "silent": silent(25000)}
-    ports = {**bases, "direct": APP}
-    pairs = {
-        name: [Envoy(directory, f"{name}-{i}", config, 1) for i, config in enumerate(pair)]
-        for name, pair in stacks.items()
-    }
+    ports = {**BASES, "direct": APP}
+    sides = [Envoy(directory, f"side-{i}", side, 1) for i, side in enumerate(pair())]
     os.sched_setaffinity(0, {0})
     try:
         time.sleep(1.5)
         rps: dict[str, list[float]] = {n: [] for n in ports}
-        cpu: dict[str, list[float]] = {n: [] for n in pairs}
+        cpu: dict[str, list[float]] = {n: [] for n in ports}
         p50: dict[str, list[float]] = {n: [] for n in ports}
         p99: dict[str, list[float]] = {n: [] for n in ports}
-        for i in range(ROUNDS):
+        for i in range(rounds):
             for name in list(ports)[:: 1 if i % 2 else -1]:
                 rps[name].append(saturate(ports[name]))
-                before = sum(e.cpu_s() for e in pairs.get(name, []))
+                before = sum(e.cpu_s() for e in sides)
                 found = asyncio.run(paced(ports[name]))
-                if name in pairs:
-                    cpu[name].append((sum(e.cpu_s() for e in pairs[name]) - before) / len(found) * 1e6)
+                cpu[name].append((sum(e.cpu_s() for e in sides) - before) / len(found) * 1e6)
                 p50[name].append(percentile(found, 0.5))
                 p99[name].append(percentile(found, 0.99))
+            print(f"round {i + 1} of {rounds}", file=sys.stderr)
     finally:
-        for e in [app, *(e for pair in pairs.values() for e in pair)]:
+        for e in (app, *sides):
             e.stop()
     for name in ports:
         report(
@@ -374,7 +391,7 @@ def run(directory: Path) -> None:
             p99_ms=round(median(p99[name]), 2),
             added_p50_ms=round(median(p50[name]) - median(p50["direct"]), 3),
             added_p99_ms=round(median(p99[name]) - median(p99["direct"]), 2),
-            cpu_ms_per_1000_requests=round(median(cpu[name]), 1) if name in cpu else 0,
+            cpu_ms_per_1000_requests=round(median(cpu[name]), 1),
         )
 
     def paired(a: list[float], b: list[float]) -> float:
@@ -388,7 +405,8 @@ def run(directory: Path) -> None:
         cpu_lean_to_stock=round(paired(cpu["lean"], cpu["stock"]), 2),
         lean_limit_at_most=0.85,
         throughput_lean_to_stock=round(paired(rps["lean"], rps["stock"]), 2),
-        throughput_with_metrics_and_log_to_without=round(paired(rps["ours"], rps["silent"]), 2),
+        throughput_again_to_ours=round(paired(rps["again"], rps["ours"]), 2),
+        throughput_with_metrics_and_log_to_without=round(paired(rps["ours"], rps["silent"]), 3),
         metrics_and_log_limit_at_least=0.9,
     )
 

@@ -227,9 +227,14 @@ def _rows(found: list[tuple[str, str, str, str]], third: str) -> list[str]:
 
 PROXIES = """\
 Port 15020, `/stats/prometheus` of the pod: the application's, the agent's and Envoy's (`envoy_…`) merged. Port 15090
-has Envoy's alone, without what the agent fills in (see [differences](explanation-differences.md)). `?only=standard`:
-Istio's metrics and the agent's alone; `?only=istio`: those that the console's graph is made of.
-`lateen.telemetry: lean` in the mesh configuration makes fewer histograms and labels."""
+has Envoy's alone. `?only=standard`: Istio's metrics and the agent's alone; `?only=istio`: those that the console's
+graph is made of. `lateen.telemetry: lean` in the mesh configuration makes fewer histograms. Series that have not
+changed for an hour are left out; if they change again, they begin at 0, as after a restart.
+
+Both ports have the labels below. Envoy itself (port 15000) has them joined in one label, `labels`, which the agent
+takes apart: formatting 25 labels for each metric of each request would cost a fifth of the proxies' throughput. Metrics
+whose labels a Telemetry changes or removes have single labels there, at that price; labels that it adds cost only
+themselves."""
 AFTER_LABELS = """\
 A Telemetry changes, adds and removes labels (`tagOverrides`) and disables metrics. The collector of the console reads
 every proxy about once a second, less often if that would take more than a quarter of its time."""

@@ -27,7 +27,6 @@ from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.mesh.proxies import ANNOTATION
 from lateen.wire import names
-from lateen.wire.node import PEER_HEADERS
 from lateen.xds.generate import generate
 
 pytestmark = pytest.mark.system
@@ -255,7 +254,6 @@ BELIEVED = {
             "x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-istio-attributes", "x-envoy-original-dst-host",
             "x-envoy-upstream-alt-stat-name", "x-envoy-ip-tags", "x-envoy-force-trace",
             "x-envoy-expected-rq-timeout-ms",
-            *(header for _, header in PEER_HEADERS),
         ),
         "forged",
     ),

@@ -10,9 +10,9 @@ from lateen.mesh.objects import Objects
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import Cluster, MeshConfig
 from lateen.mesh.views import Views
-from lateen.wire import connections
+from lateen.wire import connections, labels
 
-AGENT = {connections.METADATA: "true"}
+AGENT = {connections.METADATA: "true", labels.METADATA: "true"}
 """What an agent says of itself."""
 LOGGING = MeshConfig(reporting=Reporting("/dev/stdout"))
 EVERY_CLUSTER = MeshConfig(Cluster(filtered=False), reporting=Reporting("/dev/stdout"))
@@ -95,7 +95,7 @@ def kind_of(doc):
     return kinds.of(doc) if "apiVersion" in doc else kinds.named(doc["kind"])
 
 
-def view(found, name="productpage-v1", namespace="default"):
+def view(found, name="productpage-v1", namespace="default", agent=AGENT):
     views = Views(Mesh(found))
     kind = "router" if name == "ingress" else "sidecar"
-    return views.of(found.pods[(namespace, name)], kind, AGENT)
+    return views.of(found.pods[(namespace, name)], kind, agent)

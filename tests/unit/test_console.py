@@ -81,51 +81,6 @@ def test_lines_that_are_not_metrics_are_skipped():
     assert added(b"# HELP x\nistio_requests_total nan\nistio_build{} x\ngarbage\n\n") == {}
 
 
-def test_what_envoy_leaves_empty_is_unknown_except_where_istio_leaves_it_empty_too():
-    from lateen.agent.metrics import istio_names
-
-    raw = (
-        b'envoy_istio_requests_total{destination_workload="",source_app="-",grpc_response_status="",'
-        b'response_flags="-"} 1'
-    )
-    assert istio_names(raw) == (
-        b'istio_requests_total{destination_workload="unknown",source_app="unknown",grpc_response_status="",'
-        b'response_flags="-"} 1'
-    )
-
-
-def test_a_request_with_a_grpc_status_was_one_of_grpc():
-    from lateen.agent.metrics import istio_names
-
-    raw = b'envoy_istio_requests_total{request_protocol="http",grpc_response_status="%s",response_flags="-"} 1'
-    assert b'request_protocol="grpc"' in istio_names(raw % b"0")
-    assert b'request_protocol="http"' in istio_names(raw % b"")
-
-
-@pytest.mark.parametrize(
-    ("labels", "policy"),
-    [
-        ('destination_workload="a",destination_principal="spiffe://x/ns/b/sa/c",response_flags="-"', "mutual_tls"),
-        ('destination_workload="a",destination_principal="",response_flags="-"', "none"),
-        ('destination_workload="a",destination_principal="",response_flags="UF,URX"', "unknown"),
-        ('destination_workload="",destination_principal="",response_flags="NR"', "unknown"),
-    ],
-)
-def test_the_clients_report_says_whether_there_was_mutual_tls(labels, policy):
-    from lateen.agent.metrics import istio_names
-
-    raw = f'envoy_istio_requests_total{{reporter="source",{labels},connection_security_policy="unknown"}} 1\n'
-    assert f'connection_security_policy="{policy}"' in istio_names(raw.encode()).decode()
-
-
-def test_the_namespace_of_a_caller_is_known_by_its_certificate():
-    from lateen.agent.metrics import istio_names
-
-    caller = 'source_workload_namespace="unknown",source_principal="spiffe://cluster.local/ns/shop/sa/web"'
-    raw = f'envoy_istio_tcp_sent_bytes_total{{reporter="destination",{caller}}} 1\n'
-    assert 'source_workload_namespace="shop"' in istio_names(raw.encode()).decode()
-
-
 # --- what is read of proxies ---------------------------------------------------------------------------------------
 
 

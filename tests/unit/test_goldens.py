@@ -30,14 +30,14 @@ from lateen.mesh.observability import Reporting
 from lateen.mesh.plugins import NO_MODULE, Module
 from lateen.mesh.settings import Cluster, MeshConfig, Trust
 from lateen.mesh.views import Views
-from lateen.wire import connections, names
+from lateen.wire import names
 from lateen.xds.generate import generate
 from lateen.xds.patches.apply import apply
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES = sorted(p.stem for p in FOLDER.glob("*.yaml"))
 PROXIES = (("default", "productpage-v1"), ("default", "reviews-v1"), ("istio-system", "ingress"))
-METADATA = {"ISTIO_VERSION": "1.32.0", "COLOR": "red", connections.METADATA: "true"}
+METADATA = {"ISTIO_VERSION": "1.32.0", "COLOR": "red", **mesh.AGENT}
 PLACES = {"productpage-v1": "west/a", "reviews-v1": "west/a", "reviews-v2": "east/b", "reviews-v3": "east/c"}
 PROVIDER = {"name": "ext", "envoyExtAuthzHttp": {"service": "ratings.default.svc.cluster.local", "port": 9080}}
 RATINGS = {"service": "ratings.default.svc.cluster.local", "port": 9080}

@@ -3,15 +3,12 @@
 import asyncio
 import json
 import os
-from dataclasses import replace
 
-import meshes as mesh
 import pytest
 
 from lateen.agent.connections import Connections
-from lateen.agent.metrics import istio_names, summed
+from lateen.agent.exposition import Exposition
 from lateen.agent.options import Options
-from lateen.mesh import workloads
 from lateen.wire import connections as wire
 
 LABELS = [["reporter", "source"], ["source_workload", "web"], ["destination_workload", None]]
@@ -26,7 +23,11 @@ def counted(*lines):
     found = Connections()
     for text in lines:
         found.take(text)
-    return istio_names(found.text()).decode().splitlines()
+    return samples(found)
+
+
+def samples(connections):
+    return Exposition().text(connections.text()).decode().splitlines()[1:]
 
 
 def test_bytes_grow_with_each_line_of_a_connection():
@@ -64,10 +65,7 @@ def test_round_numbers_that_envoy_writes_with_an_exponent_are_whole_on_the_page(
     assert b"1e+05" in text
     found.take(text)
     found.take(line(1, 100_001))
-    sample = (SAMPLE % 100_001).encode()
-    assert istio_names(found.text()) == sample + b"\n"
-    other = b'istio_tcp_sent_bytes_total{reporter="source",source_workload="other"} 5\n'
-    assert summed(other, istio_names(found.text())).splitlines()[1:] == [sample, other.strip()]
+    assert samples(found) == [SAMPLE % 100_001]
 
 
 def test_labels_are_escaped():
@@ -81,7 +79,7 @@ def test_when_envoy_restarts_the_counters_begin_anew_as_its_own_do():
     found.restarted()
     assert found.text() == b""
     found.take(line(1, 7))
-    assert istio_names(found.text()).decode().splitlines() == [SAMPLE % 7]
+    assert samples(found) == [SAMPLE % 7]
 
 
 def test_series_are_bounded():
@@ -91,47 +89,6 @@ def test_series_are_bounded():
     kept = found.text().decode().splitlines()
     assert len(kept) == 5_000
     assert 'n="5999"' in kept[-1]
-
-
-def test_envoys_counters_and_the_agents_are_added_up():
-    envoy = (
-        "# TYPE istio_requests_total counter\n"
-        'istio_requests_total{a="b"} 3\n'
-        "# TYPE istio_tcp_sent_bytes_total counter\n"
-        'istio_tcp_sent_bytes_total{a="b"} 5\n'
-        'istio_tcp_sent_bytes_total{a="c"} 6\n'
-    )
-    more = 'istio_tcp_sent_bytes_total{a="b"} 10\nistio_tcp_received_bytes_total{a="b"} 1\n'
-    lines = summed(envoy.encode(), more.encode()).decode().splitlines()
-    assert lines.index('istio_tcp_sent_bytes_total{a="b"} 15') > lines.index(
-        "# TYPE istio_tcp_sent_bytes_total counter"
-    )
-    assert 'istio_tcp_sent_bytes_total{a="c"} 6' in lines
-    assert 'istio_tcp_received_bytes_total{a="b"} 1' in lines
-    assert len(lines) == len(set(lines)) == 7
-    assert summed(envoy.encode(), b"") == envoy.encode()
-
-
-def test_each_label_has_its_part_of_what_the_certificate_says():
-    said = "reviews-v1;shop;reviews;v1;app-r;1.0"
-    labels = ["workload", "canonical_service", "canonical_revision", "workload_namespace", "app", "version"]
-    text = ",".join(f'source_{label}="{said}"' for label in labels)
-    (found,) = istio_names(f'envoy_istio_x{{reporter="destination",{text}}} 1'.encode()).splitlines()
-    parts = (
-        'reviews-v1",source_canonical_service="reviews",source_canonical_revision="v1",source_workload_namespace="shop'
-    )
-    assert parts in found.decode()
-    assert 'source_app="app-r",source_version="1.0"' in found.decode()
-    odd = b'istio_x{reporter="destination",source_workload="a;b",source_other="a;b;c;d;e;f"} 1'
-    assert istio_names(odd) == odd, "what is not such a text stays"
-    longer = b'istio_x{reporter="destination",source_workload="a;b;c;d;e;f;g"} 1'
-    assert istio_names(longer) == longer, "nor does one with a part too many give its first ones"
-
-
-def test_a_workload_whose_owner_has_the_separator_in_its_name_cannot_pass_for_another_one():
-    pod = mesh.pod("web", "10.0.0.1", app="web")
-    assert workloads.said(pod).split(wire.SEPARATOR) == [workloads.described(pod)[key] for key in wire.PEER]
-    assert workloads.said(replace(pod, owner="bank;vault;bank;v1;bank;v1")) == ""
 
 
 def test_the_pipe_is_read_and_outlives_envoy(tmp_path):
@@ -145,7 +102,7 @@ def test_the_pipe_is_read_and_outlives_envoy(tmp_path):
             os.close(file)
             await asyncio.sleep(0)
         found.read_now()
-        return istio_names(found.text()).decode().splitlines(), path.stat().st_mode & 0o777
+        return samples(found), path.stat().st_mode & 0o777
 
     assert asyncio.run(work()) == ([SAMPLE % 20], 0o600)
 

@@ -9,6 +9,7 @@ from lateen.agent import statistics
 from lateen.agent.statistics import PLAIN, Statistics
 from lateen.kit.jsons import Json
 from lateen.wire import ports
+from lateen.wire.labels import ENVOY_METRICS_PATH
 from lateen.wire.node import NodeId
 
 DIRECTORY = "/etc/istio/proxy"
@@ -88,7 +89,9 @@ def _tls(host: str, directory: str) -> Json:
     }
 
 
-def _listener(name: str, port: int, route: Json, cluster: str) -> Json:
+def _listener(name: str, port: int, path: str, at_agent: str = "") -> Json:
+    """A listener that passes requests for one path on to the agent. ``at_agent``: the path there, if it differs."""
+    route = {"cluster": "agent", "timeout": "10s", **({"prefix_rewrite": at_agent} if at_agent else {})}
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3."
         "HttpConnectionManager",
@@ -98,7 +101,7 @@ def _listener(name: str, port: int, route: Json, cluster: str) -> Json:
                 {
                     "name": "backend",
                     "domains": ["*"],
-                    "routes": [{"match": route, "route": {"cluster": cluster, "timeout": "10s"}}],
+                    "routes": [{"match": {"path": path}, "route": route}],
                 }
             ]
         },
@@ -165,11 +168,10 @@ def bootstrap(p: Proxy) -> Json:
                     },
                 ),
                 _cluster("agent", "127.0.0.1", p.agent_port),
-                _cluster("prometheus_stats", "127.0.0.1", ports.ADMIN),
             ],
             "listeners": [
-                _listener("agent", ports.HEALTH, {"path": "/healthz/ready"}, "agent"),
-                _listener("metrics", ports.ENVOY_METRICS, {"path": "/stats/prometheus"}, "prometheus_stats"),
+                _listener("agent", ports.HEALTH, "/healthz/ready"),
+                _listener("metrics", ports.ENVOY_METRICS, "/stats/prometheus", ENVOY_METRICS_PATH),
             ],
         },
         # reduces the memory of unused clusters from 37 to 26 kB with two workers; Istio's agent does the same

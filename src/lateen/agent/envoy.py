@@ -101,8 +101,7 @@ class Envoy:
             code = await self._process.wait()
             if self._stopping:
                 return
-            self._metrics.own.ended()
-            self._connections.restarted()
+            self._metrics.ended()
             wait = 0.1 if time.monotonic() - started > 30 else min(wait * 2, 10.0)
             why = no_watches() if code == -signal.SIGABRT else ""
             log.error("Envoy exited with %s%s; restarting it in %.1f s", code, why and f" ({why})", wait)

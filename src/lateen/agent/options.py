@@ -15,7 +15,7 @@ from lateen.agent import capture
 from lateen.agent.statistics import PLAIN, Statistics, statistics
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
 from lateen.kit.digits import digits
-from lateen.wire import connections, ports
+from lateen.wire import connections, labels, ports
 from lateen.wire.node import ISTIO_VERSION, NodeId
 
 PODINFO = Path("/etc/istio/pod")
@@ -147,6 +147,7 @@ class Options:
             "INSTANCE_IPS": self.address,
             "ISTIO_VERSION": ISTIO_VERSION,
             connections.METADATA: "true",
+            labels.METADATA: "true",
         }
 
 

@@ -9,7 +9,10 @@ from lateen.agent.metrics import Metrics
 from lateen.agent.probing import SOURCE, Prober
 from lateen.agent.tap import Tap
 from lateen.kit import http
+from lateen.wire import labels
 from lateen.wire import tap as looking
+
+TEXT = {"content-type": "text/plain; version=0.0.4"}
 
 LOCAL_ONLY = ("/drain", "/quitquitquit", looking.PATH)
 """Paths with which the proxy can be stopped, or its requests observed. Istio, too, serves the first two only on the
@@ -51,7 +54,9 @@ class Server:
                 only = parse_qs(request.path.partition("?")[2]).get("only", [""])[0]
                 asked = {"istio": self._metrics.graph, "standard": self._metrics.standard}.get(only, self._metrics.all)
                 body = await asked()
-                return http.Response(200, body, {"content-type": "text/plain; version=0.0.4"})
+                return http.Response(200, body, TEXT)
+            case ("GET", labels.ENVOY_METRICS_PATH):
+                return http.Response(200, await self._metrics.envoy(), TEXT)
             case ("GET", looking.PATH):
                 return self._tap.answer(request.path)
             case ("POST", "/drain"):

@@ -258,7 +258,8 @@ class Istiod:
     def _described(self, cluster: str, namespace: str, name: str) -> str:
         objects = self.control.world.objects
         there = objects.others.get(cluster) if cluster else objects
-        return workloads.said(there.pods.get((namespace, name)) if there else None)
+        pod = there.pods.get((namespace, name)) if there else None
+        return workloads.said(pod, cluster or self.control.mesh().cluster.name)
 
     def _having(self, code: str) -> dict[tuple[str, ...], float]:
         return {(): self.writer.having(code)}

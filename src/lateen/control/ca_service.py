@@ -100,7 +100,7 @@ class CaService:
         """``external`` signs instead of ``authority``, if there is one. ``machines``: whether machines of a
         WorkloadGroup (namespace, name) use a service account; they may renew with their current certificate.
         ``aliases``: aliases of the trust domain. ``describes``: the description of a pod (cluster, namespace, name)
-        in its certificate, for the metrics of its peers (``wire.connections.PEER``); empty for a pod that is not known
+        in its certificate, for the metrics of its peers (``wire.labels``); empty for a pod that is not known
         (yet). ``clusters``: the other clusters, whose API servers review the tokens of their pods."""
         self._clusters = clusters
         self._external, self._machines, self._aliases, self._describes = external, machines, aliases, describes

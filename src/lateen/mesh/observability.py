@@ -40,7 +40,7 @@ class Reporting:
     access_log_format: LogFormat | None = field(default=None, hash=False)
     """None: Istio's default text format."""
     lean: bool = False
-    """Fewer histograms and tags, and no access log unless a Telemetry asks for one."""
+    """Fewer histograms, and no access log unless a Telemetry asks for one."""
     enable_tracing: bool = False
     """Trace according to ``defaultConfig.tracing`` if neither a Telemetry nor a default provider is configured."""
     default_logs: tuple[str, ...] = ()
@@ -89,6 +89,8 @@ class Metrics:
     lean: bool = False
     every_s: float | None = connections.EVERY_S
     """Seconds between reports about an open connection; None if the proxy's agent does not support them."""
+    joined: bool = True
+    """Whether the proxy's agent takes labels apart (``wire.labels``)."""
 
     def rule(self, metric: str) -> MetricRule:
         return next((r for r in self.rules if r.metric == metric), MetricRule(metric))

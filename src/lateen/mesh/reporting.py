@@ -10,9 +10,10 @@ from lateen.api import objects as o
 from lateen.mesh import proxies
 from lateen.mesh.model import Mesh
 from lateen.mesh.telemetry import Reporter
+from lateen.wire.node import Abilities
 
 
-def reporter(mesh: Mesh, pod: o.Pod, seat: str, counting: bool) -> Reporter:
+def reporter(mesh: Mesh, pod: o.Pod, seat: str, agent: Abilities) -> Reporter:
     labels = pod.label_map
     defaults = mesh.proxy_defaults
     name, revision = canonical(pod)
@@ -29,7 +30,7 @@ def reporter(mesh: Mesh, pod: o.Pod, seat: str, counting: bool) -> Reporter:
         ("istio.namespace", pod.namespace),
         ("istio.cluster_id", mesh.cluster.name),
     )
-    return Reporter(service, facts, proxies.tracing(defaults, pod.notes), mesh.cluster.name, seat, counting)
+    return Reporter(service, facts, proxies.tracing(defaults, pod.notes), mesh.cluster.name, seat, agent)
 
 
 def canonical(pod: o.Pod) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from lateen.mesh.observability import (
     TraceTag,
 )
 from lateen.wire import connections
+from lateen.wire.node import PRESENT, Abilities
 
 Mode = Literal["CLIENT", "SERVER"]
 ClusterOf = Callable[[str, int], str | None]
@@ -64,8 +65,7 @@ class Reporter:
     """The name of its cluster."""
     seat: str = ""
     """Its name among the workloads of its proxy (see ``Seat``)."""
-    counting: bool = True
-    """Whether its agent counts the bytes of open connections (``wire.connections``)."""
+    agent: Abilities = PRESENT
 
 
 def observability(
@@ -81,7 +81,7 @@ def observability(
             reporter.seat,
             origins,
             _logs(reporting, levels, mode, cluster_of),
-            _metrics(reporting, levels, mode, reporter.counting),
+            _metrics(reporting, levels, mode, reporter.agent),
             _trace(reporting, levels, mode, reporter, cluster_of),
         )
 
@@ -159,7 +159,7 @@ def _log_target(p: ExtensionProvider) -> LogTarget | None:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode, counting: bool) -> Metrics | None:
+def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode, agent: Abilities) -> Metrics | None:
     """The metrics of a side; None if no provider collects them, or if all are disabled."""
     entries = [m for level in levels for m in level.metrics]
     scope = reporting.default_metrics
@@ -194,7 +194,8 @@ def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode, co
         MetricRule(metric, disabled.get(metric, False), tuple(sorted(tags.get(metric, {}).items())))
         for metric in sorted(disabled.keys() | tags.keys())
     ]
-    return Metrics(tuple(r for r in rules if r.disabled or r.tags), reporting.lean, every_s if counting else None)
+    changed = tuple(r for r in rules if r.disabled or r.tags)
+    return Metrics(changed, reporting.lean, every_s if agent.counting else None, agent.joined)
 
 
 def _matched(match: t.MetricSelector | None) -> tuple[str, ...]:

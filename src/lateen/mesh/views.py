@@ -26,8 +26,8 @@ from lateen.mesh.outbound_view import OutboundView
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import Callers, Own, Patch, View
 from lateen.mesh.workloads import Proxy, Seat
-from lateen.wire import connections, names
-from lateen.wire.node import ROUTER
+from lateen.wire import names
+from lateen.wire.node import ROUTER, Abilities, abilities
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,20 @@ class Viewer:
     """Whether its agent answers DNS queries."""
     interception: str
     """Its interception mode: REDIRECT, TPROXY, NONE, or empty."""
-    counting: bool
-    """Whether its agent counts the bytes of open connections."""
+    abilities: Abilities
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.proxy, self.dns, self.interception, self.counting))
+        return hash((self.proxy, self.dns, self.interception, self.abilities))
 
 
 def viewer(proxy: Proxy, metadata: Mapping[str, str]) -> Viewer:
     """``metadata``: what the proxy reports about itself."""
-    dns, counting = (metadata.get(key) == "true" for key in ("DNS_CAPTURE", connections.METADATA))
-    return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), counting)
+    dns = metadata.get("DNS_CAPTURE") == "true"
+    return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), abilities(metadata))
 
 
 class Views(Outbound):
@@ -110,7 +109,7 @@ class Views(Outbound):
         else:
             inbound = tuple(self._inbound(w, seat, interception) for w, seat in proxy.seats)
         reports = tuple(
-            self._observability(w, seat.name, client, viewer.counting)
+            self._observability(w, seat.name, client, viewer.abilities)
             for (w, seat), (client, _) in zip(proxy.seats, clients, strict=True)
         )
         sides = tuple((seen.client, seat) for seen, (_, seat) in zip(reports, proxy.seats, strict=True))
@@ -151,11 +150,10 @@ class Views(Outbound):
         return tuple(credentials.of_backends(self.mesh, pod))
 
     @query
-    def _observability(self, pod: o.Pod, seat: str, client: Client, counting: bool) -> Observability:
-        """``client``: the proxy as a client, because sending reports needs a cluster. ``counting``: whether its
-        agent counts the bytes of open connections."""
+    def _observability(self, pod: o.Pod, seat: str, client: Client, agent: Abilities) -> Observability:
+        """``client``: the proxy as a client, because sending reports needs a cluster. ``agent``: its."""
         levels = self.mesh.telemetries(pod.namespace, pod.label_map)
-        reporter = reporting.reporter(self.mesh, pod, seat, counting)
+        reporter = reporting.reporter(self.mesh, pod, seat, agent)
 
         def cluster(service: str, port: int) -> str | None:
             spelled = service.rpartition("/")[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lateen.api import objects as o
-from lateen.wire.connections import PEER, SEPARATOR
+from lateen.wire import labels
 
 Workload = o.Pod
 """A pod, a WorkloadEntry, or an inline endpoint of a ServiceEntry: something with labels and an identity."""
@@ -56,21 +56,21 @@ def instance(workload: Workload, port: int, cluster: str = "", address: str = ""
 
 
 Described = tuple[tuple[str, str], ...]
-"""(key, value): the description of a workload in metrics, which its proxy also sends to its peers."""
+"""(key, value): the description of a workload in metrics, which is also in its certificate."""
 
 
 def described(workload: Workload) -> dict[str, str]:
-    """The description by the keys of ``wire.node.PEER_HEADERS``, as in Istio (canonical service and revision)."""
-    labels = workload.label_map
-    app = labels.get("app") or labels.get("app.kubernetes.io/name") or ""
-    name = labels.get("service.istio.io/workload-name") or workload.owner
+    """The description by the keys of ``wire.labels.PARTS``, as in Istio (canonical service and revision)."""
+    own = workload.label_map
+    app = own.get("app") or own.get("app.kubernetes.io/name") or ""
+    name = own.get("service.istio.io/workload-name") or workload.owner
     return {
         "workload": name,
         "namespace": workload.namespace,
         "app": app or UNKNOWN,
-        "version": labels.get("version") or UNKNOWN,
-        "service": labels.get("service.istio.io/canonical-name") or app or name,
-        "revision": labels.get("service.istio.io/canonical-revision") or labels.get("version") or LATEST,
+        "version": own.get("version") or UNKNOWN,
+        "service": own.get("service.istio.io/canonical-name") or app or name,
+        "revision": own.get("service.istio.io/canonical-revision") or own.get("version") or LATEST,
     }
 
 
@@ -85,13 +85,19 @@ NOBODY = {
 """The description of an address without a known workload."""
 
 
-def said(workload: Workload | None) -> str:
-    """The description of a workload in its certificate, see ``wire.connections.PEER``; empty without a workload, and if
-    a value contains the separator, because it could impersonate another workload."""
+def spoken(described: Described) -> str:
+    """A description in one text, see ``wire.labels``."""
+    values = dict(described)
+    return labels.joined(tuple(values[key] for key in labels.PARTS))
+
+
+def said(workload: Workload | None, cluster: str = "") -> str:
+    """The description of a workload in one text, see ``wire.labels``; empty without a workload. ``cluster``: where it
+    is known, the name of the workload's."""
     if workload is None:
         return ""
-    values = [described(workload)[key] for key in PEER]
-    return "" if any(SEPARATOR in value for value in values) else SEPARATOR.join(values)
+    own = spoken(tuple(described(workload).items()))
+    return labels.PART.join((own, cluster)) if own and cluster else own
 
 
 def identity(workload: Workload, trust_domain: str) -> Described:

@@ -23,11 +23,3 @@ PERIODIC, END = "TcpPeriodic", "TcpConnectionEnd"
 def long_ms(every_s: float) -> int:
     """The age in milliseconds from which a connection is not in Envoy's own counters; earlier than its first line."""
     return round(every_s * 800)
-
-
-PEER = ("workload", "namespace", "service", "revision", "app", "version")
-"""The parts of the workload's description in its certificate, in this order, joined by ``SEPARATOR``; the keys are
-those of ``node.PEER_HEADERS``."""
-SEPARATOR = ";"
-"""Neither object names nor labels contain it. Names in ownerReferences are not validated: a workload whose owner has it
-in its name gets no description (``mesh.workloads.said``)."""

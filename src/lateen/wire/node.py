@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from lateen.wire import connections, labels
 
 ISTIO_VERSION = "1.32.0"
 """The Istio version that proxies report, for EnvoyFilters that match on one."""
@@ -37,24 +40,25 @@ def parse(text: str) -> NodeId:
     return NodeId(parts[0], parts[1], pod, namespace, parts[3])
 
 
-PEER_HEADERS = (
-    ("workload", "x-lateen-peer-workload"),
-    ("namespace", "x-lateen-peer-namespace"),
-    ("service", "x-lateen-peer-service"),
-    ("revision", "x-lateen-peer-revision"),
-    ("app", "x-lateen-peer-app"),
-    ("version", "x-lateen-peer-version"),
-)
-"""The description of the client's workload that its sidecar sends to the server's: (key, request header). The last two
-are sent only if they differ from service and revision, because every header costs both proxies time."""
-PEER_FALLBACK = {"app": "service", "version": "revision"}
+@dataclass(frozen=True)
+class Abilities:
+    """What a proxy's agent does for its metrics."""
+
+    counting: bool = True
+    """It counts the bytes of open connections (``connections``)."""
+    joined: bool = True
+    """It takes labels apart (``labels``)."""
+
+
+PRESENT = Abilities()
+"""An agent of this version."""
+
+
+def abilities(metadata: Mapping[str, str]) -> Abilities:
+    """``metadata``: of the node."""
+    return Abilities(metadata.get(connections.METADATA) == "true", metadata.get(labels.METADATA) == "true")
 
 
 def own_key(key: str) -> str:
     """The name of the filter state object with a property of the workload that a connection originates in."""
     return f"lateen.{key}"
-
-
-def peer_key(key: str) -> str:
-    """The same for a property that is sent to the server; absent if equal to its fallback."""
-    return f"lateen.peer.{key}" if key in PEER_FALLBACK else own_key(key)

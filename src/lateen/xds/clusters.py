@@ -18,7 +18,8 @@ from lateen.mesh.outbound_view import HostView, Port
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.secured import Outside
 from lateen.mesh.settings import Transport
-from lateen.wire import names
+from lateen.mesh.workloads import UNKNOWN
+from lateen.wire import labels, names
 from lateen.wire.resource import Resource
 from lateen.xds import balancing, discovery, origins, pb, pools, tls
 
@@ -134,9 +135,14 @@ def _stat_name(
     return pattern
 
 
+def _service(host: str, name: str, namespace: str = UNKNOWN) -> dict[str, str]:
+    found = dict(zip(labels.SERVICE, (host, name, namespace), strict=True))
+    return {**found, labels.OF_SERVICE: labels.joined(tuple(found.values()))}
+
+
 def _metadata(view: HostView) -> Any:
     """The service, for telemetry; and the DestinationRule, which istioctl shows."""
-    service = {"host": view.host, "name": view.name, "namespace": view.namespace}
+    service = _service(view.host, view.name, view.namespace)
     if not view.rules:
         return pb.metadata(lateen=service)
     return pb.metadata(lateen=service, istio={"config": origins.path(view.rules[0].ref)})
@@ -233,7 +239,7 @@ def of_login(server: Outside, transport: Transport) -> Resource:
     found = out.load_assignment.endpoints.add().lb_endpoints.add()
     found.endpoint.address.CopyFrom(pb.address(server.host, server.port))
     out.dns_lookup_family = cluster_pb2.Cluster.DnsLookupFamily.Value("V4_PREFERRED")
-    out.metadata.CopyFrom(pb.metadata(lateen={"host": server.host, "name": server.host, "namespace": "unknown"}))
+    out.metadata.CopyFrom(pb.metadata(lateen=_service(server.host, server.host)))
     if server.tls:
         out.transport_socket.CopyFrom(
             tls.originate(
@@ -252,7 +258,7 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=pb.duration(connect_timeout),
         circuit_breakers=pools.breakers(None),
-        metadata=pb.metadata(lateen={"host": names.PASSTHROUGH, "name": names.PASSTHROUGH, "namespace": "unknown"}),
+        metadata=pb.metadata(lateen=_service(names.PASSTHROUGH, names.PASSTHROUGH)),
     )
     passthrough.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
         pools.http_options("downstream", idle_s=PASSTHROUGH_IDLE_S)

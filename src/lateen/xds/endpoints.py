@@ -9,15 +9,15 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from lateen.kit.derived import derived
 from lateen.mesh.outbound_view import EndpointsView
-from lateen.mesh.workloads import NOBODY, Instance, described
-from lateen.wire import names
+from lateen.mesh.workloads import NOBODY, Instance, described, said
+from lateen.wire import labels, names
 from lateen.wire.resource import Resource
 from lateen.xds import locality, pb
 
 
 def _endpoint(i: Instance, mtls: bool) -> Any:
     w = i.workload
-    spaces = {"lateen": described(w) if w else NOBODY}
+    spaces = {"lateen": {**described(w), labels.OF_DESCRIPTION: said(w, i.cluster)} if w else NOBODY}
     if mtls and w is not None and w.meshed and not i.plain:
         spaces["envoy.transport_socket_match"] = {"tlsMode": "istio"}
     out = endpoint_components_pb2.LbEndpoint(metadata=pb.metadata(**spaces), load_balancing_weight=pb.u32(i.weight))

@@ -27,7 +27,6 @@ MILLION = 1_000_000
 def _routes(view: HostView, port: Port) -> route_pb2.RouteConfiguration:
     out = route_pb2.RouteConfiguration(name=f"{view.host}:{port.number}")
     host = virtual_host.virtual_host(view, port)
-    del host.request_headers_to_remove[:]
     del host.domains[:]
     host.domains.append("*")
     for route in host.routes:

@@ -1,9 +1,10 @@
 """Istio's standard metrics with stock Envoy.
 
 The stats access logger emits ``istio_requests_total`` and its relatives with Istio's labels; the values come from
-the peer's headers or, of connections, its certificate (server side), the endpoint's metadata (client side) and, for
-the proxy's own workload, from the connection's filter state (client side, see ``filters.workload``) or from the
-configuration itself (server side).
+the peer's certificate (server side), the endpoint's metadata (client side) and, for the proxy's own workload, from the
+connection's filter state (client side, see ``filters.workload``) or from the configuration itself (server side). They
+are joined to one label, which the agent takes apart (``wire.labels``), unless a Telemetry changes one of them or the
+agent is older.
 """
 
 from __future__ import annotations
@@ -19,21 +20,18 @@ from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
 from lateen.mesh.observability import MetricRule, Metrics, Side
-from lateen.mesh.workloads import UNKNOWN, Described
-from lateen.wire import connections
-from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, own_key
+from lateen.mesh.workloads import UNKNOWN, Described, spoken
+from lateen.wire import connections, labels
+from lateen.wire.node import own_key
 from lateen.xds import access_log, pb
+
+
+def _literal(text: str) -> str:
+    return text.replace("%", "%%")
 
 
 def _caller(key: str) -> str:
     return f"%FILTER_STATE({own_key(key)}:PLAIN)%"
-
-
-def _peer(key: str) -> str:
-    """Read from the request's headers, so that no filter has to copy them first."""
-    headers = dict(PEER_HEADERS)
-    fallback = f"?{headers[PEER_FALLBACK[key]]}" if key in PEER_FALLBACK else ""
-    return f"%REQ({headers[key]}{fallback})%"
 
 
 def _certified(_: str) -> str:
@@ -42,7 +40,7 @@ def _certified(_: str) -> str:
 
 
 def _nobody(_: str) -> str:
-    """Without mutual TLS the headers could be forged."""
+    """Without mutual TLS nothing is known of the client."""
     return UNKNOWN
 
 
@@ -66,20 +64,24 @@ class Server:
     """The one that serves the port."""
 
     def own(self, key: str) -> str:
-        return dict(self.workload)[key].replace("%", "%%")
+        return _literal(dict(self.workload)[key])
+
+    @property
+    def own_principal(self) -> str:
+        return self.own("principal") if self.security == "mutual_tls" else ""
 
 
 def tags(server: Server | None, http: bool, cluster: str, certified: bool = True) -> list[tuple[str, str]]:
     """Istio's labels in Istio's order, with formats; ``server`` is None for the reporter ``source``. ``certified``:
-    whether the agent takes apart what the certificate of a connection's client says."""
+    whether the agent takes apart what a client's certificate says."""
     source: Callable[[str], str]
     destination: Callable[[str], str]
     if server is None:
         source, destination = _caller, _endpoint
         service = {key: _cluster(key) for key in ("host", "name", "namespace")}
     else:
-        known = _peer if http else _certified if certified else _nobody
-        source, destination = (known if server.security == "mutual_tls" else _nobody), server.own
+        source = _certified if certified and server.security == "mutual_tls" else _nobody
+        destination = server.own
         service = {"host": server.host, "name": server.name, "namespace": server.namespace}
     out = [
         ("reporter", "destination" if server else "source"),
@@ -134,11 +136,11 @@ MEANINGS = {
     "destination_service_name": "the name of the service, or its host if it is outside of the mesh",
     "destination_service_namespace": "its namespace",
     "destination_cluster": "the server's cluster",
-    "request_protocol": "`http`, `grpc` (if there is a gRPC status; on port 15020) or `tcp`",
+    "request_protocol": "`http`, `grpc` (if there is a gRPC status) or `tcp`",
     "response_code": "the status; 0 without a response (HTTP only)",
     "grpc_response_status": "gRPC's status (HTTP only)",
     "response_flags": "why the proxy answered or ended it: see `lateen logs --explain`",
-    "connection_security_policy": "`mutual_tls` or `none`; on port 15090 `unknown` if reported by the client's proxy",
+    "connection_security_policy": "`mutual_tls`, `none`, or `unknown` where nobody answered",
 }
 """For the documentation."""
 
@@ -146,23 +148,28 @@ MEANINGS = {
 def _server_principal(server: Server | None) -> str:
     if server is None:
         return "%UPSTREAM_PEER_URI_SAN%"
-    return server.own("principal") if server.security == "mutual_tls" else UNKNOWN
+    return server.own_principal or UNKNOWN
 
 
-_LEAN = {
-    "reporter",
-    "source_workload",
-    "source_workload_namespace",
-    "destination_workload",
-    "destination_workload_namespace",
-    "destination_service_name",
-    "response_code",
-    "response_flags",
-}
+def joined(server: Server | None, http: bool, cluster: str) -> str:
+    """All labels in one format, see ``wire.labels``."""
+    if server is None:
+        # one lookup for two pieces
+        who = [_caller(labels.OF_DESCRIPTION), _endpoint(labels.OF_DESCRIPTION), "%UPSTREAM_PEER_URI_SAN%"]
+        service = _cluster(labels.OF_SERVICE)
+    else:
+        secure = server.security == "mutual_tls"
+        who = [_certified(""), "%DOWNSTREAM_PEER_URI_SAN%"] if secure else ["", ""]
+        who += [_literal(spoken(server.workload)), server.own_principal]
+        service = _literal(labels.joined((server.host, server.name, server.namespace)))
+    pieces = ["destination" if server else "source", _literal(cluster), *who, service]
+    pieces += ["http", "%RESPONSE_CODE%", "%GRPC_STATUS_NUMBER%"] if http else ["tcp", "", ""]
+    pieces += ["%RESPONSE_FLAGS%", server.security if server else ""]
+    return labels.PIECE.join(pieces)
 
 
-def _stat(name: str, labels: list[tuple[str, str]]) -> stats_pb2.Config.Stat:
-    return stats_pb2.Config.Stat(name=name, tags=[stats_pb2.Config.Tag(name=n, value_format=v) for n, v in labels])
+def _stat(name: str, found: list[tuple[str, str]]) -> stats_pb2.Config.Stat:
+    return stats_pb2.Config.Stat(name=name, tags=[stats_pb2.Config.Tag(name=n, value_format=v) for n, v in found])
 
 
 @dataclass(frozen=True)
@@ -271,15 +278,12 @@ def _stats(config: stats_pb2.Config, when: accesslog_pb2.AccessLogFilter | None 
 def _config(
     server: Server | None, kinds: dict[str, _Metric], http: bool, wanted: Metrics, cluster: str
 ) -> stats_pb2.Config:
-    labels = tags(server, http, cluster, certified=wanted.every_s is not None)
-    if wanted.lean:
-        labels = [(n, v) for n, v in labels if n in _LEAN]
     config = stats_pb2.Config(stat_prefix="istio")
     for key, metric in kinds.items():
         rule = wanted.rule(key)
         if rule.disabled or (wanted.lean and not metric.lean):
             continue
-        stat = _stat(metric.name, _changed(labels, rule))
+        stat = _stat(metric.name, _labels(server, http, wanted, cluster, rule))
         if metric.unit:
             unit = stats_pb2.Config.Histogram.Unit.Value(metric.unit)
             config.histograms.add(stat=stat, unit=unit, value_format=metric.value)
@@ -290,11 +294,17 @@ def _config(
     return config
 
 
-def _changed(labels: list[tuple[str, str]], rule: MetricRule) -> list[tuple[str, str]]:
+def _labels(
+    server: Server | None, http: bool, wanted: Metrics, cluster: str, rule: MetricRule
+) -> list[tuple[str, str]]:
     """With a Telemetry's ``tagOverrides``: values are CEL expressions."""
     changes = dict(rule.tags)
+    if wanted.joined and changes.keys().isdisjoint(MEANINGS):
+        found = [(labels.NAME, joined(server, http, cluster))]
+    else:
+        found = tags(server, http, cluster, certified=wanted.every_s is not None)
     out = []
-    for name, value in labels:
+    for name, value in found:
         expression = changes.pop(name, "")
         if expression is not None:
             out.append((name, f"%CEL({expression})%" if expression else value))

@@ -128,7 +128,7 @@ class Lateen(Config):
     """Settings that Istio does not have."""
 
     telemetry: Literal["full", "lean"] = "full"
-    """``lean``: fewer histograms and tags, no access log."""
+    """``lean``: fewer histograms, no access log."""
     http2: bool = True
     """HTTP/2 between sidecars."""
     redis_filter: bool = False

@@ -1,4 +1,4 @@
-"""The workload that a connection originates in, for metrics and request headers.
+"""The workload that a connection originates in, for metrics.
 
 A slot sets the values as the connection's filter state; its configuration is a resource of its own (ECDS), one for each
 workload. So listeners and routes, which only name the values, are the same bytes for all proxies.
@@ -12,9 +12,9 @@ from envoy.config.core.v3 import config_source_pb2, extension_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 
-from lateen.mesh.workloads import Described
-from lateen.wire import names
-from lateen.wire.node import PEER_FALLBACK, own_key, peer_key
+from lateen.mesh.workloads import Described, spoken
+from lateen.wire import labels, names
+from lateen.wire.node import own_key
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.filters.chain import Connections
@@ -37,9 +37,8 @@ def network(chain: Connections) -> list[lc.Filter]:
 
 def resource(identity: Described, workload: str = "") -> Resource:
     """What the slot holds for a workload."""
-    values = dict(identity)
     state = {own_key(k): v for k, v in identity}
-    state |= {peer_key(k): values[k] for k, other in PEER_FALLBACK.items() if values[k] != values[other]}
+    state[own_key(labels.OF_DESCRIPTION)] = labels.PIECE.join((spoken(identity), dict(identity)["principal"]))
     config = set_filter_state_pb2.Config()
     for key, value in state.items():
         found = config.on_new_connection.add(object_key=key, factory_key="envoy.string", read_only=True)

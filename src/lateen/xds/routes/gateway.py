@@ -16,8 +16,8 @@ from lateen.mesh.secured import Secured
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, rate_limits, security
+from lateen.xds.routes.virtual_host import layered
 from lateen.xds.routes.virtual_host import routes as made_routes
-from lateen.xds.routes.virtual_host import tell_peers
 
 OF_PROXIES = ("x-envoy-original-dst-host", "x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-istio-attributes")
 """Headers between proxies that clients must not send (Istio's bulletin 2020-002)."""
@@ -32,7 +32,7 @@ def _configuration(name: str, origins: tuple[str, ...]) -> Resource:
         ignore_port_in_host_matching=True,
         vhds=route_pb2.Vhds(config_source=pb.ads()),
     )
-    tell_peers(out)
+    layered(out)
     out.request_headers_to_remove.extend(OF_PROXIES)
     return pb.resource(out.name, out, origins)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
@@ -19,36 +18,16 @@ from lateen.mesh.protocols import HTTP
 from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
 from lateen.wire import names
-from lateen.wire.node import PEER_FALLBACK, PEER_HEADERS, peer_key
 from lateen.wire.resource import Resource
 from lateen.xds import origins, pb
 from lateen.xds.routes import action, match, sessions
 
 ROUTED = (*HTTP, "auto")
 """Protocols of ports whose requests are routed."""
-ALL_HEADERS = tuple(header for _, header in PEER_HEADERS)
-OPTIONAL_HEADERS = tuple(header for key, header in PEER_HEADERS if key in PEER_FALLBACK)
-"""These are not always overwritten, so they are removed from the caller's request first."""
 
 
-@cache
-def _peer_headers() -> tuple[Any, ...]:
-    """Identify the caller to the server's sidecar; the values are those of the connection, so the bytes are the same
-    for every proxy."""
-    return tuple(
-        base_pb2.HeaderValueOption(
-            header=base_pb2.HeaderValue(key=header, value=f"%FILTER_STATE({peer_key(key)}:PLAIN)%"),
-            append_action="OVERWRITE_IF_EXISTS_OR_ADD",
-        )
-        for key, header in PEER_HEADERS
-    )
-
-
-def tell_peers(routes: Any) -> None:
-    """Added once for all hosts of a port, which costs Envoy less memory than adding them per host; hosts that must not
-    get the headers remove them again."""
-    routes.request_headers_to_add.extend(_peer_headers())
-    routes.request_headers_to_remove.extend(OPTIONAL_HEADERS)
+def layered(routes: Any) -> None:
+    """What a destination does with headers comes after what its route does, as in the Gateway API."""
     routes.most_specific_header_mutations_wins = True
 
 
@@ -162,8 +141,6 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
         name=f"{view.host}:{port.number}",
         domains=domains(view, viewer, silent),
         include_request_attempt_count=True,
-        # do not disclose the caller to external hosts
-        request_headers_to_remove=ALL_HEADERS if view.external else (),
     )
     rules = view.routed(port.number)
     host.routes.extend(routes(rules.requests, view.transport.retries))
@@ -181,9 +158,7 @@ def _rest(policy: OutboundPolicy) -> Any:
     """The virtual host for unknown hosts."""
     anywhere = policy.mode == "ALLOW_ANY" or policy.egress_proxy
     name = "allow_any" if anywhere else "block_all"
-    host = rc.VirtualHost(
-        name=name, domains=["*"], include_request_attempt_count=True, request_headers_to_remove=ALL_HEADERS
-    )
+    host = rc.VirtualHost(name=name, domains=["*"], include_request_attempt_count=True)
     route = host.routes.add(name=name, match=rc.RouteMatch(prefix="/"))
     if anywhere:
         route.route.cluster = policy.egress_proxy or names.PASSTHROUGH
@@ -205,7 +180,7 @@ def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resou
         virtual_hosts=[] if everything else [_rest(policy)],
         vhds=route_pb2.Vhds(config_source=pb.ads()),
     )
-    tell_peers(out)
+    layered(out)
     return pb.resource(out.name, out)
 
 
@@ -253,7 +228,7 @@ def _of_proxy(bind: Bind, policy: OutboundPolicy) -> Resource:
                 found.domains.extend(own)
                 causes |= dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
     out.virtual_hosts.append(_rest(policy))
-    tell_peers(out)
+    layered(out)
     return pb.resource(out.name, out, tuple(causes))
 
 
@@ -284,7 +259,7 @@ def _of_address(view: HostView, port: Port) -> Resource:
         max_direct_response_body_size_bytes=pb.u32(1024 * 1024),
         virtual_hosts=[host],
     )
-    tell_peers(out)
+    layered(out)
     rules = dict.fromkeys(n for r in view.routed(port.number).requests for n in r.origins)
     return pb.resource(out.name, out, (*rules, *view.origins))
 

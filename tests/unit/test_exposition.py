@@ -1,0 +1,267 @@
+"""Envoy's metrics in, Istio's metrics out: what the agent makes of labels and samples."""
+
+import re
+from dataclasses import replace
+
+import meshes as mesh
+import pytest
+
+from lateen.agent.exposition import IDLE_S, Exposition
+from lateen.mesh import workloads
+from lateen.wire import labels
+from lateen.xds import telemetry
+
+WEB, REVIEWS = "web;default;web;v1;web;1.0", "reviews-v1;shop;reviews;v2;app-r;2.0"
+CALLER, SERVER = "spiffe://cluster.local/ns/default/sa/web", "spiffe://cluster.local/ns/shop/sa/reviews"
+SERVED = telemetry.Server(
+    "mutual_tls",
+    "reviews.shop.svc.cluster.local",
+    "reviews",
+    "shop",
+    (*zip(labels.PARTS, REVIEWS.split(";"), strict=True), ("principal", SERVER)),
+)
+
+
+def lines(*raw):
+    return [line for line in Exposition().text(*(r.encode() for r in raw)).decode().splitlines() if line[0] != "#"]
+
+
+def told(text):
+    """The labels of one sample."""
+    (line,) = lines(f"envoy_istio_requests_total{{{text}}} 1\n")
+    return dict(re.findall(r'(\w+)="([^"]*)"', line))
+
+
+def filled(text, **values):
+    """What Envoy makes of a format."""
+    for operator, value in values.items():
+        text = text.replace(f"%{operator}%", value)
+    assert "%" not in text, text
+    return f'labels="{text}"'
+
+
+def served(**values):
+    plain = {"DOWNSTREAM_PEER_OTHERNAME_SAN": WEB, "DOWNSTREAM_PEER_URI_SAN": CALLER, "RESPONSE_CODE": "200"}
+    plain |= {"GRPC_STATUS_NUMBER": "-", "RESPONSE_FLAGS": "-"}
+    return told(filled(telemetry.joined(SERVED, True, "east"), **{**plain, **values}))
+
+
+def called(http=True, **values):
+    text = telemetry.joined(None, http, "east").replace("%UPSTREAM_METADATA(lateen:said)%", "%TO%")
+    text = text.replace("%FILTER_STATE(lateen.said:PLAIN)%", f"{WEB}|{CALLER}")
+    text = text.replace("%CLUSTER_METADATA(lateen:called)%", "reviews.shop.svc.cluster.local;reviews;shop")
+    plain = {"TO": REVIEWS, "UPSTREAM_PEER_URI_SAN": SERVER, "RESPONSE_FLAGS": "-"}
+    plain |= {"RESPONSE_CODE": "200", "GRPC_STATUS_NUMBER": "-"} if http else {}
+    return told(filled(text, **{**plain, **values}))
+
+
+def test_a_server_reports_all_of_istios_labels():
+    found = served()
+    assert found == {
+        "reporter": "destination",
+        "source_workload": "web",
+        "source_workload_namespace": "default",
+        "source_canonical_service": "web",
+        "source_canonical_revision": "v1",
+        "source_app": "web",
+        "source_version": "1.0",
+        "source_principal": CALLER,
+        "source_cluster": "east",
+        "destination_workload": "reviews-v1",
+        "destination_workload_namespace": "shop",
+        "destination_canonical_service": "reviews",
+        "destination_canonical_revision": "v2",
+        "destination_app": "app-r",
+        "destination_version": "2.0",
+        "destination_principal": SERVER,
+        "destination_service": "reviews.shop.svc.cluster.local",
+        "destination_service_name": "reviews",
+        "destination_service_namespace": "shop",
+        "destination_cluster": "east",
+        "request_protocol": "http",
+        "response_code": "200",
+        "grpc_response_status": "",
+        "response_flags": "-",
+        "connection_security_policy": "mutual_tls",
+    }
+    assert found.keys() == telemetry.MEANINGS.keys()
+
+
+def test_a_client_reports_the_same_labels():
+    found = called()
+    assert found == {**served(), "reporter": "source"}
+    assert called(http=False).keys() == found.keys() - {"response_code", "grpc_response_status"}
+
+
+def test_joined_labels_say_the_same_as_single_ones():
+    """An older agent, or a Telemetry that changes one of the labels, gets them one by one."""
+    for server, joined in ((SERVED, served()), (None, called())):
+        assert dict(telemetry.tags(server, True, "east")).keys() == joined.keys()
+    constant = {k: v for k, v in telemetry.tags(SERVED, True, "east") if "%" not in v}
+    assert constant.items() <= served().items()
+
+
+def test_a_workload_of_another_cluster_is_reported_with_its_cluster():
+    assert called(TO=f"{REVIEWS};west")["destination_cluster"] == "west"
+    assert served(DOWNSTREAM_PEER_OTHERNAME_SAN=f"{WEB};west")["source_cluster"] == "west"
+
+
+def test_nobody_known_is_unknown_as_in_istio():
+    found = called(TO="-", UPSTREAM_PEER_URI_SAN="-", RESPONSE_FLAGS="NR", RESPONSE_CODE="404")
+    assert found["destination_workload"] == found["destination_principal"] == found["destination_cluster"] == "unknown"
+    assert found["destination_canonical_revision"] == "latest"
+    assert found["connection_security_policy"] == "unknown"
+
+
+def test_a_request_with_a_grpc_status_was_one_of_grpc():
+    found = served(GRPC_STATUS_NUMBER="0")
+    assert (found["request_protocol"], found["grpc_response_status"]) == ("grpc", "0")
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        ({}, "mutual_tls"),
+        ({"UPSTREAM_PEER_URI_SAN": "-"}, "none"),
+        ({"UPSTREAM_PEER_URI_SAN": "-", "RESPONSE_FLAGS": "UF,URX"}, "unknown"),
+        ({"UPSTREAM_PEER_URI_SAN": "-", "TO": "-", "RESPONSE_FLAGS": "NR"}, "unknown"),
+    ],
+)
+def test_the_clients_report_says_whether_there_was_mutual_tls(given, policy):
+    assert called(**given)["connection_security_policy"] == policy
+
+
+def test_a_caller_whose_certificate_has_no_description_is_known_by_its_identity():
+    found = served(DOWNSTREAM_PEER_OTHERNAME_SAN="-")
+    assert (found["source_workload"], found["source_workload_namespace"]) == ("unknown", "default")
+    assert found["source_principal"] == CALLER
+
+
+@pytest.mark.parametrize("certificate", ["a|b", "bank;vault|x", "|" * 20, "a;b", ";" * 12])
+def test_a_certificate_with_separators_cannot_pass_for_another_workload(certificate):
+    found = served(DOWNSTREAM_PEER_OTHERNAME_SAN=certificate)
+    assert found.keys() == served().keys()
+    assert found["source_workload"] == "unknown"
+    assert found["reporter"] == "destination"
+
+
+def test_a_workload_whose_owner_has_the_separator_in_its_name_cannot_pass_for_another_one():
+    pod = mesh.pod("web", "10.0.0.1", app="web")
+    assert workloads.said(pod).split(";") == [workloads.described(pod)[key] for key in labels.PARTS]
+    assert workloads.said(pod, "west").endswith(";west")
+    assert workloads.said(replace(pod, owner="bank;vault;bank;v1;bank;v1"), "west") == ""
+
+
+def test_labels_that_a_telemetry_adds_stay_beside_the_others():
+    text = filled(telemetry.joined(None, True, "east").partition("%")[0]) + ',host="a"'
+    assert told(text)["host"] == "a"
+
+
+def test_each_single_label_has_its_part_of_what_the_certificate_says():
+    ends = ["workload", "canonical_service", "canonical_revision", "workload_namespace", "app", "version"]
+    found = told('reporter="destination",' + ",".join(f'source_{end}="{REVIEWS}"' for end in ends))
+    assert list(found.values()) == ["destination", "reviews-v1", "reviews", "v2", "shop", "app-r", "2.0"]
+    odd = 'reporter="destination",source_workload="a;b",source_other="a;b;c;d;e;f"'
+    assert told(odd)["source_workload"] == "a;b", "what is not such a text stays"
+
+
+def test_what_envoy_leaves_empty_is_unknown_except_where_istio_leaves_it_empty_too():
+    found = told('destination_workload="",source_app="-",grpc_response_status="",response_flags="-"')
+    wanted = {"destination_workload": "unknown", "source_app": "unknown"}
+    assert found == {**wanted, "grpc_response_status": "", "response_flags": "-"}
+
+
+def test_escaped_values_stay_escaped():
+    assert lines('envoy_istio_x{a="x\\"\\\\\\n, }"} 5') == ['istio_x{a="x\\"\\\\\\n, }"} 5']
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+HISTOGRAM = """# TYPE envoy_istio_request_bytes histogram
+envoy_istio_request_bytes_bucket{a="b",le="0.5"} 1
+envoy_istio_request_bytes_bucket{a="b",le="+Inf"} 2
+envoy_istio_request_bytes_sum{a="b"} 3.5
+envoy_istio_request_bytes_count{a="b"} 2
+"""
+
+
+def test_other_metrics_of_envoy_stay_as_they_are():
+    text = "# TYPE envoy_server_live gauge\nenvoy_server_live{} 1\nenvoy_istio_build 1\n"
+    assert lines(text) == ["envoy_server_live{} 1", "istio_build 1"]
+
+
+def test_a_histogram_keeps_its_buckets_and_its_type():
+    out = Exposition().text(HISTOGRAM.encode()).decode()
+    assert out == HISTOGRAM.replace("envoy_", "")
+
+
+def test_envoys_counters_and_the_agents_are_added_up():
+    envoy = """# TYPE envoy_istio_tcp_sent_bytes_total counter
+envoy_istio_tcp_sent_bytes_total{a="b"} 5
+envoy_istio_tcp_sent_bytes_total{a="c"} 6
+"""
+    more = 'envoy_istio_tcp_sent_bytes_total{a="b"} 10\nenvoy_istio_tcp_received_bytes_total{a="b"} 1\n'
+    assert Exposition().text(envoy.encode(), more.encode()).decode().splitlines() == [
+        "# TYPE istio_tcp_sent_bytes_total counter",
+        'istio_tcp_sent_bytes_total{a="b"} 15',
+        'istio_tcp_sent_bytes_total{a="c"} 6',
+        "# TYPE istio_tcp_received_bytes_total counter",
+        'istio_tcp_received_bytes_total{a="b"} 1',
+    ]
+
+
+def test_samples_whose_labels_become_equal_are_one():
+    both = HISTOGRAM + HISTOGRAM.replace('a="b"', 'a="b",')
+    assert Exposition().text(both.encode()).decode() == HISTOGRAM.replace("envoy_", "").replace(
+        "} 1\n", "} 2\n"
+    ).replace('"+Inf"} 2', '"+Inf"} 4').replace("3.5", "7").replace('count{a="b"} 2', 'count{a="b"} 4')
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def counter(value, a="b"):
+    return f'envoy_istio_requests_total{{a="{a}"}} {value}\n'.encode()
+
+
+def test_series_that_nobody_adds_to_are_left_out_and_begin_anew():
+    clock = Clock()
+    found = Exposition(clock)
+    assert b"} 5\n" in found.text(counter(5))
+    clock.now = IDLE_S
+    assert b"} 5\n" in found.text(counter(5))
+    clock.now += 1
+    assert b"{" not in found.text(counter(5))
+    assert b"} 2\n" in found.text(counter(7)), "not 7 at once, which a rate would take for a rush"
+    found.restarted()
+    assert b"} 1\n" in found.text(counter(1))
+
+
+def test_histograms_that_begin_anew_begin_in_each_bucket():
+    clock = Clock()
+    found = Exposition(clock)
+    found.text(HISTOGRAM.encode())
+    clock.now = IDLE_S + 1
+    assert found.text(HISTOGRAM.encode()) == b"# TYPE istio_request_bytes histogram\n"
+    more = (
+        HISTOGRAM.replace('"0.5"} 1', '"0.5"} 2')
+        .replace('"+Inf"} 2', '"+Inf"} 3')
+        .replace('count{a="b"} 2', 'count{a="b"} 3')
+    )
+    text = found.text(more.encode()).decode()
+    assert 'le="0.5"} 1' in text
+    assert 'le="+Inf"} 1' in text
+    assert 'count{a="b"} 1' in text
+
+
+def test_an_envoy_that_has_lost_its_counters_is_believed():
+    clock = Clock()
+    found = Exposition(clock)
+    found.text(counter(5))
+    clock.now = IDLE_S + 1
+    found.text(counter(5))
+    assert b"} 3\n" in found.text(counter(3))
