@@ -112,7 +112,7 @@ def test_injection_is_explained(mesh):
 
 
 def test_tags_inject_where_they_are_chosen(mesh):
-    mesh.lateen("tag", "set", "prod")
+    mesh.lateen("tag", "set", "prod", "--revision", "default")
     assert "prod" in mesh.lateen("tag", "list").stdout
     mesh.kubectl("create", "namespace", "tagged")
     mesh.kubectl("label", "namespace", "tagged", "istio.io/rev=prod")

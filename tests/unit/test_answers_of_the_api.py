@@ -14,6 +14,7 @@ from lateen.cli.analyze import analyze
 from lateen.cli.check import check
 from lateen.cli.main import cli
 from lateen.cli.output import CliError
+from lateen.cli.tag import tag
 from lateen.cli.version import version
 from lateen.kit import jsons
 
@@ -167,3 +168,18 @@ def test_no_command_has_an_option_that_is_said_to_be_missing():
                 yield from (o for p in found.params for o in p.opts)
 
     assert not (set(options(cli)) & set(foreign.OPTIONS)) - shared
+
+
+def test_a_tag_needs_a_revision_as_with_istioctl():
+    for name in ("set", "generate"):
+        done = CliRunner().invoke(tag, [name, "prod"])
+        assert (done.exit_code, "--revision" in done.stderr) == (2, True), done.stderr
+    for alias in ("show", "delete"):
+        assert CliRunner().invoke(tag, [alias, "--help"]).exit_code == 0
+
+
+def test_version_takes_the_options_of_every_command(tmp_path):
+    nowhere = str(tmp_path / "none")
+    done = CliRunner().invoke(version, ["-n", "a", "-i", "b", "-r", "c", "--remote=false"])
+    assert (done.exit_code, done.stdout) == (0, f"client version: {__version__}\n")
+    assert CliRunner().invoke(version, ["-i", "b", "-r", "c", "-c", nowhere]).exit_code != 0

@@ -169,6 +169,11 @@ def egress(*hosts, **more):
     ("a port is an address'", egress("./*", port={"number": 80}, bind="unix:///a"), "no is not a valid IP"),
     ("a place has a port", egress("./*", bind="127.0.0.1"), "warn no effect without a port"),
     (
+        "so has what is bound",
+        egress("./*", captureMode="NONE"),
+        "warn write one listener with captureMode: NONE for each",
+    ),
+    (
         "the rest comes last",
         {"egress": [{"hosts": ["./*"]}, {"hosts": ["./*"], "port": {"number": 80}}]},
         "no should be the last listener in the list",

@@ -32,6 +32,7 @@ from lateen.wire.revision import DEFAULT, LABEL, TAG_LABEL, Revision
         "remove": ("lateen.cli.tag:tag_remove", "Remove a tag."),
         "set": ("lateen.cli.tag:tag_set", "Create a tag, or point it to another revision."),
     },
+    aliases={"show": "list", "delete": "remove"},
 )
 def tag() -> None:
     """Manage revision tags, which namespaces select with the label istio.io/rev."""
@@ -68,7 +69,7 @@ def _tag_name(name: str) -> str:
         raise CliError(f"tag {e}", BAD_DATA) from None
 
 
-revision_option = click.option("-r", "--revision", default=DEFAULT, help="The revision that the tag points to.")
+revision_option = click.option("-r", "--revision", required=True, help="The revision that the tag points to.")
 
 
 @command("generate")
@@ -169,7 +170,7 @@ def tag_remove(target: Target, name: str, yes: bool) -> None:
 
 
 @command("list")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table")
 @target_options
 def tag_list(target: Target, output: str) -> None:
     """List tags with their revisions and namespaces."""
@@ -184,11 +185,11 @@ def tag_list(target: Target, output: str) -> None:
         return sorted(out, key=lambda t: str(t["tag"]))
 
     found = target.run(work)
-    if output == "json":
-        click.echo(jsons.pretty(found))
-    elif not found:
-        click.echo("No Istio revision tag MutatingWebhookConfigurations to list", err=True)
-    else:
+    if not found:
+        click.echo("No Istio revision tag MutatingWebhookConfigurations to list", err=output != "table")
+    if output != "table":
+        click.echo(jsons.pretty(found) if output == "json" else yamldoc.dump(found).rstrip())
+    elif found:
         rows = [["TAG", "REVISION", "NAMESPACES"]]
         rows += [[t["tag"], t["revision"], ",".join(t["namespaces"])] for t in found]
         click.echo(wide_table(rows))

@@ -1,4 +1,4 @@
-"""lateen version. Imports for querying the cluster are inside the functions, so that the local half is instant."""
+"""lateen version. What asks istiod is imported when it is asked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from lateen import __version__
 from lateen.cli.base import command
+from lateen.cli.connect import Target, target_options
 from lateen.cli.output import CliError, say
 
 if TYPE_CHECKING:
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.option("-c", "--kubeconfig", default=None, help="Kubernetes configuration file.")
-@click.option("--context", default="", help="The context of the configuration file to use.")
+@target_options
+@click.option("-r", "--revision", default="", help="The control plane to ask.")
 @click.option("--remote", type=bool, default=True, help="Also query the cluster.")
 @click.option("-s", "--short", is_flag=True, help="Print only the version numbers.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default=None, help="Print as JSON or YAML.")
-def version(kubeconfig: str | None, context: str, remote: bool, short: bool, output: str | None) -> None:
+def version(target: Target, revision: str, remote: bool, short: bool, output: str | None) -> None:
     """Print the versions of client, control plane and proxies."""
-    found, wrong = _asked(kubeconfig, context) if remote else ({}, None)
+    found, wrong = _asked(target, revision) if remote else ({}, None)
     if output:
         _structured(found, output)
     elif not remote or wrong or not found:
         if remote and not wrong:
-            say(f'no running Istio pods in "{_namespace()}"')
+            say(f'no running Istio pods in "{target.istio_namespace}"')
         click.echo(__version__ if short else f"client version: {__version__}")
     elif short:
         click.echo(f"{__version__}\n{_first(found)['version']}")
@@ -40,24 +41,18 @@ def version(kubeconfig: str | None, context: str, remote: bool, short: bool, out
             f"data plane version: {', '.join(f'Envoy {v} ({n} proxies)' for v, n in sorted(proxies.items()))}"
         )
     if wrong:
-        if kubeconfig or context:
+        if target.kubeconfig or target.context or target.given_namespace or revision:
             raise wrong
         say(str(wrong))  # without a cluster, the client's version is a valid answer
 
 
-def _namespace() -> str:
-    from lateen.install.objects import NAMESPACE
-
-    return NAMESPACE
-
-
-def _asked(kubeconfig: str | None, context: str) -> tuple[dict[str, Any], CliError | None]:
+def _asked(target: Target, revision: str) -> tuple[dict[str, Any], CliError | None]:
     """Each istiod's own version report, by pod; or the error if none could be queried."""
-    from lateen.cli.connect import with_client
     from lateen.cli.mesh import ask_istiods
 
     try:
-        return with_client(kubeconfig, lambda client: ask_istiods(client, "/debug/statusz"), context), None
+        found = target.run(lambda client: ask_istiods(client, "/debug/statusz", target.istio_namespace, revision))
+        return found, None
     except CliError as e:
         return {}, e
 

@@ -145,9 +145,11 @@ def _egress(listeners: tuple[n.IstioEgressListener, ...], namespace: str) -> Fin
 
 
 def _without_port(listener: n.IstioEgressListener, at: str) -> Findings:
-    for field, given in (("bind", listener.bind), ("captureMode", listener.capture_mode == "NONE")):
-        if given:
-            yield hint(f"{at}.{field}", "it has no effect without a port")
+    if listener.bind:
+        yield hint(f"{at}.bind", "it has no effect without a port")
+    if listener.capture_mode == "NONE":
+        says = "without a port, connections are redirected to the proxy as usual: Envoy binds only ports that are named"
+        yield hint(f"{at}.captureMode", f"{says}; write one listener with captureMode: NONE for each port")
 
 
 def _place(listener: n.IstioEgressListener, number: int, at: str, ports: set[int], sockets: set[str]) -> Findings:
