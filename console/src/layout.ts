@@ -56,17 +56,17 @@ export function arrange(boxes: string[], given: Box[], all: Link[], down: boolea
   return { places, bends }
 }
 
-/** The most that a graph is stretched along its flow: beyond, edges are longer than they are clear. */
+/** The most that a graph is stretched: beyond, edges are longer than they are clear. */
 const STRETCH = 1.8
 
-/** The graph stretched along its flow to the shape of the canvas, where that leaves more room for labels on its edges. */
-export function stretched({ places, bends }: Arranged, width: number, height: number, down: boolean): Arranged {
+/** The graph stretched to the shape of the canvas: along its flow there is more room for labels of edges, across for names. */
+export function stretched({ places, bends }: Arranged, width: number, height: number): Arranged {
   const all = [...places.values()]
   const extent = (of: (p: Point) => number, more: number) => Math.max(...all.map(of)) - Math.min(...all.map(of)) + more
   const [w, h] = all.length ? [extent((p) => p.x, WIDTH), extent((p) => p.y, HEIGHT + LABEL)] : [1, 1]
-  const shape = (width / w) / (height / h)
-  const by = Math.max(1, Math.min(STRETCH, (down ? 1 / shape : shape) || 1))
-  const moved = ({ x, y }: Point) => (down ? { x, y: y * by } : { x: x * by, y })
+  const shape = width / w / (height / h) || 1
+  const bounded = (by: number) => Math.max(1, Math.min(STRETCH, by))
+  const moved = ({ x, y }: Point) => ({ x: x * bounded(shape), y: y * bounded(1 / shape) })
   return {
     places: new Map([...places].map(([id, p]) => [id, moved(p)])),
     bends: new Map([...bends].map(([id, points]) => [id, points.map(moved)])),

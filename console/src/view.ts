@@ -226,7 +226,7 @@ export class View {
     const lines = (id: string) => (this.texts.get(id)?.label ?? '').split('\n').length
     const nodes = this.cy.nodes('[!box]').map((n) => ({ id: n.id(), parent: (n.parent().first() as cytoscape.NodeSingular).id(), lines: lines(n.id()) }))
     const made = arrange(this.cy.nodes('[?box]').map((n) => n.id()), nodes, links, this.narrow())
-    const found = stretched(made, this.host.clientWidth - 2 * this.padding(), this.host.clientHeight - 2 * this.padding(), this.narrow())
+    const found = stretched(made, this.host.clientWidth - 2 * this.padding(), this.host.clientHeight - 2 * this.padding())
     // At once, without moving there: edges between nodes that overlap on their way cannot be drawn.
     this.cy.batch(() => {
       for (const { id } of nodes) this.cy.getElementById(id).position({ ...found.places.get(id)! })

@@ -67,16 +67,18 @@ test('a label of three lines has room above the node below it', () => {
   assert.ok(between >= 3 * 15, `${between} pixels`)
 })
 
-test('a graph is stretched along its flow to a canvas that has room there, and only so', () => {
+test('a graph is stretched to the shape of a canvas that has room there', () => {
   const nodes = ['a', 'b', 'c'].map((id) => ({ id }))
   const links = ['b', 'c'].map((target) => ({ id: `a>${target}`, source: 'a', target }))
   const made = arrange([], nodes, links, false)
-  const [wide, high] = [stretched(made, 2000, 300, false), stretched(made, 300, 2000, false)]
+  const [wide, high] = [stretched(made, 2000, 300), stretched(made, 300, 2000)]
   const length = (a: typeof made) => a.places.get('b')!.x - a.places.get('a')!.x
   assert.ok(length(wide) > 1.5 * length(made))
   assert.deepEqual([...wide.places.values()].map((p) => p.y), [...made.places.values()].map((p) => p.y))
-  assert.deepEqual([...high.places], [...made.places])
-  assert.deepEqual([...stretched(arrange([], [], [], true), 300, 300, true).places], [])
+  const between = (a: typeof made) => Math.abs(a.places.get('c')!.y - a.places.get('b')!.y)
+  assert.ok(between(high) > 1.5 * between(made))
+  assert.equal(length(high), length(made))
+  assert.deepEqual([...stretched(arrange([], [], [], true), 300, 300).places], [])
 })
 
 test('requests flow from left to right', () => {
