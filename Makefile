@@ -62,7 +62,7 @@ test: check unit conformance system ## all tests but the suites that have target
 test-long: setup ## system tests that take minutes: roots replaced under load, limits, several clusters, the pages of docs
 	$(SUITE) -m long tests/system
 
-test-clients: setup ## clients that others have made: Python libraries, kopf; with Go, built once: client-go, istioctl, Helm 3 and 4, stern, Pebble
+test-clients: setup ## clients that others have made: Python libraries, kopf; with Go, built once: client-go, istioctl, Helm 3 and 4, stern, Pebble, SPIRE
 	$(BIN)/python tests/clients/run.py
 
 test-gateway-api: setup ## the Gateway API's conformance suite (needs Go): passed, failed, skipped by profile; ARGS='--test NAME'

@@ -18,9 +18,13 @@ MODULES = {
     "helm3": "helm.sh/helm/v3/cmd/helm@v3.19.0",
     "stern": "github.com/stern/stern@v1.33.0",
     "pebble": "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.8.0",
+    "spire-server": "github.com/spiffe/spire/cmd/spire-server@v1.13.3",
+    "spire-agent": "github.com/spiffe/spire/cmd/spire-agent@v1.13.3",
     # Of the commit whose behaviour the tests expect.
     "istioctl": "istio.io/istio/istioctl/cmd/istioctl@v0.0.0-20260827124520-eed52ebb66ad",
 }
+WITH_C = {"spire-server"}
+"""Programs that have SQLite, which is in C."""
 GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
 HELMS = {"helm3": "v3.", "helm4": "v4."}
 """Helm is called ``helm`` where it is installed: which one it is, its version says."""
@@ -34,7 +38,7 @@ class Missing(Exception):
 
 def variable(name: str) -> str:
     """The environment variable that names a program that is there already."""
-    return f"LATEEN_TEST_{name.upper()}"
+    return f"LATEEN_TEST_{name.upper().replace('-', '_')}"
 
 
 def _kept(name: str) -> Path:
@@ -75,18 +79,27 @@ def built(name: str) -> str:
         raise Missing(f"there is no Go to build it with (https://go.dev/dl); name one with {variable(name)}")
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=".new-") as new:
-        environment = os.environ | {"GOBIN": new, "CGO_ENABLED": "0"}
-        argv = [GO, "install", "-trimpath", MODULES[name]]
+        _build(name, Path(new))
+        next((Path(new) / "bin").iterdir()).rename(_kept(name))
+    return str(_kept(name))
+
+
+def _build(name: str, at: Path) -> None:
+    """As a tool of an empty module: ``go install`` with a version asks for the list of all versions, which a proxy of
+    modules may not have. Raises Missing."""
+    environment = os.environ | {"GOBIN": str(at / "bin"), "CGO_ENABLED": "1" if name in WITH_C else "0"}
+    environment["GOFLAGS"] = "-mod=mod -buildvcs=false"
+    program = MODULES[name].partition("@")[0]
+    for words in (("mod", "init", "tool"), ("get", "-tool", MODULES[name]), ("install", "-trimpath", program)):
+        argv = [str(GO), *words]
         try:
             done = subprocess.run(
-                argv, env=environment, capture_output=True, text=True, timeout=BUILDING_S, check=False
+                argv, cwd=at, env=environment, capture_output=True, text=True, timeout=BUILDING_S, check=False
             )
         except subprocess.TimeoutExpired:
             raise Missing(f"it was not built in {BUILDING_S} s; the next run continues the build") from None
         if done.returncode:
             raise Missing(f"it could not be built ({done.stderr.strip().splitlines()[-1:]})")
-        next(Path(new).iterdir()).rename(_kept(name))
-    return str(_kept(name))
 
 
 def needed(name: str) -> str:

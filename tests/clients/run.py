@@ -1,7 +1,7 @@
 """Clients that others have made against embedded clusters of our own: ``make test-clients``.
 
 The Python clients come from PyPI into an environment that is thrown away; the program of client-go is built where
-there is a Go, and so are istioctl, Helm 3 and 4, stern and Pebble, once (``binaries``). What cannot be had
+there is a Go, and so are istioctl, Helm 3 and 4, stern, Pebble and SPIRE, once (``binaries``). What cannot be had
 is named and does not count as a failure; the end says what was tried.
 """
 
@@ -113,7 +113,7 @@ class Trial:
             del self.environment[name]
         done = self.run(sys.executable, "-m", "pytest", "-q", "-rs", HERE, seconds=TESTING_S)
         print("\n".join(x for x in done.stdout.splitlines() if x.startswith("SKIPPED")), last_line(done), sep="\n")
-        self.judge("programs (istioctl, Helm, stern, Pebble)", done)
+        self.judge("programs (istioctl, Helm, stern, Pebble, SPIRE)", done)
 
 
 def main() -> int:
