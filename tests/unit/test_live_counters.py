@@ -69,4 +69,4 @@ def test_only_istioctls_commands_are_said_to_lack_its_options():
     assert "everything except Secrets" in foreign.of("bug-report", "--duration")
     assert foreign.of("top", "--duration") is None
     assert foreign.of("analyze", "--duration") is None
-    assert foreign.of("analyze", "--remote-contexts")
+    assert foreign.of("analyze", "--vklog")

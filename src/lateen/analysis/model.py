@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from lateen.analysis import decoded
@@ -61,10 +62,17 @@ def model(snapshot: Snapshot, policies: bool = False) -> Mesh:
 def read(snapshot: Snapshot, wanted: Iterable[kinds.Kind]) -> Objects:
     """The typed objects of some kinds, and the mesh's settings; undecodable objects are left out."""
     objects = Objects(_settings(snapshot))
+    services: dict[str, dict[tuple[str, str], Any]] = {}
+    """The Services of other clusters"""
     for kind in wanted:
-        found = ((s, _value(kind, s, snapshot.domain)) for s in snapshot.all(kind))
-        objects = objects.replaced(kind, {(s.namespace, s.name): v for s, v in found if v is not None})
-    return objects
+        own: dict[tuple[str, str], Any] = {}
+        for s in snapshot.all(kind):
+            into = services.setdefault(s.cluster, {}) if s.cluster and kind is kinds.SERVICE else own
+            if (value := _value(kind, s, snapshot.domain)) is not None:
+                into[s.namespace, s.name] = value
+        objects = objects.replaced(kind, own)
+    others = {name: Objects(by_kind={kinds.SERVICE.id: found}) for name, found in services.items()}
+    return replace(objects, others=others) if others else objects
 
 
 def _made(snapshot: Snapshot, name: str, wanted: tuple[kinds.Kind, ...]) -> Mesh:

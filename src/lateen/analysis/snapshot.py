@@ -251,12 +251,14 @@ class Snapshot:
         return out
 
     def services_of(self, namespace: str, labels: Mapping[str, str]) -> list[Source]:
-        """The Services of a namespace whose selector selects these labels."""
+        """The Services of a namespace whose selector selects these labels, in the analyzed cluster."""
 
         def make() -> dict[tuple[str, str, str], list[Source]]:
             """Services by the first label of their selector: a workload only needs to check a few."""
             out: dict[tuple[str, str, str], list[Source]] = {}
             for s in self.all(kinds.SERVICE):
+                if s.cluster:
+                    continue
                 for k, v in list((s.spec.get("selector") or {}).items())[:1]:
                     out.setdefault((s.namespace, str(k), str(v)), []).append(s)
             return out
@@ -271,9 +273,13 @@ class Snapshot:
 
     @property
     def services_by_host(self) -> dict[str, Source]:
-        return self.index(
-            "services by host", lambda: {self.full_host(s.name, s.namespace): s for s in self.all(kinds.SERVICE)}
-        )
+        """Of a Service of several clusters, the analyzed cluster's."""
+
+        def make() -> dict[str, Source]:
+            found = sorted(self.all(kinds.SERVICE), key=lambda s: not s.cluster)
+            return {self.full_host(s.name, s.namespace): s for s in found}
+
+        return self.index("services by host", make)
 
     def visible(self, source: Source, export_to: Iterable[str]) -> set[str]:
         """Namespaces that an object is exported to; ``*`` for all."""

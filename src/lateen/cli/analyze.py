@@ -20,7 +20,7 @@ from lateen.api.config import unknown
 from lateen.api.crds import OURS
 from lateen.cli import structure
 from lateen.cli.base import command
-from lateen.cli.connect import Target, target_options
+from lateen.cli.connect import Target, target_options, with_client
 from lateen.cli.output import BAD_DATA, FINDINGS, USAGE, CliError, colored, colors, fail, say, table, warn
 from lateen.kit import jsons, memory, yamldoc
 from lateen.kit.jsons import Json
@@ -93,6 +93,13 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
     return Live([s for s in found if s.id not in left], forbidden)
 
 
+async def elsewhere(client: HttpClient, cluster: str) -> list[Source]:
+    """The Services of another cluster of the mesh, which are hosts here, too."""
+    found, _ = await client.list(kinds.SERVICE)
+    head = {"apiVersion": kinds.SERVICE.api_version, "kind": kinds.SERVICE.kind}
+    return [Source({**head, **o}, cluster=cluster) for o in found]
+
+
 def foreign(found: list[Source]) -> set[kinds.GroupKind]:
     """cert-manager's kinds, if cert-manager is installed: then it reports the faults of its objects itself."""
     lent = {f"{k.plural}.{k.group}": k.id for k in kinds.owned() if k.group == kinds.CERT_MANAGER}
@@ -153,6 +160,11 @@ def line(m: Message, color: bool) -> str:
 @click.option("--ignore-unknown", is_flag=True, help="Skip files that cannot be parsed as objects.")
 @click.option("--meshConfigFile", "mesh_file", default="", help="A mesh configuration to use instead of the cluster's.")
 @click.option("--timeout", default="30s", help="Time limit for reading the cluster.")
+@click.option(
+    "--remote-contexts",
+    multiple=True,
+    help="Contexts of the mesh's other clusters, whose Services are known, too; separated by commas.",
+)
 @click.option("-o", "--output", type=click.Choice(["log", "json", "yaml"]), default="log")
 @click.option("--color/--no-color", default=None, help="Force or disable colors.")
 @target_options
@@ -209,6 +221,8 @@ def _snapshot(
     memory.settle()  # the objects live until the command ends
     if use_kube:
         sources, forbidden = target.run(lambda client: live(client, limit))
+        for context in filter(None, ",".join(given["remote_contexts"]).split(",")):
+            sources += with_client(target.kubeconfig, lambda client: elsewhere(client, context), context)  # noqa: B023
     else:
         sources, forbidden = load.default_ingress(), {}
     for kind, says in sorted(forbidden.items()):

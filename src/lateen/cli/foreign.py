@@ -39,7 +39,6 @@ OPTIONS = {
         _THROUGH_KUBERNETES,
     ),
     "--proxy-admin-port": "the port of the proxies' administration is fixed (15000); leave it out",
-    "--remote-contexts": "one cluster is analyzed; run the command once for each --context",
     "--verbose": "everything that is found is printed; leave it out",
     "--verbosity": "everything that is found is printed; leave it out",
     "--manifests": _CHARTS,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import SYSTEM, Message, Snapshot, Source, message
 from lateen.api import kinds
+from lateen.api.domain import CLUSTER_NAME
 from lateen.api.reading import asks_for_sidecar, has_proxy, port_protocol
 from lateen.kit.jsons import dig
 
@@ -145,8 +146,7 @@ def _ports(s: Source) -> list[str]:
 def across_clusters(snapshot: Snapshot) -> Iterator[Message]:
     found: dict[tuple[str, str], dict[str, Source]] = {}
     for s in snapshot.all(kinds.SERVICE):
-        if s.cluster:
-            found.setdefault((s.namespace, s.name), {})[s.cluster] = s
+        found.setdefault((s.namespace, s.name), {})[s.cluster or CLUSTER_NAME] = s
     for (namespace, name), by in found.items():
         differences = [
             what
