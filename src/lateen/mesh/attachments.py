@@ -93,7 +93,7 @@ class Attachments(Securing):
         for port, protocol in ports.items():
             made, requests = istio.of_host(mine, port, protocol, find), own.get(port)
             if requests is not None:
-                made = replace(made, requests=requests, ruled=True, by_address=True)
+                made = replace(made, requests=requests, by_address=True)
             if changed:
                 made = replace(made, requests=changed(made.requests))
             if (connections := connected.get(port)) is not None:

@@ -22,7 +22,6 @@ from lateen.kit.queries import Queries
 from lateen.kit.tables import Index, Table
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.dialects import delegates
-from lateen.mesh.dialects.gateway import SERVICE as GATEWAY_SERVICE
 from lateen.mesh.dialects.gateway_api.attaching import parents, set_parent
 from lateen.mesh.dialects.gateway_api.listeners import service_names
 from lateen.mesh.dialects.source import asks
@@ -96,10 +95,8 @@ def _of_gateways(_: Key, vs: o.Resource[VirtualService]) -> Iterable[Key]:
 
 
 def _gateway_labels(_: Key, gateway: o.Resource[Gateway]) -> Iterable[tuple[str, str] | None]:
-    """A Gateway is indexed by its first label; without labels, only if it names its services."""
-    if gateway.spec.selector:
-        return (min(gateway.spec.selector.items()),)
-    return (None,) if GATEWAY_SERVICE in dict(gateway.notes) else ()
+    """A Gateway is indexed by its first label; without labels, it is for all gateways, as in Istio."""
+    return (min(gateway.spec.selector.items(), default=None),)
 
 
 def _traffic_labels(_: Key, dr: o.Resource[DestinationRule]) -> Iterable[str]:

@@ -138,8 +138,8 @@ def _behind(mesh: Mesh, backend: Backend, viewer: str) -> Instances:
 
 
 def _name(host: str) -> str:
-    """The host without its namespace prefix."""
-    return host.rpartition("/")[2]
+    """The host without its namespace prefix, in lower case."""
+    return host.rpartition("/")[2].lower()
 
 
 def _targets(mesh: Mesh, pod: o.Pod, listener: Listener) -> list[int]:

@@ -30,7 +30,6 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
     """The host of a service, with its endpoints. ``only``: its visible ports."""
     rules = _traffic(mesh, service.host, client)
     virtual = mesh.mesh_rules(service.host, client.namespace, seen)
-    aliases = tuple(a for a in mesh.aliases(service.host) if not mesh.mesh_rules(a.host, client.namespace, seen))
     ports = [p for p in service.ports if only.ports is None or p.port in only.ports]
     if service.elsewhere and not client.gateway:
         # it has no address here, so that only requests identify their destination
@@ -42,6 +41,7 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
     asked = {p.number: p.protocol for p in shown}
     routes = mesh.routes_of(service.host, virtual, asked, client.namespace, client.labels)
+    aliases = tuple(a for a in mesh.aliases(service.host) if not _routed(mesh, client, a.host, asked, seen))
     # connections to a gateway have no original destination, so it balances them, as in Istio
     headless = service.headless and not client.gateway
     named = service.resolution in registry.KNOWN_BY_NAME
@@ -85,6 +85,12 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
     return _shared(shared, values), endpoints if by_eds else ()
 
 
+def _routed(mesh: Mesh, client: Client, host: str, ports: dict[int, str], seen: Seen) -> bool:
+    """Whether rules that name an alias route these clients' requests; otherwise it is another name of its service."""
+    rules = mesh.visible_rules(host, client.namespace, seen)
+    return bool(rules) and any(r.requests for r in mesh.routes_of(host, rules, ports, client.namespace, client.labels))
+
+
 def of_rules(
     mesh: Mesh,
     shared: Shared,
@@ -94,22 +100,26 @@ def of_rules(
     ports: tuple[Port, ...],
     alias: o.Service | None,
 ) -> HostView:
-    """A host that rules name although no service is visible."""
+    """A host that rules name although no service is visible, at the ports where they route these clients' requests; an
+    alias has all of its service's ports if they do so at some of them."""
     namespace, name = (alias.namespace, alias.name) if alias else (found[0].ref.namespace, host)
+    routes = mesh.routes_of(host, found, {p.number: p.protocol for p in ports}, client.namespace, client.labels)
+    routed = {r.port for r in routes if r.requests}
+    kept = ports if alias and routed else tuple(p for p in ports if p.number in routed)
     values: dict[str, Any] = {
         "transport": mesh.transport,
         "host": host,
         "namespace": namespace,
         "name": name,
         "addresses": (),
-        "ports": ports,
+        "ports": kept,
         "silent": (),
         "resolution": "RULES",
         "external": True,
         "sans": (),
         "names": ((namespace, spellings(host, namespace, name, mesh.cluster.domain)),),
         "security": (),
-        "routes": mesh.routes_of(host, found, {p.number: p.protocol for p in ports}, client.namespace, client.labels),
+        "routes": tuple(r for r in routes if r.port in {p.number for p in kept}),
         "tls": (),
         "certificate": "",
         "sending": None,

@@ -263,7 +263,8 @@ class Outbound:
                 alias = mesh.service(host) if target != host else None
                 of_target = self._host(target, known.get(target, ALL), self._of(client, target))
                 ports = of_target.ports if alias and of_target else self._ports_beside(found, client, known)
-                members.append(hosts.of_rules(mesh, self.shared, client, host, found, ports, alias))
+                made = hosts.of_rules(mesh, self.shared, client, host, found, ports, alias)
+                members += [made] if made.ports else []
         return self._of_hosts(tuple(members))
 
     def _ports_beside(self, rules: tuple[Rule, ...], client: Client, known: dict[str, Shown]) -> tuple[Port, ...]:
@@ -327,9 +328,7 @@ class Outbound:
         return frozenset(out)
 
     def _sees(self, host: str, client: Client) -> bool:
-        if host in self._known(client):
-            return True
-        return bool(self.mesh.visible_rules(host, client.namespace, self._seen(client)))
+        return host in self._known(client) or any(h.host == host for h in self._rule_space(client).members)
 
 
 @derived

@@ -161,8 +161,6 @@ class PortRoutes:
     requests: tuple[Route, ...] = ()
     by_name: tuple[ConnectionRoute, ...] = ()
     by_place: tuple[ConnectionRoute, ...] = ()
-    ruled: bool = False
-    """Whether some rule routes requests, even if none of its routes applies here."""
     by_address: bool = False
     """Whether requests belong to the host of their destination address, whatever host they name."""
 

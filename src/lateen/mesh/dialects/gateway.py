@@ -65,10 +65,13 @@ def requests(bound: Bound, find: istio.Find) -> Iterator[Attached]:
             (port, scheme): tuple(istio.requests(vs, istio.At(gateways, port, scheme), find))
             for port, scheme in dict.fromkeys((port, scheme) for _, port, scheme in domains)
         }
+        # a rule without routes for these clients leaves the host to wildcards, as in Istio
         yield Attached(
             vs.age_order,
             tuple(
-                HostRoutes(h, port, made[port, scheme], tuple(places)) for (h, port, scheme), places in domains.items()
+                HostRoutes(h, port, routes, tuple(places))
+                for (h, port, scheme), places in domains.items()
+                if (routes := made[port, scheme])
             ),
         )
 
@@ -96,12 +99,13 @@ def _spellings(listener: Listener) -> tuple[str, str]:
 
 
 def _shared_hosts(listener: Listener, vs: istio.Rule) -> list[str]:
-    """The intersection of a server's ``hosts`` (``ns/host``, ``./host``, ``*``) and a rule's hosts."""
+    """The intersection of a server's ``hosts`` (``ns/host``, ``./host``, ``*``) and a rule's hosts, in lower case,
+    because proxies compare hosts without regard to case and refuse to have one twice."""
     out: dict[str, None] = {}
     for entry in listener.hosts:
         namespace, slash, pattern = entry.rpartition("/")
         own = namespace == "." and vs.ref.namespace == listener.source.namespace
         if slash and namespace not in ("*", vs.ref.namespace) and not own:
             continue
-        out |= dict.fromkeys(h for host in vs.spec.hosts if (h := meet(pattern, host)))
+        out |= dict.fromkeys(h for host in vs.spec.hosts if (h := meet(pattern.lower(), host.lower())))
     return list(out)

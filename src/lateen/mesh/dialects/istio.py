@@ -74,7 +74,6 @@ def of_host(rules: tuple[Rule, ...], port: int, protocol: str, find: Find) -> Po
         tuple(merged(rules, at, find)),
         tuple(by_name(bound, port, find)) if protocol == "tls" else (),
         tuple(by_place(bound, port, find)) if protocol not in ("tls", *HTTP) else (),
-        any(vs.spec.http for vs in rules),
     )
 
 

@@ -144,7 +144,7 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
     )
     rules = view.routed(port.number)
     host.routes.extend(routes(rules.requests, view.transport.retries))
-    if not host.routes and (view.resolution != "RULES" or not rules.ruled):
+    if not host.routes and view.resolution != "RULES":
         host.routes.append(_plain_route(view, port))
     elif view.resolution == "DYNAMIC_DNS":
         for route in host.routes:
