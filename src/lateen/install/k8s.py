@@ -62,7 +62,6 @@ VALUES = (
     "volumes",
 )
 """Values of Istio's charts that have the names and forms of ``k8s`` (or only exist as values)."""
-AUTOSCALING = ("autoscaleEnabled", "autoscaleMin", "autoscaleMax", "autoscaleBehavior")
 LEAST, MOST = 1, 5
 """Replicas of a component that is scaled automatically, as in Istio's charts."""
 CPU_PERCENT = 80

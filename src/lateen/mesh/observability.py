@@ -155,7 +155,3 @@ class Observability:
     client: Side = Side()
     """Also for gateways, as in Istio."""
     server: Side = Side()
-
-
-SILENT = Observability()
-"""Metrics and nothing else."""

@@ -159,10 +159,6 @@ class Rules(Standings):
             out |= {spelling} if spelling in entry.spec.hosts else set(entry.spec.hosts)
         return frozenset(out | ({spelling} & self.unserved_hosts()))
 
-    def rules_by_host(self) -> dict[str, tuple[Rule, ...]]:
-        """Host as named by rules (full name or wildcard) -> rules for the mesh, oldest first."""
-        return {h: self.rules_named(h) for h in self.ruled_hosts()}
-
     @query
     def rules_in(self, namespace: str) -> tuple[tuple[o.Ref, tuple[str, ...], tuple[str, ...]], ...]:
         """(rule, its hosts, the hosts of its destinations) for a namespace's VirtualServices for the mesh."""

@@ -21,5 +21,3 @@ PROXY_UID = 1337
 TPROXY_MARK, TPROXY_OWN_MARK, TPROXY_TABLE = 1337, 1338, 133
 """Istio's marks of TPROXY packets and of the proxy's calls to its own workload, and the routing table for the
 former."""
-SOCKET_MARK = 1337
-"""Without distinct user ids (rootless), this socket mark identifies the proxy's own connections."""

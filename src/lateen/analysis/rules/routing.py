@@ -107,11 +107,6 @@ def hidden(snapshot: Snapshot) -> Iterator[Message]:
                 yield message("LAT0102", many[0], host, other.full, wider, path=("spec", "hosts"))
 
 
-def _wider(host: str) -> Iterator[str]:
-    """The wildcard patterns that cover a host, the most specific first."""
-    yield from (f"*{host[at:]}" for at in range(2 if host.startswith("*") else 0, len(host) + 1))
-
-
 def _uses(server: Json) -> tuple[str, str]:
     """(the kind of routes that a server uses, a description of the server)"""
     protocol = str((server.get("port") or {}).get("protocol") or "").upper()
