@@ -131,6 +131,11 @@ def test_the_clients_report_says_whether_there_was_mutual_tls(given, policy):
     assert called(**given)["connection_security_policy"] == policy
 
 
+def test_without_the_servers_identity_nobody_knows_whether_there_was_mutual_tls():
+    found = told('reporter="source",destination_workload="a",response_flags="-",connection_security_policy="unknown"')
+    assert found["connection_security_policy"] == "unknown"
+
+
 def test_a_caller_whose_certificate_has_no_description_is_known_by_its_identity():
     found = served(DOWNSTREAM_PEER_OTHERNAME_SAN="-")
     assert (found["source_workload"], found["source_workload_namespace"]) == ("unknown", "default")

@@ -104,8 +104,10 @@ def _completed(found: Labels) -> Labels:
 
 
 def _secured(labels: Labels) -> bytes:
-    """Plain text is only known if a workload of the mesh has answered."""
-    if labels.get(b"destination_principal", b"").startswith(b"spiffe:"):
+    """Plain text is only known if a workload of the mesh has answered, and if a Telemetry has not removed who it was."""
+    if b"destination_principal" not in labels:
+        return UNKNOWN
+    if labels[b"destination_principal"].startswith(b"spiffe:"):
         return b"mutual_tls"
     failed = b"UF" in labels.get(b"response_flags", b"").split(b",")
     return UNKNOWN if failed or labels.get(b"destination_workload", UNKNOWN) == UNKNOWN else b"none"
