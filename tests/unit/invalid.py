@@ -289,22 +289,44 @@ CLUSTER = {
 
 
 def cases():
-    """Of each: kind, field, value (null: the field is missing), code, reason, and the causes' reasons and fields."""
-    return json.loads(ANSWERS.read_text())
+    """Of each: kind, field, value (null: the field is missing), whether an object is changed to that (``update``),
+    code, reason, and the causes' reasons and fields."""
+    return [{**c, "causes": _once(c["causes"])} for c in json.loads(ANSWERS.read_text())]
+
+
+_SHARED = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
+
+
+def _once(causes):
+    """Kubernetes says some things twice, and moves what all versions of a definition have in common to fields that
+    nobody has written."""
+    found = {(reason, field.replace("spec.validation.", "spec.schema.")) for reason, field in causes}
+    for name in _SHARED:
+        found = {(r, f.replace(f"spec.{name}", f"spec.versions[0].{name}")) for r, f in found}
+    return [list(c) for c in sorted(found)]
 
 
 def title(case):
-    return f"{case['kind']} {case['field']}={json.dumps(case['value'])[:60]}"
+    way = "change of " if case.get("update") else ""
+    return f"{way}{case['kind']} {case['field']}={json.dumps(case['value'])[:160]}"
 
 
-def path(case):
-    """Where the object is created, as a dry run."""
-    version, kind = VALID[case["kind"]]["apiVersion"], case["kind"].lower()
-    plural = kind if kind == "endpoints" else kind + "es" if kind[-1] == "s" else kind + "s"
-    plural = kind[:-1] + "ies" if kind[-1] == "y" else plural
+OPTIONS = "?dryRun=All&fieldValidation=Strict"
+
+
+def place(kind):
+    """Where objects of a kind are created."""
+    version, name = VALID[kind]["apiVersion"], kind.lower()
+    plural = name if name == "endpoints" else name + "es" if name[-1] == "s" else name + "s"
+    plural = name[:-1] + "ies" if name[-1] == "y" else plural
     group = "/api/v1" if version == "v1" else f"/apis/{version}"
-    place = "" if case["kind"] in CLUSTER else "/namespaces/default"
-    return f"{group}{place}/{plural}?dryRun=All&fieldValidation=Strict"
+    place = "" if kind in CLUSTER else "/namespaces/default"
+    return f"{group}{place}/{plural}"
+
+
+def named(kind):
+    """Where the valid object of a kind is."""
+    return f"{place(kind)}/{VALID[kind]['metadata']['name']}"
 
 
 def body(case):
@@ -322,7 +344,7 @@ def body(case):
 def answer(code, status):
     """What of a refusal programs act upon."""
     causes = (status.get("details") or {}).get("causes") or []
-    found = sorted([c.get("reason"), c.get("field") or ""] for c in causes)
+    found = _once([c.get("reason") or "", c.get("field") or ""] for c in causes)
     return {
         "code": code,
         "reason": (status.get("reason") or "") if code >= 300 else "",

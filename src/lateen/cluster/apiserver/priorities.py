@@ -35,7 +35,15 @@ def resolve(pod: Json, store: Store) -> None:
         )
         raise forbidden(says, "pods", name)
     spec["priority"] = computed
-    spec.setdefault("preemptionPolicy", (of_class or {}).get("preemptionPolicy", "PreemptLowerPriority"))
+    policy = str((of_class or {}).get("preemptionPolicy", "PreemptLowerPriority"))
+    if spec.setdefault("preemptionPolicy", policy) != policy:
+        name = pod["metadata"]["name"]
+        says = (
+            f'pods "{name}" is forbidden: the string value of PreemptionPolicy ({spec["preemptionPolicy"]}) must not '
+            f"be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass "
+            "name"
+        )
+        raise forbidden(says, "pods", name)
     tolerate(spec)
 
 

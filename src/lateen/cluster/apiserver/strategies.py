@@ -180,6 +180,8 @@ def _service(obj: Json, old: Json | None, allocator: Allocator) -> None:
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             spec.pop(key, None)
         return
+    if old is None and spec.get("clusterIPs") and not spec.get("clusterIP"):
+        return  # which is refused
     kept = was.get("clusterIP")
     if kept and (spec.get("clusterIPs") or [kept]) == [kept] != [spec.get("clusterIP") or kept]:
         spec["clusterIPs"] = [spec["clusterIP"]]  # a change of one is meant for the other, too

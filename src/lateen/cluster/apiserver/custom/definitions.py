@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from lateen.cluster.apiserver.custom import rules, values
+from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
 from lateen.kit import regex
@@ -45,6 +46,8 @@ def check(obj: Json, built_in: set[str], old: Json | None = None) -> Causes:
             continue
         wrong = names.dns_1035_label(value.lower())
         out += [bad(f"spec.names.{key}", value, f"may have mixed case, but should otherwise match: {s}") for s in wrong]
+    if kinds.get("kind") and kinds.get("kind") == kinds.get("listKind"):
+        out.append(bad("spec.names.listKind", kinds["listKind"], "kind and listKind may not be the same"))
     if spec.get("scope") not in _SCOPES:
         out.append(unsupported("spec.scope", spec.get("scope") or "", _SCOPES))
     out += _conversion(spec.get("conversion") or {}, "spec.conversion")
@@ -64,6 +67,14 @@ def _conversion(conversion: Json, at: str) -> Causes:
     out: Causes = []
     if not hook.get("clientConfig"):
         out.append(required(f"{at}.webhookClientConfig", "required when strategy is set to Webhook"))
+    url = str((hook.get("clientConfig") or {}).get("url") or "https://")
+    if not url.startswith("https://"):
+        scheme = url.partition(":")[0]
+        says = "'https' is the only allowed URL scheme; desired format: https://host[/path]"
+        out.append(bad(f"{at}.webhookClientConfig.url", scheme, says))
+    named = hook.get("conversionReviewVersions") or []
+    if named and not {"v1", "v1beta1"} & set(named):
+        out.append(bad(f"{at}.conversionReviewVersions", named, "must include at least one of v1, v1beta1"))
     if not hook.get("conversionReviewVersions"):
         out.append(required(f"{at}.conversionReviewVersions"))
     return out
@@ -101,6 +112,15 @@ def _kept(new: Json, old: Json) -> Causes:
     paths = (("group",), ("scope",), ("names", "kind"), ("names", "plural"))
     changed = [p for p in paths if dig(new, *p) != dig(old, *p)]
     return [immutable(".".join(("spec", *p)), dig(new, *p)) for p in changed]
+
+
+def _unselectable(path: str, schema: Json) -> str:
+    """Why fields cannot be selected by a path; "" if they can."""
+    if not path.startswith("."):
+        return f"is an invalid path: expected [ or . but got: {path}"
+    for step in path[1:].split("."):
+        schema = (schema.get("properties") or {}).get(step) or {}
+    return "" if schema else "is an invalid path: does not refer to a valid field"
 
 
 def _stored(new: Json, old: Json) -> Causes:
@@ -144,6 +164,13 @@ def _versions(versions: list[Json]) -> Causes:
         at, name = f"spec.versions[{i}]", str(version.get("name") or "")
         out += [bad(f"{at}.name", name, s) for s in names.dns_1035_label(name)]
         out += _subresources(version, at)
+        if version.get("deprecationWarning") is not None and not version.get("deprecated"):
+            says = "can only be set for deprecated versions"
+            out.append(bad(f"{at}.deprecationWarning", version["deprecationWarning"], says))
+        root = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        for j, found in enumerate(version.get("selectableFields") or []):
+            if says := _unselectable(str(found.get("jsonPath") or ""), root):
+                out.append(bad(f"{at}.selectableFields[{j}].jsonPath", found.get("jsonPath") or "", says))
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         if schema is None:
             out.append(required(f"{at}.schema.openAPIV3Schema", "schemas are required"))
@@ -168,6 +195,7 @@ def _structural(schema: Json, path: str, depth: int) -> Causes:
             regex.compiled(pattern)
         except ValueError as e:
             out.append(bad(f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {e}"))
+    out += _listing(schema, path)
     if schema.get("uniqueItems"):
         says = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
         out.append(denied(f"{path}.uniqueItems", says))
@@ -184,6 +212,27 @@ def _structural(schema: Json, path: str, depth: int) -> Causes:
         out += _inner(schema["additionalProperties"], f"{path}.additionalProperties", depth, "specified object fields")
     if schema.get("default") is not None and not out:
         out += values.check(schema, schema["default"], f"{path}.default")
+    return out
+
+
+def _listing(schema: Json, path: str) -> Causes:
+    """Kubernetes' own extensions, and what must not stand below combinations of schemas."""
+    kind, out = schema.get("x-kubernetes-list-type"), list[Cause]()
+    if kind not in (None, "atomic", "set", "map"):
+        out.append(unsupported(f"{path}.x-kubernetes-list-type", kind, ("atomic", "set", "map"), ordered=True))
+    if kind == "map" and not schema.get("x-kubernetes-list-map-keys"):
+        says = "must not be empty if x-kubernetes-list-type is map"
+        out.append(required(f"{path}.x-kubernetes-list-map-keys", says))
+    if schema.get("x-kubernetes-map-type") not in (None, "atomic", "granular"):
+        where = f"{path}.x-kubernetes-map-type"
+        out.append(unsupported(where, schema["x-kubernetes-map-type"], ("atomic", "granular")))
+    if schema.get("x-kubernetes-preserve-unknown-fields") is False:
+        out.append(bad(f"{path}.x-kubernetes-preserve-unknown-fields", False, "must be true or undefined"))
+    untyped = schema.get("x-kubernetes-int-or-string")
+    for key in ("allOf", "anyOf", "oneOf"):
+        for i, part in enumerate(schema.get(key) or []):
+            if isinstance(part, dict) and part.get("type") and not untyped:
+                out.append(denied(f"{path}.{key}[{i}].type", "must be empty to be structural"))
     return out
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from lateen.cluster.apiserver.custom import optionals
 from lateen.cluster.apiserver.custom.functions import FUNCTIONS
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation.fields import Causes, bad
+from lateen.cluster.apiserver.validation.fields import Causes, bad, required, unsupported
 from lateen.kit import duration, jsons, times
 from lateen.kit.jsons import Json, dig
 
@@ -125,10 +125,19 @@ def declared(schema: Json, path: str) -> Iterator[tuple[str, Json]]:
             yield from declared(schema[key], f"{path}.{key}")
 
 
+_REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+
+
 def mistakes(schema: Json, path: str) -> Causes:
     """Rules that cannot be evaluated for any object."""
     out: Causes = []
     for at, rule in declared(schema, path):
+        if not str(rule.get("rule") or "").strip():
+            out.append(required(f"{at}.rule", "rule is not specified"))
+        if rule.get("reason") not in (None, *_REASONS):
+            out.append(unsupported(f"{at}.reason", rule["reason"], _REASONS))
+        if rule.get("message") and not str(rule["message"]).strip():
+            out.append(bad(f"{at}.message", rule["message"], "message must be non-empty if specified"))
         for key in ("rule", "messageExpression"):
             try:
                 if rule.get(key):

@@ -122,6 +122,13 @@ def of_webhooks(obj: Json) -> Causes:
         for j, rule in enumerate(hook.get("rules") or []):
             out += _rule(rule, f"webhooks[{i}].rules[{j}]")
         out += conditions(hook.get("matchConditions") or [], f"webhooks[{i}].matchConditions")
+        versions = hook.get("admissionReviewVersions") or []
+        for j, version in enumerate(versions):
+            if version in versions[:j]:
+                out.append(bad(f"webhooks[{i}].admissionReviewVersions[{j}]", version, "duplicate version"))
+        if query := str((hook.get("clientConfig") or {}).get("url") or "").partition("?")[2]:
+            says = "query parameters are not permitted in the URL"
+            out.append(bad(f"webhooks[{i}].clientConfig.url", query, says))
     return out
 
 
@@ -142,8 +149,25 @@ def _rule(rule: Json, at: str) -> Causes:
     for i, operation in enumerate(rule.get("operations") or []):
         if operation not in OPERATIONS:
             out.append(unsupported(f"{at}.operations[{i}]", operation, OPERATIONS))
+    if len(given := rule.get("operations") or []) > 1 and "*" in given:
+        out.append(bad(f"{at}.operations", given, "if '*' is present, must not specify other operations"))
+    out += _resources(rule.get("resources") or [], f"{at}.resources")
     if rule.get("scope") not in (None, "*", "Cluster", "Namespaced"):
         out.append(unsupported(f"{at}.scope", rule["scope"], ("*", "Cluster", "Namespaced")))
+    return out
+
+
+def _resources(given: list[str], at: str) -> Causes:
+    """Wildcards beside what they stand for."""
+    if "*/*" in given and len(given) > 1:
+        return [bad(at, given, "if '*/*' is present, must not specify other resources")]
+    out: Causes = []
+    for i, name in enumerate(given):
+        kind, slash, _ = name.partition("/")
+        if slash and f"{kind}/*" in given and name != f"{kind}/*":
+            out.append(bad(f"{at}[{i}]", name, f"if '{kind}/*' is present, must not specify {name}"))
+    if "*" in given and any("/" not in name for name in given if name != "*"):
+        out.append(bad(at, given, "if '*' is present, must not specify other resources without subresources"))
     return out
 
 

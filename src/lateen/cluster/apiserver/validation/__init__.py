@@ -56,7 +56,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("", "Secret"): configs.secret,
     ("", "Service"): _spec(networks.service),
     ("", "Endpoints"): lambda obj, _: networks.endpoints(obj),
-    ("discovery.k8s.io", "EndpointSlice"): lambda obj, _: networks.endpoint_slice(obj),
+    ("discovery.k8s.io", "EndpointSlice"): networks.endpoint_slice,
     ("networking.k8s.io", "Ingress"): _spec(networks.ingress),
     ("networking.k8s.io", "IngressClass"): policies.ingress_class,
     ("networking.k8s.io", "NetworkPolicy"): _spec(network_policies.network_policy),

@@ -69,6 +69,8 @@ def _behavior(rules: Json, at: str) -> Causes:
         out.append(bad(f"{at}.stabilizationWindowSeconds", window, f"must be between 0 and {_HOUR}"))
     if rules.get("selectPolicy", "Max") not in ("Max", "Min", "Disabled"):
         out.append(unsupported(f"{at}.selectPolicy", rules["selectPolicy"], ("Disabled", "Max", "Min")))
+    if rules.get("policies") == []:
+        out.append(required(f"{at}.policies", "must specify at least one Policy"))
     for i, policy in enumerate(rules.get("policies") or []):
         where = f"{at}.policies[{i}]"
         if policy.get("type") not in ("Pods", "Percent"):

@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lateen.cluster.apiserver.validation import meta, pods
-from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, too_many, unsupported
+from lateen.cluster.apiserver.validation import meta, names, pods
+from lateen.cluster.apiserver.validation.fields import (
+    Causes,
+    bad,
+    denied,
+    duplicate,
+    immutable,
+    required,
+    too_many,
+    unsupported,
+)
 from lateen.cluster.apiserver.validation.workloads import negative
 from lateen.kit import cron, selectors
 from lateen.kit.jsons import Json, dig
@@ -139,7 +148,14 @@ def _failure_policy(policy: Json, spec: Json, path: str) -> Causes:
             out.append(bad(at, at, "specifying one of OnExitCodes and OnPodConditions is required"))
         if codes:
             out += _exit_codes(codes, f"{at}.onExitCodes")
+            named, pod = codes.get("containerName"), dig(spec, "template", "spec", default={})
+            known = {c.get("name") for key in ("containers", "initContainers") for c in pod.get(key) or []}
+            if named is not None and named not in known:
+                says = "must be one of the container or initContainer names in the pod template"
+                out.append(bad(f"{at}.onExitCodes.containerName", named, says))
         for j, pattern in enumerate(conditions):
+            kind = str(pattern.get("type") or "")
+            out += [bad(f"{at}.onPodConditions[{j}].type", kind, s) for s in names.qualified(kind)]
             if pattern.get("status") not in ("True", "False", "Unknown"):
                 where = f"{at}.onPodConditions[{j}].status"
                 out.append(unsupported(where, pattern.get("status"), ("True", "False", "Unknown")))
@@ -153,10 +169,13 @@ def _exit_codes(codes: Json, at: str) -> Causes:
     values = codes.get("values") or []
     if not values:
         out.append(bad(f"{at}.values", values, "at least one value is required"))
-    elif values != sorted(set(values)):
-        out.append(bad(f"{at}.values", values, "must be ordered and without duplicates"))
-    if codes.get("operator") == "In" and 0 in values:
-        out.append(bad(f"{at}.values", 0, "must not be 0 for the In operator"))
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            out.append(duplicate(f"{at}.values[{i}]", value))
+        elif codes.get("operator") == "In" and value == 0:
+            out.append(bad(f"{at}.values[{i}]", 0, "must not be 0 for the In operator"))
+    if values != sorted(values):
+        out.append(bad(f"{at}.values", values, "must be ordered"))
     return out
 
 
@@ -201,6 +220,9 @@ def cron_job(obj: Json, _: Json | None) -> Causes:
     policies = ("Allow", "Forbid", "Replace")
     if spec.get("concurrencyPolicy") not in policies:
         out.append(unsupported("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), policies))
+    if dig(spec, "jobTemplate", "spec", "manualSelector"):
+        where = "spec.jobTemplate.spec.manualSelector"
+        out.append(unsupported(where, True, ("nil", "false"), ordered=True))
     out += _schedule(str(spec.get("schedule") or ""), spec.get("timeZone"))
     return out + job_spec(dig(spec, "jobTemplate", "spec", default={}), "spec.jobTemplate.spec")
 

@@ -23,6 +23,17 @@ class Names:
         self.seen: set[str] = set()
 
 
+_RESOURCES = tuple(
+    f"{part}.{name}" for part in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory")
+)
+_PROFILES = ("Localhost", "RuntimeDefault", "Unconfined")
+_CHOICES = {
+    "procMount": ("Default", "Unmasked"),
+    "fsGroupChangePolicy": ("Always", "OnRootMismatch"),
+    "supplementalGroupsPolicy": ("Merge", "Strict"),
+}
+
+
 def check(containers: list[Json], path: str, shared: Names, init: bool = False) -> Causes:
     out: Causes = []
     host_ports: set[tuple[Any, ...]] = set()
@@ -117,8 +128,17 @@ def _value_from(item: Json, at: str) -> Causes:
     if kind == "fieldRef":
         return volumes.field_ref(ref, where, volumes.ENV)
     if kind == "resourceFieldRef":
-        return [] if ref.get("resource") else [required(f"{where}.resource")]
-    key = str(ref.get("key") or "")
+        what = ref.get("resource")
+        known = what in _RESOURCES or str(what).partition(".")[2].startswith("hugepages-")
+        return (
+            ([] if known else [unsupported(f"{where}.resource", what, _RESOURCES)])
+            if what
+            else [required(f"{where}.resource")]
+        )
+    key, name = str(ref.get("key") or ""), str(ref.get("name") or "")
+    wrong = [bad(f"{where}.name", name, s) for s in names.dns_subdomain(name)] if "name" in ref else []
+    if wrong:
+        return wrong
     return [bad(f"{where}.key", key, s) for s in names.config_key(key)] if key else [required(f"{where}.key")]
 
 
@@ -152,10 +172,18 @@ def _mounts(mounts: list[Json], path: str, known: set[str]) -> Causes:
         seen.add(target)
         for key in ("subPath", "subPathExpr"):
             value = str(mount.get(key) or "")
-            out += [bad(f"{at}.{key}", value, s) for s in names.relative_path(value)]
+            out += [bad(f"{path}.{key}", value, s) for s in names.relative_path(value)]
+        where = f"{path}.mountPropagation"  # as Kubernetes, which does not say which mount
+        if mount.get("mountPropagation") not in (None, *_PROPAGATIONS):
+            out.append(unsupported(where, mount["mountPropagation"], _PROPAGATIONS))
+        if mount.get("recursiveReadOnly") not in (None, "Disabled") and not mount.get("readOnly"):
+            out.append(denied(f"{path}.recursiveReadOnly", "may only be specified when readOnly is true"))
         if mount.get("subPath") and mount.get("subPathExpr"):
             out.append(bad(f"{at}.subPathExpr", mount["subPathExpr"], "subPathExpr and subPath are mutually exclusive"))
     return out
+
+
+_PROPAGATIONS = ("Bidirectional", "HostToContainer", "None")
 
 
 def security(context: Json, path: str) -> Causes:
@@ -168,10 +196,28 @@ def security(context: Json, path: str) -> Causes:
     for i, value in enumerate(context.get("supplementalGroups") or []):
         if not 0 <= value < 1 << 31:
             out.append(bad(f"{path}.supplementalGroups[{i}]", value, "must be between 0 and 2147483647, inclusive"))
+    for key, allowed in _CHOICES.items():
+        if context.get(key) not in (None, *allowed):
+            out.append(unsupported(f"{path}.{key}", context[key], allowed))
+    for key, what in (("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")):
+        out += _profile(context.get(key) or {}, f"{path}.{key}", what) if context.get(key) is not None else []
     if context.get("allowPrivilegeEscalation") is False and context.get("privileged"):
         says = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
         out.append(bad(path, context, says))
     return out
+
+
+def _profile(profile: Json, path: str, what: str) -> Causes:
+    kind, name = profile.get("type"), profile.get("localhostProfile")
+    if not kind:
+        return [required(f"{path}.type", f"type is required when {what} profile is set")]
+    if kind not in _PROFILES:
+        return [unsupported(f"{path}.type", kind, _PROFILES)]
+    if kind == "Localhost" and not name:
+        return [required(f"{path}.localhostProfile", f"must be set when {what} type is Localhost")]
+    if kind != "Localhost" and name is not None:
+        return [bad(f"{path}.localhostProfile", profile, f"can only be set when {what} type is Localhost")]
+    return []
 
 
 def _life(container: Json, at: str, init: bool) -> Causes:
@@ -185,7 +231,7 @@ def _life(container: Json, at: str, init: bool) -> Causes:
     checks: tuple[tuple[str, Callable[[Json, str], Causes]], ...] = (
         ("lifecycle", probes.lifecycle),
         ("livenessProbe", probes.only_one_success),
-        ("readinessProbe", probes.probe),
+        ("readinessProbe", probes.readiness),
         ("startupProbe", probes.only_one_success),
     )
     for key, rule in checks:

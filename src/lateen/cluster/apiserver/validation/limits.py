@@ -106,8 +106,9 @@ def quota(obj: Json, old: Json | None) -> Causes:
     hard = spec.get("hard") or {}
     out = _amounts(hard, "spec.hard")
     for name in hard:
-        if "/" not in name and not name.startswith(("count/", "requests.", "limits.", "hugepages-")):
-            if name not in _QUOTA:
+        plain = name.removeprefix("requests.").removeprefix("limits.")
+        if "/" not in name and not plain.startswith("hugepages-"):
+            if plain not in (_QUOTA if plain == name else (*_FRACTIONAL, "storage")):
                 says = ("must be a standard resource type or fully qualified", "must be a standard resource for quota")
                 out += [bad(f"spec.hard[{name}]", name, s) for s in says]
             elif not out and name not in _FRACTIONAL and amounts.parse(hard[name]) % 1:
@@ -124,12 +125,33 @@ def quota(obj: Json, old: Json | None) -> Causes:
     for i, match in enumerate((spec.get("scopeSelector") or {}).get("matchExpressions") or []):
         at = f"spec.scopeSelector.matchExpressions[{i}]"
         if match.get("scopeName") not in _SCOPES:
-            out.append(unsupported(f"{at}.scopeName", match.get("scopeName"), _SCOPES))
-        if match.get("operator") not in ("In", "NotIn", "Exists", "DoesNotExist"):
-            out.append(bad(f"{at}.operator", match.get("operator") or "", "not a valid selector operator"))
+            where = "spec.scopeSelector.matchExpressions.scopeName"
+            out.append(bad(where, match.get("scopeName"), "unsupported scope"))
+        out += _matched(match, "spec.scopeSelector.matchExpressions", at)
     if old is not None and spec.get("scopes") != old["spec"].get("scopes"):
         out.append(immutable("spec.scopes", spec.get("scopes")))
     return out
+
+
+def _matched(match: Json, shared: str, at: str) -> Causes:
+    """The operator of a scope and its values; ``shared``: as Kubernetes, which does not say which expression."""
+    scope, operator, values = match.get("scopeName"), match.get("operator") or "", match.get("values") or []
+    if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+        return [bad(f"{at}.operator", operator, "not a valid selector operator")]
+    if scope in _SCOPES and scope != "PriorityClass" and operator != "Exists":
+        says = (
+            "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
+            "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or "
+            "ResourceQuotaScopeCrossNamespacePodAffinity"
+        )
+        return [bad(f"{shared}.operator", operator, says)]
+    if operator in ("In", "NotIn") and not values:
+        says = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+        return [required(f"{shared}.values", says)]
+    if operator in ("Exists", "DoesNotExist") and values:
+        says = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+        return [bad(f"{shared}.values", values, says)]
+    return []
 
 
 def _of_pods(name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lateen.cluster.apiserver.validation import meta, names, pods
 from lateen.cluster.apiserver.validation.containers import PROTOCOLS
-from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, required, unsupported
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, immutable, required, unsupported
 from lateen.cluster.network import plan
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
@@ -23,6 +23,7 @@ _SPECIAL = {
     "169.254.0.0/16": "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
     "224.0.0.0/24": "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
 }
+_DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
 NODE_PORTS = range(30000, 32768)
 _PATH_TYPES = ("Exact", "Prefix", "ImplementationSpecific")
 
@@ -41,6 +42,11 @@ def service(spec: Json) -> Causes:
     for key in ("externalTrafficPolicy", "internalTrafficPolicy"):
         if spec.get(key, "Cluster") not in ("Cluster", "Local"):
             out.append(unsupported(f"spec.{key}", spec[key], ("Cluster", "Local")))
+    if spec.get("trafficDistribution") not in (None, *_DISTRIBUTIONS):
+        out.append(unsupported("spec.trafficDistribution", spec["trafficDistribution"], _DISTRIBUTIONS))
+    if kind != "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not None:
+        says = "may only be used when `type` is 'LoadBalancer'"
+        out.append(denied("spec.allocateLoadBalancerNodePorts", says))
     out += meta.labels(spec.get("selector") or {}, "spec.selector")
     out += _cluster_ips(spec, kind)
     for i, address in enumerate(spec.get("externalIPs") or []):
@@ -83,10 +89,15 @@ def _traffic(spec: Json, kind: str) -> Causes:
     for i, family in enumerate(spec.get("ipFamilies") or []):
         if family not in _FAMILIES:
             out.append(unsupported(f"spec.ipFamilies[{i}]", family, _FAMILIES))
+        elif family in (spec["ipFamilies"])[:i]:
+            out.append(duplicate(f"spec.ipFamilies[{i}]", family))
         elif family != "IPv4" and kind != "ExternalName":
             out.append(bad(f"spec.ipFamilies[{i}]", family, "not configured on this cluster"))
     if spec.get("ipFamilyPolicy", _STACKS[0]) not in _STACKS:
         out.append(unsupported("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], _STACKS))
+    elif spec.get("ipFamilyPolicy") == "RequireDualStack" and kind != "ExternalName":
+        says = "this cluster is not configured for dual-stack services"
+        out.append(bad("spec.ipFamilyPolicy", "RequireDualStack", says))
     return out
 
 
@@ -99,7 +110,11 @@ def _cluster_ips(spec: Json, kind: str) -> Causes:
     elif address and not _address(address):
         out.append(bad("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
     given = spec.get("clusterIPs") or []
-    if given and given[0] != address:
+    if given and not address and kind != "ExternalName":
+        out.append(bad("spec.clusterIPs", given, "must be empty when `clusterIP` is not specified"))
+        says = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+        out += [bad(f"spec.clusterIPs[{i}]", a, says) for i, a in enumerate(given) if a != "None" and not _address(a)]
+    elif given and given[0] != address:
         out.append(bad("spec.clusterIPs", given, "first value must match `clusterIP`"))
     if len(given) > 1:
         out.append(bad("spec.clusterIPs", given, "may only hold up to 1 value: this cluster has one address family"))
@@ -123,6 +138,8 @@ def _service_ports(ports: list[Json], kind: str) -> Causes:
         if protocol not in PROTOCOLS:
             out.append(unsupported(f"{at}.protocol", protocol, PROTOCOLS))
         out += _port_or_name(port.get("targetPort"), f"{at}.targetPort")
+        if protocol_ := port.get("appProtocol"):
+            out += [bad(f"{at}.appProtocol", protocol_, s) for s in names.qualified(protocol_)]
         if (protocol, number) in pairs:
             out.append(duplicate(at, {"protocol": protocol, "port": number}))
         pairs.add((protocol, number))
@@ -170,9 +187,11 @@ def endpoints(obj: Json) -> Causes:
     return out
 
 
-def endpoint_slice(obj: Json) -> Causes:
+def endpoint_slice(obj: Json, old: Json | None) -> Causes:
     kind = obj.get("addressType")
     out: Causes = []
+    if old is not None and kind != old.get("addressType"):
+        return [immutable("addressType", kind)]
     if not kind:
         out.append(required("addressType"))
     elif kind not in ("IPv4", "IPv6", "FQDN"):
@@ -183,9 +202,19 @@ def endpoint_slice(obj: Json) -> Causes:
         for j, a in enumerate(e.get("addresses") or []):
             path = f"endpoints[{i}].addresses[{j}]"
             out += [bad(path, a, s) for s in names.dns_subdomain(a)] if kind == "FQDN" else endpoint_address(a, path)
+            if kind == "IPv6" and ":" not in a:
+                out.append(bad(f"endpoints[{i}].addresses", a, "must be an IPv6 address"))
         out += _label(e.get("hostname"), f"endpoints[{i}].hostname")
+        if node := e.get("nodeName"):
+            out += [bad(f"endpoints[{i}].nodeName", node, s) for s in names.dns_subdomain(node)]
+    seen: set[str] = set()
     for i, port in enumerate(obj.get("ports") or []):
         out += _label(port.get("name"), f"ports[{i}].name")
+        if (name := str(port.get("name") or "")) in seen:
+            out.append(duplicate(f"ports[{i}].name", name))
+        seen.add(name)
+        if app := port.get("appProtocol"):
+            out += [bad(f"ports[{i}].appProtocol", app, s) for s in names.qualified(app)]
         if port.get("port") is not None:
             out += [bad(f"ports[{i}].port", port["port"], s) for s in names.port_number(port["port"])]
         out += _protocol(port, f"ports[{i}]")
@@ -241,12 +270,14 @@ def ingress(spec: Json) -> Causes:
         out.append(bad("spec", spec, "either `defaultBackend` or `rules` must be specified"))
     if spec.get("defaultBackend") is not None:
         out += _backend(spec["defaultBackend"], "spec.defaultBackend")
-    if spec.get("ingressClassName"):
+    if spec.get("ingressClassName") is not None:
         name = spec["ingressClassName"]
         out += [bad("spec.ingressClassName", name, s) for s in names.dns_subdomain(name)]
     for i, entry in enumerate(spec.get("tls") or []):
         for j, host in enumerate(entry.get("hosts") or []):
             out += _host(host, f"spec.tls[{i}].hosts[{j}]")
+        if secret := entry.get("secretName"):
+            out += [bad(f"spec.tls[{i}].secretName", secret, s) for s in names.dns_subdomain(secret)]
     for i, rule in enumerate(spec.get("rules") or []):
         at = f"spec.rules[{i}]"
         if rule.get("host"):
@@ -291,7 +322,8 @@ def _backend(backend: Json, path: str) -> Causes:
     if target is not None and resource is not None:
         return [bad(path, "", "cannot set both resource and service backends")]
     if resource is not None:
-        return []
+        lacks = [k for k in ("kind", "name") if not resource.get(k)]
+        return [required(f"{path}.resource.{k}", f"{k} is required") for k in lacks]
     if target is None:
         return [bad(path, "", "resource or service backend is required")]
     name, port = str(target.get("name") or ""), target.get("port") or {}

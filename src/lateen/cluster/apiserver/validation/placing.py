@@ -123,7 +123,10 @@ def _near(term: Json, path: str) -> Causes:
     """Of other pods; ``topologyKey`` is required by the schema."""
     out = meta.selector(term["labelSelector"], f"{path}.labelSelector") if term.get("labelSelector") else []
     key = str(term.get("topologyKey") or "")
-    return out + ([bad(f"{path}.topologyKey", key, s) for s in names.qualified(key)] if "topologyKey" in term else [])
+    if "topologyKey" not in term:
+        return out
+    out += [] if key else [required(f"{path}.topologyKey", "can not be empty")]
+    return out + [bad(f"{path}.topologyKey", key, s) for s in names.qualified(key)]
 
 
 def _spread(constraint: Json, path: str) -> Causes:
@@ -132,7 +135,15 @@ def _spread(constraint: Json, path: str) -> Causes:
     if skew <= 0:
         out.append(bad(f"{path}.maxSkew", skew, "must be greater than zero"))
     key, otherwise = str(constraint.get("topologyKey") or ""), constraint.get("whenUnsatisfiable")
-    out += [bad(f"{path}.topologyKey", key, s) for s in names.qualified(key)] if key else []
+    out += (
+        [bad(f"{path}.topologyKey", key, s) for s in names.qualified(key)]
+        if key
+        else [required(f"{path}.topologyKey", "can not be empty")]
+    )
+    least = constraint.get("minDomains")
+    if least is not None and otherwise != "DoNotSchedule":
+        says = f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {otherwise}"
+        out.append(bad(f"{path}.minDomains", least, says))
     if otherwise not in _UNSATISFIABLE:
         out.append(unsupported(f"{path}.whenUnsatisfiable", otherwise or "", _UNSATISFIABLE))
     if constraint.get("labelSelector"):

@@ -41,7 +41,7 @@ def spec(value: Json, path: str) -> Causes:
     ):
         if value.get(key):
             out += [bad(f"{path}.{key}", value[key], s) for s in valid(value[key])]
-    out += _numbers(value, path)
+    out += _numbers(value, path) + _sleeps(value, path)
     out += meta.labels(value.get("nodeSelector") or {}, f"{path}.nodeSelector")
     out += containers.security(value.get("securityContext") or {}, f"{path}.securityContext")
     out += _sysctls(value, path)
@@ -58,11 +58,28 @@ def _numbers(value: Json, path: str) -> Causes:
     return out
 
 
+def _sleeps(value: Json, path: str) -> Causes:
+    """A hook cannot sleep for longer than the pod has to end."""
+    grace = value.get("terminationGracePeriodSeconds", 30)
+    out: Causes = []
+    for i, container in enumerate(value.get("containers") or []):
+        for hook in ("postStart", "preStop"):
+            seconds = (((container.get("lifecycle") or {}).get(hook) or {}).get("sleep") or {}).get("seconds")
+            if seconds is not None and not 0 <= seconds <= grace:
+                says = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+                out.append(bad(f"{path}.containers[{i}].lifecycle.{hook}.sleep", seconds, says))
+    return out
+
+
 def _sysctls(value: Json, path: str) -> Causes:
     """The names of sysctls become paths in /proc/sys."""
     out: Causes = []
+    seen: set[str] = set()
     for i, item in enumerate((value.get("securityContext") or {}).get("sysctls") or []):
         name = str(item.get("name") or "")
+        if name in seen:
+            out.append(duplicate(f"{path}.securityContext.sysctls[{i}].name", name))
+        seen.add(name)
         if not _SYSCTL.fullmatch(name) or len(name) > 253:
             at = f"{path}.securityContext.sysctls[{i}].name"
             out.append(bad(at, name, f"must have at most 253 characters and match regex ^{_SYSCTL.pattern}$"))
@@ -77,6 +94,8 @@ def _addresses(value: Json, path: str) -> Causes:
         for j, host in enumerate(alias.get("hostnames") or []):
             out += [bad(f"{at}.hostnames[{j}]", host, s) for s in names.dns_subdomain(host)]
     dns = value.get("dnsConfig") or {}
+    if len(servers := dns.get("nameservers") or []) > 3:
+        out.append(bad(f"{path}.dnsConfig.nameservers", servers, "must not have more than 3 nameservers"))
     for i, server in enumerate(dns.get("nameservers") or []):
         out += ip(server, f"{path}.dnsConfig.nameservers[{i}]")
     if value.get("dnsPolicy") == "None" and not dns.get("nameservers"):

@@ -9,6 +9,7 @@ from lateen.cluster.apiserver.validation import meta, names
 from lateen.cluster.apiserver.validation.fields import (
     Causes,
     bad,
+    denied,
     duplicate,
     immutable,
     required,
@@ -28,6 +29,8 @@ def role(obj: Json, namespaced: bool) -> Causes:
     if obj.get("aggregationRule") is not None and not obj["aggregationRule"].get("clusterRoleSelectors"):
         says = "at least one clusterRoleSelector required if aggregationRule is non-nil"
         out.append(required("aggregationRule.clusterRoleSelectors", says))
+    for i, selector in enumerate((obj.get("aggregationRule") or {}).get("clusterRoleSelectors") or []):
+        out += meta.selector(selector, f"aggregationRule.clusterRoleSelectors[{i}]")
     for i, rule in enumerate(obj.get("rules") or []):
         at = f"rules[{i}]"
         if not rule.get("verbs"):
@@ -158,6 +161,13 @@ def ingress_class(obj: Json, old: Json | None) -> Causes:
     if spec.get("parameters") is not None:
         given = spec["parameters"]
         out += [required(f"spec.parameters.{k}", f"{k} is required") for k in ("kind", "name") if not given.get(k)]
+        scope, where = given.get("scope", "Cluster"), "spec.parameters.namespace"
+        if scope not in ("Cluster", "Namespace"):
+            out.append(unsupported("spec.parameters.scope", scope, ("Cluster", "Namespace")))
+        elif scope == "Namespace" and not given.get("namespace"):
+            out.append(required(where, "`parameters.scope` is set to 'Namespace'"))
+        elif scope == "Cluster" and given.get("namespace") is not None:
+            out.append(denied(where, "`parameters.scope` is set to 'Cluster'"))
     if old is not None and controller != ((old.get("spec") or {}).get("controller") or ""):
         out.append(immutable(at, controller))
     return out

@@ -33,6 +33,13 @@ def only_one_success(value: Json, path: str) -> Causes:
     return out
 
 
+def readiness(value: Json, path: str) -> Causes:
+    out = probe(value, path)
+    if (given := value.get("terminationGracePeriodSeconds")) is not None:
+        out.append(bad(f"{path}.terminationGracePeriodSeconds", given, "must not be set for readinessProbes"))
+    return out
+
+
 def lifecycle(value: Json, path: str) -> Causes:
     hooks = [(value[hook], f"{path}.{hook}") for hook in ("postStart", "preStop") if value.get(hook) is not None]
     return [cause for hook, at in hooks for cause in handler(hook, at)]

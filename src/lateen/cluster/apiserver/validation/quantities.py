@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from lateen.cluster.apiserver.validation import names
-from lateen.cluster.apiserver.validation.fields import Causes, bad, missing, required
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, missing, required
 from lateen.cluster.rules.amounts import parse
 from lateen.kit.jsons import Json
 
@@ -37,6 +37,9 @@ def requirements(value: Json, path: str, claims: set[str]) -> Causes:
                     out.append(bad(f"{at}[{name}]", str(amount), "must be greater than or equal to 0"))
             except ValueError as e:
                 out.append(bad(f"{at}[{name}]", amount, str(e)))
+    asked = {*found["limits"], *found["requests"]}
+    if any(name.startswith("hugepages-") for name in asked) and not asked & {"cpu", "memory"}:
+        out.append(denied(path, "HugePages require cpu or memory"))
     for name, amount in found["requests"].items():
         limit = found["limits"].get(name)
         if limit is None and "/" in name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lateen.cluster.apiserver.validation import meta, names
+from lateen.cluster.apiserver.validation import meta, names, volumes
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
 from lateen.cluster.rules import amounts
 from lateen.kit.jsons import Json, dig
@@ -105,6 +105,9 @@ def volume(obj: Json, old: Json | None) -> Causes:
         out += [required("spec.capacity"), unsupported("spec.capacity", spec.get("capacity") or {}, ("storage",))]
     else:
         out += _size(spec["capacity"]["storage"], "spec.capacity[storage]")
+        if len(spec["capacity"]) > 1:
+            out.append(unsupported("spec.capacity", spec["capacity"], ("storage",)))
+    out += _placed(spec)
     if name := spec.get("storageClassName"):
         out += [bad("spec.storageClassName", name, s) for s in names.dns_subdomain(name)]
     out += _mode(spec, "spec")
@@ -133,16 +136,36 @@ def volume(obj: Json, old: Json | None) -> Causes:
     return out
 
 
+def _placed(spec: Json) -> Causes:
+    """Where a volume can be used, and what its folder is."""
+    out: Causes = []
+    if (affinity := spec.get("nodeAffinity")) is not None:
+        at = "spec.nodeAffinity.required"
+        if affinity.get("required") is None:
+            out.append(required(at, "must specify required node constraints"))
+        elif not affinity["required"].get("nodeSelectorTerms"):
+            out.append(required(f"{at}.nodeSelectorTerms", "must have at least one node selector term"))
+    kind = str(dig(spec, "hostPath", "type", default=""))
+    if kind not in volumes.HOST_TYPES:
+        out.append(unsupported("spec.hostPath.type", kind, volumes.HOST_TYPES))
+    return out
+
+
 def sources(spec: Json) -> list[str]:
     return [k for k in spec if k not in _NOT_SOURCES]
 
 
 def storage_class(obj: Json, old: Json | None) -> Causes:
-    out: Causes = [] if obj.get("provisioner") else [required("provisioner")]
+    maker = str(obj.get("provisioner") or "").lower()
+    out: Causes = [bad("provisioner", maker, s) for s in names.qualified(maker)] if maker else [required("provisioner")]
+    for i, topology in enumerate(obj.get("allowedTopologies") or []):
+        for j, term in enumerate(topology.get("matchLabelExpressions") or []):
+            if not term.get("values"):
+                out.append(required(f"allowedTopologies[{i}].matchLabelExpressions[{j}].values"))
     if "" in (obj.get("parameters") or {}):
         out.append(bad("parameters", "", "field can not be empty."))
-    if obj.get("reclaimPolicy") not in _RECLAIM:
-        out.append(unsupported("reclaimPolicy", obj.get("reclaimPolicy"), _RECLAIM))
+    if obj.get("reclaimPolicy") not in ("Delete", "Retain"):
+        out.append(unsupported("reclaimPolicy", obj.get("reclaimPolicy"), ("Delete", "Retain")))
     if obj.get("volumeBindingMode") not in _BINDING:
         out.append(unsupported("volumeBindingMode", obj.get("volumeBindingMode"), _BINDING))
     for key in ("parameters", "provisioner", "reclaimPolicy") if old is not None else ():

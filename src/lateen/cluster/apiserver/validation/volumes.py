@@ -26,7 +26,7 @@ _LABELS = {
 }
 """Every field of a pod that has a name in selectors."""
 _SUBSCRIPT = re.compile(r"(metadata\.(?:labels|annotations))\['([^']*)'\]")
-_HOST_TYPES = (
+HOST_TYPES = (
     "",
     "DirectoryOrCreate",
     "Directory",
@@ -74,6 +74,16 @@ def _source(volume: Json, at: str) -> Causes:
             return out + _projected(source, path)
         case "emptyDir" if str(source.get("sizeLimit") or "").startswith("-"):
             out.append(denied(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity"))
+        case "nfs":
+            out += [] if source.get("server") else [required(f"{path}.server")]
+            if not str(source.get("path") or "").startswith("/"):
+                out.append(bad(f"{path}.path", source.get("path") or "", "must be an absolute path"))
+        case "ephemeral" if not source.get("volumeClaimTemplate"):
+            out.append(required(f"{path}.volumeClaimTemplate"))
+        case "csi":
+            driver = str(source.get("driver") or "")
+            out += [] if driver else [required(f"{path}.driver")]
+            out += [bad(f"{path}.driver", driver, s) for s in names.dns_subdomain(driver)]
         case "persistentVolumeClaim" if not source.get("claimName"):
             out.append(required(f"{path}.claimName"))
     return out
@@ -83,7 +93,7 @@ def _host_path(source: Json, path: str) -> Causes:
     value, kind = str(source.get("path") or ""), str(source.get("type") or "")
     out: Causes = [] if value else [required(f"{path}.path")]
     out += [bad(f"{path}.path", value, s) for s in names.no_back_steps(value)]
-    return out if kind in _HOST_TYPES else [*out, unsupported(f"{path}.type", kind, _HOST_TYPES)]
+    return out if kind in HOST_TYPES else [*out, unsupported(f"{path}.type", kind, HOST_TYPES)]
 
 
 def _files(source: Json, path: str, name: str) -> Causes:

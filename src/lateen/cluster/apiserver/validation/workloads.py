@@ -31,7 +31,9 @@ def replica_set(obj: Json, old: Json | None) -> Causes:
 def stateful_set(obj: Json, old: Json | None) -> Causes:
     spec = obj.get("spec") or {}
     out = _scaled({**spec, "template": _with_claims(spec)}, None, "statefulset")
-    out += negative(spec, "minReadySeconds", "revisionHistoryLimit")
+    out += negative(spec, "minReadySeconds")
+    if name := spec.get("serviceName"):
+        out += [bad("spec.serviceName", name, s) for s in names.dns_label(name)]
     if spec.get("podManagementPolicy") not in ("OrderedReady", "Parallel"):
         says = "must be 'OrderedReady' or 'Parallel'"
         out.append(bad("spec.podManagementPolicy", spec.get("podManagementPolicy"), says))
@@ -126,7 +128,10 @@ def _update_strategy(strategy: Json, keys: tuple[str, ...]) -> Causes:
     at, rolling = f"{at}.rollingUpdate", rolling or {}
     out = negative(rolling, "partition", at=at) if "partition" in keys else []
     for key in ("maxSurge", "maxUnavailable"):
-        out += share(rolling.get(key), f"{at}.{key}")
+        wrong = share(rolling.get(key), f"{at}.{key}")
+        if not wrong and str(rolling.get(key)).endswith("%") and int(rolling[key][:-1]) > 100:
+            wrong = [bad(f"{at}.{key}", rolling[key], "must not be greater than 100%")]
+        out += wrong
     nothing = (0, "0", "0%")
     if "maxSurge" in keys and not out:
         none = [rolling.get(key) in nothing for key in ("maxSurge", "maxUnavailable")]
