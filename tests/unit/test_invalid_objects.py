@@ -14,7 +14,7 @@ KNOWN = {
         "Kubernetes draws conclusions from what is wrong already"
     ),
     r"\[\{\"type\": \"X\"\}\]|\"target\"|podAffinity|(max|min)Replicas|maxSurge|Indexes": "one cause less",
-    r"containers=\[\{\}|httpGet|endPort|(restart|Traffic)Policy=\"x\"": "one cause less, or of another field",
+    r"containers=\[\{\}|httpGet|endPort|subPath|(restart|Traffic)Policy=\"x\"": "one cause less, or of another field",
     r"ownerReferences|roleRef=\{\}|spec\.request=\"\"|matchConstraints|activeDeadline": (
         "what is missing is called missing"
     ),

@@ -127,7 +127,7 @@ def test_values_without_a_place_for_the_cni_plugin_are_refused(setting):
 
 ACCEPTED = [
     of_values("pilot", SCALED | {"autoscaleMin": "2", "cpu": {"targetAverageUtilization": "60"}}),
-    of_values("pilot", SCALED | {"autoscaleMin": 5, "autoscaleBehavior": {"scaleDown": {"policies": []}}}),
+    of_values("pilot", SCALED | {"autoscaleMin": 5, "autoscaleBehavior": {"scaleDown": {"selectPolicy": "Min"}}}),
     of_values("pilot", {"rollingMaxSurge": 0, "rollingMaxUnavailable": 1, "replicaCount": 0}),
     of_values("pilot", {"rollingMaxSurge": "50%", "rollingMaxUnavailable": 0}),
     of_k8s("pilot", {"strategy": {"type": "Recreate"}, "podDisruptionBudget": {"maxUnavailable": "10%"}}),

@@ -172,7 +172,7 @@ def _mounts(mounts: list[Json], path: str, known: set[str]) -> Causes:
         seen.add(target)
         for key in ("subPath", "subPathExpr"):
             value = str(mount.get(key) or "")
-            out += [bad(f"{path}.{key}", value, s) for s in names.relative_path(value)]
+            out += [bad(f"{at}.{key}", value, s) for s in names.relative_path(value)]
         where = f"{path}.mountPropagation"  # as Kubernetes, which does not say which mount
         if mount.get("mountPropagation") not in (None, *_PROPAGATIONS):
             out.append(unsupported(where, mount["mountPropagation"], _PROPAGATIONS))
