@@ -23,6 +23,8 @@ KNOWN = {
     # Refusals in other words.
     r'"image": 7|"a": "c"|"minAvailable": 1|"app": "x"|"clusterIP": "1|exec deploy/web -c none': "values as JSON",
     r'"Secret".*"!"|"pods": "x"': "says which field it is",
+    r"patch pod p1|subresource=status": "what differs, as Go structures; resizing, which the other node cannot",
+    r"apply --prune|csr joe -o|get --raw /metrics|kube-root-ca": "times in logs, order of names, metrics of etcd",
     r"--type=json": "says what is wrong with the patch",
 }
 

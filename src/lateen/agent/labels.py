@@ -104,7 +104,7 @@ def _completed(found: Labels) -> Labels:
 
 
 def _secured(labels: Labels) -> bytes:
-    """Plain text is only known if a workload of the mesh has answered, and if a Telemetry has not removed who it was."""
+    """Plain text is only known if a workload of the mesh has answered, and no Telemetry has removed who it was."""
     if b"destination_principal" not in labels:
         return UNKNOWN
     if labels[b"destination_principal"].startswith(b"spiffe:"):
