@@ -225,7 +225,7 @@ def test_the_analysis_tells_objects_of_two_clusters_apart():
     assert snapshot.get("Service", "a", "web") is mine
     assert len({s.ref for s in snapshot.all("Service")}) == 3
     (found,) = analyze(snapshot, ["services.MultiClusterServiceAnalyzer"])
-    assert (found.kind.code, found.source.ref) == ("IST0170", "Service a/web@east")
+    assert (found.kind.code, found.source.ref) == ("IST0170", "Service a/web")
 
 
 def test_no_two_kinds_are_spelled_alike():
