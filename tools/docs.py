@@ -229,10 +229,10 @@ PROXIES = """\
 Port 15020, `/stats/prometheus` of the pod: the application's, the agent's and Envoy's (`envoy_…`) merged. Port 15090
 has Envoy's alone. `?only=standard`: Istio's metrics and the agent's alone; `?only=istio`: those that the console's
 graph is made of. `lateen.telemetry: lean` in the mesh configuration makes fewer histograms. Series that have not
-changed for an hour are left out; if they change again, they begin at 0, as after a restart.
+changed for an hour are left out; when they change again, they continue where they were.
 
-Both ports have the labels below. Envoy itself (port 15000) has them joined in one label, `labels`, which the agent
-takes apart: formatting 25 labels for each metric of each request would cost a fifth of the proxies' throughput. Metrics
+Both ports have the labels below. Envoy itself (port 15000) has them joined in one label, `lateen_labels`, which the
+agent takes apart: formatting 25 labels for each metric of each request would cost a fifth of the throughput. Metrics
 whose labels a Telemetry changes or removes have single labels there, at that price; labels that it adds cost only
 themselves."""
 AFTER_LABELS = """\

@@ -37,7 +37,7 @@ def filled(text, **values):
     for operator, value in values.items():
         text = text.replace(f"%{operator}%", value)
     assert "%" not in text, text
-    return f'labels="{text}"'
+    return f'{labels.NAME}="{text}"'
 
 
 def served(**values):
@@ -48,9 +48,11 @@ def served(**values):
 
 def called(http=True, **values):
     text = telemetry.joined(None, http, "east").replace("%UPSTREAM_METADATA(lateen:said)%", "%TO%")
-    text = text.replace("%FILTER_STATE(lateen.said:PLAIN)%", f"{WEB}|{CALLER}")
+    text = text.replace("%FILTER_STATE(lateen.said:PLAIN)%", "%SELF%").replace(
+        "%FILTER_STATE(lateen.principal:PLAIN)%", CALLER
+    )
     text = text.replace("%CLUSTER_METADATA(lateen:called)%", "reviews.shop.svc.cluster.local;reviews;shop")
-    plain = {"TO": REVIEWS, "UPSTREAM_PEER_URI_SAN": SERVER, "RESPONSE_FLAGS": "-"}
+    plain = {"SELF": WEB, "TO": REVIEWS, "UPSTREAM_PEER_URI_SAN": SERVER, "RESPONSE_FLAGS": "-"}
     plain |= {"RESPONSE_CODE": "200", "GRPC_STATUS_NUMBER": "-"} if http else {}
     return told(filled(text, **{**plain, **values}))
 
@@ -99,6 +101,14 @@ def test_joined_labels_say_the_same_as_single_ones():
         assert dict(telemetry.tags(server, True, "east")).keys() == joined.keys()
     constant = {k: v for k, v in telemetry.tags(SERVED, True, "east") if "%" not in v}
     assert constant.items() <= served().items()
+    west = dict(telemetry.tags(None, True, "east"))
+    single = f'source_cluster="{west["source_cluster"]}",destination_cluster="{west["destination_cluster"]}"'
+    single = single.replace("%FILTER_STATE(lateen.said:PLAIN)%", WEB)
+    assert told(single.replace("%UPSTREAM_METADATA(lateen:said)%", f"{REVIEWS};west")) == {
+        "source_cluster": "east",
+        "destination_cluster": "west",
+    }
+    assert told(single.replace("%UPSTREAM_METADATA(lateen:said)%", "-"))["destination_cluster"] == "unknown"
 
 
 def test_a_workload_of_another_cluster_is_reported_with_its_cluster():
@@ -144,10 +154,26 @@ def test_a_caller_whose_certificate_has_no_description_is_known_by_its_identity(
 
 @pytest.mark.parametrize("certificate", ["a|b", "bank;vault|x", "|" * 20, "a;b", ";" * 12])
 def test_a_certificate_with_separators_cannot_pass_for_another_workload(certificate):
-    found = served(DOWNSTREAM_PEER_OTHERNAME_SAN=certificate)
-    assert found.keys() == served().keys()
+    found, plain = served(DOWNSTREAM_PEER_OTHERNAME_SAN=certificate), served()
     assert found["source_workload"] == "unknown"
-    assert found["reporter"] == "destination"
+    own = {label: value for label, value in plain.items() if not label.startswith("source")}
+    assert own.items() <= found.items(), "what the reporter itself knows stays"
+
+
+def test_a_description_is_believed_only_beside_an_identity_of_its_namespace():
+    found = served(DOWNSTREAM_PEER_OTHERNAME_SAN="bank;vault;bank;v1;bank;1.0")
+    assert (found["source_workload"], found["source_workload_namespace"]) == ("unknown", "default")
+
+
+def test_a_servers_name_with_separators_is_its_principal_and_nothing_else():
+    found, plain = called(UPSTREAM_PEER_URI_SAN="https://a|b;c"), called()
+    differ = {label for label in plain if found[label] != plain[label]}
+    assert differ == {"destination_principal", "connection_security_policy"}
+
+
+def test_a_proxy_that_does_not_know_itself_still_knows_what_it_called():
+    found = called(SELF="-")
+    assert (found["source_workload"], found["destination_workload"]) == ("unknown", "reviews-v1")
 
 
 def test_a_workload_whose_owner_has_the_separator_in_its_name_cannot_pass_for_another_one():
@@ -158,8 +184,7 @@ def test_a_workload_whose_owner_has_the_separator_in_its_name_cannot_pass_for_an
 
 
 def test_labels_that_a_telemetry_adds_stay_beside_the_others():
-    text = filled(telemetry.joined(None, True, "east").partition("%")[0]) + ',host="a"'
-    assert told(text)["host"] == "a"
+    assert told('reporter="source",host="a"')["host"] == "a"
 
 
 def test_each_single_label_has_its_part_of_what_the_certificate_says():
@@ -233,7 +258,8 @@ def counter(value, a="b"):
     return f'envoy_istio_requests_total{{a="{a}"}} {value}\n'.encode()
 
 
-def test_series_that_nobody_adds_to_are_left_out_and_begin_anew():
+def test_series_that_nobody_adds_to_are_left_out_and_then_continue():
+    """From where they were: a rate over a window that spans the gap counts what was added."""
     clock = Clock()
     found = Exposition(clock)
     assert b"} 5\n" in found.text(counter(5))
@@ -241,32 +267,37 @@ def test_series_that_nobody_adds_to_are_left_out_and_begin_anew():
     assert b"} 5\n" in found.text(counter(5))
     clock.now += 1
     assert b"{" not in found.text(counter(5))
-    assert b"} 2\n" in found.text(counter(7)), "not 7 at once, which a rate would take for a rush"
-    found.restarted()
-    assert b"} 1\n" in found.text(counter(1))
+    assert b"} 7\n" in found.text(counter(7))
 
 
-def test_histograms_that_begin_anew_begin_in_each_bucket():
+def test_counters_of_the_same_labels_are_left_out_together():
+    """Otherwise more connections would have been closed than opened."""
     clock = Clock()
     found = Exposition(clock)
-    found.text(HISTOGRAM.encode())
+    both = 'envoy_istio_opened{a="b"} 3\nenvoy_istio_closed{a="b"} %d\n'
+    found.text((both % 0).encode())
+    clock.now = IDLE_S
+    found.text((both % 1).encode())
+    clock.now += 1
+    assert b'opened{a="b"} 3' in found.text((both % 1).encode())
+
+
+def test_histograms_are_left_out_with_all_their_buckets_and_gauges_never():
+    clock = Clock()
+    found = Exposition(clock)
+    gauge = b"# TYPE envoy_istio_now gauge\nenvoy_istio_now{} 1\n"
+    found.text(HISTOGRAM.encode(), gauge)
     clock.now = IDLE_S + 1
-    assert found.text(HISTOGRAM.encode()) == b"# TYPE istio_request_bytes histogram\n"
-    more = (
-        HISTOGRAM.replace('"0.5"} 1', '"0.5"} 2')
-        .replace('"+Inf"} 2', '"+Inf"} 3')
-        .replace('count{a="b"} 2', 'count{a="b"} 3')
-    )
-    text = found.text(more.encode()).decode()
-    assert 'le="0.5"} 1' in text
-    assert 'le="+Inf"} 1' in text
-    assert 'count{a="b"} 1' in text
+    text = found.text(HISTOGRAM.encode(), gauge)
+    assert text == b"# TYPE istio_request_bytes histogram\n# TYPE istio_now gauge\nistio_now 1\n"
+
+
+def test_a_histogram_may_have_no_labels_but_its_buckets():
+    assert lines('envoy_istio_x_bucket{le="0.5"} 1') == ['istio_x_bucket{le="0.5"} 1']
 
 
 def test_an_envoy_that_has_lost_its_counters_is_believed():
-    clock = Clock()
-    found = Exposition(clock)
+    found = Exposition(Clock())
     found.text(counter(5))
-    clock.now = IDLE_S + 1
-    found.text(counter(5))
+    found.restarted()
     assert b"} 3\n" in found.text(counter(3))

@@ -1,5 +1,7 @@
 """Telemetry objects: what applies to a workload, and how Envoy is configured."""
 
+import json
+
 import judge
 import meshes as mesh
 import pytest
@@ -24,7 +26,7 @@ from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import MeshConfig
 from lateen.mesh.telemetry import Reporter, observability
 from lateen.mesh.views import Views
-from lateen.wire import connections, names
+from lateen.wire import connections, labels, names
 from lateen.xds.generate import generate
 from lateen.xds.telemetry import MEANINGS
 
@@ -175,6 +177,13 @@ def hcms(found):
                     yield listener.name, out
 
 
+def of_metrics(manager):
+    log = next(a for a in manager.access_log if a.name == "envoy.access_loggers.stats")
+    config = stats_pb2.Config()
+    assert log.typed_config.Unpack(config)
+    return config
+
+
 def found_at(text, pod=("default", "productpage-v1"), config=CONFIG, agent=mesh.AGENT):
     objects = mesh.objects(text, config)
     return judge.messages(Views(Mesh(objects)).of(objects.pods[pod], "sidecar", agent))
@@ -215,15 +224,13 @@ spec:
     )
     by_name = {}
     for listener, manager in hcms(found):
-        log = next(a for a in manager.access_log if a.name == "envoy.access_loggers.stats")
-        config = stats_pb2.Config()
-        log.typed_config.Unpack(config)
+        config = of_metrics(manager)
         by_name[listener] = {t.name: t.value_format for c in config.counters for t in c.stat.tags}
     client, server = by_name["0.0.0.0_9080"], by_name["virtualInbound"]
     assert client["method"] == "%CEL(request.method)%"
     assert client["reporter"] == "%CEL('me')%"
     assert "source_app" not in client
-    assert list(server) == ["labels"], "a side that nothing changes has its labels in one"
+    assert list(server) == [labels.NAME], "a side that nothing changes has its labels in one"
     assert "method" not in server
 
 
@@ -398,12 +405,23 @@ spec:
     assert differ == [{names.LDS}, set()]
 
 
+@pytest.mark.parametrize(("added", "single"), [("method", False), (labels.NAME, True)])
+def test_a_tag_that_is_added_leaves_istios_labels_joined(added, single):
+    override = {"match": {"metric": "REQUEST_COUNT"}, "tagOverrides": {added: {"value": "request.method"}}}
+    found = found_at(
+        "kind: Telemetry\nmetadata: {name: mesh, namespace: istio-system}\n"
+        f"spec: {{metrics: [{{overrides: [{json.dumps(override)}]}}]}}"
+    )
+    for _, manager in hcms(found):
+        (count,) = of_metrics(manager).counters
+        assert [t.name for t in count.stat.tags] == ([*MEANINGS, added] if single else [labels.NAME, added])
+
+
 def test_an_agent_that_takes_no_labels_apart_gets_them_one_by_one():
     objects = mesh.objects("", CONFIG)
     old = Views(Mesh(objects)).of(objects.pods[("default", "reviews-v1")], "sidecar", {connections.METADATA: "true"})
     for _, manager in hcms(judge.messages(old)):
-        config = stats_pb2.Config()
-        manager.access_log[-1].typed_config.Unpack(config)
+        config = of_metrics(manager)
         for stat in (found.stat for found in (*config.counters, *config.histograms)):
             assert [t.name for t in stat.tags] == list(MEANINGS)
 

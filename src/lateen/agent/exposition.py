@@ -1,11 +1,12 @@
 """Envoy's metrics in Prometheus' text format with Istio's names and labels.
 
-A set of labels that has not changed for ``IDLE_S`` is left out, since Envoy itself never forgets one: a proxy that has
-talked with many workloads would report all of them for ever. When it changes again, it begins at 0, like a new one.
+Labels whose counters have not changed for ``IDLE_S`` are left out, since Envoy itself never forgets them: a proxy that
+has talked with many workloads would report all of them for ever. When they change again, they continue where they were.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,10 @@ from lateen.agent.labels import istio
 
 PREFIX = b"envoy_istio_"
 IDLE_S = 3600.0
+CACHED = 32_768
+"""Sets of labels that are kept as they were translated; most are the same at each scrape."""
 _COMMENTS = tuple(b"# %s %s" % (kind, PREFIX) for kind in (b"TYPE", b"HELP"))
+_LIMIT = re.compile(rb',?(le="[^"]*")$')
 
 Samples = dict[tuple[bytes, bytes], float]
 """(name of the sample, its bucket's limit as a label or nothing) -> value"""
@@ -27,77 +31,77 @@ class _Family:
     """By labels; samples of equal labels are added up."""
 
 
-@dataclass
-class _Known:
-    total: float
-    changed: float
-    left: Samples = field(default_factory=dict)
-    """What was there when it was left out, which does not count anymore."""
-
-
 class Exposition:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[tuple[bytes, bytes], _Known] = {}
+        self._labels: dict[bytes, bytes] = {}
+        self._totals: dict[tuple[bytes, bytes], float] = {}
+        """(family, labels) -> its count when it was last looked at"""
+        self._changed: dict[bytes, float] = {}
+        """labels -> when a count of theirs was last seen to differ: what belongs together goes together"""
 
     def restarted(self) -> None:
         """Envoy was restarted: its counters are 0."""
-        self._known.clear()
+        self._totals.clear()
+        self._changed.clear()
 
     def text(self, *raw: bytes) -> bytes:
         """Several responses as one."""
         others: list[bytes] = []
         families: dict[bytes, _Family] = {}
+        if len(self._labels) > CACHED:
+            self._labels.clear()
         for response in raw:
-            _read(response, others, families)
+            self._read(response, others, families)
+        for name, family in families.items():
+            self._look(name, family)
         lines = [*others, *(line for name, f in families.items() for line in self._lines(name, f))]
         return b"\n".join(lines) + b"\n" if lines else b""
 
+    def _read(self, response: bytes, others: list[bytes], families: dict[bytes, _Family]) -> None:
+        name = b""
+        for line in response.split(b"\n"):
+            if line.startswith(PREFIX):
+                series, _, value = line.rpartition(b" ")
+                sample, _, labels = series[len(b"envoy_") :].removesuffix(b"}").partition(b"{")
+                bucket = b""
+                if sample.endswith(b"_bucket") and (limit := _LIMIT.search(labels)):
+                    labels, bucket = labels[: limit.start()], limit[1]
+                found = families.setdefault(name if name and sample.startswith(name) else sample, _Family())
+                samples = found.series.setdefault(self._translated(labels), {})
+                samples[sample, bucket] = samples.get((sample, bucket), 0.0) + float(value)
+            elif line.startswith(_COMMENTS):
+                _, what, full, kind = line.split(b" ", 3)
+                name = full[len(b"envoy_") :]
+                if what == b"TYPE":
+                    families.setdefault(name, _Family()).kind = kind
+            elif line:
+                others.append(line)
+
+    def _translated(self, labels: bytes) -> bytes:
+        if (found := self._labels.get(labels)) is None:
+            found = self._labels[labels] = istio(labels)
+        return found
+
+    def _look(self, name: bytes, family: _Family) -> None:
+        if family.kind == b"gauge":
+            return
+        now = self._clock()
+        for labels, samples in family.series.items():
+            total = samples.get((name + b"_count", b""), samples.get((name, b""), 0.0))
+            if self._totals.get((name, labels)) != total:
+                self._totals[name, labels] = total
+                self._changed[labels] = now
+
     def _lines(self, name: bytes, family: _Family) -> Iterator[bytes]:
         yield b"# TYPE %s %s" % (name, family.kind)
-        for labels, samples in family.series.items():
-            if (left := self._left(name, labels, samples)) is None:
-                continue
-            for key, value in samples.items():
-                sample, bucket = key
-                all_labels = b"{%s%s}" % (labels, bucket) if labels or bucket else b""
-                yield b"%s%s %s" % (sample, all_labels, _number(value - left.get(key, 0)))
-
-    def _left(self, name: bytes, labels: bytes, samples: Samples) -> Samples | None:
-        """What does not count of a series; None if it is idle."""
-        total = samples.get((name + b"_count", b""), samples.get((name, b""), 0.0))
         now = self._clock()
-        known = self._known.setdefault((name, labels), _Known(total, now))
-        if total != known.total:
-            if total < known.total:
-                known.left = {}
-            known.total, known.changed = total, now
-        elif now - known.changed > IDLE_S:
-            known.left = dict(samples)
-            return None
-        return known.left
-
-
-def _read(response: bytes, others: list[bytes], families: dict[bytes, _Family]) -> None:
-    name = b""
-    for line in response.split(b"\n"):
-        if line.startswith(PREFIX):
-            series, _, value = line.rpartition(b" ")
-            sample, _, labels = series[len(b"envoy_") :].rstrip(b"}").partition(b"{")
-            bucket = b""
-            if sample.endswith(b"_bucket"):
-                labels, _, limit = labels.rpartition(b',le="')
-                bucket = b',le="' + limit
-            found = families.setdefault(name if name and sample.startswith(name) else sample, _Family())
-            samples = found.series.setdefault(istio(labels), {})
-            samples[sample, bucket] = samples.get((sample, bucket), 0.0) + float(value)
-        elif line.startswith(_COMMENTS):
-            _, what, full, kind = line.split(b" ", 3)
-            name = full[len(b"envoy_") :]
-            if what == b"TYPE":
-                families.setdefault(name, _Family()).kind = kind
-        elif line:
-            others.append(line)
+        for labels, samples in family.series.items():
+            if family.kind != b"gauge" and now - self._changed[labels] > IDLE_S:
+                continue
+            for (sample, bucket), value in samples.items():
+                inside = b",".join(part for part in (labels, bucket) if part)
+                yield b"%s%s %s" % (sample, b"{%s}" % inside if inside else b"", _number(value))
 
 
 def _number(value: float) -> bytes:

@@ -4,7 +4,6 @@ others, which Envoy cannot express, are filled in."""
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from lateen.wire.labels import NAME, PART, PARTS, PIECE, PIECES
 
@@ -26,10 +25,8 @@ _KEPT = (b"response_flags", b"grpc_response_status")
 Labels = dict[bytes, bytes]
 
 
-@lru_cache(maxsize=8192)
 def istio(raw: bytes) -> bytes:
-    """The labels of a sample, in Prometheus' text format without braces. Cached, since most series are the same at each
-    scrape; the memory that this takes is bounded (about 1 KB each)."""
+    """The labels of a sample, in Prometheus' text format without braces."""
     found: Labels = {}
     for name, value in _LABEL.findall(raw):
         if name == NAME.encode():
@@ -40,11 +37,21 @@ def istio(raw: bytes) -> bytes:
 
 
 def _apart(joined: bytes) -> Labels:
-    pieces = joined.split(PIECE.encode())
-    if len(pieces) != PIECES:
-        # somebody else's certificate may contain anything
-        pieces = [*pieces[:2], *[b""] * (PIECES - 2)]
-    reporter, cluster, source, caller, destination, server, service, protocol, code, grpc, flags, security = pieces
+    separator = PIECE.encode()
+    reporter, cluster, rest = [*joined.split(separator, 2), b"", b""][:3]
+    # the other side's certificate may contain separators, so what it says is what remains
+    if reporter == b"source":
+        *own, rest = rest.split(separator, 3)
+        pieces = [*own, *rest.rsplit(separator, 6)]
+    else:
+        certificate, *own = rest.rsplit(separator, 8)
+        pair = certificate.split(separator)
+        pieces = [*(pair if len(pair) == 2 else (b"", b"")), *own]
+    if len(pieces) != PIECES - 2:
+        return {b"reporter": reporter}
+    source, caller, destination, server, service, protocol, code, grpc, flags, security = pieces
+    if reporter != b"source" and not _belongs(source, caller):
+        source = b""
     host, name, namespace = _parts(service, 3)
     out = {b"reporter": reporter, **_workload(b"source", source), b"source_principal": caller}
     out[b"source_cluster"] = _cluster(source, cluster)
@@ -55,6 +62,13 @@ def _apart(joined: bytes) -> Labels:
     if protocol != b"tcp":
         out |= {b"response_code": code, b"grpc_response_status": b"" if grpc == b"-" else grpc}
     return {**out, b"response_flags": flags, b"connection_security_policy": security}
+
+
+def _belongs(said: bytes, principal: bytes) -> bool:
+    """Whether a description is one of the identity in the same certificate: other authorities that are trusted, too,
+    may write anything there."""
+    caller = _CALLER.match(principal)
+    return caller is not None and _described(said) and said.split(PART.encode())[1] == caller[1]
 
 
 def _parts(text: bytes, count: int) -> list[bytes]:
@@ -91,6 +105,10 @@ def _completed(found: Labels) -> Labels:
             label = side + b"_" + end
             if _described(value := found.get(label, b"")):
                 found[label] = _workload(side, value)[label]
+        where = side + b"_cluster"
+        if PIECE.encode() in (value := found.get(where, b"")):
+            said, _, own = value.rpartition(PIECE.encode())
+            found[where] = _cluster(said, own)
     out = {k: UNKNOWN if v in _EMPTY and k not in _KEPT else v for k, v in found.items()}
     if out.get(b"grpc_response_status", b"")[:1].isdigit() and out.get(b"request_protocol") == b"http":
         out[b"request_protocol"] = b"grpc"

@@ -38,9 +38,9 @@ class Metrics:
         parts += await asyncio.gather(*(_get("127.0.0.1", port, path) for port, path in self._options.scrape_targets))
         return b"\n".join(p.rstrip(b"\n") for p in parts if p) + b"\n"
 
-    async def envoy(self) -> bytes:
-        """Envoy's alone, for port 15090."""
-        return await self._envoy("/stats/prometheus")
+    async def envoy(self, query: str) -> bytes:
+        """Envoy's alone, for port 15090; empty if there is none. ``query``: for Envoy (``usedonly``, ``filter=…``)."""
+        return b"" if self._options.proxyless else await self._envoy(f"/stats/prometheus?{query}")
 
     async def standard(self) -> bytes:
         """Istio's own metrics, and the agent's, without most of Envoy's and the application's."""

@@ -56,7 +56,8 @@ class Server:
                 body = await asked()
                 return http.Response(200, body, TEXT)
             case ("GET", labels.ENVOY_METRICS_PATH):
-                return http.Response(200, await self._metrics.envoy(), TEXT)
+                found = await self._metrics.envoy(request.path.partition("?")[2])
+                return http.Response(200, found, TEXT) if found else http.Response(503, b"Envoy does not answer\n")
             case ("GET", looking.PATH):
                 return self._tap.answer(request.path)
             case ("POST", "/drain"):

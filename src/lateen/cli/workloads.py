@@ -23,7 +23,6 @@ from lateen.kit import duration, jsons, selectors, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
 from lateen.wire import names, ports
-from lateen.wire.labels import ENVOY_METRICS_PATH
 
 CUSTOM_PREFIX = "istio-ext-authz-"
 """The prefix of the names of CUSTOM policies"""
@@ -128,7 +127,7 @@ def envoy_stats(target: Target, pod: str, kind: str, output: str) -> None:
         if output == "prom-merged":
             return await pods.ask(client, found, "GET", "/stats/prometheus", ports.MERGED_METRICS)
         if output == "prom":
-            return await pods.ask(client, found, "GET", ENVOY_METRICS_PATH, ports.MERGED_METRICS)
+            return await pods.ask(client, found, "GET", "/stats/prometheus", ports.ENVOY_METRICS)
         return await pods.ask(client, found, "GET", path)
 
     text = target.run(work).decode(errors="replace")

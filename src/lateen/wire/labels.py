@@ -6,22 +6,25 @@ sidecars a fifth of its throughput. What is constant, or known together, is ther
     reporter|cluster|source|principal|destination|principal|service|protocol|code|gRPC status|flags|security
 
 ``source`` and ``destination`` are a workload's description (``PARTS``), ``service`` is ``SERVICE``; both are joined by
-semicolons. ``cluster`` is the reporter's own. What is not known is empty or ``-``.
+semicolons. ``cluster`` is the reporter's own. What is not known is empty or ``-``. What a peer's certificate says may
+contain anything, so pieces are counted from the sides that the reporter itself has written.
+
+Where labels are single ones, that of a workload has its whole description, and that of a cluster the description, ``|``
+and the reporter's own cluster.
 """
 
 from __future__ import annotations
 
 METADATA = "LATEEN_LABELS"
 """The key of the node metadata with which an agent declares (``true``) that it takes labels apart."""
-NAME = "labels"
+NAME = "lateen_labels"
 """The label with all others."""
 PIECE, PART = "|", ";"
 PARTS = ("workload", "namespace", "service", "revision", "app", "version")
 """The description of a workload, which is also in its certificate; it may be followed by its cluster."""
 SERVICE = ("host", "name", "namespace")
 OF_DESCRIPTION = "said"
-"""The metadata of an endpoint with the description of its workload; and the part of the name of the filter state object
-with that of the proxy's own and, as a second piece, its principal."""
+"""The metadata of an endpoint, and the part of a filter state object's name, with the description of a workload."""
 OF_SERVICE = "called"
 """The metadata of a cluster with the description of its service."""
 PIECES = 12

@@ -13,7 +13,7 @@ WEBHOOK = 15017  # istiod: injection and validation
 MERGED_METRICS = 15020  # agent: metrics of Envoy, the agent and the application; drain
 DNS = 15053  # agent: the pod's DNS, if it is captured
 HEALTH = 15021  # Envoy: /healthz/ready for the kubelet
-ENVOY_METRICS = 15090  # Envoy: /stats/prometheus
+ENVOY_METRICS = 15090  # Envoy, for the agent: /stats/prometheus
 COLLECTOR = 9097  # the add-on prometheus, queried by the console; Prometheus' own port may belong to a real Prometheus
 
 EXCLUDED_INBOUND = (ENVOY_METRICS, HEALTH, MERGED_METRICS)

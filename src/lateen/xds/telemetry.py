@@ -71,18 +71,21 @@ class Server:
         return self.own("principal") if self.security == "mutual_tls" else ""
 
 
-def tags(server: Server | None, http: bool, cluster: str, certified: bool = True) -> list[tuple[str, str]]:
-    """Istio's labels in Istio's order, with formats; ``server`` is None for the reporter ``source``. ``certified``:
-    whether the agent takes apart what a client's certificate says."""
+def tags(server: Server | None, http: bool, cluster: str, apart: bool = True) -> list[tuple[str, str]]:
+    """Istio's labels in Istio's order, with formats; ``server`` is None for the reporter ``source``. ``apart``:
+    whether the agent takes descriptions apart; an older one can tell neither callers nor their clusters."""
     source: Callable[[str], str]
     destination: Callable[[str], str]
     if server is None:
         source, destination = _caller, _endpoint
         service = {key: _cluster(key) for key in ("host", "name", "namespace")}
     else:
-        source = _certified if certified and server.security == "mutual_tls" else _nobody
+        source = _certified if apart and server.security == "mutual_tls" else _nobody
         destination = server.own
         service = {"host": server.host, "name": server.name, "namespace": server.namespace}
+    here = _literal(cluster)
+    of_source = f"{source(labels.OF_DESCRIPTION)}{labels.PIECE}{here}" if apart else here
+    of_destination = f"{_endpoint(labels.OF_DESCRIPTION)}{labels.PIECE}{here}" if apart and server is None else here
     out = [
         ("reporter", "destination" if server else "source"),
         ("source_workload", source("workload")),
@@ -92,7 +95,7 @@ def tags(server: Server | None, http: bool, cluster: str, certified: bool = True
         ("source_principal", "%DOWNSTREAM_PEER_URI_SAN%" if server else _caller("principal")),
         ("source_app", source("app")),
         ("source_version", source("version")),
-        ("source_cluster", cluster),
+        ("source_cluster", of_source),
         ("destination_workload", destination("workload")),
         ("destination_workload_namespace", destination("namespace")),
         ("destination_principal", _server_principal(server)),
@@ -103,7 +106,7 @@ def tags(server: Server | None, http: bool, cluster: str, certified: bool = True
         ("destination_canonical_revision", destination("revision")),
         ("destination_service_name", service["name"]),
         ("destination_service_namespace", service["namespace"]),
-        ("destination_cluster", cluster),
+        ("destination_cluster", of_destination),
         ("request_protocol", "http" if http else "tcp"),
     ]
     if http:
@@ -154,8 +157,8 @@ def _server_principal(server: Server | None) -> str:
 def joined(server: Server | None, http: bool, cluster: str) -> str:
     """All labels in one format, see ``wire.labels``."""
     if server is None:
-        # one lookup for two pieces
-        who = [_caller(labels.OF_DESCRIPTION), _endpoint(labels.OF_DESCRIPTION), "%UPSTREAM_PEER_URI_SAN%"]
+        who = [_caller(labels.OF_DESCRIPTION), _caller("principal")]
+        who += [_endpoint(labels.OF_DESCRIPTION), "%UPSTREAM_PEER_URI_SAN%"]
         service = _cluster(labels.OF_SERVICE)
     else:
         secure = server.security == "mutual_tls"
@@ -299,10 +302,10 @@ def _labels(
 ) -> list[tuple[str, str]]:
     """With a Telemetry's ``tagOverrides``: values are CEL expressions."""
     changes = dict(rule.tags)
-    if wanted.joined and changes.keys().isdisjoint(MEANINGS):
+    if wanted.joined and changes.keys().isdisjoint((*MEANINGS, labels.NAME)):
         found = [(labels.NAME, joined(server, http, cluster))]
     else:
-        found = tags(server, http, cluster, certified=wanted.every_s is not None)
+        found = tags(server, http, cluster, apart=wanted.joined)
     out = []
     for name, value in found:
         expression = changes.pop(name, "")

@@ -38,7 +38,7 @@ def network(chain: Connections) -> list[lc.Filter]:
 def resource(identity: Described, workload: str = "") -> Resource:
     """What the slot holds for a workload."""
     state = {own_key(k): v for k, v in identity}
-    state[own_key(labels.OF_DESCRIPTION)] = labels.PIECE.join((spoken(identity), dict(identity)["principal"]))
+    state[own_key(labels.OF_DESCRIPTION)] = spoken(identity)
     config = set_filter_state_pb2.Config()
     for key, value in state.items():
         found = config.on_new_connection.add(object_key=key, factory_key="envoy.string", read_only=True)
