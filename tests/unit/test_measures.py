@@ -48,6 +48,25 @@ def test_values_of_labels_are_escaped_and_their_number_is_bounded():
     assert len(c.counts) == MAX_SERIES
 
 
+def test_what_has_no_room_for_a_series_of_its_own_is_counted_together_and_said_once(caplog):
+    r, many = Registry(), 2 * MAX_SERIES
+    c, h, g = r.counter("c", "C.", "a", "b"), r.histogram("h", "H.", (1.0,), "a"), r.gauge("g", "G.", "a")
+    g.read = lambda: {(str(i),): 1.0 for i in range(many)}
+    for i in range(many):
+        c.add(str(i), "x")
+        h.observe(0.5, str(i))
+    for i in range(10):  # what has a series keeps it
+        c.add(str(i), "x")
+    found = values(r)
+    left = many - (MAX_SERIES - 1)
+    assert (found['c{a="other",b="other"}'], found['c{a="7",b="x"}']) == (left, 2)
+    assert found['h_count{a="other"}'] == found['g{a="other"}'] == left
+    assert sum(v for k, v in found.items() if k.startswith("c{")) == many + 10
+    assert sum(v for k, v in found.items() if k.startswith("g{")) == many
+    values(r)
+    assert sorted(m.split()[0] for m in caplog.messages) == ["c", "g", "h"]
+
+
 def test_a_name_is_declared_once():
     r = Registry()
     r.counter("a", "A.")

@@ -112,6 +112,21 @@ def test_requests_are_counted_under_the_names_that_dashboards_of_kubernetes_ask_
     assert samples(text, "process_start_time_seconds")
 
 
+def test_requests_of_strangers_make_no_series_of_their_own(cluster):
+    async def run():
+        for path in (CONFIG_MAPS, f"{CONFIG_MAPS}/a", CLASSES, f"{NAMESPACES}/default/pods/p/exec", "/api/v1/nodes"):
+            for method in ("GET", "POST", "DELETE", "OPTIONS", "PROPFIND"):
+                await cluster.send(method, path, user="", groups=())
+        return (await cluster.send("GET", "/metrics"))[1]
+
+    text = asyncio.run(run())
+    strangers = {k: v for k, v in samples(text, "apiserver_request_total").items() if 'code="403"' in k}
+    assert sum(strangers.values()) == 25
+    assert all('resource=""' in key for key in strangers)
+    verbs = {key.partition('verb="')[2].partition('"')[0] for key in strangers}
+    assert verbs == {"GET", "POST", "DELETE", "other"}
+
+
 def test_metrics_are_for_those_who_may_read_them(cluster):
     assert cluster.ask("GET", "/metrics", user="bob", groups=("system:authenticated",))[0] == 403
     assert cluster.ask("GET", "/metrics", user="prometheus", groups=("system:monitoring",))[0] == 200

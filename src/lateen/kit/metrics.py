@@ -3,12 +3,17 @@ the name of every counter, and Istio's names must be kept."""
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+log = logging.getLogger("lateen.metrics")
+
 MAX_SERIES = 1000
-"""The limit for one metric; further series are not counted."""
+"""The limit for one metric, of which the last series is for whatever has no room of its own any more."""
+OTHER = "other"
+"""The value of all labels of that series."""
 Values = tuple[str, ...]
 
 
@@ -20,10 +25,23 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     kind = "untyped"
+    _full = False
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
         """(suffix of the name, labels as written, value)."""
         raise NotImplementedError
+
+    def _place(self, values: Values, there: Mapping[Values, object]) -> Values:
+        """The series that counts for these labels: their own, while there is room for it."""
+        if values in there or len(there) < MAX_SERIES - 1:
+            return values
+        self._overflow()
+        return (OTHER,) * len(self.labels)
+
+    def _overflow(self) -> None:
+        if not self._full:
+            self._full = True
+            log.warning("%s has more than %d series: further ones are counted together", self.name, MAX_SERIES - 1)
 
     def _written(self, values: Values, *more: str) -> str:
         pairs = [f'{k}="{_escaped(v)}"' for k, v in zip(self.labels, values, strict=True)]
@@ -37,10 +55,8 @@ class Counter(Metric):
     kind = "counter"
 
     def add(self, *values: str, by: float = 1.0) -> None:
-        if values in self.counts:
-            self.counts[values] += by
-        elif len(self.counts) < MAX_SERIES:
-            self.counts[values] = by
+        values = self._place(values, self.counts)
+        self.counts[values] = self.counts.get(values, 0.0) + by
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
         for values, count in sorted(self.counts.items() or ([((), 0.0)] if not self.labels else [])):
@@ -55,7 +71,11 @@ class Gauge(Metric):
     kind = "gauge"
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
-        for values, value in sorted(self.read().items())[:MAX_SERIES]:
+        placed: dict[Values, float] = {}
+        for values, value in sorted(self.read().items()):
+            at = self._place(values, placed)
+            placed[at] = placed.get(at, 0.0) + value
+        for values, value in sorted(placed.items()):
             yield "", self._written(values), value
 
 
@@ -76,10 +96,9 @@ class Histogram(Metric):
     kind = "histogram"
 
     def observe(self, value: float, *values: str) -> None:
+        values = self._place(values, self.seen)
         found = self.seen.get(values)
         if found is None:
-            if len(self.seen) >= MAX_SERIES:
-                return
             found = self.seen[values] = [0.0] * (len(self.bounds) + 2)
         found[bisect_left(self.bounds, value)] += 1
         found[-1] += value

@@ -14,6 +14,7 @@ from lateen.kit.metrics import Registry
 SECONDS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60)
 BYTES = tuple(1000.0 * 10**n for n in range(7))
 _WHAT = ("group", "version", "resource", "subresource", "scope", "verb", "component")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _VERBS = {"create": "POST", "update": "PUT", "patch": "PATCH", "deletecollection": "DELETECOLLECTION"}
 _CHANGES = ("create", "update", "patch", "delete", "deletecollection")
 _STREAMS = ("exec", "attach", "portforward", "proxy")
@@ -78,9 +79,10 @@ class Figures:
 
 def _what(c: Call | None, verb: str) -> tuple[str, ...]:
     if c is None:
-        return "", "", "", "", "", verb.upper(), "apiserver"
+        method = "GET" if verb == "head" else verb.upper()
+        return "", "", "", "", "", method if method in _METHODS else "other", "apiserver"
     scope = "resource" if c.name else "namespace" if c.namespace else "cluster"
-    name = "CONNECT" if c.subresource in _STREAMS else _VERBS.get(verb, verb.upper())
+    name = "CONNECT" if c.subresource in _STREAMS else _VERBS.get(verb, verb.upper() or "other")
     if verb == "patch" and "apply" in c.patch_type:
         name = "APPLY"
     return c.resource.group, c.version, c.resource.plural, c.subresource, scope, name, "apiserver"

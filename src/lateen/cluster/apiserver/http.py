@@ -53,7 +53,8 @@ _BEARER = "base64url.bearer.authorization.k8s.io."
 
 @dataclass
 class _Work:
-    """One request, as far as it is known what it is about. ``began``: of time.perf_counter."""
+    """One request, as far as it is known what it is about. ``began``: of time.perf_counter; ``call`` is there once the
+    user is authorized, so that nobody else has a say in which series are counted."""
 
     began: float
     verb: str
@@ -113,9 +114,9 @@ class Server:
         verb = routing.verb(asked.method, c)
         if verb == "watch" or c.subresource in ("proxy", "log", *routing.STREAMS):
             return None
-        work.call, work.verb = c, verb
         c.agent = owners.agent(asked.header("user-agent"))
         routing.authorize(self._api.store, c, verb)
+        work.call, work.verb = c, verb
         accept = asked.header("accept")
         if verb in ("get", "list") and self._is_stored(c, verb):
             return self._written(
@@ -167,9 +168,9 @@ class Server:
 
     async def _resource(self, request: web.BaseRequest, c: Call, work: _Work) -> web.StreamResponse:
         verb = routing.verb(request.method, c)
-        work.call, work.verb = c, verb
         c.agent = owners.agent(request.headers.get("User-Agent", ""))
         routing.authorize(self._api.store, c, verb)
+        work.call, work.verb = c, verb
         if c.subresource == "proxy" and c.resource.kind == "Node":
             inside = "".join(f"/{p}" for p in request.path.split("/")[6:])  # /api/v1/nodes/NAME/proxy/…
             store, registry = self._api.settled(), self._api.registry
