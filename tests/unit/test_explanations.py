@@ -188,7 +188,7 @@ def test_rules_of_tokens_that_may_have_refused_a_request_are_those_of_its_worklo
 def test_the_rule_of_a_rate_limit_is_named_at_sidecars_and_at_gateways(at, details, filters):
     part = {
         "EcdsConfigDump": {
-            "ecds_filters": [{"ecds_filter": {"name": "lateen.rate_limit/80", "typed_config": filters}}]
+            "ecds_filters": [{"ecds_filter": {"name": "lateen.rate_limiting/80", "typed_config": filters}}]
         },
         "RoutesConfigDump": {"dynamic_route_configs": [{"route_config": {"typed_per_filter_config": {"a": filters}}}]},
     }[at]

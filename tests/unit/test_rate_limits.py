@@ -51,8 +51,8 @@ def slots(text, pod="productpage-v1"):
         for f in chain.filters:
             manager = hcm.HttpConnectionManager()
             if f.typed_config.Unpack(manager):
-                asked |= {h.name for h in manager.http_filters if h.name.startswith("lateen.rate_limit")}
-    held = {n: m for n, m in found[names.ECDS].items() if n.startswith("lateen.rate_limit")}
+                asked |= {h.name for h in manager.http_filters if h.name.startswith("lateen.rate_limiting")}
+    held = {n: m for n, m in found[names.ECDS].items() if n.startswith("lateen.rate_limiting")}
     assert asked == set(held)
     out = {}
     for message in held.values():

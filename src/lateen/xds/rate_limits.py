@@ -32,6 +32,8 @@ from lateen.xds import claims, pb, predicates, quotas
 
 ENFORCED, SHADOW = "lateen.rate_limit", "lateen.rate_limit_shadow"
 """Not Envoy's name, so that filters that users add with an EnvoyFilter are not configured by ours."""
+SLOT = "lateen.rate_limiting"
+"""The slot at a workload's port. Its former name, ``lateen.rate_limit``, took no single limit."""
 ROUTE = "lateen.rate_limits"
 """The namespace of route metadata with the policies whose limits apply"""
 UNLIMITED = 2**32 - 1

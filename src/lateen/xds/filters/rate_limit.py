@@ -18,7 +18,7 @@ from lateen.xds import pb
 from lateen.xds.filters.chain import HttpFilter, Requests, http_filter
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import slot
-from lateen.xds.rate_limits import ENFORCED, SHADOW, config, nothing
+from lateen.xds.rate_limits import ENFORCED, SHADOW, SLOT, config, nothing
 
 AT_GATEWAY = (ENFORCED, SHADOW)
 
@@ -31,7 +31,7 @@ def http(chain: Requests) -> list[HttpFilter]:
 
 def slots(port: InboundPort) -> tuple[str, ...]:
     """The name of a port's slot, if it takes requests."""
-    return (f"{ENFORCED}/{port.port.number}",) if port.port.protocol in (*HTTP, "auto") else ()
+    return (f"{SLOT}/{port.port.number}",) if port.port.protocol in (*HTTP, "auto") else ()
 
 
 def extensions(port: InboundPort, workload: str = "") -> Iterator[Resource]:

@@ -14,7 +14,7 @@ from lateen.wire import names
 from lateen.xds import claims, pb
 from lateen.xds.authz import filters
 from lateen.xds.filters import several
-from lateen.xds.rate_limits import ENFORCED
+from lateen.xds.rate_limits import SLOT
 from lateen.xds.security import CORS, GATE, OIDC, SECURITY
 
 AUTHENTICATION = "istio.authentication"
@@ -22,14 +22,17 @@ LUA, WASM = "lateen.lua", "extensions.istio.io"
 CUSTOM, DENY, ALLOW = (f"istio.authorization.{n}" for n in ("custom", "deny", "allow"))
 _PREFIX = "type.googleapis.com/envoy.extensions.filters.http."
 _RBAC = f"{_PREFIX}rbac.v3.RBAC"
-_TYPES = {
+TYPES = {
     CUSTOM: several.TYPES,  # for each provider, whether a policy matches, and the question
     SECURITY: several.TYPES,
-    ENFORCED: (*several.TYPES, f"{_PREFIX}local_ratelimit.v3.LocalRateLimit"),  # one limit, or several
+    SLOT: (*several.TYPES, f"{_PREFIX}local_ratelimit.v3.LocalRateLimit"),  # one limit, or several
     AUTHENTICATION: (f"{_PREFIX}jwt_authn.v3.JwtAuthentication",),
     DENY: several.TYPES,  # what AUDIT policies record, then what is denied
     ALLOW: (_RBAC,),
 }
+"""Slot -> the types that it takes. They never change: Envoy asks every listener that names a slot, former and draining
+ones, too, whether it takes what comes, so that other types need a slot of another name. Proxies keep a slot that is no
+longer used (``ads.session``)."""
 KINDS = {
     CUSTOM: filters.HTTP_EXT,
     AUTHENTICATION: claims.FILTER,
@@ -53,6 +56,6 @@ def kind(slot: str) -> str | None:
 @lru_cache(maxsize=4096)
 def slot(name: str, workload: str, disabled: bool = False) -> hcm.HttpFilter:
     """It has no default: without its configuration, requests get status 500."""
-    types = _TYPES[name.partition("/")[0]]
+    types = TYPES[name.partition("/")[0]]
     source = config_source_pb2.ExtensionConfigSource(config_source=pb.ads(), type_urls=types)
     return hcm.HttpFilter(name=names.of_workload(name, workload), config_discovery=source, disabled=disabled)
