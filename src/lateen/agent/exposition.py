@@ -6,7 +6,6 @@ has talked with many workloads would report all of them for ever. When they chan
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,10 +17,11 @@ IDLE_S = 3600.0
 CACHED = 32_768
 """Sets of labels that are kept as they were translated; most are the same at each scrape."""
 _COMMENTS = tuple(b"# %s %s" % (kind, PREFIX) for kind in (b"TYPE", b"HELP"))
-_LIMIT = re.compile(rb',?(le="[^"]*")$')
+_LIMIT = b'le="'
+"""The label of a bucket's limit, which is the last one."""
 
-Samples = dict[tuple[bytes, bytes], float]
-"""(name of the sample, its bucket's limit as a label or nothing) -> value"""
+Samples = dict[tuple[bytes, bytes], bytes]
+"""(name of the sample, its bucket's limit or nothing) -> value, as Envoy writes it"""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Exposition:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._labels: dict[bytes, bytes] = {}
-        self._totals: dict[tuple[bytes, bytes], float] = {}
+        self._totals: dict[tuple[bytes, bytes], bytes] = {}
         """(family, labels) -> its count when it was last looked at"""
         self._changed: dict[bytes, float] = {}
         """labels -> when a count of theirs was last seen to differ: what belongs together goes together"""
@@ -65,11 +65,13 @@ class Exposition:
                 series, _, value = line.rpartition(b" ")
                 sample, _, labels = series[len(b"envoy_") :].removesuffix(b"}").partition(b"{")
                 bucket = b""
-                if sample.endswith(b"_bucket") and (limit := _LIMIT.search(labels)):
-                    labels, bucket = labels[: limit.start()], limit[1]
+                if sample.endswith(b"_bucket"):
+                    labels, _, bucket = labels.rpartition(_LIMIT)
+                    labels = labels.removesuffix(b",")
                 found = families.setdefault(name if name and sample.startswith(name) else sample, _Family())
                 samples = found.series.setdefault(self._translated(labels), {})
-                samples[sample, bucket] = samples.get((sample, bucket), 0.0) + float(value)
+                before = samples.get((sample, bucket))
+                samples[sample, bucket] = value if before is None else _sum(before, value)
             elif line.startswith(_COMMENTS):
                 _, what, full, kind = line.split(b" ", 3)
                 name = full[len(b"envoy_") :]
@@ -88,7 +90,7 @@ class Exposition:
             return
         now = self._clock()
         for labels, samples in family.series.items():
-            total = samples.get((name + b"_count", b""), samples.get((name, b""), 0.0))
+            total = samples.get((name + b"_count", b"")) or samples.get((name, b""), b"")
             if self._totals.get((name, labels)) != total:
                 self._totals[name, labels] = total
                 self._changed[labels] = now
@@ -99,10 +101,14 @@ class Exposition:
         for labels, samples in family.series.items():
             if family.kind != b"gauge" and now - self._changed[labels] > IDLE_S:
                 continue
+            start = labels + b"," if labels else b""
             for (sample, bucket), value in samples.items():
-                inside = b",".join(part for part in (labels, bucket) if part)
-                yield b"%s%s %s" % (sample, b"{%s}" % inside if inside else b"", _number(value))
+                if bucket:
+                    yield b"%s{%s%s%s} %s" % (sample, start, _LIMIT, bucket, value)
+                else:
+                    yield b"%s{%s} %s" % (sample, labels, value) if labels else b"%s %s" % (sample, value)
 
 
-def _number(value: float) -> bytes:
+def _sum(a: bytes, b: bytes) -> bytes:
+    value = float(a) + float(b)
     return b"%d" % value if value.is_integer() else b"%.17g" % value
