@@ -76,7 +76,7 @@ def add(found, doc, i):
         return found.put(kind, (namespace, name), doc["data"]["ca.crt"])
     if kind is kinds.NAMESPACE:
         return found.put(kind, ("", name), decoding.namespace(doc))
-    spec = decode(kind.spec, doc.get("spec") or {})
+    spec = decoding.with_lower_hosts(decode(kind.spec, doc.get("spec") or {}))
     made = o.Resource(
         kind.ref(namespace, name),
         f"u{i}-{name}",

@@ -99,6 +99,46 @@ def test_hosts_that_differ_in_case_are_one_host():
     assert at_gateway(host="A.Test", wide="a.test") == {"a.test": [200, 201]}
 
 
+IN_CAPITALS = """
+kind: ServiceEntry
+metadata: {name: upper}
+spec: {hosts: [API.Test], resolution: DNS, ports: [{number: 9080, name: http, protocol: HTTP}]}
+---
+kind: ServiceEntry
+metadata: {name: lower, namespace: other}
+spec: {hosts: [api.test], resolution: DNS, ports: [{number: 9080, name: http, protocol: HTTP}]}
+---
+kind: DestinationRule
+metadata: {name: subsets}
+spec: {host: aPI.test, subsets: [{name: v1}]}
+---
+kind: VirtualService
+metadata: {name: rule}
+spec: {hosts: [Api.Test, Only.Rule], http: [{route: [{destination: {host: api.TEST, subset: v1}}]}]}
+---
+kind: VirtualService
+metadata: {name: again}
+spec: {hosts: [only.rule], http: [{route: [{destination: {host: ratings}}]}]}
+---
+kind: Service
+metadata: {name: critics, namespace: default}
+spec: {type: ExternalName, externalName: Reviews.Default.svc.cluster.local}
+"""
+
+
+def test_in_the_mesh_hosts_that_differ_in_case_are_one_host():
+    """Envoy compares hosts without regard to case, and refuses to have one twice."""
+    found = judge.messages(mesh.view(mesh.objects(IN_CAPITALS)))
+    hosts = judge.routes(found, "9080").virtual_hosts
+    domains = [d.lower() for h in hosts for d in h.domains]
+    assert len(domains) == len(set(domains))
+    assert called(IN_CAPITALS, "api.test") == ["outbound|9080|v1|api.test"]
+    assert called(IN_CAPITALS, "only.rule") == ["outbound|9080|v1|api.test"]
+    assert called(IN_CAPITALS, "critics") == REVIEWS
+    assert "outbound|9080|v1|api.test" in found[names.CDS]
+    assert not [name for name in found[names.CDS] if name != name.lower() and "Cluster" not in name]
+
+
 def test_a_gateway_without_a_selector_is_for_all_gateways():
     assert at_gateway(selector="{}") == at_gateway()
     assert at_gateway(selector="{istio: other}") == {}

@@ -9,9 +9,12 @@ import base64
 import ipaddress
 from typing import Any
 
+from msgspec.structs import replace
+
 from lateen.api.annotations import TAP_BODIES
 from lateen.api.cert_manager import BY_CLUSTER_ISSUER, BY_ISSUER
 from lateen.api.envoy_gateway import FAIL_CLOSED
+from lateen.api.networking import DestinationRule, ServiceEntry, Sidecar, VirtualService
 from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Namespace, Pod, Ref, Resource, Service, ServicePort
 from lateen.api.reading import DISTRIBUTION, near
 from lateen.kit.digits import digits
@@ -30,12 +33,27 @@ def resource(ref: Ref, obj: Json, spec: Any) -> Resource[Any]:
         str(meta.get("uid")),
         f"{meta.get('uid')}/{meta.get('generation')}",
         str(meta.get("creationTimestamp")),
-        spec,
+        with_lower_hosts(spec),
         dry_run=_is_dry_run(meta),
         labels=tuple(sorted((meta.get("labels") or {}).items())),
         notes=notes(meta),
         healthy=is_healthy(obj),
     )
+
+
+def with_lower_hosts(spec: Any) -> Any:
+    """Host names in lower case, in which Envoy compares them: names that differ only in case are one host."""
+    changed: dict[str, Any]
+    match spec:
+        case ServiceEntry() | VirtualService():
+            changed = {"hosts": tuple(dict.fromkeys(map(str.lower, spec.hosts)))}
+        case DestinationRule():
+            changed = {"host": spec.host.lower()}
+        case Sidecar():
+            changed = {"egress": tuple(replace(e, hosts=tuple(map(str.lower, e.hosts))) for e in spec.egress)}
+        case _:
+            return spec
+    return spec if all(getattr(spec, k) == v for k, v in changed.items()) else replace(spec, **changed)
 
 
 def is_healthy(obj: Json) -> bool:
@@ -71,7 +89,7 @@ def service(obj: Json, domain: str) -> Service:
         str(spec.get("clusterIP") or ""),
         ports,
         tuple(sorted((spec.get("selector") or {}).items())),
-        str(spec.get("externalName") or "") if spec.get("type") == "ExternalName" else "",
+        str(spec.get("externalName") or "").lower() if spec.get("type") == "ExternalName" else "",
         addresses=tuple(str(a) for a in (spec.get("clusterIPs") or [])[1:]),
         export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
         created=str(meta.get("creationTimestamp") or ""),

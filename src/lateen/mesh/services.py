@@ -106,6 +106,7 @@ class Services(Base):
     def resolve(self, name: str, namespace: str) -> str:
         """A host as written in a rule of ``namespace`` -> the full name (in Istio, short names belong to the rule's own
         namespace)."""
+        name = name.lower()
         if name == "*" or name.startswith("*."):
             return name
         domain = self.cluster.domain

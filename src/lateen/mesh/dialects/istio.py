@@ -200,7 +200,7 @@ def by_name(rules: Bound, port: int, find: Find) -> Iterator[ConnectionRoute]:
             backends = _connected(route.route, vs, port, find)
             for m in route.match:
                 if _applies(m, vs, gateways, port):
-                    sni = () if "*" in m.sni_hosts else m.sni_hosts
+                    sni = () if "*" in m.sni_hosts else tuple(map(str.lower, m.sni_hosts))
                     yield ConnectionRoute(sni, m.destination_subnets, backends, vs.ref)
 
 
