@@ -132,7 +132,7 @@ def traffic() -> dict[Sample, float]:
     for i in range(WORKLOADS):
         caller = workload(i // 3) if i else Workload("istio-system", "istio-ingressgateway", "istio-ingressgateway", "")
         for reporter in ("source", "destination"):
-            flow = Flow(reporter, caller, f"w{i}", "default", workload(i), "http", True)
+            flow = Flow(reporter, caller, f"w{i}", "default", workload(i), "http", "mutual_tls", reporter == "source")
             out[Sample(flow, "requests", "200", "-")] = 10.0
     return out
 

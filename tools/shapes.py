@@ -1,4 +1,5 @@
-"""Write console/src/shapes.ts from lateen.console.shapes and lateen.dump.failures: python tools/shapes.py"""
+"""Write console/src/shapes.ts from lateen.console.shapes, lateen.console.metrics and
+lateen.dump.failures: python tools/shapes.py"""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+from lateen.console.metrics import COUNTED
 from lateen.dump.failures import MATCHERS
 
 TARGET = Path(__file__).parents[1] / "console" / "src" / "shapes.ts"
@@ -52,9 +54,11 @@ def text() -> str:
     NAMED.update({s: n for n, s in vars(shapes).items() if get_origin(s) is Literal})
     named = [f"export type {name} = {choices(kind)}" for kind, name in NAMED.items()]
     says = "/** What selects series of requests that have failed, in PromQL: any of these. */"
-    constant = f"{says}\nexport const FAILED = {list(MATCHERS)}"
+    failed = f"{says}\nexport const FAILED = {list(MATCHERS)}"
+    says = "/** What selects series that count each call once, in PromQL: any of these. */"
+    counted = f"{says}\nexport const COUNTED = {list(COUNTED)}"
     head = "// Written by tools/shapes.py from lateen.console.shapes; edit that file."
-    return "\n\n".join([head, constant, *named, *(interface(n, s) for n, s in found)]) + "\n"
+    return "\n\n".join([head, failed, counted, *named, *(interface(n, s) for n, s in found)]) + "\n"
 
 
 if __name__ == "__main__":

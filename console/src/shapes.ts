@@ -3,6 +3,9 @@
 /** What selects series of requests that have failed, in PromQL: any of these. */
 export const FAILED = ['response_code=~"5..|0"', 'response_flags=~"(.+,)?NR(,.+)?"', 'grpc_response_status=~"2|4|12|13|14|15"']
 
+/** What selects series that count each call once, in PromQL: any of these. */
+export const COUNTED = ['reporter="source"', 'reporter="destination",source_workload=~"unknown|",source_principal=~"unknown|",connection_security_policy!="mutual_tls"']
+
 export type NodeKind = 'app' | 'service' | 'workload' | 'external' | 'unknown'
 
 export type Level = 'Error' | 'Warning' | 'Info'

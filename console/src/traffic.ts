@@ -2,7 +2,7 @@
 
 import { queryRange } from './api'
 import type { Lists } from './links'
-import { FAILED } from './shapes'
+import { COUNTED, FAILED } from './shapes'
 
 export interface Load {
   /** Requests per second, the share of them that failed, and the 95th percentile in milliseconds. */
@@ -18,12 +18,11 @@ export const BY: Record<Exclude<Lists, 'config'>, string[]> = {
   services: ['destination_service_namespace', 'destination_service_name'],
 }
 
-/** By the values of `labels`, joined with slashes. Where the caller has no proxy, the server's report counts. */
+/** By the values of `labels`, joined with slashes. */
 export async function loads(labels: string[]): Promise<Map<string, Load>> {
   const now = Math.floor(Date.now() / 1000)
   const by = labels.join(', ')
-  const of = (metric: string, more = '') =>
-    `rate(${metric}{reporter="source"${more}}[1m]) or rate(${metric}{reporter="destination",source_workload="unknown"${more}}[1m])`
+  const of = (metric: string, more = '') => COUNTED.map((once) => `rate(${metric}{${once}${more}}[1m])`).join(' or ')
   const ask = async (query: string) => {
     const found = await queryRange(query, now, now, 1)
     return new Map(found.map((s) => [labels.map((l) => s.metric[l] ?? '').join('/'), s.points.at(-1)?.[1] ?? 0]))

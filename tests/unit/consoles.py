@@ -8,14 +8,23 @@ LINE = (
     'source_app="{source}",source_version="v1",destination_workload="{target}",'
     'destination_workload_namespace="shop",destination_app="{target}",destination_version="{version}",'
     'destination_service_name="{target}",destination_service_namespace="shop",request_protocol="http",'
-    'response_code="{code}",response_flags="-",connection_security_policy="{policy}"}} {value}\n'
+    'response_code="{code}",response_flags="-",connection_security_policy="{policy}",'
+    'source_principal="{principal}"}} {value}\n'
 )
 
 
-def line(reporter="source", source="web", target="cart", version="v1", code=200, policy="unknown", value=1):
-    return LINE.format(
-        reporter=reporter, source=source, target=target, version=version, code=code, policy=policy, value=value
-    ).encode()
+def line(
+    reporter="source",
+    source="web",
+    target="cart",
+    version="v1",
+    code=200,
+    policy="unknown",
+    value=1,
+    principal="unknown",
+):
+    said = {"code": code, "policy": policy, "principal": principal, "value": value}
+    return LINE.format(reporter=reporter, source=source, target=target, version=version, **said).encode()
 
 
 def added(*texts, fresh=True):

@@ -10,7 +10,7 @@ from consoles import added, edges, line
 from lateen.console.collector import Collector
 from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
-from lateen.console.metrics import Target, quantile
+from lateen.console.metrics import Target, began, quantile
 from lateen.console.series.scrape import samples
 
 
@@ -33,6 +33,32 @@ def test_both_reports_of_a_call_count_once_and_the_servers_shows_mutual_tls():
     both = line(value=10) + line(reporter="destination", policy="mutual_tls", value=10)
     edge = edges(Graph().build(added(both), 10))["app/shop/web/v1", "service/shop/cart"]
     assert (edge["requests"], edge["mtls"]) == (10, 1.0)
+
+
+def test_a_caller_whose_certificate_has_no_description_counts_once():
+    """Such as SPIRE's: the server does not know the workload, but the caller's own proxy reports, too."""
+    spire = "spiffe://example.org/ns/shop/sa/web"
+    server = line(reporter="destination", source="unknown", policy="mutual_tls", principal=spire, value=10)
+    text = line(policy="mutual_tls", value=10) + server
+    found = edges(Graph().build(added(text), 10))
+    assert set(found) == {("app/shop/web/v1", "service/shop/cart"), ("service/shop/cart", "app/shop/cart/v1")}
+    edge = found["app/shop/web/v1", "service/shop/cart"]
+    assert (edge["requests"], edge["mtls"]) == (10, 1.0), "the client's proxy tells, too"
+    assert traffic(added(text)) == {"shop": (10.0, 0.0)}
+
+
+def test_a_caller_without_a_proxy_counts_by_the_servers_report():
+    text = line(reporter="destination", source="unknown", policy="none", value=10)
+    edge = edges(Graph().build(added(text), 10))["unknown", "service/shop/cart"]
+    assert (edge["requests"], edge["mtls"]) == (10, 0.0)
+
+
+def test_requests_without_a_code_are_no_failures():
+    """A user's Telemetry may remove the label."""
+    text = line(code="C", value=9).replace(b'response_code="C",', b"")
+    edge = edges(Graph().build(added(text), 10))["app/shop/web/v1", "service/shop/cart"]
+    assert (edge["requests"], edge["errorRate"], edge["codes"]) == (9, 0.0, {"unknown": 9})
+    assert traffic(added(text)) == {"shop": (9.0, 0.0)}
 
 
 def test_errors_are_those_of_the_server():
@@ -89,11 +115,39 @@ def test_a_last_line_that_was_cut_off_does_not_count():
     assert sum(added(whole, whole[:-3], whole).values()) == 1234
 
 
-def test_series_that_disappear_are_dropped():
+def test_series_that_disappear_leave_only_their_last_values():
     target = Target(fresh=True)
     target.read(samples(line(source="a") + line(source="b")), {})
     target.read(samples(line(source="b")), {})
-    assert len(target._last) == len(target._known) == 1
+    assert len(target._last) == len(target._known) == len(target._absent) == 1
+
+
+def test_a_series_that_was_idle_continues_with_its_total():
+    """Agents leave out what has not changed for an hour."""
+    idle, busy = (lambda v: line(target="idle", value=v)), (lambda v: line(target="busy", value=v))
+    assert sum(added(idle(100) + busy(1), busy(2), busy(3), idle(101) + busy(4)).values()) == 101 + 4
+    assert sum(added(idle(100) + busy(1), busy(2), idle(101) + busy(3), fresh=False).values()) == 1 + 2
+
+
+def test_a_restarted_proxy_counts_from_0_what_was_idle_before():
+    idle, busy = (lambda v: line(target="idle", value=v)), (lambda v: line(target="busy", value=v))
+    assert sum(added(idle(100) + busy(10), busy(20), busy(1), idle(130) + busy(1)).values()) == 100 + 20 + 1 + 130
+    assert sum(added(idle(100) + busy(9), idle(5) + busy(9), b"\n", idle(2) + busy(12)).values()) == 109 + 5 + 2 + 12
+
+
+def pod(started):
+    return {"status": {"startTime": f"2026-01-01T{started}Z"}}
+
+
+def test_what_an_old_proxy_leaves_out_when_counting_begins_is_not_taken_for_new():
+    at = began(pod("12:00:00"))
+    assert began({}) == 0.0
+    for started, expected in (("12:00:01", 1001), ("11:59:00", 1001), ("10:00:00", 1)):
+        target, out = Target.of(pod(started), at, at + 5), {}
+        target.read(samples(b"\n"), out)
+        for value in (1000, 1001):
+            target.read(samples(line(target="idle", value=value)), out)
+        assert sum(out.values()) == expected, started
 
 
 class Pods:

@@ -3,7 +3,7 @@
 import pytest
 
 from lateen.cli import foreign
-from lateen.cli.live.counters import Sums, _secured, by
+from lateen.cli.live.counters import Sums, by
 from lateen.cli.live.logs import Line, _latest
 from lateen.console.metrics import Flow, Sample, Workload
 from lateen.dump.requests import BadFilter, statuses
@@ -11,8 +11,9 @@ from lateen.dump.requests import BadFilter, statuses
 WEB, ECHO = Workload("default", "web", "web", "v1"), Workload("default", "echo", "echo", "v1")
 
 
-def sample(code="200", flags="-", grpc="", reporter="destination", mtls=True):
-    return Sample(Flow(reporter, WEB, "echo", "default", ECHO, "http", mtls), "requests", code, flags, grpc)
+def sample(code="200", flags="-", grpc="", reporter="destination", policy="mutual_tls"):
+    flow = Flow(reporter, WEB, "echo", "default", ECHO, "http", policy, reporter == "source")
+    return Sample(flow, "requests", code, flags, grpc)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ def sample(code="200", flags="-", grpc="", reporter="destination", mtls=True):
     [
         ({"code": "503"}, True),
         ({"code": "0"}, True),
+        ({"code": ""}, False),
         ({"code": "404"}, False),
         ({"code": "404", "flags": "NR"}, True),
         ({"grpc": "14"}, True),
@@ -37,15 +39,16 @@ def test_stat_counts_the_failures_that_the_console_counts(failing, fails):
 
 def test_a_caller_tells_of_mutual_tls_where_the_called_side_was_not_asked():
     def share(*samples):
-        def ends(s):
-            return (*s.flow.source[:2], *s.flow.destination[:2], s.flow.reporter)
-
-        return _secured(by(dict.fromkeys(samples, 4.0), ends), (*WEB[:2], *ECHO[:2]))
+        sums = by(dict.fromkeys(samples, 4.0), lambda s: (*s.flow.source[:2], *s.flow.destination[:2]))
+        return sums[*WEB[:2], *ECHO[:2]].security.share()
 
     assert share(sample(reporter="source")) == 1
-    assert share(sample(reporter="source", mtls=False)) is None, "it does not tell plaintext from unknown"
-    assert share(sample(reporter="source"), sample(mtls=False)) == 0, "the called side knows better"
-    assert share() is None
+    assert share(sample(reporter="source", policy="none")) == 0
+    assert share(sample(reporter="source", policy="unknown")) is None
+    refused = sample("503", "UF", reporter="source", policy="unknown")
+    assert share(sample(reporter="source"), refused) == 1, "connections that failed were neither"
+    assert share(sample(reporter="source"), sample(policy="none")) == 0, "the called side knows better"
+    assert share(sample(reporter="source"), sample(policy="unknown")) == 1, "a Telemetry removed it there"
 
 
 @pytest.mark.parametrize("text", ["9xx", "600", "42", "599-500", "200-999"])

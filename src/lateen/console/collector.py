@@ -26,7 +26,6 @@ from lateen.console.series.intake import Intake, Key, Look
 from lateen.console.series.scrape import Meta
 from lateen.console.series.selection import TooMany
 from lateen.kit import jsons, tasks
-from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 from lateen.kube.informer import Informer
 from lateen.wire import ports
@@ -112,7 +111,7 @@ class Collector:
             if process.quick:
                 target = self._targets.get(key)
                 if target is None:
-                    target = self._targets[key] = Target(fresh=_began(process.pod) > self._started)
+                    target = self._targets[key] = Target.of(process.pod, self._started, now)
                 target.read(look.pairs, added, look.complete, look.whole)
         self.intake.frame(now, looks, found.keys())
         self.intake.described(meta)
@@ -316,15 +315,6 @@ def _moment(given: str) -> float:
     if not 0 <= at < 1e11:
         raise web.HTTPBadRequest(text="at must be a number of seconds since 1970")
     return at
-
-
-def _began(pod: Json) -> float:
-    from datetime import datetime
-
-    try:
-        return datetime.fromisoformat(str(dig(pod, "status", "startTime"))).timestamp()
-    except ValueError:
-        return 0.0
 
 
 async def serve(client: Client, listen: tuple[int, ...], folder: Path | None = None) -> None:

@@ -1,7 +1,7 @@
 """The graph of traffic between workloads, from what the proxies counted in a period of time. Pure.
 
-Both ends of a call may report it. The client's report is used; the server's tells whether the call used mutual TLS, and
-is used if the client has no proxy.
+Both ends of a call may report it. The client's report counts; the server's tells whether the call used mutual TLS, and
+counts if the client has no proxy (``metrics.Flow.counts``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from lateen.console import shapes
-from lateen.console.metrics import UNKNOWN, Added, Flow, Sample, Workload, quantile
-from lateen.dump import failures
-from lateen.kit.digits import digits
+from lateen.console.metrics import UNKNOWN, Added, Flow, Sample, Security, Workload, failed, quantile
 
 KINDS = ("versionedApp", "app", "workload", "service")
 
@@ -30,12 +28,10 @@ class Edge:
     sent: float = 0.0
     received: float = 0.0
     opened: float = 0.0
-    secured: float = 0.0
-    plain: float = 0.0
+    security: Security = field(default_factory=Security)
     buckets: dict[float, float] = field(default_factory=dict)
 
     def json(self, window_s: float) -> shapes.Edge:
-        known = self.secured + self.plain
         return {
             "id": f"{self.source}>{self.target}:{self.protocol}",
             "source": self.source,
@@ -48,7 +44,7 @@ class Edge:
             "flags": {k: round(v) for k, v in sorted(self.flags.items()) if k not in ("-", "")},
             "bytesRate": (self.sent + self.received) / window_s,
             "connections": round(self.opened),
-            "mtls": self.secured / known if known else None,
+            "mtls": self.security.share(),
             "p50": quantile(0.5, self.buckets),
             "p90": quantile(0.9, self.buckets),
             "p95": quantile(0.95, self.buckets),
@@ -71,18 +67,14 @@ class Graph:
             flow = sample.flow
             if not self._shown(flow):
                 continue
-            counts = flow.reporter == "source" or flow.source.name == UNKNOWN
             for edge in self._edges_of(flow):
+                if sample.metric in ("requests", "opened"):
+                    edge.security.add(flow, value)
+                if not flow.counts:
+                    continue
                 if sample.metric == "requests":
-                    if flow.reporter == "destination":
-                        edge.secured += value if flow.mtls else 0.0
-                        edge.plain += 0.0 if flow.mtls else value
-                    if counts:
-                        _count(edge, sample, value)
-                elif sample.metric == "opened" and flow.reporter == "destination":
-                    edge.secured += value if flow.mtls else 0.0
-                    edge.plain += 0.0 if flow.mtls else value
-                if counts and sample.metric != "requests":
+                    _count(edge, sample, value)
+                else:
                     _add(edge, sample.metric, sample.detail, value)
         live = [e for e in self.edges.values() if e.requests or e.opened or e.sent or e.received]
         used = {e.source for e in live} | {e.target for e in live}
@@ -165,15 +157,10 @@ class Graph:
         return node
 
 
-def failed(sample: Sample) -> bool:
-    """Whether requests count as errors."""
-    code, grpc = (int(text) if digits(text) else None for text in (sample.detail, sample.grpc))
-    return failures.failed(code or 0, sample.flags, grpc)
-
-
 def _count(edge: Edge, sample: Sample, value: float) -> None:
     edge.requests += value
-    edge.codes[sample.detail] = edge.codes.get(sample.detail, 0.0) + value
+    code = sample.detail or UNKNOWN
+    edge.codes[code] = edge.codes.get(code, 0.0) + value
     edge.flags[sample.flags] = edge.flags.get(sample.flags, 0.0) + value
     edge.errors += value if failed(sample) else 0.0
 
@@ -191,7 +178,7 @@ def health(added: Added) -> dict[str, tuple[float, float]]:
     out: dict[str, tuple[float, float]] = {}
     for sample, value in added.items():
         flow = sample.flow
-        if sample.metric != "requests" or (flow.reporter != "source" and flow.source.name != UNKNOWN):
+        if sample.metric != "requests" or not flow.counts:
             continue
         where = flow.service_namespace if flow.service_namespace != UNKNOWN else flow.destination.namespace
         requests, errors = out.get(where, (0.0, 0.0))

@@ -9,13 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from math import isnan
 from typing import NamedTuple
 
+from lateen.agent.exposition import IDLE_S
 from lateen.console.series.scrape import Pair
+from lateen.dump import failures
+from lateen.kit.digits import digits
+from lateen.kit.jsons import Json, dig
 
 _LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 UNKNOWN = "unknown"
+MUTUAL_TLS = "mutual_tls"
+_NAMELESS = ("source_workload", "source_principal")
+COUNTED = (
+    'reporter="source"',
+    'reporter="destination",'
+    + "".join(f'{label}=~"{UNKNOWN}|",' for label in _NAMELESS)
+    + f'connection_security_policy!="{MUTUAL_TLS}"',
+)
+"""PromQL: the series that count calls once are those that one of these selects, see ``Flow.counts``."""
 
 
 class Workload(NamedTuple):
@@ -34,7 +48,12 @@ class Flow(NamedTuple):
     service_namespace: str
     destination: Workload
     protocol: str
-    mtls: bool
+    policy: str
+    """``mutual_tls``, ``none``, or ``unknown``."""
+    counts: bool
+    """Whether its calls count: of two reports of one call, only the client's does. The server's does where the client
+    has no proxy. One with an identity has one, even if nobody says what it is: certificates of SPIRE and of Kubernetes'
+    signers have no description."""
 
 
 class Sample(NamedTuple):
@@ -43,7 +62,7 @@ class Sample(NamedTuple):
     flow: Flow
     metric: str
     detail: str
-    """The response code, or a bucket's upper bound."""
+    """The response code, or a bucket's upper bound; empty where the user's Telemetry removes it."""
     flags: str = ""
     grpc: str = ""
     """The gRPC status, where the call is one."""
@@ -86,6 +105,8 @@ def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
             labels.get(f"{side}_version", UNKNOWN),
         )
 
+    policy = labels.get("connection_security_policy", UNKNOWN)
+    nameless = all(labels.get(label, UNKNOWN) == UNKNOWN for label in _NAMELESS)
     flow = Flow(
         labels.get("reporter", ""),
         workload("source"),
@@ -93,10 +114,40 @@ def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
         labels.get("destination_service_namespace", UNKNOWN),
         workload("destination"),
         labels.get("request_protocol", "tcp"),
-        labels.get("connection_security_policy") == "mutual_tls",
+        policy,
+        labels.get("reporter") == "source" or (nameless and policy != MUTUAL_TLS),
     )
     detail = labels.get(_DETAIL.get(metric, ""), "")
     return Sample(flow, metric, detail, labels.get("response_flags", ""), labels.get("grpc_response_status", ""))
+
+
+def failed(sample: Sample) -> bool:
+    """Whether requests count as errors."""
+    code, grpc = (int(text) if digits(text) else None for text in (sample.detail, sample.grpc))
+    return failures.failed(code, sample.flags, grpc)
+
+
+@dataclass
+class Security:
+    """How many requests and connections used mutual TLS, by who says so."""
+
+    _secured: dict[str, float] = field(default_factory=dict)
+    _known: dict[str, float] = field(default_factory=dict)
+    """By reporter; neither has those of which it does not know, such as connections that failed."""
+
+    def add(self, flow: Flow, value: float) -> None:
+        if flow.policy == UNKNOWN:
+            return
+        self._known[flow.reporter] = self._known.get(flow.reporter, 0.0) + value
+        if flow.policy == MUTUAL_TLS:
+            self._secured[flow.reporter] = self._secured.get(flow.reporter, 0.0) + value
+
+    def share(self) -> float | None:
+        """What the server says, which knows for certain; else what the client says; None if neither knows."""
+        for reporter in ("destination", "source"):
+            if known := self._known.get(reporter):
+                return self._secured.get(reporter, 0.0) / known
+        return None
 
 
 def _is_bound(text: str) -> bool:
@@ -109,18 +160,38 @@ def _is_bound(text: str) -> bool:
 Added = dict[Sample, float]
 
 
+def began(pod: Json) -> float:
+    """When a pod began to run, in seconds since 1970; 0 where its status does not say it."""
+    try:
+        return datetime.fromisoformat(str(dig(pod, "status", "startTime"))).timestamp()
+    except ValueError:
+        return 0.0
+
+
 @dataclass
 class Target:
-    """One proxy's counters at the last reading."""
+    """One proxy's counters at the last reading. Agents leave out series that are idle, and continue them later."""
 
     fresh: bool
     """Whether the proxy started after us, so that everything it has counted is new."""
+    old: bool = False
+    """Whether the proxy may have had idle series before we came: then one that appears is not known to be new, and
+    counts from its first value on."""
     _last: dict[bytes, float] = field(default_factory=dict)
     _known: dict[bytes, Sample | None] = field(default_factory=dict)
+    _absent: dict[int, float] = field(default_factory=dict)
+    """The last values of series that are gone, by the hash of their text, which is much smaller."""
     _seen: bool = False
 
+    @classmethod
+    def of(cls, pod: Json, since: float, now: float) -> Target:
+        """``since``: when we began to count."""
+        start = began(pod)
+        return cls(fresh=start > since, old=start <= since and now - start > IDLE_S)
+
     def read(self, pairs: Iterable[Pair], into: Added, complete: bool = True, whole: bool = True) -> None:
-        """Add what was counted since the last text; a counter that fell was reset, a series that is gone is forgotten.
+        """Add what was counted since the last text. A series that is gone may come back with its total; where a counter
+        fell, the proxy was restarted, and series that are gone have ended, too.
 
         Of a text that is not ``complete``, series that are missing may still exist; one that is not ``whole`` has only
         the metrics that are read most often.
@@ -128,21 +199,37 @@ class Target:
         counted = self._seen or self.fresh
         now: dict[bytes, float] = {}
         known: dict[bytes, Sample | None] = {}
+        appeared: list[tuple[bytes, Sample]] = []
+        restarted = False
         for key, value in pairs:
             if not key.startswith(b"istio_"):
                 continue
             sample = known[key] = self._known[key] if key in self._known else meaning(key)
             if sample is None:
                 continue
-            before = self._last.get(key, 0.0)
             now[key] = value
+            before = self._last.get(key)
+            if before is None:
+                appeared.append((key, sample))
+                continue
+            restarted |= value < before
             delta = value - before if value >= before else value
             if delta and counted:
                 into[sample] = into.get(sample, 0.0) + delta
-        if not whole:
-            now |= {k: v for k, v in self._last.items() if k.startswith(_SLOW)}
-            known |= {k: v for k, v in self._known.items() if k.startswith(_SLOW)}
-        self._last, self._known = (now, known) if complete else (self._last | now, self._known | known)
+        if restarted or any(now[key] < self._absent.get(hash(key), 0.0) for key, _ in appeared):
+            self._absent, self.old = {}, False
+        for key, sample in appeared:
+            delta = now[key] - self._absent.pop(hash(key), now[key] if self.old else 0.0)
+            if delta and counted:
+                into[sample] = into.get(sample, 0.0) + delta
+        if complete:
+            gone = {k for k in self._last.keys() - now.keys() if whole or not k.startswith(_SLOW)}
+            self._absent |= {hash(k): self._last[k] for k in gone}
+            for k in gone:
+                del self._last[k]
+            self._known = {k: self._known[k] for k in self._last.keys() - now.keys()}
+        self._last |= now
+        self._known |= known
         self._seen = True
 
 

@@ -27,7 +27,7 @@ class Node(TypedDict):
 
 
 class Edge(TypedDict):
-    """Rates are per second, percentiles in milliseconds; ``mtls`` is a share, or None if no server reported it.
+    """Rates are per second, percentiles in milliseconds; ``mtls`` is a share, or None if nobody knows.
     ``now`` and ``nowErrors`` are the rates of the collector's last reading."""
 
     id: str

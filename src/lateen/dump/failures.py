@@ -18,6 +18,7 @@ ANSWERED = ", ".join(one.replace("=~", "!~") for one in MATCHERS)
 """PromQL: series that have not failed."""
 
 
-def failed(code: int, flags: str, grpc: int | None = None) -> bool:
-    """Whether a request failed. ``code``: 0 without a response; ``flags``: Envoy's, separated by commas."""
-    return code >= 500 or not code or NO_ROUTE in flags.split(",") or grpc in GRPC
+def failed(code: int | None, flags: str, grpc: int | None = None) -> bool:
+    """Whether a request failed. ``code``: 0 without a response, None if nobody knows; ``flags``: Envoy's, separated by
+    commas."""
+    return code == 0 or (code or 0) >= 500 or NO_ROUTE in flags.split(",") or grpc in GRPC

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 import click
 
@@ -16,13 +18,11 @@ from lateen.cli.connect import Target
 from lateen.cli.live import selecting, watching
 from lateen.cli.live.requests import ms
 from lateen.cli.output import say, table, warn
-from lateen.console.metrics import UNKNOWN, Added, Sample, Workload, quantile
+from lateen.console.metrics import UNKNOWN, Added, Sample, Security, Workload, failed, quantile
 from lateen.console.metrics import Target as Counted
 from lateen.console.series.scrape import samples
-from lateen.dump.failures import failed
 from lateen.dump.requests import Peer
 from lateen.kit import jsons
-from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
@@ -37,25 +37,21 @@ class Sums:
     requests: float = 0.0
     failed: float = 0.0
     opened: float = 0.0
-    secured: float = 0.0
-    total: float = 0.0
-    """Requests and connections for which it is known whether they were secured."""
+    security: Security = field(default_factory=Security)
     buckets: dict[float, float] = field(default_factory=dict)
 
     def add(self, sample: Sample, value: float) -> None:
         match sample.metric:
             case "requests":
                 self.requests += value
-                code, grpc = (int(t) if digits(t) else None for t in (sample.detail, sample.grpc))
-                self.failed += value if failed(code or 0, sample.flags, grpc) else 0.0
+                self.failed += value if failed(sample) else 0.0
             case "opened":
                 self.opened += value
             case "bucket":
                 bound = float(sample.detail)
                 self.buckets[bound] = self.buckets.get(bound, 0.0) + value
         if sample.metric in ("requests", "opened"):
-            self.total += value
-            self.secured += value if sample.flow.mtls else 0.0
+            self.security.add(sample.flow, value)
 
     def cells(self, seconds: float) -> list[str]:
         """SUCCESS RPS LATENCY_P50 LATENCY_P95 LATENCY_P99 TCP_CONN/S"""
@@ -72,9 +68,10 @@ class Sums:
 
 
 async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
-    """What the proxies of ``pods`` count during the next ``seconds``; with 0, what they have counted since their
-    start."""
-    counted = {str(p["metadata"]["uid"]): Counted(fresh=not seconds) for p in pods}
+    """What the proxies of ``pods`` count during the next ``seconds``; with 0, what their agents tell
+    of what they have counted since their start."""
+    now = time.time()
+    counted = {str(p["metadata"]["uid"]): Counted.of(p, now if seconds else -inf, now) for p in pods}
     added: Added = {}
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -160,28 +157,18 @@ def stat(
         say(f"Envoy tells latencies every {HISTOGRAMS_S} s, and some not in this time; use -t 10s or longer")
 
 
-def _secured(found: dict[tuple[str, ...], Sums], ends: tuple[str, ...]) -> float | None:
-    """The share of calls with mutual TLS; None if nobody knows: callers' proxies do not say it of plaintext."""
-    called, calling = (found.get((*ends, side)) for side in ("destination", "source"))
-    if called and called.total:
-        return called.secured / called.total
-    return calling.secured / calling.total if calling and calling.secured else None
-
-
 @command("edges")
 @selecting.selection
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def edges(target: Target, resources: tuple[str, ...], everywhere: bool, output: str) -> None:
     """Show who calls whom, and whether the calls use mutual TLS: lateen x edges -n default
 
-    Counted since the proxies' start. The called side knows for certain; the caller's proxy says it for one that was
-    not asked. "-" if neither knows of a secured call.
+    Counted since the proxies' start, without calls of a kind that has not occurred for an hour. The called side knows
+    for certain; the caller's proxy says it for one that was not asked. "-" if neither knows.
     """
 
     def key(s: Sample) -> tuple[str, ...] | None:
-        if s.metric == "bucket":
-            return None
-        return (*s.flow.source[:2], *s.flow.destination[:2], s.flow.reporter)
+        return None if s.metric == "bucket" else (*s.flow.source[:2], *s.flow.destination[:2])
 
     async def work(client: HttpClient) -> dict[tuple[str, ...], Sums]:
         pods = await selecting.select(client, resources, target.namespace, everywhere)
@@ -191,9 +178,10 @@ def edges(target: Target, resources: tuple[str, ...], everywhere: bool, output: 
     if not found:
         say("these proxies have reported no request and no connection yet")
         return
-    rows = []
-    for source_ns, source, to_ns, to in sorted({k[:4] for k in found}):
-        rows.append((source, to, source_ns, to_ns, _secured(found, (source_ns, source, to_ns, to))))
+    rows = [
+        (source, to, source_ns, to_ns, sums.security.share())
+        for (source_ns, source, to_ns, to), sums in sorted(found.items())
+    ]
     if output == "json":
         names = ("source", "destination", "source_namespace", "destination_namespace", "secured")
         click.echo(jsons.dumps([dict(zip(names, r, strict=True)) for r in rows]).decode())
