@@ -51,7 +51,7 @@ async def ended(client, root, policy, code, starts=True):
     node = Node(client, root, code)
     node.pod = pod = Pod(node, await client.get(kinds.POD, "default", "once"), {})
     if starts:
-        pod.main[0].starts(0, "u/app/0", 100.0)
+        pod.main[0].starts(0, "u/app/0", 100.0, {})
     pod.end(5.0)
     async with asyncio.timeout(60):
         await pod.run()

@@ -19,7 +19,7 @@ def container(name="main", role=Role.MAIN, **spec):
 
 def running(name="main", role=Role.MAIN, ready=True):
     c = container(name, role)
-    c.starts(0, "u/main/0", 100.0)
+    c.starts(0, "u/main/0", 100.0, {})
     c.has_started()
     c.is_ready(ready)
     return c
@@ -52,7 +52,7 @@ def test_the_last_termination_is_kept_while_a_container_waits_and_runs_again():
     assert c.last is None
     c.waits("CrashLoopBackOff", "back-off")
     assert c.last.code == 1
-    c.starts(1, "u/main/1", 200.0)
+    c.starts(1, "u/main/1", 200.0, {})
     status = pod_status.container_status(c, True)
     assert status["restartCount"] == 1
     assert status["lastState"]["terminated"]["containerID"] == "lateen://u/main/0"

@@ -65,6 +65,8 @@ class Container:
         """Those in effect since it was started, or since it was resized."""
         self.attempt = -1
         """The number of the latest start; -1 before the first."""
+        self.again = False
+        """It is being stopped to be started again, whatever its exit code will be."""
         self._moved = asyncio.Event()
 
     @property
@@ -94,7 +96,7 @@ class Container:
         """Whether the restart policy starts it again after the way it ended."""
         if self.role is Role.EPHEMERAL:
             return False
-        if self.role is Role.SIDECAR or (self.role is Role.MAIN and policy == "Always"):
+        if self.again or self.role is Role.SIDECAR or (self.role is Role.MAIN and policy == "Always"):
             return True
         return policy != "Never" and not self.succeeded
 
@@ -117,8 +119,8 @@ class Container:
         self.resources = self.spec.get("resources") or {}
         self._changed()
 
-    def starts(self, attempt: int, key: str, at: float) -> None:
-        self.attempt, self.resources = attempt, self.spec.get("resources") or {}
+    def starts(self, attempt: int, key: str, at: float, resources: Json) -> None:
+        self.attempt, self.resources, self.again = attempt, resources, False
         self._to(Running(key, at))
 
     def has_started(self) -> None:
@@ -136,7 +138,7 @@ class Container:
 
     def fails_to_start(self, attempt: int, at: float, message: str) -> None:
         """Its command could not be run, which Kubernetes reports as a run that exited with 128."""
-        self.attempt = attempt
+        self.attempt, self.again = attempt, False
         self._to(Terminated("", 128, 0.0, at, "StartError", message))
 
     def restore(self, state: Terminated | None, last: Terminated | None, attempt: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
@@ -23,7 +24,6 @@ log = logging.getLogger("lateen.kubelet")
 BACKOFF = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 STEADY_S = 600.0
 """Seconds that a container must run for its back-off to be reset."""
-_PARTS = ("requests", "limits")
 RETRY = (2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds to wait after an unknown image or a container that could not be created."""
 HOOK_LIMIT_S = 600.0
@@ -48,6 +48,8 @@ class Keeper:
         self._sandbox, self._c, self._adopted, self._grace, self._beside = sandbox, c, adopted, grace, beside
         self._runtime, self._groups = sandbox.node.runtime, sandbox.node.groups
         self._crashes = 0
+        self._resized = asyncio.Event()
+        """Whether it has other resources since its last start, or is being restarted for them: that is no crash."""
         self.launched = asyncio.Event()
 
     async def keep(self) -> None:
@@ -70,7 +72,7 @@ class Keeper:
     # --- starting --------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        if isinstance(self._c.state, Terminated):
+        if isinstance(self._c.state, Terminated) and not self._resized.is_set():
             await self._back_off(self._c.state)
         tries = 0
         while True:
@@ -108,7 +110,9 @@ class Keeper:
         self._event("Warning", "BackOff", f"Back-off restarting failed container {what}")
         says = f"back-off {delay:.0f}s restarting failed container={self._c.name} pod={name}_{namespace}({uid})"
         self._c.waits("CrashLoopBackOff", says)
-        await asyncio.sleep(delay)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._resized.wait()
 
     async def _launch(self) -> None:
         c = self._c
@@ -121,6 +125,8 @@ class Keeper:
             for note in recipe.notes(self._sandbox, c):
                 self._event("Warning", "SecurityContext", note)
         attempt = c.attempt + 1
+        self._resized.clear()
+        given = c.spec
         spec = await recipe.of_start(self._sandbox, c, attempt)
         if target := self._beside():
             if target.running is None:
@@ -130,7 +136,7 @@ class Keeper:
         self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
         self._event("Normal", "Pulled", f'Container image "{c.spec["image"]}" already present on machine')
         try:
-            spec["cgroups"] = self._groups.make(limits.group(key), limits.of(c.spec))
+            spec["cgroups"] = self._groups.make(limits.group(key), limits.of(given))
             answer = await self._runtime.call("start", id=key, spec=spec)
         except NotStarted as e:
             self._forget(key)
@@ -144,11 +150,13 @@ class Keeper:
         except asyncio.CancelledError:  # the pod ends; the runtime starts the container all the same
             tasks.spawn(self._runtime.call("kill", id=key, signal=9), f"end of {key}")
             raise
-        c.starts(attempt, key, answer["started"])
+        c.starts(attempt, key, answer["started"], given.get("resources") or {})
+        self._resized.clear()
         self._event("Normal", "Created", f"Created container: {c.name}")
         self._event("Normal", "Started", f"Started container {c.name}")
         self._sandbox.drop_logs(c, attempt - 1)
-        if c.role is not Role.INIT:
+        await self._fit()  # if it has been resized meanwhile
+        if c.role is not Role.INIT and c.running:
             await self._post_start()
         self.launched.set()
 
@@ -161,23 +169,38 @@ class Keeper:
         key, self._adopted = str(found["id"]), None
         attempt = int(key.rpartition("/")[2])
         self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
-        self._c.starts(attempt, key, found["started"])
+        self._c.starts(attempt, key, found["started"], self._c.spec.get("resources") or {})
         self._c.has_started()
         self._confine()
         self.launched.set()
 
-    async def resize(self, spec: Json) -> None:
-        """The resources of a newer version of the pod: at once, or by a restart where the container asks for one."""
-        c, was = self._c, dig(self._c.spec, "resources", default={})
+    def resize(self, spec: Json) -> None:
+        """Take the resources of a newer version of the pod. As in Kubernetes, crashes with others no longer count."""
+        c = self._c
         c.spec = {**c.spec, "resources": spec.get("resources") or {}, "resizePolicy": spec.get("resizePolicy") or []}
-        names = ("cpu", "memory")
-        changed = tuple(n for n in names if any(dig(was, p, n) != dig(c.spec, "resources", p, n) for p in _PARTS))
-        if not c.running or not changed:
-            return
-        if amounts.restarts(c.spec, changed):
-            await self.kill(self._grace(), f"Container {c.name} resize requires restart")
+        self._crashes = 0
+        if c.running:
+            tasks.spawn(self._fit(), f"resize of {c.name}")
         else:
+            self._resized.set()
+
+    async def _fit(self) -> None:
+        """Give what runs the resources of the spec: at once, or by a restart where the container asks for one."""
+        c = self._c
+        changed = amounts.changed(c.resources, c.spec.get("resources") or {})
+        if not c.running or c.again or not changed:
+            return
+        if not amounts.restarts(c.spec, changed):
             self._confine()
+            return
+        key, c.again = c.running.id, True
+        self._resized.set()
+        try:
+            await self.kill(self._grace(), f"Container {c.name} resize requires restart")
+        finally:
+            if (now := self._c.running) and now.id == key:  # it could not be stopped
+                c.again = False
+                self._resized.clear()
 
     def _confine(self) -> None:
         """The limits of the container's present spec, for the processes that run."""
@@ -283,7 +306,8 @@ class Keeper:
 
     async def _kill_failed(self, probe: Json, kind: str) -> None:
         grace = probe.get("terminationGracePeriodSeconds")
-        message = f"Container {self._c.name} failed {kind} probe, will be restarted"
+        self._c.again = self._c.role is Role.SIDECAR or self._sandbox.policy != "Never"
+        message = f"Container {self._c.name} failed {kind} probe" + (", will be restarted" if self._c.again else "")
         # The probes do not await this, because they end together with the container.
         tasks.spawn(self.kill(float(grace) if grace is not None else self._grace(), message), f"kill after {kind}")
 

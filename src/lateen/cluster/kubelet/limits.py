@@ -25,6 +25,21 @@ def machine_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def capacity() -> dict[str, str]:
+    """What a node has for its pods."""
+    return {"cpu": str(os.cpu_count() or 1), "memory": f"{machine_memory() // 1024}Ki"}
+
+
+def infeasible(spec: Json) -> str:
+    """Why a pod that runs cannot get what it asks for, in the kubelet's words; empty if it can."""
+    asks, has = amounts.of_pod(spec, "requests"), amounts.of(capacity())
+    for name, unit in (("memory", 1), ("cpu", 1000)):
+        if asks.get(name, 0) > has[name]:
+            numbers = f"requested: {math.ceil(asks[name] * unit)}, capacity: {math.ceil(has[name] * unit)}"
+            return f"Node didn't have enough capacity: {name}, {numbers}"
+    return ""
+
+
 def group(key: str) -> str:
     """The name of the group of one run of a container: ``key`` is what the runtime knows it by."""
     return key.replace("/", "_")

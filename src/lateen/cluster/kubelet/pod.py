@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any
 
 from lateen.api import kinds
-from lateen.cluster.kubelet import pod_status, removal, volumes
+from lateen.cluster.kubelet import limits, pod_status, removal, volumes
 from lateen.cluster.kubelet.container import Container, Role, Terminated
 from lateen.cluster.kubelet.keeper import Keeper
 from lateen.cluster.kubelet.sandbox import Node, Sandbox
 from lateen.cluster.network import plan
+from lateen.cluster.rules import amounts
 from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError
@@ -52,6 +53,7 @@ class Pod:
         self._add_ephemeral(pod)
         self._resumed = any(dig(adopted, c.name, "code", default=0) is None for c in self.main)
         self._over = dig(pod, "status", "phase") in ("Succeeded", "Failed")
+        self._infeasible = ""
         self._failure: tuple[str, str] | None = None
         if self._over and dig(pod, "status", "reason"):
             self._failure = (pod["status"]["reason"], str(pod["status"].get("message") or ""))
@@ -93,12 +95,23 @@ class Pod:
         for c in self._add_ephemeral(pod):
             if self._prepared:
                 self._keep(c)
-        for spec in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]:
-            found, keeper = self.container(str(spec["name"])), self._keepers.get(str(spec["name"]))
-            if found and keeper and (found.spec.get("resources") or {}) != (spec.get("resources") or {}):
-                tasks.spawn(keeper.resize(spec), f"resize of {found.name}")
+        self._resize(pod["spec"])
         if pod["metadata"].get("deletionTimestamp"):
             self.end(float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
+
+    def _resize(self, wanted: Json) -> None:
+        """Containers keep the resources that they have where the node has not got those that the pod asks for."""
+        others = [
+            (self._keepers[c.name], spec)
+            for spec in amounts.containers(wanted)
+            if (c := self.container(str(spec["name"])))
+            and (c.spec.get("resources") or {}) != (spec.get("resources") or {})
+        ]
+        before, self._infeasible = self._infeasible, limits.infeasible(wanted) if others else ""
+        if before != self._infeasible:
+            self._dirty.set()
+        for keeper, spec in others if not self._infeasible else ():
+            keeper.resize(spec)
 
     def end(self, grace: float) -> None:
         """Stop the pod gracefully; another call with a shorter grace period speeds it up."""
@@ -125,6 +138,8 @@ class Pod:
                 self._restore_one(c, was)
 
     def _restore_one(self, c: Container, was: Json) -> None:
+        if "resources" in was and limits.infeasible(self.sandbox.pod["spec"]):
+            c.spec = {**c.spec, "resources": was["resources"]}
         state, last = pod_status.parse(was.get("state")), pod_status.parse(was.get("lastState"))
         if running := dig(was, "state", "running"):
             began = times.parse(running["startedAt"]).timestamp()
@@ -306,6 +321,7 @@ class Pod:
             self._initialized,
             self._failure,
             self._over,
+            self._infeasible,
         )
         status = pod_status.status(self.sandbox.pod, self.init, self.main, facts, times.stamp())
         if self.ephemeral:

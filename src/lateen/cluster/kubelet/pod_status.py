@@ -12,12 +12,14 @@ from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 
 OWN_CONDITIONS = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+RESIZE = "PodResizePending"
 
 
 @dataclass(frozen=True)
 class Facts:
     """A pod's state apart from its containers. ``failure``: reason and message if it was stopped as a whole. ``over``:
-    nothing is started any more, whatever the restart policy."""
+    nothing is started any more, whatever the restart policy. ``infeasible``: why it cannot have the resources that it
+    asks for."""
 
     policy: str
     started_at: str
@@ -26,6 +28,7 @@ class Facts:
     initialized: bool
     failure: tuple[str, str] | None = None
     over: bool = False
+    infeasible: str = ""
 
 
 def _time(at: float) -> str:
@@ -128,8 +131,11 @@ def conditions(pod: Json, init: Sequence[Container], main: Sequence[Container], 
     elif closed and containers["status"] == "True":
         says = f'corresponding condition of pod readiness gate "{closed[0]}" does not exist or is not "True".'
         ready = {"status": "False", "reason": "ReadinessGatesNotReady", "message": says}
-    out = [c for c in before.values() if c["type"] not in OWN_CONDITIONS]
-    for kind, value in zip(OWN_CONDITIONS, (initialized, ready, containers, {"status": "True"}), strict=True):
+    out = [c for c in before.values() if c["type"] not in (*OWN_CONDITIONS, RESIZE)]
+    own = dict(zip(OWN_CONDITIONS, (initialized, ready, containers, {"status": "True"}), strict=True))
+    if facts.infeasible and not over:
+        own[RESIZE] = {"status": "True", "reason": "Infeasible", "message": facts.infeasible}
+    for kind, value in own.items():
         was = before.get(kind)
         at = was["lastTransitionTime"] if was and was["status"] == value["status"] else now
         out.append({"type": kind, "lastTransitionTime": at, **value})

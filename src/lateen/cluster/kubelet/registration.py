@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import platform
 from pathlib import Path
 
@@ -94,8 +93,7 @@ def _read(path: str) -> str:
 
 
 def _status(node: Node, alone: bool) -> Json:
-    memory = f"{limits.machine_memory() // 1024}Ki"
-    capacity = {"cpu": str(os.cpu_count() or 1), "memory": memory, "pods": str(MAX_PODS)}
+    capacity = {**limits.capacity(), "pods": str(MAX_PODS)}
     now = times.stamp()
     ready = {
         "type": "Ready",

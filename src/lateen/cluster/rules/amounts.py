@@ -136,6 +136,12 @@ def qos(spec: Json) -> str:
     return "Guaranteed" if all_limited else "Burstable" if some else "BestEffort"
 
 
+def changed(old: Json, new: Json) -> tuple[str, ...]:
+    """What of cpu and memory differs between a container's ``resources`` before and after."""
+    parts = [(of(old.get(part)), of(new.get(part))) for part in ("requests", "limits")]
+    return tuple(n for n in ("cpu", "memory") if any(was.get(n) != now.get(n) for was, now in parts))
+
+
 RESTARTS = "RestartContainer"
 
 
