@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from machines import MACHINE, UNIT, Booted, child, configured, joinable, plugged
+from machines import HOST, MACHINE, UNIT, Booted, child, configured, joinable, plugged
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 
@@ -102,6 +102,9 @@ def test_a_systemd_unit_restarts_the_sidecar_survives_reboots_and_says_when_a_to
     def of_unit(booted, name):
         return mesh.run(*booted.inside("systemctl", "show", UNIT, "-P", name)).stdout.strip()
 
+    def redirected(booted):
+        return "ISTIO_INBOUND" in mesh.run(*booted.inside("iptables", "-t", "nat", "-S", "PREROUTING")).stdout
+
     checked = mesh.run("systemd-analyze", "verify", str(kept / "machine" / f"{UNIT}.service"))
     assert "lateen" not in checked.stderr
     booted = enabled(mesh, machine, kept, tmp_path)
@@ -110,9 +113,18 @@ def test_a_systemd_unit_restarts_the_sidecar_survives_reboots_and_says_when_a_to
         assert mesh.get(*entry).strip() == named
         assert "certificate for spiffe://cluster.local/ns/default/sa/default" in booted.said(mesh)
         first = of_unit(booted, "MainPID")
+        rules = mesh.run(*booted.inside("iptables", "-t", "nat", "-S")).stdout
+        # Without an address it cannot start; it tries again as often as it takes. Nobody gets past it meanwhile.
+        mesh.run(*booted.inside("ip", "addr", "flush", "dev", "eth0"))
         mesh.run(*booted.inside("systemctl", "kill", "-s", "KILL", UNIT))
+        mesh.until(lambda: int(of_unit(booted, "NRestarts")) > 7, 60, "more starts than systemd's limit")
+        assert "no address yet" in booted.said(mesh)
+        assert redirected(booted)
+        for line in (f"addr add {MACHINE}/30 dev eth0", f"route add default via {HOST}"):
+            mesh.run(*booted.inside("ip", *line.split()))
         mesh.until(lambda: of_unit(booted, "MainPID") not in ("0", first), 60, "another sidecar")
         answered(booted, "an answer after the restart")
+        assert mesh.run(*booted.inside("iptables", "-t", "nat", "-S")).stdout == rules
     finally:
         booted.end()
     mesh.until(lambda: not mesh.get(*entry).strip(), 60, "the end of the entry")

@@ -100,6 +100,7 @@ def test_rules_are_written_without_comments_where_the_kernel_has_none(monkeypatc
         return ""
 
     monkeypatch.setattr(capture, "_restore", restore)
+    monkeypatch.setattr(capture, "_saved", lambda *_: "")
     capture.write(capture.Capture())
     assert written == [capture.rules(capture.Capture())]
 
@@ -126,8 +127,12 @@ def test_what_was_written_is_removed_exactly_from_a_kernels_tables(kind):
         theirs = "*nat\n-A OUTPUT -p udp --dport 53 -j RETURN\n-A PREROUTING -i eth2 -j RETURN\nCOMMIT\n"
         inside(theirs, *enter, f"iptables-{kind}-restore", "--noflush")
         before = tables(inside, enter, kind)
-        made = capture.commented(capture.rules(capture.parse(ARGUMENTS)))
-        inside(made, *enter, f"iptables-{kind}-restore", "--noflush")
+        write(inside, enter, kind, ARGUMENTS)
+        once = tables(inside, enter, kind)
+        for arguments in (ARGUMENTS, ARTICLE, ARGUMENTS):  # a sidecar that starts again; other settings; and back
+            write(inside, enter, kind, arguments)
+            assert bool(tables(inside, enter, kind)["mangle"]) == (arguments is ARGUMENTS)
+        assert tables(inside, enter, kind) == once
         assert "-A OUTPUT -o eth1 -m comment --comment lateen -j RETURN" in tables(inside, enter, kind)["nat"]
         for table in ("nat", "mangle"):
             saved = inside("", *enter, f"iptables-{kind}-save", "-t", table)
@@ -135,6 +140,13 @@ def test_what_was_written_is_removed_exactly_from_a_kernels_tables(kind):
         assert tables(inside, enter, kind) == before | {"mangle": []}
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def write(inside, enter, kind, arguments):
+    saved = {t: inside("", *enter, f"iptables-{kind}-save", "-t", t) for t in capture.TABLES}
+    made = capture.commented(capture.replacing(capture.parse(arguments), saved))
+    assert made.count("*nat") == 1, "a table that is written twice is half empty in between"
+    inside(made, *enter, f"iptables-{kind}-restore", "--noflush")
 
 
 def tables(inside, enter, kind):
@@ -172,7 +184,7 @@ def test_dns_is_redirected_where_the_proxys_settings_ask_for_it():
 
 def test_tproxy_leaves_inbound_addresses_alone_and_knows_the_proxy_by_its_group():
     made = capture.rules(capture.parse([*ARTICLE, "-m", "TPROXY"]))
-    nat, mangle = made.split("*mangle\n")
+    mangle, nat = made.split("*nat\n")
     assert "PREROUTING -p tcp -j ISTIO_INBOUND" not in nat
     assert "--uid-owner" not in made
     assert "-A ISTIO_INBOUND -p tcp -j ISTIO_TPROXY" in mangle

@@ -117,12 +117,14 @@ def test_a_line_of_hosts_begins_with_an_address(tmp_path, monkeypatch, options, 
     assert says in str(done.exception)
 
 
-def sidecar(tmp_path, **programs):
-    """What sidecar.sh says on a machine with these programs (name -> its lines)."""
+def sidecar(tmp_path, *arguments, **programs):
+    """What sidecar.sh says, with these arguments, on a machine with these programs (name -> its lines)."""
     bin_, files = tmp_path / "bin", tmp_path / "files"
     for directory in (bin_, files):
         directory.mkdir()
-    (files / "cluster.env").write_text("ISTIO_SERVICE_CIDR='*'\n")
+    (files / "cluster.env").write_text(
+        "ISTIO_SERVICE_CIDR='*'\nISTIO_INBOUND_PORTS='*'\nISTIO_LOCAL_EXCLUDE_PORTS=22\n"
+    )
     (files / "sidecar.sh").write_text((machine.MACHINE / "sidecar.sh").read_text())
     for name in ("dirname", "cut"):
         (bin_ / name).symlink_to(shutil.which(name))
@@ -130,16 +132,36 @@ def sidecar(tmp_path, **programs):
         (bin_ / name.replace("_", "-")).write_text(f"#!/bin/sh\n{text}\n")
         (bin_ / name.replace("_", "-")).chmod(0o755)
     return subprocess.run(
-        ["/bin/sh", files / "sidecar.sh"], env={"PATH": str(bin_)}, capture_output=True, text=True, check=False
+        ["/bin/sh", files / "sidecar.sh", *arguments],
+        env={"PATH": str(bin_)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_a_machine_without_programs_or_an_address_is_told(tmp_path):
-    there = {"pilot_agent": "echo $@", "iptables": "", "setpriv": ""}
+    there = {"pilot_agent": 'echo "$@"', "iptables": "", "setpriv": ""}
     for missing in there:
         (tmp_path / missing).mkdir()
         done = sidecar(tmp_path / missing, **{k: v for k, v in there.items() if k != missing})
         assert (done.returncode, done.stderr.startswith(f"{missing.replace('_', '-')} is not on the path")) == (1, True)
     done = sidecar(tmp_path, **there, hostname="echo")
-    assert (done.returncode, done.stdout) == (1, "istio-clean-iptables\n")
+    assert (done.returncode, done.stdout) == (1, "istio-iptables -u 1337 -i * -b * -d 22\n"), "nothing gets past it"
     assert "set INSTANCE_IP in " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("job", "cleans"),
+    [
+        ("1234 lateen-sidecar.service stop    running", True),
+        ("7 lateen-sidecar.service restart running", False),
+        ("", False),
+    ],
+    ids=["stopped", "restarted", "crashed"],
+)
+def test_only_a_sidecar_that_is_stopped_on_purpose_takes_its_redirection_back(tmp_path, job, cleans):
+    """The STRICT ports of applications would take plain connections until another sidecar runs."""
+    there = {"pilot_agent": "echo $@", "iptables": "", "setpriv": "", "systemctl": f'test "$3" = u && echo "{job}"'}
+    done = sidecar(tmp_path, "stopped", "u", **there)
+    assert (done.returncode, done.stdout) == (0, "istio-clean-iptables\n" if cleans else "")

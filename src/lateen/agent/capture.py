@@ -6,6 +6,7 @@ traffic is exempt. The proxy is identified by its user id, or by a socket mark w
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from lateen.wire import ports
 
 COMMENT = "lateen"
+TABLES = ("nat", "mangle")
 BUILT_IN = ("-A OUTPUT ", "-A PREROUTING ")
 
 
@@ -99,7 +101,19 @@ def _items(text: str) -> list[str]:
 
 def rules(c: Capture) -> str:
     """The tables in the format of iptables-restore. Pure."""
-    return nat(c) + (mangle(c) if c.tproxy and c.include_ports else "")
+    return replacing(c, {})
+
+
+def replacing(c: Capture, saved: dict[str, str]) -> str:
+    """The rules in the place of those of ours in ``saved`` (table -> what iptables-save has printed). Each table is
+    replaced as a whole, and one that is no longer needed is emptied last: traffic is redirected all the time. Pure."""
+    made = ({"mangle": mangle(c)} if c.tproxy and c.include_ports else {}) | {"nat": nat(c)}
+    out = []
+    for table, text in made.items():
+        lines = text.split("\n")
+        at = 1 + sum(line.startswith(":") for line in lines)  # declaring our chains empties them
+        out.append("\n".join([*lines[:at], *_deletions(saved.get(table, "")), *lines[at:]]))
+    return "".join([*out, *(removal(table, text) for table, text in saved.items() if table not in made)])
 
 
 def mangle(c: Capture) -> str:
@@ -233,7 +247,7 @@ def write(c: Capture, inside: tuple[str, ...] = ()) -> tuple[Capture, str]:
             "does not see the client's address"
         )
         c = replace(c, tproxy=False)
-    made = rules(c)
+    made = replacing(c, {table: _saved(table, inside) for table in TABLES})
     if not inside and not _restore(commented(made)):
         return c, why
     if failed := _restore(made, inside=inside):  # without comments, which some kernels do not have
@@ -243,16 +257,19 @@ def write(c: Capture, inside: tuple[str, ...] = ()) -> tuple[Capture, str]:
 
 def remove() -> str:
     """Remove our rules from a machine; the error message, empty on success."""
-    text = []
-    for table in ("nat", "mangle"):
-        try:
-            done = subprocess.run(
-                ["iptables-save", "-t", table], text=True, capture_output=True, timeout=30, check=False
-            )
-        except FileNotFoundError:
-            return "iptables is not installed"
-        text.append(removal(table, done.stdout))
-    return _restore("".join(text)) if any(text) else ""
+    if not shutil.which("iptables-save"):
+        return "iptables is not installed"
+    text = "".join(removal(table, _saved(table)) for table in TABLES)
+    return _restore(text) if text else ""
+
+
+def _saved(table: str, inside: tuple[str, ...] = ()) -> str:
+    """What iptables-save prints; empty where there is no such table, or no such program."""
+    command = [*inside, "iptables-save", "-t", table]
+    try:
+        return subprocess.run(command, text=True, capture_output=True, timeout=30, check=False).stdout
+    except FileNotFoundError:
+        return ""
 
 
 def commented(made: str) -> str:
@@ -268,9 +285,14 @@ def removal(table: str, saved: str) -> str:
     """What takes our rules out of a table that iptables-save has printed; empty if there are none. Pure."""
     lines = saved.splitlines()
     chains = [line.split()[0].removeprefix(":") for line in lines if line.startswith(":ISTIO_")]
-    ours = [line for line in lines if line.startswith(BUILT_IN) and _is_ours(line)]
-    gone = [f"-D{line.removeprefix('-A')}" for line in ours] + [f"-{how} {c}" for how in "FX" for c in chains]
+    gone = _deletions(saved) + [f"-{how} {c}" for how in "FX" for c in chains]
     return "\n".join([f"*{table}", *gone, "COMMIT", ""]) if gone else ""
+
+
+def _deletions(saved: str) -> list[str]:
+    """What takes our rules out of the chains that are not ours."""
+    ours = [line for line in saved.splitlines() if line.startswith(BUILT_IN) and _is_ours(line)]
+    return [f"-D{line.removeprefix('-A')}" for line in ours]
 
 
 def _is_ours(line: str) -> bool:
