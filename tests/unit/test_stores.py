@@ -33,6 +33,7 @@ def tree(path, files):
     return path
 
 
+IMAGE, LOWER, UPPER = ("a" * 64, "1" * 64, "2" * 64)
 FILES = (
     {"etc/passwd": "app:x:7:8::/work:/bin/sh\n", "opt/old": "x", "opt/kept": "x", "gone/a": "1", "app": "1"},
     {"app": "2", "opt/.wh.old": "", "gone/.wh..wh..opq": "", "gone/b": "2"},
@@ -47,17 +48,17 @@ def document(architecture="", **more):
 def containers(place, *names, architecture=""):
     """As Podman and Buildah write it, with the driver overlay."""
     config = document(architecture)
-    image = place / "overlay-images" / "abc"
+    image = place / "overlay-images" / IMAGE
     image.mkdir(parents=True)
     (image / "manifest").write_text(json.dumps({"config": {"digest": digest_of(config)}}))
     key = base64.b64encode(digest_of(config).encode()).decode()
     (image / f"={key}").write_bytes(config)
-    listed = [{"id": "abc", "names": list(names), "layer": "two", "digest": "sha256:" + "d" * 64}, {"id": "no-name"}]
+    listed = [{"id": IMAGE, "names": list(names), "layer": UPPER, "digest": "sha256:" + "d" * 64}, {"id": "no-name"}]
     (place / "overlay-images" / "images.json").write_text(json.dumps(listed))
     (place / "overlay-layers").mkdir()
-    layers = [{"id": "two", "parent": "one"}, {"id": "one"}]
+    layers = [{"id": UPPER, "parent": LOWER}, {"id": LOWER}]
     (place / "overlay-layers" / "layers.json").write_text(json.dumps(layers))
-    for name, files in zip(("one", "two"), FILES, strict=True):
+    for name, files in zip((LOWER, UPPER), FILES, strict=True):
         tree(place / "overlay" / name / "diff", files)
     return {"containers": [place]}
 
@@ -159,7 +160,7 @@ def test_what_was_built_here_needs_no_registry(tmp_path):
 
 def test_links_modes_and_whiteouts_of_overlayfs(tmp_path):
     places = containers(tmp_path / "store", "localhost/app:1")
-    lower, upper = (tmp_path / "store" / "overlay" / n / "diff" for n in ("one", "two"))
+    lower, upper = (tmp_path / "store" / "overlay" / n / "diff" for n in (LOWER, UPPER))
     os.link(lower / "app", lower / "same")
     (lower / "link").symlink_to("/etc/passwd")
     (lower / "closed").mkdir(mode=0o700)
@@ -189,7 +190,7 @@ def test_links_modes_and_whiteouts_of_overlayfs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "broken", ["overlay-images/images.json", "overlay-layers/layers.json", "overlay-images/abc/manifest"]
+    "broken", ["overlay-images/images.json", "overlay-layers/layers.json", f"overlay-images/{IMAGE}/manifest"]
 )
 @pytest.mark.parametrize("text", ["", "{", "[1]", "7"])
 def test_a_store_of_another_form_is_left_out(tmp_path, broken, text):
@@ -290,3 +291,26 @@ def test_pods_get_images_of_a_store_and_keep_them_when_it_forgets_them(tmp_path,
     assert not directory.exists()
     with pytest.raises(UnknownImage, match="no local command"):
         asyncio.run(catalogue.provide("another"))
+
+
+@pytest.mark.parametrize("given", [IMAGE, UPPER, LOWER])
+@pytest.mark.parametrize("name", ["../../outside", "..", ".", "a" * 63, "A" * 64, 7, ["x"]])
+def test_an_id_that_is_a_path_leads_nowhere(tmp_path, given, name):
+    places = containers(tmp_path / "store", "docker.io/library/redis:7")
+    shutil.copytree(tmp_path / "store" / "overlay-images" / IMAGE, tmp_path / "outside")
+    tree(tmp_path / "outside" / "diff", {"secret": "x"})
+    assert Stores(False, places).find("redis:7")
+    for listed in ("overlay-images/images.json", "overlay-layers/layers.json"):
+        kept = tmp_path / "store" / listed
+        kept.write_text(kept.read_text().replace(json.dumps(given), json.dumps(name)))
+    assert Stores(False, places).find("redis:7") is None
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "..", "a/b", "", "one-", "One"])
+def test_a_cache_id_that_is_a_path_leads_nowhere(tmp_path, name):
+    tree(tmp_path / "outside" / "diff", {"secret": "x"})
+    places = docker(tmp_path / "store", "docker.io/library/redis:7")
+    assert Stores(False, places).find("redis:7")
+    for kept in (tmp_path / "store").rglob("cache-id"):
+        kept.write_text(name)
+    assert Stores(False, places).find("redis:7") is None

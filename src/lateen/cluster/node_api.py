@@ -29,7 +29,10 @@ class NodeApi:
         self._http = web.Server(self._handle, keepalive_timeout=75)
 
     async def serve(self, address: str, port: int, context: ssl.SSLContext) -> None:
-        await listen(lambda: FrontDoor(lambda: self._http(), self._spdy), (address, port), context)
+        await listen(self.protocol, (address, port), context)
+
+    def protocol(self) -> asyncio.Protocol:
+        return FrontDoor(lambda: self._http(), self._spdy)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -47,10 +50,10 @@ class NodeApi:
     async def _spdy(
         self, head: str, transport: asyncio.Transport, reader: asyncio.StreamReader, write: streams.Write
     ) -> None:
-        asked = containers.asked(head)
-        what, *target = asked.path
         try:
             _authorize(transport)
+            asked = containers.asked(head)
+            what, *target = asked.path
             chosen = streams.version(asked.headers)
             if not chosen or (what, len(target)) not in (("exec", 3), ("attach", 3), ("portForward", 2)):
                 raise unknown_path()

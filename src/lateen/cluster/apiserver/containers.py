@@ -31,9 +31,13 @@ class Asked(NamedTuple):
 
 
 def asked(head: str) -> Asked:
-    """``head``: the request's head."""
+    """``head``: the request's head. Raises ApiError."""
     first, *rest = head.split("\r\n")
-    url = urlsplit(first.split(" ")[1])
+    try:
+        _, target, _ = first.split(" ")
+        url = urlsplit(target)
+    except ValueError:
+        raise bad_request(f'"{first[:80]}" is not the first line of a request') from None
     headers = [(k.strip(), v.strip()) for k, _, v in (line.partition(":") for line in rest)]
     return Asked(url.path.strip("/").split("/"), parse_qs(url.query, keep_blank_values=True), headers)
 

@@ -62,9 +62,9 @@ class Upgrades:
         self, head: str, transport: asyncio.Transport, reader: asyncio.StreamReader, write: streams.Write
     ) -> None:
         """One upgraded connection; ``head`` is the request's head."""
-        asked = containers.asked(head)
-        command = asked.query.get("command", [])
         try:
+            asked = containers.asked(head)
+            command = asked.query.get("command", [])
             user = self._identify(transport, asked.headers)
             if not routing.is_resource(asked.path):
                 raise unknown_path()

@@ -30,6 +30,8 @@ _DOCKER = ("docker.io", "index.docker.io")
 _SIMPLE = re.compile(r"[.0-9a-z]*")
 _UNEXPECTED = (oci.Unusable, bolt.Broken, OSError, ValueError, LookupError, TypeError, AttributeError)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f]{64}")
+_CACHE_ID = re.compile(r"[0-9a-z]+(-[0-9a-z]+)*")
 
 
 @dataclass(frozen=True)
@@ -159,17 +161,19 @@ def _reader(read: Callable[..., Stored], *arguments: Any) -> Callable[[], Stored
 
 
 def _of_containers(place: Path, driver: str, image: Json) -> Stored:
-    folder = place / f"{driver}-images" / image["id"]
+    folder = place / f"{driver}-images" / _part(image["id"], _ID)
 
     def kept(key: str) -> Any:
         encoded = base64.b64encode(key.encode()).decode()
         return _json(folder / (key if _SIMPLE.fullmatch(key) else f"={encoded}"))
 
     digest = str(kept("manifest")["config"]["digest"])
+    _hex(digest)
     above = {layer["id"]: layer.get("parent") or "" for layer in _json(place / f"{driver}-layers" / "layers.json")}
     chain, at = [], image.get("layer") or ""
     while at:
-        chain.append(place / driver / at / "diff" if driver == "overlay" else place / "vfs" / "dir" / at)
+        layer = _part(at, _ID)
+        chain.append(place / driver / layer / "diff" if driver == "overlay" else place / "vfs" / "dir" / layer)
         at = above.pop(at)  # a second time it is not there
     return _copied(digest, "podman", kept(digest), chain[::-1], driver)
 
@@ -191,7 +195,7 @@ def _of_docker(place: Path, driver: str, digest: str) -> Stored:
     chain, found = "", []
     for diff in config["rootfs"].get("diff_ids") or []:
         chain = f"sha256:{hashlib.sha256(f'{chain} {diff}'.encode()).hexdigest()}" if chain else diff
-        cache = (kept / "layerdb" / "sha256" / _hex(chain) / "cache-id").read_text().strip()
+        cache = _part((kept / "layerdb" / "sha256" / _hex(chain) / "cache-id").read_text().strip(), _CACHE_ID)
         found.append(place / "overlay2" / cache / "diff" if driver == "overlay2" else place / "vfs" / "dir" / cache)
     return _copied(digest, "docker", config, found, driver)
 
@@ -209,6 +213,13 @@ def _copied(digest: str, engine: str, config: Json, chain: list[Path], driver: s
         config.get("config") or {},
         lambda rootfs, name, owners: diffs.copy(kept, rootfs, name, owners),
     )
+
+
+def _part(found: Any, form: re.Pattern[str]) -> str:
+    """An id of a store's metadata, which is to become a part of a path. Raises Unusable."""
+    if not isinstance(found, str) or not form.fullmatch(found):
+        raise oci.Unusable(f"{found!r} is not an id")
+    return found
 
 
 def _hex(digest: str) -> str:
