@@ -1,10 +1,13 @@
 """The table of an installation's fields tells the truth: each field that works changes an object, no other one does."""
 
+import inspect
+import re
 import typing
 
 import pytest
 
 from lateen.api.config import Config, fields, unwrap
+from lateen.cni import daemon
 from lateen.install import effects, manifests, operator, options
 from lateen.install.operator import OperatorError, resolve
 from lateen.kit.jsons import copy, dig
@@ -18,7 +21,6 @@ SAMPLES = {
     "autoscaleMin": 3,
     "clusterIPs": ["10.0.0.7"],
     "cpu": {"targetAverageUtilization": 7},
-    "env": {"TRUST_DOMAIN": "td"},
     "envVarFrom": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}],
     "externalIPs": ["192.0.2.7"],
     "healthCheckNodePort": 30077,
@@ -114,7 +116,10 @@ def test_each_field_that_works_changes_an_object_and_is_not_warned_about(compone
     assert len(chosen) > 10
     for path in chosen:
         name = path.rpartition(".")[2]
-        value = [{"name": "TRUST_DOMAIN", "value": "td"}] if path.endswith("k8s.env") else sample(name)
+        value = sample(name)
+        if name == "env":
+            variable = "EXCLUDE_NAMESPACES" if ".cni." in path else "TRUST_DOMAIN"
+            value = [{"name": variable, "value": "x"}] if path.endswith("k8s.env") else {variable: "x"}
         spec = placed(path, value)
         if name.startswith("autoscale") or name == "cpu":
             at = dig(spec, *path.split(".")[:-1])
@@ -127,6 +132,33 @@ def test_each_field_that_works_changes_an_object_and_is_not_warned_about(compone
             silent.append(path)
         warned += resolve("default", [spec], []).warnings
     assert (silent, warned) == ([], [])
+
+
+def test_variables_of_the_plugin_are_those_that_its_daemon_reads():
+    read = set(re.findall(r"""env(?:iron)?(?:\.get\(|\[)["']([A-Z_]+)["']""", inspect.getsource(daemon)))
+    assert read == set(effects.OF_PLUGIN)
+    settings = ["components.cni.k8s.env[0].name=NODE_NAME", "values.cni.env.AMBIENT_DNS_CAPTURE=true"]
+    said = resolve("default", [], settings).warnings
+    assert [any(name in text for text in said) for name in ("env[NODE_NAME]", "env.AMBIENT_DNS_CAPTURE")] == [True] * 2
+
+
+UNDECLARED = {
+    "pilot": {"ports": "x", "type": "NodePort", "serviceAccount": {"annotations": {"a": "b"}}, "loadBalancerIP": "x"},
+    "cni": {"replicaCount": 3, "envVarFrom": [{"name": "A"}], "autoscaleEnabled": True, "serviceAnnotations": "x"},
+    "gateways.istio-ingressgateway": {"envVarFrom": [{"name": "A"}], "serviceAccountAnnotations": {"a": "b"}},
+}
+
+
+@pytest.mark.parametrize("component", UNDECLARED)
+def test_values_that_a_component_does_not_have_change_nothing_and_are_warned_about(component):
+    for name, value in UNDECLARED[component].items():
+        spec = copy(BASE)
+        node = spec
+        for step in ("values", *component.split(".")):
+            node = node.setdefault(step, {})
+        node[name] = value
+        assert rendered(spec) == rendered(BASE), name
+        assert any(name in text for text in resolve("default", [spec], []).warnings), name
 
 
 def typed(kind, path=""):

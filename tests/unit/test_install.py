@@ -163,6 +163,9 @@ def test_settings_without_effect_are_named(spec, ignored):
         (["tag.x=1"], "spec.tag: expected the tag of an image"),
         (["hub=https:// x"], "spec.hub: expected a registry and a path"),
         (["values.cni.tag=:1"], "spec.values.cni.tag: expected the tag"),
+        (["values.pilot.autoscaleBehavior.scaleDown.policies[0]=x"], "scaleDown.policies[0]: expected a map"),
+        (["values.pilot.autoscaleBehavior.scaleUp.selectPolicy=x"], "selectPolicy: the text"),
+        (["values.pilot.env=x"], "spec.values.pilot.env: expected a map"),
         (["components.pilot.k8s.hpaSpec=x"], "spec.components.pilot.k8s.hpaSpec: expected a map"),
     ],
 )
@@ -187,6 +190,24 @@ def test_mistakes_in_files_are_sentences(spec, says):
     with pytest.raises(OperatorError) as caught:
         operator.specification(document(spec))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"policies": []}, "policies: expected a list of at least one policy"),
+        ({"policies": [{"type": "Pods", "value": 1, "periodSeconds": 3600}]}, "from 1 to 1800"),
+        ({"stabilizationWindowSeconds": 3601}, "from 0 to 3600"),
+    ],
+)
+def test_an_autoscaler_that_kubernetes_would_refuse_is_refused_before(wrong, says):
+    behavior = {"scaleDown": wrong}
+    for spec in (
+        {"components": {"pilot": {"k8s": {"hpaSpec": {"behavior": behavior}}}}},
+        {"values": {"gateways": {"istio-ingressgateway": {"autoscaleBehavior": behavior}}}},
+    ):
+        with pytest.raises(OperatorError, match=says):
+            resolve("default", [spec], [])
 
 
 def test_a_file_of_another_kind_is_refused():

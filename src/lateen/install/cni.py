@@ -5,6 +5,7 @@ from __future__ import annotations
 from lateen.install import k8s as options
 from lateen.install.control_plane import variables
 from lateen.install.objects import NAMESPACE, bound, image, meta
+from lateen.install.options import CniValues
 from lateen.kit.jsons import Json, dig
 from lateen.wire.revision import Revision
 
@@ -32,7 +33,7 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
     if pull := values.get("pullPolicy"):
         shared["imagePullPolicy"] = pull
     named = {"deploymentLabels": values["daemonSetLabels"]} if values.get("daemonSetLabels") else {}
-    k8s = options.merged(component.get("k8s") or {}, {**values, **named}, shared)
+    k8s = options.merged(component.get("k8s") or {}, {**values, **named}, CniValues, shared)
     daemon = _daemon(image(spec, "install-cni", component, values), meta(NAME, revision, namespace), values, k8s)
     return [account, *role, *options.applied([daemon], k8s)]
 

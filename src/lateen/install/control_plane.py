@@ -6,6 +6,7 @@ from lateen.api import reading
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.install import k8s as options
 from lateen.install.objects import UNPRIVILEGED, deployment, image, meta
+from lateen.install.options import PilotValues
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 from lateen.wire.revision import Revision
@@ -44,7 +45,7 @@ def pod_options(spec: Json) -> Json:
     """``components.pilot.k8s``, over ``values.pilot``."""
     values = spec.get("values") or {}
     k8s, own = dig(spec, "components", "pilot", "k8s", default={}), values.get("pilot") or {}
-    return options.merged(k8s, own, values.get("global") or {})
+    return options.merged(k8s, own, PilotValues, values.get("global") or {})
 
 
 def _container(spec: Json, k8s: Json, revision: Revision) -> Json:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator
 from typing import Any
 
+from lateen.api.config import Config, fields, unwrap
 from lateen.api.crds import EXPERIMENTAL
 from lateen.api.effective import general, leaves
 from lateen.inject import settings as injection
@@ -12,7 +14,7 @@ from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
 from lateen.install import absent
 from lateen.install.k8s import SERVICE
 from lateen.install.objects import NAMESPACE
-from lateen.install.options import Operator
+from lateen.install.options import COMPONENTS, Operator
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
@@ -41,6 +43,19 @@ VARIABLES = (
     "WASM_INSECURE_REGISTRIES",
 )
 """istiod's environment variables that have an effect."""
+OF_PLUGIN = (
+    "CNI_NET_DIR",
+    "EXCLUDE_NAMESPACES",
+    "KUBERNETES_NODE_NAME",
+    "KUBERNETES_SERVICE_HOST",
+    "KUBERNETES_SERVICE_PORT",
+    "MOUNTED_CNI_BIN_DIR",
+    "MOUNTED_CNI_NET_DIR",
+    "REPAIR_ENABLED",
+)
+"""Those of the CNI plugin's daemon."""
+LISTS = {"pilot": VARIABLES, "cni": OF_PLUGIN}
+"""Component -> the variables of its ``env``."""
 
 _POD = (
     "affinity.**",
@@ -83,34 +98,21 @@ _GATEWAY = {
     **{f"k8s.{name}": note for name, note in _DEPLOYMENT.items()},
     "k8s.service.ports[].**": "instead of the default ones; `targetPort` defaults to `port`",
 }
-_VALUES = (
-    "autoscaleEnabled",
-    "autoscaleMin",
-    "autoscaleMax",
-    "autoscaleBehavior.**",
-    "cpu.targetAverageUtilization",
-    "replicaCount",
-    "rollingMaxSurge",
-    "rollingMaxUnavailable",
-    "serviceAnnotations.**",
-    "ipFamilies",
-    "ipFamilyPolicy",
-)
-"""Of ``values.pilot`` and a gateway's: what asks for the same as ``k8s``."""
-_MAPPINGS = (
-    "affinity",
-    "deploymentLabels",
-    "nodeSelector",
-    "podAnnotations",
-    "podLabels",
-    "resources",
-    "seccompProfile",
-)
-_LISTS = ("initContainers", "tolerations", "topologySpreadConstraints", "volumeMounts", "volumes")
-_PODS = (*(f"{name}.**" for name in _MAPPINGS), *_LISTS)
-"""The same, of ``values.cni``, too."""
+
+
+def _declared(kind: type[Config], at: str) -> Iterator[str]:
+    """The paths of a type of values; free maps with what is below them."""
+    for name, declared in fields(kind).items():
+        inner = unwrap(declared)
+        if isinstance(inner, type) and issubclass(inner, Config):
+            yield from _declared(inner, f"{at}.{name}")
+        else:
+            yield f"{at}.{name}.**" if typing.get_origin(inner) is dict else f"{at}.{name}"
+
+
 GATEWAYS = ("gateways.istio-ingressgateway", "gateways.istio-egressgateway")
-_SOURCE = ("hub", "tag", "image")
+_LISTED = ("values.pilot.env.**", "values.cni.env.**")
+"""Maps of variables, of which only some have an effect."""
 EFFECTIVE: dict[str, str] = {
     "hub": "registry and path of the images",
     "tag": "the images' tag",
@@ -123,7 +125,8 @@ EFFECTIVE: dict[str, str] = {
     "components.cni.enabled": "the CNI plugin, instead of istio-init",
     "components.cni.namespace": "",
     **{f"components.cni.{name}": note for name, note in (_IMAGE | _OVERLAYS).items()},
-    **{f"components.cni.k8s.{name}": "" for name in ("env[].**", *_POD)},
+    "components.cni.k8s.env[].**": f"only {', '.join(OF_PLUGIN)}",
+    **{f"components.cni.k8s.{name}": "" for name in _POD},
     "components.istiodRemote.enabled": "the control plane is in another cluster, see *Several clusters*",
     "components.istiodRemote.k8s.overlays[].**": _OVERLAYS["k8s.overlays[].**"],
     "values.istiodRemote.injectionPath": "path of the webhook; by default it contains the cluster's name and network",
@@ -137,28 +140,15 @@ EFFECTIVE: dict[str, str] = {
     "components.pilot.k8s.env[].**": f"only {', '.join(VARIABLES)}",
     **{f"components.pilot.k8s.{name}": note for name, note in _DEPLOYMENT.items()},
     **{f"components.{k}[].{f}": note for k in ("ingressGateways", "egressGateways") for f, note in _GATEWAY.items()},
-    **{f"values.pilot.env.{name}": "" for name in VARIABLES},
-    **{f"values.{component}.{name}": "" for component in ("pilot", *GATEWAYS) for name in (*_VALUES, *_PODS)},
-    **{f"values.pilot.{name}": "" for name in (*_SOURCE, "envVarFrom", "serviceAccountAnnotations.**")},
+    **{f"values.{component}.env.{name}": "" for component, names in LISTS.items() for name in names},
     **{
-        f"values.{component}.{name}": ""
-        for component in GATEWAYS
-        for name in (
-            "env.**",
-            "externalTrafficPolicy",
-            "loadBalancerIP",
-            "loadBalancerSourceRanges",
-            "ports",
-            "serviceAccount.annotations.**",
-            "type",
-        )
+        path: ""
+        for name, kind in COMPONENTS.items()
+        for path in _declared(kind, f"values.{name}")
+        if path not in _LISTED
     },
     "values.global.defaultPodDisruptionBudget.enabled": "of istiod and of each gateway",
     "values.global.priorityClassName": "of istiod's pods and of gateways",
-    **{
-        f"values.cni.{name}": ""
-        for name in (*_SOURCE, "daemonSetLabels.**", "env.**", "pullPolicy", "rollingMaxUnavailable", *_PODS)
-    },
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
     "values.global.meshNetworks.**": "MeshNetworks: the networks of clusters, and their gateways",
 }
@@ -267,8 +257,9 @@ def ineffective(spec: Json) -> list[str]:
     out = [
         at for path, value in found for at, _ in _plain(path, value) if not has_effect(at) and general(at) not in ONLY
     ]
-    env = dig(spec, "components", "pilot", "k8s", "env", default=[])
-    out += [f"components.pilot.k8s.env[{e['name']}]" for e in env if e["name"] not in VARIABLES]
+    for component, names in LISTS.items():
+        env = dig(spec, "components", component, "k8s", "env", default=[])
+        out += [f"components.{component}.k8s.env[{e['name']}]" for e in env if e["name"] not in names]
     return [
         f"the field spec.{at} has no effect in this version of Lateen" + (f": {why}" if (why := reason(at)) else "")
         for at in out

@@ -10,6 +10,7 @@ from lateen.install import k8s as options
 from lateen.install import profiles
 from lateen.install.control_plane import variables
 from lateen.install.objects import NAMESPACE, READ_SECRETS, UNPRIVILEGED, bound, deployment, meta
+from lateen.install.options import GatewayValues
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 from lateen.wire.revision import Revision
@@ -67,7 +68,7 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str, values: 
 def pod_options(given: Json, ingress: bool, values: Json) -> Json:
     """``k8s`` of a gateway, over ``values.gateways.istio-ingressgateway`` or ``…istio-egressgateway``."""
     own = dig(values, "gateways", "istio-ingressgateway" if ingress else "istio-egressgateway", default={})
-    return options.merged(given.get("k8s") or {}, own, values.get("global") or {})
+    return options.merged(given.get("k8s") or {}, own, GatewayValues, values.get("global") or {})
 
 
 def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], settings: pods.Settings) -> Json:

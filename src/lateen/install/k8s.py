@@ -6,6 +6,8 @@ of Istio's chart ``istio-discovery``.
 
 from __future__ import annotations
 
+from lateen.api.config import fields
+from lateen.install.options import PodValues
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 
@@ -68,8 +70,10 @@ CPU_PERCENT = 80
 """Of the requested CPU: Istio's ``cpu.targetAverageUtilization``."""
 
 
-def merged(k8s: Json, values: Json, shared: Json) -> Json:
-    """``k8s`` of a component over its ``values`` (``values.pilot``, ``values.gateways.NAME``) and ``values.global``."""
+def merged(k8s: Json, values: Json, kind: type[PodValues], shared: Json) -> Json:
+    """``k8s`` of a component over its ``values`` (``values.pilot``, ``values.gateways.NAME``), of which only those of
+    ``kind`` are read, and over ``values.global``."""
+    values = {name: value for name, value in values.items() if name in fields(kind)}
     out = {name: values[name] for name in VALUES if values.get(name) is not None}
     if values.get("autoscaleEnabled"):
         out["hpaSpec"] = autoscaling(

@@ -92,22 +92,18 @@ class Usage(Config):
 
 
 class PodValues(Config):
-    """Values of Istio's charts that ask for the same (``values.pilot``, ``values.gateways.NAME``, ``values.cni``)."""
+    """Values of Istio's charts that ask for the same (``values.pilot``, ``values.gateways.NAME``, ``values.cni``). What
+    is not declared for a component is not read there, and has no effect (``effects``)."""
 
-    affinity: Any = None
-    autoscale_behavior: Any = None
-    autoscale_enabled: bool | None = None
-    autoscale_max: int | None = None
-    autoscale_min: int | None = None
-    cpu: Usage | None = None
+    affinity: dict[str, Any] = {}
     deployment_labels: dict[str, str] = {}
     init_containers: tuple[Any, ...] = ()
     node_selector: dict[str, str] = {}
     pod_annotations: dict[str, str] = {}
     pod_labels: dict[str, str] = {}
-    replica_count: int | None = None
     resources: dict[str, Any] = {}
-    service_annotations: dict[str, str] = {}
+    rolling_max_unavailable: Any = None
+    seccomp_profile: dict[str, Any] = {}
     tolerations: tuple[Any, ...] = ()
     topology_spread_constraints: tuple[Any, ...] = ()
     volumes: tuple[Any, ...] = ()
@@ -115,17 +111,26 @@ class PodValues(Config):
 
 
 class ServiceValues(PodValues):
-    """Of components that have a Service."""
+    """Of components that have a Service, and any number of pods."""
 
+    autoscale_behavior: dict[str, Any] = {}
+    autoscale_enabled: bool | None = None
+    autoscale_max: int | None = None
+    autoscale_min: int | None = None
+    cpu: Usage | None = None
+    replica_count: int | None = None
+    rolling_max_surge: Any = None
+    service_annotations: dict[str, str] = {}
     ip_families: tuple[str, ...] = ()
     ip_family_policy: str = ""
 
 
 class PilotValues(ServiceValues):
     hub: str = ""
+    tag: Any = None
     image: str = ""
+    env: dict[str, Any] = {}
     env_var_from: tuple[Variable, ...] = ()
-    seccomp_profile: dict[str, Any] = {}
     service_account_annotations: dict[str, str] = {}
 
 
@@ -145,11 +150,11 @@ class GatewayValues(ServiceValues):
 
 class CniValues(PodValues):
     hub: str = ""
+    tag: Any = None
     image: str = ""
     daemon_set_labels: dict[str, str] = {}
     env: dict[str, Any] = {}
     pull_policy: str = ""
-    seccomp_profile: dict[str, Any] = {}
 
 
 class GlobalValues(Config):
@@ -160,12 +165,13 @@ class GlobalValues(Config):
     priority_class_name: str = ""
 
 
-PODS: dict[str, type[Config]] = {
-    "global": GlobalValues,
+COMPONENTS: dict[str, type[PodValues]] = {
     "pilot": PilotValues,
     "cni": CniValues,
     **dict.fromkeys(("gateways.istio-ingressgateway", "gateways.istio-egressgateway"), GatewayValues),
 }
+"""Values of components -> their types."""
+PODS: dict[str, type[Config]] = {"global": GlobalValues, **COMPONENTS}
 """Values that become fields of Kubernetes' objects -> their types; others in the same place are not typed."""
 
 

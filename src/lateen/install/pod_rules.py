@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lateen.api.annotations import KNOWN
+from lateen.api.config import fields
 from lateen.api.mesh.reading import spoken
 from lateen.install import k8s, options
 from lateen.kit.jsons import Json, dig
@@ -20,7 +21,7 @@ _MOST = 2**31 - 1
 _HUB = re.compile(r"[a-z0-9][-a-z0-9._:/]*", re.IGNORECASE)
 _TAG = re.compile(r"[A-Za-z0-9_][-\w.]{0,127}", re.ASCII)
 """https://github.com/distribution/reference"""
-_OBJECTS = ("affinity", "autoscaleBehavior", "readinessProbe")
+_OBJECTS = ("affinity", "readinessProbe")
 _LISTS = ("initContainers", "tolerations", "topologySpreadConstraints", "volumeMounts", "volumes")
 _PULL = ("Always", "IfNotPresent", "Never")
 _QUANTITY = KNOWN["sidecar.istio.io/proxyCPU"].check
@@ -34,10 +35,11 @@ def problems(spec: Json, path: str = "spec") -> Iterator[str]:
     for at, component in _components(spec):
         yield from _image(component, f"{path}.{at}")
         yield from _options(component.get("k8s") or {}, f"{path}.{at}.k8s")
-    for name, kind in options.PODS.items():
-        if issubclass(kind, options.PodValues):
-            yield from _image(dig(spec, "values", *name.split("."), default={}), f"{path}.values.{name}")
-            yield from _values(dig(spec, "values", *name.split("."), default={}), f"{path}.values.{name}")
+    for name, kind in options.COMPONENTS.items():
+        given = dig(spec, "values", *name.split("."), default={})
+        known = {k: v for k, v in given.items() if k in fields(kind)}
+        yield from _image(known, f"{path}.values.{name}")
+        yield from _values(known, f"{path}.values.{name}")
 
 
 def _image(given: Json, at: str) -> Iterator[str]:
@@ -66,6 +68,7 @@ def _options(given: Json, at: str) -> Iterator[str]:
         yield f'{at}.imagePullPolicy: "{pull}" is not {" or ".join(_PULL)}'
     if scaled := given.get("hpaSpec"):
         yield from _autoscaler(scaled, f"{at}.hpaSpec", ("minReplicas", "maxReplicas"))
+        yield from _behavior(scaled.get("behavior"), f"{at}.hpaSpec.behavior")
     yield from _budget(given.get("podDisruptionBudget") or {}, f"{at}.podDisruptionBudget")
     strategy = given.get("strategy") or {}
     kind, rolling = strategy.get("type") or "RollingUpdate", strategy.get("rollingUpdate")
@@ -84,6 +87,7 @@ def _values(given: Json, at: str) -> Iterator[str]:
     yield from _pod(given, at)
     if given.get("autoscaleEnabled"):
         yield from _autoscaler(given, at, ("autoscaleMin", "autoscaleMax"))
+    yield from _behavior(given.get("autoscaleBehavior"), f"{at}.autoscaleBehavior")
     if (percent := dig(given, "cpu", "targetAverageUtilization")) is not None:
         yield from _count(percent, f"{at}.cpu.targetAverageUtilization", 1)
     yield from _rolling(given, at, ("rollingMaxSurge", "rollingMaxUnavailable"))
@@ -117,6 +121,41 @@ def _autoscaler(given: Json, at: str, names: tuple[str, str]) -> Iterator[str]:
         yield f"{at}.{names[0]}: {least} is more than {names[1]} ({most}{unset}); raise {names[1]}"
 
 
+def _behavior(given: Any, at: str) -> Iterator[str]:
+    """How fast an autoscaler may be: in each direction, which policy counts, of some."""
+    if given is not None and not isinstance(given, dict):
+        yield f"{at}: expected a map, got {spoken(given)}"
+        return
+    for name, rules in (given or {}).items():
+        if name not in ("scaleUp", "scaleDown"):
+            yield f"{at}.{name}: unknown field; there are scaleUp and scaleDown"
+        elif rules is not None and not isinstance(rules, dict):
+            yield f"{at}.{name}: expected a map, got {spoken(rules)}"
+        elif rules:
+            yield from _scaling(rules, f"{at}.{name}")
+
+
+def _scaling(given: Json, at: str) -> Iterator[str]:
+    if (seconds := given.get("stabilizationWindowSeconds")) is not None:
+        yield from _count(seconds, f"{at}.stabilizationWindowSeconds", 0, 3600)
+    if (chosen := given.get("selectPolicy")) not in (None, "Max", "Min", "Disabled"):
+        yield f"{at}.selectPolicy: {spoken(chosen)} is not Max, Min or Disabled"
+    policies = given.get("policies")
+    if policies is None:
+        return
+    if not isinstance(policies, list) or not policies:
+        yield f"{at}.policies: expected a list of at least one policy, got {spoken(policies)}; or leave it out"
+        return
+    for i, policy in enumerate(policies):
+        if not isinstance(policy, dict):
+            yield f"{at}.policies[{i}]: expected a map, got {spoken(policy)}"
+            continue
+        if (kind := policy.get("type")) not in ("Pods", "Percent"):
+            yield f"{at}.policies[{i}].type: {spoken(kind)} is not Pods or Percent"
+        yield from _count(policy.get("value"), f"{at}.policies[{i}].value", 1)
+        yield from _count(policy.get("periodSeconds"), f"{at}.policies[{i}].periodSeconds", 1, 1800)
+
+
 def _budget(given: Json, at: str) -> Iterator[str]:
     names = [n for n in ("minAvailable", "maxUnavailable") if given.get(n) is not None]
     for name in names:
@@ -143,9 +182,10 @@ def _share(value: Any, at: str) -> Iterator[str]:
         yield from _count(value, at, 0)
 
 
-def _count(value: Any, at: str, least: int) -> Iterator[str]:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
-        yield f"{at}: expected a whole number of at least {least}, got {spoken(value)}"
+def _count(value: Any, at: str, least: int, most: int = _MOST) -> Iterator[str]:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        bounds = f"of at least {least}" if most == _MOST else f"from {least} to {most}"
+        yield f"{at}: expected a whole number {bounds}, got {spoken(value)}"
 
 
 def _amounts(given: Any, at: str) -> Iterator[str]:
