@@ -36,6 +36,7 @@ def test_a_request_names_the_pod_and_the_result_of_the_plugin_before():
     assert (found.namespace, found.pod, found.uid, found.netns) == ("shop", "web-1", "u", "/run/netns/x")
     assert found.previous == {"ips": []}
     assert read("DEL", netns="").command == "DEL"  # the namespace may be gone
+    assert read("DEL", kubernetes=1).command == "DEL"  # otherwise the pod would stay for ever
     assert read("STATUS", netns="").command == "STATUS"
 
 

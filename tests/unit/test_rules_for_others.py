@@ -17,9 +17,9 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
 """
 
 
-def called(text, host):
-    """The cluster of the first route for a host that productpage calls at port 9080; empty if the rest's applies."""
-    found = judge.routes(judge.messages(mesh.view(mesh.objects(text))), "9080").virtual_hosts
+def called(text, host, port="9080"):
+    """The cluster of the first route for a host that productpage calls at a port; empty if the rest's applies."""
+    found = judge.routes(judge.messages(mesh.view(mesh.objects(text))), port).virtual_hosts
     mine = [h for h in found if host in h.domains]
     assert len(mine) <= 1
     return [r.route.cluster for h in mine for r in h.routes][:1]
@@ -42,6 +42,37 @@ def test_an_alias_leads_to_its_service_for_clients_that_its_rule_is_not_for(matc
     text = RULE.replace("HOST", "critics")
     assert called(text.replace("MATCH", match), "critics") == REVIEWS
     assert called(text.replace("MATCH", "{uri: {prefix: /}}"), "critics") == RATINGS
+
+
+TWO_PORTS = """
+kind: Service
+metadata: {name: shop, namespace: default}
+spec: {clusterIP: 10.96.0.50, ports: [{name: http, port: 9080}, {name: http-more, port: 9081}]}
+---
+kind: Service
+metadata: {name: critics, namespace: default}
+spec: {type: ExternalName, externalName: shop.default.svc.cluster.local}
+---
+kind: VirtualService
+metadata: {name: rule}
+spec: {hosts: [critics], http: [{match: [{port: 9080}], route: [{destination: {host: ratings}}]}]}
+"""
+
+
+def test_an_alias_with_a_rule_for_one_port_leads_to_its_service_at_the_others():
+    assert called(TWO_PORTS, "critics") == RATINGS
+    assert called(TWO_PORTS, "critics", "9081") == ["outbound|9081||shop.default.svc.cluster.local"]
+    own = (
+        TWO_PORTS
+        + """
+---
+kind: VirtualService
+metadata: {name: own}
+spec: {hosts: [shop], http: [{route: [{destination: {host: reviews, port: {number: 9080}}}]}]}
+"""
+    )
+    assert called(own, "critics") == RATINGS
+    assert called(own, "critics", "9081") == REVIEWS
 
 
 def test_an_alias_follows_its_service_under_a_wildcard():

@@ -105,6 +105,11 @@ def test_settings_of_a_traffic_policy(spec, says):
         lb(warmup={"duration": "1s", "minimumPercent": 101}),
         "no should be less than or equal to 100",
     ),
+    (
+        "nor with less than nothing",
+        lb(warmup={"duration": "1s", "minimumPercent": -5}),
+        "no should be greater than or equal to 0",
+    ),
 )
 def test_how_endpoints_are_chosen(spec, says):
     check("DestinationRule", spec, says)

@@ -55,7 +55,8 @@ def read(environment: Mapping[str, str], text: bytes) -> Request:
         return Request(command, version)
     if version not in VERSIONS:
         raise Refused(INCOMPATIBLE, f"cniVersion {version!r} is not supported; supported are {', '.join(VERSIONS)}")
-    kubeconfig, excluded = _own(config)
+    # DEL must succeed whatever is wrong, or the pod stays for ever
+    kubeconfig, excluded = ("", ()) if command == "DEL" else _own(config)
     arguments = cni.of_arguments(environment.get("CNI_ARGS", ""))
     netns, previous = environment.get("CNI_NETNS", ""), config.get("prevResult")
     if command in ("ADD", "CHECK"):

@@ -12,7 +12,7 @@ from lateen.kit.derived import Shared
 from lateen.mesh import credentials, places, policy, registry
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
-from lateen.mesh.outbound_view import EndpointsView, HostView, Locality, Port, Security
+from lateen.mesh.outbound_view import EndpointsView, HostView, Locality, Name, Port, Security
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.routing import PortRoutes
 from lateen.mesh.rules import Rule, Seen
@@ -41,7 +41,8 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
     shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
     asked = {p.number: p.protocol for p in shown}
     routes = mesh.routes_of(service.host, virtual, asked, client.namespace, client.labels)
-    aliases = tuple(a for a in mesh.aliases(service.host) if not _routed(mesh, client, a.host, asked, seen))
+    aliases = ((a, _routed(mesh, client, a.host, asked, seen)) for a in mesh.aliases(service.host))
+    called = [(service, frozenset[int]()), *((a, routed) for a, routed in aliases if not routed.issuperset(asked))]
     # connections to a gateway have no original destination, so it balances them, as in Istio
     headless = service.headless and not client.gateway
     named = service.resolution in registry.KNOWN_BY_NAME
@@ -63,7 +64,9 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
         "resolution": "HEADLESS" if headless else service.resolution,
         "external": service.external,
         "sans": service.sans,
-        "names": tuple((s.namespace, spellings(s.host, s.namespace, s.name, s.domain)) for s in (service, *aliases)),
+        "names": tuple(
+            Name(s.namespace, spellings(s.host, s.namespace, s.name, s.domain), routed) for s, routed in called
+        ),
         "security": security,
         "routes": routes,
         "tls": originated,
@@ -85,10 +88,12 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
     return _shared(shared, values), endpoints if by_eds else ()
 
 
-def _routed(mesh: Mesh, client: Client, host: str, ports: dict[int, str], seen: Seen) -> bool:
-    """Whether rules that name an alias route these clients' requests; otherwise it is another name of its service."""
+def _routed(mesh: Mesh, client: Client, host: str, ports: dict[int, str], seen: Seen) -> frozenset[int]:
+    """The ports where rules that name an alias route these clients' requests; at others it is another name of its
+    service."""
     rules = mesh.visible_rules(host, client.namespace, seen)
-    return bool(rules) and any(r.requests for r in mesh.routes_of(host, rules, ports, client.namespace, client.labels))
+    found = mesh.routes_of(host, rules, ports, client.namespace, client.labels) if rules else ()
+    return frozenset(r.port for r in found if r.requests)
 
 
 def of_rules(
@@ -100,12 +105,12 @@ def of_rules(
     ports: tuple[Port, ...],
     alias: o.Service | None,
 ) -> HostView:
-    """A host that rules name although no service is visible, at the ports where they route these clients' requests; an
-    alias has all of its service's ports if they do so at some of them."""
+    """A host that rules name although no service is visible, or an alias, at the ports where they route these clients'
+    requests."""
     namespace, name = (alias.namespace, alias.name) if alias else (found[0].ref.namespace, host)
     routes = mesh.routes_of(host, found, {p.number: p.protocol for p in ports}, client.namespace, client.labels)
     routed = {r.port for r in routes if r.requests}
-    kept = ports if alias and routed else tuple(p for p in ports if p.number in routed)
+    kept = tuple(p for p in ports if p.number in routed)
     values: dict[str, Any] = {
         "transport": mesh.transport,
         "host": host,
@@ -117,7 +122,7 @@ def of_rules(
         "resolution": "RULES",
         "external": True,
         "sans": (),
-        "names": ((namespace, spellings(host, namespace, name, mesh.cluster.domain)),),
+        "names": (Name(namespace, spellings(host, namespace, name, mesh.cluster.domain)),),
         "security": (),
         "routes": tuple(r for r in routes if r.port in {p.number for p in kept}),
         "tls": (),

@@ -250,7 +250,7 @@ class Outbound:
     @query
     def _rule_space(self, client: Client) -> HostSpace:
         """Hosts that rules name although no service is visible. A wildcard that covers services is added for the other
-        names that it covers. An alias with rules of its own has its service's ports."""
+        names that it covers. An alias has those of its service's ports where rules of its own route requests."""
         mesh = self.mesh
         known = self._known(client)
         members = []
@@ -341,13 +341,13 @@ def all_spellings(view: HostView) -> list[str]:
     """All names under which clients call a host, independent of the client."""
     if not view.called:
         return []
-    return [spelling for _, found in view.names for spelling in found]
+    return [spelling for name in view.names for spelling in name.spellings]
 
 
 @derived
 def spaces_of(part: HostSpace) -> frozenset[str]:
     """Namespaces in which the hosts have bare short names."""
-    return frozenset(n for h in part.members for n, _ in h.names)
+    return frozenset(n.namespace for h in part.members for n in h.names)
 
 
 @derived

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from lateen.api import objects as o
 from lateen.api.envoy_gateway import BackendTrafficPolicy
@@ -70,6 +70,14 @@ class EndpointsView(Cached):
     locality: Locality | None = field(kw_only=True)
 
 
+class Name(NamedTuple):
+    namespace: str
+    spellings: tuple[str, ...]
+    """All forms of the name there."""
+    routed: frozenset[int] = frozenset()
+    """The ports where an alias is a host of its own, because its own rules route requests."""
+
+
 @dataclass(frozen=True, eq=False)
 class HostView(Cached):
     """One service as some clients see it, or (without clusters for its ports) a host that only rules name."""
@@ -88,8 +96,8 @@ class HostView(Cached):
     is only a destination of rules."""
     external: bool = field(kw_only=True)
     sans: tuple[str, ...] = field(kw_only=True)
-    names: tuple[tuple[str, tuple[str, ...]], ...] = field(kw_only=True)
-    """(namespace, all forms of the name there) of its own name, and of ExternalName services that are aliases of it."""
+    names: tuple[Name, ...] = field(kw_only=True)
+    """Its own name, and those of ExternalName services that are aliases of it."""
     security: tuple[Security, ...] = field(kw_only=True)
     routes: tuple[PortRoutes, ...] = field(kw_only=True)
     """Routes by port; empty without rules for it."""

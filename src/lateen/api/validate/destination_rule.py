@@ -130,8 +130,9 @@ def _load_balancer(lb: n.LoadBalancer | None, outlier: n.OutlierDetection | None
             yield no(f"{at}.warmup.aggression", f"aggression should be greater than 0, is {w.aggression:g}")
         if lb.warmup_duration_secs:
             yield no(at, "only one of warmupDurationSecs or warmup can be set; warmupDurationSecs is deprecated")
-        if (w.minimum_percent or 0) > 100:
-            says = f"minimumPercent value should be less than or equal to 100, is {w.minimum_percent:g}"
+        if w.minimum_percent is not None and not 0 <= w.minimum_percent <= 100:
+            bound = "greater than or equal to 0" if w.minimum_percent < 0 else "less than or equal to 100"
+            says = f"minimumPercent value should be {bound}, is {w.minimum_percent:g}"
             yield no(f"{at}.warmup.minimumPercent", says)
     yield from _consistent_hash(lb.consistent_hash, f"{at}.consistentHash")
     if lb.locality_lb_setting and lb.zone_aware_lb_setting:

@@ -31,11 +31,15 @@ def layered(routes: Any) -> None:
     routes.most_specific_header_mutations_wins = True
 
 
-def domains(view: HostView, viewer: str, silent: frozenset[str] = frozenset()) -> list[str]:
-    """Every spelling of a service's name; ``silent`` ones belong to other hosts. A bare short name is for clients of
-    the service's own namespace. Ports are left out, since the route configurations ignore them."""
+def domains(view: HostView, port: Port, viewer: str, silent: frozenset[str] = frozenset()) -> list[str]:
+    """Every spelling of a service's name at a port; ``silent`` ones belong to other hosts. A bare short name is for
+    clients of the service's own namespace. Ports are left out, since the route configurations ignore them."""
     found = [
-        s for namespace, some in view.names for s in some if "." in s or s in ("*", view.host) or namespace == viewer
+        s
+        for name in view.names
+        if port.number not in name.routed
+        for s in name.spellings
+        if "." in s or s in ("*", view.host) or name.namespace == viewer
     ]
     found += [f"[{a}]" if ":" in a else a for a in view.addresses if "/" not in a]
     if view.resolution == "HEADLESS":
@@ -139,7 +143,7 @@ def of_host(view: HostView, port: Port, viewer: str, silent: frozenset[str]) -> 
 def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset[str] = frozenset()) -> Any:
     host = rc.VirtualHost(
         name=f"{view.host}:{port.number}",
-        domains=domains(view, viewer, silent),
+        domains=domains(view, port, viewer, silent),
         include_request_attempt_count=True,
     )
     rules = view.routed(port.number)
@@ -216,8 +220,8 @@ def _of_proxy(bind: Bind, policy: OutboundPolicy) -> Resource:
     taken = {"*"}
     causes: dict[str, None] = {}
     for view in bind.hosts:
-        spelled = domains(view, bind.viewer)
         for i, port in enumerate(p for p in view.ports if p.protocol in ROUTED):
+            spelled = domains(view, port, bind.viewer)
             wanted = [f"{d}:{port.number}" for d in spelled] + (spelled if i == 0 else [])
             own = [d for d in wanted if d not in taken]
             if own:
@@ -280,7 +284,7 @@ def hosts(part: DomainSpace) -> tuple[Resource, ...]:
 
 
 def _has_names_in(view: HostView, viewer: str) -> bool:
-    return bool(viewer) and any(n == viewer for n, _ in view.names)
+    return bool(viewer) and any(n.namespace == viewer for n in view.names)
 
 
 def inbound(cluster: str, number: int) -> Any:
