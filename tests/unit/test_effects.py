@@ -298,13 +298,24 @@ AT = r"spec\.components\.pilot\.k8s\.overlays\[0\]"
         ({"path": "spec.replicas[0]"}, '"spec.replicas" is not a list'),
         ({"path": "spec..x"}, "is not a path"),
         ({"path": ""}, "ends with a dot"),
-        ({"path": "metadata.name"}, "metadata.name cannot be changed"),
+        ({"path": "metadata.name"}, r"patches\[0\]: metadata.name cannot be changed"),
+        ({"path": "metadata"}, "metadata cannot be changed like that: metadata.name says which object"),
+        ({"path": "metadata", "value": {"name": "istiod", "namespace": "istio-system"}}, "the label istio.io/rev says"),
+        ({"path": "metadata.labels", "value": None}, "the label istio.io/rev says which installation"),
+        ({"path": r"metadata.labels.istio\.io/rev"}, "the label istio.io/rev says which installation"),
+        ({"path": "metadata.labels"}, "the label istio.io/rev says which installation"),
+        ({"path": "apiVersion", "value": None}, "apiVersion says which object"),
+        (
+            {"apiVersion": "extensions/v1beta1"},
+            rf'{AT}\.apiVersion: "extensions/v1beta1" is not .* Deployment: apps/v1',
+        ),
     ],
 )
 def test_an_overlay_that_fits_nothing_is_refused_with_its_place(arguments, says):
-    path = arguments.pop("path", "spec.replicas")
+    arguments = dict(arguments)
+    path, value = arguments.pop("path", "spec.replicas"), arguments.pop("value", "x")
     with pytest.raises(OperatorError, match=says):
-        overlaid((path, "x"), **arguments)
+        overlaid((path, value), **arguments)
 
 
 def test_an_overlay_without_a_name_is_refused():

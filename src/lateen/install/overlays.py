@@ -2,7 +2,8 @@
 
 Source: istio.io/istio ``operator/pkg/apis/types.go`` (KubernetesOverlay) and ``operator/pkg/tpath``: kind and name
 choose the objects; what is missing on the way is made; a value for a list is appended to it unless it is a list itself;
-no value deletes. Istio says nothing of an overlay that concerns no object; here it is refused.
+no value deletes. Istio says nothing of an overlay that concerns no object, nor of one that makes another object out of
+it, which would be left behind; here both are refused.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import Any
 
 from lateen.install import paths
 from lateen.kit import jsons, regex
-from lateen.kit.jsons import Json
+from lateen.kit.jsons import Json, dig
+from lateen.wire.revision import COMPONENT, LABEL, OWNER
 
 _IDENTITY = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
+_OWNERS = (LABEL, COMPONENT, OWNER)
+"""Labels by which upgrades and removals find the object."""
 
 
 def applied(objects: Sequence[Json], overlays: Sequence[Json], at: str) -> list[Json]:
@@ -28,12 +32,9 @@ def applied(objects: Sequence[Json], overlays: Sequence[Json], at: str) -> list[
             also = f"its {kind}s are {', '.join(there)}" if there else f"it has: {', '.join(_kinds(out))}"
             raise ValueError(f'{at}[{i}]: the component has no {kind} "{name}"; {also}')
         for n in chosen:
-            out[n] = jsons.copy(out[n])
-            for k, patch in enumerate(overlay.get("patches") or ()):
-                try:
-                    _patch(out[n], str(patch.get("path") or ""), patch.get("value"))
-                except ValueError as e:
-                    raise ValueError(f"{at}[{i}].patches[{k}]: {e}") from None
+            if (version := overlay.get("apiVersion")) not in (None, "", out[n]["apiVersion"]):
+                raise ValueError(f'{at}[{i}].apiVersion: "{version}" is not that of the {kind}: {out[n]["apiVersion"]}')
+            out[n] = _patched(out[n], overlay.get("patches") or (), f"{at}[{i}].patches")
     return out
 
 
@@ -41,10 +42,30 @@ def _kinds(objects: Sequence[Json]) -> list[str]:
     return sorted({o["kind"] for o in objects})
 
 
+def _patched(obj: Json, patches: Sequence[Json], at: str) -> Json:
+    out = jsons.copy(obj)
+    for k, patch in enumerate(patches):
+        path = str(patch.get("path") or "")
+        try:
+            _patch(out, path, patch.get("value"))
+            _check_same(obj, out, path)
+        except ValueError as e:
+            raise ValueError(f"{at}[{k}]: {e}") from None
+    return out
+
+
+def _check_same(before: Json, after: Json, path: str) -> None:
+    """Raises ValueError if a patch has made another object, or somebody else's."""
+    for name in _IDENTITY:
+        if dig(before, *name.split(".")) != dig(after, *name.split(".")):
+            raise ValueError(f"{path} cannot be changed like that: {name} says which object it is")
+    for label in _OWNERS:
+        if dig(before, "metadata", "labels", label) != dig(after, "metadata", "labels", label):
+            raise ValueError(f"{path} cannot be changed like that: the label {label} says which installation it is of")
+
+
 def _patch(obj: Json, path: str, value: Any) -> None:
     steps = paths.parse(path, values=True)
-    if paths.spell(steps) in _IDENTITY:
-        raise ValueError(f"{path} cannot be changed: it says which object it is")
     node: Any = obj
     for i, step in enumerate(steps[:-1]):
         if isinstance(step, str):
