@@ -65,7 +65,7 @@ class Cluster:
         self.found = {kinds.POD: [pod], kinds.REQUEST_AUTHENTICATION: list(tokens)}
 
     def objects(self, kind):
-        return self.found[kind]
+        return self.found.get(kind, [])
 
 
 def said(istiod, *lines, cluster=None):

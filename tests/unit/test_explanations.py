@@ -2,6 +2,7 @@
 
 import pytest
 
+from lateen.api import kinds
 from lateen.dump import ConfigDump
 from lateen.dump.lines import Parser
 from lateen.dump.origins import origins
@@ -145,33 +146,61 @@ def test_objects_are_found_by_route_host_and_cluster():
     assert origins(dump, {"route": "default", "authority": "reviews"}) == ("VirtualService second.default",)
 
 
-def about_tokens(name, namespace, mode="", **labels):
+def policy(name, namespace, mode="", ports=None, targets=(), **labels):
     spec = ({"selector": {"matchLabels": labels}} if labels else {}) | ({"mtls": {"mode": mode}} if mode else {})
+    spec |= {"portLevelMtls": {str(port): {"mode": m} for port, m in ports.items()}} if ports else {}
+    spec |= {"targetRefs": list(targets)} if targets else {}
     return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 
+WEB = {"metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web", "v": "1"}}}
+
+
+def plain(*rules, pod=WEB, local="10.0.0.1:8080"):
+    """The PeerAuthentications named for a connection in plain text."""
+    seen = {"details": "filter_chain_not_found", "local": local}
+    return refused_by(seen, None, {kinds.PEER_AUTHENTICATION: rules}, pod, "istio-system")
+
+
 def test_plain_text_is_refused_by_what_makes_mutual_tls_strict():
-    pod = {"metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}}}
-    rules = [about_tokens("default", "istio-system", "PERMISSIVE"), about_tokens("web", "shop", "STRICT", app="web")]
-    found = refused_by("filter_chain_not_found", None, rules, pod, "istio-system")
+    mesh, web = policy("default", "istio-system", "PERMISSIVE"), policy("web", "shop", "STRICT", app="web")
+    found = plain(mesh, web)
     assert explain("NR", "filter_chain_not_found", refusing=found)[0] == "refused by PeerAuthentication web.shop"
-    gateway = pod | {"spec": {"containers": [{"name": "istio-proxy", "args": ["proxy", "router"]}]}}
-    assert refused_by("filter_chain_not_found", None, rules, gateway, "istio-system") == ()
+    gateway = WEB | {"spec": {"containers": [{"name": "istio-proxy", "args": ["proxy", "router"]}]}}
+    assert plain(mesh, web, pod=gateway) == ()
+
+
+def test_of_several_strict_policies_the_one_that_decides_about_the_port_is_named():
+    mesh, space = policy("default", "istio-system", "STRICT"), policy("all", "shop", "STRICT")
+    assert plain(mesh, space) == ("PeerAuthentication all.shop",)
+    web = policy("web", "shop", ports={9090: "STRICT"}, app="web")
+    assert plain(mesh, web) == ("PeerAuthentication default.istio-system",)
+    assert plain(mesh, web, local="10.0.0.1:9090") == ("PeerAuthentication web.shop",)
+    assert plain(mesh, web, local="") == ("PeerAuthentication default.istio-system", "PeerAuthentication web.shop")
+    open_port = policy("web", "shop", "STRICT", {9090: "PERMISSIVE"}, app="web")
+    assert plain(mesh, open_port, local="[::1]:9090") == ()
 
 
 def test_rules_of_tokens_that_may_have_refused_a_request_are_those_of_its_workload():
-    pod = {"metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web", "v": "1"}}}
     rules = [
-        about_tokens("all", "istio-system"),
-        about_tokens("web", "shop", app="web"),
-        about_tokens("cart", "shop", app="cart"),
-        about_tokens("theirs", "other"),
+        policy("all", "istio-system"),
+        policy("web", "shop", app="web"),
+        policy("cart", "shop", app="cart"),
+        policy("theirs", "other"),
+        policy("door", "shop", targets=[{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "door"}]),
+        policy("by-service", "shop", targets=[{"group": "", "kind": "Service", "name": "web"}]),
+        policy("of-cart", "shop", targets=[{"group": "", "kind": "Service", "name": "cart"}]),
     ]
-    found = refused_by("jwt_authn_access_denied{Jwt_is_expired}", None, rules, pod, "istio-system")
-    assert found == ("RequestAuthentication all.istio-system", "RequestAuthentication web.shop")
-    says = explain("-", "jwt_authn_access_denied{Jwt_is_expired}", refusing=found)
-    assert says[0] == f"refused by one of {found[0]}, {found[1]}"
-    assert refused_by("via_upstream", None, rules, pod, "istio-system") == ()
+    services = [
+        {"metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": name}}}
+        for name in ("web", "cart")
+    ]
+    objects = {kinds.REQUEST_AUTHENTICATION: rules, kinds.SERVICE: services}
+    details = "jwt_authn_access_denied{Jwt_is_expired}"
+    found = refused_by({"details": details}, None, objects, WEB, "istio-system")
+    assert found == tuple(f"RequestAuthentication {n}" for n in ("all.istio-system", "by-service.shop", "web.shop"))
+    assert explain("-", details, refusing=found)[0] == f"refused by one of {', '.join(found)}"
+    assert refused_by({"details": "via_upstream"}, None, objects, WEB, "istio-system") == ()
 
 
 @pytest.mark.parametrize(
@@ -194,6 +223,6 @@ def test_the_rule_of_a_rate_limit_is_named_at_sidecars_and_at_gateways(at, detai
     }[at]
     dump = ConfigDump({"configs": [{"@type": f"type.googleapis.com/envoy.admin.v3.{at}", **part}]})
     pod = {"metadata": {"name": "web-1", "namespace": "shop"}}
-    (found,) = refused_by(details, dump, [], pod, "istio-system")
+    (found,) = refused_by({"details": details}, dump, {}, pod, "istio-system")
     assert found == "BackendTrafficPolicy limits.shop, rule 0"
     assert explain("RL", details, refusing=(found,))[0] == f"refused by {found}"

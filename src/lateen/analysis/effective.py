@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lateen.api import kinds
-from lateen.api.config import DecodeError, decode
-from lateen.api.decoding import resource
-from lateen.api.security import PeerAuthentication
 from lateen.kit.jsons import Json
-from lateen.mesh.model import Mesh
-from lateen.mesh.objects import Objects
-from lateen.mesh.settings import MeshConfig
+from lateen.mesh.reading import mesh_of
 
 
 class PeerModes:
@@ -19,17 +14,7 @@ class PeerModes:
 
     def __init__(self, policies: Iterable[Json], root_namespace: str) -> None:
         """Policies that the mesh cannot decode are ignored."""
-        found = {}
-        for obj in policies:
-            meta = obj["metadata"]
-            key = (str(meta.get("namespace", "")), str(meta["name"]))
-            try:
-                spec = decode(PeerAuthentication, obj.get("spec") or {})
-            except DecodeError:
-                continue
-            found[key] = resource(kinds.PEER_AUTHENTICATION.ref(*key), obj, spec)
-        objects = Objects(MeshConfig(root_namespace=root_namespace))
-        self._mesh = Mesh(objects.replaced(kinds.PEER_AUTHENTICATION, found))
+        self._mesh = mesh_of(((kinds.PEER_AUTHENTICATION, p) for p in policies), root_namespace)
 
     def of(self, namespace: str, labels: Mapping[str, str]) -> tuple[str, dict[int, str], str]:
         """For a workload: STRICT, PERMISSIVE or DISABLE; the ports with other modes; and ``namespace/name`` of the

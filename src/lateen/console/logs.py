@@ -18,6 +18,7 @@ from lateen.dump.origins import origins
 from lateen.dump.outcomes import explain, told
 from lateen.dump.refusals import asked, refused_by
 from lateen.kit import jsons, tasks
+from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 from lateen.kube.informer import Key
 
@@ -117,11 +118,10 @@ class Explainer:
             with contextlib.suppress(web.HTTPException, DumpError):  # then objects are not named
                 self._dump = ConfigDump(await self._istiod.dump(f"{self._pod[1]}.{self._pod[0]}"))
         found = origins(self._dump, seen) if self._dump else ()
-        return explain(flags, details, failure, found, self._refusing(details))
+        return explain(flags, details, failure, found, self._refusing(seen))
 
-    def _refusing(self, details: str) -> tuple[str, ...]:
+    def _refusing(self, seen: Json) -> tuple[str, ...]:
         pods = self._cluster.objects(kinds.POD)
         pod = next((p for p in pods if (p["metadata"]["namespace"], p["metadata"]["name"]) == self._pod), None)
-        kind = asked(details)
-        policies = self._cluster.objects(kind) if kind else []
-        return refused_by(details, self._dump, policies, pod, self._cluster.root) if pod else ()
+        objects = {kind: self._cluster.objects(kind) for kind in asked(told(seen)[1])}
+        return refused_by(seen, self._dump, objects, pod, self._cluster.root) if pod else ()

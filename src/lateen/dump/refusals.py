@@ -3,50 +3,55 @@ of tokens nor those of rate limits. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from lateen.api import kinds
+from lateen.api import objects as o
 from lateen.dump.config import ConfigDump
+from lateen.dump.outcomes import told
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
+from lateen.mesh.reading import mesh_of
 from lateen.wire import quotas
 
 LIMITED = ("local_rate_limited", "rate_limited_by_quota")
 """The details of requests that limits of ours have refused."""
-KINDS = {"jwt_authn_access_denied": kinds.REQUEST_AUTHENTICATION, "filter_chain_not_found": kinds.PEER_AUTHENTICATION}
-"""Details -> the kind of policies that have the say. Without a filter chain for plain text, mutual TLS is STRICT."""
+KINDS = {
+    "jwt_authn_access_denied": (kinds.REQUEST_AUTHENTICATION, kinds.SERVICE, kinds.SERVICE_ENTRY),
+    "filter_chain_not_found": (kinds.PEER_AUTHENTICATION,),
+}
+"""Details -> the kind of policies that have the say, then those of their targets. Without a filter chain for plain
+text, mutual TLS is STRICT."""
 
 
-def asked(details: str) -> kinds.Kind | None:
-    """The kind of objects that ``refused_by`` needs."""
-    return next((kind for prefix, kind in KINDS.items() if details.startswith(prefix)), None)
+def asked(details: str) -> tuple[kinds.Kind, ...]:
+    """The kinds of objects that ``refused_by`` needs."""
+    return next((found for prefix, found in KINDS.items() if details.startswith(prefix)), ())
 
 
 def refused_by(
-    details: str, dump: ConfigDump | None, policies: Iterable[Json], pod: Json, root: str
+    seen: Json, dump: ConfigDump | None, objects: Mapping[kinds.Kind, Iterable[Json]], pod: Json, root: str
 ) -> tuple[str, ...]:
-    """``BackendTrafficPolicy limits.default, rule 0``; of several candidates all. ``policies``: all of the kind that is
-    ``asked``; ``root``: the root namespace."""
-    if kind := asked(details):
-        if kind is kinds.PEER_AUTHENTICATION:
-            policies = [p for p in policies if _strict(p)] if not _is_gateway(pod) else []
-        return tuple(f"{kind.kind} {name}" for name in sorted(_selecting(policies, pod, root)))
+    """``BackendTrafficPolicy limits.default, rule 0``; of several candidates all. ``seen``: a parsed line of a log;
+    ``objects``: all of the kinds that are ``asked``; ``root``: the root namespace."""
+    details = told(seen)[1]
+    if wanted := asked(details):
+        refs = _refusing(wanted[0], seen, objects, pod, root)
+        return tuple(sorted(f"{ref.kind} {ref.name}.{ref.namespace}" for ref in refs))
     if details.startswith(LIMITED) and dump is not None:
         return tuple(sorted({*_limits(dump)}))
     return ()
 
 
-def _selecting(policies: Iterable[Json], pod: Json, root: str) -> Iterator[str]:
+def _refusing(
+    kind: kinds.Kind, seen: Json, objects: Mapping[kinds.Kind, Iterable[Json]], pod: Json, root: str
+) -> Iterable[o.Ref]:
     namespace, labels = pod["metadata"].get("namespace"), pod["metadata"].get("labels") or {}
-    for one in policies:
-        own, wanted = one["metadata"], dig(one, "spec", "selector", "matchLabels", default={}) or {}
-        if own["namespace"] in (namespace, root) and wanted.items() <= labels.items():
-            yield f"{own['name']}.{own['namespace']}"
-
-
-def _strict(policy: Json) -> bool:
-    modes = [dig(policy, "spec", "mtls", "mode", default="")]
-    modes += [p.get("mode") for p in dig(policy, "spec", "portLevelMtls", default={}).values() if isinstance(p, dict)]
-    return "STRICT" in modes
+    mesh = mesh_of(((k, obj) for k, some in objects.items() for obj in some), root)
+    if kind is kinds.REQUEST_AUTHENTICATION:
+        return [p.ref for p in mesh.token_rules(namespace, labels)]
+    port = str(seen.get("local") or "").rpartition(":")[2]
+    return [] if _is_gateway(pod) else mesh.strict_by(namespace, labels, int(port) if digits(port) else 0)
 
 
 def _is_gateway(pod: Json) -> bool:

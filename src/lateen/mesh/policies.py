@@ -41,6 +41,11 @@ def about_paths(policies: Iterable[o.Resource[AuthorizationPolicy]]) -> bool:
     )
 
 
+def _port_modes(pa: o.Resource[PeerAuthentication]) -> tuple[tuple[int, str], ...]:
+    given = sorted((int(k), v.mode) for k, v in pa.spec.port_level_mtls.items() if digits(k))
+    return tuple((k, mode) for k, mode in given if mode != "UNSET")
+
+
 class Policies(Rules):
     def _levels(
         self, found: Selecting[C], namespace: str, labels: Mapping[str, str]
@@ -87,8 +92,7 @@ class Policies(Rules):
         ports: tuple[tuple[int, str], ...] = ()
         ref = None
         for pa in levels[0][:1]:
-            given = sorted((int(k), v.mode) for k, v in pa.spec.port_level_mtls.items() if digits(k))
-            ports = tuple((k, mode) for k, mode in given if mode != "UNSET")
+            ports = _port_modes(pa)
             ref = pa.ref
         for level in levels:
             for pa in level[:1]:
@@ -96,6 +100,16 @@ class Policies(Rules):
                 if mode != "UNSET":
                     return mode, ports, ref or pa.ref
         return "PERMISSIVE", ports, ref
+
+    def strict_by(self, namespace: str, labels: Mapping[str, str], port: int = 0) -> tuple[o.Ref, ...]:
+        """The PeerAuthentications because of which mutual TLS is STRICT at a workload's port; with port 0, at any."""
+        levels = self._levels(self._peers, namespace, labels)
+        own = [(pa.ref, number, mode) for pa in levels[0][:1] for number, mode in _port_modes(pa)]
+        found = [(ref, mode) for ref, number, mode in own if port in (0, number)]
+        if not (port and found):
+            given = ((pa.ref, pa.spec.mtls.mode) for level in levels for pa in level[:1] if pa.spec.mtls)
+            found += [one for one in given if one[1] != "UNSET"][:1]
+        return tuple(dict.fromkeys(ref for ref, mode in found if mode == "STRICT"))
 
     def peers(self) -> tuple[o.Resource[PeerAuthentication], ...]:
         """All PeerAuthentications, the oldest first."""
@@ -171,13 +185,15 @@ class Policies(Rules):
 
     # --- end users' tokens -------------------------------------------------------------------------------------
 
+    def token_rules(self, namespace: str, labels: Mapping[str, str]) -> tuple[o.Resource[RequestAuthentication], ...]:
+        return self._attached(self._requests, namespace, labels)
+
     def authentication(self, namespace: str, labels: Mapping[str, str]) -> Authentication:
         """The tokens that a workload accepts: the rules of the mesh's, its namespace's and its own policies
         combined."""
         if not self.objects.request_authentications:
             return UNAUTHENTICATED
-        found: tuple[o.Resource[RequestAuthentication], ...] = self._attached(self._requests, namespace, labels)
-        return authentication.accepted(found, self.token_keys)
+        return authentication.accepted(self.token_rules(namespace, labels), self.token_keys)
 
     @query
     def key_sources(self) -> dict[KeySource, float]:

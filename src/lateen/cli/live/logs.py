@@ -181,9 +181,8 @@ class Explainer:
         if not explain(flags, details, failure):
             return []
         dump = await self._dump(pod)
-        kind = asked(details)
-        policies = await self._of_kind(kind) if kind else []
-        refusing = refused_by(details, dump, policies, pod, self._root)
+        objects = {kind: await self._of_kind(kind) for kind in asked(details)}
+        refusing = refused_by(seen, dump, objects, pod, self._root)
         return explain(flags, details, failure, origins(dump, seen) if dump else (), refusing)
 
     async def _of_kind(self, kind: kinds.Kind) -> list[Json]:
