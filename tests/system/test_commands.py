@@ -50,7 +50,7 @@ def test_proxy_config_shows_what_the_proxy_has(ruled):
         "pc", "ep", "deploy/productpage-v1", "--cluster", "outbound|9080|v3|reviews.default.svc.cluster.local"
     )
     assert endpoints.stdout.count("HEALTHY") == 1
-    assert "Envoy Version:" in ruled.lateen("pc", "bootstrap", "deploy/productpage-v1").stdout
+    assert "Envoy Version:" in ruled.lateen("pc", "bootstrap", "deploy/productpage-v1", "-o", "short").stdout
 
 
 def test_a_saved_dump_gives_the_same_tables(ruled, tmp_path):

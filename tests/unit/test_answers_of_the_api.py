@@ -70,6 +70,7 @@ def cluster(tmp_path):
         server.refused = set(refused)
         return CliRunner().invoke(command, ["-c", str(file), *args])
 
+    run.kubeconfig = str(file)
     yield run
     server.shutdown()
 
@@ -139,7 +140,6 @@ def test_a_command_of_ambient_mode_is_not_mistaken_for_another_one():
     ("words", "says"),
     [
         (("authz", "check"), "lateen x authz check"),
-        (("manifest", "apply"), "lateen install"),
         (
             ("proxy-status", "--xds-address", "istiod:15012"),
             "istioctl's --xds-address is not supported: istiod is reached",
@@ -147,12 +147,78 @@ def test_a_command_of_ambient_mode_is_not_mistaken_for_another_one():
         (("x", "describe", "pod", "web", "--proxy-admin-port=1"), "fixed (15000)"),
         (("install", "--manifests", "/tmp"), "it reads no charts"),
         (("bug-report", "--full-secrets"), "everything except Secrets"),
+        (("bug-report", "--dry-run"), "everything except Secrets"),
+        (("proxy-config", "all", "web", "--with-headers"), "tables always have headers"),
+        (("analyze", "-r", "canary"), "objects of every revision are analyzed"),
+        (("uninstall", "-f", "mesh.yaml"), "name its revision with --revision"),
+        (("ps", "--timeout", "3s"), "time limits of requests are fixed"),
+        (("--as", "bob", "proxy-status"), "impersonation is kubectl's"),
+        (("-n", "shop", "dashboard", "--ui-port=1", "kiali"), "at the port that --port names"),
     ],
 )
 def test_what_istioctl_has_and_this_command_does_not_is_refused_with_what_to_do_instead(words, says):
     done = CliRunner().invoke(cli, words)
     assert done.exit_code
     assert says in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-n", "none", "--kubeconfig=CONFIG", "analyze"),
+        ("-nnone", "-c", "CONFIG", "version"),
+        ("--kubeconfig", "CONFIG", "x", "-n", "none", "internal-debug", "syncz"),
+        ("proxy-config", "-c", "CONFIG", "-o", "json", "--namespace=none", "cluster", "web"),
+    ],
+)
+def test_options_may_stand_before_the_commands_name_as_with_istioctl(cluster, words):
+    done = CliRunner().invoke(cli, [w.replace("CONFIG", cluster.kubeconfig) for w in words])
+    assert str(done.exception) == 'namespace "none" not found'
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("apply",), "install"),
+        (("manifest", "apply"), "install"),
+        (("istiod", "log"), "admin log"),
+        (("v",), "validate"),
+    ],
+)
+def test_a_command_has_the_names_that_it_has_in_istioctl(words, command):
+    usage = [CliRunner().invoke(cli, [*w, "--help"]).output.partition("[OPTIONS]")[2] for w in (words, command.split())]
+    assert usage[0] == usage[1] != ""
+
+
+def test_a_manifest_goes_to_a_file(tmp_path):
+    printed = CliRunner().invoke(cli, ["manifest", "generate"])
+    file = tmp_path / "mesh.yaml"
+    written = CliRunner().invoke(cli, ["manifest", "generate", "--dry-run", "-o", str(file)])
+    assert (written.exit_code, written.stdout, file.read_text()) == (0, "", printed.stdout)
+    assert "no-folder" in str(
+        CliRunner().invoke(cli, ["manifest", "generate", "-o", f"{tmp_path}/no-folder/a"]).exception
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [("5m0s", ""), ("90", ""), ("1.5", ""), ("soon", '"soon" is not a duration')]
+)
+def test_a_time_limit_is_a_duration_or_a_number_of_seconds(given, says):
+    done = CliRunner().invoke(cli, ["install", "--dry-run", "--readiness-timeout", given])
+    assert says in done.output if says else done.exit_code == 0
+
+
+def test_all_of_a_proxys_configuration_is_filtered_as_its_parts(tmp_path):
+    kind = "type.googleapis.com/envoy.admin.v3.ClustersConfigDump"
+    named = [{"cluster": {"name": f"outbound|{p}||{h}.default.svc.cluster.local"}} for p, h in ((80, "a"), (81, "b"))]
+    file = tmp_path / "dump.json"
+    file.write_bytes(jsons.dumps({"configs": [{"@type": kind, "dynamic_active_clusters": named}]}))
+    for words in (("--fqdn", "a.default"), ("--port", "80")):
+        shown = CliRunner().invoke(cli, ["proxy-config", "all", "-f", str(file), *words]).stdout
+        assert "a.default.svc" in shown
+        assert "b.default.svc" not in shown
+    refused = CliRunner().invoke(cli, ["pc", "a", "-f", str(file), "-o", "json", "--port", "80"])
+    assert "filters are for tables" in str(refused.exception)
 
 
 def test_no_command_has_an_option_that_is_said_to_be_missing():

@@ -13,7 +13,11 @@ import click
 
 from lateen.cli import foreign
 from lateen.cli.output import USAGE, CliError
+from lateen.kit import duration
 
+PASSED_ON = ("-c", "--kubeconfig", "--context", "-n", "--namespace", "-i", "--istioNamespace")
+"""Options of most commands, each with a value, that may also stand before a command's name."""
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _BOOLEAN = re.compile(r"(--?[A-Za-z][-A-Za-z]*)=(true|false)")
 
 
@@ -24,8 +28,7 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, [a for arg in args for a in self._spelled(arg)])
         except click.NoSuchOption as e:
-            if says := foreign.of(ctx.info_name or "", e.option_name):
-                raise CliError(f"istioctl's {e.option_name} is not supported: {says}", USAGE) from None
+            _refuse(ctx, e.option_name)
             raise
 
     def _spelled(self, arg: str) -> list[str]:
@@ -41,6 +44,26 @@ class Command(click.Command):
         return next((p for p in self.params if isinstance(p, click.Option) and p.is_flag and name in p.opts), None)
 
 
+def _refuse(ctx: click.Context, option: str) -> None:
+    """Raises CliError for an option that istioctl's command has."""
+    if says := foreign.of(ctx.info_name or "", option):
+        raise CliError(f"istioctl's {option} is not supported: {says}", USAGE)
+
+
+class Seconds(click.ParamType[Any]):
+    """A duration as in Go, "5m0s"; a plain number is seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return float(value) if _NUMBER.fullmatch(value) else max(0.0, duration.seconds(value))
+        except ValueError as e:
+            self.fail(str(e), param, ctx)
+
+
 Entry = tuple[str, str]
 """(module:attribute, one line of help)"""
 
@@ -49,10 +72,35 @@ class Group(click.Group):
     """A group that knows its commands by name and imports them only when they run."""
 
     def __init__(
-        self, *args: Any, entries: dict[str, Entry], aliases: dict[str, str] | None = None, **more: Any
+        self,
+        *args: Any,
+        entries: dict[str, Entry],
+        aliases: dict[str, str] | None = None,
+        passed_on: tuple[str, ...] = (),
+        **more: Any,
     ) -> None:
         super().__init__(*args, **more)
-        self.entries, self.aliases = entries, aliases or {}
+        self.entries, self.aliases, self.passed_on = entries, aliases or {}, (*PASSED_ON, *passed_on)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, self._moved(args))
+        except click.NoSuchOption as e:
+            _refuse(ctx, e.option_name)
+            raise
+
+    def _moved(self, args: list[str]) -> list[str]:
+        """The command's name first, then the command's options that stood before it: ``-n shop proxy-status``."""
+        at = 0
+        while at < len(args):
+            if args[at] in self.passed_on:
+                at += 2
+            elif args[at].partition("=")[0] in self.passed_on or args[at][:2] in self.passed_on:
+                at += 1
+            else:
+                break
+        rest = args[at:]
+        return [rest[0], *args[:at], *rest[1:]] if rest and not rest[0].startswith("-") else rest
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
         return sorted(self.entries)

@@ -67,6 +67,7 @@ HELP = {
     cls=Group,
     entries={name: (f"lateen.cli.dashboard:{name.replace('-', '_')}_", text) for name, text in HELP.items()},
     aliases={"proxy": "envoy"},
+    passed_on=("-p", "--port", "--address"),
 )
 def dashboard() -> None:
     """Open a page of the mesh in a browser: lateen dashboard kiali"""
@@ -144,13 +145,15 @@ def envoy_(target: Target, pod: str, port: int, address: str, browser: bool) -> 
 def _istiod(name: str, remote: int, path: str) -> click.Command:
     @command(name, help=HELP[name])
     @page_options
-    def run(target: Target, port: int, address: str, browser: bool) -> None:
+    @click.option("-r", "--revision", default="", help="A control plane of this revision.")
+    def run(target: Target, port: int, address: str, browser: bool, revision: str) -> None:
+        from lateen.cli.mesh import istiods, nothing_runs
+
         async def work(client: HttpClient) -> None:
-            found, _ = await client.list(kinds.POD, target.istio_namespace, "app=istiod")
-            pod = next((p for p in found if dig(p, "status", "phase") == "Running"), None)
-            if pod is None:
-                raise CliError(f'no running Istio pods in "{target.istio_namespace}"')
-            await _serve(client, pod, remote, port or remote, address, path, browser)
+            running = await istiods(client, target.istio_namespace, revision)
+            if not running:
+                raise nothing_runs(target.istio_namespace)
+            await _serve(client, running[0], remote, port or remote, address, path, browser)
 
         target.run(work)
 

@@ -9,13 +9,12 @@ _AMBIENT = "belongs to ambient mode, which Lateen does not have: it uses sidecar
 _THROUGH_KUBERNETES = "istiod is reached only through the Kubernetes API; leave it out"
 _CHARTS = "the manifests are built into this command; it reads no charts"
 _PAGE = "a page is served at the port that --port names; leave it out"
-_REPORT = "the report has everything except Secrets; leave the option out (--include, --dir and --timeout exist)"
+_REPORT = "the report has everything except Secrets; it has --include, --output-dir, --tail and --timeout"
 
 COMMANDS = {
     "authz": 'is an experimental command: "lateen x authz check"',
     "waypoint": _AMBIENT,
     "ztunnel-config": _AMBIENT,
-    "apply": 'has become "lateen install", as in Istio',
     "translate": "is not implemented: write the values for the Helm charts (docs/reference-installation.md) yourself",
 }
 """Command -> what it is, or the alternative."""
@@ -38,6 +37,8 @@ OPTIONS = {
         ),
         _THROUGH_KUBERNETES,
     ),
+    "--with-headers": "tables always have headers; leave it out",
+    "--istio-namespace": "name it with --istioNamespace (-i)",
     "--proxy-admin-port": "the port of the proxies' administration is fixed (15000); leave it out",
     "--verbose": "everything that is found is printed; leave it out",
     "--verbosity": "everything that is found is printed; leave it out",
@@ -69,11 +70,19 @@ OPTIONS = {
 }
 """Option -> the alternative."""
 
+_SHORT = {
+    ("analyze", "-r"): "--revision",
+    ("precheck", "-r"): "--revision",
+    ("uninstall", "-f"): "--filename",
+    ("uninstall", "-s"): "--set",
+}
 _OF_REPORT = (
     "--critical-errs",
+    "--dry-run",
     "--duration",
     "--end-time",
     "--exclude",
+    "--filename",
     "--full-secrets",
     "--ignore-errs",
     "--rq-concurrency",
@@ -88,8 +97,23 @@ OWN = ("addons", "demo", "edges", "logs", "routes", "samples", "stat", "tap", "t
 """Commands that istioctl does not have; so neither are their options istioctl's."""
 
 
+_LIMITS = OPTIONS["--kubeclient-timeout"]
+_ONLY = {
+    "analyze": {"--revision": "objects of every revision are analyzed; leave it out"},
+    "bug-report": dict.fromkeys(_OF_REPORT, _REPORT),
+    "precheck": {"--revision": "the cluster is checked, whatever its revisions; leave it out"},
+    "uninstall": {
+        "--filename": "the settings of an installation are recorded in the cluster; name its revision with --revision",
+        "--set": "the settings of an installation are recorded in the cluster; name its revision with --revision",
+    },
+    **{c: {"--timeout": _LIMITS} for c in ("internal-debug", "kube-inject", "proxy-status", "ps", "version")},
+}
+"""Command -> option -> the alternative, for options that other commands have."""
+
+
 def of(command: str, option: str) -> str | None:
-    """The alternative to an option that istioctl's command has; None if it has no such option."""
+    """The alternative to an option (in its long or short form) that istioctl's command has; None if it has no such
+    option."""
     if command in OWN:
         return None
-    return OPTIONS.get(option) or (_REPORT if command == "bug-report" and option in _OF_REPORT else None)
+    return OPTIONS.get(option) or _ONLY.get(command, {}).get(_SHORT.get((command, option), option))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from lateen import __version__
 from lateen.api import kinds
-from lateen.cli.base import command
+from lateen.cli.base import Seconds, command
 from lateen.cli.connect import Target, context_option, kubeconfig_option
 from lateen.cli.gateways import address
 from lateen.cli.output import BAD_DATA, CliError, say, step, warn
@@ -21,7 +21,7 @@ from lateen.install.operator import Operator, OperatorError, enabled, resolve, s
 from lateen.install.profiles import NOTES
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
-from lateen.kube.client import HttpClient
+from lateen.kube.client import Client, HttpClient
 from lateen.wire.revision import LABEL, TAG_LABEL, Revision
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +36,11 @@ revision_option = click.option(
     "-r", "--revision", "revision", default="", help="The control plane's revision, to run it alongside others."
 )
 timeout_option = click.option(
-    "--readiness-timeout", default=120.0, help="Seconds to wait until each part of the installation is ready."
+    "--readiness-timeout",
+    type=Seconds(),
+    default="5m",
+    show_default=True,
+    help="How long to wait until each part of the installation is ready.",
 )
 
 
@@ -256,8 +260,9 @@ def upgrade(
 @click.option(
     "--purge", is_flag=True, help="Also the custom resource definitions, all mesh objects, and the namespace."
 )
+@click.option("--dry-run", is_flag=True, help="Print what would be removed and change nothing.")
 @yes_option
-def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, yes: bool) -> None:
+def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, dry_run: bool, yes: bool) -> None:
     """Remove control planes and gateways from a cluster: all of them, or those of one --revision."""
     if revision and purge:
         raise CliError("--purge removes objects that all revisions share; leave out --revision", 64)
@@ -271,7 +276,7 @@ def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, 
     picked, notes = target.run(look)
     for text in notes:
         warn(text)
-    if not yes:
+    if not yes and not dry_run:
         what = f"revision {revision}" if revision else "the mesh"
         kept = "with all its configuration" if purge else "(custom resources stay)"
         confirm(f"This will remove {what} {kept}. Proceed?")
@@ -284,9 +289,30 @@ def uninstall(revision: str, kubeconfig: str | None, context: str, purge: bool, 
     async def work(client: HttpClient) -> int:
         found = await installer.labelled(client, revisions)
         objects = {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]): o for o in [*rendered, *found]}
-        return await installer.uninstall(client, objects.values(), revisions, purge)
+        doing = cast(Client, _Rehearsal(client)) if dry_run else client
+        return await installer.uninstall(doing, objects.values(), revisions, purge)
 
-    say(f"✔ Uninstall complete ({target.run(work)} objects removed)")
+    gone = target.run(work)
+    say(f"would remove {gone} objects" if dry_run else f"✔ Uninstall complete ({gone} objects removed)")
+
+
+class _Rehearsal:
+    """A client that prints what it would delete."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+        self._gone: set[tuple[kinds.Kind, str, str]] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def delete(self, kind: kinds.Kind, namespace: str, name: str) -> bool:
+        one = (kind, namespace, name)
+        if one in self._gone or await self._client.get(kind, namespace, name) is None:
+            return False
+        self._gone.add(one)
+        say(f"would remove {kind.kind} {f'{namespace}/' if namespace else ''}{name}")
+        return True
 
 
 def _installed(here: state.Installation) -> Operator:

@@ -61,6 +61,9 @@ ALIASES = {
     "exp": "experimental",
     "d": "dashboard",
     "dash": "dashboard",
+    "apply": "install",
+    "istiod": "admin",
+    "v": "validate",
 }
 
 

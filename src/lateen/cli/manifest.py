@@ -25,7 +25,9 @@ from lateen.kube.client import HttpClient
     entries={
         "diff": ("lateen.cli.manifest:manifest_diff", "Show the differences between two manifests."),
         "generate": ("lateen.cli.manifest:generate", "Print all objects of an installation as YAML."),
+        "install": ("lateen.cli.install:install", "Install the mesh into a cluster."),
     },
+    aliases={"apply": "install"},
 )
 def manifest() -> None:
     """Print and compare the objects of an installation."""
@@ -35,14 +37,29 @@ def manifest() -> None:
 @file_option
 @set_option
 @revision_option
-def generate(files: tuple[str, ...], settings: tuple[str, ...], revision: str) -> None:
+@click.option("-o", "--output", default="", help="The file to write; default: standard output.")
+@click.option("--dry-run", is_flag=True, help="As always: nothing in the cluster is changed.")
+def generate(
+    files: tuple[str, ...],
+    settings: tuple[str, ...],
+    revision: str,
+    output: str,
+    dry_run: bool,  # noqa: ARG001
+) -> None:
     """Print all objects of an installation as YAML, for kubectl apply or kubectl delete.
 
     As in istioctl, the namespace istio-system is not among them: create and delete it separately.
     """
     parts = manifests.render(operator(files, settings, revision))
     objects = [o for part in parts for o in part.objects if kinds.of(o) is not kinds.NAMESPACE]
-    click.echo("---\n".join(yamldoc.dump(o) for o in objects), nl=False)
+    text = "---\n".join(yamldoc.dump(o) for o in objects)
+    if not output:
+        click.echo(text, nl=False)
+        return
+    try:
+        Path(output).write_text(text)
+    except OSError as e:
+        raise CliError(f"{output}: {e.strerror}", BAD_DATA) from None
 
 
 @command("verify-install")

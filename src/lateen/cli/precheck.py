@@ -10,11 +10,12 @@ import click
 from lateen.analysis import Snapshot, Source, analyze
 from lateen.analysis.snapshot import Message, message
 from lateen.api import kinds
-from lateen.cli.analyze import line
+from lateen.cli.analyze import as_json, line
 from lateen.cli.base import command
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import FINDINGS, CliError
 from lateen.install import manifests
+from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import dig
 from lateen.kube.client import HttpClient, KubeError
 
@@ -84,8 +85,9 @@ def gateway_api_findings(crds: list[Source]) -> list[Message]:
 
 
 @command("precheck")
+@click.option("-o", "--output", type=click.Choice(["log", "json", "yaml"]), default="log")
 @target_options
-def precheck(target: Target) -> None:
+def precheck(target: Target, output: str) -> None:
     """Check whether the mesh can be installed or upgraded."""
 
     async def work(client: HttpClient) -> list[Message]:
@@ -107,10 +109,16 @@ def precheck(target: Target) -> None:
         ]
 
     found = target.run(work)
-    for m in found:
-        click.echo(line(m, False))
+    plain = [as_json(m) for m in found]
+    if output == "log":
+        for m in found:
+            click.echo(line(m, False))
+    else:
+        click.echo(jsons.pretty(plain) if output == "json" else yamldoc.dump(plain).rstrip())
     if any(m.kind.level == "Error" for m in found):
         raise CliError("Issues found when checking the cluster. Istio may not be safe to install or upgrade.", FINDINGS)
+    if output != "log":
+        return
     if not found:
         click.echo("✔ No issues found when checking the cluster. Istio is safe to install or upgrade!")
     click.echo("  To get started: lateen install --set profile=demo -y")

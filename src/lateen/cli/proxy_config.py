@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ from lateen.kit.jsons import Json, dig
 Rows = list[tuple[list[str], Json]]
 
 ENTRIES = {
-    name: (f"lateen.cli.proxy_config:{name.replace('-', '_')}_", text)
+    name: (f"lateen.cli.{'proxy_log' if name == 'log' else 'proxy_config'}:{name.replace('-', '_')}_", text)
     for name, text in {
         "all": "Show clusters, listeners, routes, endpoints and secrets.",
         "bootstrap": "Show Envoy's bootstrap configuration.",
@@ -56,17 +56,21 @@ ALIASES = {
 }
 
 
-@click.group(cls=Group, entries=ENTRIES, aliases=ALIASES)
+@click.group(cls=Group, entries=ENTRIES, aliases=ALIASES, passed_on=("-o", "--output"))
 def proxy_config() -> None:
     """Show a proxy's actual configuration: lateen proxy-config route deploy/productpage-v1"""
 
 
-def dump_options(function: Callable[..., None]) -> Callable[..., None]:
+FILE = click.option("-f", "--file", "file", default="", help="A saved config dump; - for standard input.")
+OUTPUTS = click.Choice(["short", "wide", "json", "yaml"])
+
+
+def dump_options(function: Callable[..., None], output: str = "short") -> Callable[..., None]:
     """POD or --file, and -o."""
     for option in (
         click.argument("pod", required=False, shell_complete=complete(kinds.POD)),
-        click.option("-f", "--file", "file", default="", help="A saved config dump; - for standard input."),
-        click.option("-o", "--output", type=click.Choice(["short", "wide", "json", "yaml"]), default="short"),
+        FILE,
+        click.option("-o", "--output", type=OUTPUTS, default=output, show_default=True),
     ):
         function = option(function)
     return target_options(function)
@@ -110,24 +114,69 @@ def show(rows: Rows, header: list[str], output: str) -> None:
     click.echo(wide_table([header, *(row for row, _ in rows)]))
 
 
-@command("cluster")
-@dump_options
-@click.option("--fqdn", default="", help="Only clusters of this host.")
-@click.option("--port", type=int, default=0)
-@click.option("--subset", default="")
-@click.option("--direction", type=click.Choice(["inbound", "outbound"]), default=None)
-def cluster_(
-    target: Target, pod: str | None, file: str, output: str, fqdn: str, port: int, subset: str, direction: str | None
-) -> None:
-    """Show clusters: the destinations of requests."""
-    rows = [
+def _clusters(dump: ConfigDump, fqdn: str, port: int | None, subset: str, direction: str | None) -> Rows:
+    return [
         (row, c)
-        for row, c in tables.clusters(dump_of(target, pod, file))
+        for row, c in tables.clusters(dump)
         if fqdn in row[0]
         and (not port or row[1] == str(port))
         and (not subset or row[2] == subset)
         and (direction is None or row[3] == direction)
     ]
+
+
+def _listeners(dump: ConfigDump, address: str, port: int | None, kind: str) -> Rows:
+    return [
+        (row, listener)
+        for row, listener in tables.listeners(dump)
+        if address in row[0]
+        and (port is None or row[1] == str(port))
+        and (not kind or kind.upper() in tables.kind_of(listener).split("+"))
+    ]
+
+
+def _routes(dump: ConfigDump, name: str) -> Rows:
+    return [(row, r) for row, r in tables.routes(dump) if not name or row[0] == name]
+
+
+def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+cluster_options = _options(
+    click.option("--fqdn", default="", help="Only clusters of this host."),
+    click.option("--subset", default="", help="Only clusters of this subset."),
+    click.option("--direction", type=click.Choice(["inbound", "outbound"]), default=None, help="Only these clusters."),
+)
+listener_options = _options(
+    click.option("--address", default="", help="Only listeners with this address."),
+    click.option("--type", "kind", default="", help="Only listeners for HTTP, TCP or UDP."),
+)
+port_option = click.option("--port", type=int, default=None, help="Only those with this port.")
+name_option = click.option("--name", default="", help="Only this route configuration.")
+
+
+@command("cluster")
+@dump_options
+@cluster_options
+@port_option
+def cluster_(
+    target: Target,
+    pod: str | None,
+    file: str,
+    output: str,
+    fqdn: str,
+    port: int | None,
+    subset: str,
+    direction: str | None,
+) -> None:
+    """Show clusters: the destinations of requests."""
+    rows = _clusters(dump_of(target, pod, file), fqdn, port, subset, direction)
     header = tables.CLUSTER
     if output == "wide":
         rows, header = [([*row, str(c.get("name"))], c) for row, c in rows], [*header, "NAME"]
@@ -136,20 +185,13 @@ def cluster_(
 
 @command("listener")
 @dump_options
-@click.option("--address", default="")
-@click.option("--port", type=int, default=None)
-@click.option("--type", "kind", default="", help="HTTP, TCP or UDP.")
+@listener_options
+@port_option
 def listener_(
     target: Target, pod: str | None, file: str, output: str, address: str, port: int | None, kind: str
 ) -> None:
     """Show listeners: where traffic enters."""
-    rows = [
-        (row, listener)
-        for row, listener in tables.listeners(dump_of(target, pod, file))
-        if address in row[0]
-        and (port is None or row[1] == str(port))
-        and (not kind or kind.upper() in tables.kind_of(listener).split("+"))
-    ]
+    rows = _listeners(dump_of(target, pod, file), address, port, kind)
     header = tables.LISTENER
     if output == "wide":
         rows, header = [([str(li.get("name")), *row], li) for row, li in rows], ["LISTENER", *header]
@@ -158,11 +200,10 @@ def listener_(
 
 @command("route")
 @dump_options
-@click.option("--name", default="", help="Only this route configuration.")
+@name_option
 def route_(target: Target, pod: str | None, file: str, output: str, name: str) -> None:
     """Show routes: which request goes where."""
-    rows = [(row, r) for row, r in tables.routes(dump_of(target, pod, file)) if not name or row[0] == name]
-    show(rows, tables.ROUTE, output)
+    show(_routes(dump_of(target, pod, file), name), tables.ROUTE, output)
 
 
 @command("endpoint")
@@ -211,7 +252,7 @@ def ecds_(target: Target, pod: str | None, file: str, output: str) -> None:
 
 
 @command("bootstrap")
-@dump_options
+@functools.partial(dump_options, output="json")
 def bootstrap_(target: Target, pod: str | None, file: str, output: str) -> None:
     """Show Envoy's bootstrap configuration."""
     dump = dump_of(target, pod, file)
@@ -229,76 +270,40 @@ def bootstrap_(target: Target, pod: str | None, file: str, output: str) -> None:
 
 @command("all")
 @dump_options
-def all_(target: Target, pod: str | None, file: str, output: str) -> None:
+@cluster_options
+@listener_options
+@port_option
+@name_option
+def all_(
+    target: Target,
+    pod: str | None,
+    file: str,
+    output: str,
+    fqdn: str,
+    subset: str,
+    direction: str | None,
+    address: str,
+    kind: str,
+    port: int | None,
+    name: str,
+) -> None:
     """Show clusters, listeners, routes, endpoints and secrets."""
     from lateen.dump import secrets
 
     dump = dump_of(target, pod, file)
     if output in ("json", "yaml"):
+        if fqdn or subset or direction or address or kind or name or port is not None:
+            raise CliError(f"filters are for tables: with -o {output}, the whole dump is printed", USAGE)
         click.echo(jsons.pretty(dump.value) if output == "json" else yamldoc.dump(dump.value).rstrip())
         return
     parts: list[tuple[Rows, list[str]]] = [
-        (tables.clusters(dump), tables.CLUSTER),
-        (tables.listeners(dump), tables.LISTENER),
-        (tables.routes(dump), tables.ROUTE),
+        (_clusters(dump, fqdn, port, subset, direction), tables.CLUSTER),
+        (_listeners(dump, address, port, kind), tables.LISTENER),
+        (_routes(dump, name), tables.ROUTE),
         (tables.endpoint_configs(dump), tables.ENDPOINT_CONFIG),
         (secrets.rows(dump, times.now()), tables.SECRET),
     ]
     click.echo("\n\n".join(wide_table([header, *(row for row, _ in rows)]) for rows, header in parts))
-
-
-@command("log")
-@click.argument("names", nargs=-1, required=True, shell_complete=complete(kinds.POD))
-@click.option("--level", "levels", multiple=True, help="LEVEL, or LOGGER:LEVEL,…; as in --level http:debug")
-@click.option("-r", "--reset", is_flag=True, help="Reset to the installation's level (warning).")
-@click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short")
-@target_options
-def log_(target: Target, names: tuple[str, ...], levels: tuple[str, ...], reset: bool, output: str) -> None:
-    """Show or change the proxy's log levels."""
-    settings = _levels(levels) if levels else {"": "warning"} if reset else {}
-
-    async def work(client: Any) -> list[tuple[str, str]]:
-        out = []
-        for name in names:
-            pod = await pods.find(client, name, target.namespace)
-            answer = await pods.ask(client, pod, "POST", "logging")
-            _there(settings, dict(_parsed(answer.decode(errors="replace"))))
-            for logger, level in settings.items():
-                answer = await pods.ask(client, pod, "POST", f"logging?{logger or 'level'}={level}")
-            out.append((f"{pod['metadata']['name']}.{pod['metadata']['namespace']}", answer.decode(errors="replace")))
-        return out
-
-    found = target.run(work)
-    if output == "json":
-        click.echo(jsons.pretty({name: dict(_parsed(text)) for name, text in found}))
-        return
-    for name, text in found:
-        click.echo(f"{name}:\n{text.rstrip()}")
-
-
-def _levels(given: tuple[str, ...]) -> dict[str, str]:
-    known = ("trace", "debug", "info", "warning", "error", "critical", "off")
-    out: dict[str, str] = {}
-    for part in ",".join(given).split(","):
-        logger, colon, level = part.replace("=", ":").rpartition(":")
-        if level not in known:
-            raise CliError(f'--level {part}: "{level}" is not one of {", ".join(known)}', USAGE)
-        out[logger if colon else ""] = level
-    return out
-
-
-def _there(settings: dict[str, str], known: dict[str, str]) -> None:
-    """Raises CliError for a logger that Envoy does not have, before anything is changed."""
-    for logger in settings:
-        if logger and logger not in known:
-            near = difflib.get_close_matches(logger, known, 1)
-            hint = f'did you mean "{near[0]}"?' if near else "without --level, they are listed"
-            raise CliError(f"--level {logger}: the proxy has no such logger; {hint}", USAGE)
-
-
-def _parsed(text: str) -> list[tuple[str, str]]:
-    pairs = (line.strip().partition(": ") for line in text.splitlines() if ": " in line)
-    return [(name, level) for name, _, level in pairs]
 
 
 @command("rootca-compare")

@@ -37,6 +37,12 @@ WAIT_S = 10.0
     default="",
     help="The address at which other clusters reach its API server, e.g. https://203.0.113.7:6443.",
 )
+@click.option(
+    "--tls-server-name",
+    "tls_name",
+    default="",
+    help="The name in the certificate of that API server, if it is another.",
+)
 @click.option("--service-account", default="", help="The service account whose token the Secret contains.")
 @click.option("--secret-name", default="", help="An existing Secret with the account's token.")
 @click.option("--create-service-account/--no-create-service-account", default=True, help="Create the account.")
@@ -50,6 +56,7 @@ def create_remote_secret(
     target: Target,
     name: str,
     server: str,
+    tls_name: str,
     service_account: str,
     secret_name: str,
     create_service_account: bool,
@@ -74,7 +81,7 @@ def create_remote_secret(
     if name and not is_label(name):
         raise CliError(f'--name {name}: expected lower-case letters, digits and "-" (a DNS label)', BAD_DATA)
     account, namespace = service_account or reader.ACCOUNT, target.given_namespace or target.istio_namespace
-    entry = _server(target, server)
+    entry = _server(target, server, tls_name)
 
     async def work(client: HttpClient) -> tuple[str, Json]:
         if create_service_account:
@@ -110,7 +117,7 @@ def remote_secret(name: str, cluster: Json, token: Json, namespace: str) -> Json
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {name: yamldoc.dump(kubeconfig)}}
 
 
-def _server(target: Target, given: str) -> Json:
+def _server(target: Target, given: str, tls_name: str) -> Json:
     """The kubeconfig's cluster entry for other clusters: the API's address, and the CA that verifies its certificate.
     Raises CliError."""
     try:
@@ -126,7 +133,7 @@ def _server(target: Target, given: str) -> Json:
     if address.hostname in ("localhost", "127.0.0.1", "::1"):
         hint = f"--server=https://{Home(found.path.parent).outside}:6443 for another embedded cluster of this machine"
         say(f"! {server} is a loopback address, which other clusters cannot reach; use --server ({hint})")
-    name = found.value.get("tls-server-name")
+    name = tls_name or found.value.get("tls-server-name")
     return {"server": server} | ({"tls-server-name": name} if name else {})
 
 

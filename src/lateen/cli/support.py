@@ -15,9 +15,9 @@ import click
 from lateen.api import kinds
 from lateen.api.reading import PROXY, has_proxy
 from lateen.cli import pods
-from lateen.cli.base import Group, command
+from lateen.cli.base import Group, Seconds, command
 from lateen.cli.connect import Target, target_options
-from lateen.cli.output import BAD_DATA, USAGE, CliError, say, step, wide_table
+from lateen.cli.output import BAD_DATA, USAGE, CliError, say, step, warn, wide_table
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
@@ -125,11 +125,19 @@ Add = Callable[[str, bytes], None]
 
 
 @command("bug-report")
-@click.option("--dir", "folder", default=".", help="The directory to write the archive to.")
+@click.option("--output-dir", "--dir", "folder", default=".", help="The directory to write the archive to.")
 @click.option("--include", multiple=True, help="Only include proxies of this namespace; may be repeated.")
-@click.option("--timeout", "limit", default=300.0, help="Time limit for everything, in seconds.")
+@click.option("--tail", type=click.IntRange(0), default=5000, help="Lines of each container's log; 0 for all of them.")
+@click.option(
+    "--timeout",
+    "limit",
+    type=Seconds(),
+    default="30m",
+    show_default=True,
+    help="Time limit for everything; then the archive has what was collected so far.",
+)
 @target_options
-def bug_report(target: Target, folder: str, include: tuple[str, ...], limit: float) -> None:
+def bug_report(target: Target, folder: str, include: tuple[str, ...], tail: int, limit: float) -> None:
     """Collect diagnostics for a bug report in one archive: lateen bug-report"""
     where = Path(folder)
     if not where.is_dir():
@@ -143,16 +151,19 @@ def bug_report(target: Target, folder: str, include: tuple[str, ...], limit: flo
             entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
             archive.addfile(entry, io.BytesIO(data))
 
-        async def work(client: HttpClient) -> int:
-            async with asyncio.timeout(limit):
-                return await _collect(client, target, include, add)
+        async def work(client: HttpClient) -> None:
+            try:
+                async with asyncio.timeout(limit):
+                    await _collect(client, target, include, tail or None, add)
+            except TimeoutError:
+                warn("the time is over (--timeout): the archive has only what was collected so far")
 
-        proxies = target.run(work)
+        target.run(work)
     size = path.stat().st_size // 1024
-    say(f"✔ Done: {path} ({size} kB, {proxies} proxies). It contains no secrets, but names and addresses.")
+    say(f"✔ Done: {path} ({size} kB). It contains no secrets, but names and addresses.")
 
 
-async def _collect(client: HttpClient, target: Target, include: tuple[str, ...], add: Add) -> int:
+async def _collect(client: HttpClient, target: Target, include: tuple[str, ...], tail: int | None, add: Add) -> None:
     from lateen.analysis import analyze
     from lateen.cli.analyze import line, live
     from lateen.cli.mesh import ask_istiods
@@ -177,25 +188,24 @@ async def _collect(client: HttpClient, target: Target, include: tuple[str, ...],
             add(f"istiod/{page}.json", jsons.dumps(answers))
         istiods, _ = await client.list(kinds.POD, target.istio_namespace, "app=istiod")
         for pod in istiods:
-            add(f"istiod/{pod['metadata']['name']}.log", await _log(client, pod, "discovery"))
+            add(f"istiod/{pod['metadata']['name']}.log", await _log(client, pod, "discovery", tail))
     every, _ = await client.list(kinds.POD)
     meshed = [p for p in every if has_proxy(p) and (not include or p["metadata"]["namespace"] in include)]
     with step(f"{len(meshed[:LIMIT])} proxies"):
         for pod in meshed[:LIMIT]:
             name = f"proxies/{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            add(f"{name}/istio-proxy.log", await _log(client, pod, PROXY))
+            add(f"{name}/istio-proxy.log", await _log(client, pod, PROXY, tail))
             for path in ("config_dump", "clusters", "stats?usedonly", "certs"):
                 try:
                     add(f"{name}/{path.partition('?')[0]}", await pods.ask(client, pod, "GET", path))
                 except (CliError, KubeError, Unreachable) as e:
                     add(f"{name}/{path.partition('?')[0]}.error", str(e).encode())
-    return len(meshed)
 
 
-async def _log(client: HttpClient, pod: Json, container: str) -> bytes:
+async def _log(client: HttpClient, pod: Json, container: str, tail: int | None) -> bytes:
     meta = pod["metadata"]
     try:
-        return b"".join([line async for line in client.logs(meta["namespace"], meta["name"], container, tail=5000)])
+        return b"".join([line async for line in client.logs(meta["namespace"], meta["name"], container, tail=tail)])
     except (KubeError, Unreachable) as e:
         return str(e).encode()
 

@@ -72,15 +72,36 @@ def _tag_name(name: str) -> str:
 revision_option = click.option("-r", "--revision", required=True, help="The revision that the tag points to.")
 
 
+overwrite_option = click.option("--overwrite", is_flag=True, help="Point an existing tag to another revision.")
+skip_option = click.option(
+    "-y",
+    "--skip-confirmation",
+    is_flag=True,
+    help="Accepted for compatibility with istioctl; there is no confirmation.",
+)
+
+
+async def _free(client: HttpClient, tag: str, revision: str, overwrite: bool) -> bool:
+    """Whether the tag exists. Raises CliError if it points to another revision and that is not to be changed."""
+    before = await client.get(kinds.MUTATING_WEBHOOK, "", f"istio-revision-tag-{tag}")
+    old = "" if before is None else _label(before, LABEL)
+    if old and old != revision and not overwrite:
+        raise CliError(f'tag "{tag}" points to revision {old}; to change that, add --overwrite', USAGE)
+    return bool(old)
+
+
 @command("generate")
 @click.argument("name")
 @revision_option
+@overwrite_option
+@skip_option
 @target_options
-def tag_generate(target: Target, name: str, revision: str) -> None:
+def tag_generate(target: Target, name: str, revision: str, overwrite: bool, skip_confirmation: bool) -> None:  # noqa: ARG001
     """Print the webhook configurations of a tag, for kubectl apply."""
     wanted = _tag_name(name)
 
     async def work(client: HttpClient) -> list[Json]:
+        await _free(client, wanted, revision, overwrite)
         return webhooks.tagged(wanted, await _revision(client, revision))
 
     click.echo("---\n".join(yamldoc.dump(o) for o in target.run(work)), nl=False)
@@ -89,23 +110,15 @@ def tag_generate(target: Target, name: str, revision: str) -> None:
 @command("set")
 @click.argument("name")
 @revision_option
-@click.option("--overwrite", is_flag=True, help="Point an existing tag to another revision.")
-@click.option(
-    "-y",
-    "--skip-confirmation",
-    is_flag=True,
-    help="Accepted for compatibility with istioctl; there is no confirmation.",
-)
+@overwrite_option
+@skip_option
 @target_options
 def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_confirmation: bool) -> None:  # noqa: ARG001
     """Create a tag, or point it to another revision."""
     wanted = _tag_name(name)
 
     async def work(client: HttpClient) -> bool:
-        before = await client.get(kinds.MUTATING_WEBHOOK, "", f"istio-revision-tag-{wanted}")
-        old = "" if before is None else _label(before, LABEL)
-        if old and old != revision and not overwrite:
-            raise CliError(f'tag "{wanted}" points to revision {old}; to change that, add --overwrite', USAGE)
+        existed = await _free(client, wanted, revision, overwrite)
         chosen = await _revision(client, revision)
         taken = await _installed(client)
         if wanted in taken and wanted != DEFAULT:
@@ -122,7 +135,7 @@ def tag_set(target: Target, name: str, revision: str, overwrite: bool, skip_conf
                 hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": known[0]}} for h in obj["webhooks"]]
                 obj["webhooks"] = hooks
             await apply(client, obj)
-        return bool(old)
+        return existed
 
     changed = target.run(work)
     click.echo(

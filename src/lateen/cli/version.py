@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @command()
 @target_options
 @click.option("-r", "--revision", default="", help="The control plane to ask.")
-@click.option("--remote", type=bool, default=True, help="Also query the cluster.")
+@click.option("--remote/--no-remote", default=True, help="Also query the cluster.")
 @click.option("-s", "--short", is_flag=True, help="Print only the version numbers.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default=None, help="Print as JSON or YAML.")
 def version(target: Target, revision: str, remote: bool, short: bool, output: str | None) -> None:
