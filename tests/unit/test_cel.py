@@ -96,3 +96,26 @@ def test_whatever_a_function_is_given_the_answer_is_a_sentence_or_none(values, n
     found = cel.problem(expression)
     assert isinstance(found, str | None)
     assert (method, len(values)) in cel.FORMS[name] or found is not None
+
+
+@pytest.mark.parametrize(
+    ("expression", "joins"),
+    [
+        ("request.path + 'x'", True),
+        ("'x'+request . headers[ 'a' ]", True),
+        ("size(request.path + request.host) > 1", True),
+        ("request.headers['a' + request.method]", True),
+        ("1 > 0 ? 'a' + string(response.code) : 'b'", True),
+        ("response.headers.server + 'x'", True),
+        ("response.code + request.headers['a'].size()", False),
+        ("1 + 'a'.size()", False),
+        ("response.code + size(request.path)", False),
+        ("request.path.size() + 1", False),
+        ("request.headers['a+b'] == 'c+d'", False),
+        ("request.path == 'a' ? 1 + 2 : response.code + 3", False),
+        ("int(request.headers['a']) + int('1')", False),
+    ],
+)
+def test_only_texts_are_said_not_to_be_joined(expression, joins):
+    says = "Envoy does not join texts with +, so the expression has no value"
+    assert cel.unknown(expression) == (says if joins else None)

@@ -56,12 +56,12 @@ _CALLS = re.compile(rf"([\w)\]}}'\"]\s*\.\s*)?\b({'|'.join(FORMS)})\s*\(")
 _MESSAGE = re.compile(r"\b([A-Za-z_][\w.]*)\s*\{")
 _LOOPS = re.compile(r"\.\s*(all|exists|exists_one|filter|map)\s*\(")
 """Macros over lists and maps: Envoy does not evaluate comprehensions."""
-_TEXT = (
-    r"(?:'|\brequest\.(?:path|url_path|host|scheme|method|useragent|referer|id|protocol|query)\b"
-    r"|\bheaders(?:\[[^\]]*\]|\.\w+))"
+_ATTRIBUTE = (
+    r"request\.(?:path|url_path|host|scheme|method|useragent|referer|id|protocol|query)"
+    r"|(?:request|response)\.(?:headers|trailers)(?:\[\]|\.\w+)"
 )
-_JOINED = re.compile(rf"{_TEXT}\s*\+|\+\s*{_TEXT}")
-"""Envoy builds CEL without concatenation (``enable_string_concat``)."""
+_TEXT = re.compile(rf"'+|string\(\)|{_ATTRIBUTE}")
+"""An operand, without what is in its brackets, that is a text"""
 _PEERS = re.compile(r"\b(?:upstream_peer|downstream_peer)\b")
 
 
@@ -116,6 +116,28 @@ def problem(expression: str, formatted: bool = False) -> str | None:
 def _bare(expression: str) -> str:
     """Of the same length, without the brackets and commas that are in strings and comments."""
     return _STRINGS.sub(lambda m: (" " if m[0].startswith("//") else "'") * len(m[0]), expression)
+
+
+def _groups(bare: str) -> list[str]:
+    """The expression, and what is in each of its brackets; each without what is in brackets of its own."""
+    done, under_way = [], [""]
+    for c in bare:
+        if c in "([{":
+            under_way[-1] += c
+            under_way.append("")
+        elif c in ")]}":
+            done.append(under_way.pop())
+            under_way[-1] += c
+        else:
+            under_way[-1] += c
+    return [*done, *under_way]
+
+
+def _joins(group: str) -> bool:
+    """Whether an operand of a + is a text. Envoy builds CEL without concatenation (``enable_string_concat``)."""
+    parts = re.split(r"(\+|[-*/%<>=!&|?:,]+|\bin\b)", re.sub(r"\s*([.\[(])\s*", r"\1", group))
+    operands = [p.strip() for at, p in enumerate(parts) if "+" in (parts[at - 1 : at] + parts[at + 1 : at + 2])]
+    return any(map(_TEXT.fullmatch, operands))
 
 
 def _wrong_calls(expression: str) -> Iterator[str]:
@@ -181,7 +203,7 @@ def unknown(expression: str) -> str | None:
     except ValueError:
         return None
     if not found:
-        joined = _JOINED.search(_bare(expression))
+        joined = any(map(_joins, _groups(_bare(expression))))
         return "Envoy does not join texts with +, so the expression has no value" if joined else None
     hint = f"; it is {HINTS[found[0]]}" if found[0] in HINTS else f"; there are {', '.join(sorted(ATTRIBUTES))}"
     return f"{found[0]} is not an attribute of Envoy, so the expression has no value{hint}"
