@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import binaries
 import pytest
+from cryptography import x509
 from world import ROOT, Mesh, free_port
 
 from lateen.kit import certs, times
@@ -264,6 +265,18 @@ def serial(mesh, pod):
     return next(x for x in mesh.lateen("proxy-config", "secret", pod).stdout.splitlines() if x.startswith("default "))
 
 
+def of_proxy(mesh, pod, name):
+    """A file of certificates that its Envoy watches."""
+    return mesh.kubectl("exec", pod, "-c", "istio-proxy", "--", "cat", f"/etc/istio/proxy/{name}").stdout
+
+
+def issuer(mesh, pod):
+    """SPIRE's name of the authority that has signed the certificate which Envoy presents."""
+    own = x509.load_pem_x509_certificate(of_proxy(mesh, pod, "cert-chain.pem").encode())
+    mesh.until(lambda: f"{own.serial_number:x}" in serial(mesh, pod), 10, "the certificate in Envoy")
+    return own.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier.hex()
+
+
 def test_pods_get_their_identities_from_spire_once_they_are_registered(cluster, spire):
     def says(text):
         return text in cluster.kubectl("logs", "web", "-c", "istio-proxy", ok=False).stdout
@@ -282,16 +295,20 @@ def test_certificates_and_roots_of_spires_are_followed(cluster, spire):
     assert call(cluster, "sleep")[0] == "200"
 
     def trusted():
-        return cluster.kubectl("exec", "web", "-c", "istio-proxy", "--", "cat", "/etc/istio/proxy/root-cert.pem").stdout
+        return of_proxy(cluster, "web", "root-cert.pem").count("BEGIN")
 
     was = spire.authority("show")
     new = spire.authority("prepare")
-    cluster.until(lambda: trusted().count("BEGIN") == 2, 60, "the next root")
+    cluster.until(lambda: trusted() == 2, 60, "the next root")
+    assert [issuer(cluster, pod) for pod in GROUPS] == [was, was]
     assert call(cluster, "sleep")[0] == "200"
     spire.authority("activate", "-authorityID", new)
     spire.authority("taint", "-authorityID", was)
-    before = serial(cluster, "web")
-    cluster.until(lambda: serial(cluster, "web") != before, 120, "a certificate under the new root")
+    cluster.until(
+        lambda: [issuer(cluster, pod) for pod in GROUPS] == [new, new], 120, "certificates under the new root"
+    )
+    spire.authority("revoke", "-authorityID", was)
+    cluster.until(lambda: trusted() == 1, 60, "the end of the old root")
     assert call(cluster, "sleep")[0] == "200"
 
 
