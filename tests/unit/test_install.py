@@ -6,6 +6,8 @@ import contextlib
 import pytest
 
 from lateen.api import crds, kinds
+from lateen.cli.install import carry_out
+from lateen.cli.output import CliError
 from lateen.cluster.apiserver import patch
 from lateen.install import installer, manifests, operator, paths, state, webhooks
 from lateen.install.operator import OperatorError, resolve
@@ -414,6 +416,20 @@ def test_settings_that_are_taken_back_leave_nothing_behind():
     assert ("HorizontalPodAutoscaler", "istio-system", "istiod") in scaled
     assert scaled["Deployment", "istio-system", "istiod"]["spec"]["replicas"] == 1
     assert install(plain, manifests.render(asked)) == first
+
+
+def test_nothing_is_installed_where_a_namespace_is_missing():
+    gateway = {"name": "edge", "enabled": True, "namespace": "edges"}
+    spec = {"components": {"cni": {"enabled": True, "namespace": "plugins"}, "ingressGateways": [gateway]}}
+    client = Objects()
+    with pytest.raises(
+        CliError, match=r'"plugins" does not exist and the namespace "edges" .* kubectl create namespace pl'
+    ):
+        asyncio.run(carry_out(client, resolve("minimal", [spec], []), 1, None))
+    assert client.kept == {}
+    client.kept["Namespace", "", "plugins"] = {}
+    found = manifests.render(resolve("minimal", [spec], []))
+    assert asyncio.run(installer.absent_namespaces(client, found)) == ["edges"]
 
 
 class Definitions:

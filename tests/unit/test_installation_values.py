@@ -88,6 +88,38 @@ def test_a_gateway_that_kubernetes_would_refuse_is_refused_before_anything_is_in
         resolve("minimal", [{"components": {"ingressGateways": [gateway]}}], [])
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("values.gateways.istio-ingressgateway.type=Foo", r"spec\.values\.gateways\.istio-ingressgateway\.type: "),
+        ("values.gateways.istio-egressgateway.ports[0].port=99999", r"egressgateway\.ports\[0\]\.port: 99999 is not a"),
+        ("values.gateways.istio-ingressgateway.externalTrafficPolicy=local", '"local" is not Cluster or Local'),
+        ("values.pilot.ipFamilies[0]=IPv5", r'spec\.values\.pilot\.ipFamilies: "IPv5" is not IPv4 or IPv6'),
+        (
+            "components.pilot.k8s.service.ports[0].port=7777",
+            r"pilot.*\.ports\[0\]: of several ports, each needs a name",
+        ),
+        ("components.cni.namespace=Bad_Name", r'spec\.components\.cni\.namespace: "Bad_Name" is not the name of a'),
+    ],
+)
+def test_what_kubernetes_would_refuse_of_services_and_namespaces_is_refused_in_values_too(setting, says):
+    with pytest.raises(OperatorError, match=says):
+        resolve("default", [], ["components.cni.enabled=true", setting])
+
+
+def test_a_port_may_not_have_the_name_of_one_that_istiod_has():
+    def asked(**port):
+        service = {"ports": [port]}
+        return resolve("default", [{"components": {"pilot": {"k8s": {"service": service}}}}], [])
+
+    with pytest.raises(
+        OperatorError, match=r'pilot\.k8s\.service\.ports: 2 ports have the name "grpc-xds", with those'
+    ):
+        asked(port=7777, name="grpc-xds")
+    asked(port=15010, nodePort=30010)  # its own one, which has a name
+    asked(port=7777, name="mine")
+
+
 def test_two_gateways_of_one_name_are_refused():
     both = {k: [{"name": "edge", "enabled": True}] for k in ("ingressGateways", "egressGateways")}
     with pytest.raises(

@@ -109,7 +109,12 @@ def show(changes: list[str]) -> None:
 async def carry_out(client: HttpClient, found: Operator, readiness_timeout: float, before: Operator | None) -> None:
     """``before``: the installation that is replaced."""
     replaced = manifests.render(before) if before and not before.refused else []
-    for text in await installer.install(client, manifests.render(found), step, readiness_timeout, replaced):
+    parts = manifests.render(found)
+    if absent := await installer.absent_namespaces(client, parts):
+        said = " and ".join(f'the namespace "{name}" does not exist' for name in absent)
+        made = "; ".join(f"kubectl create namespace {name}" for name in absent)
+        raise CliError(f"{said}; create it first, nothing has been installed: {made}")
+    for text in await installer.install(client, parts, step, readiness_timeout, replaced):
         warn(text)
     if dig(found.spec, "components", "pilot", "enabled") and await installer.make_default(client, found.revision):
         say(f"✔ Revision {found.revision.name} is the default one (tag default)")

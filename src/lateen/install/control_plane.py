@@ -14,6 +14,14 @@ from lateen.wire.revision import Revision
 SERVES = "EXTERNAL_ISTIOD"
 """The environment variable behind ``externalIstiod``: whether proxies of other clusters are served."""
 
+PORTS = (
+    {"name": "grpc-xds", "port": ports.CA, "protocol": "TCP"},
+    {"name": "https-dns", "port": ports.XDS, "protocol": "TCP"},
+    {"name": "https-webhook", "port": 443, "targetPort": ports.WEBHOOK, "protocol": "TCP"},
+    {"name": "http-monitoring", "port": ports.MONITORING, "protocol": "TCP"},
+)
+"""Of istiod's Service."""
+
 
 def objects(spec: Json, revision: Revision) -> list[Json]:
     k8s = pod_options(spec)
@@ -27,12 +35,7 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
         "metadata": meta(revision.istiod, revision, app="istiod", istio="pilot"),
         "spec": {
             "selector": {**chosen, **revision.label},
-            "ports": [
-                {"name": "grpc-xds", "port": ports.CA, "protocol": "TCP"},
-                {"name": "https-dns", "port": ports.XDS, "protocol": "TCP"},
-                {"name": "https-webhook", "port": 443, "targetPort": ports.WEBHOOK, "protocol": "TCP"},
-                {"name": "http-monitoring", "port": ports.MONITORING, "protocol": "TCP"},
-            ],
+            "ports": [*PORTS],
         },
     }
     pod = {"serviceAccountName": revision.istiod, "containers": [_container(spec, k8s, revision)]}

@@ -61,6 +61,14 @@ async def install(
     return [f"the cluster's CRDs {', '.join(names)} are left unchanged: {why}" for why, names in kept.items()]
 
 
+async def absent_namespaces(client: Client, parts: Iterable[Part]) -> list[str]:
+    """The namespaces that objects are to be put into, and that neither exist nor are among the objects."""
+    objects = [o for part in parts for o in part.objects]
+    made = {o["metadata"]["name"] for o in objects if o["kind"] == "Namespace"}
+    named = dict.fromkeys(n for o in objects if (n := o["metadata"].get("namespace")) and n not in made)
+    return [n for n in named if await client.get(kinds.NAMESPACE, "", n) is None]
+
+
 async def _delete_obsolete(client: Client, part: Part) -> None:
     """Delete the autoscalers and budgets of the part's Deployments that its settings no longer ask for, if they are of
     its revision: before the Deployments get their replicas, which an autoscaler would set back."""

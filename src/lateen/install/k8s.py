@@ -6,6 +6,8 @@ of Istio's chart ``istio-discovery``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lateen.api.config import fields
 from lateen.install.options import PodValues
 from lateen.kit import jsons
@@ -73,7 +75,7 @@ CPU_PERCENT = 80
 def merged(k8s: Json, values: Json, kind: type[PodValues], shared: Json) -> Json:
     """``k8s`` of a component over its ``values`` (``values.pilot``, ``values.gateways.NAME``), of which only those of
     ``kind`` are read, and over ``values.global``."""
-    values = {name: value for name, value in values.items() if name in fields(kind)}
+    values = declared(values, kind)
     out = {name: values[name] for name in VALUES if values.get(name) is not None}
     if values.get("autoscaleEnabled"):
         out["hpaSpec"] = autoscaling(
@@ -99,6 +101,11 @@ def merged(k8s: Json, values: Json, kind: type[PodValues], shared: Json) -> Json
     if secrets := shared.get("imagePullSecrets"):
         out["imagePullSecrets"] = [{"name": name} for name in secrets]
     return {**out, **{k: v for k, v in k8s.items() if v not in (None, {}, [], "")}}
+
+
+def declared(values: Json, kind: type[PodValues]) -> Json:
+    """Those of a component's values that its type has."""
+    return {name: value for name, value in values.items() if name in fields(kind)}
 
 
 def by_name(below: list[Json], above: list[Json]) -> list[Json]:
@@ -134,12 +141,21 @@ def _service(obj: Json, k8s: Json) -> None:
     spec = obj["spec"]
     spec |= {name: given[name] for name in SERVICE if given.get(name) not in (None, "", [])}
     spec["selector"] = {**spec["selector"], **(given.get("selector") or {})}
-    ports = {(p["port"], p.get("protocol") or "TCP"): p for p in spec["ports"]}
-    for port in given.get("ports") or []:
-        key = port["port"], port.get("protocol") or "TCP"
-        ports[key] = {**ports.get(key, {"protocol": key[1], "targetPort": port["port"]}), **port}
-    spec["ports"] = list(ports.values())
+    spec["ports"] = list(ports(spec["ports"], given.get("ports") or []).values())
     _add(obj["metadata"], "annotations", k8s.get("serviceAnnotations"))
+
+
+def number(port: Json) -> tuple[int, str]:
+    return port["port"], port.get("protocol") or "TCP"
+
+
+def ports(own: Sequence[Json], given: Sequence[Json]) -> dict[tuple[int, str], Json]:
+    """The ports of a Service by number and protocol: its own ones, over them those that are asked for."""
+    out = {number(p): p for p in own}
+    for port in given:
+        key = number(port)
+        out[key] = {**out.get(key, {"protocol": key[1], "targetPort": port["port"]}), **port}
+    return out
 
 
 def _workload(obj: Json, k8s: Json) -> None:

@@ -11,7 +11,7 @@ from lateen.api.config import fields
 from lateen.api.mesh import MeshConfig, effect
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.reading import Invalid, canonical, problems, read, type_at
-from lateen.install import effects, gateway_rules, options, paths, pod_rules, remote
+from lateen.install import effects, options, paths, pod_rules, remote, service_rules
 from lateen.install.profiles import PROFILES
 from lateen.kit import jsons
 from lateen.kit.digits import digits
@@ -109,7 +109,7 @@ def _complete(spec: Json) -> Json:
     if remote.wanted(spec) and (says := remote.problem(spec)):
         raise OperatorError(says)
     spec = _typed(spec)
-    _refuse(list(pod_rules.problems(spec)))
+    _refuse([*service_rules.problems(spec), *pod_rules.problems(spec)])
     plugin = dig(spec, "components", "cni", "enabled")
     if plugin and dig(spec, "values", "pilot", "cni", "enabled") is None:  # pods are injected for it
         spec["values"] = values.overlay(spec.get("values") or {}, {"pilot": {"cni": {"enabled": True}}})
@@ -124,9 +124,7 @@ def _check(spec: Any) -> None:
         raise OperatorError(str(e)) from None
     if found := problems(spec.get("meshConfig"), "spec.meshConfig"):
         raise OperatorError(str(Invalid(found)))
-    _refuse(
-        [*values.problems(spec.get("values"), "spec.values"), *gateway_rules.problems(spec), *effects.refused(spec)]
-    )
+    _refuse([*values.problems(spec.get("values"), "spec.values"), *effects.refused(spec)])
     _check_values(spec)
     networks = dig(spec, "values", "global", "meshNetworks", default={})
     try:

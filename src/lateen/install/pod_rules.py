@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from lateen.api.annotations import KNOWN
-from lateen.api.config import fields
 from lateen.api.mesh.reading import spoken
 from lateen.install import k8s, options
 from lateen.kit.jsons import Json, dig
@@ -37,7 +36,7 @@ def problems(spec: Json, path: str = "spec") -> Iterator[str]:
         yield from _options(component.get("k8s") or {}, f"{path}.{at}.k8s")
     for name, kind in options.COMPONENTS.items():
         given = dig(spec, "values", *name.split("."), default={})
-        known = {k: v for k, v in given.items() if k in fields(kind)}
+        known = k8s.declared(given, kind)
         yield from _image(known, f"{path}.values.{name}")
         yield from _values(known, f"{path}.values.{name}")
 
