@@ -82,6 +82,41 @@ def test_the_server_that_wrong_routes_were_meant_for_is_named():
     assert "servers[1] (TLS" in says
 
 
+ELSEWHERE = "http: [{match: [{%s}], route: [{destination: {host: web}}]}]"
+
+
+@pytest.mark.parametrize(
+    ("condition", "there"),
+    [
+        ("port: 8443", False),
+        ("gateways: [mesh]", False),
+        ("sourceNamespace: other", False),
+        ("port: 80, uri: {prefix: /a}", True),
+        ("gateways: [shop/door], uri: {prefix: /a}", True),
+        ("sourceNamespace: istio-system, uri: {prefix: /a}", True),
+    ],
+)
+def test_a_rule_that_routes_nothing_at_a_gateway_neither_hides_nor_is_shadowed_there(condition, there):
+    pod = """
+apiVersion: v1
+kind: Pod
+metadata: {name: gw, namespace: istio-system, labels: {istio: ingressgateway}}
+---
+"""
+    narrow = ELSEWHERE % condition
+    hides = pod + DOOR % HTTP + vs("one", "a.shop.test", narrow, "[door, mesh]") + vs("all", "*.shop.test", ROUTE)
+    assert [n for n, _ in said(hides, "LAT0102")] == (["one"] if there else [])
+    hidden = DOOR % HTTP + vs("all", "*.shop.test", ELSEWHERE % "gateways: [mesh]", "[door, mesh]")
+    assert said(hidden + vs("one", "a.shop.test", NARROW), "LAT0102") == []
+
+
+@pytest.mark.parametrize(("port", "shadowed"), [("{port: 80, gateways: [door]}", True), ("{port: 8443}", False)])
+def test_a_rule_without_a_port_at_a_gateway_is_not_said_to_be_shadowed_there(port, shadowed):
+    younger = f"http: [{{match: [{port}], route: [{{destination: {{host: web}}}}]}}]"
+    text = DOOR % HTTP + vs("red", "lab.test", ROUTE) + vs("blue", "lab.test", younger, at=2)
+    assert bool(said(text, "LAT0101")) == shadowed
+
+
 def test_an_exact_host_shadows_a_wildcard():
     text = DOOR % HTTP + vs("one", "a.shop.test", NARROW) + vs("all", "*.shop.test", ROUTE)
     assert [n for n, _ in said(text, "LAT0102")] == ["one"]

@@ -12,7 +12,7 @@ from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
 from lateen.api import kinds
 from lateen.kit.jsons import Json
-from lateen.mesh.dialects import istio
+from lateen.mesh.dialects import istio, source
 
 HTTP = ("HTTP", "HTTP_PROXY", "HTTP2", "GRPC", "GRPC-WEB")
 ENDS_TLS = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
@@ -31,6 +31,23 @@ def _is_specific(snapshot: Snapshot, vs: Source) -> bool:
     of whichever rule precede those without."""
     found = model(snapshot).whole(vs.namespace, vs.name)
     return found is not None and istio.takes_some(found.spec)
+
+
+def _routes(snapshot: Snapshot, vs: Source, place: str, kind: str) -> bool:
+    """Whether a VirtualService routes something at a place; otherwise its hosts are there as if there were no rule."""
+    found = model(snapshot).whole(vs.namespace, vs.name)
+    if found is None:
+        return bool(vs.spec.get(kind))
+    if place == MESH:
+        return istio.routes_at(found, kind, istio.MESH)
+    for s in served(snapshot, vs):
+        if f"Gateway {s.gateway.full}" == place and isinstance(s.port, int):
+            names = (s.gateway.name, f"{s.gateway.namespace}/{s.gateway.name}")
+            pods = snapshot.pods(s.gateway.spec.get("selector"))
+            rules = [source.narrowed(found, p.namespace, p.labels) for p in pods] or [found]
+            if any(istio.routes_at(r, kind, names, (s.port,)) for r in rules):
+                return True
+    return False
 
 
 def _at_port(snapshot: Snapshot, vs: Source, port: object) -> tuple[bool, bool]:
@@ -55,6 +72,8 @@ def shadowed(snapshot: Snapshot) -> Iterator[Message]:
                 if not vs.spec.get(kind):
                     continue
                 if first is not None and not (kind == "http" and place != MESH and _is_specific(snapshot, vs)):
+                    if not _routes(snapshot, vs, place, kind):
+                        continue
                     yield message("LAT0101", vs, _where(place), host, first.full, path=("spec", "hosts"))
                 if first is None and _public(snapshot, vs) and _takes(snapshot, vs, kind):
                     first = vs
@@ -96,15 +115,18 @@ def hidden(snapshot: Snapshot) -> Iterator[Message]:
     if not any(host.startswith("*") for _, host in found):
         return
     for (place, host), many in found.items():
-        if any(_takes(snapshot, vs, "http") for vs in many) or not any(vs.spec.get("http") for vs in many):
+        if any(_takes(snapshot, vs, "http") for vs in many):
+            continue
+        mine = [vs for vs in many if _routes(snapshot, vs, place, "http")]
+        if not mine:
             continue
         wider = next(
             (w for at in range(1, len(host) + 1) if (w := f"*{host[at:]}") != host and (place, w) in found), ""
         )
         if wider:
-            other = found[place, wider][0]
-            if other not in many:
-                yield message("LAT0102", many[0], host, other.full, wider, path=("spec", "hosts"))
+            other = next((vs for vs in found[place, wider] if _routes(snapshot, vs, place, "http")), None)
+            if other is not None and other not in many:
+                yield message("LAT0102", mine[0], host, other.full, wider, path=("spec", "hosts"))
 
 
 def _uses(server: Json) -> tuple[str, str]:

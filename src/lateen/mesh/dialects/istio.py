@@ -110,6 +110,18 @@ def takes_requests(spec: api.VirtualService) -> bool:
     return any(not http.match or any(map(_unconditional, http.match)) for http in spec.http)
 
 
+def routes_at(vs: Rule, kind: str, gateways: tuple[str, ...], ports: Iterable[int] = ()) -> bool:
+    """Whether a route of a kind (``http``, ``tls``, ``tcp``) applies at one of these ports; without any, at whichever
+    port."""
+    for route in getattr(vs.spec, kind):
+        for m in route.match:
+            if any(_applies(m, vs, gateways, port) for port in (*ports,) or (m.port or 0,)):
+                return True
+        if not route.match:
+            return True
+    return False
+
+
 def takes_some(spec: api.VirtualService) -> bool:
     """Whether some of its routes have a condition, so that at a gateway they precede those that take all requests.
     What stands after a route of its own that takes all is never used."""
