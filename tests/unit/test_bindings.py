@@ -1,7 +1,14 @@
 """Schedulers of users' own bind pods; what clients ask of components and of the kubelet is answered."""
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 from apiserver import Cluster
+
+from lateen.cluster.apiserver.direct import DirectClient
+from lateen.cluster.kubelet.scheduler import Scheduler
+from lateen.kit import tasks
 
 POD = {"metadata": {"name": "p"}, "spec": {"schedulerName": "mine", "containers": [{"name": "c", "image": "x"}]}}
 PODS = "/api/v1/namespaces/default/pods"
@@ -53,6 +60,69 @@ def test_a_binding_of_another_pod_of_that_name_or_of_an_older_revision_is_a_conf
     assert "nodeName" not in cluster.must("GET", f"{PODS}/p")["spec"]
     right = {key: meta[key] for key in ("name", "uid", "resourceVersion")}
     assert cluster.must("POST", path, BINDING | {"metadata": right})["status"] == "Success"
+
+
+def change(cluster, spec, name="p"):
+    return cluster.ask("PATCH", f"{PODS}/{name}", {"spec": spec})
+
+
+@pytest.mark.parametrize(
+    "spec", [{"nodeName": "lateen"}, {"terminationGracePeriodSeconds": 5}, {"terminationGracePeriodSeconds": 1}]
+)
+def test_no_update_chooses_a_node_or_another_grace(cluster, spec):
+    code, refused = change(cluster, spec)
+    assert (code, [c["field"] for c in refused["details"]["causes"]]) == (422, ["spec"])
+    assert "nodeName" not in cluster.must("GET", f"{PODS}/p")["spec"]
+
+
+def test_a_negative_grace_becomes_one_second(cluster):
+    meta = {"metadata": {"name": "n"}}
+    cluster.must("POST", PODS, meta | {"spec": POD["spec"] | {"terminationGracePeriodSeconds": -1}})
+    assert change(cluster, {"terminationGracePeriodSeconds": 2}, "n")[0] == 422
+    assert change(cluster, {"terminationGracePeriodSeconds": 1}, "n")[0] == 200
+
+
+def test_tolerations_last_longer_or_shorter_and_otherwise_stay(cluster):
+    there = cluster.must("GET", f"{PODS}/p")["spec"]["tolerations"]
+    longer = [t | {"tolerationSeconds": 7} for t in there]
+    assert change(cluster, {"tolerations": longer})[0] == 200
+    assert cluster.must("GET", f"{PODS}/p")["spec"]["tolerations"] == longer
+    more = [*longer, {"key": "k", "operator": "Exists"}]
+    assert change(cluster, {"tolerations": more})[0] == 200
+    code, refused = change(cluster, {"tolerations": [*longer, {"key": "l", "operator": "Exists"}]})
+    assert (code, [c["field"] for c in refused["details"]["causes"]]) == (422, ["spec.tolerations"])
+
+
+def test_gates_are_opened_and_never_added(cluster):
+    gates = [{"name": "a/b"}, {"name": "a/c"}]
+    cluster.must("POST", PODS, POD | {"metadata": {"name": "g"}, "spec": POD["spec"] | {"schedulingGates": gates}})
+    assert change(cluster, {"schedulingGates": gates[1:]}, "g")[0] == 200
+    code, refused = change(cluster, {"schedulingGates": gates}, "g")
+    assert (code, [c["field"] for c in refused["details"]["causes"]]) == (422, ["spec.schedulingGates[0].name"])
+    assert change(cluster, {"schedulingGates": None}, "g")[0] == 200
+    assert cluster.must("POST", f"{PODS}/g/binding", {"target": {"name": "lateen"}})["status"] == "Success"
+
+
+def test_the_clusters_own_scheduler_binds(cluster):
+    pod = {"metadata": {"name": "s"}, "spec": {"containers": POD["spec"]["containers"]}}
+    found = cluster.must("POST", PODS, pod)
+    cluster.must("POST", "/api/v1/nodes", {"metadata": {"name": "lateen"}})
+    cluster.must("PATCH", "/api/v1/nodes/lateen/status", {"status": {"allocatable": {"cpu": "1", "memory": "1Gi"}}})
+
+    async def run():
+        node = SimpleNamespace(client=DirectClient(cluster.api, "kube-scheduler"), name="lateen")
+        made = Scheduler(node, lambda key: cluster.store.get("pods", *key).obj, lambda: 0)
+        made.add(found["metadata"]["uid"], found)
+        task = tasks.spawn(made.run(), "scheduler")
+        async with asyncio.timeout(20):
+            while "nodeName" not in cluster.store.get("pods", "default", "s").obj["spec"]:
+                await asyncio.sleep(0.01)
+        await tasks.cancel(task)
+
+    asyncio.run(run())
+    pod = cluster.must("GET", f"{PODS}/s")
+    assert pod["spec"]["nodeName"] == "lateen"
+    assert [(c["type"], c["status"]) for c in pod["status"]["conditions"]] == [("PodScheduled", "True")]
 
 
 def test_component_statuses(cluster):

@@ -51,7 +51,7 @@ def test_the_class_of_service_stays(cluster):
 @pytest.mark.parametrize(
     ("change", "field", "says"),
     [
-        ({"limits": {"memory": None}}, "spec.containers[0].resources", "resource limits cannot be removed"),
+        ({"limits": {"memory": None}}, "spec.containers[0].resources.limits", "resource limits cannot be removed"),
         (
             {"limits": {"memory": "32Mi"}},
             "spec.containers[0].resources.limits[memory]",
@@ -115,6 +115,70 @@ def test_a_quota_counts_what_a_pod_grows_by(cluster):
     assert resize(cluster, {"requests": {"cpu": "900m"}})[0] == 200
     code, status = resize(cluster, {"requests": {"cpu": "1100m"}})
     assert (code, "exceeded quota: q" in status["message"]) == (403, True)
+
+
+def with_init(cluster, kind):
+    init = {"name": "i", "image": "x", "resources": {"limits": BOTH}, **kind}
+    spec = {"initContainers": [init], "containers": [{"name": "c", "image": "x", "resources": {"requests": BOTH}}]}
+    cluster.must("POST", "/api/v1/namespaces/default/pods", {"metadata": {"name": "p"}, "spec": spec})
+
+
+SIDECAR = {"restartPolicy": "Always"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "field", "says"),
+    [
+        (SIDECAR, {"limits": {"cpu": "-1"}}, "spec.initContainers[0].resources.limits[cpu]", None),
+        (SIDECAR, {"requests": {"cpu": "2"}}, "spec.initContainers[0].resources.requests", None),
+        (SIDECAR, {"limits": {"memory": None}}, "spec.initContainers[0].resources.limits", None),
+        (SIDECAR, {"limits": {"memory": "1Mi"}}, "spec.initContainers[0].resources.limits[memory]", None),
+        (
+            SIDECAR,
+            {"limits": {"hugepages-2Mi": "2Mi"}},
+            "spec",
+            "only cpu and memory resources for sidecar containers are mutable",
+        ),
+        ({}, {"limits": {"cpu": "1"}}, "spec", "resources for non-sidecar init containers are immutable"),
+    ],
+)
+def test_sidecars_are_resized_under_the_same_rules_and_other_init_containers_never(cluster, kind, change, field, says):
+    with_init(cluster, kind)
+    patch = {"spec": {"initContainers": [{"name": "i", "resources": change}]}}
+    code, status = cluster.ask("PATCH", f"{POD}/resize", patch, content="application/strategic-merge-patch+json")
+    assert code == 422
+    found = dict(causes(status))
+    assert field in found
+    assert says is None or found[field] == says
+
+
+def test_a_sidecar_can_be_resized(cluster):
+    with_init(cluster, SIDECAR)
+    patch = {"spec": {"initContainers": [{"name": "i", "resources": {"limits": {"cpu": "1"}}}]}}
+    code, pod = cluster.ask("PATCH", f"{POD}/resize", patch, content="application/strategic-merge-patch+json")
+    assert (code, pod["spec"]["initContainers"][0]["resources"]["limits"]["cpu"]) == (200, "1")
+
+
+def test_a_limit_of_memory_is_added_by_a_restart_only(cluster):
+    create(cluster, {"requests": BOTH})
+    code, status = resize(cluster, {"limits": {"memory": "1Gi"}})
+    says = "memory limits cannot be added unless resizePolicy is RestartContainer"
+    assert (code, causes(status)) == (422, [("spec.containers[0].resources.limits[memory]", says)])
+
+
+def test_a_limit_range_holds_for_what_a_pod_is_resized_to_and_for_no_other_change(cluster):
+    create(cluster, {"requests": BOTH, "limits": BOTH})
+    limit = {"type": "Container", "max": {"cpu": "1"}}
+    made = {"metadata": {"name": "l"}, "spec": {"limits": [limit]}}
+    cluster.must("POST", "/api/v1/namespaces/default/limitranges", made)
+    assert resize(cluster, {"requests": {"cpu": "1"}, "limits": {"cpu": "1"}})[0] == 200
+    code, status = resize(cluster, {"requests": {"cpu": "2"}, "limits": {"cpu": "2"}})
+    assert (code, status["reason"]) == (403, "Forbidden")
+    assert status["message"] == 'pods "p" is forbidden: maximum cpu usage per Container is 1, but limit is 2'
+    cluster.must(
+        "PATCH", "/api/v1/namespaces/default/limitranges/l", {"spec": {"limits": [limit | {"max": {"cpu": "1m"}}]}}
+    )
+    cluster.must("PATCH", POD, {"metadata": {"labels": {"a": "b"}}})
 
 
 @pytest.mark.parametrize("version", [1, 2])

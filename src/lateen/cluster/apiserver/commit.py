@@ -187,7 +187,7 @@ class Committer:
         if causes:
             raise errors.invalid(r.kind, r.group, str(obj["metadata"].get("name", "")), causes)
         if c.subresource in ("", "resize"):
-            strategies.limit(r, obj, old, self._store)
+            strategies.limit(r, obj, old, self._store, c.subresource)
 
     def _write(self, c: Call, obj: Json, entry: Entry | None) -> Entry:
         r, name = c.resource, str(obj["metadata"]["name"])

@@ -88,8 +88,9 @@ class DirectClient:
             raise _kube(e) from None
 
     async def request(self, kind: Kind, namespace: str, name: str, subresource: str, body: Json) -> Json:
+        carry_out = {"token": self._api.token, "binding": self._api.bind}[subresource]
         with _translated():
-            return await self._api.token(self._call(kind, namespace, name, subresource, body))
+            return await carry_out(self._call(kind, namespace, name, subresource, body))
 
     async def watch(
         self, kind: Kind, namespace: str, version: str, labels: str = "", fields: str = ""

@@ -43,10 +43,10 @@ def _limits(store: Store, obj: Json, kind: str) -> list[Json]:
     return [x for e in found for x in dig(e.obj, "spec", "limits", default=[]) if x.get("type") == kind]
 
 
-def admit(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
-    """Raises ApiError for a new pod or a claim that is out of bounds."""
+def admit(r: Resource, obj: Json, old: Json | None, store: Store, subresource: str = "") -> None:
+    """Raises ApiError for a new pod, one that is resized, or a claim that is out of bounds."""
     says: list[str] = []
-    if r.collection == "pods" and old is None:
+    if r.collection == "pods" and (old is None or subresource == "resize"):
         for limit in _limits(store, obj, "Container"):
             for container in amounts.containers(obj["spec"]):
                 parts = {k: amounts.of(dig(container, "resources", k)) for k in ("requests", "limits")}

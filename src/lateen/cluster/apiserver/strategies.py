@@ -130,10 +130,10 @@ def complete(r: Resource, obj: Json, old: Json | None, allocator: Allocator) -> 
         obj["status"] = {**(obj.get("status") or {}), "observedGeneration": generation}
 
 
-def limit(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
+def limit(r: Resource, obj: Json, old: Json | None, store: Store, subresource: str) -> None:
     """What a namespace allows. Raises ApiError. Nothing is awaited between this and the write."""
     if not r.custom:
-        limiting.admit(r, obj, old, store)
+        limiting.admit(r, obj, old, store, subresource)
     quotas.admit(r, obj, old, store)
 
 

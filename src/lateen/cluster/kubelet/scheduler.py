@@ -128,7 +128,10 @@ class Scheduler:
     async def _bind(self, pod: Json) -> None:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         try:
-            await self._node.client.patch(kinds.POD, namespace, name, {"spec": {"nodeName": self._node.name}})
+            target = {"apiVersion": "v1", "kind": "Node", "name": self._node.name}
+            binding = {"apiVersion": "v1", "kind": "Binding", "target": target}
+            meta = {"name": name, "namespace": namespace, "uid": pod["metadata"]["uid"]}
+            await self._node.client.request(kinds.POD, namespace, name, "binding", {**binding, "metadata": meta})
             said = f"Successfully assigned {namespace}/{name} to {self._node.name}"
             self._events.event(pod, "Normal", "Scheduled", said)
         except KubeError as e:

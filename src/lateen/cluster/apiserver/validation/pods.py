@@ -159,24 +159,36 @@ _UPDATE_SAYS = (
 
 
 def unchanged(new: Json, old: Json) -> Causes:
-    """What may be changed in an existing pod: images, a shorter deadline, additional tolerations; once, its node."""
+    """What may be changed in an existing pod: images, a shorter deadline, additional tolerations, fewer gates."""
     for key in ("containers", "initContainers"):
         if len(new.get(key) or []) != len(old.get(key) or []):
             return [denied("spec." + key, "pod updates may not add or remove containers")]
-    if any(t not in (new.get("tolerations") or []) for t in old.get("tolerations") or []):
+    there = [_lasting(t) for t in new.get("tolerations") or []]
+    if any(_lasting(t) not in there for t in old.get("tolerations") or []):
         return [denied("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
-    if old.get("nodeName") and new.get("nodeName") != old["nodeName"]:
-        return [denied("spec", _UPDATE_SAYS)]
+    gates = [g.get("name") for g in old.get("schedulingGates") or []]
+    for i, gate in enumerate(new.get("schedulingGates") or []):
+        if gate.get("name") not in gates:
+            return [
+                denied(f"spec.schedulingGates[{i}].name", "only deletion is allowed, but found new scheduling gate")
+            ]
     before, after = old.get("activeDeadlineSeconds"), new.get("activeDeadlineSeconds")
     if before is not None and (after is None or after > before):
         at, less = "spec.activeDeadlineSeconds", "must be less than or equal to previous value"
         return [bad(at, after, less if after is not None else "must not update from a positive integer to nil value")]
+    grace = "terminationGracePeriodSeconds"
+    if new.get(grace) == 1 and (old.get(grace) or 0) < 0:
+        new = {**new, grace: old[grace]}
     return [] if _fixed(new) == _fixed(old) else [denied("spec", _UPDATE_SAYS)]
 
 
+def _lasting(toleration: Json) -> Json:
+    return {k: v for k, v in toleration.items() if k != "tolerationSeconds"}
+
+
 def _fixed(value: Json) -> Json:
-    """The part of a pod's spec that can never be changed."""
-    free = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName")
+    """The part of a pod's spec that can never be changed; its node is chosen by a binding."""
+    free = ("activeDeadlineSeconds", "tolerations", "schedulingGates")
     out = jsons.copy({k: v for k, v in value.items() if k not in free})
     for container in [*out.get("containers", []), *out.get("initContainers", [])]:
         container.pop("image", None)

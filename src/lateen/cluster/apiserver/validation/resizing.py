@@ -9,6 +9,8 @@ from lateen.kit.jsons import Json, dig
 
 RESIZABLE = ("cpu", "memory")
 _ONLY = "only cpu and memory resources are mutable"
+_ONLY_OF_SIDECARS = "only cpu and memory resources for sidecar containers are mutable"
+_NONE = "resources for non-sidecar init containers are immutable"
 POLICIES = ("NotRequired", amounts.RESTARTS)
 
 
@@ -38,29 +40,43 @@ def check(new: Json, old: Json) -> Causes:
         out.append(bad("spec", before, "Pod QOS Class may not change as a result of resizing"))
     shared = containers.Names(new)
     out += containers.check(new.get("containers") or [], "spec.containers", shared)
+    out += containers.check(new.get("initContainers") or [], "spec.initContainers", shared, init=True)
     for key in ("containers", "initContainers"):
         for i, (now, was) in enumerate(zip(new.get(key) or [], old.get(key) or [], strict=True)):
             at = f"spec.{key}[{i}]"
-            if key == "initContainers" and now.get("restartPolicy") != "Always":
-                if (now.get("resources") or {}) != (was.get("resources") or {}):
-                    out.append(denied(f"{at}.resources", "resources for non-sidecar init containers are immutable"))
+            if key == "containers":
+                out += [denied("spec", _ONLY)] if _fixed(now) != _fixed(was) else []
+            elif now.get("restartPolicy") == "Always":
+                out += [denied("spec", _ONLY_OF_SIDECARS)] if _fixed(now) != _fixed(was) else []
+            else:
+                out += [denied("spec", _NONE)] if _all(now) != _all(was) else []
                 continue
-            if (now.get("resizePolicy") or []) != (was.get("resizePolicy") or []):
-                out.append(denied("spec", _ONLY))
             out += _changed(now, was, f"{at}.resources")
     return out
 
 
+def _all(container: Json, but: tuple[str, ...] = ()) -> Json:
+    """What a write through this subresource can change, apart from some resources."""
+    resources = container.get("resources") or {}
+    out: Json = {"claims": resources.get("claims") or [], "resizePolicy": container.get("resizePolicy") or []}
+    for part in ("limits", "requests"):
+        out[part] = {k: v for k, v in amounts.of(resources.get(part)).items() if k not in but}
+    return out
+
+
+def _fixed(container: Json) -> Json:
+    return _all(container, RESIZABLE)
+
+
 def _changed(now: Json, was: Json, at: str) -> Causes:
     out: Causes = []
-    for part in ("limits", "requests"):
-        new, old = (amounts.of(dig(c, "resources", part)) for c in (now, was))
-        if any(new.get(name) != old.get(name) for name in {*new, *old} if name not in RESIZABLE):
-            out.append(denied("spec", _ONLY))
+    for part in ("requests", "limits"):
+        new, old = (dig(c, "resources", part, default={}) or {} for c in (now, was))
         if any(name not in new for name in old):
-            out.append(denied(at, f"resource {part} cannot be removed"))
-        less = part == "limits" and new.get("memory", old.get("memory", 0)) < old.get("memory", 0)
-        if less and not amounts.restarts(now, ("memory",)):
-            says = "memory limits cannot be decreased unless resizePolicy is RestartContainer"
-            out.append(denied(f"{at}.limits[memory]", says))
-    return out
+            out.append(denied(f"{at}.{part}", f"resource {part} cannot be removed"))
+    after, before = (amounts.of(dig(c, "resources", "limits")).get("memory") for c in (now, was))
+    if after is None or amounts.restarts(now, ("memory",)) or (before is not None and after >= before):
+        return out
+    how = "added" if before is None else "decreased"
+    says = f"memory limits cannot be {how} unless resizePolicy is {amounts.RESTARTS}"
+    return [*out, denied(f"{at}.limits[memory]", says)]
