@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from apiserver import Cluster
 
-from lateen.cluster.store.sqlite import StoreFull
+from lateen.cluster.store.sqlite import Sqlite, StoreBroken, StoreFull
 
 NAMESPACES = "/api/v1/namespaces"
 CONFIG_MAPS = f"{NAMESPACES}/default/configmaps"
@@ -43,7 +43,7 @@ def test_health_is_told_check_by_check(cluster):
     assert cluster.ask("GET", "/livez/nothing")[0] == 404
     _, told = cluster.ask("GET", "/readyz?verbose&exclude=etcd&exclude=nothing")
     lines = told.splitlines()
-    assert lines[:3] == ["[+]ping ok", "[+]log ok", "[+]etcd excluded: ok"]
+    assert lines[:3] == ["[+]ping ok", "[+]etcd excluded: ok", "[+]etcd-readiness ok"]
     assert "[+]informer-sync ok" in lines
     assert lines[-2:] == [
         'warn: some health checks cannot be excluded: no matches for "nothing"',
@@ -51,24 +51,50 @@ def test_health_is_told_check_by_check(cluster):
     ]
 
 
-def test_a_database_that_cannot_be_written_is_ill_until_it_can():
-    full = []
+def failing(error):
+    """A cluster whose database fails with ``error`` while there is something in the list."""
+    broken = []
 
     def persist(_):
-        if full:
-            raise StoreFull("the disk is full")
+        if broken:
+            raise error
 
-    cluster = Cluster(persist)
-    full.append(True)
+    return Cluster(persist), broken
+
+
+@pytest.mark.parametrize(
+    ("error", "lives"), [(StoreFull("the disk is full"), True), (StoreBroken("no database"), False)]
+)
+def test_a_database_that_cannot_be_written_is_ill_until_it_can(error, lives):
+    cluster, broken = failing(error)
+    broken.append(True)
     assert cluster.ask("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})[0] == 507
-    code, ill = cluster.ask("GET", "/livez")
-    assert code == 500
+    found, ill = cluster.ask("GET", "/readyz")
+    assert (found, cluster.ask("GET", "/readyz/etcd")[0]) == (500, 500)
     assert "[-]etcd failed: reason withheld" in ill.splitlines()
-    assert ill.endswith("livez check failed\n")
-    assert cluster.ask("GET", "/readyz/etcd")[0] == 500
-    full.clear()
+    assert ill.endswith("readyz check failed\n")
+    assert cluster.ask("GET", "/livez")[0] == (200 if lives else 500)
+    broken.clear()  # nobody writes anything
+    assert cluster.ask("GET", "/livez") == cluster.ask("GET", "/readyz") == (200, "ok")
     cluster.must("POST", CONFIG_MAPS, {"metadata": {"name": "a"}})
-    assert cluster.ask("GET", "/livez") == (200, "ok")
+
+
+def test_a_database_of_its_own_kind_recovers_without_a_trace(tmp_path):
+    database = Sqlite(tmp_path / "db")
+    cluster = Cluster(database.write)
+    before, rv = list(database.load()[1]), cluster.store.rv
+    assert cluster.store.recovers()
+    assert (list(database.load()[1]), database.load()[0]) == (before, rv)
+    database.close()
+
+
+def test_a_server_that_ends_is_no_longer_ready_and_lives(cluster):
+    async def run():
+        assert await cluster.send("GET", "/readyz/shutdown") == (200, "ok")
+        cluster._server.ends()
+        return [(await cluster.send("GET", path))[0] for path in ("/readyz", "/readyz/shutdown", "/livez")]
+
+    assert asyncio.run(run()) == [500, 500, 200]
 
 
 def samples(text, name):

@@ -106,6 +106,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     tasks.spawn(asyncio.to_thread(later.load), "what only some requests need")
     logger.info("the API server is listening at https://127.0.0.1:%d", port)
     await stop.wait()
+    server.ends()
     await tasks.cancel(*running)
     await webhooks.close()
     await server.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,7 +55,8 @@ class Running(Protocol):
 class PodAccess(Protocol):
     """Raises LookupError with a sentence if the pod or container is not running."""
 
-    def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncIterator[bytes]: ...
+    def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncGenerator[bytes]:
+        """The first part is empty; so are those that come while nothing is written."""
 
     async def execute(
         self, namespace: str, pod: str, container: str, command: list[str], tty: bool, stdin: bool

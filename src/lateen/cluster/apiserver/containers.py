@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -67,13 +67,18 @@ def log_options(parameters: Mapping[str, str]) -> LogOptions:
     )
 
 
-async def log(request: web.BaseRequest, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Raises ApiError where there is no such log."""
-    with refusing():
-        first = await anext(chunks, None)
-    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-    await response.prepare(request)
-    await response.write(first or b"")
-    async for chunk in chunks:
-        await response.write(chunk)
+async def log(request: web.BaseRequest, chunks: AsyncGenerator[bytes]) -> web.StreamResponse:
+    """``chunks`` begins with an empty one once the log is found: a client that follows a quiet container gets its
+    headers, and is noticed when it has gone. Raises ApiError where there is no such log."""
+    async with contextlib.aclosing(chunks):
+        with refusing():
+            await anext(chunks)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        transport = request.transport
+        async for chunk in chunks:
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the client has gone away")
+            if chunk:
+                await response.write(chunk)
     return response

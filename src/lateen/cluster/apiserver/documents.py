@@ -35,9 +35,9 @@ GNOSTIC = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 class Documents:
     """Built on first use, and again when the resources have changed."""
 
-    def __init__(self, store: Store, registry: Registry, figures: Figures) -> None:
+    def __init__(self, store: Store, registry: Registry, figures: Figures, stops: health.Check) -> None:
         self._registry, self._figures = registry, figures
-        self._health = health.Health(store, registry)
+        self._health = health.Health(store, registry, stops)
         self._openapi: dict[str, tuple[int, bytes, str]] = {}
 
     def document(self, request: web.BaseRequest, path: str, parts: list[str]) -> web.Response:

@@ -8,6 +8,7 @@ from lateen.cluster.apiserver.errors import unknown_path
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import CRDS
 from lateen.cluster.store.objects import Store
+from lateen.cluster.store.sqlite import StoreFull
 from lateen.kit.later import web
 
 PATHS = ("healthz", "livez", "readyz")
@@ -16,17 +17,20 @@ Check = Callable[[], bool]
 
 
 class Health:
-    def __init__(self, store: Store, registry: Registry) -> None:
-        self._store, self._registry = store, registry
+    """``stops``: whether the server is about to end."""
+
+    def __init__(self, store: Store, registry: Registry, stops: Check) -> None:
+        self._store, self._registry, self._stops = store, registry, stops
 
     def checks(self, path: str) -> dict[str, Check]:
         """By name, in the order in which they are listed. ``etcd`` is the database, by the name that probes ask for."""
-        found: dict[str, Check] = {"ping": lambda: True, "log": lambda: True, "etcd": self._writable}
-        if path == "readyz":
+        ready = path == "readyz"
+        found: dict[str, Check] = {"ping": lambda: True, "etcd": self._writable if ready else self._usable}
+        if ready:
             found |= {"etcd-readiness": self._writable, "informer-sync": self._kinds_known}
         found["poststarthook/crd-informer-synced"] = self._kinds_known
         found["poststarthook/rbac/bootstrap-roles"] = self._roles_there
-        return found | ({"shutdown": lambda: True} if path == "readyz" else {})
+        return found | ({"shutdown": lambda: not self._stops()} if ready else {})
 
     def paths(self) -> list[str]:
         return [p for path in PATHS for p in (f"/{path}", *(f"/{path}/{name}" for name in self.checks(path)))]
@@ -56,10 +60,14 @@ class Health:
         says = f"{path} check {'passed' if good else 'failed'}"
         return web.Response(text="\n".join((*lines, says, "")), status=_code(good))
 
+    def _usable(self) -> bool:
+        """A disk that is full is no reason to start the server again."""
+        return self._writable() or isinstance(self._store.failure, StoreFull)
+
     def _writable(self) -> bool:
-        """Whether what was written last could be made durable."""
+        """Whether what is written can be made durable; after a failure, by trying."""
         self._store.settle()
-        return self._store.failure is None
+        return self._store.failure is None or self._store.recovers()
 
     def _kinds_known(self) -> bool:
         return all(self._registry.by_collection(e.name) is not None for e in self._store.list(CRDS))

@@ -64,14 +64,19 @@ class _Work:
 class Server:
     def __init__(self, api: Api, access: PodAccess) -> None:
         self._api, self._access, self._proxy = api, access, proxying.Proxy()
+        self._stops = False
         self._figures = Figures(api.store, VERSION)
-        self._documents = Documents(api.store, api.registry, self._figures)
+        self._documents = Documents(api.store, api.registry, self._figures, lambda: self._stops)
         self._upgrades = Upgrades(api, access, self.user)
         self._bodies, self._lines = bodies.Bodies(), answers.Lines()
 
     @functools.cached_property
     def _http(self) -> web.Server:
         return web.Server(self._handle, keepalive_timeout=75, lingering_time=2)
+
+    def ends(self) -> None:
+        """It answers until ``close``, and is no longer ready."""
+        self._stops = True
 
     async def close(self) -> None:
         await self._proxy.close()

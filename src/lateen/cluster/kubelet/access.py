@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -179,10 +179,11 @@ class Access:
         """What the running containers use, for the controllers. Raises OSError."""
         return (await self.usage()).containers
 
-    async def logs(self, namespace: str, pod: str, container: str, options: Options) -> AsyncIterator[bytes]:
+    async def logs(self, namespace: str, pod: str, container: str, options: Options) -> AsyncGenerator[bytes]:
         worker, found = self._container(namespace, pod, container)
         attempt = _attempt(found, pod, options.previous)
         path = worker.sandbox.directory / "logs" / found.name / f"{attempt}.log"
+        yield b""
         left = options.limit if options.limit is not None else 1 << 62
         async for chunk in _read(path, options, lambda: bool(found.running) and found.attempt == attempt):
             yield chunk[:left]
@@ -215,8 +216,9 @@ def _wanted(line: bytes, earliest: float) -> bool:
         return True
 
 
-async def _read(path: Path, options: Options, alive: object) -> AsyncIterator[bytes]:
-    """The lines of one log, including its rotated file; with ``follow`` until the container exits."""
+async def _read(path: Path, options: Options, alive: object) -> AsyncGenerator[bytes]:
+    """The lines of one log, including its rotated file; with ``follow`` until the container exits, and something empty
+    while it is quiet."""
     earliest = time.time() - options.since if options.since else 0.0
     lines: deque[bytes] | list[bytes] = deque(maxlen=options.tail) if options.tail is not None else []
     for part in (path.with_suffix(".old"), path):
@@ -249,4 +251,5 @@ async def _read(path: Path, options: Options, alive: object) -> AsyncIterator[by
                 continue
         if not running:
             return
+        yield b""
         await asyncio.sleep(0.1)

@@ -240,6 +240,16 @@ class Store:
         self.failure = batch.failure
         return batch.failure
 
+    def recovers(self) -> bool:
+        """After a failure: whether a write, of nothing, becomes durable by now."""
+        try:
+            self._persist([(self.rv, "", None)])
+        except OSError as e:
+            self.failure = e
+            return False
+        self.failure = None
+        return True
+
     def follow(self, collection: str, tell: Callable[[Event], None]) -> None:
         """Call ``tell`` with every event of a collection when it is durable, before its writer has an answer."""
         self._followers.setdefault(collection, []).append(tell)
