@@ -14,6 +14,11 @@ export class Polled<T> {
   value = $state.raw<T | null>(null)
   failure = $state('')
 
+  /** The answer to the last question; null if that failed, for what must not be out of date. */
+  get current(): T | null {
+    return this.failure ? null : this.value
+  }
+
   /** To be returned by an effect; what `ask` reads before it waits makes it begin anew. */
   start(ask: () => Promise<T>, ms = 3000): () => void {
     this.value = null

@@ -120,6 +120,7 @@ export interface Pod {
   namespace: string
   containers: string[]
   ready: boolean
+  finished: boolean
   says: string
 }
 

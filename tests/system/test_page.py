@@ -67,7 +67,7 @@ def traces(console):
 
 
 PAGES = {
-    "overview": ("", "4 of 4 healthy"),
+    "overview": ("", "3 of 4 healthy"),
     "graph": ("#/graph?namespaces=default", "proxies"),
     "replay": ("#/graph?namespaces=default&at=AT", "Back to live"),
     "applications": ("#/applications", "reviews-v3"),
@@ -224,6 +224,24 @@ def test_a_dashboard_says_that_it_cannot_be_renewed_beside_what_it_shows(page, c
     assert figure.get_by_role("table").is_visible()
     page.unroute("**/v1/query_range?*")
     figure.get_by_role("alert").wait_for(state="detached")
+
+
+@pytest.mark.parametrize(
+    ("address", "label"),
+    [
+        ("#/applications/default/reviews", "destination_canonical_service"),
+        ("#/workloads/default/reviews-v2", "destination_workload"),
+        ("", "destination_canonical_service"),
+    ],
+)
+def test_requests_that_failed_once_are_forgotten_when_the_collector_stops(page, console, address, label):
+    metric = {"destination_workload_namespace": "default", label: address.rpartition("/")[2] or "reviews"}
+    failing = {"data": {"result": [{"metric": metric, "values": [[0, "1"]]}]}}
+    page.route("**/v1/query_range?*", lambda route: route.fulfill(status=200, body=json.dumps(failing)))
+    page.goto(f"{console}{address}")
+    page.get_by_text("100 % of its requests fail").wait_for()
+    page.route("**/v1/query_range?*", lambda route: route.fulfill(status=200, body='"no answer"'))
+    page.get_by_text("100 % of its requests fail").wait_for(state="detached")
 
 
 def test_a_dashboard_of_another_namespace_does_not_ask_for_the_first_ones_workload(page, console):

@@ -19,6 +19,7 @@ from lateen.console.answers import MAX_TEXT, limited
 from lateen.console.boards import BOARDS
 from lateen.console.cluster import what_if
 from lateen.console.graph import Graph
+from lateen.console.inventory import pod
 from lateen.console.pages import sources
 from lateen.console.promql import parsing
 from lateen.console.server import guarded
@@ -57,6 +58,42 @@ def test_a_pod_without_a_deployment_counts_too():
     status = {"containerStatuses": [{"name": "job", "ready": False, "state": state}]}
     found = health.applications([{"metadata": {"name": "job"}, "status": status, "spec": {}}], [])
     assert found == [{"name": "job", "state": "down", "says": "pod job is not ready (job: ErrImagePull)"}]
+
+
+def test_applications_are_called_as_in_metrics():
+    """By canonical name, else by workload, so that their requests are not another application's."""
+    cart = deployment("cart-v1", 1, 1)
+    labels = cart["spec"]["template"]["metadata"]["labels"]
+    labels |= {"app.kubernetes.io/name": "carts", "service.istio.io/canonical-name": "cart-service"}
+    owner = {"kind": "StatefulSet", "name": "db", "apiVersion": "apps/v1", "controller": True}
+    status = {"containerStatuses": [{"name": "db", "ready": True}]}
+    pods = [{"metadata": {"name": f"db-{i}", "ownerReferences": [owner]}, "status": status} for i in range(2)]
+    found = health.applications(pods, [cart])
+    assert [(a["name"], a["state"]) for a in found] == [("cart-service", "healthy"), ("db", "healthy")]
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "finished", "state"),
+    [
+        ("Never", 0, True, "idle"),
+        ("OnFailure", 0, True, "idle"),
+        ("Never", 1, False, "down"),
+        ("Always", 0, False, "down"),
+    ],
+)
+def test_an_application_that_has_done_its_work_is_no_error_while_its_proxy_still_runs(policy, code, finished, state):
+    ended = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
+    statuses = [{"name": "app", "ready": False, "state": ended}, {"name": "istio-proxy", "ready": True, "state": {}}]
+    job = {
+        "metadata": {"name": "job", "namespace": "shop"},
+        "spec": {"restartPolicy": policy, "containers": []},
+        "status": {"phase": "Running", "containerStatuses": statuses},
+    }
+    assert pod(job)["finished"] is finished
+    (found,) = health.applications([job], [])
+    assert found["state"] == state
+    assert pod(job | {"status": {"phase": "Succeeded"}})["finished"] is True
+    assert pod(job | {"status": {"phase": "Failed"}})["finished"] is False
 
 
 @pytest.mark.parametrize(

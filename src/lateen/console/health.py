@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lateen.api.reading import is_finished, is_terminating, outside
+from lateen.api.reading import PROXY, is_finished, is_terminating, outside
 from lateen.console.shapes import App, ControlPlane, Gateway, State
 from lateen.inject.deployment import GATEWAY_NAME
+from lateen.inject.workload import canonical_name, of_pod
 from lateen.kit.jsons import Json, dig
 
 GRAVITY: tuple[State, ...] = ("healthy", "idle", "degraded", "down")
@@ -18,22 +19,31 @@ def ready(pod: Json) -> bool:
     return bool(statuses) and all(s.get("ready") for s in statuses)
 
 
+def finished(pod: Json) -> bool:
+    """Whether the application has ended without an error, as those of Jobs do; its proxy may still run."""
+    if is_finished(pod):
+        return bool(dig(pod, "status", "phase") == "Succeeded")
+    if dig(pod, "spec", "restartPolicy", default="Always") == "Always":
+        return False
+    statuses = [s for s in dig(pod, "status", "containerStatuses", default=[]) if s.get("name") != PROXY]
+    return bool(statuses) and all(dig(s, "state", "terminated", "exitCode") == 0 for s in statuses)
+
+
 def applications(pods: Iterable[Json], deployments: Iterable[Json]) -> list[App]:
-    """The applications of one namespace, by label ``app``: wanted replicas (Deployments) against ready ones (pods)."""
+    """The applications of one namespace, by canonical name, as metrics call them: wanted replicas (Deployments) against
+    ready ones (pods)."""
     parts: dict[str, list[tuple[State, str]]] = {}
     covered = set()
     for d in deployments:
         name = d["metadata"]["name"]
         labels = dig(d, "spec", "template", "metadata", "labels", default={})
-        parts.setdefault(labels.get("app", name), []).append(_deployment(d))
+        parts.setdefault(canonical_name(labels, name), []).append(_deployment(d))
         covered.add(name)
     for p in pods:
         if is_terminating(p) or is_finished(p) or _owner(p) in covered:
             continue
-        name = p["metadata"]["name"]
-        state: State = "healthy" if ready(p) else "down"
-        says = "" if state == "healthy" else f"pod {name} is not ready" + (f" ({why})" if (why := reason(p)) else "")
-        parts.setdefault(dig(p, "metadata", "labels", "app", default=name), []).append((state, says))
+        app = canonical_name(dig(p, "metadata", "labels", default={}), of_pod(p, "").name)
+        parts.setdefault(app, []).append(_pod(p))
     return [_together(app, found) for app, found in sorted(parts.items())]
 
 
@@ -45,6 +55,15 @@ def _deployment(d: Json) -> tuple[State, str]:
     if have >= wanted:
         return "healthy", ""
     return "degraded" if have else "down", f"{name}: {have} of {wanted} pods ready"
+
+
+def _pod(p: Json) -> tuple[State, str]:
+    name = p["metadata"]["name"]
+    if ready(p):
+        return "healthy", ""
+    if finished(p):
+        return "idle", f"pod {name} has finished"
+    return "down", f"pod {name} is not ready" + (f" ({why})" if (why := reason(p)) else "")
 
 
 def _owner(pod: Json) -> str:

@@ -364,6 +364,7 @@ def pod(p: Json) -> shapes.Pod:
         "namespace": p["metadata"]["namespace"],
         "containers": [c["name"] for c in dig(p, "spec", "containers", default=[])],
         "ready": health.ready(p),
+        "finished": health.finished(p),
         "says": health.reason(p),
     }
 

@@ -141,12 +141,14 @@ class Namespace(TypedDict):
 
 
 class Pod(TypedDict):
-    """``says``: why it is not ready, where Kubernetes says it."""
+    """``finished``: the application has ended, without an error; ``says``: why it is not ready, where Kubernetes says
+    it."""
 
     name: str
     namespace: str
     containers: list[str]
     ready: bool
+    finished: bool
     says: str
 
 
