@@ -1,10 +1,13 @@
 """What lateen x stat and x edges make of the proxies' counters."""
 
+import asyncio
+import weakref
+
 import pytest
 
 from lateen.cli import foreign
 from lateen.cli.live.counters import Sums, by
-from lateen.cli.live.logs import Line, _latest
+from lateen.cli.live.logs import Shown, _batches
 from lateen.console.metrics import Flow, Sample, Workload
 from lateen.dump.requests import BadFilter, statuses
 
@@ -61,11 +64,39 @@ def test_statuses_are_ranges():
     assert statuses("503, 4xx,200-204,0") == [(503, 503), (400, 499), (200, 204), (0, 0)]
 
 
-def test_the_last_lines_are_those_of_each_container():
-    pod = {"metadata": {"uid": "1"}}
-    lines = [(Line(str(i), pod, "ab"[i % 2], str(i)), None) for i in range(6)]
-    assert [line.text for line, _ in _latest(lines, 2)] == ["2", "3", "4", "5"]
-    assert _latest(lines, 0) == []
+class Logs:
+    """A client whose containers have written more than anybody wants."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def logs(self, _namespace, _pod, container, tail, *_, **__):
+        self.asked.append((container, tail))
+        for i in range(2_000):
+            yield b"%05d %s%d\n" % (i, container.encode(), i)
+
+
+@pytest.mark.parametrize(("tail", "expected"), [(2, ["a400", "b400", "a500", "b500"]), (0, [])])
+def test_the_last_lines_that_pass_are_sought_in_each_container_and_no_others_are_kept(tail, expected):
+    pod = {"metadata": {"namespace": "shop", "name": "web"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}}
+    known, most = [], 0
+
+    def passing(line):
+        nonlocal known, most
+        known = [one for one in known if one()] + [weakref.ref(line)]
+        most = max(most, len(known))
+        number = int(line.text[1:])
+        return Shown(line, None) if 0 < number <= 500 and not number % 100 else None
+
+    async def work(sought):
+        client = Logs()
+        batches = [batch async for batch in _batches(client, [pod], None, tail, False, sought, passing)]
+        return client.asked, [shown.line.text for batch in batches for shown in batch]
+
+    assert asyncio.run(work(True)) == ([("a", None), ("b", None)], expected)
+    assert most <= 2 * tail + 4, "those kept of two containers, and the ones at hand"
+    asked, _ = asyncio.run(work(False))
+    assert asked == [("a", tail), ("b", tail)], "without a filter the server chooses them"
 
 
 def test_only_istioctls_commands_are_said_to_lack_its_options():

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import re
 import sys
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import click
 
@@ -42,6 +43,12 @@ class Line:
     pod: Json
     container: str
     text: str
+
+
+class Shown(NamedTuple):
+    line: Line
+    seen: Json | None
+    """What the line says of a request, if it is the access log's."""
 
 
 @command("logs")
@@ -96,23 +103,24 @@ def logs(
         explainer = Explainer(client, target.istio_namespace) if explained else None
         understood = False
 
-        async def show(kept: list[tuple[Line, Json | None]]) -> None:
+        def passing(line: Line) -> Shown | None:
+            nonlocal understood
+            seen = parser.read(line.text) if line.container == PROXY else None
+            request = Request(seen | _side(seen), peer_of(line.pod), known) if seen else None
+            understood |= request is not None
+            if filtering and not (request and wanted.passes(request) and _concerns(request, peer)):
+                return None
+            return Shown(line, seen)
+
+        async def show(kept: list[Shown]) -> None:
             for line, seen in kept:
                 says = await explainer.of(line.pod, seen) if explainer and seen else []
                 for text in _shown(line, seen, says, output, len(chosen) > 1):
                     click.echo(text)
             sys.stdout.flush()
 
-        async for batch in _batches(client, chosen, only, None if sought else tail, follow):
-            kept = list[tuple[Line, Json | None]]()
-            for line in batch:
-                seen = parser.read(line.text) if line.container == PROXY else None
-                request = Request(seen | _side(seen), peer_of(line.pod), known) if seen else None
-                understood |= request is not None
-                if filtering and not (request and wanted.passes(request) and _concerns(request, peer)):
-                    continue
-                kept.append((line, seen))
-            await show(_latest(kept, tail) if sought else kept)
+        async for batch in _batches(client, chosen, only, tail, follow, sought, passing):
+            await show(batch)
         if filtering and not understood:
             say(
                 "no request was found in the proxies' logs; turn access logs on with meshConfig.accessLogFile: "
@@ -123,18 +131,6 @@ def logs(
         target.run(work)
     except KeyboardInterrupt:
         return
-
-
-def _latest(kept: list[tuple[Line, Json | None]], tail: int) -> list[tuple[Line, Json | None]]:
-    """The last ``tail`` lines of each container, in their order."""
-    counts: Counter[tuple[str, str]] = Counter()
-    out = []
-    for line, seen in reversed(kept):
-        source = (str(line.pod["metadata"].get("uid")), line.container)
-        counts[source] += 1
-        if counts[source] <= tail:
-            out.append((line, seen))
-    return out[::-1]
 
 
 def _side(seen: Json) -> Json:
@@ -206,10 +202,17 @@ class Explainer:
 
 
 async def _batches(
-    client: HttpClient, chosen: list[Json], only: str | None, tail: int | None, follow: bool
-) -> AsyncGenerator[list[Line]]:
-    """Batches of lines sorted by time; late lines are in a later batch."""
-    queue: asyncio.Queue[Line | None] = asyncio.Queue(10_000)
+    client: HttpClient,
+    chosen: list[Json],
+    only: str | None,
+    tail: int,
+    follow: bool,
+    sought: bool,
+    passing: Callable[[Line], Shown | None],
+) -> AsyncGenerator[list[Shown]]:
+    """Batches of the lines that pass, sorted by time; late lines are in a later batch. ``sought``: the last ``tail`` of
+    each container that pass, not those of its last ``tail`` that do."""
+    queue: asyncio.Queue[Shown | None] = asyncio.Queue(10_000)
     sources = [
         (pod, str(c["name"]))
         for pod in chosen
@@ -218,8 +221,25 @@ async def _batches(
     ]
     if not sources:
         raise CliError("there is no container to read" + (f" (--only {only})" if only else ""))
-    running = [tasks.spawn(_read(client, pod, c, tail, follow, queue), "logs") for pod, c in sources]
-    left, batch, until = len(running), list[Line](), None
+
+    async def read(pod: Json, container: str) -> None:
+        kept: deque[Shown] = deque(maxlen=tail)
+        try:
+            async with contextlib.aclosing(_lines(client, pod, container, None if sought else tail, follow)) as lines:
+                async for line in lines:
+                    if (shown := passing(line)) is None:
+                        continue
+                    if sought:
+                        kept.append(shown)
+                    else:
+                        await queue.put(shown)
+            for shown in kept:
+                await queue.put(shown)
+        finally:
+            await queue.put(None)
+
+    running = [tasks.spawn(read(pod, c), "logs") for pod, c in sources]
+    left, batch, until = len(running), list[Shown](), None
     loop = asyncio.get_running_loop()
     try:
         while left:
@@ -228,7 +248,7 @@ async def _batches(
                 async with asyncio.timeout_at(until):
                     found = await queue.get()
             except TimeoutError:
-                yield sorted(batch, key=lambda line: line.time)
+                yield sorted(batch, key=lambda shown: shown.line.time)
                 batch, until = [], None
                 continue
             if found is None:
@@ -237,24 +257,20 @@ async def _batches(
             batch.append(found)
             if follow and until is None:
                 until = loop.time() + GATHER_S
-        yield sorted(batch, key=lambda line: line.time)
+        yield sorted(batch, key=lambda shown: shown.line.time)
     finally:
         await tasks.cancel(*running)
 
 
-async def _read(
-    client: HttpClient, pod: Json, container: str, tail: int | None, follow: bool, queue: asyncio.Queue[Line | None]
-) -> None:
+async def _lines(client: HttpClient, pod: Json, container: str, tail: int | None, follow: bool) -> AsyncGenerator[Line]:
     meta = pod["metadata"]
     try:
         found = client.logs(meta["namespace"], meta["name"], container, tail, follow, timestamps=True)
         async with contextlib.aclosing(found) as lines:
             async for raw in lines:
                 time, _, text = raw.decode(errors="replace").rstrip("\n").partition(" ")
-                await queue.put(Line(time, pod, container, text))
+                yield Line(time, pod, container, text)
     except (KubeError, Unreachable) as e:
         # init containers other than sidecars have ended or not started yet: their logs may not exist
         if has_proxy(pod) or follow:
             warn(f"{meta['name']} {container}: {e}")
-    finally:
-        await queue.put(None)
