@@ -160,6 +160,8 @@ def test_settings_without_effect_are_named(spec, ignored):
         (["revision=1.21.0"], "1-21-0"),
         (["values.pilot.replicaCount=two"], "spec.values.pilot.replicaCount: expected a whole number"),
         (["values.global.imagePullSecrets=x"], "spec.values.global.imagePullSecrets: expected a list"),
+        (["values.global.imagePullSecrets[0].name=x"], "spec.values.global.imagePullSecrets[0]: expected text"),
+        (["values.global.defaultPodDisruptionBudget=x"], "spec.values.global.defaultPodDisruptionBudget: expected an"),
         (["values.pilot=x"], "spec.values.pilot: expected a map"),
         (["components.pilot.tag=a b"], 'spec.components.pilot.tag: expected the tag of an image, got the text "a b"'),
         (["tag.x=1"], "spec.tag: expected the tag of an image"),

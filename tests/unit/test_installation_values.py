@@ -68,6 +68,8 @@ def test_every_value_that_pods_are_made_of_is_checked():
 def test_null_removes_a_default():
     spec = resolve("default", [], ["values.global.proxy.resources=null"]).spec
     assert spec["values"]["global"]["proxy"]["resources"] is None
+    settings = [f"{path}=null" for path in ("hub", "values.pilot.hub", "values.gateways.istio-ingressgateway.type")]
+    assert resolve("default", [], settings).spec["values"]["pilot"]["hub"] is None, "and not the text"
 
 
 @pytest.mark.parametrize(

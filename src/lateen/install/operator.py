@@ -77,7 +77,7 @@ def resolve(
     wrong with it. Raises OperatorError.
     """
     pairs = [_setting(s) for s in settings]
-    name = next((str(v) for path, v in reversed(pairs) if path == ["profile"]), None) or next(
+    name = next((str(v) for path, v in reversed(pairs) if path == ["profile"] and v), None) or next(
         (str(o["profile"]) for o in reversed(overlays) if o.get("profile")), profile
     )
     if name not in PROFILES:
@@ -178,13 +178,14 @@ def _setting(text: str) -> tuple[list[paths.Step], Any]:
 
 
 def _literal(path: list[paths.Step], text: str) -> Any:
-    """Read true, false, null and numbers as such, unless the field is a string, or a tag (which may begin with 0)."""
+    """Read null as nothing; true, false and numbers as such, unless the field is a string, or a tag (which may begin
+    with 0)."""
+    if text == "null":
+        return None
     if _type(path) is str or path[-1] == "tag":
         return text
     if text in ("true", "false"):
         return text == "true"
-    if text == "null":
-        return None
     return int(text) if digits(text.removeprefix("-")) else text
 
 

@@ -157,11 +157,16 @@ class CniValues(PodValues):
     pull_policy: str = ""
 
 
+class Switch(Config):
+    enabled: bool | None = None
+
+
 class GlobalValues(Config):
     """Of ``values.global``."""
 
+    default_pod_disruption_budget: Switch | None = None
     image_pull_policy: str = ""
-    image_pull_secrets: tuple[Any, ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
     priority_class_name: str = ""
 
 
