@@ -67,13 +67,25 @@ def kept(mesh, tmp_path):
     return directory
 
 
+APPLICATION = f"""
+[Unit]
+After={UNIT}.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c "iptables -t nat -S PREROUTING >/run/app"
+"""
+"""It keeps what is redirected when it starts."""
+
+
 def enabled(mesh, machine, kept, tmp_path):
     """A booted systemd with the unit running, as the how-to says."""
     found = Booted(machine, kept, tmp_path)
     try:
         found.up(mesh)
         mesh.run(*found.inside("cp", f"/etc/istio/machine/{UNIT}.service", "/etc/systemd/system"))
-        mesh.run(*found.inside("systemctl", "enable", "--now", UNIT))
+        mesh.run(*found.inside("sh", "-c", f"echo '{APPLICATION}' > /etc/systemd/system/app.service"))
+        mesh.run(*found.inside("systemctl", "enable", UNIT))
+        mesh.run(*found.inside("systemctl", "start", UNIT, "app"))
     except BaseException:
         found.end()
         raise
@@ -109,6 +121,7 @@ def test_a_systemd_unit_restarts_the_sidecar_survives_reboots_and_says_when_a_to
     assert "lateen" not in checked.stderr
     booted = enabled(mesh, machine, kept, tmp_path)
     try:
+        assert "ISTIO_INBOUND" in mesh.run(*booted.inside("cat", "/run/app")).stdout
         answered(booted, "an answer to the machine")
         assert mesh.get(*entry).strip() == named
         assert "certificate for spiffe://cluster.local/ns/default/sa/default" in booted.said(mesh)

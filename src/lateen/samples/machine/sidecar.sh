@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the sidecar of this machine, as root, beside the files of `lateen x workload entry configure`:
 #   sidecar.sh        redirects the machine's traffic and runs pilot-agent until it is told to stop
+#   sidecar.sh redirect   only redirects it
 #   sidecar.sh stop   takes the redirection back
 #   sidecar.sh stopped UNIT   the same, if systemd has stopped the unit because it was told to
 # Needs: pilot-agent and envoy (pip install lateen), iptables, setpriv (util-linux).
@@ -17,7 +18,7 @@ for program in pilot-agent iptables setpriv; do
   }
 done
 case "${1:-run}" in
-run) ;;
+run | redirect) ;;
 stopped)
   # After a crash, and on the way to another start, the rules stay: else the ports of applications would take plain
   # connections until the next sidecar is there.
@@ -28,6 +29,7 @@ stopped)
 esac
 # what an earlier start has left is replaced at once
 pilot-agent istio-iptables -u $user -i "$ISTIO_SERVICE_CIDR" -b "$ISTIO_INBOUND_PORTS" -d "$ISTIO_LOCAL_EXCLUDE_PORTS"
+[ "${1:-run}" = run ] || exit 0
 export INSTANCE_IP="${INSTANCE_IP:-$(hostname -I | cut -d ' ' -f 1)}"
 [ -n "$INSTANCE_IP" ] || {
   echo "this machine has no address yet; if it never gets one by itself, set INSTANCE_IP in $here/cluster.env" >&2
