@@ -1,5 +1,6 @@
 """What analyze and check say where the API server refuses, or the user has named what is not there."""
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,8 +11,9 @@ from click.testing import CliRunner
 
 from lateen import __version__
 from lateen.cli import foreign
-from lateen.cli.analyze import analyze
+from lateen.cli.analyze import analyze, of_context
 from lateen.cli.check import check
+from lateen.cli.connect import Target
 from lateen.cli.main import cli
 from lateen.cli.output import CliError
 from lateen.cli.tag import tag
@@ -52,15 +54,25 @@ class Api(BaseHTTPRequestHandler):
         pass
 
 
+def serving(refused):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    server.refused = refused
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
 @pytest.fixture
 def cluster(tmp_path):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    server.refused = set()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    """Context ``c``; ``east`` and ``closed`` are other clusters, of which the latter refuses to list Services, and
+    ``silent`` never answers."""
+    server, east, closed = serving(set()), serving(set()), serving({"services"})
+    silent = socket.create_server(("127.0.0.1", 0))
+    ports = {s: found.server_port for s, found in (("c", server), ("east", east), ("closed", closed))}
+    ports["silent"] = silent.getsockname()[1]
     config = {
         "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": "u"}} for name in ports],
+        "clusters": [{"name": name, "cluster": {"server": f"http://127.0.0.1:{port}"}} for name, port in ports.items()],
         "users": [{"name": "u", "user": {"token": "t"}}],
     }
     file = tmp_path / "kubeconfig"
@@ -72,7 +84,9 @@ def cluster(tmp_path):
 
     run.kubeconfig = str(file)
     yield run
-    server.shutdown()
+    for one in (server, east, closed):
+        one.shutdown()
+    silent.close()
 
 
 def failure(done):
@@ -99,6 +113,24 @@ def test_an_account_that_may_not_read_a_kind_gets_no_all_clear_where_that_kind_c
     other = ("--analyzer", "gateway.ConflictingGatewayAnalyzer")
     assert cluster(analyze, "-A", *other, refused={"destinationrules"}).exit_code == 0
     assert cluster(analyze, "-A", refused={"secrets"}).exit_code == 0  # no Gateway names one
+
+
+def test_other_clusters_are_read_within_the_time_limit_and_are_named_where_they_fail(cluster):
+    remote = ("-A", "--remote-contexts")
+    assert cluster(analyze, *remote, "east").exit_code == 0
+    with pytest.raises(CliError, match=r"--remote-contexts: silent: .* within 0.1 s"):
+        of_context(Target(cluster.kubeconfig, "", "", "istio-system"), "silent", 0.1)
+    done = cluster(analyze, *remote, "closed")
+    assert "incomplete" in failure(done)[0]
+    assert "(cluster closed)" in done.output
+    says, _ = failure(cluster(analyze, *remote, "nowhere"))
+    assert "nowhere" in says
+
+
+def test_other_clusters_are_not_ignored_where_no_cluster_is_to_be_read(cluster, tmp_path):
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n")
+    asked = (str(tmp_path / "a.yaml"), "--no-use-kube", "--remote-contexts", "east")
+    assert "--use-kube=false" in failure(cluster(analyze, *asked))[0]
 
 
 def test_a_file_that_is_missing_is_an_error_of_data(cluster):

@@ -37,7 +37,7 @@ class Hosts:
         self._domain = snapshot.domain
         self._exact: dict[str, list[Host]] = {}
         self._wild: dict[str, list[Host]] = {}
-        for s in snapshot.all(kinds.SERVICE):
+        for s in snapshot.everywhere(kinds.SERVICE):
             given = [e.strip() for e in s.annotations.get(EXPORT_TO, "").split(",") if e.strip()]
             ports = tuple(p.get("port") for p in s.spec.get("ports") or [] if p.get("protocol") != "UDP")
             host = Host(s, ports, frozenset(snapshot.visible(s, given)))

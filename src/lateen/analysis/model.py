@@ -66,7 +66,7 @@ def read(snapshot: Snapshot, wanted: Iterable[kinds.Kind]) -> Objects:
     """The Services of other clusters"""
     for kind in wanted:
         own: dict[tuple[str, str], Any] = {}
-        for s in snapshot.all(kind):
+        for s in snapshot.everywhere(kind):
             into = services.setdefault(s.cluster, {}) if s.cluster and kind is kinds.SERVICE else own
             if (value := _value(kind, s, snapshot.domain)) is not None:
                 into[s.namespace, s.name] = value

@@ -205,10 +205,15 @@ class Snapshot:
         return found if isinstance(found, dict) else {}
 
     def all(self, *wanted: kinds.Kind | str) -> list[Source]:
-        """All objects of some kinds; a kind is a row of the table or spelled as by ``kind_of``."""
-        names = [_spelled(kind) for kind in wanted]
-        self.read.update(names)
-        return [s for name in names for s in self._by_kind.get(name, {}).values()]
+        """All objects of some kinds in the analyzed cluster; a kind is a row of the table or spelled as by
+        ``kind_of``."""
+        return [s for kind in wanted for s in self.everywhere(kind) if not s.cluster]
+
+    def everywhere(self, kind: kinds.Kind | str) -> Iterable[Source]:
+        """All objects of a kind in all clusters of the mesh, which define its hosts."""
+        spelled = _spelled(kind)
+        self.read.add(spelled)
+        return self._by_kind.get(spelled, {}).values()
 
     def of_unknown_kinds(self) -> Iterable[Source]:
         """Objects whose kind is not in the table, which only files can contain."""
@@ -218,7 +223,7 @@ class Snapshot:
     def everything(self) -> Iterable[Source]:
         self.read.add(EVERYTHING)
         for sources in self._by_kind.values():
-            yield from sources.values()
+            yield from (s for s in sources.values() if not s.cluster)
 
     def get(self, kind: kinds.Kind | str, namespace: str, name: str) -> Source | None:
         spelled = _spelled(kind)
@@ -257,8 +262,6 @@ class Snapshot:
             """Services by the first label of their selector: a workload only needs to check a few."""
             out: dict[tuple[str, str, str], list[Source]] = {}
             for s in self.all(kinds.SERVICE):
-                if s.cluster:
-                    continue
                 for k, v in list((s.spec.get("selector") or {}).items())[:1]:
                     out.setdefault((s.namespace, str(k), str(v)), []).append(s)
             return out
@@ -276,7 +279,7 @@ class Snapshot:
         """Of a Service of several clusters, the analyzed cluster's."""
 
         def make() -> dict[str, Source]:
-            found = sorted(self.all(kinds.SERVICE), key=lambda s: not s.cluster)
+            found = sorted(self.everywhere(kinds.SERVICE), key=lambda s: not s.cluster)
             return {self.full_host(s.name, s.namespace): s for s in found}
 
         return self.index("services by host", make)

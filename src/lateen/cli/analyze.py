@@ -85,7 +85,7 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
         async with asyncio.timeout(timeout_s):
             lists = await asyncio.gather(*(of(k) for k in (*LIVE, *kinds.owned())))
     except TimeoutError:
-        raise CliError(f"the cluster could not be read within {timeout_s:g} s; use --timeout to allow more") from None
+        raise CliError(_late(timeout_s)) from None
     if all(str(k.id) in forbidden for k in kinds.owned()):
         raise CliError(f"this account may not read the mesh's configuration: {forbidden['Gateway']}")
     found = [s for some in lists for s in some]
@@ -93,11 +93,23 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
     return Live([s for s in found if s.id not in left], forbidden)
 
 
-async def elsewhere(client: HttpClient, cluster: str) -> list[Source]:
-    """The Services of another cluster of the mesh, which are hosts here, too."""
-    found, _ = await client.list(kinds.SERVICE)
+async def elsewhere(client: HttpClient, cluster: str, timeout_s: float) -> Live:
+    """The Services of another cluster of the mesh, which are hosts here, too. Raises CliError on timeout."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            found, _ = await client.list(kinds.SERVICE)
+    except TimeoutError:
+        raise CliError(_late(timeout_s)) from None
+    except KubeError as e:
+        if e.code not in (401, 403):
+            raise
+        return Live([], {kind_of({"apiVersion": "v1", "kind": kinds.SERVICE.kind}): f"{e.message} (cluster {cluster})"})
     head = {"apiVersion": kinds.SERVICE.api_version, "kind": kinds.SERVICE.kind}
-    return [Source({**head, **o}, cluster=cluster) for o in found]
+    return Live([Source({**head, **o}, cluster=cluster) for o in found], {})
+
+
+def _late(timeout_s: float) -> str:
+    return f"the cluster could not be read within {timeout_s:g} s; use --timeout to allow more"
 
 
 def foreign(found: list[Source]) -> set[kinds.GroupKind]:
@@ -178,6 +190,8 @@ def analyze(
         return
     if not files and not use_kube:
         raise CliError("there is nothing to analyze: name files, or do not disable --use-kube", USAGE)
+    if given["remote_contexts"] and not use_kube:
+        raise CliError("--remote-contexts reads clusters, which --use-kube=false forbids; give only one", USAGE)
     unknown_names = [n for n in given["names"] if n not in known_analyzers()]
     if unknown_names:
         raise CliError(f'there is no analyzer "{unknown_names[0]}"; lateen analyze -L lists them', USAGE)
@@ -221,8 +235,10 @@ def _snapshot(
     memory.settle()  # the objects live until the command ends
     if use_kube:
         sources, forbidden = target.run(lambda client: live(client, limit))
-        for context in filter(None, ",".join(given["remote_contexts"]).split(",")):
-            sources += with_client(target.kubeconfig, lambda client: elsewhere(client, context), context)  # noqa: B023
+        for context in filter(None, map(str.strip, ",".join(given["remote_contexts"]).split(","))):
+            there = of_context(target, context, limit)
+            sources += there.sources
+            forbidden = there.forbidden | forbidden
     else:
         sources, forbidden = load.default_ingress(), {}
     for kind, says in sorted(forbidden.items()):
@@ -244,6 +260,13 @@ def _snapshot(
     except (OSError, yamldoc.YamlError) as e:
         raise CliError(f"{given['mesh_file']}: {e}", BAD_DATA) from e
     return Snapshot(sources, mesh, root=target.istio_namespace, unread=forbidden), malformed
+
+
+def of_context(target: Target, context: str, limit_s: float) -> Live:
+    try:
+        return with_client(target.kubeconfig, lambda client: elsewhere(client, context, limit_s), context)
+    except CliError as e:
+        raise CliError(f"--remote-contexts: {context}: {e}", e.code) from e
 
 
 def _incomplete(snapshot: Snapshot, what: str) -> str:

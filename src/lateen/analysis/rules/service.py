@@ -145,8 +145,8 @@ def _ports(s: Source) -> list[str]:
 @analyzer("services.MultiClusterServiceAnalyzer", "Check the validity of services in the multi-cluster environment")
 def across_clusters(snapshot: Snapshot) -> Iterator[Message]:
     found: dict[tuple[str, str], dict[str, Source]] = {}
-    for s in snapshot.all(kinds.SERVICE):
-        found.setdefault((s.namespace, s.name), {})[s.cluster or CLUSTER_NAME] = s
+    for s in snapshot.everywhere(kinds.SERVICE):
+        found.setdefault((s.namespace, s.name), {})[s.cluster] = s
     for (namespace, name), by in found.items():
         differences = [
             what
@@ -158,6 +158,7 @@ def across_clusters(snapshot: Snapshot) -> Iterator[Message]:
             if len({repr(value(s)) for s in by.values()}) > 1
         ]
         if differences:
-            first = next(iter(by.values()))
-            clusters = "[" + " ".join(sorted(by)) + "]"
+            first = by.get("") or next(iter(by.values()))
+            own = f"{CLUSTER_NAME} (analyzed)" if CLUSTER_NAME in by else CLUSTER_NAME
+            clusters = "[" + " ".join(sorted(name or own for name in by)) + "]"
             yield message("IST0170", first, name, namespace, clusters, "; ".join(differences))
