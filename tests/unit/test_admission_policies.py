@@ -191,7 +191,7 @@ def test_nobody_makes_a_policy_read_what_they_may_not_read():
         ({"validations": [{"expression": "params.x"}]}, "undeclared reference to 'params'"),
         ({"validations": [{"expression": "self.x"}]}, "undeclared reference to 'self'"),
         ({"validations": [{"expression": "variables.x"}]}, "undefined field 'x'"),
-        ({"validations": [{"expression": "sets.contains([1], [1])"}]}, "undeclared reference to 'sets'"),
+        ({"validations": [{"expression": "sets.contains([1], [1])"}]}, "lacks the functions of sets"),
         ({"validations": [{"expression": "true", "reason": "Because"}]}, 'Unsupported value: "Because"'),
         ({"validations": [{"expression": "true", "message": "a\nb"}]}, "message must not contain line breaks"),
         ({"variables": [{"name": "a-b", "expression": "1"}]}, "name is not a valid CEL identifier"),

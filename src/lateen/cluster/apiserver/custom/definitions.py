@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lateen.cluster.apiserver.custom import rules, values
+from lateen.cluster.apiserver.custom import declared, values
 from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation import names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
@@ -146,8 +146,8 @@ def warnings(obj: Json) -> list[str]:
     if dig(spec, "conversion", "strategy") == "Webhook":
         out.append("spec.conversion.strategy: objects are not converted here; all versions have the same fields")
     for i, version in enumerate(spec.get("versions") or []):
-        declared = dig(version, "schema", "openAPIV3Schema", default={})
-        out += rules.warnings(declared, f"spec.versions[{i}].schema.openAPIV3Schema")
+        schema = dig(version, "schema", "openAPIV3Schema", default={})
+        out += declared.warnings(schema, f"spec.versions[{i}].schema.openAPIV3Schema")
     return out
 
 
@@ -179,7 +179,7 @@ def _versions(versions: list[Json]) -> Causes:
             out.append(bad(where, given, says) if given else required(where, says))
         else:
             wrong = _structural(schema, f"{at}.schema.openAPIV3Schema", 0)
-            out += wrong or rules.mistakes(schema, f"{at}.schema.openAPIV3Schema")
+            out += wrong or declared.mistakes(schema, f"{at}.schema.openAPIV3Schema")
     return out
 
 

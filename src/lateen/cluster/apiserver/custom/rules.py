@@ -1,23 +1,23 @@
 """CEL rules of custom resources (``x-kubernetes-validations``).
 
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules.
-The library evaluates rules without types, so what Kubernetes refuses when a definition is written (an operator for
-other types, an unknown field) is reported when an object is written. What the library does not have (macros with two
-variables) leaves a rule without effect, and a warning names it.
+The library evaluates rules without types; ``declared`` finds what does not fit them when a definition is written. What
+the library does not have (macros with two variables) leaves a rule without effect, and a warning names it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
 from lateen.cluster.apiserver.custom import optionals
+from lateen.cluster.apiserver.custom.checking import NAMESPACES
 from lateen.cluster.apiserver.custom.functions import FUNCTIONS
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation.fields import Causes, bad, required, unsupported
+from lateen.cluster.apiserver.validation.fields import Causes
 from lateen.kit import duration, jsons, times
 from lateen.kit.jsons import Json, dig
 
@@ -82,6 +82,8 @@ def compiled(expression: str, known: frozenset[str] = _OF_OBJECTS, more: frozens
         raise Unsupported(f"the function or macro {min(named)}")
     bound = set(_MACRO.findall(_STRINGS.sub('""', expression)))
     if unknown := sorted(set(program.variables()) - bound - _TYPES - known):
+        if of := NAMESPACES.intersection(unknown):
+            raise Unsupported(f"the functions of {min(of)}")
         raise ValueError(f"compilation failed: undeclared reference to '{unknown[0]}' (in container '')")
     return program
 
@@ -108,58 +110,6 @@ def depth(expression: str) -> int:
         elif ch == ")" and stack:
             stack.pop()
     return deepest
-
-
-# --- definitions -----------------------------------------------------------------------------------------------------
-
-
-def declared(schema: Json, path: str) -> Iterator[tuple[str, Json]]:
-    """Every rule of a schema, with its path."""
-    for i, rule in enumerate(schema.get(RULES) or []):
-        yield f"{path}.{RULES}[{i}]", rule
-    for key, child in (schema.get("properties") or {}).items():
-        if isinstance(child, dict):
-            yield from declared(child, f"{path}.properties[{key}]")
-    for key in ("items", "additionalProperties"):
-        if isinstance(schema.get(key), dict):
-            yield from declared(schema[key], f"{path}.{key}")
-
-
-_REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
-
-
-def mistakes(schema: Json, path: str) -> Causes:
-    """Rules that cannot be evaluated for any object."""
-    out: Causes = []
-    for at, rule in declared(schema, path):
-        if not str(rule.get("rule") or "").strip():
-            out.append(required(f"{at}.rule", "rule is not specified"))
-        if rule.get("reason") not in (None, *_REASONS):
-            out.append(unsupported(f"{at}.reason", rule["reason"], _REASONS))
-        if rule.get("message") and not str(rule["message"]).strip():
-            out.append(bad(f"{at}.message", rule["message"], "message must be non-empty if specified"))
-        for key in ("rule", "messageExpression"):
-            try:
-                if rule.get(key):
-                    compiled(rule[key])
-            except ValueError as e:
-                out.append(bad(f"{at}.{key}", rule[key], str(e)))
-            except Unsupported:
-                pass
-    return out
-
-
-def warnings(schema: Json, path: str) -> list[str]:
-    """Rules that have no effect here."""
-    out = []
-    for at, rule in declared(schema, path):
-        try:
-            compiled(str(rule.get("rule") or ""))
-        except Unsupported as e:
-            out.append(f"{at}: this rule is not evaluated here, which lacks {e}: {rule['rule'][:120]}")
-        except ValueError:
-            pass
-    return out
 
 
 # --- objects ---------------------------------------------------------------------------------------------------------

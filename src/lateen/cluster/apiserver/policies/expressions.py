@@ -28,7 +28,7 @@ def compiled(expression: str, params: bool = False, variables: bool = False) -> 
     try:
         return rules.compiled(expression, frozenset(known), frozenset(FUNCTIONS))
     except rules.Unsupported as e:
-        raise ValueError(f"compilation failed: {e} is not available in the embedded cluster") from None
+        raise ValueError(f"compilation failed: the embedded cluster lacks {e}") from None
 
 
 def variables_of(expression: str) -> list[str]:

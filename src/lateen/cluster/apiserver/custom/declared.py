@@ -1,0 +1,107 @@
+"""Rules when a definition is written: what can hold for no object, and what has no effect here.
+
+After k8s.io/apiextensions-apiserver, ValidateCustomResourceDefinitionOpenAPISchema and schema/cel/compilation.go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lateen.cluster.apiserver.custom import checking, rules, types
+from lateen.cluster.apiserver.validation.fields import Causes, bad, required, unsupported
+from lateen.kit.jsons import Json
+
+
+def declared(schema: Json, path: str) -> Iterator[tuple[str, Json, Json]]:
+    """Every rule of a schema, with its path before it and the schema of the values that it is about after it."""
+    for i, rule in enumerate(schema.get(rules.RULES) or []):
+        yield f"{path}.{rules.RULES}[{i}]", rule, schema
+    for key, child in (schema.get("properties") or {}).items():
+        if isinstance(child, dict):
+            yield from declared(child, f"{path}.properties[{key}]")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from declared(schema[key], f"{path}.{key}")
+
+
+_REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+
+
+def mistakes(schema: Json, path: str) -> Causes:
+    """Rules that cannot be evaluated for any object. ``schema``: of whole objects."""
+    out: Causes = []
+    for at, rule, about in declared(schema, path):
+        if not str(rule.get("rule") or "").strip():
+            out.append(required(f"{at}.rule", "rule is not specified"))
+        if rule.get("reason") not in (None, *_REASONS):
+            out.append(unsupported(f"{at}.reason", rule["reason"], _REASONS))
+        out += _messages(rule, at)
+        if (where := rule.get("fieldPath")) and not _leads(about, str(where)):
+            out.append(bad(f"{at}.fieldPath", where, "fieldPath must be a valid path"))
+        own = types.of_schema(about, "selfType", rules.escaped, root=about is schema) or types.UNKNOWN
+        old = types.Type("optional_type", (own,)) if rule.get("optionalOldSelf") else own
+        for key, wanted in (("rule", types.BOOL), ("messageExpression", types.STRING)):
+            text = str(rule.get(key) or "")
+            if text.strip() and (says := _misfit(text, {"self": own, "oldSelf": old}, wanted)):
+                out.append(bad(f"{at}.{key}", text, says if key == "rule" else _OF_MESSAGES.get(says, f"{key} {says}")))
+    return out
+
+
+_NOT_BOOL = "cel expression must evaluate to a bool"
+_OF_MESSAGES = {_NOT_BOOL: "messageExpression must evaluate to a string"}
+
+
+def _messages(rule: Json, at: str) -> Causes:
+    message, made = str(rule.get("message") or ""), str(rule.get("messageExpression") or "")
+    out: Causes = []
+    if message and not message.strip():
+        out.append(bad(f"{at}.message", message, "message must be non-empty if specified"))
+    elif "\n" in message.strip():
+        out.append(bad(f"{at}.message", message, "message must not contain line breaks"))
+    if made and not made.strip():
+        out.append(required(f"{at}.messageExpression", "messageExpression must be non-empty if specified"))
+    return out
+
+
+def _misfit(text: str, variables: dict[str, types.Type], wanted: types.Type) -> str:
+    """Why an expression cannot have a value of the wanted type; "" if it can, or if that is not known."""
+    made, wrong = checking.checked(text, variables)
+    try:
+        rules.compiled(text)
+    except ValueError as e:
+        return f"compilation failed: {wrong}" if wrong else str(e)
+    except rules.Unsupported:
+        return ""
+    if wrong:
+        return f"compilation failed: {wrong}"
+    return "" if made in (wanted, types.UNKNOWN) else _NOT_BOOL
+
+
+_STEP = re.compile(r"\.([^.\[\]]+)|\['((?:[^'\\]|\\.)*)'\]")
+
+
+def _leads(schema: Json, path: str) -> bool:
+    """Whether a rule's path, from the value that the rule is about, is one of fields that there are."""
+    at = 0
+    while at < len(path):
+        if (step := _STEP.match(path, at)) is None:
+            return False
+        found = (schema.get("properties") or {}).get(step[1] or step[2], schema.get("additionalProperties"))
+        if not isinstance(found, dict):
+            return False
+        schema, at = found, step.end()
+    return True
+
+
+def warnings(schema: Json, path: str) -> list[str]:
+    """Rules that have no effect here."""
+    out = []
+    for at, rule, _ in declared(schema, path):
+        try:
+            rules.compiled(str(rule.get("rule") or ""))
+        except rules.Unsupported as e:
+            out.append(f"{at}: this rule is not evaluated here, which lacks {e}: {rule['rule'][:120]}")
+        except ValueError:
+            pass
+    return out
