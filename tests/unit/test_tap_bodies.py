@@ -13,7 +13,7 @@ from lateen.agent.bodies import Bodies, Reports, _body
 from lateen.agent.tap import Tap, Watcher
 from lateen.api import decoding, kinds
 from lateen.api.annotations import TAP_BODIES
-from lateen.cli.live import tap
+from lateen.cli.live import tap, watching
 from lateen.dump.requests import Peer, Pods, Request
 from lateen.kit import tasks
 from lateen.wire import names
@@ -85,19 +85,20 @@ def test_what_envoy_tells_of_a_body_stands_beside_its_request(monkeypatch):
     admin = Admin(2, trace(request='{"book": 1}', response="ok"), trace("/other", b"x", number="r2"))
 
     async def work(port):
-        bodies, complaints, begun = Bodies(port), [], []
-        following = tasks.spawn(bodies.follow(complaints.append, lambda: begun.append(len(complaints))), "bodies")
+        bodies, heard = Bodies(port), []
+        following = tasks.spawn(bodies.follow(heard.append), "bodies")
         await until(lambda: len(bodies._found) == 2)
-        assert begun == [0], "once, when Envoy has the filter"
+        assert bodies.state == {keys.BODIES: True}
         found = bodies.take(POST)
         assert bodies.take(POST) == {}, "each once"
         await tasks.cancel(following)
         assert bodies.take({"requestId": "r2", "path": "/other"}) == {}, "nothing is kept for nobody"
-        return found, complaints
+        assert bodies.state == {}
+        return found, heard
 
-    found, complaints = asyncio.run(served(admin, work))
+    found, heard = asyncio.run(served(admin, work))
     assert found == {keys.REQUEST_BODY: {"text": '{"book": 1}'}, keys.RESPONSE_BODY: {"text": "ok"}}
-    assert complaints == []
+    assert heard == [{keys.BODIES: True}], "once, when Envoy has the filter"
     assert admin.orders[0]["config_id"] == keys.CONFIG
 
 
@@ -107,16 +108,45 @@ def test_whoever_waits_for_bodies_in_vain_hears_why_once(monkeypatch):
     admin = Admin(1000)
 
     async def work(port):
-        complaints = []
-        following = tasks.spawn(Bodies(port).follow(complaints.append, lambda: complaints.append("begun")), "bodies")
+        heard, bodies = [], Bodies(port)
+        following = tasks.spawn(bodies.follow(heard.append), "bodies")
         await until(lambda: len(admin.orders) > 8)
+        assert [bodies.state] == heard, "for whoever comes later"
         await tasks.cancel(following)
-        return complaints
+        return heard
 
-    (said,) = asyncio.run(served(admin, work))
+    ((said,),) = (one.values() for one in asyncio.run(served(admin, work)))
     assert said.startswith("bodies cannot be shown: istiod has not given the proxy the filter for them")
     assert "lateen proxy-status" in said
     assert "config id" not in said
+
+
+def test_a_stream_of_bodies_that_breaks_is_not_said_to_last(monkeypatch):
+    monkeypatch.setattr("lateen.agent.bodies.PAUSE_S", 0.001)
+    monkeypatch.setattr("lateen.agent.bodies.TRIES", 3)
+
+    states = []
+
+    class Breaking(Admin):
+        async def answer(self, reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            states.append(self.bodies.state)
+            begins = len(states) == 1
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" if begins else b"HTTP/1.1 400 Bad Request\r\n\r\nno more")
+            writer.close()
+
+    admin = Breaking(0)
+
+    async def work(port):
+        heard, admin.bodies = [], Bodies(port)
+        following = tasks.spawn(admin.bodies.follow(heard.append), "bodies")
+        await until(lambda: len(heard) == 2)
+        await tasks.cancel(following)
+        return heard
+
+    heard = asyncio.run(served(admin, work))
+    assert heard == [{keys.BODIES: True}, {keys.ERROR: "bodies cannot be shown: Envoy refuses: no more"}]
+    assert states[1] == {}, "whoever comes in between waits"
 
 
 @pytest.mark.parametrize(
@@ -165,12 +195,14 @@ def test_the_search_for_bodies_starts_again_when_it_has_failed(tmp_path):
         class Failing(Bodies):
             times = 0
 
-            async def follow(self, complain, begin):
+            async def follow(self, tell):
                 self.times += 1
                 if self.times == 1:
                     raise RuntimeError("a bug")
-                begin()
-                complain("no bodies")
+                self.state = {keys.BODIES: True}
+                tell(self.state)
+                self.state = {keys.ERROR: "no bodies"}
+                tell(self.state)
                 await asyncio.sleep(60)
 
         bodies = Failing(1)
@@ -184,7 +216,7 @@ def test_the_search_for_bodies_starts_again_when_it_has_failed(tmp_path):
         assert json.loads(await curious.next()) == {keys.BODIES: True}
         assert json.loads(await curious.next()) == {"error": "no bodies"}
         late = aiter(tapped.answer("/tap?bodies").stream)
-        assert json.loads(await anext(late)) == {keys.BODIES: True}, "whoever comes later hears it at once"
+        assert json.loads(await anext(late)) == {"error": "no bodies"}, "whoever comes later hears it at once"
         await late.aclose()
         assert plain._waiting.empty(), "who has not asked for bodies hears nothing about them"
         tapped._watchers = set()
@@ -203,6 +235,37 @@ def test_a_gateway_shows_the_bodies_of_what_it_sends_on(tmp_path):
             tapped._show(json.dumps(POST | {keys.SIDE: reporter}).encode())
             shown = json.loads(watcher._waiting.get_nowait())
             assert (keys.REQUEST_BODY in shown) is (reporter == side)
+
+
+@pytest.mark.parametrize(
+    ("lines", "patience", "shown", "warnings"),
+    [
+        ([b"", POST, {keys.BODIES: True}, POST], 60, 1, []),
+        ([POST, {keys.ERROR: "no"}, POST], 60, 1, ["web: no"]),
+        ([b"", POST, POST], -1, 2, ["web: requests are shown without bodies"]),
+    ],
+)
+def test_the_command_does_not_wait_for_ever_for_an_agent_that_does_not_speak_of_bodies(
+    monkeypatch, capsys, lines, patience, shown, warnings
+):
+    async def told(*_):
+        for line in lines:
+            yield line if isinstance(line, bytes) else json.dumps(line).encode()
+
+    monkeypatch.setattr(watching, "BODIES_S", patience)
+    monkeypatch.setattr(watching.selecting, "lines", told)
+    pod = {"metadata": {"name": "web", "namespace": "shop"}}
+
+    async def work():
+        queue = asyncio.Queue()
+        await watching._follow(None, pod, Pods([]), "?bodies", queue)
+        return [queue.get_nowait() for _ in range(queue.qsize())]
+
+    found = asyncio.run(work())
+    assert sum(isinstance(one, Request) for one in found) == shown
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(warnings)
+    assert all(warning in line for warning, line in zip(warnings, said, strict=True))
 
 
 def test_only_who_asks_for_bodies_sees_them(tmp_path, monkeypatch):

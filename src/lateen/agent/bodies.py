@@ -19,7 +19,7 @@ from lateen.kit.jsons import Json
 from lateen.wire import ports, tap
 
 PAUSE_S, TRIES = 0.5, 40
-"""Seconds between two attempts; after this many attempts, clients are told why there are no bodies."""
+"""Seconds between two attempts; after this many attempts, watchers are told why there are no bodies."""
 KEPT = 500
 """Requests whose log line has not come yet."""
 LARGEST = 1024 * 1024
@@ -47,19 +47,26 @@ class Bodies:
     def __init__(self, port: int = ports.ADMIN) -> None:
         self._port = port
         self._found: OrderedDict[tuple[str, str], Json] = OrderedDict()
+        self.state: Json = {}
+        """As a line for watchers: that bodies are shown, or why not; empty while neither is known."""
 
     def take(self, request: Json) -> Json:
         """Those of a request of the log, each once; empty where Envoy has not told them."""
         return self._found.pop((str(request.get("requestId")), str(request.get("path"))), {})
 
-    async def follow(self, complain: Callable[[str], None], begin: Callable[[], None]) -> None:
-        """Until it is cancelled. ``complain`` hears once why nothing comes, ``begin`` each time that Envoy begins."""
+    async def follow(self, tell: Callable[[Json], None]) -> None:
+        """Until it is cancelled. ``tell`` hears each state: that Envoy begins, or, once, why nothing comes."""
+
+        def become(state: Json) -> None:
+            self.state = state
+            tell(state)
+
         failures = 0
         try:
             while True:
                 why = "bodies cannot be shown: Envoy ends the stream of them; the log of the proxy may say why"
                 try:
-                    async with contextlib.aclosing(_traces(self._port, begin)) as traces:
+                    async with contextlib.aclosing(_traces(self._port, lambda: become({tap.BODIES: True}))) as traces:
                         async for trace in traces:
                             failures = 0
                             self._keep(trace)
@@ -67,12 +74,16 @@ class Bodies:
                     why = NOT_THERE if "config id" in str(e) else f"bodies cannot be shown: Envoy refuses: {e}"
                 except (OSError, ValueError, EOFError):
                     pass
+                if tap.BODIES in self.state:
+                    self.state = {}
                 failures += 1
-                if failures == TRIES:
-                    complain(why)
+                if failures >= TRIES and not self.state:
+                    become({tap.ERROR: why})
+                    failures = 0
                 await asyncio.sleep(PAUSE_S)
         finally:
             self._found.clear()
+            self.state = {}
 
     def _keep(self, trace: Json) -> None:
         said = trace.get("http_buffered_trace")

@@ -52,12 +52,11 @@ class Tap:
         self._reading: asyncio.Task[None] | None = None
         self._bodies, self._side = bodies or Bodies(), tap.CLIENT if gateway else tap.SERVER
         self._following: asyncio.Task[None] | None = None
-        self._showing = False
 
     def answer(self, path: str) -> http.Response:
         """A stream of JSON lines, one per request, with empty lines as keepalive. ``?headers`` includes headers,
         ``&secrets`` also those that carry credentials, ``&bodies`` the bodies of requests that come in (at a gateway,
-        those that it sends on), after a line ``{"bodies": true}``."""
+        those that it sends on), after a line ``{"bodies": true}``, or one that says why there are none."""
         if len(self._watchers) >= AT_ONCE:
             return http.Response(429, b"%d others are looking at this proxy already\n" % AT_ONCE)
         asked = path.partition("?")[2].split("&")
@@ -66,8 +65,8 @@ class Tap:
 
     async def _watch(self, watcher: Watcher) -> AsyncGenerator[bytes]:
         self._watchers.add(watcher)
-        if watcher.bodies and self._showing:
-            watcher.offer(_BEGIN)
+        if watcher.bodies and self._bodies.state:
+            watcher.offer(_line(self._bodies.state))
         if self._reading is None or self._reading.done():
             self._reading = tasks.spawn(self._read(), "tap")
         try:
@@ -118,7 +117,7 @@ class Tap:
                     await asyncio.sleep(0)
         except OSError as e:
             log.error("requests cannot be shown: %s", e)
-            self._complain(f"the proxy's file cannot be read: {e}")
+            self._tell(self._watchers, _line({tap.ERROR: f"the proxy's file cannot be read: {e}"}))
             await asyncio.sleep(RENEW_S)
         finally:
             os.close(file)
@@ -131,22 +130,13 @@ class Tap:
         running = self._following is not None and not self._following.done()
         if any(w.bodies for w in self._watchers):
             if not running:
-                self._following = tasks.spawn(
-                    self._bodies.follow(self._complain_of_bodies, self._begin_bodies), "bodies"
-                )
+                self._following = tasks.spawn(self._bodies.follow(self._tell_of_bodies), "bodies")
         elif self._following is not None:
             await tasks.cancel(self._following)
-            self._following, self._showing = None, False
+            self._following = None
 
-    def _begin_bodies(self) -> None:
-        self._showing = True
-        self._tell((w for w in self._watchers if w.bodies), _BEGIN)
-
-    def _complain(self, why: str) -> None:
-        self._tell(self._watchers, _error(why))
-
-    def _complain_of_bodies(self, why: str) -> None:
-        self._tell((w for w in self._watchers if w.bodies), _error(why))
+    def _tell_of_bodies(self, state: Json) -> None:
+        self._tell((w for w in self._watchers if w.bodies), _line(state))
 
     def _show(self, line: bytes) -> None:
         try:
@@ -179,7 +169,7 @@ class Watcher:
             for key in (tap.REQUEST_HEADERS, tap.RESPONSE_HEADERS):
                 if isinstance(found := request.get(key), dict):
                     out[key] = found if self._secrets else redacted(found)
-        return json.dumps(out, ensure_ascii=False).encode() + b"\n"
+        return _line(out)
 
     def offer(self, line: bytes) -> None:
         if not self._waiting.full():
@@ -190,16 +180,13 @@ class Watcher:
     async def next(self) -> bytes:
         line = await self._waiting.get()
         if self._lost:
-            line += json.dumps({tap.LOST: self._lost}).encode() + b"\n"
+            line += _line({tap.LOST: self._lost})
             self._lost = 0
         return line
 
 
-_BEGIN = json.dumps({tap.BODIES: True}).encode() + b"\n"
-
-
-def _error(why: str) -> bytes:
-    return json.dumps({"error": why}).encode() + b"\n"
+def _line(said: Json) -> bytes:
+    return json.dumps(said, ensure_ascii=False).encode() + b"\n"
 
 
 def redacted(headers: Json) -> Json:

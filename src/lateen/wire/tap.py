@@ -38,6 +38,8 @@ MOST_BODY = 4096
 """Bytes of each body that are shown."""
 BODIES = "bodies"
 """The only key of a line that says that from now on requests have their bodies."""
+ERROR = "error"
+"""The only key of a line that says why requests, or their bodies, cannot be shown."""
 LOST = "lost"
 """The only key of a line that contains the number of dropped requests."""
 

@@ -19,6 +19,10 @@ from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 from lateen.wire import tap
 
+BODIES_S = 30.0
+"""How long to wait for a proxy's word about bodies, which agents of older versions do not give; they would say why
+there are none after 20 s."""
+
 
 def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Passed on as the single parameter ``wanted``."""
@@ -67,8 +71,8 @@ async def requests(
     client: HttpClient, pods: list[Json], query: str, seconds: float | None = None
 ) -> AsyncGenerator[Request | None]:
     """Requests until ``seconds`` have passed, if given; None from time to time, so that the caller may redraw.
-    ``query``: for the agents' streams; with ``bodies``, a proxy's requests begin when it shows their bodies. Raises
-    CliError if no proxy could be observed."""
+    ``query``: for the agents' streams; with ``bodies``, a proxy's requests begin when it shows their bodies, or says
+    why not, or says nothing for BODIES_S. Raises CliError if no proxy could be observed."""
     known = await selecting.known_pods(client, pods)
     queue: asyncio.Queue[Request | Exception | None] = asyncio.Queue(10_000)
     running = [tasks.spawn(_follow(client, p, known, query, queue), "tap") for p in pods]
@@ -95,9 +99,15 @@ async def _follow(
     client: HttpClient, pod: Json, known: Pods, query: str, queue: asyncio.Queue[Request | Exception | None]
 ) -> None:
     me, begun = peer_of(pod), "bodies" not in query
+    until = time.monotonic() + BODIES_S
     try:
         async with contextlib.aclosing(selecting.lines(client, pod, f"{tap.PATH}{query}")) as lines:
-            async for line in lines:
+            async for line in lines:  # there is an empty one each second
+                if not begun and time.monotonic() > until:
+                    begun = True
+                    warn(
+                        f"{me.pod}: requests are shown without bodies, because the proxy's agent does not speak of them"
+                    )
                 if not line.strip():
                     continue
                 try:
@@ -106,9 +116,9 @@ async def _follow(
                     continue
                 if tap.LOST in seen:
                     warn(f"{me.pod}: {seen[tap.LOST]} requests were not shown, because there were too many")
-                elif "error" in seen:
+                elif tap.ERROR in seen:
                     begun = True
-                    warn(f"{me.pod}: {seen['error']}")
+                    warn(f"{me.pod}: {seen[tap.ERROR]}")
                 elif tap.BODIES in seen:
                     begun = True
                 elif begun:
