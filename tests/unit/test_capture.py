@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -140,6 +141,57 @@ def test_what_was_written_is_removed_exactly_from_a_kernels_tables(kind):
         assert tables(inside, enter, kind) == before | {"mangle": []}
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+ASKING = """
+import socket, sys
+print("asking", flush=True)
+while True:
+    try:
+        socket.create_connection(("198.51.100.1", 8080), 5).close()
+    except ConnectionRefusedError:
+        continue
+    sys.exit("reached the application")
+"""
+
+
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+def test_nobody_gets_past_rules_while_they_are_written_again(kind):
+    """An application without a sidecar, and somebody who asks for it all the time."""
+    if not shutil.which(f"iptables-{kind}-restore"):
+        pytest.skip(f"there is no iptables-{kind}")
+
+    def inside(text, *command):
+        return subprocess.run(command, input=text, text=True, capture_output=True, check=True).stdout
+
+    names = [f"lateen-{os.getpid()}-{kind}-{side}" for side in "ac"]
+    enter, outside = (("ip", "netns", "exec", name) for name in names)
+    ask = [*outside, sys.executable, "-c", ASKING]
+    application = asking = None
+    try:
+        for name in names:
+            inside("", "ip", "netns", "add", name)
+        inside("", *enter, *f"ip link add v0 type veth peer name v0 netns {names[1]}".split())
+        for prefix, address in ((enter, 1), (outside, 2)):
+            inside("", *prefix, *f"ip addr add 198.51.100.{address}/30 dev v0".split())
+            inside("", *prefix, *["ip", "link", "set", "v0", "up"])
+        serve = "import socket,time; s=socket.create_server(('', 8080)); print('up', flush=True); time.sleep(600)"
+        application = subprocess.Popen([*enter, sys.executable, "-c", serve], stdout=subprocess.PIPE)
+        application.stdout.readline()
+        assert subprocess.run(ask, capture_output=True, check=False).stderr == b"reached the application\n"
+        write(inside, enter, kind, ARTICLE)
+        asking = subprocess.Popen(ask, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        asking.stdout.readline()
+        for arguments in [[*ARTICLE, "--redirect-dns"], ARTICLE] * 20:
+            write(inside, enter, kind, arguments)
+        assert asking.poll() is None, asking.stderr.read()
+    finally:
+        for process in filter(None, (asking, application)):
+            process.kill()
+            process.communicate()
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False)
 
 
 def write(inside, enter, kind, arguments):
