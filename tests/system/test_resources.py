@@ -81,6 +81,20 @@ def test_commands_in_a_container_have_its_limits(pods):
     assert "4096" in pods.read("idle", "pids.max")
 
 
+def test_a_limit_that_comes_later_holds_for_commands_that_run_already(pods):
+    pods.make("later", ["sleep", "1000"], {"memory": "60Mi"})
+    pods.mesh.kubectl("wait", "pod/later", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+    pods.run("later", "sleep 1000 >/dev/null 2>&1 &")
+    limits = {"spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "100m"}}}]}}
+    pods.mesh.kubectl(
+        "patch", "pod", "later", "-n", NAMESPACE, "--subresource=resize", "-p", json.dumps(limits), "--type=strategic"
+    )
+    quota = ("cpu.max", "cpu.cfs_quota_us")
+    pods.mesh.until(lambda: "10000" in pods.read("later", *quota).split(), what="the new limit")
+    confined = [p for p in pods.groups("later") if any((p / file).exists() for file in quota)]
+    assert [len((p / "cgroup.procs").read_text().split()) for p in confined] == [2]
+
+
 def test_groups_end_with_their_containers(pods):
     pods.make("short", ["sleep", "1000"], {"memory": "60Mi"})
     pods.mesh.kubectl("wait", "pod/short", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")

@@ -112,11 +112,32 @@ def test_limits_are_written_in_the_kernels_units(tmp_path):
     }
 
 
-def test_without_a_limit_there_is_no_group_for_it(tmp_path):
+def test_without_a_limit_there_is_a_group_for_one_that_comes_later(tmp_path):
     bases = [cgroups.Base(tmp_path / c, 1, (c,)) for c in cgroups.CONTROLLERS]
     for base in bases:
         base.path.mkdir()
-    assert Groups(bases, {}).make("c", Limits()) == [str(tmp_path / "pids" / "c")]
+    groups = Groups(bases, {})
+    assert groups.make("c", Limits()) == [str(tmp_path / c / "c") for c in cgroups.CONTROLLERS]
+    assert contents(tmp_path / "memory" / "c") == {"memory.limit_in_bytes": "-1"}
+    groups.change("c", Limits(memory=GI))
+    assert contents(tmp_path / "memory" / "c") == {"memory.limit_in_bytes": str(GI)}
+
+
+def test_a_group_without_a_limit_of_memory_may_swap(tmp_path):
+    groups = Groups([cgroups.Base(tmp_path, 2, ("memory",))], {})
+    (tmp_path / "c").mkdir()
+    for file in ("memory.swap.max", "memory.oom.group"):
+        (tmp_path / "c" / file).touch()
+    for memory, swap in ((0, "max"), (GI, "0"), (0, "max")):
+        groups.make("c", Limits(memory=memory))
+        assert (tmp_path / "c" / "memory.swap.max").read_text() == swap
+
+
+def test_the_group_of_a_container_that_is_gone_is_not_made_again(tmp_path):
+    groups = Groups([cgroups.Base(tmp_path, 1, ("memory", "cpu", "pids"))], {})
+    with pytest.raises(FileNotFoundError):
+        groups.change("c", Limits(memory=GI))
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize(("version", "file"), [(2, "memory.events"), (1, "memory.oom_control")])

@@ -193,14 +193,3 @@ def test_the_groups_of_a_running_container_get_other_limits(tmp_path, version):
     groups.change("c", Limits())
     assert (tmp_path / "c" / memory).read_text() == ("max" if version == 2 else "-1")
     assert (tmp_path / "c" / cpu).read_text().split()[0] == ("max" if version == 2 else "-1")
-
-
-def test_processes_enter_the_groups_of_limits_that_come_later(tmp_path):
-    bases = [cgroups.Base(tmp_path / c, 1, (c,)) for c in ("memory", "pids")]
-    for base in bases:
-        base.path.mkdir()
-    groups = Groups(bases, {})
-    groups.make("c", Limits())
-    (tmp_path / "pids" / "c" / "cgroup.procs").write_text("77\n")
-    groups.change("c", Limits(memory=1 << 20))
-    assert (tmp_path / "memory" / "c" / "cgroup.procs").read_text() == "77"

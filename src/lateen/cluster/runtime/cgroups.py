@@ -47,35 +47,23 @@ class Groups:
         self.bases, self.missing = bases, missing
 
     def make(self, name: str, limits: Limits) -> list[str]:
-        """The directories of a new group, for a process to enter. Raises OSError."""
-        wanted = {c for c in CONTROLLERS if getattr(limits, c)}
+        """The directories of a new group, for a process to enter. There are those without a limit, too: one that comes
+        later holds for every process, those that are started in the container meanwhile among them. Raises OSError."""
         out = []
         for base in self.bases:
-            if own := [c for c in base.controllers if c in wanted]:
-                path = base.path / name
-                path.mkdir(exist_ok=True)
-                for controller in own:
-                    for file, value in _settings(base.version, controller, limits):
-                        _write(path / file, value)
-                out.append(str(path))
+            path = base.path / name
+            path.mkdir(exist_ok=True)
+            for controller in base.controllers:
+                for file, value in _settings(base.version, controller, limits):
+                    _write(path / file, value)
+            out.append(str(path))
         return out
 
     def change(self, name: str, limits: Limits) -> None:
         """Give a group whose processes run other limits. Raises OSError, for example for less memory than is in use."""
-        present = [b.path / name for b in self.bases if (b.path / name).is_dir()]
-        members = sorted({pid for path in present for pid in (path / "cgroup.procs").read_text().split()})
         for base in self.bases:
-            path = base.path / name
-            wanted = [c for c in base.controllers if getattr(limits, c) or path.is_dir()]
-            if not wanted:
-                continue
-            new = not path.is_dir()
-            path.mkdir(exist_ok=True)
-            for controller in wanted:
-                _change(path, [*_settings(base.version, controller, limits)])
-            for pid in members if new else ():
-                with contextlib.suppress(ProcessLookupError):
-                    (path / "cgroup.procs").write_text(pid)
+            for controller in base.controllers:
+                _change(base.path / name, [*_settings(base.version, controller, limits)])
 
     def killed(self, name: str) -> int:
         """How many processes of the group the kernel has killed because its memory was used up."""
@@ -106,7 +94,11 @@ def _settings(version: int, controller: str, limits: Limits) -> Iterator[tuple[s
     memory = str(limits.memory) if limits.memory else unlimited
     match version, controller:
         case 2, "memory":
-            yield from (("memory.max", memory), ("memory.swap.max?", "0"), ("memory.oom.group?", "1"))
+            yield from (
+                ("memory.max", memory),
+                ("memory.swap.max?", "0" if limits.memory else unlimited),
+                ("memory.oom.group?", "1"),
+            )
         case 2, "cpu":
             yield "cpu.max", f"{quota} {PERIOD_US}"
         case 1, "memory":
