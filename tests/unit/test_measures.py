@@ -1,11 +1,16 @@
 """istiod's metrics: the text format, and what is counted."""
 
+import time
+
 import pytest
 
 from lateen.api import kinds
 from lateen.console.series.scrape import Meta, samples
 from lateen.control.measures import Measures
+from lateen.kit import process
 from lateen.kit.metrics import MAX_SERIES, Registry
+
+IMPORTED = time.time()
 
 
 def values(registry):
@@ -103,3 +108,9 @@ def test_every_metric_has_a_meaning_and_what_is_there_is_valid_text():
         assert metric.help.endswith((".", ").")), name
         assert name not in meta or meta[name] == (metric.kind, metric.help)
     assert {"pilot_info", "istio_build", "startup_duration_seconds", "process_open_fds"} <= meta.keys()
+
+
+def test_a_process_started_before_it_was_asked():
+    r = Registry()
+    process.measure(r)
+    assert 0 < values(r)["process_start_time_seconds"] < IMPORTED

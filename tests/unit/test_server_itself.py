@@ -134,6 +134,14 @@ def test_requests_are_counted_under_the_names_that_dashboards_of_kubernetes_ask_
     seconds = samples(text, "apiserver_request_duration_seconds_count")
     assert sum(v for k, v in seconds.items() if "configmaps" in k) == 5
     assert samples(text, "apiserver_storage_objects")['apiserver_storage_objects{resource="configmaps"}'] == 1
+    sizes = samples(text, "apiserver_response_sizes_count")
+    assert sum(v for k, v in sizes.items() if "configmaps" in k) == 2  # reads alone
+    assert (
+        samples(text, "apiserver_current_inflight_requests")[
+            'apiserver_current_inflight_requests{request_kind="readOnly"}'
+        ]
+        == 1
+    )  # this one
     assert samples(text, "kubernetes_build_info")
     assert samples(text, "process_start_time_seconds")
 

@@ -20,9 +20,17 @@ def measure(r: Registry) -> None:
     virtual.read = lambda: {(): _memory(0)}
     files = r.gauge("process_open_fds", "Open file descriptors.")
     files.read = lambda: {(): len(os.listdir("/proc/self/fd"))}
-    started = time.time()
+    started = _started()
     start = r.gauge("process_start_time_seconds", "Start of the process, in seconds since 1970.")
     start.read = lambda: {(): started}
+
+
+def _started() -> float:
+    """Seconds since 1970, from the ticks since boot of /proc/self/stat; see proc(5)."""
+    with open("/proc/self/stat") as f:
+        ticks = float(f.read().rpartition(")")[2].split()[19])
+    since_boot = ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
 
 
 def _memory(column: int) -> float:

@@ -30,7 +30,7 @@ class Figures:
         self._seconds = r.histogram(
             "apiserver_request_duration_seconds", "Seconds until a request was answered.", SECONDS, *_WHAT, "dry_run"
         )
-        self._sizes = r.histogram("apiserver_response_sizes", "Bytes of answers.", BYTES, *_WHAT)
+        self._sizes = r.histogram("apiserver_response_sizes", "Bytes of answers to reads.", BYTES, *_WHAT)
         self._watched = r.counter("apiserver_watch_events_total", "Events sent to watches.", "group", "version", "kind")
         self._now: dict[tuple[str, ...], float] = {("mutating",): 0.0, ("readOnly",): 0.0}
         inflight = r.gauge("apiserver_current_inflight_requests", "Requests being answered.", "request_kind")
@@ -53,7 +53,8 @@ class Figures:
         dry = "All" if c is not None and c.dry_run else ""
         self._requests.add(*what, dry, str(code))
         self._seconds.observe(time.perf_counter() - began, *what, dry)
-        self._sizes.observe(size, *what)
+        if what[_WHAT.index("verb")] in ("GET", "LIST"):  # as in Kubernetes
+            self._sizes.observe(size, *what)
 
     def watched(self, c: Call) -> None:
         self._watched.add(c.resource.group, c.version, c.resource.kind)

@@ -67,7 +67,7 @@ class Server:
         self._stops = False
         self._figures = Figures(api.store, VERSION)
         self._documents = Documents(api.store, api.registry, self._figures, lambda: self._stops)
-        self._upgrades = Upgrades(api, access, self.user)
+        self._upgrades = Upgrades(api, access, self.user, self._figures)
         self._bodies, self._lines = bodies.Bodies(), answers.Lines()
 
     @functools.cached_property
@@ -169,7 +169,8 @@ class Server:
             c = routing.call(self._api.registry, parts, dict(request.query), user)
             return await self._resource(request, c, work)
         routing.authorize_path(self._api.store, user, request.method, path)
-        return self._documents.document(request, path, parts)
+        with self._figures.inflight(work.verb):
+            return self._documents.document(request, path, parts)
 
     async def _resource(self, request: web.BaseRequest, c: Call, work: _Work) -> web.StreamResponse:
         verb = routing.verb(request.method, c)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from lateen.cluster.apiserver import containers, routing, streams
@@ -11,6 +12,7 @@ from lateen.cluster.apiserver.api import Api
 from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError, bad_request, unknown_path
+from lateen.cluster.apiserver.figures import Figures
 from lateen.kit.jsons import Json
 from lateen.kit.later import web
 from lateen.kit.spdy import Session
@@ -20,8 +22,8 @@ Identify = Callable[[asyncio.BaseTransport | None, list[tuple[str, str]]], User]
 
 
 class Upgrades:
-    def __init__(self, api: Api, access: PodAccess, identify: Identify) -> None:
-        self._api, self._access, self._identify = api, access, identify
+    def __init__(self, api: Api, access: PodAccess, identify: Identify, figures: Figures) -> None:
+        self._api, self._access, self._identify, self._figures = api, access, identify, figures
 
     async def serve(self, request: web.Request, c: Call) -> web.StreamResponse:
         """log, and over WebSocket exec, attach and portforward. Raises ApiError."""
@@ -62,6 +64,7 @@ class Upgrades:
         self, head: str, transport: asyncio.Transport, reader: asyncio.StreamReader, write: streams.Write
     ) -> None:
         """One upgraded connection; ``head`` is the request's head."""
+        began, known = time.perf_counter(), None
         try:
             asked = containers.asked(head)
             command = asked.query.get("command", [])
@@ -70,6 +73,7 @@ class Upgrades:
                 raise unknown_path()
             c = routing.call(self._api.registry, asked.path, asked.parameters, user)
             routing.authorize(self._api.store, c, "create")
+            known = c
             self._api.get(c)
             chosen = streams.version(asked.headers)
             if c.subresource not in routing.STREAMS or not chosen:
@@ -77,6 +81,7 @@ class Upgrades:
             await self._api.connect(c, _options(c, command))
             running = await self._run(c, command) if c.subresource != "portforward" else None
         except ApiError as e:
+            self._figures.answered(known, "create", e.code, began, 0)
             await streams.refuse(write, e)
             return
 
@@ -87,7 +92,11 @@ class Upgrades:
                 wanted = 1 + sum(map(c.flag, ("stdin", "stdout"))) + (1 if c.flag("tty") else c.flag("stderr"))
                 await streams.spdy_exec(session, running, wanted)
 
-        await streams.upgraded(reader, write, chosen, serve)
+        try:
+            with self._figures.running(c, "create"):
+                await streams.upgraded(reader, write, chosen, serve)
+        finally:
+            self._figures.answered(c, "create", 101, began, 0)
 
 
 def _options(c: Call, command: list[str]) -> Json:
