@@ -85,7 +85,9 @@ def test_a_limit_that_comes_later_holds_for_commands_that_run_already(pods):
     pods.make("later", ["sleep", "1000"], {"memory": "60Mi"})
     pods.mesh.kubectl("wait", "pod/later", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
     pods.run("later", "sleep 1000 >/dev/null 2>&1 &")
-    limits = {"spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "100m"}}}]}}
+    limits = {
+        "spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "100m"}, "requests": {"cpu": "50m"}}}]}
+    }
     pods.mesh.kubectl(
         "patch", "pod", "later", "-n", NAMESPACE, "--subresource=resize", "-p", json.dumps(limits), "--type=strategic"
     )
