@@ -69,6 +69,25 @@ def test_the_rules_subject_alt_names_replace_the_services_accounts():
     assert accepted(upstream(RULE, "port")) == ["spiffe://cluster.local/ns/default/sa/sa-reviews"]
 
 
+def test_the_names_of_a_service_entry_are_accepted_beside_its_workloads_accounts():
+    entry = """
+kind: ServiceEntry
+metadata: {name: vm}
+spec:
+  hosts: [vm.test]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  subjectAltNames: ["spiffe://partner.example/ns/a/sa/vm"]
+  endpoints: [{address: 192.0.2.1, labels: {security.istio.io/tlsMode: istio}%s}]
+"""
+    for account, name in (("", "default"), (", serviceAccount: own", "own")):
+        found = judge.messages(mesh.view(mesh.objects(entry % account)))[names.CDS]["outbound|80||vm.test"]
+        out = tls_pb2.UpstreamTlsContext()
+        assert found.transport_socket.typed_config.Unpack(out)
+        assert accepted(out) == [f"spiffe://cluster.local/ns/default/sa/{name}", "spiffe://partner.example/ns/a/sa/vm"]
+
+
 ALIASED = MeshConfig(transport=Transport("new.example", aliases=("old.example",)))
 
 

@@ -167,9 +167,9 @@ def _transport(
     domains = view.transport.trust_domains
     # the rule's names take precedence over the service's: a gateway selects its server by SNI
     sni = (found.sni if found else "") or names.sni(view.host, port.number, subset)
-    sans = (found.subject_alt_names if found else ()) or tuple(
-        f"spiffe://{domains[0]}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts
-    )
+    accounts = (f"spiffe://{domains[0]}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts)
+    # a ServiceEntry's names are expected beside its endpoints' identities, as in Istio
+    sans = (found.subject_alt_names if found else ()) or tuple(dict.fromkeys((*accounts, *view.sans)))
     mesh_tls = tls.upstream(alpn, sni, view.transport, sans)
     meshed = secured.meshed
     if (found is not None and found.mode == "ISTIO_MUTUAL") or meshed == "all":
