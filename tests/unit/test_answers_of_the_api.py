@@ -153,6 +153,12 @@ def test_check_of_a_namespace_that_does_not_exist_fails_there(cluster):
     assert "skipped, because of: the namespace exists" in done.output
 
 
+def test_asking_a_control_plane_elsewhere_fails_if_it_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
+    assert CliRunner().invoke(version, ["-i", "elsewhere"]).exit_code != 0
+    assert CliRunner().invoke(version, []).exit_code == 0
+
+
 def test_the_version_is_structured_for_scripts_also_without_a_cluster(tmp_path):
     nowhere = str(tmp_path / "nothing")
     done = CliRunner().invoke(version, ["--kubeconfig", nowhere, "-o", "json"])

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from lateen.api import decoding, kinds
+from lateen.api import decoding, kinds, reading
 from lateen.api import objects as o
 
 
@@ -136,3 +136,11 @@ def test_a_workload_entry_whose_probe_fails_is_not_healthy():
     status = {"conditions": [{"type": "Healthy", "status": "False"}]}
     obj = {"metadata": {"name": "w", "namespace": "shop"}, "status": status}
     assert not decoding.resource(kinds.WORKLOAD_ENTRY.ref("shop", "w"), obj, None).healthy
+
+
+@pytest.mark.parametrize(
+    ("transport", "name", "declared"),
+    [("UDP", "http", "udp"), ("TCP", "udp-dns", "udp"), ("TCP", "udpx", ""), ("SCTP", "http", "http")],
+)
+def test_a_port_is_udp_by_its_transport_or_by_its_name(transport, name, declared):
+    assert reading.declared_protocol(80, transport, name, "") == declared

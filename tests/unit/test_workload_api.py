@@ -126,6 +126,34 @@ def place(tmp_path):
     return tmp_path
 
 
+class Broken(Mounted):
+    async def _follow(self):
+        raise RuntimeError("a bug")
+
+
+def test_a_proxy_does_not_wait_for_ever_for_a_certificate_that_cannot_come(place):
+    async def work():
+        source = Broken(place, place / "proxy", write_secrets, FromIstiod())
+        async with asyncio.timeout(20):
+            with pytest.raises(RuntimeError, match="a bug"):
+                await source.first()
+
+    asyncio.run(work())
+
+
+def test_the_earlier_end_of_two_certificates_is_the_one_to_be_warned_of(place):
+    istiod = FromIstiod()
+    source = Mounted(place, place / "proxy", write_secrets, istiod)
+    assert source.end == 0.0
+    istiod.end = 7.0
+    assert source.end == 7.0
+    pair = certs.issue(root := certs.authority("other", times.now()), [OWN], times.now(), timedelta(hours=1))
+    source._take(pair, Trusted(root.certificate))
+    assert source.end == 7.0
+    istiod.end = times.now().timestamp() + 86400
+    assert source.end == pytest.approx(times.now().timestamp() + 3600, abs=60)
+
+
 def test_a_certificate_from_a_socket_is_what_envoy_gets(place):
     directory = place / "proxy"
 

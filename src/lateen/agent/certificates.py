@@ -78,7 +78,8 @@ class Source(Protocol):
     """A source of certificates. ``end`` is when the current one expires, in seconds since the epoch; 0 before there is
     one."""
 
-    end: float
+    @property
+    def end(self) -> float: ...
 
     async def first(self) -> float:
         """Wait for the first certificate; returns the seconds until its renewal."""

@@ -15,7 +15,8 @@ from lateen import __version__
 class Expiring(Protocol):
     """What expires at ``end``, in seconds since the epoch; 0: not known yet."""
 
-    end: float
+    @property
+    def end(self) -> float: ...
 
 
 class Measure(NamedTuple):

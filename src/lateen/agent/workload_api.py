@@ -50,7 +50,7 @@ FILES = ("cert-chain.pem", "key.pem", "root-cert.pem")
 
 class Given(abc.ABC):
     """Like ``certificates.Certificates``, for externally provided certificates: ``end`` is when the current one
-    expires.
+    expires, or the one for istiod if that is earlier.
 
     They are for other workloads alone. istiod knows the proxy by a certificate of its own (``istiod``), as in Istio,
     where the pod's token does that: so istiod need not trust the external issuer, whose roots may change any day.
@@ -59,14 +59,23 @@ class Given(abc.ABC):
     def __init__(self, directory: Path, write: Write, istiod: Source) -> None:
         self._directory, self._write, self._istiod = directory, write, istiod
         self._there = asyncio.Event()
-        self.end = 0.0
+        self._end = 0.0
+
+    @property
+    def end(self) -> float:
+        return min(filter(None, (self._end, self._istiod.end)), default=0.0)
 
     async def first(self) -> float:
-        """Wait until there is a certificate."""
+        """Wait until there is a certificate. Raises whatever has ended the wait for it."""
         self._following = tasks.spawn(self._follow(), "certificate")
-        wait = await self._istiod.first()
-        await self._there.wait()
-        return wait
+        both = asyncio.gather(self._istiod.first(), self._there.wait())
+        try:
+            await asyncio.wait((both, self._following), return_when=asyncio.FIRST_COMPLETED)
+            if self._following.done():
+                self._following.result()
+            return (await both)[0]
+        finally:
+            both.cancel()
 
     async def renew(self, wait: float) -> None:
         """Never returns."""
@@ -86,7 +95,7 @@ class Given(abc.ABC):
         trusted.check()
         self._write(self._directory, pair.certificate, pair.key, trusted)
         end = certs.validity(pair.certificate)[1]
-        self.end = end.timestamp()
+        self._end = end.timestamp()
         self._there.set()
         log.info("a certificate until %s", end.isoformat())
 

@@ -30,6 +30,7 @@ PROTOCOLS = (
     "redis",
     "tcp",
     "tls",
+    "udp",
 )
 APP_PROTOCOLS = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
 SERVER_FIRST = (25, 53, 3306, 27017)
@@ -132,10 +133,10 @@ def asks_for_sidecar(namespace: Mapping[str, str], labels: Mapping[str, str], an
 
 
 def declared_protocol(number: int, transport: str, name: str, app_protocol: str) -> str:
-    """What a port of a Service declares, one of PROTOCOLS or ``udp``: by its appProtocol, else by its name, each up to
+    """What a port of a Service declares, one of PROTOCOLS: by its appProtocol, else by its name, each up to
     its first hyphen, else by a well-known number. Empty if it declares nothing, so that the protocol is detected.
     Source: ``ConvertProtocol`` in pkg/config/kube of Istio."""
-    if transport != "TCP":
+    if transport == "UDP":
         return "udp"
     text = (app_protocol or name).lower()
     if app_protocol and text in APP_PROTOCOLS:

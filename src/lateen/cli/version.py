@@ -41,7 +41,8 @@ def version(target: Target, revision: str, remote: bool, short: bool, output: st
             f"data plane version: {', '.join(f'Envoy {v} ({n} proxies)' for v, n in sorted(proxies.items()))}"
         )
     if wrong:
-        if target.kubeconfig or target.context or target.given_namespace or revision:
+        given = (target.kubeconfig, target.context, target.given_namespace, revision)
+        if any(given) or target.istio_namespace != Target.istio_namespace:
             raise wrong
         say(str(wrong))  # without a cluster, the client's version is a valid answer
 
