@@ -9,7 +9,7 @@ from apiserver import Cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lateen.cluster.apiserver.custom import checking, types
+from lateen.cluster.apiserver.custom import checking, rules, types
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NO = "found no matching overload for"
@@ -62,6 +62,8 @@ def refused(rule: dict[str, Any]) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
+        ("self.text.startWith('a')", "20: undeclared reference to 'startWith' (in container '')"),
+        ("nosuch(1)", "7: undeclared reference to 'nosuch' (in container '')"),
         ("self + 1", f"6: {NO} '_+_' applied to '(selfType, int)'"),
         ("self.nosuch == 1", "5: undefined field 'nosuch'"),
         ("self.a", "cel expression must evaluate to a bool"),
@@ -240,12 +242,47 @@ def test_the_root_has_a_name_and_no_labels() -> None:
     assert (code, "undefined field 'labels'" in answer["message"]) == (422, True)
 
 
+LISTS = {"type": "array", "items": {**TEXT, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}
+UNTYPED = {"x-kubernetes-preserve-unknown-fields": True, "x-kubernetes-validations": [{"rule": "self == 1"}]}
+
+
+@pytest.mark.parametrize(
+    ("field", "at", "says"),
+    [
+        (LISTS, ".items.x-kubernetes-validations[0].rule", "uncorrelatable portion of the schema within"),
+        ({"type": "array", "items": LISTS}, ".items.items.x-kubernetes-validations[0].rule", "properties[t]"),
+        (UNTYPED, ".x-kubernetes-validations", "unable to convert structural schema to CEL declarations"),
+    ],
+)
+def test_a_rule_about_values_that_it_cannot_see_is_refused(field: dict[str, Any], at: str, says: str) -> None:
+    code, answer, _ = applied({"rule": "true"}, properties={"spec": made(t=field)})
+    (cause,) = answer["details"]["causes"]
+    assert (code, cause["field"].partition("properties[t]")[2], says in cause["message"]) == (422, at, True), cause
+
+
+def test_items_that_have_a_key_have_old_values() -> None:
+    item = {**made(n=TEXT), "required": ["n"], "x-kubernetes-validations": [{"rule": "self.n == oldSelf.n"}]}
+    keyed = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"]}
+    by_name = {
+        "type": "object",
+        "additionalProperties": {**TEXT, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]},
+    }
+    spec = made(t={"type": "array", "items": item, **keyed}, m=by_name)
+    assert applied({"rule": "true"}, properties={"spec": spec})[0] == 201
+
+
+def test_every_function_that_is_evaluated_is_known_to_the_checker() -> None:
+    named = {name for name, _ in types.overloads()} | types.UNTYPED
+    assert set(rules.FUNCTIONS) - named == {"optSelect", "optIndex"}
+
+
 def test_an_optional_old_value_has_a_type_of_its_own() -> None:
     rule = {"rule": "oldSelf.hasValue() ? oldSelf.value().a == self.a : true", "optionalOldSelf": True}
     assert applied(rule)[0] == 201
-    assert (
-        f"11: {NO} '_==_' applied to '(optional_type(int), int)'" in refused({**rule, "rule": "oldSelf.a == self.a"})[1]
-    )
+    says = refused({**rule, "rule": "oldSelf.a == self.a"})[1]
+    assert f"11: {NO} '_==_' applied to '(optional_type(int), int)'" in says
+    unused = {"rule": "self.a == 1", "optionalOldSelf": False}
+    assert refused(unused) == ("optionalOldSelf", "Invalid value: false: may not be set if oldSelf is not used in rule")
 
 
 WORDS = (

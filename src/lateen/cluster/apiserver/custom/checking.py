@@ -10,6 +10,7 @@ from lateen.cluster.apiserver.custom.types import (
     DYN,
     NULL,
     UNKNOWN,
+    UNTYPED,
     Bound,
     Type,
     filled,
@@ -19,6 +20,9 @@ from lateen.cluster.apiserver.custom.types import (
 )
 
 _MACROS = {"all": (2,), "exists": (2,), "exists_one": (2,), "filter": (2,), "map": (2, 3)}
+_BINDING = frozenset({"bind", "block", "optMap", "optFlatMap", "existsOne", "sortBy", *_MACROS})
+_BINDING |= {"transformList", "transformMap", "transformMapEntry"}
+"""Macros that declare names. Those that Lateen does not evaluate are not looked into."""
 _NAMES_OF_TYPES = ("bool", "bytes", "double", "duration", "int", "list", "map", "string", "timestamp", "type", "uint")
 NAMESPACES = frozenset({"base64", "cel", "format", "google", "ip", "math", "net", "optional", "sets", "strings"})
 """Names before functions (``sets.contains``) that are no variables."""
@@ -78,6 +82,9 @@ class _Checker:
                 return self._selected(node, scope)
         if node.kind == "method" and len(node.args) - 1 in _MACROS.get(node.name, ()) and node.args[1].kind == "name":
             return self._loop(node, scope)
+        if node.kind == "method" and node.name in _BINDING:
+            self.of(node.args[0], scope)
+            return UNKNOWN
         return self._called(node, scope)
 
     def _named(self, node: Node, scope: dict[str, Type]) -> Type:
@@ -153,7 +160,9 @@ class _Checker:
             return BOOL
         known = overloads().get((node.name, node.kind == "method"))
         if known is None and (node.name, node.kind != "method") not in overloads():
-            return UNKNOWN
+            if node.name in UNTYPED or (node.kind == "method" and node.args[0].name in NAMESPACES):
+                return UNKNOWN
+            return self._error(node.at, f"undeclared reference to '{node.name}' (in container '')")
         if node.kind == "method" and given[0] == UNKNOWN:
             return UNKNOWN
         results = [t for t in (_result(wanted, made, given) for wanted, made in known or []) if t is not None]

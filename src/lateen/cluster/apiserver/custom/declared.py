@@ -7,45 +7,88 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from lateen.cluster.apiserver.custom import checking, rules, types
+from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation.fields import Causes, bad, required, unsupported
 from lateen.kit.jsons import Json
 
 
-def declared(schema: Json, path: str) -> Iterator[tuple[str, Json, Json]]:
-    """Every rule of a schema, with its path before it and the schema of the values that it is about after it."""
+class Declared(NamedTuple):
+    """A rule, and where it is. ``about``: the schema of the values that it judges. ``adrift``: the path of the list
+    around it whose items have no identity, so no old values; "" if there is none."""
+
+    at: str
+    rule: Json
+    about: Json
+    adrift: str
+
+
+def declared(schema: Json, path: str, adrift: str = "") -> Iterator[Declared]:
+    """Every rule of a schema."""
     for i, rule in enumerate(schema.get(rules.RULES) or []):
-        yield f"{path}.{rules.RULES}[{i}]", rule, schema
+        yield Declared(f"{path}.{rules.RULES}[{i}]", rule, schema, adrift)
     for key, child in (schema.get("properties") or {}).items():
         if isinstance(child, dict):
-            yield from declared(child, f"{path}.properties[{key}]")
+            yield from declared(child, f"{path}.properties[{key}]", adrift)
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
-            yield from declared(schema[key], f"{path}.{key}")
+            lost = path if key == "items" and schema.get("x-kubernetes-list-type") != "map" else ""
+            yield from declared(schema[key], f"{path}.{key}", adrift or lost)
 
 
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+_UNTYPED = (
+    "Internal error: internal error: failed to construct type information for x-kubernetes-validations rules: unable "
+    "to convert structural schema to CEL declarations"
+)
 
 
 def mistakes(schema: Json, path: str) -> Causes:
     """Rules that cannot be evaluated for any object. ``schema``: of whole objects."""
     out: Causes = []
-    for at, rule, about in declared(schema, path):
+    for found in declared(schema, path):
+        at, rule = found.at, found.rule
         if not str(rule.get("rule") or "").strip():
             out.append(required(f"{at}.rule", "rule is not specified"))
         if rule.get("reason") not in (None, *_REASONS):
             out.append(unsupported(f"{at}.reason", rule["reason"], _REASONS))
         out += _messages(rule, at)
-        if (where := rule.get("fieldPath")) and not _leads(about, str(where)):
+        if (where := rule.get("fieldPath")) and not _leads(found.about, str(where)):
             out.append(bad(f"{at}.fieldPath", where, "fieldPath must be a valid path"))
-        own = types.of_schema(about, "selfType", rules.escaped, root=about is schema) or types.UNKNOWN
-        old = types.Type("optional_type", (own,)) if rule.get("optionalOldSelf") else own
-        for key, wanted in (("rule", types.BOOL), ("messageExpression", types.STRING)):
-            text = str(rule.get(key) or "")
-            if text.strip() and (says := _misfit(text, {"self": own, "oldSelf": old}, wanted)):
-                out.append(bad(f"{at}.{key}", text, says if key == "rule" else _OF_MESSAGES.get(says, f"{key} {says}")))
+        own = types.of_schema(found.about, "selfType", rules.escaped, root=found.about is schema)
+        if own is not None:
+            out += _misfits(rule, at, own) or _past(found)
+        elif at.endswith("[0]"):
+            out.append(Cause(at.removesuffix("[0]"), _UNTYPED, "InternalError"))
     return out
+
+
+def _misfits(rule: Json, at: str, own: types.Type) -> Causes:
+    """What is wrong with the expressions. ``own``: the type of the values that they are about."""
+    old = types.Type("optional_type", (own,)) if rule.get("optionalOldSelf") else own
+    out: Causes = []
+    for key, wanted in (("rule", types.BOOL), ("messageExpression", types.STRING)):
+        text = str(rule.get(key) or "")
+        if text.strip() and (says := _misfit(text, {"self": own, "oldSelf": old}, wanted)):
+            out.append(bad(f"{at}.{key}", text, says if key == "rule" else _OF_MESSAGES.get(says, f"{key} {says}")))
+    return out
+
+
+def _past(found: Declared) -> Causes:
+    """Rules that compare, or not, with a value from before. Those that are not evaluated here are not judged."""
+    text, optional = str(found.rule.get("rule") or ""), found.rule.get("optionalOldSelf")
+    try:
+        compares = text.strip() and "oldSelf" in rules.compiled(text).variables()
+    except (rules.Unsupported, ValueError):
+        return []
+    if not compares and optional is not None:
+        return [bad(f"{found.at}.optionalOldSelf", optional, "may not be set if oldSelf is not used in rule")]
+    if compares and found.adrift:
+        says = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {found.adrift}"
+        return [bad(f"{found.at}.rule", text, says)]
+    return []
 
 
 _NOT_BOOL = "cel expression must evaluate to a bool"
@@ -72,7 +115,7 @@ def _misfit(text: str, variables: dict[str, types.Type], wanted: types.Type) -> 
     except ValueError as e:
         return f"compilation failed: {wrong}" if wrong else str(e)
     except rules.Unsupported:
-        return ""
+        pass  # which is a warning, not a mistake
     if wrong:
         return f"compilation failed: {wrong}"
     return "" if made in (wanted, types.UNKNOWN) else _NOT_BOOL
@@ -97,7 +140,7 @@ def _leads(schema: Json, path: str) -> bool:
 def warnings(schema: Json, path: str) -> list[str]:
     """Rules that have no effect here."""
     out = []
-    for at, rule, _ in declared(schema, path):
+    for at, rule, *_ in declared(schema, path):
         try:
             rules.compiled(str(rule.get("rule") or ""))
         except rules.Unsupported as e:

@@ -125,6 +125,18 @@ _OVERLOADS = [
     *("url(string) kubernetes.URL", "isURL(string) bool", "kubernetes.URL.getQuery() map(string, list(string))"),
     *(f"kubernetes.URL.get{p}() string" for p in ("Scheme", "Host", "Hostname", "Port", "EscapedPath")),
 ]  # fmt: skip
+_OF_TEXT = "quote escapeKey encode decode"
+_OF_LISTS = "slice sort reverse distinct flatten range first last"
+_OF_NUMBERS = "greatest least abs ceil floor round"
+_OF_OPTIONALS = "of ofNonZeroValue none unwrap unwrapOpt"
+_OF_SETS = "contains equivalent intersects"
+_OF_FORMATS = "named validate dns1123Label dns1123Subdomain dns1035Label qualifiedName dns1123LabelPrefix labelValue"
+_OF_FORMATS += " dns1123SubdomainPrefix dns1035LabelPrefix uri uuid byte date datetime"
+_OF_ADDRESSES = "isCanonical isGlobalUnicast isLinkLocalMulticast isLinkLocalUnicast"
+_OF_VERSIONS = "semver isSemver major minor patch"
+_OF_VALUES = f"{_OF_TEXT} {_OF_LISTS} {_OF_NUMBERS} {_OF_OPTIONALS} {_OF_SETS}"
+UNTYPED = frozenset(f"{_OF_VALUES} {_OF_FORMATS} {_OF_ADDRESSES} {_OF_VERSIONS}".split())
+"""Functions that some Kubernetes has besides those above."""
 _SIGNATURE = re.compile(
     r"(?:(?P<of>[\w.]+(?:\(.*?\))?)\.)?(?P<name>[^.()]+|_\[\??_\]|_\?_:_)\((?P<args>.*)\) (?P<result>.+)"
 )
