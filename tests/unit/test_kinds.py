@@ -223,7 +223,8 @@ def test_the_analysis_tells_objects_of_two_clusters_apart():
     mine, east, west = service("", 80), service("east", 80), service("west", 81)
     snapshot = Snapshot([mine, east, west])
     assert snapshot.get("Service", "a", "web") is mine
-    assert len({s.ref for s in snapshot.all("Service")}) == 3
+    assert len({s.ref for s in snapshot.everywhere("Service")}) == 3
+    assert snapshot.all("Service") == [mine]
     (found,) = analyze(snapshot, ["services.MultiClusterServiceAnalyzer"])
     assert (found.kind.code, found.source.ref) == ("IST0170", "Service a/web")
 
