@@ -394,3 +394,25 @@ def test_plain_text_may_follow_the_template_for_any_segments(path):
 @pytest.mark.parametrize("path", ["/x/{**}/{**}", "/x/{**}/{*}", "/x/{**}y", "/{*}/*"])
 def test_a_template_after_the_one_for_any_segments_is_refused(path):
     assert validate.problems(policy(**to(paths=[path])))
+
+
+def test_the_secret_of_a_gateway_without_a_selector_is_looked_up_beside_gateways():
+    text = """
+apiVersion: v1
+kind: Pod
+metadata: {name: app, namespace: a}
+spec: {containers: [{name: app}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: door, namespace: doors}
+spec: {containers: [{name: istio-proxy, args: [proxy, router]}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: x, namespace: NAMESPACE}
+---
+"""
+    text += (DOOR % ENDS).replace("selector: {istio: ingressgateway}", "selector: {}")
+    assert [t for _, t in said(text.replace("NAMESPACE", "doors"), "IST0101") if "credentialName" in t] == []
+    assert [n for n, t in said(text.replace("NAMESPACE", "a"), "IST0101") if "credentialName" in t] == ["door"]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from lateen.analysis.messages import CATALOGUE, Kind
 from lateen.api import kinds
 from lateen.api.kinds import GroupKind
-from lateen.api.reading import cluster_domain, full_host, injector_values
+from lateen.api.reading import cluster_domain, full_host, injector_values, is_gateway
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 
@@ -246,6 +246,12 @@ class Snapshot:
         by = self.index("pods by label", self._by_label)
         few = min((by.get((namespace, str(k), str(v)), []) for k, v in selector.items()), key=len)
         return few if len(selector) == 1 else [p for p in few if selects(selector, p.labels)]
+
+    def gateway_pods(self, gateway: Source) -> list[Source]:
+        """The pods that an Istio Gateway selects; without a selector, those of all gateways."""
+        if selector := gateway.spec.get("selector"):
+            return self.pods(selector)
+        return self.index("gateways' pods", lambda: [p for p in self.all(kinds.POD) if is_gateway(p.obj)])
 
     def _by_label(self) -> dict[tuple[str, str, str], list[Source]]:
         out: dict[tuple[str, str, str], list[Source]] = {}

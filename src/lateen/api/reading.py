@@ -104,6 +104,11 @@ def has_proxy(pod: Json) -> bool:
     return any(c.get("name") == PROXY for c in containers(pod.get("spec") or {}))
 
 
+def is_gateway(pod: Json) -> bool:
+    """Whether the pod's proxy is a gateway's."""
+    return any("router" in (c.get("args") or []) for c in containers(pod.get("spec") or {}))
+
+
 def is_terminating(pod: Json) -> bool:
     return bool(dig(pod, "metadata", "deletionTimestamp"))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.reading import is_gateway
 from lateen.dump.config import ConfigDump
 from lateen.dump.outcomes import told
 from lateen.kit.digits import digits
@@ -51,12 +52,8 @@ def _refusing(
     if kind is kinds.REQUEST_AUTHENTICATION:
         return [p.ref for p in mesh.token_rules(namespace, labels)]
     port = str(seen.get("local") or "").rpartition(":")[2]
-    return [] if _is_gateway(pod) else mesh.strict_by(namespace, labels, int(port) if digits(port) else 0)
-
-
-def _is_gateway(pod: Json) -> bool:
-    """PeerAuthentications have no say at gateways."""
-    return any("router" in (c.get("args") or []) for c in dig(pod, "spec", "containers", default=[]))
+    # PeerAuthentications have no say at gateways
+    return [] if is_gateway(pod) else mesh.strict_by(namespace, labels, int(port) if digits(port) else 0)
 
 
 def _limits(dump: ConfigDump) -> Iterator[str]:

@@ -20,17 +20,15 @@ CA = ("ca.crt", "cacert")
 MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
 
 
-def _pods(snapshot: Snapshot, gateway: Source) -> list[Source]:
-    return snapshot.pods(gateway.spec.get("selector"))
-
-
 @analyzer(
     "gateway.IngressGatewayPortAnalyzer", "Checks a gateway's ports against the gateway's Kubernetes service ports"
 )
 def ports(snapshot: Snapshot) -> Iterator[Message]:
     for gw in snapshot.all(kinds.GATEWAY):
         selector = gw.spec.get("selector") or {}
-        pods = _pods(snapshot, gw)
+        pods = snapshot.gateway_pods(gw)
+        if not pods and not selector:
+            continue  # no gateway is there yet
         if not pods:
             yield message("IST0101", gw, "selector", selector_text(selector), path=("spec", "selector"))
             continue
@@ -58,9 +56,11 @@ def _offered(snapshot: Snapshot, pods: list[Source]) -> set[int]:
 @analyzer("gateway.SecretAnalyzer", "Checks a gateway's referenced secrets for correctness")
 def secrets(snapshot: Snapshot) -> Iterator[Message]:
     for gw in snapshot.all(kinds.GATEWAY):
-        pods = _pods(snapshot, gw)
+        pods = snapshot.gateway_pods(gw)
+        if not pods and not gw.spec.get("selector"):
+            continue
         if not pods:
-            selector = selector_text(gw.spec.get("selector") or {})
+            selector = selector_text(gw.spec["selector"])
             yield message("IST0101", gw, "selector", selector, path=("spec", "selector"))
             continue
         where = pods[0].namespace
@@ -139,7 +139,7 @@ def conflicts(snapshot: Snapshot) -> Iterator[Message]:
     """(port, address) -> host as written -> gateways with it: the most specific host is served first, so a wildcard
     does not conflict with it"""
     for gw in snapshot.all(kinds.GATEWAY):
-        chosen[gw.full] = frozenset(p.full for p in _pods(snapshot, gw))
+        chosen[gw.full] = frozenset(p.full for p in snapshot.gateway_pods(gw))
         for server in gw.spec.get("servers") or []:
             for host in dict.fromkeys(map(str, server.get("hosts") or [])):
                 places.setdefault(_place(server), {}).setdefault(host, []).append(gw)

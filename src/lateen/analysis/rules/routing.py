@@ -43,7 +43,7 @@ def _routes(snapshot: Snapshot, vs: Source, place: str, kind: str) -> bool:
     for s in served(snapshot, vs):
         if f"Gateway {s.gateway.full}" == place and isinstance(s.port, int):
             names = (s.gateway.name, f"{s.gateway.namespace}/{s.gateway.name}")
-            pods = snapshot.pods(s.gateway.spec.get("selector"))
+            pods = snapshot.gateway_pods(s.gateway)
             rules = [source.narrowed(found, p.namespace, p.labels) for p in pods] or [found]
             if any(istio.routes_at(r, kind, names, (s.port,)) for r in rules):
                 return True

@@ -169,7 +169,7 @@ def jwt_claims(snapshot: Snapshot) -> Iterator[Message]:
             gateway = None if name == MESH else snapshot.get(kinds.GATEWAY, *gateway_name(vs, str(name)))
             if gateway is None:
                 continue
-            for pod in snapshot.pods(gateway.spec.get("selector")):
+            for pod in snapshot.gateway_pods(gateway):
                 if not any(
                     ra.namespace in (pod.namespace, snapshot.root)
                     and selects((ra.spec.get("selector") or {}).get("matchLabels"), pod.labels)
