@@ -29,11 +29,16 @@ class Pods:
     def __init__(self, mesh):
         self.mesh = mesh
 
-    def make(self, name, command, limits, policy="Always"):
-        container = {"name": "main", "image": "lateen/sleep", "command": command, "resources": {"limits": limits}}
+    def make(self, name, command, limits, policy="Always", requests=None, **more):
+        resources = {"limits": limits, "requests": requests or {}}
+        container = {"name": "main", "image": "lateen/sleep", "command": command, "resources": resources, **more}
         spec = {"containers": [container], "restartPolicy": policy, "terminationGracePeriodSeconds": 0}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
         self.mesh.apply(yaml.safe_dump(pod))
+
+    def resize(self, name, resources):
+        change = json.dumps({"spec": {"containers": [{"name": "main", "resources": resources}]}})
+        self.mesh.kubectl("patch", "pod", name, "-n", NAMESPACE, "--subresource=resize", "-p", change)
 
     def status(self, name):
         found = json.loads(self.mesh.get("pod", name, "-n", NAMESPACE, "-o", "json"))
@@ -85,16 +90,25 @@ def test_a_limit_that_comes_later_holds_for_commands_that_run_already(pods):
     pods.make("later", ["sleep", "1000"], {"memory": "60Mi"})
     pods.mesh.kubectl("wait", "pod/later", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
     pods.run("later", "sleep 1000 >/dev/null 2>&1 &")
-    limits = {
-        "spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "100m"}, "requests": {"cpu": "50m"}}}]}
-    }
-    pods.mesh.kubectl(
-        "patch", "pod", "later", "-n", NAMESPACE, "--subresource=resize", "-p", json.dumps(limits), "--type=strategic"
-    )
+    pods.resize("later", {"limits": {"cpu": "100m"}, "requests": {"cpu": "50m"}})
     quota = ("cpu.max", "cpu.cfs_quota_us")
     pods.mesh.until(lambda: "10000" in pods.read("later", *quota).split(), what="the new limit")
     confined = [p for p in pods.groups("later") if any((p / file).exists() for file in quota)]
     assert [len((p / "cgroup.procs").read_text().split()) for p in confined] == [2]
+
+
+def test_a_resize_that_restarts_starts_again_and_one_beyond_the_node_waits(pods):
+    again = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    script = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+    pods.make("again", script, {"memory": "60Mi", "cpu": "1"}, "OnFailure", requests={"cpu": "10m"}, resizePolicy=again)
+    pods.mesh.kubectl("wait", "pod/again", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+    pods.resize("again", {"limits": {"cpu": "900m"}})
+    pods.mesh.until(lambda: pods.status("again")[1].get("restartCount") == 1, what="the restart")
+    pods.mesh.until(lambda: pods.status("again")[1].get("ready"), what="the second start")
+    pods.resize("again", {"limits": {"cpu": "9000"}, "requests": {"cpu": "8000"}})
+    pods.mesh.kubectl("wait", "pod/again", "-n", NAMESPACE, "--for=condition=PodResizePending", "--timeout=60s")
+    phase, status, _ = pods.status("again")
+    assert (phase, status["restartCount"], status["resources"]["limits"]["cpu"]) == ("Running", 1, "900m")
 
 
 def test_groups_end_with_their_containers(pods):
