@@ -1,13 +1,19 @@
 """The same lines typed at two clusters, and what differs once names, addresses, times and numbers are left out."""
 
+import json
 import re
 import subprocess
+import time
 from difflib import unified_diff
 from pathlib import Path
 
 SECONDS = 120
 """How long a line may take; one that takes longer has failed, and the next one is typed."""
+SETTLED_S = 10
+"""How long controllers have to see a change of a workload."""
 LINES = Path(__file__).parent / "kubectl.lines"
+KNOWN = LINES.with_suffix(".known")
+_CHANGING = re.compile(r"kubectl (set|scale|patch (deploy|sts|ds)|rollout (undo|restart|resume)) ")
 _SAME = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),
@@ -36,6 +42,18 @@ def lines():
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
+def expected():
+    """line -> why its output differs."""
+    out, reason = {}, ""
+    for text in KNOWN.read_text().splitlines():
+        if text.startswith("## "):
+            reason = text.removeprefix("## ")
+        elif text and not text.startswith("# "):
+            out[text] = reason
+    assert out.keys() <= set(lines()), "these are typed no longer: " + "\n".join(out.keys() - set(lines()))
+    return out
+
+
 def typed(mesh, bin_):
     """(line, its exit code, its output), in order; ``bin_`` has the kubectl."""
     environment = mesh.environment | {"PATH": f"{bin_}:{mesh.environment['PATH']}"}
@@ -52,7 +70,20 @@ def typed(mesh, bin_):
             check=False,
         )
         out.append((line, done.returncode, normal(done.stdout)))
+        if _CHANGING.match(line):
+            _settle(mesh)
     return out
+
+
+def _settle(mesh):
+    """Let controllers see the newest version of each workload, which the revisions that there are depend on; one that
+    they do not see shows in what comes next."""
+    deadline = time.monotonic() + SETTLED_S
+    while time.monotonic() < deadline:
+        found = json.loads(mesh.kubectl("get", "deploy,sts,ds", "-A", "-o", "json").stdout)["items"]
+        if all(o["metadata"]["generation"] == o.get("status", {}).get("observedGeneration") for o in found):
+            return
+        time.sleep(0.1)
 
 
 def differences(ours, theirs):
