@@ -182,6 +182,8 @@ def test_keys_are_in_no_dump_and_no_log(guarded):
     said += guarded.mesh.kubectl("logs", pod, "-n", NS, "-c", "istio-proxy").stdout
     said += guarded.mesh.get("securitypolicy", "-n", NS, "-o", "yaml")
     assert not [k for k in (*KEYS.values(), "of-the-shop") if k in said]
+    why = guarded.mesh.lateen("logs", pod, "-n", NS, "--status", "401", "--explain").stdout
+    assert "refused by SecurityPolicy" in why
 
 
 @pytest.mark.parametrize("place", PLACES, ids=IDS)

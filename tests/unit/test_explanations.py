@@ -226,3 +226,40 @@ def test_the_rule_of_a_rate_limit_is_named_at_sidecars_and_at_gateways(at, detai
     (found,) = refused_by({"details": details}, dump, {}, pod, "istio-system")
     assert found == "BackendTrafficPolicy limits.shop, rule 0"
     assert explain("RL", details, refusing=(found,))[0] == f"refused by {found}"
+
+
+def named(slot, *filters):
+    chain = {"typed_config": [{"name": name, "typed_config": {}} for name in filters]}
+    action = {"name": "chain", "typed_config": {"filter_chain": chain}}
+    return {"ecds_filter": {"name": slot, "typed_config": {"xds_matcher": {"on_no_match": {"action": action}}}}}
+
+
+@pytest.mark.parametrize(
+    ("details", "route", "expected"),
+    [
+        ("no_credential_found_for_basic_auth", None, ["SecurityPolicy own.shop", "SecurityPolicy users.shop"]),
+        ("invalid_credential_for_basic_auth", "own", ["SecurityPolicy own.shop"]),
+        ("unknown_api_key", None, ["SecurityPolicy keys.shop"]),
+        ("via_upstream", None, []),
+    ],
+)
+def test_wrong_passwords_and_keys_name_the_security_policy(details, route, expected):
+    """At a gateway the one whose slot the request's route turns on; else all of the proxy that have the part."""
+    filters = [
+        named("lateen.security/shop/own", "lateen.security.basic/shop/own"),
+        named("lateen.security/8080", "lateen.security.basic/shop/users", "lateen.security.keys/shop/keys"),
+    ]
+    config = {f"lateen.security/shop/{route}/first": {}} if route else {}
+    hosts = [{"domains": ["*"], "routes": [{"name": "r", "typed_per_filter_config": config}]}]
+    parts = {
+        "EcdsConfigDump": {"ecds_filters": filters},
+        "RoutesConfigDump": {"dynamic_route_configs": [{"route_config": {"virtual_hosts": hosts}}]},
+    }
+    dump = ConfigDump(
+        {"configs": [{"@type": f"type.googleapis.com/envoy.admin.v3.{k}", **v} for k, v in parts.items()]}
+    )
+    seen = {"details": details, "route": "r", "authority": "shop.example"}
+    found = refused_by(seen, dump, {}, WEB, "istio-system")
+    assert list(found) == expected
+    if route:
+        assert explain("-", details, refusing=found)[0] == "refused by SecurityPolicy own.shop"

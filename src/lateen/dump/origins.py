@@ -11,12 +11,13 @@ from lateen.kit.jsons import Json, dig
 
 def origins(dump: ConfigDump, request: Json) -> tuple[str, ...]:
     """``VirtualService reviews.default`` and so on. ``request``: keys of ``wire.tap``."""
-    found = [*_of_routes(dump, request), *_of_clusters(dump, str(request.get("cluster") or ""))]
+    route = route_of(dump, request)
+    found = [*(_made_by(route) if route else ()), *_of_clusters(dump, str(request.get("cluster") or ""))]
     return tuple(dict.fromkeys(found))
 
 
-def _of_routes(dump: ConfigDump, request: Json) -> Iterator[str]:
-    """The first matching route's objects; empty if the request's route cannot be determined."""
+def route_of(dump: ConfigDump, request: Json) -> Json | None:
+    """The first matching route; None if the request's route cannot be determined."""
     name, cluster = str(request.get("route") or ""), str(request.get("cluster") or "")
     authority = str(request.get("authority") or "")
     for configuration in dump.routes():
@@ -25,8 +26,8 @@ def _of_routes(dump: ConfigDump, request: Json) -> Iterator[str]:
                 continue
             for route in host.get("routes") or []:
                 if (route.get("name") or "") == name and (not cluster or cluster in _clusters(route)):
-                    yield from _made_by(route)
-                    return
+                    return dict(route)
+    return None
 
 
 def _clusters(route: Json) -> set[str]:

@@ -3,17 +3,19 @@ of tokens nor those of rate limits. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.api.reading import is_gateway
 from lateen.dump.config import ConfigDump
+from lateen.dump.origins import route_of
 from lateen.dump.outcomes import told
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.reading import mesh_of
-from lateen.wire import quotas
+from lateen.wire import names, quotas
 
 LIMITED = ("local_rate_limited", "rate_limited_by_quota")
 """The details of requests that limits of ours have refused."""
@@ -23,6 +25,13 @@ KINDS = {
 }
 """Details -> the kind of policies that have the say, then those of their targets. Without a filter chain for plain
 text, mutual TLS is STRICT."""
+
+
+PARTS = {
+    names.KEYS: re.compile(r"(missing|unknown)_api_key"),
+    names.BASIC: re.compile(r"\w+_for_basic_auth"),
+}
+"""The part of a SecurityPolicy whose filter gives these details."""
 
 
 def asked(details: str) -> tuple[kinds.Kind, ...]:
@@ -41,7 +50,28 @@ def refused_by(
         return tuple(sorted(f"{ref.kind} {ref.name}.{ref.namespace}" for ref in refs))
     if details.startswith(LIMITED) and dump is not None:
         return tuple(sorted({*_limits(dump)}))
-    return ()
+    part = next((part for part, pattern in PARTS.items() if pattern.match(details)), None)
+    return tuple(sorted(_secured(part, dump, seen))) if part and dump is not None else ()
+
+
+def _secured(part: str, dump: ConfigDump, seen: Json) -> set[str]:
+    """The SecurityPolicies with a part: at gateways those of the request's route, which turns their slots on."""
+    found = {name.split("/", 1)[1] for name in _filters([*dump.extensions()]) if name.startswith(f"{part}/")}
+    slots = dig(route_of(dump, seen) or {}, "typed_per_filter_config", default={})
+    here = {policy for policy in found if f"{names.SECURITY}/{policy}" in {"/".join(s.split("/")[:3]) for s in slots}}
+    policies = (policy.split("/") for policy in here or found)
+    return {f"{kinds.SECURITY_POLICY.kind} {name}.{namespace}" for namespace, name in policies}
+
+
+def _filters(config: object) -> Iterator[str]:
+    """The names of filters inside others."""
+    if isinstance(config, list):
+        for each in config:
+            yield from _filters(each)
+    elif isinstance(config, dict):
+        if isinstance(config.get("name"), str):
+            yield config["name"]
+        yield from _filters([*config.values()])
 
 
 def _refusing(

@@ -44,6 +44,16 @@ def plain_host(name: str) -> str:
     return rest if slash and (digits(head) or head.startswith(("http.", "https."))) else name
 
 
+SECURITY = "lateen.security"
+"""The slots and filters of SecurityPolicies"""
+KEYS, BASIC = f"{SECURITY}.keys", f"{SECURITY}.basic"
+
+
+def secured(part: str, namespace: str, policy: str) -> str:
+    """The filter of one part of a SecurityPolicy."""
+    return f"{part}/{namespace}/{policy}"
+
+
 PASSTHROUGH = "PassthroughCluster"
 BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"

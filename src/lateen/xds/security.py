@@ -24,13 +24,13 @@ from lateen.api import security_policy as sp
 from lateen.kit.derived import derived
 from lateen.kit.regex import escape
 from lateen.mesh.secured import Policy, Secured
+from lateen.wire.names import BASIC, KEYS, SECURITY, secured
 from lateen.xds import claims, jwt, oidc, pb, security_rules
 from lateen.xds.authz import filters, matchers
 
-SECURITY = "lateen.security"
 CORS = f"{SECURITY}.cors"
 """The CORS filter of SecurityPolicies: not a slot, since its settings belong to routes"""
-KEYS, BASIC, EXT, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("keys", "basic", "ext", "oidc", "jwt", "rules"))
+EXT, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("ext", "oidc", "jwt", "rules"))
 GATE = f"{SECURITY}.gate"
 """At gateways: blocks a policy's routes on listeners that do not have the policy's filters yet"""
 AROUND = ("first", "then")
@@ -64,7 +64,7 @@ def around(logins: bool) -> tuple[tuple[str, ...], ...]:
 
 def named(found: Secured, part: str) -> str:
     """The filter of one part of a policy."""
-    return f"{part}/{found.policy.ref.namespace}/{found.policy.ref.name}"
+    return secured(part, found.policy.ref.namespace, found.policy.ref.name)
 
 
 def login(found: Secured) -> str:

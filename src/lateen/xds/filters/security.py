@@ -30,12 +30,13 @@ from lateen.mesh.inbound_view import InboundPort, InboundView
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.secured import Outside, Secured, jwt_rules
 from lateen.wire import names
+from lateen.wire.names import SECURITY
 from lateen.wire.resource import Resource
 from lateen.xds import oidc, pb, security, tls
 from lateen.xds.filters.chain import Guard, HttpFilter, Requests, http_filter
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import slot
-from lateen.xds.security import AROUND, CORS, EXT, GATE, OIDC, RULED, SECURITY
+from lateen.xds.security import AROUND, CORS, EXT, GATE, OIDC, RULED
 
 
 def cors(chain: Requests) -> list[HttpFilter]:

@@ -11,11 +11,12 @@ from envoy.config.core.v3 import config_source_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.wire import names
+from lateen.wire.names import SECURITY
 from lateen.xds import claims, pb
 from lateen.xds.authz import filters
 from lateen.xds.filters import several
 from lateen.xds.rate_limits import SLOT
-from lateen.xds.security import CORS, GATE, OIDC, SECURITY
+from lateen.xds.security import CORS, GATE, OIDC
 
 AUTHENTICATION = "istio.authentication"
 LUA, WASM = "lateen.lua", "extensions.istio.io"
