@@ -208,6 +208,23 @@ def test_the_older_gateway_decides_a_port_and_the_other_is_reported():
     ]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "reported"),
+    [
+        ("{}", "{istio: ingressgateway}", True),
+        ("{istio: ingressgateway}", "{istio: ingressgateway, app: door}", True),
+        ("{istio: ingressgateway, app: door}", "{istio: ingressgateway}", False),
+        ("{istio: ingressgateway}", "{istio: egressgateway}", False),
+    ],
+)
+def test_a_port_is_lost_to_an_older_gateway_that_selects_all_of_its_pods(first, second, reported):
+    """Where the older one selects some of them, the others serve the port."""
+    one, two, *rest = TWO.split("selector: {istio: ingressgateway}")
+    text = f"{one}selector: {first}{two}selector: {second}{''.join(rest)}"
+    found = Mesh(mesh.objects(text)).outcomes()
+    assert [str(o.of) for o in found] == (["Gateway default/second"] if reported else [])
+
+
 HEADLESS = """
 apiVersion: v1
 kind: Service

@@ -217,14 +217,16 @@ class Attachments(Securing):
     @query
     def gateway_outcomes(self, chosen: Chosen) -> tuple[Outcome, ...]:
         """Outcomes of Gateways with one selector: servers that are left out because an older Gateway uses the port for
-        another protocol."""
+        another protocol. The older one may have a wider selector, which has all pods of the narrower one."""
         out: dict[o.Ref, tuple[Problem, ...]] = {}
         first: dict[tuple[str, str, int], Listener] = {}
-        found = [li for gw in self._gateways_alike.get(chosen) for li in gateway.listeners(gw)]
+        wider = [s for s in self._gateways_alike.buckets() if set(s) <= set(chosen)]
+        found = [li for s in wider for gw in self._gateways_alike.get(s) for li in gateway.listeners(gw)]
+        mine = {gw.ref for gw in self._gateways_alike.get(chosen)}
         for li in sorted(found, key=lambda li: li.age):
             space = li.source.namespace if self.cluster.scoped else ""
             older = first.setdefault((space, li.bind, li.port), li)
-            if not li.beside(older):
+            if li.source in mine and not li.beside(older):
                 text = f"port {li.port} is already {older.family.upper()} because of the older {older.source}"
                 which = f"the server of {li.family.upper()}" if li.family != older.family else "the other server"
                 problem = Problem("OlderGateway", f"{text}; {which} is left out")
