@@ -91,6 +91,7 @@ def analyzers() -> str:
 
 def annotations() -> str:
     from lateen.api.annotations import KNOWN
+    from lateen.api.labels import LABELS
     from lateen.api.mesh import effect
 
     out = [
@@ -104,6 +105,9 @@ def annotations() -> str:
     ]
     for name, known in sorted(KNOWN.items()):
         out.append(f"| `{name}` | {', '.join(known.on)} | {f'no effect: {known.idle}' if known.idle else 'works'} |")
+    out += ["", "## Labels without an effect", "", "| label | why |", "| --- | --- |"]
+    out += [f"| `{name}` | {why} |" for name, why in LABELS.items()]
+    out.append("| `istio.io/dataplane-mode: ambient` | ambient mode is not implemented |")
     out += ["", "## Fields of `proxy.istio.io/config` without an effect", "", "| field | why |", "| --- | --- |"]
     for path, why in effect.IDLE.items():
         if path.startswith("defaultConfig."):

@@ -205,6 +205,7 @@ def test_what_istioctl_has_and_this_command_does_not_is_refused_with_what_to_do_
     [
         ("-n", "none", "--kubeconfig=CONFIG", "analyze"),
         ("-nnone", "-c", "CONFIG", "version"),
+        ("dashboard", "--browser=false", "-c", "CONFIG", "-n=none", "-p", "1", "kiali"),
         ("--kubeconfig", "CONFIG", "x", "-n", "none", "internal-debug", "syncz"),
         ("proxy-config", "-c", "CONFIG", "-o", "json", "--namespace=none", "cluster", "web"),
     ],

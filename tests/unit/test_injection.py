@@ -108,6 +108,13 @@ def test_a_value_that_cannot_be_used_refuses_the_pod_with_the_annotations_name(n
     assert says in str(e.value)
 
 
+def test_labels_without_an_effect_are_warned_about_by_name():
+    given = {"istio.io/use-waypoint": "w", "istio.io/dataplane-mode": "ambient", "app": "a"}
+    said = notes({"metadata": {"labels": given}}, pods.settings())
+    assert [text.split(":")[0] for text in said] == ["label istio.io/use-waypoint", "label istio.io/dataplane-mode"]
+    assert notes({"metadata": {"labels": {"istio.io/dataplane-mode": "none"}}}, pods.settings()) == []
+
+
 def test_a_misspelt_annotation_gets_a_suggestion():
     (said,) = notes(pod({"sidecar.istio.io/proxyCpu": "1"}), pods.settings())
     assert 'did you mean "sidecar.istio.io/proxyCPU"?' in said

@@ -22,16 +22,22 @@ _BOOLEAN = re.compile(r"(--?[A-Za-z][-A-Za-z]*)=(true|false)")
 
 
 class Command(click.Command):
-    """A command whose flags may also be written ``--flag=true`` and ``--flag=false``."""
+    """A command whose flags may also be written ``--flag=true`` and ``--flag=false``, and options ``-n=shop``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, [a for arg in args for a in self._spelled(arg)])
+            return super().parse_args(ctx, self._all_spelled(args))
         except click.NoSuchOption as e:
             _refuse(ctx, e.option_name)
             raise
 
+    def _all_spelled(self, args: list[str]) -> list[str]:
+        own = args.index("--") if "--" in args else len(args)  # what follows belongs to another program
+        return [a for arg in args[:own] for a in self._spelled(arg)] + args[own:]
+
     def _spelled(self, arg: str) -> list[str]:
+        if arg[2:3] == "=" and any(arg[:2] in p.opts for p in self.params if not getattr(p, "is_flag", False)):
+            return [arg[:2], arg[3:]]
         m = _BOOLEAN.fullmatch(arg)
         option = self._flag(m[1]) if m else None
         if m is None or option is None:
@@ -77,10 +83,12 @@ class Group(click.Group):
         entries: dict[str, Entry],
         aliases: dict[str, str] | None = None,
         passed_on: tuple[str, ...] = (),
+        flags: tuple[str, ...] = (),
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
-        self.entries, self.aliases, self.passed_on = entries, aliases or {}, (*PASSED_ON, *passed_on)
+        self.entries, self.aliases = entries, aliases or {}
+        self.passed_on, self.flags = (*PASSED_ON, *passed_on), flags
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -95,7 +103,7 @@ class Group(click.Group):
         while at < len(args):
             if args[at] in self.passed_on:
                 at += 2
-            elif args[at].partition("=")[0] in self.passed_on or args[at][:2] in self.passed_on:
+            elif {args[at].partition("=")[0], args[at][:2]} & {*self.passed_on, *self.flags}:
                 at += 1
             else:
                 break

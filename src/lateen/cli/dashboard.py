@@ -68,6 +68,7 @@ HELP = {
     entries={name: (f"lateen.cli.dashboard:{name.replace('-', '_')}_", text) for name, text in HELP.items()},
     aliases={"proxy": "envoy"},
     passed_on=("-p", "--port", "--address"),
+    flags=("--browser", "--no-browser"),
 )
 def dashboard() -> None:
     """Open a page of the mesh in a browser: lateen dashboard kiali"""

@@ -1,8 +1,9 @@
-"""Warnings about an injected pod: annotations without effect, and missing features of the cluster."""
+"""Warnings about an injected pod: annotations and labels without effect, and missing features of the cluster."""
 
 from __future__ import annotations
 
 from lateen.api.annotations import problems, telling
+from lateen.api.labels import ineffective
 from lateen.api.reading import INJECT
 from lateen.inject.settings import Settings
 from lateen.kit.jsons import Json, dig
@@ -16,8 +17,9 @@ def notes(pod: Json, settings: Settings) -> list[str]:
     found = problems(given)
     if errors := [str(p) for p in found if p.error]:
         raise ValueError("; ".join(errors))
-    out = [str(p) for p in found]
-    if said := telling(INJECT, str(dig(pod, "metadata", "labels", default={}).get(INJECT, ""))):
+    labels = dig(pod, "metadata", "labels", default={})
+    out = [*(str(p) for p in found), *ineffective(labels)]
+    if said := telling(INJECT, str(labels.get(INJECT, ""))):
         out.append(f"label {INJECT}: {said}")
     if str(given.get(NATIVE)).lower() == "true" and not settings.native_supported:
         out.append(
