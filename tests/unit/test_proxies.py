@@ -7,9 +7,8 @@ from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_stat
 
 from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
-from lateen.mesh.workloads import Proxy, identity
+from lateen.mesh.workloads import Proxy
 from lateen.wire import names
-from lateen.xds.filters import workload
 from lateen.xds.generate import generate
 
 POLICIES = """
@@ -102,17 +101,11 @@ def test_who_calls_is_said_by_the_workload_and_not_by_the_process():
         "lateen.service": "reviews",
         "lateen.revision": "v1",
         "lateen.principal": "spiffe://cluster.local/ns/default/sa/sa-reviews",
+        "lateen.said": "reviews-v1;default;reviews;v1;reviews;v1",
     }
     assert state["ratings-v1"]["lateen.workload"] == "ratings-v1"
     everything = str(judge.messages(views.of(pods["default", "reviews-v1"], "sidecar")))
     assert "%ENVIRONMENT(" not in everything
-
-
-def test_what_a_fallback_says_too_is_not_sent():
-    odd = mesh.pod("odd", "10.244.7.7", **{"app": "a", "service.istio.io/canonical-name": "b", "version": "v2"})
-    state = stateful(judge.message("ECDS", workload.resource(identity(odd, "cluster.local"))))
-    assert state["lateen.peer.app"] == "a"
-    assert "lateen.peer.version" not in state
 
 
 def test_what_a_proxy_says_of_its_address_is_an_address():

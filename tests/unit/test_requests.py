@@ -187,7 +187,7 @@ def test_unavailable_revisions_are_refused(cluster):
 
 
 def test_every_refusal_has_details(cluster):
-    for path in ("/api/v1/nosuch", f"{PODS}/none", f"{PODS}/p/resize", "/apis/no.such/v1/x", "/nowhere"):
+    for path in ("/api/v1/nosuch", f"{PODS}/none", f"{PODS}/p/nosuch", "/apis/no.such/v1/x", "/nowhere"):
         code, answer = cluster.ask("GET", path)
         assert (code, answer["kind"]) == (404, "Status")
         assert isinstance(answer["details"], dict)
@@ -345,7 +345,9 @@ def test_empty_texts_and_ports_without_a_number_get_defaults():
 def test_health_is_told_in_a_word_or_check_by_check():
     cluster = Cluster()
     assert cluster.must("GET", "/readyz") == "ok"
-    assert cluster.must("GET", "/readyz?verbose") == "[+]ping ok\nreadyz check passed\n"
+    lines = cluster.must("GET", "/readyz?verbose").splitlines()
+    assert "[+]ping ok" in lines
+    assert lines[-1] == "readyz check passed"
 
 
 def test_a_dry_run_refuses_what_a_write_would_refuse_for_its_size(monkeypatch):

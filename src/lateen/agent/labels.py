@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from lateen.kit.digits import digits
 from lateen.wire.labels import NAME, PART, PARTS, PIECE, PIECES
 
 UNKNOWN = b"unknown"
@@ -110,7 +111,7 @@ def _completed(found: Labels) -> Labels:
             said, _, own = value.rpartition(PIECE.encode())
             found[where] = _cluster(said, own)
     out = {k: UNKNOWN if v in _EMPTY and k not in _KEPT else v for k, v in found.items()}
-    if out.get(b"grpc_response_status", b"")[:1].isdigit() and out.get(b"request_protocol") == b"http":
+    if digits(out.get(b"grpc_response_status", b"")) and out.get(b"request_protocol") == b"http":
         out[b"request_protocol"] = b"grpc"
     policy = out.get(b"connection_security_policy")
     if out.get(b"reporter") == b"source" and policy == UNKNOWN:

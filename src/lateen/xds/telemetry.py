@@ -120,7 +120,7 @@ def tags(server: Server | None, http: bool, cluster: str, apart: bool = True) ->
 
 MEANINGS = {
     "reporter": "`source`: reported by the client's proxy; `destination`: by the server's; gateways are sources",
-    "source_workload": "the client's Deployment, StatefulSet …; `unknown` if it has no proxy",
+    "source_workload": "the client's Deployment, StatefulSet …; `unknown` without a proxy or a description",
     "source_canonical_service": "label `service.istio.io/canonical-name`, otherwise the client's app",
     "source_canonical_revision": "`service.istio.io/canonical-revision`, otherwise its version, otherwise `latest`",
     "source_workload_namespace": "the client's namespace",

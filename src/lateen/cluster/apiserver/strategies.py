@@ -17,6 +17,7 @@ from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import Causes, bad
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons, times
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 MAX_PODS = 1000
@@ -305,7 +306,7 @@ def _generation(ds: Json, old: Json | None) -> None:
     key = "deprecated.daemonset.template.generation"
     before = dig(old or {}, "metadata", "annotations", key, default="0")
     changed = old is None or old["spec"].get("template") != ds["spec"].get("template")
-    count = (int(before) if str(before).isdecimal() else 0) + changed
+    count = (int(before) if digits(str(before)) else 0) + changed
     ds["metadata"].setdefault("annotations", {})[key] = str(count or 1)
 
 
