@@ -185,6 +185,7 @@ def test_a_command_of_ambient_mode_is_not_mistaken_for_another_one():
         (("x", "describe", "pod", "web", "--proxy-admin-port=1"), "fixed (15000)"),
         (("install", "--manifests", "/tmp"), "it reads no charts"),
         (("bug-report", "--full-secrets"), "everything except Secrets"),
+        (("bug-report", "--include", "a,n*//p*"), "--include n*//p*: name namespaces"),
         (("bug-report", "--dry-run"), "everything except Secrets"),
         (("proxy-config", "all", "web", "--with-headers"), "tables always have headers"),
         (("analyze", "-r", "canary"), "objects of every revision are analyzed"),

@@ -8,6 +8,7 @@ import os
 import tarfile
 import time
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
@@ -126,7 +127,9 @@ Add = Callable[[str, bytes], None]
 
 @command("bug-report")
 @click.option("--output-dir", "--dir", "folder", default=".", help="The directory to write the archive to.")
-@click.option("--include", multiple=True, help="Only include proxies of this namespace; may be repeated.")
+@click.option(
+    "--include", multiple=True, help="Only include proxies of these namespaces: ns1,ns2 or n*; may be repeated."
+)
 @click.option("--tail", type=click.IntRange(0), default=5000, help="Lines of each container's log; 0 for all of them.")
 @click.option(
     "--timeout",
@@ -140,6 +143,9 @@ Add = Callable[[str, bytes], None]
 def bug_report(target: Target, folder: str, include: tuple[str, ...], tail: int, limit: float) -> None:
     """Collect diagnostics for a bug report in one archive: lateen bug-report"""
     where = Path(folder)
+    namespaces = [name for given in include for name in given.split(",")]
+    if filtered := next((name for name in namespaces if "/" in name), None):
+        raise CliError(f"--include {filtered}: name namespaces; proxies are not filtered by anything else", USAGE)
     if not where.is_dir():
         raise CliError(f"{folder}: no such folder", BAD_DATA)
     path = where / "bug-report.tar.gz"
@@ -154,7 +160,7 @@ def bug_report(target: Target, folder: str, include: tuple[str, ...], tail: int,
         async def work(client: HttpClient) -> None:
             try:
                 async with asyncio.timeout(limit):
-                    await _collect(client, target, include, tail or None, add)
+                    await _collect(client, target, namespaces, tail or None, add)
             except TimeoutError:
                 warn("the time is over (--timeout): the archive has only what was collected so far")
 
@@ -163,7 +169,7 @@ def bug_report(target: Target, folder: str, include: tuple[str, ...], tail: int,
     say(f"✔ Done: {path} ({size} kB). It contains no secrets, but names and addresses.")
 
 
-async def _collect(client: HttpClient, target: Target, include: tuple[str, ...], tail: int | None, add: Add) -> None:
+async def _collect(client: HttpClient, target: Target, include: list[str], tail: int | None, add: Add) -> None:
     from lateen.analysis import analyze
     from lateen.cli.analyze import line, live
     from lateen.cli.mesh import ask_istiods
@@ -190,7 +196,11 @@ async def _collect(client: HttpClient, target: Target, include: tuple[str, ...],
         for pod in istiods:
             add(f"istiod/{pod['metadata']['name']}.log", await _log(client, pod, "discovery", tail))
     every, _ = await client.list(kinds.POD)
-    meshed = [p for p in every if has_proxy(p) and (not include or p["metadata"]["namespace"] in include)]
+    meshed = [
+        p
+        for p in every
+        if has_proxy(p) and (not include or any(fnmatchcase(p["metadata"]["namespace"], i) for i in include))
+    ]
     with step(f"{len(meshed[:LIMIT])} proxies"):
         for pod in meshed[:LIMIT]:
             name = f"proxies/{pod['metadata']['namespace']}/{pod['metadata']['name']}"
