@@ -24,6 +24,7 @@ class Pods:
     async def logs(self, namespace, pod, container, options):
         if pod != "web":
             raise LookupError(f'pod "{pod}" does not run on this node')
+        yield b""
         for line in (f"{namespace}/{container}\n", f"{options.tail}\n"):
             yield line.encode()
 
