@@ -9,7 +9,7 @@ from datetime import timedelta
 import grpc
 import pytest
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
-from envoy.extensions.transport_sockets.tls.v3.tls_spiffe_validator_config_pb2 import SPIFFECertValidatorConfig
+from envoy.extensions.transport_sockets.tls.v3 import tls_spiffe_validator_config_pb2 as validator_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.agent import bootstrap
@@ -75,7 +75,7 @@ class Spire(grpc.GenericRpcHandler):
         own.tls_certificate.certificate_chain.inline_bytes = self.pair.certificate.encode()
         own.tls_certificate.private_key.inline_bytes = self.pair.key.encode()
         if self.validates:
-            validator = SPIFFECertValidatorConfig()
+            validator = validator_pb2.SPIFFECertValidatorConfig()
             for name, root in {"cluster.local": self.root, **self.others}.items():
                 domain = validator.trust_domains.add(name=name)
                 domain.trust_bundle.inline_bytes = root.certificate.encode()
