@@ -416,3 +416,39 @@ metadata: {name: x, namespace: NAMESPACE}
     text += (DOOR % ENDS).replace("selector: {istio: ingressgateway}", "selector: {}")
     assert [t for _, t in said(text.replace("NAMESPACE", "doors"), "IST0101") if "credentialName" in t] == []
     assert [n for n, t in said(text.replace("NAMESPACE", "a"), "IST0101") if "credentialName" in t] == ["door"]
+
+
+WEB = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [%s]}
+---
+"""
+REQUESTS, SECURE, FREE = "{name: http, port: 80}", "{name: https, port: 443}", "{name: web, port: 8080}"
+BYTES = "tcp: [{route: [{destination: {host: web}}]}]"
+
+
+@pytest.mark.parametrize(
+    ("ports", "routes", "says"),
+    [
+        (SECURE, ROUTE, ["http[0] has no effect at sidecars: port 443 (https) of the host uses tls and tcp routes."]),
+        (REQUESTS, BYTES, ["tcp[0] has no effect at sidecars: port 80 (http) of the host uses http routes."]),
+        (f"{REQUESTS}, {SECURE}", ROUTE, []),
+        (f"{REQUESTS}, {SECURE}", BYTES, []),
+        (FREE, ROUTE, []),
+        (FREE, BYTES, []),
+        (
+            f"{REQUESTS}, {SECURE}",
+            "http: [{match: [{port: 443}], route: [{destination: {host: web}}]}]",
+            ["http[0] has no effect at sidecars: port 443 (https) of the host uses tls and tcp routes."],
+        ),
+    ],
+)
+def test_routes_of_a_kind_that_no_port_of_the_service_uses_are_reported(ports, routes, says):
+    text = WEB % ports + vs("one", "web", routes, "[mesh]")
+    assert [text for _, text in said(text, "LAT0127")] == says
+
+
+def test_routes_of_a_gateway_may_be_of_any_kind():
+    assert said(WEB % SECURE + vs("one", "web", ROUTE, "[mesh, door]"), "LAT0127") == []

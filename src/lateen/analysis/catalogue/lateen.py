@@ -106,4 +106,10 @@ LATEEN = (
         "Warning",
         "Port {} is none of {}, so {} has no effect. Its ports, as clients call them, are: {}.",
     ),
+    Kind(
+        "LAT0127",
+        "RouteKindUnusedByPort",
+        "Warning",
+        "{} has no effect at sidecars: port {} of the host uses {} routes.",
+    ),
 )
