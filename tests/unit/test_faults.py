@@ -7,6 +7,7 @@ from lateen.api import cel
 from lateen.api.mesh import reading
 from lateen.api.mesh.config import MeshConfig
 from lateen.control import meshconfig
+from lateen.control.accepted import Accepted
 from lateen.mesh.settings import Cluster
 from lateen.wire.revision import Revision
 from lateen.xds.patches import values
@@ -50,7 +51,7 @@ def test_a_mesh_configuration_whose_check_fails_is_refused_with_a_sentence(monke
 
 
 def test_a_mesh_configuration_that_istiod_cannot_use_leaves_the_last_one_in_effect(monkeypatch):
-    source = meshconfig.MeshConfigSource("istio-system", Revision(), Cluster())
+    source = meshconfig.MeshConfigSource("istio-system", Revision(), Cluster(), Accepted("istio-system", Revision()))
     key = ("istio-system", "istio")
     source.changed(key, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
     before = source.settings

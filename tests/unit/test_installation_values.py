@@ -6,12 +6,14 @@ from click.testing import CliRunner
 from lateen.analysis import Snapshot, Source, analyze
 from lateen.api import kinds, values
 from lateen.cli.kube_inject import kube_inject
+from lateen.control.accepted import Accepted
 from lateen.control.injection import Injector
 from lateen.inject import pods
 from lateen.inject import settings as injection
 from lateen.inject.notes import notes
 from lateen.install.operator import OperatorError, resolve
 from lateen.kit import jsons, yamldoc
+from lateen.wire.revision import Revision
 
 INJECTOR = "sidecarInjectorWebhook"
 
@@ -149,6 +151,24 @@ def test_an_injector_whose_values_were_broken_by_hand_keeps_the_last_ones_and_an
     assert code == "IST0106"
     assert "neverInjectSelector: expected a list" in text
     assert analyze(Snapshot([Source(right)])) == []
+
+
+@pytest.mark.parametrize("first", ["configuration", "what was kept"])
+def test_a_restart_does_not_lose_the_last_valid_settings_of_the_injector(first):
+    """istiod's events come in any order."""
+    root, kept = "istio-system", Accepted("istio-system", Revision())
+    before = Injector(lambda: None, kept=kept)
+    before.changed(kinds.CONFIG_MAP, (root, "istio-sidecar-injector"), config_map("policy: disabled"))
+    stored = {"data": {k: v for k, v in kept.wanted.items() if v is not None}}
+    after = Injector(lambda: None)
+    events = [
+        ((root, "istio-sidecar-injector"), config_map("neverInjectSelector: {matchLabels: {a: b}}")),
+        ((root, "istio-accepted-config"), stored),
+    ]
+    for key, new in events if first == "configuration" else reversed(events):
+        after.changed(kinds.CONFIG_MAP, key, new)
+    assert "neverInjectSelector: expected a list" in after.problem
+    assert after._values["global"]["proxy"]["autoInject"] == "disabled"
 
 
 def test_annotations_of_the_installation_are_text_whatever_they_were_written_as():

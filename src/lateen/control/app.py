@@ -123,6 +123,7 @@ class Istiod:
             settings.revision,
             settings.proxy_image,
             settings.native_sidecars,
+            control.world.accepted,
         )
         self.hooks = Webhooks(
             self.injector,
@@ -324,7 +325,7 @@ class Istiod:
         """The tasks that run until istiod exits."""
         control = self.control
         return [
-            tasks.spawn(control.world.mesh_config.keep(self.client), "mesh configuration"),
+            tasks.spawn(control.world.accepted.keep(self.client), "configuration in effect"),
             tasks.spawn(control.push_loop(), "push"),
             tasks.spawn(tasks.forever(control.registrar.sweep, "sweep"), "sweep"),
             tasks.spawn(tasks.forever(control.world.end_taps, "taps of bodies"), "taps of bodies"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lateen.api import kinds
 from lateen.api import values as helm
+from lateen.control.accepted import Accepted
 from lateen.inject import openshift, pods
 from lateen.inject import settings as injector
 from lateen.kit import jsons, yamldoc
@@ -17,6 +18,10 @@ from lateen.mesh.model import Mesh
 from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.injection")
+
+KEYS = ("config", "values")
+KEPT = ("injectorConfig", "injectorValues")
+"""The keys of the injector's ConfigMap, and where their last valid content is kept (``accepted``)."""
 
 
 class Surroundings:
@@ -56,10 +61,14 @@ class Injector:
         revision: Revision | None = None,
         image: str = "",
         native: str = "auto",
+        kept: Accepted | None = None,
     ) -> None:
         self._mesh, self._mesh_config, self._root = mesh, mesh_config, root_namespace
         self._revision, self._image, self._native = revision or Revision(), image, native.lower()
+        self._kept = kept or Accepted(self._root, self._revision)
         self._values: Json = {}
+        self._read = False
+        """Whether ``_values`` come from a ConfigMap"""
         self._own, self._others = Surroundings(), dict[str, Surroundings]()
         self.problem = ""
         """The error in the ConfigMap; its last valid version stays in use."""
@@ -69,6 +78,9 @@ class Injector:
         match kind:
             case kinds.CONFIG_MAP if key == (self._root, self._revision.injector):
                 self._configure(new)
+            case kinds.CONFIG_MAP if self._kept.changed(key, new):
+                if self.problem and not self._read:
+                    self._fall_back()
             case _:
                 self._own.changed(kind, key, new)
 
@@ -77,12 +89,27 @@ class Injector:
         self._others.setdefault(cluster, Surroundings()).changed(kind, key, new)
 
     def _configure(self, new: Json | None) -> None:
+        config, values = (dig(new, "data", key, default="") or "" for key in KEYS)
         try:
-            data = dig(new, "data", default={})
-            self._values, self.problem = helm.read(data.get("config") or "", data.get("values") or ""), ""
+            self._values, self.problem, self._read = helm.read(config, values), "", True
         except ValueError as e:
             self.problem = str(e)
             log.error("ConfigMap %s/%s is not used: %s", self._root, self._revision.injector, e)
+            if not self._read:
+                self._fall_back()
+            return
+        if new is not None:
+            self._kept.take(**{KEPT[0]: config, KEPT[1]: values})
+
+    def _fall_back(self) -> None:
+        """Fall back to what an earlier istiod used."""
+        stored = self._kept.stored or {}
+        if KEPT[1] not in stored:
+            return
+        try:
+            self._values, self._read = helm.read(stored.get(KEPT[0], ""), stored[KEPT[1]]), True
+        except ValueError as e:
+            log.error("the last valid settings of the injector can no longer be used: %s", e)
 
     def settings(self, pod: Json, namespace: str, path: str = "") -> pods.Settings:
         """``path`` is that of the webhook's URL. Raises ValueError if the namespace's id ranges cannot be parsed."""

@@ -1,37 +1,33 @@
 """The effective mesh configuration: the ConfigMap's, or its last valid version.
 
 An invalid configuration is not used in part: a misspelt REGISTRY_ONLY would let everything out. The last valid one is
-stored in a ConfigMap of its own, so that a restart of istiod does not lose it; if there is none yet, unknown hosts are
-blocked until the mistake is corrected.
+kept (``accepted``); if there is none yet, unknown hosts are blocked until the mistake is corrected.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
 
-from lateen.api import kinds
 from lateen.api.mesh.reading import Invalid, mesh_config, mesh_networks
+from lateen.control.accepted import Accepted
 from lateen.kit import faults
 from lateen.kit.jsons import Json, dig
-from lateen.kube.client import Client, KubeError
 from lateen.mesh.configuration import settings
 from lateen.mesh.settings import Cluster, MeshConfig, OutboundPolicy
-from lateen.wire.revision import Revision, part_of
+from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.meshconfig")
 
-RETRY_S = 5.0
-NETWORKS = "meshNetworks"
-"""The key of MeshNetworks, alongside ``mesh``."""
+MESH, NETWORKS = "mesh", "meshNetworks"
+"""The keys of the mesh configuration and of MeshNetworks."""
 
 
 class MeshConfigSource:
     """``settings`` are in effect; ``problem`` is the error in the current ConfigMap, if any."""
 
-    def __init__(self, root_namespace: str, revision: Revision, cluster: Cluster) -> None:
-        self._root, self._revision, self._cluster = root_namespace, revision, cluster
+    def __init__(self, root_namespace: str, revision: Revision, cluster: Cluster, kept: Accepted) -> None:
+        self._root, self._revision, self._cluster, self._kept = root_namespace, revision, cluster, kept
         self._networks = ""
         """The text of MeshNetworks that ``settings`` were parsed from."""
         self.settings = self._default()
@@ -39,22 +35,16 @@ class MeshConfigSource:
         self._missing = True
         self.accepted: str | None = None
         """The text that ``settings`` were parsed from."""
-        self.stored: str | None = None
-        """The text in the ConfigMap of the last valid configuration."""
-        self._stored_networks = ""
-        self.taken = asyncio.Event()
-        """Set whenever ``accepted`` changes."""
 
     def changed(self, key: tuple[str, str], new: Json | None) -> bool:
         """Handle an event of a ConfigMap; returns whether ``settings`` or ``problem`` may have changed."""
         namespace, name = key
         if namespace != self._root:
             return False
-        text: str | None = dig(new, "data", "mesh", default="") if new else None
+        text: str | None = dig(new, "data", MESH, default="") if new else None
         networks = str(dig(new, "data", NETWORKS, default="") if new else "")
-        if name == self._revision.accepted_config_map:
-            self.stored, self._stored_networks = text, networks
-            if self.accepted is None and (self.problem or self._missing) and text is not None:
+        if self._kept.changed(key, new):
+            if self.accepted is None and (self.problem or self._missing) and MESH in (self._kept.stored or {}):
                 self._fall_back()
                 return True
         elif name == self._revision.config_map:
@@ -80,43 +70,21 @@ class MeshConfigSource:
         self.problem, self.settings = "", made
         if (text, networks) != (self.accepted, self._networks):
             self.accepted, self._networks = text, networks
-            self.taken.set()
+            self._kept.take(**{MESH: text, NETWORKS: networks or None})
 
     def _default(self) -> MeshConfig:
         return settings(mesh_config("{}"), self._root, self._cluster)
 
     def _fall_back(self) -> None:
         """Fall back to what an earlier istiod used."""
-        if self.stored is None:
+        stored = self._kept.stored or {}
+        if MESH not in stored:
             self.settings = replace(self._default(), outbound=OutboundPolicy("REGISTRY_ONLY"))
             return
         try:
-            networks = mesh_networks(self._stored_networks)
-            self.settings = settings(mesh_config(self.stored), self._root, self._cluster, networks)
-            self.accepted, self._networks = self.stored, self._stored_networks
+            text, networks = stored[MESH], stored.get(NETWORKS, "")
+            self.settings = settings(mesh_config(text), self._root, self._cluster, mesh_networks(networks))
+            self.accepted, self._networks = text, networks
         except Exception as e:  # noqa: BLE001 - written by another version of istiod
             says = str(e) if isinstance(e, Invalid) else faults.sentence(e)
             log.error("the last valid mesh configuration can no longer be used: %s", says)
-
-    async def keep(self, client: Client) -> None:
-        """Store each configuration that comes into effect. Never returns."""
-        while True:
-            await self.taken.wait()
-            self.taken.clear()
-            text = self.accepted
-            if text is None or (text, self._networks) == (self.stored, self._stored_networks):
-                continue
-            data = {"mesh": text} | ({NETWORKS: self._networks} if self._networks else {})
-            name = self._revision.accepted_config_map
-            labels = {"app": "istiod", **self._revision.label, **part_of("Pilot", self._root)}
-            meta = {"name": name, "namespace": self._root, "labels": labels}
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
-            try:
-                if self.stored is None and await client.get(kinds.CONFIG_MAP, self._root, name) is None:
-                    await client.create(kinds.CONFIG_MAP, body)
-                else:
-                    await client.patch(kinds.CONFIG_MAP, self._root, name, {"data": {NETWORKS: None, **data}})
-            except (KubeError, OSError) as e:
-                log.warning("the mesh configuration in use could not be stored yet: %s", e)
-                await asyncio.sleep(RETRY_S)
-                self.taken.set()

@@ -15,6 +15,7 @@ from lateen.api.decoding import resource
 from lateen.api.kinds import Kind
 from lateen.api.validate import Finding
 from lateen.ca.signer import KEPT_BACK
+from lateen.control.accepted import Accepted
 from lateen.control.clusters import Clusters
 from lateen.control.discovery import Discovery, Held, read_again
 from lateen.control.inventory import KINDS, Inventory
@@ -52,7 +53,8 @@ class World:
     ) -> None:
         """``insecure``: see ``kubeconfig.from_text``; of other clusters. ``serves``: see ``Clusters``."""
         self.revision, self.cluster = revision or Revision(), cluster or Cluster()
-        self.mesh_config = MeshConfigSource(root_namespace, self.revision, self.cluster)
+        self.accepted = Accepted(root_namespace, self.revision)
+        self.mesh_config = MeshConfigSource(root_namespace, self.revision, self.cluster, self.accepted)
         self._own = Inventory(self.cluster.domain, self.mesh_config.settings)
         self.discovery = Discovery(root_namespace)
         self.held: Callable[[], Held] = tuple
