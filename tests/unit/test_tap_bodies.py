@@ -186,6 +186,20 @@ def test_a_report_without_values_is_read_all_the_same():
     assert bodies.take(POST) == {keys.REQUEST_BODY: {"text": "x"}}
 
 
+def test_requests_from_before_bodies_were_shown_are_left_to_those_who_want_none(tmp_path):
+    """Envoy writes their lines up to a second later."""
+    bodies = Bodies(1)
+    bodies._since = 1000.0
+    found = Tap(tmp_path / "tap.log", nothing, bodies)
+    with_bodies, without = Watcher(False, False, True), Watcher(False, False, False)
+    found._watchers |= {with_bodies, without}
+    for start in ("999.9", "1000.1", None):
+        found._show(json.dumps({keys.SIDE: keys.SERVER, "start": start}).encode())
+    assert without._waiting.qsize() == 3
+    assert [json.loads(with_bodies._waiting.get_nowait())["start"] for _ in range(2)] == ["1000.1", None]
+    assert with_bodies._waiting.empty()
+
+
 async def nothing(_):
     pass
 

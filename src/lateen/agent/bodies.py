@@ -12,6 +12,7 @@ import base64
 import codecs
 import contextlib
 import json
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
 
@@ -20,6 +21,8 @@ from lateen.wire import ports, tap
 
 PAUSE_S, TRIES = 0.5, 40
 """Seconds between two attempts; after this many attempts, watchers are told why there are no bodies."""
+WORKERS_S = 0.2
+"""Seconds until all of Envoy's workers show bodies, once it has answered."""
 KEPT = 500
 """Requests whose log line has not come yet."""
 LARGEST = 1024 * 1024
@@ -49,6 +52,15 @@ class Bodies:
         self._found: OrderedDict[tuple[str, str], Json] = OrderedDict()
         self.state: Json = {}
         """As a line for watchers: that bodies are shown, or why not; empty while neither is known."""
+        self._since = 0.0
+        """When they were shown first, in seconds since 1970"""
+
+    def missed(self, request: Json) -> bool:
+        """Whether a request of the log, which Envoy writes some time later, is from before bodies were shown."""
+        try:
+            return float(request.get("start", 0.0)) < self._since
+        except (TypeError, ValueError):
+            return False
 
     def take(self, request: Json) -> Json:
         """Those of a request of the log, each once; empty where Envoy has not told them."""
@@ -58,6 +70,8 @@ class Bodies:
         """Until it is cancelled. ``tell`` hears each state: that Envoy begins, or, once, why nothing comes."""
 
         def become(state: Json) -> None:
+            if tap.BODIES in state and not self._since:
+                self._since = time.time() + WORKERS_S
             self.state = state
             tell(state)
 
@@ -83,7 +97,7 @@ class Bodies:
                 await asyncio.sleep(PAUSE_S)
         finally:
             self._found.clear()
-            self.state = {}
+            self.state, self._since = {}, 0.0
 
     def _keep(self, trace: Json) -> None:
         said = trace.get("http_buffered_trace")

@@ -140,7 +140,8 @@ def _status_port() -> int:
 
 
 async def _request(arguments: list[str]) -> int:
-    """``request [--debug-port=N] METHOD PATH``: call Envoy's admin interface, or the agent's own port."""
+    """``request [--debug-port=N] METHOD PATH``: call Envoy's admin interface, or the agent's own port. Envoy's metrics
+    are asked at the port where they have Istio's labels (``wire.labels``)."""
     port = ports.ADMIN
     rest = []
     for a in arguments:
@@ -151,6 +152,8 @@ async def _request(arguments: list[str]) -> int:
     if len(rest) != 2:
         print("usage: pilot-agent request [--debug-port=N] METHOD PATH", file=sys.stderr)
         return 64
+    if port == ports.ADMIN and rest[1].lstrip("/").partition("?")[0] == "stats/prometheus":
+        port = ports.ENVOY_METRICS
     try:
         answer = await http.fetch("127.0.0.1", port, "/" + rest[1].lstrip("/"), method=rest[0], timeout=60)
     except (OSError, TimeoutError) as e:

@@ -144,10 +144,13 @@ class Tap:
         except ValueError:
             return  # its first part was written before the file was truncated
         if isinstance(request, dict):
-            if request.get(tap.SIDE) == self._side:
+            ours = request.get(tap.SIDE) == self._side
+            if ours:
                 request |= self._bodies.take(request)
+            missed = ours and self._bodies.missed(request)
             for watcher in self._watchers:
-                watcher.offer(watcher.seen(request))
+                if not (missed and watcher.bodies):
+                    watcher.offer(watcher.seen(request))
 
     def _tell(self, watchers: Iterable[Watcher], line: bytes) -> None:
         for watcher in watchers:
