@@ -120,7 +120,9 @@ class Trial:
         """What the mesh says that it supports. Handed over, so that features of routes in the mesh count: the suite
         reads these from a kind that is not in the standard channel (XMesh)."""
         for _ in range(100):
-            found = jsons.loads(self.lateen("kubectl", "get", "gatewayclass", CLASS, "-o", "json"))
+            # istiod makes the class once it leads, which may be after the installation has ended
+            text = self.lateen("kubectl", "get", "gatewayclass", CLASS, "--ignore-not-found", "-o", "json")
+            found = jsons.loads(text) if text.strip() else {}
             if listed := jsons.dig(found, "status", "supportedFeatures"):
                 return [str(f["name"]) for f in listed]
             time.sleep(0.2)
