@@ -371,3 +371,17 @@ def test_an_envoy_that_cannot_follow_its_files_is_explained():
     assert "fs.inotify.max_user_instances is" in envoy.no_watches(lambda: -1)
     with socket.socket() as ours:
         assert envoy.no_watches(ours.detach) == ""
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 200), (b"envoy_server_live{} 1\n", 200), (None, 503)])
+def test_a_filter_that_no_metric_meets_is_an_answer_and_silence_is_none(monkeypatch, body, status):
+    async def get(*_):
+        return body
+
+    async def never():
+        raise AssertionError
+
+    monkeypatch.setattr("lateen.agent.metrics._get", get)
+    server = Server(Metrics(options.Options()), Prober({}, "127.0.0.1"), Tap(), never, never, lambda: None)
+    request = http.Request("GET", "/stats/envoy?filter=none", {}, b"", "10.0.0.1")
+    assert asyncio.run(server.handle(request)).status == status

@@ -195,6 +195,14 @@ def test_each_single_label_has_its_part_of_what_the_certificate_says():
     assert told(odd)["source_workload"] == "a;b", "what is not such a text stays"
 
 
+def test_single_labels_believe_a_description_only_beside_its_identity():
+    text = f'reporter="destination",source_workload="{WEB}",source_cluster="{WEB};west|east"'
+    assert told(f'{text},source_principal="{CALLER}"')["source_workload"] == "web"
+    foreign = told(f'{text},source_principal="spiffe://cluster.local/ns/vault/sa/bank"')
+    assert (foreign["source_workload"], foreign["source_cluster"]) == ("unknown", "unknown")
+    assert told(text)["source_cluster"] == "west", "a Telemetry may remove the identity"
+
+
 def test_what_envoy_leaves_empty_is_unknown_except_where_istio_leaves_it_empty_too():
     found = told('destination_workload="",source_app="-",grpc_response_status="",response_flags="-"')
     wanted = {"destination_workload": "unknown", "source_app": "unknown"}

@@ -72,6 +72,12 @@ def _belongs(said: bytes, principal: bytes) -> bool:
     return caller is not None and _described(said) and said.split(PART.encode())[1] == caller[1]
 
 
+def _believed(said: bytes, found: Labels) -> bool:
+    """Whether a single label's description is; without the identity, which a Telemetry may remove, nobody can tell."""
+    principal = found.get(b"source_principal")
+    return principal is None or _belongs(said, principal)
+
+
 def _parts(text: bytes, count: int) -> list[bytes]:
     """The parts of a description; empty ones if there is none."""
     found = text.split(PART.encode())
@@ -105,11 +111,11 @@ def _completed(found: Labels) -> Labels:
         for end in _DESCRIBED.values():
             label = side + b"_" + end
             if _described(value := found.get(label, b"")):
-                found[label] = _workload(side, value)[label]
+                found[label] = _workload(side, value if side != b"source" or _believed(value, found) else b"")[label]
         where = side + b"_cluster"
         if PIECE.encode() in (value := found.get(where, b"")):
             said, _, own = value.rpartition(PIECE.encode())
-            found[where] = _cluster(said, own)
+            found[where] = _cluster(said if side != b"source" or _believed(said, found) else b"", own)
     out = {k: UNKNOWN if v in _EMPTY and k not in _KEPT else v for k, v in found.items()}
     if digits(out.get(b"grpc_response_status", b"")) and out.get(b"request_protocol") == b"http":
         out[b"request_protocol"] = b"grpc"

@@ -38,27 +38,27 @@ class Metrics:
         parts += await asyncio.gather(*(_get("127.0.0.1", port, path) for port, path in self._options.scrape_targets))
         return b"\n".join(p.rstrip(b"\n") for p in parts if p) + b"\n"
 
-    async def envoy(self, query: str) -> bytes:
-        """Envoy's alone, for port 15090; empty if there is none. ``query``: for Envoy (``usedonly``, ``filter=…``)."""
-        return b"" if self._options.proxyless else await self._envoy(f"/stats/prometheus?{query}")
+    async def envoy(self, query: str) -> bytes | None:
+        """Envoy's alone, for port 15090; None if it does not answer. ``query``: for it (``usedonly``, ``filter=…``)."""
+        return None if self._options.proxyless else await self._envoy(f"/stats/prometheus?{query}")
 
     async def standard(self) -> bytes:
         """Istio's own metrics, and the agent's, without most of Envoy's and the application's."""
-        return await self._envoy(_STANDARD) + self.own.text()
+        return (await self._envoy(_STANDARD) or b"") + self.own.text()
 
     async def graph(self) -> bytes:
         """Only the metrics needed for edges of the graph: cheap enough to be read every second."""
-        return await self._envoy(_GRAPH)
+        return await self._envoy(_GRAPH) or b""
 
-    async def _envoy(self, path: str) -> bytes:
-        """Envoy's metrics, including the bytes of open connections."""
+    async def _envoy(self, path: str) -> bytes | None:
+        """Envoy's metrics, including the bytes of open connections; None if it does not answer."""
         self._connections.read_now()
         found = await _get("127.0.0.1", ports.ADMIN, path)
-        return self._exposition.text(found, self._connections.text()) if found else b""
+        return None if found is None else self._exposition.text(found, self._connections.text())
 
 
-async def _get(host: str, port: int, path: str) -> bytes:
-    """The response; empty on failure, so that the other metrics are not lost."""
+async def _get(host: str, port: int, path: str) -> bytes | None:
+    """The response; None on failure, so that the other metrics are not lost."""
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         return (await http.fetch(host, port, path, timeout=5)).body
-    return b""
+    return None

@@ -57,7 +57,11 @@ class Server:
                 return http.Response(200, body, TEXT)
             case ("GET", labels.ENVOY_METRICS_PATH):
                 found = await self._metrics.envoy(request.path.partition("?")[2])
-                return http.Response(200, found, TEXT) if found else http.Response(503, b"Envoy does not answer\n")
+                return (
+                    http.Response(200, found, TEXT)
+                    if found is not None
+                    else http.Response(503, b"Envoy does not answer\n")
+                )
             case ("GET", looking.PATH):
                 return self._tap.answer(request.path)
             case ("POST", "/drain"):
