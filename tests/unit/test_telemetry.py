@@ -5,21 +5,16 @@ import json
 import judge
 import meshes as mesh
 import pytest
-from envoy.config.accesslog.v3 import accesslog_pb2 as accesslog_pb2_config
-from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
-from envoy.extensions.access_loggers.stats.v3 import stats_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
-from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-from google.protobuf import json_format
+from reported import found_at, hcms, of_metrics
 from test_goldens import CONFIG
 
-from lateen.api import cel, kinds, telemetry, validate
+from lateen.api import kinds, telemetry
 from lateen.api import objects as o
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
-from lateen.api.mesh.reading import Invalid, mesh_config
+from lateen.api.mesh.reading import mesh_config
 from lateen.mesh import configuration
 from lateen.mesh.model import Mesh
 from lateen.mesh.observability import Reporting
@@ -123,72 +118,6 @@ def test_the_expression_that_envoy_would_refuse_never_reaches_it():
     assert logs({"accessLogging": [{**ONE, "filter": {"expression": "response.code >"}}]})["client"] == []
 
 
-@pytest.mark.parametrize(
-    ("expression", "says"),
-    [
-        ("response.code >= 400 && !has(request.referer)", None),
-        ("request.headers['x-user'] in ['a', 'b'] ? 'x' : 'y'", None),
-        ("request.path.startsWith('/a') || size(request.id) > 3", None),
-        ("response.code >", "must be a valid CEL expression"),
-        ("request.path == '.map(' || request.path == r\"a.exists(\"", None),
-        ("double(response.code) / 100.0 > 4.0 && bool('true')", None),
-        ("['a'].exists(x, x == request.path)", "Envoy does not evaluate exists()"),
-        ("request.headers.map(k, k) == []", "Envoy does not evaluate map()"),
-        ("lower(request.path)", "Envoy has no function lower"),
-        ("string(response.code)", "Envoy has no function string"),
-        ("upstream_peer.labels['app'].value", "upstream_peer exists only in Istio's build of Envoy"),
-        ("has(request.headers['x'])", "must be a valid CEL expression"),
-        ("request.path.matches('[')", '"[" is not a valid RE2 regular expression'),
-        ("matches(request.path + ')', r\"\\1\")", '"\\1" is not a valid RE2 regular expression'),
-        ("!request.path.matches(('(?=a)')) // )", '"(?=a)" is not a valid RE2 regular expression'),
-        ("request.path.matches('(a{1000}){1000}')", '"(a{1000}){1000}" is not a valid RE2 regular expression'),
-        (f"request.path.matches('{'a' * 97}')", f'"{"a" * 80}" is too large a regular expression for CEL in Envoy'),
-        ("request.path.matches(r'\\\\') || request.path.matches('''\"(''')", '""(" is not a valid RE2'),
-    ],
-)
-def test_expressions_are_judged_as_envoy_judges_them(expression, says):
-    found = cel.problem(expression)
-    assert (found or "").startswith(says or "")
-    assert (found is None) == (says is None)
-
-
-@pytest.mark.parametrize(
-    ("value", "wanted"),
-    [
-        ("string(destination.port)", "destination.port"),
-        (" string( request.headers['a)'] ) ", " request.headers['a)'] "),
-        ("string(1) == string(2)", "string(1) == string(2)"),
-        ("request.host", "request.host"),
-    ],
-)
-def test_a_label_needs_no_conversion_to_text(value, wanted):
-    """https://istio.io/latest/docs/tasks/observability/metrics/customize-metrics/ has the first one."""
-    assert cel.text_of(value) == wanted
-    assert (cel.problem(value, formatted=True) is None) == ("==" not in value)
-
-
-def hcms(found):
-    for listener in found[names.LDS].values():
-        for chain in (*listener.filter_chains, listener.default_filter_chain):
-            for f in chain.filters:
-                if f.name == "envoy.filters.network.http_connection_manager":
-                    out = hcm.HttpConnectionManager()
-                    f.typed_config.Unpack(out)
-                    yield listener.name, out
-
-
-def of_metrics(manager):
-    log = next(a for a in manager.access_log if a.name == "envoy.access_loggers.stats")
-    config = stats_pb2.Config()
-    assert log.typed_config.Unpack(config)
-    return config
-
-
-def found_at(text, pod=("default", "productpage-v1"), config=CONFIG, agent=mesh.AGENT):
-    objects = mesh.objects(text, config)
-    return judge.messages(Views(Mesh(objects)).of(objects.pods[pod], "sidecar", agent))
-
-
 def test_a_log_goes_where_its_provider_says_if_its_filter_lets_it():
     found = found_at(
         """
@@ -232,156 +161,6 @@ spec:
     assert "source_app" not in client
     assert list(server) == [labels.NAME], "a side that nothing changes has its labels in one"
     assert "method" not in server
-
-
-def tcp_proxies(found):
-    for listener in found[names.LDS].values():
-        for chain in (*listener.filter_chains, listener.default_filter_chain):
-            for f in chain.filters:
-                if f.name == "envoy.filters.network.tcp_proxy":
-                    out = tcp_proxy_pb2.TcpProxy()
-                    f.typed_config.Unpack(out)
-                    yield out
-
-
-def made(log):
-    config = stats_pb2.Config()
-    log.typed_config.Unpack(config)
-    return config.counters
-
-
-def counters(log):
-    return {c.stat.name for c in made(log)}
-
-
-def moments(log):
-    """When a logger writes: the types of log entries that its filter lets pass."""
-
-    def types(f):
-        kind = f.WhichOneof("filter_specifier")
-        if kind in ("and_filter", "or_filter"):
-            return [t for inner in getattr(f, kind).filters for t in types(inner)]
-        return list(f.log_type_filter.types)
-
-    return types(log.filter)
-
-
-CONNECTED, PERIODIC, END = map(
-    accesslog_pb2.AccessLogType.Value, ("TcpUpstreamConnected", "TcpPeriodic", "TcpConnectionEnd")
-)
-
-
-def told(proxy):
-    """The logger that writes to the agent; None without one."""
-    for log in proxy.access_log:
-        config = file_pb2.FileAccessLog()
-        if log.typed_config.Unpack(config) and config.path == connections.PIPE:
-            return log, json_format.MessageToDict(config.log_format.json_format)
-    return None, None
-
-
-def test_a_connection_counts_as_opened_at_its_start_and_its_log_entry_comes_at_its_end():
-    for proxy in tcp_proxies(found_at("")):
-        assert proxy.access_log_options.flush_access_log_on_connected
-        stats = [log for log in proxy.access_log if log.name == "envoy.access_loggers.stats"]
-        others = [log for log in proxy.access_log if log not in stats and log != told(proxy)[0]]
-        started, failed, ended, short = stats
-        assert counters(started) == counters(failed) == {"tcp_connections_opened_total"}
-        assert counters(ended) == {"tcp_connections_closed_total"}
-        assert counters(short) == {"tcp_sent_bytes_total", "tcp_received_bytes_total"}
-        assert [moments(log) for log in stats] == [[CONNECTED], [END], [END], [END]]
-        assert others
-        assert all(moments(log) == [END] for log in others)
-
-
-def test_connections_that_nothing_takes_are_in_the_log():
-    """Such as plain text where mutual TLS is STRICT: no filter chain, so none of their loggers, sees them."""
-    (log,) = found_at("")[names.LDS]["virtualInbound"].access_log
-    assert log.filter.response_flag_filter.flags == ["NR"]
-
-
-def test_bytes_are_counted_by_envoy_where_a_connection_ends_soon_and_by_the_agent_where_it_stays():
-    for proxy in tcp_proxies(found_at("")):
-        (short,) = (log for log in proxy.access_log if "tcp_sent_bytes_total" in counters(log))
-        log, line = told(proxy)
-        assert moments(log) == [PERIODIC, END]
-        below = short.filter.and_filter.filters[1].duration_filter.comparison
-        above = log.filter.or_filter.filters[1].and_filter.filters[1].duration_filter.comparison
-        names = accesslog_pb2_config.ComparisonFilter.Op.Name
-        assert (names(below.op), names(above.op)) == ("LE", "GE")
-        assert below.value.default_value + 1 == above.value.default_value, "each connection is counted once"
-        interval = proxy.access_log_options.access_log_flush_interval.ToMilliseconds()
-        assert above.value.default_value < interval == 5000, "a line comes of those alone that the agent counts"
-        assert [name for name, *_ in line[connections.COUNTS]] == ["tcp_sent_bytes_total", "tcp_received_bytes_total"]
-        labels = {counter.stat.name: [[t.name, t.value_format] for t in counter.stat.tags] for counter in made(short)}
-        assert {name: told for name, _, told in line[connections.COUNTS]} == labels
-
-
-def test_where_the_agent_takes_no_reports_envoy_counts_every_connection_at_its_end():
-    proxies = [*tcp_proxies(found_at("", agent={}))]
-    assert proxies
-    for proxy in proxies:
-        assert told(proxy) == (None, None), "Envoy would make a file of it that grows for ever"
-        assert not proxy.access_log_options.HasField("access_log_flush_interval")
-        (log,) = (log for log in proxy.access_log if "tcp_sent_bytes_total" in counters(log))
-        assert log.filter.WhichOneof("filter_specifier") == "log_type_filter", "however long it lasted"
-        assert moments(log) == [END]
-        assert "OTHERNAME" not in str(proxy), "nor does such an agent know what a certificate says"
-
-
-def test_gateways_have_an_agent_that_takes_reports_or_none_as_well():
-    objects = mesh.objects(PASSTHROUGH)
-    for agent in (mesh.AGENT, {}):
-        view = Views(Mesh(objects)).of(objects.pods["istio-system", "ingress"], "router", agent)
-        proxies = [*tcp_proxies(judge.messages(view))]
-        assert proxies
-        assert all((told(proxy)[0] is not None) == bool(agent) for proxy in proxies)
-
-
-PASSTHROUGH = """
-kind: Gateway
-metadata: {name: door}
-spec:
-  selector: {istio: ingressgateway}
-  servers: [{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}]
----
-kind: VirtualService
-metadata: {name: door}
-spec:
-  hosts: ["*"]
-  gateways: [door]
-  tcp: [{route: [{destination: {host: reviews, port: {number: 9080}}}]}]
-"""
-
-
-INTERVAL = """
-kind: Telemetry
-metadata: {name: often, namespace: istio-system}
-spec: {metrics: [{reportingInterval: %s%s}]}
-"""
-
-
-@pytest.mark.parametrize(("asked", "seconds"), [("12s", 12), ("100ms", 1)])
-def test_a_telemetry_says_how_often_open_connections_report(asked, seconds):
-    for proxy in tcp_proxies(found_at(INTERVAL % (asked, ""))):
-        assert proxy.access_log_options.access_log_flush_interval.ToSeconds() == seconds
-
-
-def test_nothing_is_written_of_connections_whose_bytes_nobody_wants():
-    off = ", overrides: [" + ", ".join(
-        f"{{match: {{metric: {m}}}, disabled: true}}" for m in ("TCP_SENT_BYTES", "TCP_RECEIVED_BYTES")
-    )
-    for proxy in tcp_proxies(found_at(INTERVAL % ("5s", off + "]"))):
-        assert told(proxy) == (None, None)
-        assert not proxy.access_log_options.HasField("access_log_flush_interval")
-
-
-def test_the_servers_proxy_knows_the_client_of_a_connection_by_its_certificate():
-    texts = [str(told(proxy)[1]) for proxy in tcp_proxies(found_at(""))]
-    mutual = [t for t in texts if "'destination|" in t and "|mutual_tls'" in t]
-    assert mutual
-    assert all(t.count("%DOWNSTREAM_PEER_OTHERNAME_SAN%") == 2 for t in mutual), "once for each counter"
-    assert not any("OTHERNAME" in t for t in texts if t not in mutual), "only where there is a certificate of the mesh"
 
 
 def test_a_telemetry_for_one_workload_concerns_its_listeners_alone():
@@ -471,65 +250,3 @@ def test_the_access_log_can_be_json():
     file = file_pb2.FileAccessLog()
     manager.access_log[0].typed_config.Unpack(file)
     assert file.log_format.json_format["response_code"] == "%RESPONSE_CODE%"
-
-
-def test_apply_says_what_envoy_would_refuse():
-    spec = {"accessLogging": [{"filter": {"expression": "nosuch(1)"}}]}
-    obj = {"apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": {"name": "a"}, "spec": spec}
-    assert validate.problems(obj) == [("spec.accessLogging[0].filter.expression", "Envoy has no function nosuch")]
-
-
-@pytest.mark.parametrize(
-    ("text", "where"),
-    [
-        ("{accessLogEncoding: JSON, accessLogFormat: '%PROTOCOL%'}", "accessLogFormat"),
-        (
-            "extensionProviders: [{name: a, zipkin: {service: s, port: 1, headers: [{name: ''}]}}]",
-            "extensionProviders[0].zipkin.headers[0].name",
-        ),
-        (
-            "extensionProviders: [{name: a, zipkin: {service: s, port: 1, headers: [{name: h, envName: 'A)'}]}}]",
-            "extensionProviders[0].zipkin.headers[0].envName",
-        ),
-        (
-            "extensionProviders: [{name: a, envoyFileAccessLog: {logFormat: {text: '%NOSUCH%'}}}]",
-            "extensionProviders[0].envoyFileAccessLog.logFormat",
-        ),
-        (
-            "extensionProviders: [{name: a, envoyFileAccessLog: {logFormat: {labels: {a: {b: '%NOSUCH%'}}}}}]",
-            "extensionProviders[0].envoyFileAccessLog.logFormat",
-        ),
-    ],
-)
-def test_a_format_that_envoy_would_refuse_is_refused_where_it_is_written(text, where):
-    with pytest.raises(Invalid) as e:
-        mesh_config(text)
-    assert [p.path for p in e.value.problems] == [where]
-
-
-GOOD = (
-    "response.code >= 400 && !has(request.referer)",
-    "request.headers['x-user'] in ['a', 'b'] || 'x' in request.headers",
-    "double(response.code) / 100.0 > 4.0 && bool('true') && int('5') < 6 && uint(5) > uint(4)",
-    "timestamp('2026-01-01T00:00:00Z') < request.time && request.time.getHours() < 24",
-    "duration('5s') < request.duration",
-    "matches(request.path, request.host) || request.path.matches('[' + 'a') || '(['.startsWith(request.path)",
-    f"request.path.matches('{'a' * 96}') && request.path.matches(r'a\\.b') && matches(request.path + ')', ('[,)]'))",
-    "size(request.path) > 3 && request.path.matches('^/a') && -response.code < 0 && response.code % 2 == 1",
-)
-
-
-def test_envoy_takes_every_expression_that_is_taken_here(tmp_path):
-    entries = [{"providers": [{"name": f"f{i}"}], "filter": {"expression": e}} for i, e in enumerate(GOOD)]
-    assert [cel.problem(e) for e in GOOD] == [None] * len(GOOD)
-    files = [decode(ExtensionProvider, {"name": f"f{i}", "envoyFileAccessLog": {}}) for i in range(len(GOOD))]
-    objects = mesh.objects("", MeshConfig(reporting=Reporting(providers=tuple(files))))
-    doc = {
-        "kind": "Telemetry",
-        "metadata": {"name": "a", "namespace": "istio-system"},
-        "spec": {"accessLogging": entries},
-    }
-    objects = mesh.add(objects, doc, 0)
-    view = Views(Mesh(objects)).of(objects.pods[("default", "productpage-v1")], "sidecar")
-    assert len({a.filter.SerializeToString() for _, m in hcms(judge.messages(view)) for a in m.access_log}) >= len(GOOD)
-    judge.validate(view, tmp_path)

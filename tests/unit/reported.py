@@ -1,0 +1,33 @@
+"""What Envoy is told to report: the loggers and tracers of the HTTP filters of a proxy."""
+
+import judge
+import meshes as mesh
+from envoy.extensions.access_loggers.stats.v3 import stats_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from test_goldens import CONFIG
+
+from lateen.mesh.model import Mesh
+from lateen.mesh.views import Views
+from lateen.wire import names
+
+
+def hcms(found):
+    for listener in found[names.LDS].values():
+        for chain in (*listener.filter_chains, listener.default_filter_chain):
+            for f in chain.filters:
+                if f.name == "envoy.filters.network.http_connection_manager":
+                    out = hcm.HttpConnectionManager()
+                    f.typed_config.Unpack(out)
+                    yield listener.name, out
+
+
+def of_metrics(manager):
+    log = next(a for a in manager.access_log if a.name == "envoy.access_loggers.stats")
+    config = stats_pb2.Config()
+    assert log.typed_config.Unpack(config)
+    return config
+
+
+def found_at(text, pod=("default", "productpage-v1"), config=CONFIG, agent=mesh.AGENT):
+    objects = mesh.objects(text, config)
+    return judge.messages(Views(Mesh(objects)).of(objects.pods[pod], "sidecar", agent))
