@@ -15,7 +15,7 @@ from lateen.console.badges import badges
 from lateen.console.changes import Changes
 from lateen.console.graph import Graph
 from lateen.console.metrics import Target
-from lateen.console.series.scrape import samples
+from lateen.console.series.scrape import STALE, samples
 from lateen.console.series.store import Store
 
 PAGE = Path(__file__).parents[2] / "console"
@@ -205,6 +205,15 @@ def test_a_series_that_begins_in_the_stretch_counts_from_zero_if_others_were_the
     new = (counter("app", "503"), dict.fromkeys(range(100, 200, 5), 7.0))
     assert requests(kept(always, new), 150, 60) == {("app", "503"): 7}
     assert requests(kept(new), 150, 60) == {}, "the collector may only have begun to look"
+
+
+def test_a_series_that_was_idle_and_returns_counts_what_was_added_and_not_its_total():
+    """Agents leave out what has been idle for an hour, and continue it when it changes."""
+    always = (counter("web"), dict.fromkeys(range(0, 9000, 20), 1.0))
+    weekly = (counter("batch"), {0: 5000.0, 20: 5000.0, 40: STALE, 8000: 5003.0, 8020: 5004.0})
+    assert requests(kept(always, weekly), 8050, 60) == {("batch", "200"): 4}
+    restarted = (counter("batch"), {0: 5000.0, 40: STALE, 8000: 3.0, 8020: 4.0})
+    assert requests(kept(always, restarted), 8050, 60) == {("batch", "200"): 4}
 
 
 # --- the page itself -----------------------------------------------------------------------------------------------
