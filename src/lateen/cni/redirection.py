@@ -7,7 +7,7 @@ The conditions are those of Istio's plugin (cni/pkg/plugin): a pod that injectio
 from __future__ import annotations
 
 from lateen.agent import capture
-from lateen.agent.capture import Capture
+from lateen.agent.rules import Capture
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 

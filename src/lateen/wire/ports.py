@@ -21,3 +21,6 @@ PROXY_UID = 1337
 TPROXY_MARK, TPROXY_OWN_MARK, TPROXY_TABLE = 1337, 1338, 133
 """Istio's marks of TPROXY packets and of the proxy's calls to its own workload, and the routing table for the
 former."""
+
+GUARD, GUARD_V6 = "127.0.0.6", "::6"
+"""Istio's sources of connections to the application that are not redirected again: those of its proxy, and probes."""
