@@ -4,6 +4,7 @@ from lateen.ads.server import AdsServer
 from lateen.api import kinds
 from lateen.control.deployments import Deployments
 from lateen.control.status import StatusWriter
+from lateen.control.statuses import Statuses
 from lateen.control.world import World
 from lateen.kit import yamldoc
 from lateen.kube.informer import Informer
@@ -121,9 +122,8 @@ def test_a_namespace_that_never_shows_up_is_outside_as_well():
 def test_a_gateway_is_deployed_and_objects_get_a_status_once_their_namespace_joins():
     found = Cluster()
     deployments = Deployments(None, None, None, found.world.writes, lambda: True)
-    writer = StatusWriter(
-        None, found.world, AdsServer(None, None, None, None), None, None, None, ROOT, "istiod", dict
-    )  # fmt: skip
+    statuses = Statuses(found.world, AdsServer(None, None, None, None), None, None, None)
+    writer = StatusWriter(None, found.world, statuses, ROOT, "istiod", dict)
     found.world.moved += [writer.moved, deployments.moved]
     found.select({"matchLabels": {"team": "a"}})
     found.namespace("late")
@@ -131,18 +131,18 @@ def test_a_gateway_is_deployed_and_objects_get_a_status_once_their_namespace_joi
     found.filled("late")
     informer = Informer(None, kinds.DESTINATION_RULE, lambda *_: None)
     informer.objects.update(found.objects[kinds.DESTINATION_RULE])
-    writer.informers.append(informer)
+    statuses.informers.append(informer)
     deployments.changed(kinds.KUBERNETES_GATEWAY, ("late", "web"), None, gateway)
     for team in ("a", "b"):
         deployments._due.clear()
-        writer._due.take()
+        statuses.due.take()
         writer._dirty.clear()
         found.namespace("late", team=team)
         assert deployments._due == {("late", "web")}
-        assert list(writer._due.take()) == [(kinds.DESTINATION_RULE, ("late", "web"))]
+        assert list(statuses.due.take()) == [(kinds.DESTINATION_RULE, ("late", "web"))]
         assert writer._dirty.is_set()
     found.namespace("elsewhere", team="a")
-    assert not list(writer._due.take())
+    assert not list(statuses.due.take())
 
 
 def test_what_is_deleted_outside_of_the_mesh_does_not_come_back():

@@ -14,6 +14,7 @@ from lateen.control.findings import Found
 from lateen.control.leadership import RENEW_S, TAKEOVER_S, Leadership
 from lateen.control.patching import Patching
 from lateen.control.status import QUIET_S, StatusWriter
+from lateen.control.statuses import Statuses
 from lateen.control.world import World
 from lateen.kube.client import KubeError, Unreachable
 from lateen.kube.informer import Informer
@@ -70,24 +71,15 @@ class Mine:
         self.ads = AdsServer(None, None, None, None)
         self.mesh = Mesh(self.world.objects)
         self.offered = self.world.objects
-        self.writer = StatusWriter(
-            self.api,
-            self.world,
-            self.ads,
-            Patching(),
-            lambda: self.mesh,
-            lambda: self.offered,
-            "istio-system",
-            "istiod-1",
-            dict,
-        )
+        self.statuses = Statuses(self.world, self.ads, Patching(), lambda: self.mesh, lambda: self.offered)
+        self.writer = StatusWriter(self.api, self.world, self.statuses, "istio-system", "istiod-1", dict)
         for kind in kinds.watched():
             known = self.api.informers.get(kind)
             informer = Informer(self.api, kind, self._changed)
             for key, obj in (known.objects if known else {}).items():
                 informer._change(key, obj)
             self.api.informers[kind] = informer
-            self.writer.informers.append(informer)
+            self.statuses.informers.append(informer)
         self.writer.leadership.held = True
         self.writer._gained()
 
@@ -341,6 +333,6 @@ def test_conflicts_are_counted_while_they_last():
     mine = made("a", "b")
     shadowed = Found("LAT0101", "ShadowedRule", "Warning", "…")
     mine.writer.analyzed({"VirtualService shop/b": [shadowed, shadowed]})
-    assert (mine.writer.having("LAT0101"), mine.writer.having("LAT0106")) == (1, 0)
+    assert (mine.statuses.having("LAT0101"), mine.statuses.having("LAT0106")) == (1, 0)
     mine.writer.analyzed({"VirtualService shop/b": []})
-    assert mine.writer.having("LAT0101") == 0
+    assert mine.statuses.having("LAT0101") == 0
