@@ -121,10 +121,10 @@ spec:
 """
 
 
-def test_without_interception_the_proxy_listens_only_where_a_sidecar_says():
-    assert made("LDS", {"INTERCEPTION_MODE": "NONE"}) == {}
+def test_without_interception_the_proxy_listens_at_ports_of_services_and_where_a_sidecar_says():
+    assert set(made("LDS", {"INTERCEPTION_MODE": "NONE"})) == {"127.0.0.1_80"}, "9080 is the application's"
     found = made("LDS", {"INTERCEPTION_MODE": "NONE"}, documents=FREE)
-    assert set(found) == {"10.244.0.3_9080", "127.0.0.1_9090", "unix:///run/ratings_0"}
+    assert set(found) == {"10.244.0.3_9080", "127.0.0.1_9080", "127.0.0.1_9090", "unix:///run/ratings_0"}
     for listener in found.values():
         assert not listener.HasField("bind_to_port") or listener.bind_to_port.value
     for name in ("127.0.0.1_9090", "unix:///run/ratings_0"):

@@ -167,12 +167,9 @@ def egress(*hosts, **more):
     ("everything is everything", egress("*/*", "./a.test"), "warn no other hosts can be added"),
     ("nothing at all", {"egress": [{"hosts": []}]}, "no must contain at least one host"),
     ("a port is an address'", egress("./*", port={"number": 80}, bind="unix:///a"), "no is not a valid IP"),
-    ("a place has a port", egress("./*", bind="127.0.0.1"), "warn no effect without a port"),
-    (
-        "so has what is bound",
-        egress("./*", captureMode="NONE"),
-        "warn write one listener with captureMode: NONE for each",
-    ),
+    ("every port at one address", egress("./*", bind="127.0.0.2"), None),
+    ("every port is bound", egress("./*", captureMode="NONE"), None),
+    ("an address, not a socket", egress("./*", bind="unix:///a"), "no unix:///a is not a valid IP"),
     (
         "the rest comes last",
         {"egress": [{"hosts": ["./*"]}, {"hosts": ["./*"], "port": {"number": 80}}]},

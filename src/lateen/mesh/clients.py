@@ -25,7 +25,9 @@ class Client:
     certificate: str = ""
     """``namespace/name`` of the Secret with the client certificate that a gateway presents to backends."""
     captured: bool = True
-    """Whether connections are redirected to its proxy; otherwise the proxy has only the listeners of a Sidecar."""
+    """Whether connections are redirected to its proxy; otherwise it binds the addresses of its listeners."""
+    closed: frozenset[int] = frozenset()
+    """Ports of services where its proxy must not listen, if it would: the application or the proxy itself does."""
 
     def __hash__(self) -> int:
         return self._hash

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen.api import objects as o
-from lateen.api.networking import Sidecar, SidecarPort
+from lateen.api.networking import Sidecar
 from lateen.kit.derived import Shared, derived
 from lateen.kit.queries import Queries, query
 from lateen.mesh import hosts
+from lateen.mesh.binds import binds, binds_some
 from lateen.mesh.cached import Cached
 from lateen.mesh.clients import Client
 from lateen.mesh.inbound_view import UNRESTRICTED
@@ -30,7 +31,7 @@ from lateen.mesh.outbound_view import (
 from lateen.mesh.patterns import covers
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.rules import Interest, Rule, Seen
-from lateen.mesh.scope import ALL, Scope, Shown, bound, is_proxy, scope
+from lateen.mesh.scope import ALL, Scope, Shown, bound, scope
 from lateen.mesh.settings import OutboundPolicy
 
 RULES_ONLY = (Port(80, "http", "http"),)
@@ -66,7 +67,7 @@ class Outbound:
             "host_spaces": self._host_spaces(client),
             "endpoint_spaces": self._endpoint_spaces(client),
             "domain_spaces": self._domain_spaces(client),
-            "binds": self._binds(client, sidecar) if sidecar else (),
+            "binds": self._binds(client, sidecar),
             "captured": client.captured,
             "origins": (str(sidecar.ref),) if sidecar else (),
         }
@@ -104,7 +105,7 @@ class Outbound:
     @query
     def _domain_spaces(self, client: Client) -> Spaces[DomainSpace]:
         contested = self.mesh.contested()
-        if contested or client.sidecar is not None:
+        if contested or client.sidecar is not None or not client.captured:
             return self._spaces([self._domains(part, client, contested) for part in self._host_spaces(client).parts])
         found: list[DomainSpace] = []
         for block in self._placed(client):
@@ -232,18 +233,12 @@ class Outbound:
     def _seen(self, client: Client) -> Seen:
         return self._scope(client).rules if client.sidecar else None
 
-    def _binds(self, client: Client, sidecar: o.Resource[Sidecar]) -> tuple[Bind, ...]:
-        out = []
-        for listener, services in bound(self.mesh, sidecar.spec, client.namespace, client.captured):
-            assert listener.port is not None
-            made = (self._host(s.host, ALL, self._of(client, s.host)) for s in services)
-            found = tuple(h for h in made if h is not None)
-            address = listener.bind or "127.0.0.1"
-            captured = client.captured and listener.capture_mode != "NONE" and not address.startswith("unix://")
-            spoken = "http" if is_proxy(listener) else protocol(as_port(listener.port))
-            proxy = is_proxy(listener) or not listener.port.number
-            out.append(Bind(listener.port.number, address, captured, spoken, found, client.namespace, proxy))
-        return tuple(out)
+    def _binds(self, client: Client, sidecar: o.Resource[Sidecar] | None) -> tuple[Bind, ...]:
+        if sidecar is None and client.captured:
+            return ()
+        found = bound(self.mesh, sidecar.spec if sidecar else None, client)
+        ruled = self._rule_space(client).members
+        return binds(found, client, lambda s: self._host(s.host, ALL, self._of(client, s.host)), ruled)
 
     # --- hosts that only rules name ------------------------------------------------------------------------------
 
@@ -304,8 +299,8 @@ class Outbound:
     def _domains(self, part: HostSpace, client: Client, contested: frozenset[str]) -> DomainSpace:
         silenced = self._silenced(part, client, contested) if contested else frozenset()
         sidecar = self._sidecar(client)
-        bound = sidecar is not None and any(e.port for e in sidecar.spec.egress)
-        return self._domain_space(part, client.namespace, bound, silenced)
+        named = binds_some(sidecar.spec.egress if sidecar else (), client.captured)
+        return self._domain_space(part, client.namespace, named, silenced)
 
     def _domain_space(
         self, part: HostSpace, namespace: str, bound: bool = False, silenced: frozenset[tuple[str, str]] = frozenset()
@@ -358,10 +353,6 @@ def _served_ports(part: HostSpace) -> frozenset[tuple[str, int]]:
 def serves(view: OutboundView, host: str, port: int) -> bool:
     """Whether clients have a cluster for the port."""
     return any((host, port) in _served_ports(part) for part in view.host_spaces.parts)
-
-
-def as_port(p: SidecarPort) -> o.ServicePort:
-    return o.ServicePort(p.name, p.number, p.target_port or p.number, "TCP", p.protocol.lower() or "auto")
 
 
 def _policy(mesh: Mesh, sidecar: o.Resource[Sidecar] | None, namespace: str) -> OutboundPolicy:

@@ -213,12 +213,15 @@ class Bind:
     """The namespace of the clients."""
     proxy: bool = False
     """Whether requests name their service's port: at Unix sockets, and if clients use it as an HTTP proxy."""
+    own: str = ""
+    """The route configuration of the host that all requests belong to; empty where they are for the host that they
+    name."""
 
     @property
     def routes(self) -> str:
-        """The name of the route configuration: its port's, or its own."""
+        """The name of the route configuration: its host's, its port's, or its own."""
         if not self.proxy:
-            return str(self.port)
+            return self.own or str(self.port)
         return f"{self.address}_{self.port}" if self.port else self.address
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lateen.api import objects as o
 from lateen.api.networking import IstioEgressListener, Sidecar
+from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.patterns import covers, overlap
 
@@ -31,6 +32,11 @@ class Imports:
 
     def admits(self, namespace: str, host: str) -> bool:
         return _named(self.patterns, namespace, host) and not _named(self.excluded, namespace, host)
+
+    def shows(self, namespace: str, host: str) -> bool:
+        """Whether a rule's host is admitted: a wildcard also by patterns that it covers."""
+        named = any(n in ("*", namespace) and overlap(p, host) for n, p in self.patterns)
+        return named and not _named(self.excluded, namespace, host)
 
 
 def _named(patterns: Iterable[Pattern], namespace: str, host: str) -> bool:
@@ -122,17 +128,18 @@ def _shown(
         return left, left
     number = 0 if is_proxy(listener) else listener.port.number
     there = {(reached(numbers, number) or number) if number else 0}
-    return there, there & {number or -1} if _has_address(listener) else there
+    return there, there & {number or -1} if has_address(listener) else there
 
 
-def _has_address(listener: IstioEgressListener) -> bool:
+def has_address(listener: IstioEgressListener) -> bool:
+    """Whether applications connect to the listener itself, whatever is redirected."""
     return bool(listener.bind) or listener.capture_mode == "NONE"
 
 
 def _left(service: o.Service, listeners: Sequence[tuple[IstioEgressListener, Imports]]) -> set[int]:
     """The ports of a service that a listener for every port leaves visible ({0} for all): what is exposed at a port
     that another listener names is what that one admits, as in Istio."""
-    taken = {li.port.number for li, _ in listeners if li.port and not _has_address(li)}
+    taken = {li.port.number for li, _ in listeners if li.port and not has_address(li)}
     left = {p.port for p in service.ports} - taken
     return {0} if len(left) == len(service.ports) else left
 
@@ -148,15 +155,21 @@ def reached(numbers: Sequence[int], port: int) -> int | None:
     return port if port in numbers else numbers[0] if len(numbers) == 1 else None
 
 
-def bound(
-    mesh: Mesh, sidecar: Sidecar, namespace: str, captured: bool
-) -> list[tuple[IstioEgressListener, list[o.Service]]]:
-    """Egress listeners with their own bind address, and the services behind them. ``captured``: see ``Client``."""
-    return [
-        (listener, sorted(_matching(mesh, imports, namespace), key=lambda s: s.host))
-        for listener, imports in _listeners(sidecar, namespace)
-        if listener.port and (_has_address(listener) or not captured)
-    ]
+class Bound(NamedTuple):
+    """An egress listener with an address of its own."""
+
+    listener: IstioEgressListener
+    imports: Imports
+    services: list[o.Service]
+    """What it admits, by host."""
+
+
+def bound(mesh: Mesh, sidecar: Sidecar | None, client: Client) -> Iterator[Bound]:
+    """Of a client's Sidecar, or without one of a client whose connections are not redirected."""
+    for listener, imports in _listeners(sidecar or Sidecar(), client.namespace):
+        if has_address(listener) or not client.captured:
+            found = _matching(mesh, imports, client.namespace)
+            yield Bound(listener, imports, sorted(found, key=lambda s: s.host))
 
 
 def _matching(mesh: Mesh, imports: Imports, namespace: str) -> Iterator[o.Service]:
@@ -175,11 +188,5 @@ def _rules(mesh: Mesh, listeners: Sequence[Imports]) -> Iterator[tuple[o.Ref, tu
     known = list(mesh.rule_spaces())
     for space in dict.fromkeys(s for imports in listeners for s in imports.spaces(known)):
         for ref, hosts, targets in mesh.rules_in(space):
-            if any(_admits(imports, space, h) for imports in listeners for h in hosts):
+            if any(imports.shows(space, h) for imports in listeners for h in hosts):
                 yield ref, targets
-
-
-def _admits(imports: Imports, space: str, host: str) -> bool:
-    """Whether a host is admitted. A rule for a wildcard is also admitted by patterns that it covers."""
-    named = any(n in ("*", space) and overlap(p, host) for n, p in imports.patterns)
-    return named and not _named(imports.excluded, space, host)

@@ -15,6 +15,7 @@ from lateen.kit.derived import Shared
 from lateen.kit.queries import query
 from lateen.kit.regex import compiled
 from lateen.mesh import credentials, gateways, plugins, proxies, reporting, telemetry, workload_view
+from lateen.mesh.binds import PROXY, binds_all
 from lateen.mesh.clients import Client
 from lateen.mesh.gateway_view import GatewayView
 from lateen.mesh.inbound_view import InboundView
@@ -40,19 +41,22 @@ class Viewer:
     interception: str
     """Its interception mode: REDIRECT, TPROXY, NONE, or empty."""
     abilities: Abilities
+    unprivileged: bool = False
+    """Whether it cannot bind ports below 1024."""
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.proxy, self.dns, self.interception, self.abilities))
+        return hash((self.proxy, self.dns, self.interception, self.abilities, self.unprivileged))
 
 
 def viewer(proxy: Proxy, metadata: Mapping[str, str]) -> Viewer:
     """``metadata``: what the proxy reports about itself."""
     dns = metadata.get("DNS_CAPTURE") == "true"
-    return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), abilities(metadata))
+    unprivileged = metadata.get("UNPRIVILEGED_POD") == "true"
+    return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), abilities(metadata), unprivileged)
 
 
 class Views(Outbound):
@@ -99,7 +103,8 @@ class Views(Outbound):
         """The part of the view that is independent of destinations, and the client that each of its workloads is."""
         proxy, interception = viewer.proxy, viewer.interception
         gateway = proxy.kind == ROUTER
-        clients = tuple((self._client(w, viewer.dns, gateway, interception != "NONE"), w) for w in proxy.workloads)
+        captured, lowest = interception != "NONE", 1024 if viewer.unprivileged else 1
+        clients = tuple((self._client(w, viewer.dns, gateway, captured, lowest), w) for w in proxy.workloads)
         used = [c for w in proxy.workloads for c in self._rule_credentials(w, gateway)]
         served: GatewayView | None = None
         inbound: tuple[InboundView, ...] = ()
@@ -125,7 +130,8 @@ class Views(Outbound):
         return clients, self.shared(("own", key), lambda: Own(key, **values))
 
     @query
-    def _client(self, pod: o.Pod, dns: bool, gateway: bool, captured: bool) -> Client:
+    def _client(self, pod: o.Pod, dns: bool, gateway: bool, captured: bool, lowest: int) -> Client:
+        """``lowest``: the lowest port that the proxy may bind."""
         labels = {HOSTNAME: pod.node} | pod.label_map if pod.node else pod.label_map
         sidecar = None if gateway else self.mesh.sidecar(pod.namespace, labels)
         asked = self.mesh.asked_labels()
@@ -134,7 +140,10 @@ class Views(Outbound):
         ref = sidecar.ref if sidecar else None
         network = self.mesh.network(pod.network, pod.address)
         taken = captured or gateway
-        return Client(pod.namespace, chosen, ref, pod.locality, dns, gateway, network, shown, taken)
+        closed = frozenset[int]()
+        if binds_all(sidecar.spec.egress if sidecar else (), taken):
+            closed = PROXY.union(range(1, lowest), workload_view.application_ports(self.mesh, pod, sidecar))
+        return Client(pod.namespace, chosen, ref, pod.locality, dns, gateway, network, shown, taken, closed)
 
     def outbound(self, namespace: str) -> OutboundView:
         """The outbound view of clients in a namespace without other known properties."""

@@ -8,12 +8,13 @@ from typing import Any
 from msgspec import structs
 
 from lateen.api import objects as o
-from lateen.api.networking import IstioIngressListener
+from lateen.api.networking import IstioIngressListener, Sidecar
 from lateen.kit.derived import Shared
+from lateen.kit.digits import digits
 from lateen.mesh import policy
+from lateen.mesh.binds import as_port
 from lateen.mesh.inbound_view import InboundPort, InboundView
 from lateen.mesh.model import Mesh
-from lateen.mesh.outbound import as_port
 from lateen.mesh.outbound_view import Port
 from lateen.mesh.protocols import protocol
 from lateen.mesh.workloads import Seat, container_port, identity
@@ -69,6 +70,15 @@ def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service, int]]:
         if number and kind != "udp" and (known is None or (known[0].protocol == "auto" and kind != "auto")):
             out[number] = (Port(number, p.name, kind), service, p.port)
     return list(out.values())
+
+
+def application_ports(mesh: Mesh, pod: o.Pod, sidecar: o.Resource[Sidecar] | None) -> frozenset[int]:
+    """Where the application of a workload listens, as far as anything says so: as a Sidecar's ``ingress`` has it, else
+    the ports that it declares and those that services lead to."""
+    if sidecar and sidecar.spec.ingress:
+        ends = [i.default_endpoint.rpartition(":")[2] or str(i.port.number) for i in sidecar.spec.ingress if i.port]
+        return frozenset(int(port) for port in ends if digits(port))
+    return frozenset((*(n for _, n, kind in pod.ports if kind != "UDP"), *(p.number for p, _, _ in _served(mesh, pod))))
 
 
 def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any, captured: bool) -> InboundPort:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from lateen.api import networking as n
 from lateen.api.validate import scalars as s
 from lateen.api.validate.common import UNIX, connection_pool, destination, label_selector, server_tls, unix_address
-from lateen.api.validate.findings import Findings, hint, no, warn
+from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
@@ -137,19 +137,11 @@ def _egress(listeners: tuple[n.IstioEgressListener, ...], namespace: str) -> Fin
             if i < len(listeners) - 1:
                 says = "the egress listener with empty port should be the last listener in the list"
                 yield no(f"{at}.port", f"sidecar: {says}, and the only one")
-            yield from _without_port(listener, at)
+            yield from _ip(listener.bind, at)
         else:
             yield from _port(listener.port, f"{at}.port")
             yield from _place(listener, listener.port.number, at, ports, sockets)
         yield from _hosts(listener.hosts, f"{at}.hosts", namespace)
-
-
-def _without_port(listener: n.IstioEgressListener, at: str) -> Findings:
-    if listener.bind:
-        yield hint(f"{at}.bind", "it has no effect without a port")
-    if listener.capture_mode == "NONE":
-        says = "without a port, connections are redirected to the proxy as usual: Envoy binds only ports that are named"
-        yield hint(f"{at}.captureMode", f"{says}; write one listener with captureMode: NONE for each port")
 
 
 def _place(listener: n.IstioEgressListener, number: int, at: str, ports: set[int], sockets: set[str]) -> Findings:

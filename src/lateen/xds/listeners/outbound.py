@@ -27,6 +27,8 @@ from lateen.xds.listeners.chains import Taken, everything
 from lateen.xds.routes import connections
 
 ANYWHERE = "0.0.0.0"
+# TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
+_LOOKS_LIKE_HTTP = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
 
 
 def unknown(policy: OutboundPolicy) -> str:
@@ -119,10 +121,8 @@ def _listener(
     taken = Taken()
     causes: dict[str, None] = {}
     if requests:
-        # TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
-        looks = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
         routed = http.filters(seen, requests, f"outbound_{name}", rds=own or str(port))
-        chains.append(lc.FilterChain(filter_chain_match=looks, filters=routed))
+        chains.append(lc.FilterChain(filter_chain_match=_LOOKS_LIKE_HTTP, filters=routed))
     for host in hosts:
         found, mine = _chains(seen, host, port, anywhere, anywhere or len(hosts) > 1)
         causes |= dict.fromkeys(mine)
@@ -170,10 +170,30 @@ def _bound(seen: Side, bind: Bind, paths: str, inside: str, detection_s: float |
     )
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
-    if bind.protocol in HTTP:
-        filters = http.filters(seen, Requests("outbound", paths=paths), f"outbound_{name}", rds=bind.routes)
-        out.filter_chains.add(filters=filters)
-        return pb.resource(out.name, out, seen.origins)
+    asked = Requests("outbound", dynamic=_dynamic(bind.hosts), paths=paths)
+    if bind.protocol in (*HTTP, "auto"):
+        out.filter_chains.add(filters=http.filters(seen, asked, f"outbound_{name}", rds=bind.routes))
+    if bind.protocol == "auto":
+        out.filter_chains[0].filter_chain_match.CopyFrom(_LOOKS_LIKE_HTTP)
+    causes = _bound_connections(seen, bind, out) if bind.protocol not in HTTP else ()
+    if any(c.filter_chain_match.server_names for c in out.filter_chains):
+        out.listener_filters.append(tcp.tls_inspector())
+    if bind.protocol == "auto":
+        out.listener_filters.append(tcp.http_inspector())
+    if out.listener_filters:
+        out.continue_on_listener_filters_timeout = True
+        out.listener_filters_timeout.CopyFrom(tcp.detection(detection_s))
+    if not out.filter_chains:
+        if out.HasField("default_filter_chain"):
+            out.filter_chains.append(out.default_filter_chain)
+            out.ClearField("default_filter_chain")
+        else:
+            out.filter_chains.add(filters=tcp.proxy(seen, names.BLACK_HOLE))
+    return pb.resource(out.name, out, (*causes, *seen.origins))
+
+
+def _bound_connections(seen: Side, bind: Bind, out: Any) -> tuple[str, ...]:
+    """Adds the chains of connections to a listener; returns the user's objects that these come from."""
     causes: dict[str, None] = {}
     taken = Taken()
     for host in bind.hosts:
@@ -188,17 +208,7 @@ def _bound(seen: Side, bind: Bind, paths: str, inside: str, detection_s: float |
                     out.default_filter_chain.CopyFrom(chain.made())
                 else:
                     out.filter_chains.append(chain.made(match))
-    if any(c.filter_chain_match.server_names for c in out.filter_chains):
-        out.listener_filters.append(tcp.tls_inspector())
-        out.continue_on_listener_filters_timeout = True
-        out.listener_filters_timeout.CopyFrom(tcp.detection(detection_s))
-    if not len(out.filter_chains):
-        if out.HasField("default_filter_chain"):
-            out.filter_chains.append(out.default_filter_chain)
-            out.ClearField("default_filter_chain")
-        else:
-            out.filter_chains.add(filters=tcp.proxy(seen, names.BLACK_HOLE))
-    return pb.resource(out.name, out, (*causes, *seen.origins))
+    return tuple(causes)
 
 
 Place = tuple[str, int]
