@@ -203,3 +203,18 @@ def test_an_entry_of_somebody_else_is_left_alone(mesh):
             assert (await mesh.entry())["spec"]["address"] == "10.9.9.9"
 
     asyncio.run(work())
+
+
+def test_machines_of_a_group_without_a_service_account_run_as_default(mesh):
+    """As ``x workload entry configure`` makes their tokens; another account must not become an endpoint of theirs."""
+
+    async def work():
+        async with Istiod(mesh, "a") as istiod:
+            node = NodeId("sidecar", "10.0.0.9", "vm", "default", "default.svc.cluster.local")
+            assert istiod.registrar.refuses(node, {GROUP: "vms"}, "default") is None
+            says = "machines of the WorkloadGroup vms run as default, not somebody"
+            assert istiod.registrar.refuses(node, {GROUP: "vms"}, "somebody") == says
+            assert istiod.registrar.admits("default", "vms", "default")
+            assert not istiod.registrar.admits("default", "vms", "somebody")
+
+    asyncio.run(work())

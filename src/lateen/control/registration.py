@@ -34,6 +34,12 @@ GRACE_S = 10.0
 STALE_S = 30.0
 
 
+def _account(group: o.Resource[WorkloadGroup]) -> str:
+    """The service account of a group's machines: that of their tokens (``x workload entry configure``), and what their
+    callers expect."""
+    return (group.spec.template and group.spec.template.service_account) or "default"
+
+
 def entry_name(group: str, address: str) -> str:
     return f"{group}-{address.replace('.', '-').replace(':', '-')}"
 
@@ -116,9 +122,7 @@ class Registrar:
     def admits(self, namespace: str, name: str, account: str) -> bool:
         """Whether a WorkloadGroup with that name and service account exists."""
         found = self.group(namespace, {GROUP: name})
-        return found is not None and ((found.spec.template and found.spec.template.service_account) or "default") == (
-            account
-        )
+        return found is not None and _account(found) == account
 
     def refuses(self, node: NodeId, metadata: Mapping[str, str], account: str) -> str | None:
         """Why a machine that names a group may not join; None if it may."""
@@ -128,9 +132,8 @@ class Registrar:
         found = self.group(node.namespace, metadata)
         if found is None:
             return f"there is no WorkloadGroup {node.namespace}/{name}; create it first"
-        wanted = found.spec.template.service_account if found.spec.template else ""
-        if wanted and wanted != account:
-            return f"machines of the WorkloadGroup {name} run as {wanted}, not {account}"
+        if _account(found) != account:
+            return f"machines of the WorkloadGroup {name} run as {_account(found)}, not {account}"
         return None
 
     def workload(self, connection: Connection) -> o.Pod | None:
