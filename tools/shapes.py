@@ -1,4 +1,4 @@
-"""Write console/src/shapes.ts from lateen.console.shapes, lateen.console.metrics and
+"""Write console/src/shapes.ts from lateen.console.shapes, lateen.console.reports and
 lateen.dump.failures: python tools/shapes.py"""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from lateen.console.metrics import COUNTED
+from lateen.console.reports import COUNTED
 from lateen.dump.failures import MATCHERS
 
 TARGET = Path(__file__).parents[1] / "console" / "src" / "shapes.ts"
@@ -55,8 +55,8 @@ def text() -> str:
     named = [f"export type {name} = {choices(kind)}" for kind, name in NAMED.items()]
     says = "/** What selects series of requests that have failed, in PromQL: any of these. */"
     failed = f"{says}\nexport const FAILED = {list(MATCHERS)}"
-    says = "/** What selects series that count each call once, in PromQL: any of these. */"
-    counted = f"{says}\nexport const COUNTED = {list(COUNTED)}"
+    says = "/** Rates of $metric over $window, each request counted once, in PromQL; $more are further matchers. */"
+    counted = f"{says}\nexport const COUNTED = `{COUNTED.replace('$', chr(92) + '$')}`"
     head = "// Written by tools/shapes.py from lateen.console.shapes; edit that file."
     return "\n\n".join([head, failed, counted, *named, *(interface(n, s) for n, s in found)]) + "\n"
 

@@ -3,8 +3,8 @@
 /** What selects series of requests that have failed, in PromQL: any of these. */
 export const FAILED = ['response_code=~"5..|0"', 'response_flags=~"(.+,)?NR(,.+)?"', 'grpc_response_status=~"2|4|12|13|14|15"']
 
-/** What selects series that count each call once, in PromQL: any of these. */
-export const COUNTED = ['reporter="source"', 'reporter="destination",source_workload=~"unknown|",source_principal=~"unknown|",connection_security_policy!="mutual_tls"']
+/** Rates of $metric over $window, each request counted once, in PromQL; $more are further matchers. */
+export const COUNTED = `rate(\$metric{reporter="source"\$more}[\$window]) or rate(\$metric{reporter="destination",source_workload!~"unknown|"\$more}[\$window]) unless on (source_workload, source_workload_namespace) istio_requests_total{reporter="source"} or rate(\$metric{reporter="destination",source_workload=~"unknown|",source_principal=~"unknown|",connection_security_policy!="mutual_tls"\$more}[\$window]) * on (destination_workload, destination_workload_namespace, request_protocol) group_left () (1 - (sum by (destination_workload, destination_workload_namespace, request_protocol) (rate(istio_requests_total{reporter="source",connection_security_policy="none"}[\$window])) or 0 * sum by (destination_workload, destination_workload_namespace, request_protocol) (rate(istio_requests_total{reporter="destination",source_workload=~"unknown|",source_principal=~"unknown|",connection_security_policy!="mutual_tls"}[\$window]))) / clamp_min(sum by (destination_workload, destination_workload_namespace, request_protocol) (rate(istio_requests_total{reporter="destination",source_workload=~"unknown|",source_principal=~"unknown|",connection_security_policy!="mutual_tls"}[\$window])), 1e-9) > 0.05)`
 
 export type NodeKind = 'app' | 'service' | 'workload' | 'external' | 'unknown'
 

@@ -18,11 +18,17 @@ export const BY: Record<Exclude<Lists, 'config'>, string[]> = {
   services: ['destination_service_namespace', 'destination_service_name'],
 }
 
+/** PromQL: the rates of a metric's series, each request counted once. `more`: matchers, after a comma. */
+export function counted(metric: string, window: string, more = ''): string {
+  const given: Record<string, string> = { metric, window, more }
+  return COUNTED.replace(/\$(metric|window|more)/g, (_, name: string) => given[name]!)
+}
+
 /** By the values of `labels`, joined with slashes. */
 export async function loads(labels: string[]): Promise<Map<string, Load>> {
   const now = Math.floor(Date.now() / 1000)
   const by = labels.join(', ')
-  const of = (metric: string, more = '') => COUNTED.map((once) => `rate(${metric}{${once}${more}}[1m])`).join(' or ')
+  const of = (metric: string, more = '') => counted(metric, '1m', more)
   const ask = async (query: string) => {
     const found = await queryRange(query, now, now, 1)
     return new Map(found.map((s) => [labels.map((l) => s.metric[l] ?? '').join('/'), s.points.at(-1)?.[1] ?? 0]))

@@ -6,7 +6,8 @@ import pytest
 from test_promql import START, ask
 
 from lateen.console import boards, metrics
-from lateen.console.metrics import COUNTED, sample
+from lateen.console.metrics import sample
+from lateen.console.reports import COUNTED, Reports
 from lateen.console.series.store import Store
 from lateen.dump.failures import ANSWERED, MATCHERS, failed
 
@@ -51,27 +52,49 @@ def selected(labels, choices):
     return any(ask(store, f"istio_requests_total{{{m}}}") for m in choices)
 
 
+WEB, SPIRE = "spiffe://cluster.local/ns/shop/sa/web", "spiffe://example.org/ns/shop/sa/web"
+
+
+def report(reporter, workload, principal, policy, count):
+    """What one end of calls to the cart tells; None: a Telemetry removed the label."""
+    told = {"source_workload": workload, "source_principal": principal, "connection_security_policy": policy}
+    to = {"destination_workload": "cart", "destination_workload_namespace": "shop", "request_protocol": "http"}
+    return {"reporter": reporter, **to} | {k: v for k, v in told.items() if v is not None}, count
+
+
+CLIENT, SERVER = report("source", "web", WEB, "mutual_tls", 60), report("destination", "web", WEB, "mutual_tls", 60)
+NAMELESS = report("destination", "unknown", "unknown", "none", 120)
+
+
 @pytest.mark.parametrize(
-    ("reporter", "workload", "principal", "policy", "expected"),
+    ("reports", "expected"),
     [
-        ("source", "web", None, "mutual_tls", True),
-        ("destination", "web", "spiffe://cluster.local/ns/shop/sa/web", "mutual_tls", False),
-        ("destination", "unknown", "unknown", "none", True),
-        ("destination", "unknown", "spiffe://example.org/ns/shop/sa/web", "mutual_tls", False),
-        ("destination", None, "spiffe://cluster.local/ns/shop/sa/web", None, False),
-        ("destination", None, None, "mutual_tls", False),
-        ("destination", None, None, "none", True),
+        ([CLIENT], 60),
+        ([CLIENT, SERVER], 60),
+        ([SERVER], 60),  # gRPC's own xDS client, which has no proxy that could report
+        ([SERVER, report("source", "other", WEB, "none", 30)], 90),
+        ([NAMELESS], 120),
+        ([NAMELESS, CLIENT, SERVER], 180),
+        ([NAMELESS, report("source", "web", WEB, "none", 120)], 120),  # a client in the mesh, in plaintext
+        ([NAMELESS, report("source", "web", WEB, "none", 118)], 118),  # the two are read one after the other
+        ([NAMELESS, report("source", "web", WEB, "none", 90)], 120),  # and one outside of it
+        ([NAMELESS, report("source", "web", WEB, "none", 150)], 150),
+        ([report("destination", "unknown", SPIRE, "mutual_tls", 60)], 0),  # its own proxy reports, too
+        ([report("destination", None, WEB, None, 60)], 0),
+        ([report("destination", None, None, "mutual_tls", 60)], 0),
+        ([report("destination", None, None, "none", 60)], 60),
     ],
 )
-def test_graph_and_queries_agree_on_whose_report_of_a_call_counts(reporter, workload, principal, policy, expected):
-    """A server's counts where the caller has no proxy: not where its certificate has no description (SPIRE), nor where
-    a Telemetry removes labels."""
-    told = {"source_workload": workload, "source_principal": principal, "connection_security_policy": policy}
-    labels = {"reporter": reporter} | {k: v for k, v in told.items() if v is not None}
-    found = sample("istio_requests_total", labels)
-    assert found is not None
-    assert found.flow.counts is expected
-    assert selected(labels, COUNTED) is expected
+def test_graph_and_queries_agree_on_whose_report_of_a_call_counts(reports, expected):
+    added = {sample("istio_requests_total", labels): count for labels, count in reports}
+    shares = Reports(added)
+    assert sum(count * shares.share(s.flow) for s, count in added.items()) == pytest.approx(expected)
+    store = Store(None)
+    ids = [store.registry.intern({"__name__": "istio_requests_total", **labels}) for labels, _ in reports]
+    for at in range(0, 61, 10):
+        store.put(START + at * 1000, np.array(ids, np.int64), np.array([n * at / 60.0 for _, n in reports]))
+    query = COUNTED.replace("$metric", "istio_requests_total").replace("$window", "1m").replace("$more", "")
+    assert sum(ask(store, f"sum({query}) * 60", 60).values()) == pytest.approx(expected)
 
 
 def test_every_success_rate_of_the_boards_uses_it():

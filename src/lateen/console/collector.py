@@ -22,6 +22,7 @@ from lateen.console.graph import KINDS, Graph, health
 from lateen.console.metrics import Added, Target
 from lateen.console.prometheus import Api
 from lateen.console.promql.values import STATUS, QueryError, failed
+from lateen.console.reports import Reports
 from lateen.console.series.intake import Intake, Key, Look
 from lateen.console.series.scrape import Meta
 from lateen.console.series.selection import TooMany
@@ -136,9 +137,11 @@ class Collector:
     # --- responses ---------------------------------------------------------------------------------------
 
     def graph(self, kind: str, namespaces: tuple[str, ...], window_s: float) -> shapes.Graph:
-        drawn = Graph(kind, namespaces).build(self.added(window_s), window_s)
+        added = self.added(window_s)
+        reports = Reports(added)
+        drawn = Graph(kind, namespaces).build(added, window_s, reports)
         latest = next((added for _, added in reversed(list(self._rounds))), {})
-        now = {e["id"]: e for e in Graph(kind, namespaces).build(latest, self.interval)["edges"]}
+        now = {e["id"]: e for e in Graph(kind, namespaces).build(latest, self.interval, reports)["edges"]}
         for edge in drawn["edges"]:
             just = now.get(edge["id"])
             edge["now"] = just["requests"] + just["connections"] if just else 0
@@ -163,10 +166,10 @@ class Collector:
                 into = steps[count - 1 - age]
                 for sample, value in round_.items():
                     into[sample] = into.get(sample, 0.0) + value
-        rates = []
+        rates, reports = [], Reports(self.added(window_s))
         for added in steps:
             in_time()
-            rates.append(rate_of(kind, wanted, added, step))
+            rates.append(rate_of(kind, wanted, added, step, reports))
         return {"step": step, "rates": rates}
 
     def routes(self) -> list[web.RouteDef]:
@@ -278,8 +281,8 @@ class Collector:
         return web.Response(text="\n".join(lines) + "\n")
 
 
-def rate_of(kind: str, wanted: str, added: Added, step_s: float) -> float:
-    drawn = Graph(kind).build(added, step_s)
+def rate_of(kind: str, wanted: str, added: Added, step_s: float, reports: Reports) -> float:
+    drawn = Graph(kind).build(added, step_s, reports)
     for edge in drawn["edges"]:
         if edge["id"] == wanted:
             return float(edge["bytesRate"] if edge["protocol"] == "tcp" else edge["rate"])

@@ -1,7 +1,7 @@
 """The graph of traffic between workloads, from what the proxies counted in a period of time. Pure.
 
-Both ends of a call may report it. The client's report counts; the server's tells whether the call used mutual TLS, and
-counts if the client has no proxy (``metrics.Flow.counts``).
+Both ends of a call may report it. ``reports`` decides whose report counts; the server's tells whether the call used
+mutual TLS.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import cast
 
 from lateen.console import shapes
 from lateen.console.metrics import UNKNOWN, Added, Flow, Sample, Security, Workload, failed, quantile
+from lateen.console.reports import Reports
 
 KINDS = ("versionedApp", "app", "workload", "service")
 
@@ -61,21 +62,22 @@ class Graph:
         self.nodes: dict[str, shapes.Node] = {}
         self.edges: dict[tuple[str, str, str], Edge] = {}
 
-    def build(self, added: Added, window_s: float) -> shapes.Graph:
-        """The graph of a time range; the collector fills in ``at``, ``proxies``, ``failures`` and the current rates."""
+    def build(self, added: Added, window_s: float, reports: Reports | None = None) -> shapes.Graph:
+        """The graph of a time range; the collector fills in ``at``, ``proxies``, ``failures`` and the current rates.
+        ``reports``: of a longer time, where this one is too short to tell whose reports count."""
+        reports = reports or Reports(added)
         for sample, value in added.items():
             flow = sample.flow
             if not self._shown(flow):
                 continue
+            counts = value * reports.share(flow)
             for edge in self._edges_of(flow):
                 if sample.metric in ("requests", "opened"):
                     edge.security.add(flow, value)
-                if not flow.counts:
-                    continue
-                if sample.metric == "requests":
-                    _count(edge, sample, value)
-                else:
-                    _add(edge, sample.metric, sample.detail, value)
+                if counts and sample.metric == "requests":
+                    _count(edge, sample, counts)
+                elif counts:
+                    _add(edge, sample.metric, sample.detail, counts)
         live = [e for e in self.edges.values() if e.requests or e.opened or e.sent or e.received]
         used = {e.source for e in live} | {e.target for e in live}
         nodes = [self._with_traffic(n, live, window_s) for n in self.nodes.values() if n["id"] in used]
@@ -176,11 +178,13 @@ def _add(edge: Edge, metric: str, detail: str, value: float) -> None:
 def health(added: Added) -> dict[str, tuple[float, float]]:
     """Namespace -> (requests, errors) that its workloads received."""
     out: dict[str, tuple[float, float]] = {}
+    reports = Reports(added)
     for sample, value in added.items():
         flow = sample.flow
-        if sample.metric != "requests" or not flow.counts:
+        counts = value * reports.share(flow)
+        if sample.metric != "requests" or not counts:
             continue
         where = flow.service_namespace if flow.service_namespace != UNKNOWN else flow.destination.namespace
         requests, errors = out.get(where, (0.0, 0.0))
-        out[where] = (requests + value, errors + (value if failed(sample) else 0.0))
+        out[where] = (requests + counts, errors + (counts if failed(sample) else 0.0))
     return out

@@ -23,13 +23,6 @@ _LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 UNKNOWN = "unknown"
 MUTUAL_TLS = "mutual_tls"
 _NAMELESS = ("source_workload", "source_principal")
-COUNTED = (
-    'reporter="source"',
-    'reporter="destination",'
-    + "".join(f'{label}=~"{UNKNOWN}|",' for label in _NAMELESS)
-    + f'connection_security_policy!="{MUTUAL_TLS}"',
-)
-"""PromQL: the series that count calls once are those that one of these selects, see ``Flow.counts``."""
 
 
 class Workload(NamedTuple):
@@ -50,10 +43,8 @@ class Flow(NamedTuple):
     protocol: str
     policy: str
     """``mutual_tls``, ``none``, or ``unknown``."""
-    counts: bool
-    """Whether its calls count: of two reports of one call, only the client's does. The server's does where the client
-    has no proxy. One with an identity has one, even if nobody says what it is: certificates of SPIRE and of Kubernetes'
-    signers have no description."""
+    nameless: bool
+    """Whether the report does not say who called: neither a workload nor an identity."""
 
 
 class Sample(NamedTuple):
@@ -105,8 +96,6 @@ def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
             labels.get(f"{side}_version", UNKNOWN),
         )
 
-    policy = labels.get("connection_security_policy", UNKNOWN)
-    nameless = all(labels.get(label, UNKNOWN) == UNKNOWN for label in _NAMELESS)
     flow = Flow(
         labels.get("reporter", ""),
         workload("source"),
@@ -114,8 +103,8 @@ def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
         labels.get("destination_service_namespace", UNKNOWN),
         workload("destination"),
         labels.get("request_protocol", "tcp"),
-        policy,
-        labels.get("reporter") == "source" or (nameless and policy != MUTUAL_TLS),
+        labels.get("connection_security_policy", UNKNOWN),
+        all(labels.get(label, UNKNOWN) in (UNKNOWN, "") for label in _NAMELESS),
     )
     detail = labels.get(_DETAIL.get(metric, ""), "")
     return Sample(flow, metric, detail, labels.get("response_flags", ""), labels.get("grpc_response_status", ""))

@@ -20,6 +20,7 @@ from lateen.cli.live.requests import ms
 from lateen.cli.output import say, table, warn
 from lateen.console.metrics import UNKNOWN, Added, Sample, Security, Workload, failed, quantile
 from lateen.console.metrics import Target as Counted
+from lateen.console.reports import Reports
 from lateen.console.series.scrape import samples
 from lateen.dump.requests import Peer
 from lateen.kit import jsons
@@ -172,7 +173,9 @@ def edges(target: Target, resources: tuple[str, ...], everywhere: bool, output: 
 
     async def work(client: HttpClient) -> dict[tuple[str, ...], Sums]:
         pods = await selecting.select(client, resources, target.namespace, everywhere)
-        return by(await read(client, pods, 0), key)
+        added = await read(client, pods, 0)
+        reports = Reports(added)
+        return by({s: v for s, v in added.items() if not s.flow.nameless or reports.share(s.flow)}, key)
 
     found = target.run(work)
     if not found:
