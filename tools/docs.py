@@ -147,6 +147,30 @@ configuration with a mistake: it names the mistake and keeps to the last good on
 """
 
 
+VARIABLES = """
+## Variables of istiod
+
+`values.pilot.env` and `components.pilot.k8s.env`: those of Istio that have no effect. There is no warning about a value
+that asks for what happens anyway. Others have an effect (above), or do not exist.
+
+| variable | |
+| --- | --- |
+"""
+METADATA = """
+## Variables of proxies
+
+`proxyMetadata` of the mesh's `defaultConfig`, of the annotation `proxy.istio.io/config` and of a ProxyConfig: those of
+Istio that have no effect. Besides `ISTIO_META_…`, which EnvoyFilters can match, these have one:
+`ISTIO_META_CERT_SIGNER`, `ISTIO_META_DNS_CAPTURE`, `ISTIO_META_HTTP10` ("1": the proxy accepts HTTP/1.0),
+`SECRET_GRACE_PERIOD_RATIO`, `SECRET_GRACE_PERIOD_RATIO_JITTER`, `OUTPUT_CERTS`, `WORKLOAD_IDENTITY_SOCKET_FILE`,
+`EXIT_ON_ZERO_ACTIVE_CONNECTIONS` (a proxy that is ended goes on until nobody is connected, as long as its pod's
+`terminationGracePeriodSeconds` lets it) and `MINIMUM_DRAIN_DURATION` (how long it does so at least, `5s` by default).
+
+| variable | |
+| --- | --- |
+"""
+
+
 def _paths(kind: Any, path: str) -> Iterator[str]:
     """Fields of a mesh configuration by their general paths; what has no effect as a whole is one line."""
     from lateen.api.config import Config, unwrap
@@ -179,8 +203,8 @@ def _verdict(path: str) -> str:
 
 
 def installation() -> str:
-    from lateen.api.mesh import MeshConfig
-    from lateen.install import effects, profiles
+    from lateen.api.mesh import MeshConfig, effect
+    from lateen.install import effects, features, profiles
 
     out = [
         *INSTALLATION.format(note=NOTE, profiles=", ".join(f"`{p}`" for p in profiles.PROFILES)).splitlines(),
@@ -196,7 +220,17 @@ def installation() -> str:
         "| --- | --- |",
     ]
     found = dict.fromkeys(_paths(MeshConfig, ""))
-    return "\n".join([*out, *(f"| `{p}` | {_verdict(p)} |" for p in found), ""])
+    return "\n".join(
+        [
+            *out,
+            *(f"| `{p}` | {_verdict(p)} |" for p in found),
+            *VARIABLES.splitlines(),
+            *(f"| `{name}` | no effect: {why} |" for name, (_, why) in sorted(features.IDLE.items())),
+            *METADATA.splitlines(),
+            *(f"| `{name}` | no effect: {why} |" for name, why in sorted(effect.METADATA.items())),
+            "",
+        ]
+    )
 
 
 CHARTS_HEAD = """\

@@ -8,7 +8,8 @@ import pytest
 
 from lateen.api.config import Config, fields, unwrap
 from lateen.cni import daemon
-from lateen.install import effects, manifests, operator, options
+from lateen.control.settings import Settings
+from lateen.install import effects, features, manifests, operator, options
 from lateen.install.operator import OperatorError, resolve
 from lateen.kit.jsons import copy, dig
 
@@ -144,6 +145,68 @@ def test_variables_of_the_plugin_are_those_that_its_daemon_reads():
     settings = ["components.cni.k8s.env[0].name=NODE_NAME", "values.cni.env.AMBIENT_DNS_CAPTURE=true"]
     said = resolve("default", [], settings).warnings
     assert [any(name in text for text in said) for name in ("env[NODE_NAME]", "env.AMBIENT_DNS_CAPTURE")] == [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PILOT_TRACE_SAMPLING", 100, "use meshConfig.defaultConfig.tracing.sampling"),
+        ("PILOT_SKIP_VALIDATE_TRUST_DOMAIN", True, "trustDomainAliases"),
+        ("PILOT_SKIP_VALIDATE_TRUST_DOMAIN", "T", "trustDomainAliases"),
+        ("PILOT_ENABLE_IP_AUTOALLOCATE", "false", "always on"),
+        ("PILOT_ENABLE_QUIC_LISTENERS", True, "not implemented"),
+        ("VERIFY_CERTIFICATE_AT_CLIENT", False, "always on"),
+        ("PILOT_DEBOUNCE_AFTER", "1s", "insides"),
+        ("ENABLE_INBOUND_RETRY_POLICY", True, "Istio has removed it"),
+        ("PILOT_HTTP1", True, 'no such variable; did you mean "PILOT_HTTP10"?'),
+        ("QUITE_ANOTHER", "x", "no such variable"),
+    ],
+)
+def test_istios_variables_without_an_effect_say_what_to_use(name, value, says):
+    for spec in (
+        {"values": {"pilot": {"env": {name: value}}}},
+        {"components": {"pilot": {"k8s": {"env": [{"name": name, "value": value}]}}}},
+    ):
+        (text,) = resolve("default", [spec], []).warnings
+        assert f"env.{name} has no effect" in text or f"env[{name}] has no effect" in text
+        assert says in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PILOT_ENABLE_IP_AUTOALLOCATE", True),
+        ("ENABLE_AUTO_SNI", "1"),
+        ("VERIFY_CERTIFICATE_AT_CLIENT", "true"),
+        ("PILOT_ENABLE_AMBIENT", False),
+        ("PILOT_CERT_PROVIDER", "istiod"),
+    ],
+)
+def test_a_variable_that_asks_for_what_happens_anyway_is_no_matter(name, value):
+    assert resolve("default", [{"values": {"pilot": {"env": {name: value}}}}], []).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PILOT_HTTP10", "yes", "neither true nor false"),
+        ("ENABLE_NATIVE_SIDECARS", "maybe", "auto, true or false"),
+        ("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", 20, "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL: "),
+        ("MAX_WORKLOAD_CERT_TTL", "1ms", "at least 1s"),
+        ("CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE", 100, "between 0 and 100"),
+    ],
+)
+def test_a_value_with_which_istiod_would_not_start_is_refused_before(name, value, says):
+    with pytest.raises(OperatorError, match=rf"spec.values.pilot.env.{name}: .*") as e:
+        resolve("default", [{"values": {"pilot": {"env": {name: value}}}}], [])
+    assert says in str(e.value)
+    with pytest.raises(ValueError, match=name):
+        Settings.of({name: str(value)})
+
+
+def test_every_variable_is_in_one_list():
+    assert set(effects.VARIABLES) & set(features.IDLE) == set()
+    assert set(features.CHECKS) <= set(effects.VARIABLES)
 
 
 UNDECLARED = {

@@ -115,6 +115,29 @@ def test_labels_without_an_effect_are_warned_about_by_name():
     assert notes({"metadata": {"labels": {"istio.io/dataplane-mode": "none"}}}, pods.settings()) == []
 
 
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        ("sidecar.istio.io/injct", 'did you mean "sidecar.istio.io/inject"?'),
+        ("istio.io/inject", 'did you mean "sidecar.istio.io/inject"?'),
+        ("istio.io/revision", 'did you mean "istio.io/rev"?'),
+        ("topology.istio.io/netwrk", 'did you mean "topology.istio.io/network"?'),
+        ("zzz.istio.io/q", "Istio has no such label"),
+    ],
+)
+def test_a_label_that_istio_does_not_have_is_told(label, says):
+    (said,) = notes({"metadata": {"labels": {label: "x", "app": "a"}}}, pods.settings())
+    assert said.startswith(f"label {label}: Istio has no such label")
+    assert said.endswith(says)
+
+
+def test_istios_labels_and_those_of_others_are_no_matter():
+    given = {"istio.io/rev": "default", "service.istio.io/canonical-name": "a", "topology.istio.io/subzone": "a",
+             "install.operator.istio.io/owning-resource": "x", "operator.istio.io/component": "Pilot",
+             "notistio.io/x": "1", "security.istio.io/tlsMode": "istio", "istio": "ingressgateway"}  # fmt: skip
+    assert notes({"metadata": {"labels": given}}, pods.settings()) == []
+
+
 def test_a_misspelt_annotation_gets_a_suggestion():
     (said,) = notes(pod({"sidecar.istio.io/proxyCpu": "1"}), pods.settings())
     assert 'did you mean "sidecar.istio.io/proxyCPU"?' in said

@@ -218,3 +218,36 @@ def test_a_pods_own_settings_override_single_ones_of_the_mesh():
 def test_what_envoy_would_refuse_is_refused_with_its_field(text, field):
     with pytest.raises(Invalid, match=field):
         mesh_config(f"defaultConfig: {text}")
+
+
+def accepts_http_10(view):
+    """Of each connection manager: whether it accepts HTTP/1.0."""
+    found = [m for entry in judge.messages(view)[names.LDS].values() for m in managers(entry)]
+    assert found
+    return {m.http_protocol_options.accept_http_10 for m in found}
+
+
+def plain_http(view):
+    """What plain connections to auto-detected ports announce to be routed as requests."""
+    chains = [c for name, entry in judge.messages(view)[names.LDS].items() if name.startswith("0.0.0.0_")
+              for c in entry.filter_chains]  # fmt: skip
+    return {tuple(c.filter_chain_match.application_protocols) for c in chains
+            if "h2c" in c.filter_chain_match.application_protocols}  # fmt: skip
+
+
+@pytest.mark.parametrize("pod", [SIDECAR, INGRESS], ids=lambda p: p[1])
+def test_http_1_0_is_accepted_where_the_mesh_or_the_pod_says_so(pod, tmp_path):
+    plain = mesh.objects(GATEWAY)
+    everywhere = mesh.objects(GATEWAY, replace(plain.config, cluster=replace(plain.config.cluster, http10=True)))
+    assert accepts_http_10(mesh.view(plain, pod[1], pod[0])) == {False}
+    assert accepts_http_10(mesh.view(everywhere, pod[1], pod[0])) == {True}
+    judge.validate(mesh.view(everywhere, pod[1], pod[0]), tmp_path)
+    own = mesh.view(plain, pod[1], pod[0], {**mesh.AGENT, "HTTP10": "1"})
+    assert accepts_http_10(own) == {True}
+    assert accepts_http_10(mesh.view(plain, pod[1], pod[0], {**mesh.AGENT, "HTTP10": "0"})) == {False}
+
+
+def test_clients_of_http_1_0_are_routed_on_auto_detected_ports():
+    found = mesh.objects(protocol="")
+    assert plain_http(mesh.view(found)) == {("http/1.1", "h2c")}
+    assert plain_http(mesh.view(found, agent={**mesh.AGENT, "HTTP10": "1"})) == {("http/1.0", "http/1.1", "h2c")}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lateen.agent import bootstrap
+from lateen.agent import bootstrap, ending
 from lateen.agent.connections import Connections
 from lateen.agent.istiod import FAILURES, Istiod
 from lateen.agent.metrics import Metrics
@@ -36,12 +36,13 @@ class Envoy:
     def __init__(
         self, options: Options, istiod: Istiod, metrics: Metrics, connections: Connections, known: Path
     ) -> None:
-        """``known``: the directory of the certificate by which istiod knows the proxy."""
+        """``known``: the directory of the certificate by which istiod knows the proxy. Raises ValueError."""
         self._known = known
         self._options, self._istiod, self._metrics, self._connections = options, istiod, metrics, connections
         self._process: asyncio.subprocess.Process | None = None
         self._draining = self._configured = self._stopping = False
         self._drain_s, self._termination_s = DRAIN_S, TERMINATION_S
+        self._ending = ending.ending(options.env)
 
     async def _bootstrap(self) -> dict[str, Any]:
         """The bootstrap with the patches of its EnvoyFilters; without patches if istiod does not answer."""
@@ -128,6 +129,11 @@ class Envoy:
         self._draining = True
         with contextlib.suppress(OSError, TimeoutError):
             await http.fetch("127.0.0.1", ports.ADMIN, "/drain_listeners?graceful&skip_exit", method="POST", timeout=5)
+        if self._ending.when_empty:  # whoever ends the pod says how long it may take
+            await asyncio.sleep(self._ending.least_s)
+            while await ending.connections():
+                await asyncio.sleep(ending.PAUSE_S)
+            return
         given = self._options.env.get("TERMINATION_DRAIN_DURATION_SECONDS")
         await asyncio.sleep(float(given) if given else self._termination_s)
 

@@ -16,6 +16,7 @@ from lateen.api.effective import general, leaves
 from lateen.api.mesh import ProxyConfig, effect
 from lateen.api.mesh.reading import proxy_config_problems
 from lateen.kit import duration, jsons, regex, yamldoc
+from lateen.kit.booleans import boolean
 from lateen.kit.digits import digits
 
 _QUANTITY = re.compile(r"[+-]?\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$")
@@ -106,8 +107,7 @@ def _count(text: str) -> None:
 
 
 def _bool(text: str) -> None:
-    if text not in ("1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"):
-        raise ValueError(f'"{text}" is neither true nor false')
+    boolean(text)
 
 
 def _quantity(text: str) -> None:
@@ -279,6 +279,7 @@ KNOWN: dict[str, Annotation] = {
     "sidecar.istio.io/statsCompression": Annotation("statistics are not compressed"),
     "sidecar.istio.io/statsEvictionInterval": Annotation(_STATS),
     "sidecar.istio.io/statsFlushInterval": Annotation(check=_interval),
+    "sidecar.istio.io/statsHistogramBins": Annotation("Envoy's default of 100 is used"),
     "sidecar.istio.io/statsHistogramBuckets": Annotation(check=_buckets),
     "sidecar.istio.io/statsInclusionPrefixes": Annotation(deprecated=True),
     "sidecar.istio.io/statsInclusionRegexps": Annotation(check=_regexes, deprecated=True),
@@ -302,6 +303,7 @@ KNOWN: dict[str, Annotation] = {
     "ambient.istio.io/bypass-inbound-capture": Annotation(_AMBIENT),
     "ambient.istio.io/dns-capture": Annotation(_AMBIENT),
     "ambient.istio.io/redirection": Annotation(_AMBIENT, alpha=False),
+    "istio.io/use-waypoint-canary-weight": Annotation(_AMBIENT, on=("Namespace", "Service", "ServiceEntry")),
     "ambient.istio.io/waypoint-inbound-binding": Annotation(_AMBIENT, on=("GatewayClass", "Gateway")),
     "galley.istio.io/analyze-suppress": Annotation(on=(ANY,)),
     INGRESS_CLASS: Annotation(on=("Ingress",), alpha=False),

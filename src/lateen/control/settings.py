@@ -17,6 +17,7 @@ from lateen.control.external import MODE, Signers
 from lateen.control.fetching import DEFAULT_FETCHING, Fetching, networks
 from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
 from lateen.kit import duration
+from lateen.kit.booleans import boolean
 from lateen.mesh.settings import Cluster
 from lateen.wire.revision import Revision
 
@@ -41,6 +42,9 @@ SERVES = "EXTERNAL_ISTIOD"
 FILTERED, SCOPED = "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG", "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
 """As in Istio, where the former is off by default: whether gateways get only the clusters that they need, and whether
 Gateways select only workloads in their own namespaces."""
+NATIVE = "ENABLE_NATIVE_SIDECARS"
+HTTP10 = "PILOT_HTTP10"
+"""As in Istio: whether every proxy accepts HTTP/1.0."""
 ANNOUNCED = "LATEEN_ROOT_ANNOUNCED_FOR"
 """How long a new root is published before anything is signed under it."""
 
@@ -82,9 +86,10 @@ class Settings:
             cluster=Cluster(
                 name=given("CLUSTER_ID") or CLUSTER_NAME,
                 domain=given("CLUSTER_DOMAIN") or CLUSTER_DOMAIN,
-                experimental=_read(EXPERIMENTAL, given(EXPERIMENTAL) or "false", flag),
-                filtered=_read(FILTERED, given(FILTERED) or "true", flag),
-                scoped=_read(SCOPED, given(SCOPED) or "false", flag),
+                experimental=_read(EXPERIMENTAL, given(EXPERIMENTAL) or "false", boolean),
+                filtered=_read(FILTERED, given(FILTERED) or "true", boolean),
+                scoped=_read(SCOPED, given(SCOPED) or "false", boolean),
+                http10=_read(HTTP10, given(HTTP10) or "false", boolean),
             ),
             trust_domain=given("TRUST_DOMAIN") or TRUST_DOMAIN,
             certificate_ttl=ttl,
@@ -94,12 +99,12 @@ class Settings:
                 _read(REFRESH, given(REFRESH) or "20m", _refresh),
                 frozenset(r.strip() for r in (given(REGISTRIES) or "").split(",") if r.strip()),
             ),
-            native_sidecars=given("ENABLE_NATIVE_SIDECARS") or "auto",
+            native_sidecars=_read(NATIVE, given(NATIVE) or "auto", _sidecars),
             ca=_authority(given, ttl),
             signers=_read(EXTERNAL, given(EXTERNAL) or "", partial(_signers, given)),
-            serves=_read(SERVES, given(SERVES) or "false", flag),
+            serves=_read(SERVES, given(SERVES) or "false", boolean),
             insecure=frozenset(filter(None, (given(INSECURE) or "").replace(" ", "").split(","))),
-            deploys_gateways=_read(DEPLOYS_GATEWAYS, given(DEPLOYS_GATEWAYS) or "true", flag),
+            deploys_gateways=_read(DEPLOYS_GATEWAYS, given(DEPLOYS_GATEWAYS) or "true", boolean),
         )
 
     @property
@@ -114,13 +119,6 @@ class Settings:
         return [f"{h}.{self.namespace}{end}" for h in hosts for end in (".svc", "", suffix)]
 
 
-def flag(text: str) -> bool:
-    """Raises ValueError."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f'"{text}" is neither true nor false')
-    return text.lower() == "true"
-
-
 def _authority(given: Callable[[str], str | None], ttl: timedelta) -> wanted.Settings:
     default = wanted.DEFAULTS
     return wanted.Settings(
@@ -128,7 +126,7 @@ def _authority(given: Callable[[str], str | None], ttl: timedelta) -> wanted.Set
         root_ttl=_period(given, ROOT_TTL, default.root_ttl),
         check=_period(given, ROOT_CHECK, default.check),
         grace_percent=_read(ROOT_GRACE, given(ROOT_GRACE) or str(default.grace_percent), _percent),
-        jitter=_read(ROOT_JITTER, given(ROOT_JITTER) or "true", flag),
+        jitter=_read(ROOT_JITTER, given(ROOT_JITTER) or "true", boolean),
     )
 
 
@@ -153,6 +151,12 @@ def _positive(text: str) -> timedelta:
     if found < timedelta(seconds=1):
         raise ValueError("it must be at least 1s")
     return found
+
+
+def _sidecars(text: str) -> str:
+    if text not in ("auto", "true", "false"):
+        raise ValueError(f'"{text}" is not auto, true or false')
+    return text
 
 
 def _percent(text: str) -> float:

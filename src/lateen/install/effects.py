@@ -11,7 +11,7 @@ from lateen.api.crds import EXPERIMENTAL
 from lateen.api.effective import general, leaves
 from lateen.inject import settings as injection
 from lateen.inject.deployment import ENABLED as DEPLOYS_GATEWAYS
-from lateen.install import absent
+from lateen.install import absent, features
 from lateen.install.k8s import SERVICE
 from lateen.install.objects import NAMESPACE
 from lateen.install.options import COMPONENTS, Operator
@@ -35,6 +35,7 @@ VARIABLES = (
     "MAX_WORKLOAD_CERT_TTL",
     DEPLOYS_GATEWAYS,
     "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG",
+    "PILOT_HTTP10",
     "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS",
     "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL",
     "PILOT_SCOPE_GATEWAY_TO_NAMESPACE",
@@ -242,6 +243,17 @@ def refused(spec: Json, path: str = "spec") -> Iterator[str]:
         value = dig(spec, *at.split("."))
         if value not in (None, "", only):
             yield f"{path}.{at}: {jsons.dumps(value).decode()} is not possible: {why}"
+    for at, given in _variables(spec):
+        for name, says in features.wrong(given):
+            yield f"{path}.{at.format(name)}: {says}"
+
+
+def _variables(spec: Json) -> Iterator[tuple[str, Json]]:
+    """istiod's variables as an installation gives them: (their path, with a place for the name; name -> value)."""
+    values = dig(spec, "values", "pilot", "env", default={})
+    listed = dig(spec, "components", "pilot", "k8s", "env", default=[])
+    yield "values.pilot.env.{}", values if isinstance(values, dict) else {}
+    yield "components.pilot.k8s.env[{}]", {e["name"]: e.get("value", "") for e in listed}
 
 
 def has_effect(path: str) -> bool:
@@ -254,15 +266,22 @@ def ineffective(spec: Json) -> list[str]:
     typed = {k: v for k, v in spec.items() if k not in ("meshConfig", "values", "unvalidatedValues")}
     untyped = {k: v for k, v in spec.items() if k in ("values", "unvalidatedValues") and v}
     found = [*leaves(Operator, typed), *untyped.items()]
-    out = [
-        at for path, value in found for at, _ in _plain(path, value) if not has_effect(at) and general(at) not in ONLY
-    ]
-    for component, names in LISTS.items():
-        env = dig(spec, "components", component, "k8s", "env", default=[])
-        out += [f"components.{component}.k8s.env[{e['name']}]" for e in env if e["name"] not in names]
+    out = {
+        at: reason(at)
+        for path, value in found
+        for at, _ in _plain(path, value)
+        if not has_effect(at) and general(at) not in ONLY and not at.startswith("values.pilot.env.")
+    }
+    for e in dig(spec, "components", "cni", "k8s", "env", default=[]):
+        if e["name"] not in OF_PLUGIN:
+            out[f"components.cni.k8s.env[{e['name']}]"] = ""
+    for at, given in _variables(spec):
+        for name, value in given.items():
+            if name not in VARIABLES and (why := features.reason(name, value, VARIABLES)) is not None:
+                out[at.format(name)] = why
     return [
-        f"the field spec.{at} has no effect in this version of Lateen" + (f": {why}" if (why := reason(at)) else "")
-        for at in out
+        f"the field spec.{at} has no effect in this version of Lateen" + (f": {why}" if why else "")
+        for at, why in out.items()
     ]
 
 

@@ -46,6 +46,8 @@ class Handling:
     envoy_headers: bool = True
     """Whether x-envoy-* headers are added."""
     forwarded_port: bool = False
+    http10: bool = False
+    """Whether HTTP/1.0 is accepted (PILOT_HTTP10, ISTIO_META_HTTP10), which is answered with 426 otherwise."""
     connections: ConnectionSettings = field(default=ConnectionSettings(), hash=False)
 
 

@@ -148,6 +148,8 @@ class Cluster:
     """Whether gateways get only the clusters that their configuration names."""
     scoped: bool = False
     """Whether Istio's Gateways select only workloads in their own namespaces."""
+    http10: bool = False
+    """Whether every proxy accepts HTTP/1.0."""
     home: str = ""
     """The cluster with the rules and policies (its control plane's), if that is another one."""
 

@@ -172,6 +172,8 @@ class Views(Outbound):
         found = telemetry.observability(self.mesh.reporting, levels, reporter, cluster)
         own = self.mesh.plugins(pod.namespace, pod.label_map)
         manner = proxies.handling(self.mesh.proxy_defaults, pod)
+        if agent.http10 or self.mesh.cluster.http10:
+            manner = replace(manner, http10=True)
         return Observability(
             replace(found.client, hooks=plugins.hooks(own, "CLIENT"), handling=manner),
             replace(found.server, hooks=plugins.hooks(own, "SERVER"), handling=manner),

@@ -42,12 +42,14 @@ def parse(text: str) -> NodeId:
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a proxy's agent does for its metrics."""
+    """What a proxy's agent does for its metrics, and says about its application."""
 
     counting: bool = True
     """It counts the bytes of open connections (``connections``)."""
     joined: bool = True
     """It takes labels apart (``labels``)."""
+    http10: bool = False
+    """Its application speaks HTTP/1.0: ``ISTIO_META_HTTP10`` is 1, as in Istio."""
 
 
 PRESENT = Abilities()
@@ -56,7 +58,11 @@ PRESENT = Abilities()
 
 def abilities(metadata: Mapping[str, str]) -> Abilities:
     """``metadata``: of the node."""
-    return Abilities(metadata.get(connections.METADATA) == "true", metadata.get(labels.METADATA) == "true")
+    return Abilities(
+        counting=metadata.get(connections.METADATA) == "true",
+        joined=metadata.get(labels.METADATA) == "true",
+        http10=metadata.get("HTTP10") == "1",
+    )
 
 
 def own_key(key: str) -> str:

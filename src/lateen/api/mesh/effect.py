@@ -137,11 +137,40 @@ KNOWN: dict[str, frozenset[str]] = {
 """Lists whose items are used only if Envoy knows them; it would reject all of a proxy's listeners otherwise."""
 
 
+_KEYS = "keys are elliptic curves' (P-256)"
+_MOUNTED = "use WORKLOAD_IDENTITY_SOCKET_FILE, or certificates of a Secret"
 METADATA = {
-    "ISTIO_META_REQUESTED_NETWORK_VIEW": "proxies see the instances of all networks",
+    "BOOTSTRAP_XDS_AGENT": _LEGACY,
+    "CA_PROVIDER": "certificates come from istiod",
+    "CA_ROOT_CA": "istiod is verified with the mesh's root",
+    "CREDENTIAL_FETCHER_TYPE": "proxies prove who they are by their pod's token",
+    "DNS_FORWARD_PARALLEL": "name servers are asked one after the other",
+    "DNS_PROXY_ADDR": "the address is 127.0.0.1:15053",
+    "ECC_CURVE": _KEYS,
+    "ECC_SIGNATURE_ALGORITHM": _KEYS,
+    "FILE_MOUNTED_CERTS": _MOUNTED,
     "ISTIO_META_DNS_AUTO_ALLOCATE": "it is deprecated: addresses are allocated wherever DNS is captured",
+    "ISTIO_META_ENABLE_DNS_SERVER": "use ISTIO_META_DNS_CAPTURE",
+    "ISTIO_META_ENABLE_HBONE": "ambient mode is not implemented",
+    "ISTIO_META_ENABLE_SELF_DISCOVERY": "use localityLbSetting, which also balances by zone",
+    "ISTIO_META_HTTP_PROXY_PORT": "the HTTP proxy listener is not implemented",
+    "ISTIO_META_IDLE_TIMEOUT": "use connectionSettings.httpIdleTimeout",
+    "ISTIO_META_REQUESTED_NETWORK_VIEW": "proxies see the instances of all networks",
+    "ISTIO_META_UNPRIVILEGED_POD": "Envoy needs no privileges for ports that are redirected to it",
+    **{
+        f"ISTIO_META_TLS_{side}_{name}": _MOUNTED
+        for side in ("CLIENT", "SERVER")
+        for name in ("CERT_CHAIN", "KEY", "ROOT_CERT")
+    },
+    "PKCS8_KEY": "keys are written as PKCS#8",
+    "PROV_CERT": "a machine joins by its token",
+    "PROXY_CONFIG_XDS_AGENT": _LEGACY,
+    "PROXY_XDS_VIA_AGENT": _LEGACY,
+    "SECRET_TTL": "set DEFAULT_WORKLOAD_CERT_TTL for istiod",
+    "WORKLOAD_RSA_KEY_SIZE": _KEYS,
+    "XDS_ROOT_CA": "istiod is verified with the mesh's root",
 }
-"""Variables of ``proxyMetadata`` that Istio's istiod reads and ours does not."""
+"""Variables of ``proxyMetadata`` that Istio's istiod and agent read, and ours do not."""
 
 
 def reason(path: str) -> str | None:

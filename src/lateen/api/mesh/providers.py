@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from lateen.api.config import Config, Duration
 
 
@@ -64,7 +66,7 @@ class Zipkin(Config):
     service: str
     port: int
     max_tag_length: int | None = None
-    enable_64bit_trace_id: bool = False
+    enable_64bit_trace_id: bool = msgspec.field(default=False, name="enable64bitTraceId")
     path: str = ""
     trace_context_option: Literal["USE_B3", "USE_B3_WITH_W3C_PROPAGATION"] | None = None
     timeout: Duration | None = None

@@ -42,6 +42,8 @@ def apply(out: Any, wanted: Handling) -> None:
     if not wanted.server:
         out.server_header_transformation = hcm.HttpConnectionManager.PASS_THROUGH
     out.append_x_forwarded_port = wanted.forwarded_port
+    if wanted.http10:
+        out.http_protocol_options.accept_http_10 = True
     _connections(out, wanted.connections)
 
 

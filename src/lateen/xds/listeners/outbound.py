@@ -27,8 +27,12 @@ from lateen.xds.listeners.chains import Taken, everything
 from lateen.xds.routes import connections
 
 ANYWHERE = "0.0.0.0"
-# TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here.
-_LOOKS_LIKE_HTTP = lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=["http/1.1", "h2c"])
+
+
+def _looks_like_http(seen: Side) -> lc.FilterChainMatch:
+    """TLS may announce HTTP in its ALPN; only plain text can be routed as HTTP here."""
+    known = [*(["http/1.0"] if seen.handling.http10 else []), "http/1.1", "h2c"]
+    return lc.FilterChainMatch(transport_protocol="raw_buffer", application_protocols=known)
 
 
 def unknown(policy: OutboundPolicy) -> str:
@@ -122,7 +126,7 @@ def _listener(
     causes: dict[str, None] = {}
     if requests:
         routed = http.filters(seen, requests, f"outbound_{name}", rds=own or str(port))
-        chains.append(lc.FilterChain(filter_chain_match=_LOOKS_LIKE_HTTP, filters=routed))
+        chains.append(lc.FilterChain(filter_chain_match=_looks_like_http(seen), filters=routed))
     for host in hosts:
         found, mine = _chains(seen, host, port, anywhere, anywhere or len(hosts) > 1)
         causes |= dict.fromkeys(mine)
@@ -174,7 +178,7 @@ def _bound(seen: Side, bind: Bind, paths: str, inside: str, detection_s: float |
     if bind.protocol in (*HTTP, "auto"):
         out.filter_chains.add(filters=http.filters(seen, asked, f"outbound_{name}", rds=bind.routes))
     if bind.protocol == "auto":
-        out.filter_chains[0].filter_chain_match.CopyFrom(_LOOKS_LIKE_HTTP)
+        out.filter_chains[0].filter_chain_match.CopyFrom(_looks_like_http(seen))
     causes = _bound_connections(seen, bind, out) if bind.protocol not in HTTP else ()
     if any(c.filter_chain_match.server_names for c in out.filter_chains):
         out.listener_filters.append(tcp.tls_inspector())
