@@ -54,9 +54,37 @@ class Hook:
         return self
 
 
+class Converter(Hook):
+    """A conversion webhook of Widgets: version 1 has ``spec.size: "3x4"``, version 2 ``spec.width`` and ``height``.
+
+    ``change``: what happens to its answer before it is sent.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.change = lambda _: None
+
+    def answer(self, request):
+        self.asked.append(request)
+        made = [self._converted(o, request["desiredAPIVersion"]) for o in request["objects"]]
+        response = {"uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": made}
+        answer = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": response}
+        self.change(answer)
+        return answer
+
+    def _converted(self, obj, version):
+        spec = dict(obj.get("spec") or {})
+        if version.endswith("/v2") and "size" in spec:
+            width, _, height = spec.pop("size").partition("x")
+            spec |= {"width": int(width), "height": int(height)}
+        elif version.endswith("/v1") and "width" in spec:
+            spec["size"] = f"{spec.pop('width')}x{spec.pop('height', 0)}"
+        return {**obj, "apiVersion": version, "spec": spec}
+
+
 @contextlib.contextmanager
-def serving():
-    hook = Hook()
+def serving(make=Hook):
+    hook = make()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):

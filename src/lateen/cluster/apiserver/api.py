@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Awaitable
 
-from lateen.cluster.apiserver import binding, eviction, matching, reading, strategies, subresources, verbs
+from lateen.cluster.apiserver import binding, eviction, matching, reading, scales, strategies, subresources, verbs
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
@@ -12,7 +13,7 @@ from lateen.cluster.apiserver.commit import Committer, durably
 from lateen.cluster.apiserver.deletion import Deleter
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import CRDS, from_crd
-from lateen.cluster.store.history import Event
+from lateen.cluster.store.history import Entry, Event
 from lateen.cluster.store.objects import Store
 from lateen.kit.jsons import Json
 
@@ -55,14 +56,24 @@ class Api:
         kind = ("", "v1", dict(r.subresources)[c.subresource])
         await self._webhooks.admit(matching.review("CONNECT", c, options, None, kind))
 
-    def get(self, c: Call) -> Json:
-        return reading.view(c, reading.entry(self.settled(), c).obj)
+    async def get(self, c: Call) -> Json:
+        return reading.view(c, (await self.entry(c)).obj)
 
-    def list(self, c: Call) -> Listing:
-        return reading.listing(self.settled(), c)
+    async def entry(self, c: Call) -> Entry:
+        """One object in the call's version."""
+        return await self._webhooks.versions.seen(c, reading.entry(self.settled(), c))
+
+    async def list(self, c: Call) -> Listing:
+        store = self.settled()
+        if not c.resource.custom or c.resource.uniform:
+            return reading.listing(store, c)
+        return await reading.converted(store, c, self._seen(c))
 
     def watch(self, c: Call) -> AsyncGenerator[WatchEvent, None]:
-        return reading.watch(self.settled(), c)
+        return reading.watch(self.settled(), c, self._seen(c))
+
+    def _seen(self, c: Call) -> reading.Seen:
+        return functools.partial(self._webhooks.versions.look, c)
 
     async def create(self, c: Call) -> Json:
         return await self._durable(verbs.create(self.store, self._committer, c))
@@ -79,8 +90,8 @@ class Api:
     async def delete_collection(self, c: Call) -> Json:
         return await self._durable(self._deleter.delete_collection(c))
 
-    def scale(self, c: Call) -> Json:
-        return subresources.scale(self.settled(), c)
+    async def scale(self, c: Call) -> Json:
+        return scales.of(c.resource, c.version, (await self.entry(c)).obj)
 
     async def set_scale(self, c: Call) -> Json:
         return await self._durable(subresources.set_scale(self.store, self._committer, c))

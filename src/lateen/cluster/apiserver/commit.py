@@ -53,36 +53,42 @@ _NEW_KEYS = ("resourceVersion", "selfLink", *_DELETION)
 class Committer:
     def __init__(self, store: Store, registry: Registry, webhooks: Webhooks, allocator: strategies.Allocator) -> None:
         self._store, self._registry = store, registry
+        self.versions = webhooks.versions
         self._webhooks, self._allocator = webhooks, allocator
 
     async def commit(
         self, c: Call, obj: Json, entry: Entry | None, expected: int | None, fields: list[Json] | None = None
     ) -> Json:
         """Write a new object (``entry`` is None) or a new version of one; returns what is stored, or would be (dry
-        run).
+        run), in the call's version.
 
         ``obj`` has been decoded. ``expected`` is the revision that the writer has seen. ``fields``: its managedFields,
         where the writer has applied a configuration. Raises ApiError.
         """
-        old = entry.obj if entry else None
+        old = (await self.versions.seen(c, entry)).obj if entry else None
         if entry is not None and expected not in (None, entry.rv):
             raise errors.conflict(c.resource.plural, c.name, c.resource.group)
         self._stamp(c, obj, old)
         if c.subresource in ("", "ephemeralcontainers", "resize"):
             defaults.apply(c.resource, obj)
-        owners.record(c, obj, old, fields)
+        await owners.record(c, obj, old, fields, self.versions)
         obj = await (self._admit(c, obj, old) if c.subresource == "" else self._admit_part(c, obj, old or {}))
         if c.resource.custom and old is not None:  # what is carried over may predate the schema
             obj, _ = decoding.structure(c, obj)
         self._check(c, obj, old)
-        if entry is not None and _same(obj, entry.obj):
+        stored = await self.versions.to_store(c, obj)
+        if c.subresource in ("", "resize"):
+            strategies.limit(c.resource, obj, old, self._store, c.subresource)
+        if entry is not None and _same(c.resource, stored, entry.obj):
             if c.dry_run:
                 return obj
-            return self.stored(c.resource, c.name, lambda: self._store.current(entry)).obj
+            return (
+                await self.versions.seen(c, self.stored(c.resource, c.name, lambda: self._store.current(entry)))
+            ).obj
         if c.dry_run:
-            self.stored(c.resource, str(obj["metadata"]["name"]), lambda: self._store.fitting(obj, entry))
+            self.stored(c.resource, str(obj["metadata"]["name"]), lambda: self._store.fitting(stored, entry))
             return obj
-        return self._write(c, obj, entry).obj
+        return (await self.versions.seen(c, self._write(c, stored, entry))).obj
 
     # --- the steps -------------------------------------------------------------------------------------------
 
@@ -186,8 +192,6 @@ class Committer:
                 causes.append(denied("metadata.finalizers", says + ", ".join(sorted(more))))
         if causes:
             raise errors.invalid(r.kind, r.group, str(obj["metadata"].get("name", "")), causes)
-        if c.subresource in ("", "resize"):
-            strategies.limit(r, obj, old, self._store, c.subresource)
 
     def _write(self, c: Call, obj: Json, entry: Entry | None) -> Entry:
         r, name = c.resource, str(obj["metadata"]["name"])
@@ -251,8 +255,9 @@ def _spec(obj: Json) -> Json:
     return {k: v for k, v in obj.items() if k not in ("metadata", "status", "apiVersion", "kind")}
 
 
-def _same(a: Json, b: Json) -> bool:
-    return _content(a) == _content(b)
+def _same(r: Resource, a: Json, b: Json) -> bool:
+    """Whether a write changes nothing; one of what is stored in an older version does (a storage migration)."""
+    return _content(a) == _content(b) and (not r.custom or a["apiVersion"] == b.get("apiVersion"))
 
 
 def _content(obj: Json) -> Json:

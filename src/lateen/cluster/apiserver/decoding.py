@@ -43,7 +43,7 @@ def _object(c: Call, body: Json) -> Json:
     if kind != c.resource.kind:
         raise bad_request(f"the body is a {jsons.dumps(kind).decode()[:80]}, but the path is for {c.resource.kind}")
     wanted = c.resource.api_version(c.version)
-    if version and version not in [c.resource.api_version(v) for v in c.resource.served]:
+    if version and version not in [c.resource.api_version(v) for v in c.resource.served if _alike(c, v)]:
         raise bad_request(
             f"the API version in the data ({jsons.dumps(version).decode()[:80]}) does not match the expected API "
             f"version ({wanted})"
@@ -52,6 +52,11 @@ def _object(c: Call, body: Json) -> Json:
     obj["kind"], obj["apiVersion"] = c.resource.kind, wanted
     obj["metadata"] = obj.get("metadata") or {}
     return obj
+
+
+def _alike(c: Call, version: str) -> bool:
+    """Whether a body of this version can be read as one of the call's."""
+    return c.resource.uniform or version == c.version
 
 
 def configuration(c: Call, body: Any) -> Json:

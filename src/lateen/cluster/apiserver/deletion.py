@@ -44,27 +44,30 @@ class Deleter:
         entry, options = reading.entry(self._store, c), decoding.delete_options(c)
         reading.expect(c, entry, options.get("preconditions") or {})
         _keep(c)
-        await self._webhooks.admit(matching.review("DELETE", c, None, entry.obj))
-        return self.carry_out(c, options)
+        old = (await self._committer.versions.seen(c, entry)).obj
+        await self._webhooks.admit(matching.review("DELETE", c, None, old))
+        left = self.carry_out(c, options)
+        if left is not None:
+            return reading.view(c, (await self._committer.versions.seen(c, left)).obj)
+        return _deleted(c, old)
 
-    def carry_out(self, c: Call, options: Json) -> Json:
-        """Delete what has been admitted. Raises ApiError."""
+    def carry_out(self, c: Call, options: Json) -> Entry | None:
+        """Delete what has been admitted; None if that is done at once. Raises ApiError."""
         entry, r = reading.entry(self._store, c), c.resource
         # Webhooks have been called since it was read last.
         reading.expect(c, entry, options.get("preconditions") or {})
         if c.dry_run:
-            return _deleted(c, entry.obj)
+            return None
         policy = options.get("propagationPolicy")
         if policy == "Orphan":
             self._orphan(str(dig(entry.obj, "metadata", "uid")))
             entry = reading.entry(self._store, c)
         marked = self._mark(r, entry, options.get("gracePeriodSeconds"), policy == "Foreground")
-        if marked is not None:
-            return reading.view(c, marked)
-        self._committer.remove(r, c.namespace, c.name)
-        return _deleted(c, entry.obj)
+        if marked is None:
+            self._committer.remove(r, c.namespace, c.name)
+        return marked
 
-    def _mark(self, r: Resource, entry: Entry, grace: int | None, foreground: bool) -> Json | None:
+    def _mark(self, r: Resource, entry: Entry, grace: int | None, foreground: bool) -> Entry | None:
         """Set the deletion timestamp if something has to finish first; None if the object can be removed at once."""
         obj = jsons.copy(entry.obj)
         meta = obj["metadata"]
@@ -80,7 +83,7 @@ class Deleter:
             return None
         marked = meta.get("deletionTimestamp")
         if marked and not added and meta.get("deletionGracePeriodSeconds", 0) <= (grace or 0):
-            return entry.obj
+            return entry
         meta.setdefault("deletionTimestamp", times.stamp())
         meta["deletionGracePeriodSeconds"] = grace or 0
         if r.kind == "Namespace":
@@ -88,7 +91,7 @@ class Deleter:
         write = self._store.update
         return self._committer.stored(
             r, entry.name, lambda: write(r.collection, entry.namespace, entry.name, obj, entry)
-        ).obj
+        )
 
     def _orphan(self, uid: str) -> None:
         """Remove the owner from everything that it owns."""
@@ -103,7 +106,8 @@ class Deleter:
     async def delete_collection(self, c: Call) -> Json:
         """Raises ApiError, also where some of it could not be made durable."""
         batches: list[Batch] = []
-        for item in reading.listing(self._store, c).items:
+        versions, entries = self._committer.versions, self._store.list(c.resource.collection, c.namespace)
+        for item in reading.listing(self._store, c, await versions.look(c, entries)).items:
             meta = item["metadata"]
             try:
                 await self.delete(c.on(namespace=meta.get("namespace", ""), name=meta["name"], query=dict(c.query)))

@@ -30,7 +30,7 @@ class DirectClient:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         try:
-            return self._api.get(self._call(kind, namespace, name))
+            return await self._api.get(self._call(kind, namespace, name))
         except ApiError as e:
             if e.code == 404:
                 return None
@@ -40,7 +40,7 @@ class DirectClient:
         call = self._call(kind, namespace)
         call.query |= {"labelSelector": labels, "fieldSelector": fields}
         with _translated():
-            found = self._api.list(call)
+            found = await self._api.list(call)
         return found.items, found.rv
 
     async def create(self, kind: Kind, obj: Json) -> Json:

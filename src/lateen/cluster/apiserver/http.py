@@ -124,9 +124,9 @@ class Server:
         work.call, work.verb = c, verb
         accept = asked.header("accept")
         if verb in ("get", "list") and self._is_stored(c, verb):
-            return self._written(
-                asked, work, answers.made(answers.body(c, accept, self._read(c, verb)), 200, c.warnings)
-            )
+            store = self._api.settled()
+            found = reading.entry(store, c) if verb == "get" else reading.listing(store, c)
+            return self._written(asked, work, answers.made(answers.body(c, accept, found), 200, c.warnings))
         if asked.method in WRITES:
             kind = asked.header("content-type", "application/octet-stream").partition(";")[0].strip().lower()
             c.body = bodies.decode(asked.body, kind, c, asked.method == "PATCH")
@@ -141,11 +141,8 @@ class Server:
             return self._written(asked, work, _refused(e, asked.method, asked.path))
 
     def _is_stored(self, c: Call, verb: str) -> bool:
-        """Whether the objects of a call are the store's."""
-        return not c.resource.computed and c.subresource == "" and verb in c.resource.verbs
-
-    def _read(self, c: Call, verb: str) -> Entry | Listing:
-        return reading.entry(self._api.settled(), c) if verb == "get" else self._api.list(c)
+        """Whether the objects of a call are the store's, as they are."""
+        return not c.resource.computed and c.subresource == "" and verb in c.resource.verbs and c.resource.uniform
 
     def user(self, transport: asyncio.BaseTransport | None, headers: list[tuple[str, str]]) -> User:
         """The identity of a request: from its token, else its certificate, else anonymous; then impersonation."""
@@ -214,8 +211,10 @@ class Server:
         if part or verb not in c.resource.verbs or (verb == "create" and c.name):
             raise _not_allowed()
         match verb:
-            case "get" | "list":
-                return self._read(c, verb), 200
+            case "get":
+                return await self._api.entry(c), 200
+            case "list":
+                return await self._api.list(c), 200
             case "create":
                 return await self._api.create(c), 201
             case "update" if c.name:
@@ -239,7 +238,7 @@ class Server:
     async def _subresource(self, c: Call, verb: str) -> tuple[Json, int]:
         match (verb, c.subresource):
             case ("get", "scale"):
-                return self._api.scale(c), 200
+                return await self._api.scale(c), 200
             case ("update" | "patch", "scale"):
                 return await self._api.set_scale(c), 200
             case ("update", "finalize"):

@@ -10,9 +10,13 @@ from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.budget import Budget
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.resources import Resource
+from lateen.cluster.apiserver.versions import Versions
 from lateen.cluster.store.objects import Store
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
+
+Form = tuple[Resource, str]
+"""A resource and a version in which objects are shown."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +65,6 @@ class Review:
     def of(self, obj: Json | None) -> Review:
         return self if obj is self.obj else replace(self, obj=obj)
 
-    def shown(self, resource: Resource, version: str) -> Review:
-        """The same request with its objects in another of their forms."""
-        if (resource.qualified, version) == (self.resource.qualified, self.version):
-            return self
-        if self.kind is not None:
-            return replace(self, resource=resource, version=version)
-        obj, old = (
-            o and conversion.between((self.resource, self.version), (resource, version), o)
-            for o in (self.obj, self.old)
-        )
-        return replace(self, resource=resource, version=version, obj=obj, old=old)
-
 
 def review(
     operation: str, c: Call, obj: Json | None, old: Json | None, kind: tuple[str, str, str] | None = None
@@ -104,16 +96,33 @@ def _named_by(r: Resource, version: str, kind: tuple[str, str, str] | None) -> t
     return resource, {"group": group, "version": of, "kind": name}
 
 
-def as_named(rules: list[Json], spec: Json, review: Review) -> Review | None:
-    """The review in the form in which one of the rules (of a webhook, or of a policy) names what it is about, the
-    client's own form first; None if no rule does. ``spec`` has the ``matchPolicy``: Exact admits no other form."""
+def named_form(rules: list[Json], spec: Json, review: Review) -> Form | None:
+    """The form in which one of the rules (of a webhook, or of a policy) names what a review is about, the client's own
+    first; None if no rule does. ``spec`` has the ``matchPolicy``: Exact admits no other form."""
     for resource, version in _forms(review, spec.get("matchPolicy") == "Exact"):
         if any(_named(rule, resource, version, review) for rule in rules):
-            return review.shown(resource, version)
+            return resource, version
     return None
 
 
-def _forms(review: Review, exact: bool) -> Iterator[tuple[Resource, str]]:
+async def shown(versions: Versions, review: Review, form: Form) -> Review:
+    """The same request with its objects in another of their forms. Raises ApiError."""
+    resource, version = form
+    if (resource.qualified, version) == (review.resource.qualified, review.version):
+        return review
+    if review.kind is not None:
+        return replace(review, resource=resource, version=version)
+    obj, old = [o and await _between(versions, review, form, o) for o in (review.obj, review.old)]
+    return replace(review, resource=resource, version=version, obj=obj, old=old)
+
+
+async def _between(versions: Versions, review: Review, form: Form, obj: Json) -> Json:
+    if review.resource.custom:
+        return await versions.between(review.resource, form[1], obj)
+    return conversion.between((review.resource, review.version), form, obj)
+
+
+def _forms(review: Review, exact: bool) -> Iterator[Form]:
     yield review.asked
     if not exact:
         yield from (f for f in conversion.forms(*review.asked) if f != review.asked)

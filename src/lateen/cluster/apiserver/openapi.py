@@ -33,7 +33,8 @@ def _schemas(registry: Registry) -> dict[str, Json]:
     out = dict(definitions())
     for r in registry.all():
         if r.custom:
-            for version, schema in r.schemas.items():
+            for version in r.served:
+                schema = r.schemas[version]
                 gvk = [{"group": r.group, "version": version, "kind": r.kind}]
                 properties = {
                     "apiVersion": {"type": "string"},

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from lateen.cluster.apiserver import decoding, errors, managed
 from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.custom.converted import Convert
 from lateen.cluster.apiserver.errors import ApiError, Cause, bad_request
 from lateen.cluster.apiserver.managed import typed
 from lateen.cluster.apiserver.validation.fields import bad, required
+from lateen.cluster.apiserver.versions import Versions
 from lateen.kit import times
 from lateen.kit.jsons import Json
 
+T = TypeVar("T")
 MAX_NAME = 128
 
 
-def record(c: Call, obj: Json, old: Json | None, fields: list[Json] | None) -> None:
+async def record(c: Call, obj: Json, old: Json | None, fields: list[Json] | None, versions: Versions) -> None:
     """Write into a new or changed object who holds its fields; ``fields`` where an apply has found that out already.
 
     Raises ApiError for managedFields that the client sends and that cannot be read.
     """
     meta = obj["metadata"]
     try:
-        found = managed.update(_writer(c), old, obj) if fields is None else fields
+        found = fields
+        if found is None:
+            found = await _settled(c, versions, lambda w: managed.update(w, old, obj))
     except ValueError as e:
         at, _, says = str(e).partition(": ")
         cause = Cause(f"metadata.managedFields{at}", f"Invalid value: {says}")
@@ -45,13 +53,13 @@ def check_options(c: Call, applies: bool) -> None:
         raise errors.invalid("PatchOptions", "meta.k8s.io", "", causes)
 
 
-def applied(c: Call, live: Json | None) -> Json:
+async def applied(c: Call, live: Json | None, versions: Versions) -> Json:
     """The object after the call's configuration has been applied to it. Raises ApiError."""
     config = decoding.configuration(c, c.body)
     if config["metadata"].get("managedFields") is not None:
         raise bad_request("metadata.managedFields must be nil")
     try:
-        return managed.apply(_writer(c), live, config, c.flag("force"))
+        return await _settled(c, versions, lambda w: managed.apply(w, live, config, c.flag("force")))
     except managed.Conflicts as e:
         raise ApiError(409, "Conflict", str(e), {"causes": e.causes()}) from None
     except managed.Untypable as e:
@@ -59,7 +67,14 @@ def applied(c: Call, live: Json | None) -> Json:
         raise bad_request(f"failed to create typed patch object ({at.removeprefix('/')}): {e}") from None
 
 
-def _writer(c: Call) -> managed.Writer:
+async def _settled(c: Call, versions: Versions, compute: Callable[[managed.Writer], T]) -> T:
+    """``compute`` may need the object in the versions in which others hold fields."""
+    if c.resource.uniform:
+        return compute(_writer(c, None))
+    return await versions.settled(c.resource, lambda convert: compute(_writer(c, convert)))
+
+
+def _writer(c: Call, convert: Convert | None) -> managed.Writer:
     r = c.resource
     return managed.Writer(
         manager=c.query.get("fieldManager") or c.agent or "unknown",
@@ -69,6 +84,8 @@ def _writer(c: Call) -> managed.Writer:
         native=not r.custom,
         has_status=r.status,
         now=times.stamp(),
+        convert=convert,
+        schemas=None if r.uniform else lambda v: typed.root(decoding.schema_of(r, v.rpartition("/")[2])),
     )
 
 

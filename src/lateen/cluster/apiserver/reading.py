@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from lateen.cluster.apiserver import conversion, errors, selection
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
@@ -51,13 +51,23 @@ def view(c: Call, obj: Json) -> Json:
     return {**obj, "apiVersion": wanted, "kind": c.resource.kind}
 
 
-def listing(store: Store, c: Call) -> Listing:
-    """One page. All pages have the first one's revision: a watch from it replays what has changed in between."""
+Look = Callable[[Entry], Entry]
+Seen = Callable[[Sequence[Entry]], Awaitable[Look]]
+"""Makes what finds entries in the call's version."""
+
+
+def listing(store: Store, c: Call, look: Look | None = None) -> Listing:
+    """One page. All pages have the first one's revision: a watch from it replays what has changed in between.
+
+    ``look``: what finds an entry in the call's version, where that takes more than another apiVersion.
+    """
     wanted, limit = selection.test(c), c.number("limit") or 0
     since, rv = _position(store, c)
     if not any(since):
         _revision(store, c)
     found = [e for e in store.list(c.resource.collection, c.namespace) if (e.namespace, e.name) > since]
+    if look is not None:
+        found = list(map(look, found))
     page: list[Json] = []
     stored: list[Entry] = []
     last, seen = since, 0
@@ -74,6 +84,15 @@ def listing(store: Store, c: Call) -> Listing:
         return Listing(page, str(rv), stored=stored)
     selected = c.query.get("labelSelector") or c.query.get("fieldSelector")
     return Listing(page, str(rv), _token(rv, last), None if selected else len(rest), stored)
+
+
+async def converted(store: Store, c: Call, seen: Seen) -> Listing:
+    """A page of what has to be converted first; what has been written in the meantime, too. Raises ApiError."""
+    while True:
+        entries, at = store.list(c.resource.collection, c.namespace), store.changed(c.resource.collection)
+        look = await seen(entries)
+        if store.changed(c.resource.collection) == at:
+            return listing(store, c, look)
 
 
 def _token(rv: int, last: tuple[str, str]) -> str:
@@ -117,7 +136,7 @@ def _revision(store: Store, c: Call) -> None:
         raise errors.expired(f"The resourceVersion for the provided list is too old: {asked}")
 
 
-def watch(store: Store, c: Call) -> AsyncGenerator[WatchEvent, None]:
+def watch(store: Store, c: Call, seen: Seen) -> AsyncGenerator[WatchEvent, None]:
     """Events after ``resourceVersion``; without one, or with 0, existing objects come first as ADDED. Raises ApiError,
     at once for an invalid request, and later if the client falls too far behind."""
     r, wanted = c.resource, selection.test(c)
@@ -127,17 +146,18 @@ def watch(store: Store, c: Call) -> AsyncGenerator[WatchEvent, None]:
         watcher = store.watch(r.collection, c.namespace, store.rv if initial else asked or store.rv)
     except Expired:
         raise errors.expired(f"too old resource version: {asked} ({store.rv})") from None
-    first = [e for e in store.list(r.collection, c.namespace) if wanted(e.obj)] if initial else []
-    return _events(store, c, watcher, wanted, first, sends)
+    first = store.list(r.collection, c.namespace) if initial else []
+    return _events(store, c, watcher, wanted, first, sends, seen)
 
 
 async def _events(
-    store: Store, c: Call, watcher: Watcher, wanted: selection.Test, first: list[Entry], sends: bool
+    store: Store, c: Call, watcher: Watcher, wanted: selection.Test, first: list[Entry], sends: bool, seen: Seen
 ) -> AsyncGenerator[WatchEvent, None]:
     start, bookmarks = watcher.since, c.flag("allowWatchBookmarks")
     try:
-        for e in first:
+        for e in filter(lambda e: wanted(e.obj), map(await seen(first), first)):
             yield _event(c, "ADDED", e)
+        first.clear()
         if sends:
             yield _bookmark(c, start, INITIAL_END)
         while True:
@@ -148,12 +168,14 @@ async def _events(
                 events = watcher.take()
                 if not events:
                     yield _bookmark(c, store.announced)
+            look = await seen([e for event in events for e in (event.entry, event.old) if e is not None])
             for event in events:
-                before = event.old is not None and wanted(event.old.obj)
-                after = event.type != "DELETED" and wanted(event.entry.obj)
+                entry = look(event.entry)
+                before = event.old is not None and wanted(look(event.old).obj)
+                after = event.type != "DELETED" and wanted(entry.obj)
                 kind = "MODIFIED" if before and after else "ADDED" if after else "DELETED" if before else ""
                 if kind:
-                    yield _event(c, kind, event.entry)
+                    yield _event(c, kind, entry)
     except Expired:
         raise errors.expired("the watch was too slow; list again") from None
     finally:

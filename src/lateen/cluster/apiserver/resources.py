@@ -47,6 +47,10 @@ class Resource:
     custom: bool = False
     computed: bool = False
     """Nothing of it is stored: its objects are made when somebody asks."""
+    converter: Json | None = field(default=None, hash=False, compare=False)
+    """The webhook that converts objects between versions (``spec.conversion.webhook``)."""
+    uniform: bool = True
+    """Objects are the same in all versions but for their apiVersion."""
     shares: str = ""
     """The collection of another resource that has the same objects."""
 
@@ -76,6 +80,9 @@ def from_crd(crd: Json) -> Resource:
     spec = crd["spec"]
     names = spec["names"]
     served = [v for v in spec["versions"] if v.get("served", True)]
+    schemas = {v["name"]: (v.get("schema") or {}).get("openAPIV3Schema") or {} for v in spec["versions"]}
+    conversion = spec.get("conversion") or {}
+    converter = conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None
     stored = next((v["name"] for v in spec["versions"] if v.get("storage")), spec["versions"][0]["name"])
     has_status = any("status" in (v.get("subresources") or {}) for v in served)
     return Resource(
@@ -95,7 +102,9 @@ def from_crd(crd: Json) -> Resource:
         },
         selectable={v["name"]: tuple(f["jsonPath"] for f in v.get("selectableFields") or []) for v in served},
         versions=tuple(v["name"] for v in served),
-        schemas={v["name"]: (v.get("schema") or {}).get("openAPIV3Schema") or {} for v in served},
+        schemas=schemas,
+        converter=converter,
+        uniform=converter is None and all(s == schemas[stored] for s in schemas.values()),
         columns={v["name"]: v.get("additionalPrinterColumns") or [] for v in served},
         singular=names.get("singular") or names["kind"].lower(),
         custom=True,

@@ -90,6 +90,13 @@ def check_custom(schema: Json, obj: Any, whole: bool = True) -> tuple[Json, Repo
     return cast(Json, out), report
 
 
+def shaped(schema: Json, obj: Json) -> Json:
+    """A custom resource without what a version does not have, and with its defaults."""
+    out = cast(Json, _walk(schema, obj, "", Report()))
+    _fill(schema, out)
+    return out
+
+
 def _fill(schema: Json, value: Any) -> None:
     """Defaults, in place, of what is missing in objects that are there."""
     if isinstance(value, dict):

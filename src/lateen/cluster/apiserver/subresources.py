@@ -25,16 +25,15 @@ LONGEST = 24 * 3600
 """Seconds: the longest lifetime of a token; a longer one that is requested is shortened to it."""
 
 
-def scale(store: Store, c: Call) -> Json:
-    return scales.of(c.resource, c.version, reading.entry(store, c).obj)
-
-
 async def set_scale(store: Store, committer: Committer, c: Call) -> Json:
     """PUT and PATCH of a Scale: only spec.replicas is used."""
     if owners.is_apply(c.patch_type):
         says = "server-side apply of a Scale is not served here; apply spec.replicas to the object itself"
         raise ApiError(415, "UnsupportedMediaType", says)
-    body = patch.json_patch(scale(store, c), c.body) if c.patch_type == "application/json-patch+json" else c.body
+    body = c.body
+    if c.patch_type == "application/json-patch+json":
+        live = await committer.versions.seen(c, reading.entry(store, c))
+        body = patch.json_patch(scales.of(c.resource, c.version, live.obj), body)
     given = decoding.scale(body)
     if c.patch_type and dig(given, "spec", "replicas") is None:
         raise bad_request("spec.replicas is missing from the Scale")

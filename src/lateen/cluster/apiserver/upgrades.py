@@ -27,7 +27,7 @@ class Upgrades:
 
     async def serve(self, request: web.Request, c: Call) -> web.StreamResponse:
         """log, and over WebSocket exec, attach and portforward. Raises ApiError."""
-        self._api.get(c)
+        await self._api.get(c)
         if c.subresource == "log":
             return await self._log(request, c)
         await self._api.connect(c, _options(c, list(request.query.getall("command", []))))
@@ -74,7 +74,7 @@ class Upgrades:
             c = routing.call(self._api.registry, asked.path, asked.parameters, user)
             routing.authorize(self._api.store, c, "create")
             known = c
-            self._api.get(c)
+            await self._api.get(c)
             chosen = streams.version(asked.headers)
             if c.subresource not in routing.STREAMS or not chosen:
                 raise bad_request("this path cannot be upgraded to SPDY/3.1 with these protocol versions")

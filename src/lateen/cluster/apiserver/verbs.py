@@ -106,7 +106,7 @@ async def _replace(
         why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {uid}"
         raise errors.conflict(c.resource.plural, c.name, c.resource.group, why)
     to, obj = _stored(c, obj, new=False)
-    obj = parts.only(c.subresource, obj, entry.obj)
+    obj = parts.only(c.subresource, obj, (await committer.versions.seen(c, entry)).obj)
     return reading.view(c, await committer.commit(to, obj, entry, expected, fields))
 
 
@@ -143,8 +143,8 @@ async def _patch(store: Store, committer: Committer, c: Call, kind: str, asked: 
         raise errors.not_found(r.plural, c.name, r.group)
     if entry is not None and asked and asked != str(entry.rv):
         raise errors.conflict(r.plural, c.name, r.group)
-    old = jsons.copy(reading.view(c, entry.obj)) if entry else None
-    new = owners.applied(c, old) if kind == "apply" else _apply(c, kind, old or {})
+    old = jsons.copy(reading.view(c, (await committer.versions.seen(c, entry)).obj)) if entry else None
+    new = await owners.applied(c, old, committer.versions) if kind == "apply" else _apply(c, kind, old or {})
     obj = decoding.decode(c, new)
     fields = obj["metadata"].get("managedFields", []) if kind == "apply" else None
     try:

@@ -25,9 +25,10 @@ class Expired(Exception):
     """The requested revision is older than the history, or the watcher was too slow."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Entry:
-    """One object as stored. ``obj`` must not be changed; ``raw`` is its JSON (a deleted object has none)."""
+    """One object as stored. ``obj`` must not be changed; ``raw`` is its JSON (a deleted object has none). What is made
+    of an entry can be kept for as long as the entry itself."""
 
     collection: str
     namespace: str

@@ -143,8 +143,6 @@ def warnings(obj: Json) -> list[str]:
     """Warnings about features that a definition requests and that are not supported here."""
     spec = obj.get("spec") or {}
     out = []
-    if dig(spec, "conversion", "strategy") == "Webhook":
-        out.append("spec.conversion.strategy: objects are not converted here; all versions have the same fields")
     for i, version in enumerate(spec.get("versions") or []):
         schema = dig(version, "schema", "openAPIV3Schema", default={})
         out += declared.warnings(schema, f"spec.versions[{i}].schema.openAPIV3Schema")

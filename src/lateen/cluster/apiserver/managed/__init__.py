@@ -8,13 +8,14 @@ applied before and does not any more is removed, if nobody else holds it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from lateen.cluster.apiserver.managed import differing, entries, merging, paths, typed
 from lateen.cluster.apiserver.managed.entries import APPLY, UPDATE, Entry, Manager, Managers, without_times
 from lateen.cluster.apiserver.managed.paths import Fields, Path
 from lateen.cluster.apiserver.managed.typed import Untypable
+from lateen.cluster.apiserver.managed.writing import Changes, Writer, without_dropped
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
@@ -22,49 +23,6 @@ __all__ = ["Conflicts", "Untypable", "Writer", "apply", "update", "without_times
 
 KUBECTL = "kubectl"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_SERVERS = (
-    "name",
-    "namespace",
-    "creationTimestamp",
-    "selfLink",
-    "uid",
-    "generation",
-    "managedFields",
-    "resourceVersion",
-)
-_UNHELD: Fields = {
-    "f:apiVersion": paths.leaf(),
-    "f:kind": paths.leaf(),
-    "f:metadata": {paths.HERE: {}} | {paths.field(name): paths.leaf() for name in _SERVERS},
-}
-"""Fields without a manager: those that identify the object, and those that only the server writes."""
-
-
-@dataclass(frozen=True)
-class Writer:
-    """One write: by whom, in which version and through which subresource, of a kind with which schema.
-
-    ``native``: a kind of Kubernetes' own. ``has_status``: status is written through its subresource alone. ``now``:
-    RFC 3339.
-    """
-
-    manager: str
-    version: str
-    subresource: str
-    schema: Json
-    native: bool
-    has_status: bool
-    now: str
-
-    def who(self, operation: str) -> Manager:
-        return entries.manager(self.manager, operation, self.subresource, self.version)
-
-    def held(self, fields: Fields) -> Fields:
-        """Of these fields, those that a write through here can hold."""
-        if self.subresource == "status":
-            return paths.only(fields, "status")
-        fields = paths.difference(fields, _UNHELD)
-        return paths.without(fields, "status") if self.has_status else fields
 
 
 class Conflicts(Exception):
@@ -118,9 +76,8 @@ def update(w: Writer, live: Json | None, new: Json) -> list[Json]:
 
 
 def _update(w: Writer, live: Json, new: Json, before: Managers) -> Managers:
-    difference = _difference(w, live, new)
-    after = _yield_to(w.who(UPDATE), before, difference)
-    who = w.who(UPDATE)
+    who, changes = w.who(UPDATE), Changes(w, live, new)
+    difference, after = changes.own, _yield_to(who, before, changes)
     if taken := w.held(difference.changed):
         was = after.get(who)
         held = paths.difference(was.fields, difference.removed) if was else {}
@@ -141,7 +98,7 @@ def apply(w: Writer, live: Json | None, config: Json, force: bool) -> Json:
     before = _managers(live)
     if live is not None and not before:
         unknown = Manager(entries.BEFORE, UPDATE, "", str(live.get("apiVersion") or w.version))
-        held = w.held(_difference(w, {}, live).changed)
+        held = w.held(Changes(w, {}, live).own.changed)
         before = {unknown: Entry(held, unknown.version, w.now)} if held else {}
     try:
         return _apply(w, base, config, applied, before, force)
@@ -156,17 +113,14 @@ def _apply(w: Writer, live: Json, config: Json, applied: Fields, before: Manager
     last = before.get(who)
     merged: Json = merging.merge(w.schema, live, config)
     if last is not None and w.held(last.fields):
-        others = (e.fields for m, e in before.items() if m != who)
-        kept = applied
-        for fields in others:
-            kept = paths.union(kept, fields)
-        merged = merging.prune(w.schema, merged, w.held(last.fields), kept)
+        others = {m: e for m, e in before.items() if m != who}
+        merged = without_dropped(w, merged, last, [*others.values(), Entry(applied, w.version)])
     if w.subresource == "status":
         merged = {**live, "status": merged.get("status") or {}}
-    difference = _difference(w, live, merged)
-    if not force and (found := _conflicts(who, before, difference.changed)):
+    changes = Changes(w, live, merged)
+    if not force and (found := _conflicts(who, before, changes)):
         raise Conflicts(found)
-    after = _yield_to(who, before, difference)
+    difference, after = changes.own, _yield_to(who, before, changes)
     held = w.held(applied)
     unchanged = last is not None and last.fields == held and difference == differing.NOTHING
     after[who] = Entry(held, w.version, last.time if last is not None and unchanged else w.now)
@@ -183,23 +137,23 @@ def _managers(obj: Json | None) -> Managers:
         return {}
 
 
-def _difference(w: Writer, old: Json, new: Json) -> differing.Difference:
-    before, after = (typed.filled(w.schema, o, w.native) for o in (old, new))
-    return differing.difference(w.schema, before, after)
-
-
-def _conflicts(who: Manager, managers: Managers, changed: Fields) -> dict[Manager, Fields]:
-    found = {m: paths.intersection(e.fields, changed) for m, e in managers.items() if m != who}
+def _conflicts(who: Manager, managers: Managers, changes: Changes) -> dict[Manager, Fields]:
+    others = {m: (e, changes.at(e.version)) for m, e in managers.items() if m != who}
+    found = {m: paths.intersection(e.fields, d.changed) for m, (e, d) in others.items() if d is not None}
     return {m: fields for m, fields in found.items() if fields}
 
 
-def _yield_to(who: Manager, managers: Managers, difference: differing.Difference) -> Managers:
-    """All others no longer hold what ``who`` has changed, and nobody what is gone."""
-    lost = paths.union(difference.changed, difference.removed)
-    return {
-        m: e if m == who or not lost else replace(e, fields=paths.difference(e.fields, lost))
-        for m, e in managers.items()
-    }
+def _yield_to(who: Manager, managers: Managers, changes: Changes) -> Managers:
+    """All others no longer hold what ``who`` has changed, and nobody what is gone; nor does who has held fields of a
+    version that is not served any more."""
+    out: Managers = {}
+    for m, e in managers.items():
+        if m == who:
+            out[m] = e
+        elif (difference := changes.at(e.version)) is not None:
+            lost = paths.union(difference.changed, difference.removed)
+            out[m] = replace(e, fields=paths.difference(e.fields, lost)) if lost else e
+    return out
 
 
 # --- from client-side to server-side apply ---------------------------------------------------------------------------

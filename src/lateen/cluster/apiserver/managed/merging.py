@@ -63,6 +63,24 @@ def prune(schema: Json, value: Any, last: Fields, kept: Fields) -> Any:
             left = prune(part.schema, part.value, mine, theirs)
             if left or not part.value:
                 stays.append((part, left))
+    return _joined(value, stays)
+
+
+def cut(schema: Json, value: Any, gone: Fields) -> Any:
+    """Without just these fields and elements, and without what is empty then."""
+    if is_atomic(schema, value):
+        return value
+    stays: list[tuple[Part, Any]] = []
+    for part in parts(schema, value):
+        mine = gone.get(part.element)
+        if mine is None:
+            stays.append((part, part.value))
+        elif HERE not in mine and ((left := cut(part.schema, part.value, mine)) or not part.value):
+            stays.append((part, left))
+    return _joined(value, stays)
+
+
+def _joined(value: Any, stays: list[tuple[Part, Any]]) -> Any:
     if isinstance(value, dict):
         return {part.element[2:]: left for part, left in stays}
     return [left for _, left in stays]

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from lateen.cluster.apiserver import matching
 from lateen.cluster.apiserver.errors import ApiError, forbidden
 from lateen.cluster.apiserver.matching import Review
+from lateen.cluster.apiserver.policies import parameters
 from lateen.cluster.apiserver.policies.authorizer import Authorizer
 from lateen.cluster.apiserver.policies.expressions import Evaluation, Failed
 from lateen.cluster.apiserver.registry import Registry
+from lateen.cluster.apiserver.versions import Versions
 from lateen.cluster.store.objects import Store
-from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
 
 audit = logging.getLogger("lateen.audit")
@@ -39,7 +40,7 @@ class Finding:
     reason: str = "Invalid"
 
 
-def check(store: Store, registry: Registry, review: Review) -> None:
+async def check(store: Store, registry: Registry, versions: Versions, review: Review) -> None:
     """Raises ApiError for the first refusal; adds warnings."""
     if (review.resource.group == GROUP and review.resource.kind in KINDS) or not store.count(BINDINGS):
         return
@@ -47,11 +48,17 @@ def check(store: Store, registry: Registry, review: Review) -> None:
     for entry in store.list(BINDINGS):
         spec = entry.obj["spec"]
         policy = store.get(POLICIES, "", str(spec.get("policyName")))
-        seen = None if policy is None else _concerns(policy.obj, spec, review, store)
+        seen = None if policy is None else await _concerns(versions, policy.obj, spec, review, store)
         if policy is None or seen is None:
             continue
         actions = spec.get("validationActions") or []
-        for found in _Judge(store, registry, seen, policy.obj, entry.obj).findings():
+        judge, kind = _Judge(store, seen, policy.obj, entry.obj), policy.obj["spec"].get("paramKind")
+        try:
+            params = await parameters.find(store, registry, versions, kind, spec.get("paramRef"), review.namespace)
+            findings = judge.findings(params)
+        except Failed as e:
+            findings = judge.failure(f"failed to configure binding: {e}")
+        for found in findings:
             if "Deny" in actions:
                 denied.append(found)
             if "Warn" in actions:
@@ -78,11 +85,14 @@ def _refusal(review: Review, found: Finding) -> ApiError:
     return ApiError(CODES[found.reason], found.reason, error.message, details)
 
 
-def _concerns(policy: Json, binding: Json, review: Review, store: Store) -> Review | None:
-    """The request in the form that the policy names, if the policy and its binding are about it."""
+async def _concerns(versions: Versions, policy: Json, binding: Json, review: Review, store: Store) -> Review | None:
+    """The request in the form that the policy names, if the policy and its binding are about it. Raises ApiError."""
     constraints = dig(policy, "spec", "matchConstraints", default={})
-    seen = matching.as_named(constraints.get("resourceRules") or [], constraints, review)
-    if seen is None or _excluded(constraints, review) or not matching.selected(constraints, seen, store):
+    form = matching.named_form(constraints.get("resourceRules") or [], constraints, review)
+    if form is None or _excluded(constraints, review):
+        return None
+    seen = await matching.shown(versions, review, form)
+    if not matching.selected(constraints, seen, store):
         return None
     narrower = binding.get("matchResources")
     return seen if narrower is None or _within(narrower, seen, store) else None
@@ -91,14 +101,14 @@ def _concerns(policy: Json, binding: Json, review: Review, store: Store) -> Revi
 def _within(narrower: Json, review: Review, store: Store) -> bool:
     rules = narrower.get("resourceRules") or []
     return (
-        (not rules or matching.as_named(rules, narrower, review) is not None)
+        (not rules or matching.named_form(rules, narrower, review) is not None)
         and not _excluded(narrower, review)
         and matching.selected(narrower, review, store)
     )
 
 
 def _excluded(spec: Json, review: Review) -> bool:
-    return matching.as_named(spec.get("excludeResourceRules") or [], spec, review) is not None
+    return matching.named_form(spec.get("excludeResourceRules") or [], spec, review) is not None
 
 
 def variables(store: Store, review: Review, authorizer: Authorizer) -> Json:
@@ -125,19 +135,13 @@ def _plain(obj: Json | None) -> Json | None:
 class _Judge:
     """Evaluates one policy with one of its bindings for one write."""
 
-    def __init__(self, store: Store, registry: Registry, review: Review, policy: Json, binding: Json) -> None:
-        self._store, self._registry, self._review = store, registry, review
-        self._policy, self._binding = policy, binding
+    def __init__(self, store: Store, review: Review, policy: Json, binding: Json) -> None:
+        self._review, self._policy, self._binding = review, policy, binding
         self._authorizer = Authorizer(store, review.user, review.costs)
         self._given = variables(store, review, self._authorizer)
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self, params: list[Json | None]) -> Iterator[Finding]:
         spec = self._policy["spec"]
-        try:
-            params = self._params(spec.get("paramKind"), self._binding["spec"].get("paramRef"))
-        except Failed as e:
-            yield from self._failure(f"failed to configure binding: {e}")
-            return
         for one in params:
             given = self._given if spec.get("paramKind") is None else {**self._given, "params": one}
             yield from self._with(Evaluation(given, self._authorizer, spec.get("variables") or [], self._review.costs))
@@ -148,7 +152,7 @@ class _Judge:
             if not met(spec.get("matchConditions") or [], about):
                 return
         except Failed as e:
-            yield from self._failure(str(e))
+            yield from self.failure(str(e))
             return
         for rule in spec.get("validations") or []:
             yield from self._rule(rule, about)
@@ -156,7 +160,7 @@ class _Judge:
             try:
                 value = about.value(note["valueExpression"])
             except Failed as e:
-                yield from self._failure(f"expression '{note['valueExpression']}' resulted in error: {e}")
+                yield from self.failure(f"expression '{note['valueExpression']}' resulted in error: {e}")
                 continue
             if isinstance(value, str) and value.strip():
                 name = self._policy["metadata"]["name"]
@@ -168,43 +172,20 @@ class _Judge:
             if about.value(rule["expression"]) is True:
                 return
         except Failed as e:
-            yield from self._failure(f"expression '{text}' resulted in error: {e}")
+            yield from self.failure(f"expression '{text}' resulted in error: {e}")
             return
         says = str(rule.get("message") or "").strip() or f"failed expression: {text}"
         if rule.get("messageExpression"):
             says = _said(rule["messageExpression"], about) or says
         yield self._finding(says, rule.get("reason") or "Invalid")
 
-    def _failure(self, says: str) -> Iterator[Finding]:
+    def failure(self, says: str) -> Iterator[Finding]:
         """Something could not be evaluated: the policy's failurePolicy decides."""
         if self._policy["spec"].get("failurePolicy", "Fail") == "Fail":
             yield self._finding(says, "Invalid")
 
     def _finding(self, says: str, reason: str) -> Finding:
         return Finding(self._policy["metadata"]["name"], self._binding["metadata"]["name"], says, reason)
-
-    def _params(self, kind: Json | None, ref: Json | None) -> list[Json | None]:
-        """One evaluation for each. Raises Failed."""
-        if kind is None or ref is None:
-            return [None]
-        resource = self._registry.of_kind(str(kind.get("apiVersion")), str(kind.get("kind")))
-        if resource is None:
-            called = f"{kind['apiVersion']}, Kind={kind['kind']}"
-            raise Failed(f"failed to find resource referenced by paramKind: '{called}'")
-        namespace = str(ref.get("namespace") or "") or self._review.namespace
-        if resource.namespaced and not namespace:
-            raise Failed("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources")
-        namespace = namespace if resource.namespaced else ""
-        if name := ref.get("name"):
-            entry = self._store.get(resource.collection, namespace, name)
-            found = [entry.obj] if entry else []
-        else:
-            chosen = ref.get("selector")
-            entries = self._store.list(resource.collection, namespace)
-            found = [e.obj for e in entries if selectors.matches(chosen, matching.labels(e.obj))]
-        if not found and ref.get("parameterNotFoundAction") == "Deny":
-            raise Failed("no params found for policy binding with `Deny` parameterNotFoundAction")
-        return list(found)
 
 
 def met(conditions: list[Json], about: Evaluation) -> bool:
