@@ -1,11 +1,20 @@
 """What the API server says about itself (health, metrics, documents), and what nobody can take away from it."""
 
 import asyncio
+import contextlib
+import socket
+import ssl
+from datetime import timedelta
 
 import pytest
 from apiserver import Cluster
 
+from lateen.cluster.apiserver.documents import VERSION
+from lateen.cluster.apiserver.figures import Figures
+from lateen.cluster.apiserver.front_door import listen, tls
+from lateen.cluster.store.objects import Store
 from lateen.cluster.store.sqlite import Sqlite, StoreBroken, StoreFull
+from lateen.kit import certs, times
 
 NAMESPACES = "/api/v1/namespaces"
 CONFIG_MAPS = f"{NAMESPACES}/default/configmaps"
@@ -179,3 +188,71 @@ def test_a_client_that_has_the_openapi_document_does_not_get_it_again(cluster):
     tag = next(line for line in cluster.head.splitlines() if line.lower().startswith("etag: ")).partition(" ")[2]
     assert cluster.ask("GET", "/openapi/v2", headers={"If-None-Match": tag})[0] == 304
     assert cluster.ask("GET", "/openapi/v2", headers={"If-None-Match": '"other"'})[0] == 200
+
+
+def test_the_gauge_of_requests_shows_those_that_a_scrape_would_miss():
+    now = [100.0]
+    figures = Figures(Store(lambda _: None), VERSION, lambda: now[0])
+
+    def shown(kind):
+        name = "apiserver_current_inflight_requests"
+        return samples(figures.text(), name)[f'{name}{{request_kind="{kind}"}}']
+
+    with contextlib.ExitStack() as stack:
+        for verb in ("get", "list", "create", "patch", "delete"):
+            stack.enter_context(figures.inflight(verb))
+    assert (shown("readOnly"), shown("mutating")) == (2, 3), "all of them are answered"
+    now[0] += 1
+    assert shown("mutating") == 3
+    now[0] += 1
+    assert shown("mutating") == 0
+    with figures.inflight("create"):
+        now[0] += 10
+        assert shown("mutating") == 1, "one that takes its time"
+
+
+def test_a_quiet_watch_ends_with_its_client(cluster):
+    async def running(wanted):
+        async with asyncio.timeout(10):
+            while True:
+                text = (await cluster.send("GET", "/metrics"))[1]
+                if list(samples(text, "apiserver_longrunning_requests").values()) == [wanted]:
+                    return
+                await asyncio.sleep(0.01)
+
+    async def run():
+        protocol, peer = cluster.connection()
+        protocol.connection_made(peer)
+        protocol.data_received(f"GET {CONFIG_MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await running(1)
+        protocol.connection_lost(None)
+        await running(0)
+
+    asyncio.run(run())
+    assert not list(cluster.store._history._watchers["configmaps"])
+
+
+def test_the_kernel_asks_after_silent_clients(cluster, tmp_path):
+    ca = certs.authority("server", times.now(), days=2)
+    made = certs.issue(ca, ["127.0.0.1"], times.now(), timedelta(days=1))
+    (tmp_path / "crt").write_text(made.certificate)
+    (tmp_path / "key").write_text(made.key)
+    (tmp_path / "ca").write_text(ca.certificate)
+    found = []
+
+    class Door(asyncio.Protocol):
+        def connection_made(self, transport):
+            own = transport.get_extra_info("socket")
+            found.append(own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            found.append(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+
+    async def run():
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            at = free.getsockname()
+        await listen(Door, at, tls(*(str(tmp_path / n) for n in ("crt", "key", "ca"))))
+        trusting = ssl.create_default_context(cadata=ca.certificate)
+        _, writer = await asyncio.open_connection(*at, ssl=trusting)
+        writer.close()
+
+    asyncio.run(run())
+    assert found == [1, 15]

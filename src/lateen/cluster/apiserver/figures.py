@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lateen.cluster.apiserver.call import Call
@@ -20,8 +20,32 @@ _CHANGES = ("create", "update", "patch", "delete", "deletecollection")
 _STREAMS = ("exec", "attach", "portforward", "proxy")
 
 
+class Peak:
+    """How many there are at a time, and the most of this second and of the one before: whoever looks now and then would
+    hardly meet requests that are answered within milliseconds (kube-apiserver reports the most of a second, too)."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._count = self._most = self._before = self._second = 0
+
+    def change(self, by: int) -> None:
+        self._turn()
+        self._count += by
+        self._most = max(self._most, self._count)
+
+    def read(self) -> int:
+        self._turn()
+        return max(self._most, self._before)
+
+    def _turn(self) -> None:
+        second = int(self._clock())
+        if second != self._second:
+            self._before = self._most if second == self._second + 1 else self._count
+            self._second, self._most = second, self._count
+
+
 class Figures:
-    def __init__(self, store: Store, version: dict[str, str]) -> None:
+    def __init__(self, store: Store, version: dict[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         r = self._registry = Registry()
         self._requests = r.counter(
             "apiserver_request_total", "Requests, by what they were about and the code of the answer.", *_WHAT,
@@ -32,9 +56,13 @@ class Figures:
         )
         self._sizes = r.histogram("apiserver_response_sizes", "Bytes of answers to reads.", BYTES, *_WHAT)
         self._watched = r.counter("apiserver_watch_events_total", "Events sent to watches.", "group", "version", "kind")
-        self._now: dict[tuple[str, ...], float] = {("mutating",): 0.0, ("readOnly",): 0.0}
-        inflight = r.gauge("apiserver_current_inflight_requests", "Requests being answered.", "request_kind")
-        inflight.read = lambda: self._now
+        self._now = {kind: Peak(clock) for kind in ("mutating", "readOnly")}
+        inflight = r.gauge(
+            "apiserver_current_inflight_requests",
+            "Requests being answered: the most of the last second.",
+            "request_kind",
+        )
+        inflight.read = lambda: {(kind,): float(peak.read()) for kind, peak in self._now.items()}
         self._long: dict[tuple[str, ...], float] = {}
         running = r.gauge("apiserver_longrunning_requests", "Watches, logs and connections to pods.", *_WHAT)
         running.read = lambda: self._long
@@ -61,12 +89,12 @@ class Figures:
 
     @contextmanager
     def inflight(self, verb: str) -> Iterator[None]:
-        key = ("mutating" if verb in _CHANGES else "readOnly",)
-        self._now[key] += 1
+        peak = self._now["mutating" if verb in _CHANGES else "readOnly"]
+        peak.change(1)
         try:
             yield
         finally:
-            self._now[key] -= 1
+            peak.change(-1)
 
     @contextmanager
     def running(self, c: Call, verb: str) -> Iterator[None]:

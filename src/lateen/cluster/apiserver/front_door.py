@@ -4,13 +4,15 @@ after its upgrade."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
 import ssl
 import struct
 from asyncio import sslproto
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import cast
+from weakref import WeakKeyDictionary
 
 from lateen.cluster.apiserver import lane, streams
 from lateen.kit import tasks
@@ -28,6 +30,8 @@ STALLED_S = 600.0
 """Seconds after which a client that does not read what is written to it is disconnected."""
 DRAINING_S = 5.0
 """Seconds between checks of a connection whose client waits for its response, or is still reading it."""
+KEPT_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
+"""Seconds, and probes, after which the kernel takes a silent peer for gone: a pod's network ends without a farewell."""
 TURN = 8
 """Requests of one connection that are answered before the other connections get their turn."""
 
@@ -63,10 +67,13 @@ class FrontDoor(asyncio.Protocol):
         self._reader: asyncio.StreamReader | None = None
         self._writable = asyncio.Event()
         self._writable.set()
+        self.lost: list[Callable[[], None]] = []
+        """Who wants to know that the client has gone."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        _DOORS[transport] = self
         FrontDoor._open += 1
         if FrontDoor._open > MAX_CONNECTIONS:
             self._transport.abort()
@@ -252,6 +259,7 @@ class FrontDoor(asyncio.Protocol):
             if timer:
                 timer.cancel()
         self._writable.set()
+        tasks.tell(self.lost)
         if self._reader is not None:
             self._reader.feed_eof()
         elif self._inner:
@@ -274,6 +282,24 @@ class FrontDoor(asyncio.Protocol):
             self._serve()
 
 
+_DOORS: WeakKeyDictionary[asyncio.BaseTransport, FrontDoor] = WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def until_lost(transport: asyncio.BaseTransport | None, tell: Callable[[], None]) -> Iterator[None]:
+    """Calls ``tell`` once the client has gone, while inside: whoever writes nothing would never know."""
+    door = _DOORS.get(transport) if transport is not None else None
+    if door is None or transport is None or transport.is_closing():
+        tell()
+        yield
+        return
+    door.lost.append(tell)
+    try:
+        yield
+    finally:
+        door.lost.remove(tell)
+
+
 def reset(transport: asyncio.BaseTransport) -> None:
     """Hang up on a client that does not read: what it has not taken is dropped, in the kernel too, where the end of the
     stream would otherwise wait behind it for as long as the client likes."""
@@ -288,10 +314,13 @@ async def listen(
     """Serve at an address or on a bound socket, until the process ends."""
     sslproto.SSLProtocol.max_size = READ_BUFFER
     loop = asyncio.get_running_loop()
-    if isinstance(at, socket.socket):
-        await loop.create_server(connection, sock=at, ssl=context, ssl_handshake_timeout=HANDSHAKE_S)
-    else:
-        await loop.create_server(connection, *at, ssl=context, ssl_handshake_timeout=HANDSHAKE_S)
+    if not isinstance(at, socket.socket):
+        at = socket.create_server(at, reuse_port=False)
+        at.setblocking(False)
+    at.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # which connections inherit
+    for name, value in KEPT_ALIVE.items():
+        at.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    await loop.create_server(connection, sock=at, ssl=context, ssl_handshake_timeout=HANDSHAKE_S)
 
 
 def tls(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:

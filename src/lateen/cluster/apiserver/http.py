@@ -124,9 +124,10 @@ class Server:
         work.call, work.verb = c, verb
         accept = asked.header("accept")
         if verb in ("get", "list") and self._is_stored(c, verb):
-            store = self._api.settled()
-            found = reading.entry(store, c) if verb == "get" else reading.listing(store, c)
-            return self._written(asked, work, answers.made(answers.body(c, accept, found), 200, c.warnings))
+            with self._figures.inflight(verb):
+                store = self._api.settled()
+                found = reading.entry(store, c) if verb == "get" else reading.listing(store, c)
+                return self._written(asked, work, answers.made(answers.body(c, accept, found), 200, c.warnings))
         if asked.method in WRITES:
             kind = asked.header("content-type", "application/octet-stream").partition(";")[0].strip().lower()
             c.body = bodies.decode(asked.body, kind, c, asked.method == "PATCH")

@@ -1,4 +1,5 @@
-"""Watches over HTTP: one line per event; a client that does not read is disconnected."""
+"""Watches over HTTP: one line per event; a client that does not read is disconnected, and a watch ends with its
+client."""
 
 from __future__ import annotations
 
@@ -30,10 +31,11 @@ async def watch(
     async with contextlib.aclosing(api.watch(c)) as events:
         await response.prepare(request)
         try:
-            async with asyncio.timeout(limit):
-                async for event in events:
-                    await _write(request, response, lines.line(c, wanted, event))
-                    figures.watched(c)
+            async with asyncio.timeout(limit) as scope:
+                with front_door.until_lost(request.transport, lambda: scope.reschedule(0)):
+                    async for event in events:
+                        await _write(request, response, lines.line(c, wanted, event))
+                        figures.watched(c)
         except ApiError as e:
             await _write(request, response, jsons.dumps({"type": "ERROR", "object": e.status()}) + b"\n")
         except (TimeoutError, ConnectionError):
