@@ -59,6 +59,8 @@ class Envoy:
                 agent_port=o.status_port or ports.MERGED_METRICS,
                 statistics=o.statistics,
                 runtime=o.runtime,
+                ipv4=any("." in a for a in o.addresses),
+                ipv6=o.ipv6,
                 known=str(self._known),
             )
         )

@@ -28,11 +28,19 @@ def ipv6(shown: str) -> list[str] | None:
 
 def addresses() -> list[str]:
     """Those of this process's network namespace, the IPv4 ones first, without loopback and link-local ones."""
+    return [*_ipv4(), *(ipv6(_shown()) or ())]
+
+
+def loopback() -> list[str]:
+    """The addresses by which the processes of this network namespace reach each other."""
+    return ["127.0.0.1", *(["::1"] if ipv6(_shown()) is not None else [])]
+
+
+def _shown() -> str:
     try:
-        shown = Path(FILE).read_text()
+        return Path(FILE).read_text()
     except OSError:
-        shown = ""
-    return [*_ipv4(), *(ipv6(shown) or ())]
+        return ""
 
 
 def _ipv4() -> list[str]:

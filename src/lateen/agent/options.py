@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lateen.agent import capture
+from lateen.agent import capture, interfaces
 from lateen.agent.statistics import PLAIN, Statistics, statistics
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
 from lateen.kit.digits import digits
@@ -69,6 +69,8 @@ class Options:
     """Path -> probe of the application (``inject.probes``)."""
     scrape_targets: tuple[tuple[int, str], ...] = ()
     """(port, path) of the application's metrics."""
+    found: tuple[str, ...] = ()
+    """The addresses of its interfaces."""
 
     @property
     def namespace(self) -> str:
@@ -85,6 +87,16 @@ class Options:
     @property
     def address(self) -> str:
         return self.env.get("INSTANCE_IP", "127.0.0.1")
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All of its addresses, that of the pod first."""
+        return tuple(dict.fromkeys((self.address, *self.found)))
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether others reach it by IPv6."""
+        return any(":" in a for a in self.addresses)
 
     @property
     def trust_domain(self) -> str:
@@ -144,7 +156,7 @@ class Options:
             "NAMESPACE": self.namespace,
             "NAME": self.pod,
             "SERVICE_ACCOUNT": self.account,
-            "INSTANCE_IPS": self.address,
+            "INSTANCE_IPS": ",".join(self.addresses),
             "ISTIO_VERSION": ISTIO_VERSION,
             connections.METADATA: "true",
             labels.METADATA: "true",
@@ -183,6 +195,7 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
         runtime=config.get("runtimeValues") or {},
         probers=_object(env.get("ISTIO_KUBE_APP_PROBERS"), "ISTIO_KUBE_APP_PROBERS"),
         scrape_targets=_targets(_object(env.get("ISTIO_PROMETHEUS_ANNOTATIONS"), "ISTIO_PROMETHEUS_ANNOTATIONS")),
+        found=tuple(interfaces.addresses()),
     )
     return options, Log(flags.get("--log_output_level") or "default:info", "--log_as_json" in flags)
 

@@ -1,12 +1,13 @@
 """Probes the application on the kubelet's behalf, bypassing the proxy: HTTP, TCP, gRPC.
 
-Connections come from 127.0.0.6, which the redirection rules exempt (as those of Istio's agent do), so that neither
-mutual TLS nor a policy of the pod's own proxy applies to them.
+Connections come from 127.0.0.6 or ::6, which the redirection rules exempt (as those of Istio's agent do), so that
+neither mutual TLS nor a policy of the pod's own proxy applies to them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from typing import Any
 
 from lateen.agent import grpc_health
 from lateen.kit import http
+from lateen.wire import ports
 
-SOURCE = "127.0.0.6"
 TIMEOUT_S = 10.0
 """Seconds, for a probe without a timeout of its own; the kubelet applies its own timeout."""
 _HOP = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "upgrade"}
@@ -26,6 +27,7 @@ class Prober:
 
     def __init__(self, probers: Mapping[str, Any], address: str) -> None:
         self._probers, self._address = probers, address
+        self._authority = f"[{address}]" if ":" in address else address
 
     async def handle(self, path: str, headers: Mapping[str, str]) -> http.Response:
         """The application's status for HTTP, otherwise 200 or 500; 404 for an unknown probe."""
@@ -55,7 +57,7 @@ class Prober:
         port, path = int(get["port"]), str(get.get("path") or "/")
         path = path if path.startswith("/") else f"/{path}"
         own = {str(h["name"]).lower(): str(h.get("value") or "") for h in get.get("httpHeaders") or []}
-        sent = {"host": f"{self._address}:{port}", **{k: v for k, v in headers.items() if k not in _HOP}, **own}
+        sent = {"host": f"{self._authority}:{port}", **{k: v for k, v in headers.items() if k not in _HOP}, **own}
         context = None
         if str(get.get("scheme") or "").upper() == "HTTPS":  # as the kubelet: the certificate is not verified
             context = ssl.create_default_context()
@@ -74,11 +76,15 @@ class Prober:
         return http.Response(answer.status, answer.body[:1024])
 
     async def _connect(self, port: int) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        v6 = ":" in self._address
+        sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            if not self._address.startswith("127."):
-                sock.bind((SOURCE, 0))
+            if v6:
+                with contextlib.suppress(OSError):  # the source is added with the rules (``capture``)
+                    sock.bind((ports.GUARD_V6, 0))
+            elif not self._address.startswith("127."):
+                sock.bind((ports.GUARD, 0))
             await asyncio.get_running_loop().sock_connect(sock, (self._address, port))
         except BaseException:
             sock.close()

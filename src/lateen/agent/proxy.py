@@ -8,7 +8,7 @@ import logging
 import signal
 from pathlib import Path
 
-from lateen.agent import proxyless
+from lateen.agent import interfaces, proxyless
 from lateen.agent.certificates import (
     Asks,
     Certificates,
@@ -140,8 +140,9 @@ class Agent:
         server = Server(
             self._metrics, prober, Tap(gateway=o.kind == "router"), self.ready, self._envoy.drain, self._stop.set
         )
-        host = "0.0.0.0" if o.status_port else "127.0.0.1"
-        return await http.serve(server.handle, host, o.status_port or ports.MERGED_METRICS)
+        everywhere = ["0.0.0.0", *(["::"] if o.ipv6 else [])]
+        hosts = everywhere if o.status_port else ["127.0.0.1"]
+        return await http.serve(server.handle, hosts, o.status_port or ports.MERGED_METRICS)
 
     async def ready(self) -> str | None:
         """None if the pod is ready, otherwise what is missing."""
@@ -159,7 +160,8 @@ class Agent:
         from lateen.agent import dns  # imported only if enabled: the agent has to stay small
 
         server = dns.Server(dns.own_servers(), self._options.mark)
-        await server.start()
+        for host in interfaces.loopback():
+            await server.start(host)
         version, outside = "", bool(self._options.env.get("ISTIO_META_AUTO_REGISTER_GROUP"))
 
         async def step() -> str:

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from lateen.agent.metrics import Metrics
-from lateen.agent.probing import SOURCE, Prober
+from lateen.agent.probing import Prober
 from lateen.agent.tap import Tap
 from lateen.kit import http
-from lateen.wire import labels
+from lateen.wire import labels, ports
 from lateen.wire import tap as looking
 
 TEXT = {"content-type": "text/plain; version=0.0.4"}
@@ -20,9 +20,9 @@ loopback interface (``pilot/cmd/pilot-agent/status/server.go``)."""
 
 
 def from_inside(peer: str) -> bool:
-    """Whether a request comes from the pod itself. ``SOURCE`` is also a loopback address, but the proxy uses it for
+    """Whether a request comes from the pod itself. The guards are also loopback addresses, but the proxy uses them for
     traffic from other pods."""
-    return peer.startswith("127.") and peer != SOURCE
+    return peer == "::1" or (peer.startswith("127.") and peer != ports.GUARD)
 
 
 class Server:
