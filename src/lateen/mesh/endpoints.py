@@ -30,20 +30,25 @@ class Endpoints(Networks):
         if not service.resolution:
             for r in self.registries_of(host):
                 found += self._listed(r, service, port)
-            found += self._selected(service, port, {i.address for i in found if not i.cluster})
+            found += self._selected(service, port, {a for i in found if not i.cluster for a in (i.address, *i.more)})
         found += self._of_entries(service, port)
         return tuple(sorted(found, key=lambda i: (i.address, i.port, i.cluster)))
 
     def _listed(self, r: Registry, service: o.Service, port: o.ServicePort) -> Iterator[Instance]:
-        """The instances in Kubernetes' EndpointSlices of one cluster."""
+        """The instances in Kubernetes' EndpointSlices of one cluster. A pod that is in those of both families is one
+        instance, with the pod's own address first."""
+        of_pods: dict[tuple[str, int], dict[str, None]] = {}
         for _, ports in r.slices_of.get((service.namespace, service.name)):
             for e in ports.get(port.name, ()):
-                pod = r.objects.pods.get((service.namespace, e.pod)) if e.pod else None
-                if pod is None:
-                    yield Instance(e.address, e.port, cluster=r.cluster, network=self.network("", e.address, r.cluster))
+                if e.pod and (service.namespace, e.pod) in r.objects.pods:
+                    of_pods.setdefault((e.pod, e.port), {})[e.address] = None
                 else:
-                    network = self.network(pod.network, e.address, r.cluster)
-                    yield instance(pod, e.port, r.cluster, e.address, network)
+                    yield Instance(e.address, e.port, cluster=r.cluster, network=self.network("", e.address, r.cluster))
+        for (name, number), addresses in of_pods.items():
+            pod = r.objects.pods[service.namespace, name]
+            first, *more = sorted(addresses, key=lambda a: (a != pod.address, a))
+            network = self.network(pod.network, first, r.cluster)
+            yield instance(pod, number, r.cluster, first, network, tuple(more))
 
     def _selected(self, service: o.Service, port: o.ServicePort, known: set[str]) -> Iterator[Instance]:
         """WorkloadEntries that a Kubernetes service selects."""

@@ -66,6 +66,8 @@ class GatewayServer(Cached):
 @dataclass(frozen=True, eq=False)
 class GatewayView(Cached):
     pod: o.Pod = field(kw_only=True)
+    ipv6: bool = field(kw_only=True)
+    """See ``Seat.ipv6``"""
     identity: Described = field(kw_only=True)
     place: Place = field(kw_only=True)
     authentication: Authentication = field(kw_only=True)

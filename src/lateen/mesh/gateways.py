@@ -20,9 +20,9 @@ Place = tuple[str, int]
 """(address, port) of a socket"""
 
 
-def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Credential]]:
+def view(mesh: Mesh, pod: o.Pod, ipv6: bool, shared: Shared) -> tuple[GatewayView, list[o.Credential]]:
     """The gateway's view, and the secrets that it needs. Plain HTTP listeners of one socket share their routes; all
-    others are independent."""
+    others are independent. ``ipv6``: see ``Seat``."""
     plain: dict[Place, list[Listener]] = {}
     rest: list[tuple[Place, Listener]] = []
     first: dict[tuple[Place, bool], Listener] = {}
@@ -53,9 +53,10 @@ def view(mesh: Mesh, pod: o.Pod, shared: Shared) -> tuple[GatewayView, list[o.Cr
     plugins = mesh.plugins(pod.namespace, pod.label_map)
     asked = _challenges(mesh, pod)
     filtered = mesh.cluster.filtered and not plugins and not any(s.automatic for s in servers)
-    key = (pod, who, where, tokens, plugins, asked, filtered, *servers)
+    key = (pod, ipv6, who, where, tokens, plugins, asked, filtered, *servers)
     values: dict[str, Any] = {
         "pod": pod,
+        "ipv6": ipv6,
         "identity": who,
         "place": where,
         "authentication": tokens,

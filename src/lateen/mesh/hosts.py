@@ -47,10 +47,11 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
     headless = service.headless and not client.gateway
     named = service.resolution in registry.KNOWN_BY_NAME
     instances = [
-        (p.port, i.address)
+        (p.port, a)
         for p, found in zip(ports, behind, strict=True)
         if headless and protocol(p) not in HTTP
         for i in found
+        for a in (i.address, *i.more)
         if i.network in ("", client.network) and not (service.elsewhere or (i.cluster and not i.network))
     ]
     values: dict[str, Any] = {

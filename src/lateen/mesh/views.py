@@ -56,6 +56,8 @@ def viewer(proxy: Proxy, metadata: Mapping[str, str]) -> Viewer:
     """``metadata``: what the proxy reports about itself."""
     dns = metadata.get("DNS_CAPTURE") == "true"
     unprivileged = metadata.get("UNPRIVILEGED_POD") == "true"
+    if not proxy.network_namespaces and ":" in metadata.get("INSTANCE_IPS", ""):
+        proxy = replace(proxy, ipv6=True)
     return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), abilities(metadata), unprivileged)
 
 
@@ -109,7 +111,7 @@ class Views(Outbound):
         served: GatewayView | None = None
         inbound: tuple[InboundView, ...] = ()
         if gateway:
-            served, own = self._served(proxy.workloads[0])
+            served, own = self._served(proxy.workloads[0], proxy.ipv6)
             used = [*own, *self._backend_credentials(proxy.workloads[0]), *used]
         else:
             inbound = tuple(self._inbound(w, seat, interception) for w, seat in proxy.seats)
@@ -184,8 +186,8 @@ class Views(Outbound):
         return serves(self.outbound_view(client), host, port)
 
     @query
-    def _served(self, pod: o.Pod) -> tuple[GatewayView, tuple[o.Credential, ...]]:
-        view, used = gateways.view(self.mesh, pod, self.shared)
+    def _served(self, pod: o.Pod, ipv6: bool) -> tuple[GatewayView, tuple[o.Credential, ...]]:
+        view, used = gateways.view(self.mesh, pod, ipv6, self.shared)
         return view, tuple(used)
 
     @query

@@ -28,7 +28,8 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Share
     elif interception == "NONE":
         found = []  # the application itself listens at these ports
     else:
-        target = "127.0.0.1:{}" if mesh.transport.localhost else ""
+        loopback = "[::1]" if ":" in pod.address else "127.0.0.1"
+        target = f"{loopback}:{{}}" if mesh.transport.localhost else ""
         served = _served(mesh, pod)
         found = [
             _with_pool(mesh, pod, InboundPort(port, service, target.format(port.number), pool=pool), number)

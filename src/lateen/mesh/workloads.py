@@ -28,6 +28,8 @@ class Instance:
     locality: str = ""
     """region/zone/subzone"""
     weight: int = 1
+    more: tuple[str, ...] = ()
+    """Further addresses of the same workload, of the other family."""
     plain: bool = False
     """Whether the port does not accept mutual TLS although its workload has a proxy."""
     onward: bool = False
@@ -42,7 +44,14 @@ Instances = tuple[Instance, ...]
 """Ready instances, sorted by address and port."""
 
 
-def instance(workload: Workload, port: int, cluster: str = "", address: str = "", network: str = "") -> Instance:
+def instance(
+    workload: Workload,
+    port: int,
+    cluster: str = "",
+    address: str = "",
+    network: str = "",
+    more: tuple[str, ...] = (),
+) -> Instance:
     """The instance for a workload and one of its ports. ``network``: used if the workload does not name its own."""
     return Instance(
         address or workload.address,
@@ -52,6 +61,7 @@ def instance(workload: Workload, port: int, cluster: str = "", address: str = ""
         workload.network or network,
         workload.locality,
         workload.weight,
+        more,
     )
 
 
@@ -108,7 +118,7 @@ def identity(workload: Workload, trust_domain: str) -> Described:
 
 @dataclass(frozen=True)
 class Seat:
-    """Distinguishes the workloads of one proxy; all fields are empty if it has only one."""
+    """Where a proxy serves a workload. What distinguishes the workloads of one proxy is empty if it has only one."""
 
     name: str = ""
     """The suffix of the names of its resources."""
@@ -116,9 +126,11 @@ class Seat:
     """The path of the network namespace where its listeners are."""
     account: str = ""
     """``namespace/service account`` of the certificate that its listeners present."""
+    ipv6: bool = False
+    """Whether others reach it by IPv6: its listeners for all IPv4 addresses are for all IPv6 addresses, too."""
 
 
-ALONE = Seat()
+ALONE, ALONE_V6 = Seat(), Seat(ipv6=True)
 
 
 @dataclass(frozen=True)
@@ -129,12 +141,14 @@ class Proxy:
     workloads: tuple[Workload, ...]
     network_namespaces: tuple[str, ...] = ()
     """The workloads' network namespaces; empty for a proxy in the network namespace of its only workload."""
+    ipv6: bool = False
+    """Whether it has an IPv6 address; false with ``network_namespaces``, whose addresses nobody reports."""
 
     @property
     def seats(self) -> tuple[tuple[Workload, Seat], ...]:
         if not self.network_namespaces:
             (only,) = self.workloads
-            return ((only, ALONE),)
+            return ((only, ALONE_V6 if self.ipv6 else ALONE),)
         return tuple(
             (w, Seat(f"{w.name}.{w.namespace}", path, f"{w.namespace}/{w.service_account}"))
             for w, path in zip(self.workloads, self.network_namespaces, strict=True)

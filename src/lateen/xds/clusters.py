@@ -19,7 +19,7 @@ from lateen.mesh.protocols import HTTP
 from lateen.mesh.secured import Outside
 from lateen.mesh.settings import Transport
 from lateen.mesh.workloads import UNKNOWN
-from lateen.wire import labels, names
+from lateen.wire import labels, names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import balancing, discovery, origins, pb, pools, tls
 
@@ -28,8 +28,6 @@ PASSTHROUGH_IDLE_S = 300.0
 """The idle timeout of connections to unknown destinations, as in Istio; there may be one per address."""
 CLEANUP_S = 60.0
 """How long an ORIGINAL_DST cluster of the workload keeps a destination without connections (Istio; Envoy: 5 s)."""
-LOOP_GUARD = "127.0.0.6"
-"""Source address of connections to the application, so that they are not captured again (Istio's)."""
 
 
 def _outbound(view: HostView, port: Port, subset: str) -> Resource:
@@ -286,14 +284,18 @@ def _to_application(
         connect_timeout=pb.duration(view.transport.connect_timeout_s),
         circuit_breakers=pools.breakers(pool),
         cleanup_interval=pb.duration(CLEANUP_S),
-        upstream_bind_config=address_pb2.BindConfig(
-            source_address=pb.address(LOOP_GUARD, 0, view.seat.network_namespace).socket_address
-        ),
+        upstream_bind_config=address_pb2.BindConfig(source_address=_guard(view, ports.GUARD)),
     )
+    if view.seat.ipv6:
+        out.upstream_bind_config.extra_source_addresses.add(address=_guard(view, ports.GUARD_V6))
     if kind:
         out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pools.http_options(kind, pool, idle_s=idle_s))
     pools.connections(out, pool.tcp if pool else None, view.transport.keepalive)
     return out
+
+
+def _guard(view: InboundView, address: str) -> Any:
+    return pb.address(address, 0, view.seat.network_namespace).socket_address
 
 
 def _own(view: InboundView, i: InboundPort) -> Any:

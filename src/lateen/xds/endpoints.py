@@ -25,6 +25,8 @@ def _endpoint(i: Instance, mtls: bool) -> Any:
         out.endpoint.address.pipe.path = i.address.removeprefix("unix://")
     else:
         out.endpoint.address.CopyFrom(pb.address(i.address, i.port))
+        for address in i.more:  # Envoy tries them in turn (RFC 8305)
+            out.endpoint.additional_addresses.add(address=pb.address(address, i.port))
     return out
 
 

@@ -6,6 +6,7 @@ import hashlib
 from functools import cache
 
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2
+from envoy.config.listener.v3 import listener_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
@@ -37,6 +38,20 @@ def address(host: str, port: int, network_namespace: str = "") -> address_pb2.Ad
     """``network_namespace``: the path of the socket's network namespace, if it is not Envoy's own."""
     found = address_pb2.SocketAddress(address=host, port_value=port, network_namespace_filepath=network_namespace)
     return address_pb2.Address(socket_address=found)
+
+
+ANYWHERE = {"0.0.0.0": "::"}
+"""All addresses of IPv4, and the same of IPv6"""
+
+
+def also(found: listener_pb2.Listener, ipv6: bool) -> listener_pb2.Listener:
+    """The listener with all IPv6 addresses, if it has all IPv4 ones and ``ipv6``."""
+    own = found.address.socket_address
+    if ipv6 and (host := ANYWHERE.get(own.address)):
+        more = found.additional_addresses.add().address
+        more.CopyFrom(found.address)
+        more.socket_address.address = host
+    return found
 
 
 @cache

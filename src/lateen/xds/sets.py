@@ -112,9 +112,9 @@ def fixed_clusters(view: OutboundView) -> ResourceSet:
 
 def outbound_listeners(view: OutboundView, seen: Side, seat: Seat) -> ResourceSet:
     """The same for all views whose listeners are the same, whatever else differs."""
-    plan, inside = outbound.plan(view), seat.network_namespace
-    key = ("outbound", plan, seen, inside)
-    return _shared(key, lambda: known("listeners", outbound.resources(plan, seen, inside)))
+    plan = outbound.plan(view)
+    key = ("outbound", plan, seen, seat)
+    return _shared(key, lambda: known("listeners", outbound.resources(plan, seen, seat)))
 
 
 def known(kind: str, made: tuple[Resource, ...]) -> ResourceSet:

@@ -27,10 +27,10 @@ def listeners(view: GatewayView) -> Iterator[Resource]:
         if server.datagrams is not None and server.datagrams.shares:
             first.setdefault((server.bind, server.target), server)
     for (bind, port), server in sorted(first.items(), key=lambda found: found[0]):
-        yield _listener(bind, port, server)
+        yield _listener(bind, port, server, view.ipv6)
 
 
-def _listener(bind: str, port: int, server: GatewayServer) -> Resource:
+def _listener(bind: str, port: int, server: GatewayServer, ipv6: bool) -> Resource:
     found = udp_proxy_pb2.UdpProxyConfig(stat_prefix=f"udp_{port}")
     action = found.matcher.on_no_match.action
     action.name = "route"
@@ -44,6 +44,7 @@ def _listener(bind: str, port: int, server: GatewayServer) -> Resource:
         listener_filters=[lc.ListenerFilter(name=NAME, typed_config=pb.any_of(found))],
         traffic_direction="OUTBOUND",
     )
+    pb.also(out, ipv6)
     if server.datagrams is None or server.datagrams.route is None:
         return pb.resource(out.name, out, server.origins)
     route = server.datagrams.route

@@ -87,6 +87,7 @@ def _listener(
     reported: Side,
     challenges: Challenges | None,
     tokens: Tokens,
+    ipv6: bool,
 ) -> Resource | None:
     """None while nothing is routed from the port."""
     chains: list[Any] = []
@@ -125,7 +126,7 @@ def _listener(
     causes += [str(h.ref) for h in reported.hooks]
     causes += [str(r.rule) for s in servers for r in s.connections]
     causes += [challenges.origin] if challenges and shown else []
-    return pb.resource(out.name, out, tuple(dict.fromkeys((*causes, *reported.origins))))
+    return pb.resource(out.name, pb.also(out, ipv6), tuple(dict.fromkeys((*causes, *reported.origins))))
 
 
 def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
@@ -136,7 +137,7 @@ def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
             by_place.setdefault((s.bind, s.target), []).append(s)
     tokens = tuple(rule for rule, _ in view.authentication)
     made = (
-        _listener(place, view.place, tuple(servers), seen, view.challenges, tokens)
+        _listener(place, view.place, tuple(servers), seen, view.challenges, tokens, view.ipv6)
         for place, servers in sorted(by_place.items())
     )
     return (*(m for m in made if m is not None), *datagrams.listeners(view))

@@ -192,7 +192,7 @@ def _free(view: InboundView, seen: Side, i: InboundPort) -> Resource:
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         continue_on_listener_filters_timeout=True,
     )
-    return pb.resource(out.name, out, (*view.origins, *seen.origins))
+    return pb.resource(out.name, pb.also(out, view.seat.ipv6), (*view.origins, *seen.origins))
 
 
 def of_view(view: InboundView, seen: Side) -> tuple[Resource, ...]:
@@ -221,6 +221,7 @@ def _captured(view: InboundView, seen: Side) -> Resource:
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         continue_on_listener_filters_timeout=True,
     )
+    pb.also(out, view.seat.ipv6)
     policies = [str(p.ref) for p in view.authorization.policies]
     origins = (*((str(view.policy),) if view.policy else ()), *policies, *view.origins, *seen.origins)
     return pb.resource(out.name, out, origins)

@@ -18,6 +18,7 @@ from lateen.mesh.outbound_view import Bind, HostSpace, HostView, OutboundView, S
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.scope import reached
 from lateen.mesh.settings import OutboundPolicy
+from lateen.mesh.workloads import ALONE, Seat
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import origins, pb
@@ -43,7 +44,7 @@ def unknown(policy: OutboundPolicy) -> str:
 
 
 @held
-def _virtual(seen: Side, policy: OutboundPolicy, inside: str) -> Resource:
+def _virtual(seen: Side, policy: OutboundPolicy, seat: Seat) -> Resource:
     hole = lc.FilterChain(
         name="virtualOutbound-blackhole",
         filters=tcp.proxy(seen, names.BLACK_HOLE),
@@ -52,14 +53,14 @@ def _virtual(seen: Side, policy: OutboundPolicy, inside: str) -> Resource:
     rest = lc.FilterChain(name="virtualOutbound-catchall-tcp", filters=tcp.proxy(seen, unknown(policy)))
     out = listener_pb2.Listener(
         name=names.of_workload(names.VIRTUAL_OUTBOUND, seen.workload),
-        address=pb.address(ANYWHERE, ports.OUTBOUND, inside),
+        address=pb.address(ANYWHERE, ports.OUTBOUND, seat.network_namespace),
         use_original_dst=pb.boolean(True),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         filter_chains=[hole, rest],
         per_connection_buffer_limit_bytes=tcp.buffered(seen),
         traffic_direction="OUTBOUND",
     )
-    return pb.resource(out.name, out, seen.origins)
+    return pb.resource(out.name, pb.also(out, seat.ipv6), seen.origins)
 
 
 class Chain(NamedTuple):
@@ -112,7 +113,7 @@ def _listener(
     requests: Requests | None,
     hosts: tuple[HostView, ...],
     own: str,
-    inside: str,
+    seat: Seat,
     detection_s: float | None,
 ) -> Resource:
     """``requests``: where HTTP is routed; ``hosts``: those that match connections; ``own``: the route configuration of
@@ -141,7 +142,7 @@ def _listener(
     by_name = any(c.filter_chain_match.server_names for c in chains)
     out = listener_pb2.Listener(
         name=names.of_workload(name, seen.workload),
-        address=pb.address(address, port, inside),
+        address=pb.address(address, port, seat.network_namespace),
         bind_to_port=pb.boolean(False),
         filter_chains=chains,
         default_filter_chain=rest,
@@ -154,19 +155,19 @@ def _listener(
     if not chains:  # Envoy requires a chain besides the default one
         out.filter_chains.append(out.default_filter_chain)
         out.ClearField("default_filter_chain")
-    return pb.resource(out.name, out, (*causes, *seen.origins))
+    return pb.resource(out.name, pb.also(out, seat.ipv6), (*causes, *seen.origins))
 
 
 def _dynamic(hosts: tuple[HostView, ...]) -> bool:
     return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
 
 
-def _bound(seen: Side, bind: Bind, paths: str, inside: str, detection_s: float | None) -> Resource:
+def _bound(seen: Side, bind: Bind, paths: str, seat: Seat, detection_s: float | None) -> Resource:
     """A Sidecar's egress listener with an address of its own."""
     name = f"{bind.address}_{bind.port}"
     out = listener_pb2.Listener(
         name=names.of_workload(name, seen.workload),
-        address=pb.address(bind.address, bind.port, inside),
+        address=pb.address(bind.address, bind.port, seat.network_namespace),
         bind_to_port=pb.boolean(not bind.captured),
         max_connections_to_accept_per_socket_event=pb.u32(tcp.ACCEPTED_AT_ONCE),
         per_connection_buffer_limit_bytes=tcp.buffered(seen),
@@ -297,9 +298,9 @@ def plan(view: OutboundView) -> Plan:
     return _shared(("plan", key), lambda: Plan(*key))
 
 
-def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
-    """One listener for each port where requests are routed, one for each address and port of other services.
-    ``inside``: the path of their network namespace, where that is not Envoy's own."""
+def resources(plan: Plan, seen: Side, seat: Seat = ALONE) -> tuple[Resource, ...]:
+    """One listener for each port where requests are routed, one for each address and port of other services. A proxy
+    without IPv6 has none for IPv6 addresses: where the kernel does not know them, Envoy rejects them."""
     requests = {place for part in plan.parts for place in part.requests}
     takers: dict[Place, list[HostView]] = {}
     for place, host in sorted((t for part in plan.parts for t in part.takers), key=lambda t: t[1].host):
@@ -308,12 +309,14 @@ def resources(plan: Plan, seen: Side, inside: str = "") -> tuple[Resource, ...]:
     requests |= owned.keys()
     alone = {place for place, found in takers.items() if len(found) == 1} - owned.keys()
     owned |= {place: name for part in plan.parts for place, name in part.sniffed if place in alone}
-    out = [_virtual(seen.at(), plan.policy, inside)] if plan.captured else []
+    out = [_virtual(seen.at(), plan.policy, seat)] if plan.captured else []
     for place in sorted(requests | takers.keys()):
+        if ":" in place[0] and not seat.ipv6:
+            continue
         hosts = tuple(takers.get(place, ()))
         routed = Requests("outbound", dynamic=_dynamic(hosts), paths=plan.paths) if place in requests else None
-        key = (seen.at(place[1]), plan.policy, place, routed, hosts, owned.get(place, ""), inside, plan.detection_s)
+        key = (seen.at(place[1]), plan.policy, place, routed, hosts, owned.get(place, ""), seat, plan.detection_s)
         out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]
-    bound = [_bound(seen.at(b.port), b, plan.paths, inside, plan.detection_s) for b in plan.binds]
+    bound = [_bound(seen.at(b.port), b, plan.paths, seat, plan.detection_s) for b in plan.binds]
     known = {b.name for b in bound}
     return (*(r for r in out if r.name not in known), *bound)
