@@ -25,7 +25,8 @@ _FIXED = "the name is fixed"
 _GONE = "Istio has removed it"
 _DEFAULT = "Istio's default holds"
 _SESSIONS = "set sessionPersistence in an HTTPRoute, or consistentHash in a DestinationRule"
-_IPV6 = "the mesh has IPv4 addresses only"
+_BOTH = "proxies have both families where their pods do"
+_AUTOMATIC = "automatic addresses are of IPv4"
 
 _GROUPS: tuple[tuple[str, str, str], ...] = (
     (
@@ -99,14 +100,8 @@ _GROUPS: tuple[tuple[str, str, str], ...] = (
         """,
     ),
     (_MCS, "", "MCS_API_GROUP MCS_API_VERSION"),
-    (
-        _IPV6,
-        "false",
-        """
-        ISTIO_DUAL_STACK ISTIO_ENABLE_IPV4_OUTBOUND_LISTENER_FOR_IPV6_CLUSTERS
-        """,
-    ),
-    (_IPV6, "", "PILOT_IP_AUTOALLOCATE_IPV6_PREFIX"),
+    (_BOTH, "true", "ISTIO_DUAL_STACK ISTIO_ENABLE_IPV4_OUTBOUND_LISTENER_FOR_IPV6_CLUSTERS"),
+    (_AUTOMATIC, "", "PILOT_IP_AUTOALLOCATE_IPV6_PREFIX"),
     (
         _FIXED,
         "",
