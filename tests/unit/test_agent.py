@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from lateen import __version__
-from lateen.agent import bootstrap, envoy, grpc_health, options
+from lateen.agent import bootstrap, envoy, grpc_health, health, options
 from lateen.agent.metrics import Metrics
 from lateen.agent.own_metrics import MEASURES, Own
 from lateen.agent.probing import Prober
@@ -129,8 +129,11 @@ def test_a_grpc_probe_asks_the_health_service(handlers, service, status):
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        found = ask("/p", {"/p": {"grpc": {"port": port, "service": service}, "timeoutSeconds": 5}})
+        probe = {"grpc": {"port": port, "service": service}, "timeoutSeconds": 5}
+        found = ask("/p", {"/p": probe})
         assert found.status == status, found.body
+        wrong = asyncio.run(health.once(probe))  # of a machine
+        assert (wrong is None) == (status == 200), wrong
     finally:
         server.stop(0)
 

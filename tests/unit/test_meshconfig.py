@@ -173,6 +173,8 @@ SPECIAL = {
     "inboundTrafficPolicy.mode": "LOCALHOST",
     "lateen.telemetry": "lean",
     "lateen.http2": False,
+    "enableAutoMtls": False,
+    "verifyCertificateAtClient": False,
     "ingressControllerMode": "OFF",
     "h2UpgradePolicy": "UPGRADE",
     "pathNormalization.normalization": "NONE",
@@ -259,9 +261,19 @@ def test_every_field_that_is_not_in_the_ledger_has_an_effect(path):
 
 
 def test_fields_without_effect_are_warned_about_unless_they_ask_for_the_default():
-    said = effect.ineffective({"proxyHttpPort": 3128, "enableAutoMtls": True, "accessLogFile": "/dev/stdout"})
+    said = effect.ineffective({"proxyListenPort": 3128, "proxyAdminPort": 15000, "accessLogFile": "/dev/stdout"})
     assert len(said) == 1
-    assert "meshConfig.proxyHttpPort" in said[0]
+    assert "meshConfig.proxyListenPort" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "says"), [("verifyCertificateAtClient", "deprecated"), ("enableAutoMtls", "in plain text")]
+)
+def test_what_weakens_the_mesh_is_said(field, says):
+    assert effect.ineffective({field: True}) == []
+    (found,) = effect.ineffective({field: False})
+    assert f"meshConfig.{field}: " in found
+    assert says in found
 
 
 def test_roots_of_others_are_trusted_unless_they_are_for_other_trust_domains():

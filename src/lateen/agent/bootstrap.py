@@ -36,6 +36,8 @@ class Proxy:
     ipv6: bool = False
     """Whether others reach it by IPv6"""
     ipv4: bool = True
+    most_connections: int = 0
+    """``connectionSettings.globalDownstreamConnectionLimit``; 0 for the default"""
     known: str = DIRECTORY
     """The directory of the certificate for istiod"""
 
@@ -200,7 +202,7 @@ def bootstrap(p: Proxy) -> Json:
                     "typed_config": {
                         "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
                         "DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": statistics.most_connections(p.runtime),
+                        "max_active_downstream_connections": statistics.most_connections(p.runtime, p.most_connections),
                     },
                 }
             ]
@@ -218,6 +220,8 @@ def bootstrap(p: Proxy) -> Json:
                 }
             ]
         }
+    if sinks := p.statistics.sinks():
+        out["stats_sinks"] = sinks
     if p.statistics.flush_s:
         out["stats_flush_interval"] = f"{p.statistics.flush_s:g}s"
     if p.outlier_log:

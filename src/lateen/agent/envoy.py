@@ -61,6 +61,7 @@ class Envoy:
                 runtime=o.runtime,
                 ipv4=any("." in a for a in o.addresses),
                 ipv6=o.ipv6,
+                most_connections=o.most_connections,
                 known=str(self._known),
             )
         )
@@ -79,7 +80,9 @@ class Envoy:
         if o.component_log_level:
             out += ["--component-log-level", o.component_log_level]
         out += ["--disable-hot-restart", "--drain-time-s", str(round(self._drain_s)), "--drain-strategy", "immediate"]
-        out += ["--file-flush-interval-msec", "1000", "--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n\t%v"]
+        out += ["--file-flush-interval-msec", str(round(1000 * o.flush_s))]
+        out += ["--file-flush-min-size-kb", str(o.flush_kb)] if o.flush_kb else []
+        out += ["--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n\t%v"]
         if override := o.env.get(OVERRIDE):
             out += ["--config-yaml", Path(override).read_text()]
         return out

@@ -1,12 +1,14 @@
-"""The health of a machine's application, by the probe of its WorkloadGroup: HTTP, TCP or a command."""
+"""The health of a machine's application, by the probe of its WorkloadGroup: HTTP, TCP, gRPC or a command."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from lateen.agent import grpc_health
 from lateen.kit import http
 
 AGAIN = 6
@@ -25,6 +27,11 @@ async def once(probe: dict[str, Any]) -> str | None:
                 _, writer = await asyncio.open_connection(tcp.get("host") or "127.0.0.1", int(tcp["port"]))
                 writer.close()
             return None
+        if rpc := probe.get("grpc"):
+            async with asyncio.timeout(limit):
+                sock = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", int(rpc["port"])), limit)
+                sock.setblocking(False)
+                return await grpc_health.check(sock, str(rpc.get("service") or "")) or None
         if command := dict(probe.get("exec") or {}).get("command"):
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL

@@ -14,6 +14,7 @@ from typing import Any
 from lateen.agent import capture, interfaces
 from lateen.agent.statistics import PLAIN, Statistics, statistics
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
+from lateen.kit import duration
 from lateen.kit.digits import digits
 from lateen.wire import connections, labels, ports
 from lateen.wire.node import ISTIO_VERSION, NodeId
@@ -65,6 +66,14 @@ class Options:
     statistics: Statistics = PLAIN
     runtime: Mapping[str, str] = field(default_factory=dict)
     """``runtimeValues`` of the proxy's configuration."""
+    most_connections: int = 0
+    """``connectionSettings.globalDownstreamConnectionLimit`` of the proxy's configuration; 0 for the default."""
+    flush_s: float = 1.0
+    """After how many seconds Envoy writes what it has gathered for files (``fileFlushInterval``)."""
+    flush_kb: int = 0
+    """Of how much it writes at once (``fileFlushMinSizeKb``); 0 for Envoy's default."""
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    """``readinessProbe`` of the proxy's configuration: a machine's application is probed with it."""
     probers: Mapping[str, Any] = field(default_factory=dict)
     """Path -> probe of the application (``inject.probes``)."""
     scrape_targets: tuple[tuple[int, str], ...] = ()
@@ -193,6 +202,10 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
         service_naming=config.get("tracingServiceName") or Options.service_naming,
         statistics=statistics(config, annotations, env.get("INSTANCE_IP", "")),
         runtime=config.get("runtimeValues") or {},
+        most_connections=int((config.get("connectionSettings") or {}).get("globalDownstreamConnectionLimit") or 0),
+        flush_s=duration.seconds(config["fileFlushInterval"]) if config.get("fileFlushInterval") else Options.flush_s,
+        flush_kb=int(config.get("fileFlushMinSizeKb") or 0),
+        probe=config.get("readinessProbe") or {},
         probers=_object(env.get("ISTIO_KUBE_APP_PROBERS"), "ISTIO_KUBE_APP_PROBERS"),
         scrape_targets=_targets(_object(env.get("ISTIO_PROMETHEUS_ANNOTATIONS"), "ISTIO_PROMETHEUS_ANNOTATIONS")),
         found=tuple(interfaces.addresses()),

@@ -173,7 +173,8 @@ class Agent:
             version = await until_answered(step, "no table of names from istiod")
 
     async def _health(self, group: str) -> None:
-        """Report the health of a machine's application to istiod, if its WorkloadGroup has a probe."""
+        """Report the health of a machine's application to istiod, if its WorkloadGroup or its own configuration has a
+        probe."""
         from lateen.agent import health
 
         me = {"node": str(self._options.node), "group": group}
@@ -182,7 +183,7 @@ class Agent:
             await self._istiod.ask("/health", {**me, "healthy": healthy, "says": says})
 
         async def step() -> None:
-            probe = (await self._istiod.ask("/probe", me))["probe"]
+            probe = (await self._istiod.ask("/probe", me))["probe"] or dict(self._options.probe)
             if probe:
                 await health.watch(probe, report)
 

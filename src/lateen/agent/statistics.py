@@ -6,6 +6,8 @@ Source: ``getStatsOptions`` and ``extractRuntimeFlags`` in istio.io/istio pkg/bo
 from __future__ import annotations
 
 import json
+import logging
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from lateen.kit import duration
 from lateen.kit.jsons import Json
 
+log = logging.getLogger("stats")
 # Istio's default: keep few of Envoy's own series, because each costs memory per cluster
 _PREFIXES = (
     "cluster_manager",
@@ -42,6 +45,8 @@ class Statistics:
     """Prefix of histogram names -> their buckets."""
     flush_s: float = 0
     """The interval of Envoy's sinks and gauges; 0 for Envoy's own."""
+    statsd: tuple[str, int] | None = None
+    """Address and port of a statsd server that gets them over UDP."""
 
     def config(self) -> Json:
         keep = [
@@ -58,6 +63,19 @@ class Statistics:
             ],
         }
 
+    def sinks(self) -> list[Json]:
+        if self.statsd is None:
+            return []
+        address, port = self.statsd
+        place = {"protocol": "UDP", "address": address, "port_value": port}
+        kind = "type.googleapis.com/envoy.config.metrics.v3.StatsdSink"
+        return [
+            {
+                "name": "envoy.stat_sinks.statsd",
+                "typed_config": {"@type": kind, "address": {"socket_address": place}},
+            }
+        ]
+
 
 PLAIN = Statistics()
 
@@ -73,7 +91,21 @@ def statistics(config: Mapping[str, Any], annotations: Mapping[str, str], addres
         kept += [(how, p.replace("{pod_ip}", address)) for p in given if p]
     found = json.loads(annotations.get(BUCKETS) or "{}")
     flush = annotations.get(FLUSH)
-    return Statistics(tuple(kept), found, duration.seconds(flush) if flush else 0)
+    return Statistics(tuple(kept), found, duration.seconds(flush) if flush else 0, _server(config))
+
+
+def _server(config: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The statsd server; a name is looked up once, as by Istio's agent, because Envoy takes addresses only."""
+    text = str(config.get("statsdUdpAddress") or "")
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), socket.AF_INET, socket.SOCK_DGRAM)
+    except (OSError, ValueError) as e:
+        log.warning("statsd gets no statistics: %s: %s", text, e)
+        return None
+    return str(found[0][4][0]), int(port)
 
 
 def runtime(given: Mapping[str, str]) -> Json:
@@ -90,6 +122,7 @@ def runtime(given: Mapping[str, str]) -> Json:
     return out
 
 
-def most_connections(given: Mapping[str, str]) -> int:
-    """The limit of all downstream connections together. Raises ValueError."""
-    return int(given.get(CONNECTIONS) or MOST_CONNECTIONS)
+def most_connections(given: Mapping[str, str], limit: int = 0) -> int:
+    """The limit of all downstream connections together: the runtime value, else ``connectionSettings``'. Raises
+    ValueError."""
+    return int(given.get(CONNECTIONS) or limit or MOST_CONNECTIONS)

@@ -52,7 +52,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     },
     kinds.WORKLOAD_GROUP: {
         "template.address": "a machine registers its own address",
-        "probe.grpc.**": "the agent does not probe over gRPC; use httpGet, tcpSocket or exec",
     },
     kinds.TELEMETRY: {
         "targetRef.namespace": _REFUSED,

@@ -28,6 +28,8 @@ class Client:
     """Whether connections are redirected to its proxy; otherwise it binds the addresses of its listeners."""
     closed: frozenset[int] = frozenset()
     """Ports of services where its proxy must not listen, if it would: the application or the proxy itself does."""
+    proxy_port: int = 0
+    """The port of 127.0.0.1 where applications find an HTTP proxy; 0 for none."""
 
     def __hash__(self) -> int:
         return self._hash

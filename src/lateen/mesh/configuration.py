@@ -57,6 +57,9 @@ def settings(
         tls=_handshakes(config.tls_defaults),
         stat_names=StatNames(config.inbound_cluster_stat_name, config.outbound_cluster_stat_name),
         redis=ours.redis_filter,
+        automatic=config.enable_auto_mtls is not False,
+        verified=config.verify_certificate_at_client is not False,
+        proxy_port=config.proxy_http_port or 0,
     )
     asked = provider_rules.can_be_asked(config.extension_providers)
     ingress = IngressSettings(
@@ -147,6 +150,7 @@ def _reporting(config: api.MeshConfig) -> Reporting:
         access_log_format=_log_format(config),
         lean=ours.telemetry == "lean",
         enable_tracing=config.enable_tracing,
+        logs_refused=not config.disable_envoy_listener_log,
         default_logs=chosen.access_logging,
         default_metrics=chosen.metrics,
         default_tracers=chosen.tracing,

@@ -177,7 +177,8 @@ def _clusters(
         for subset, wanted in subsets.items():
             chosen = _select(found, wanted)
             settings = policy.merged(rules, subset, p.port)
-            disabled = p.port in foreign or (settings.tls is not None and settings.tls.mode != "ISTIO_MUTUAL")
+            asked = settings.tls.mode == "ISTIO_MUTUAL" if settings.tls is not None else mesh.transport.automatic
+            disabled = p.port in foreign or not asked
             meshed = "none" if disabled or service.external else _meshed(chosen, service, mesh)
             accounts = tuple(sorted({(i.workload.namespace, i.workload.service_account) for i in chosen if i.workload}))
             security.append(Security(p.port, subset, meshed, () if service.external else accounts))

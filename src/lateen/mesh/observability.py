@@ -41,6 +41,8 @@ class Reporting:
     """None: Istio's default text format."""
     lean: bool = False
     """Fewer histograms, and no access log unless a Telemetry asks for one."""
+    logs_refused: bool = True
+    """Whether connections that no filter chain takes are logged."""
     enable_tracing: bool = False
     """Trace according to ``defaultConfig.tracing`` if neither a Telemetry nor a default provider is configured."""
     default_logs: tuple[str, ...] = ()
@@ -135,6 +137,8 @@ class Side:
     origins: tuple[str, ...] = ()
     """The Telemetry objects that it derives from."""
     logs: tuple[AccessLog, ...] = ()
+    logs_refused: bool = True
+    """Whether they also have the connections that no filter chain takes."""
     metrics: Metrics | None = Metrics()
     trace: Trace | None = None
     hooks: tuple[Hook, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from lateen.api.networking import Sidecar
 from lateen.kit.derived import Shared, derived
 from lateen.kit.queries import Queries, query
 from lateen.mesh import hosts
-from lateen.mesh.binds import binds, binds_some
+from lateen.mesh.binds import LOOPBACK, binds, binds_some
 from lateen.mesh.cached import Cached
 from lateen.mesh.clients import Client
 from lateen.mesh.inbound_view import UNRESTRICTED
@@ -25,19 +24,15 @@ from lateen.mesh.outbound_view import (
     HostView,
     OutboundView,
     P,
-    Port,
     Spaces,
 )
 from lateen.mesh.patterns import covers
-from lateen.mesh.protocols import HTTP, protocol
-from lateen.mesh.rules import Interest, Rule, Seen
+from lateen.mesh.ruled import policy, ports_beside
+from lateen.mesh.rules import Interest, Seen
 from lateen.mesh.scope import ALL, Scope, Shown, bound, scope
-from lateen.mesh.settings import OutboundPolicy
 
-RULES_ONLY = (Port(80, "http", "http"),)
-"""The port for hosts that only rules name, as in Istio."""
-
-
+HTTP_PROXY = "http_proxy"
+"""Istio's name of the route configuration of ``proxyHttpPort``."""
 BLOCK = 16
 """The number of groups that are combined for all clients: a change recomputes one block for everybody, and a client
 only combines its blocks again."""
@@ -60,7 +55,7 @@ class Outbound:
     def outbound_view(self, client: Client) -> OutboundView:
         sidecar = self._sidecar(client)
         values: dict[str, Any] = {
-            "policy": _policy(self.mesh, sidecar, client.namespace),
+            "policy": policy(self.mesh, sidecar, client.namespace),
             "connect_timeout_s": self.mesh.transport.connect_timeout_s,
             "detection_s": self.mesh.transport.detection_s,
             "paths": self.mesh.path_normalization or UNRESTRICTED.paths,
@@ -217,8 +212,8 @@ class Outbound:
         hosts may be called. Clients that call it by its own name are passed through, as for every unknown host."""
         if not self.mesh.leads_outside(service):
             return None
-        policy = _policy(self.mesh, self._sidecar(client), client.namespace)
-        return replace(service, resolution="ALIAS", external=True) if policy.mode == "ALLOW_ANY" else None
+        allowed = policy(self.mesh, self._sidecar(client), client.namespace).mode == "ALLOW_ANY"
+        return replace(service, resolution="ALIAS", external=True) if allowed else None
 
     # --- the scope of a Sidecar -------------------------------------------------------------------------------
 
@@ -234,6 +229,16 @@ class Outbound:
         return self._scope(client).rules if client.sidecar else None
 
     def _binds(self, client: Client, sidecar: o.Resource[Sidecar] | None) -> tuple[Bind, ...]:
+        return (*self._of_sidecar(client, sidecar), *self._http_proxy(client))
+
+    def _http_proxy(self, client: Client) -> tuple[Bind, ...]:
+        """The HTTP proxy of the mesh configuration, which leads to all that clients see."""
+        if not client.proxy_port:
+            return ()
+        called = tuple(h for part in self._host_spaces(client).parts for h in part.members if h.called)
+        return (Bind(client.proxy_port, LOOPBACK, False, "http", called, client.namespace, proxy=True, own=HTTP_PROXY),)
+
+    def _of_sidecar(self, client: Client, sidecar: o.Resource[Sidecar] | None) -> tuple[Bind, ...]:
         if sidecar is None and client.captured:
             return ()
         found = bound(self.mesh, sidecar.spec if sidecar else None, client)
@@ -257,36 +262,10 @@ class Outbound:
                 target = mesh.stands_for(host)
                 alias = mesh.service(host) if target != host else None
                 of_target = self._host(target, known.get(target, ALL), self._of(client, target))
-                ports = of_target.ports if alias and of_target else self._ports_beside(found, client, known)
+                ports = of_target.ports if alias and of_target else ports_beside(mesh, found, client, known)
                 made = hosts.of_rules(mesh, self.shared, client, host, found, ports, alias)
                 members += [made] if made.ports else []
         return self._of_hosts(tuple(members))
-
-    def _ports_beside(self, rules: tuple[Rule, ...], client: Client, known: dict[str, Shown]) -> tuple[Port, ...]:
-        """Where a host without a service is called: at the ports for requests of the services that its rule is for,
-        too; at port 80 if these have none, as in Istio. Ports of unknown protocol count, but have no listener where
-        the named host decides."""
-        out: dict[int, Port] = {}
-        for vs in rules:
-            beside = [p for host in self._hosts_of(vs, known) for p in self._requested(host, client, known[host])]
-            out |= {p.port: Port(p.port, "http", "http") for p in beside if protocol(p) in HTTP}
-            out |= {} if beside else {p.number: p for p in RULES_ONLY}
-        return tuple(out[number] for number in sorted(out))
-
-    def _hosts_of(self, vs: Rule, known: dict[str, Shown]) -> Iterator[str]:
-        """The hosts of services that a rule is for."""
-        for host in (self.mesh.resolve(written, vs.ref.namespace) for written in vs.spec.hosts):
-            if host.startswith("*"):
-                yield from (name for name in known if covers(host, name))
-            elif host in known:
-                yield host
-
-    def _requested(self, host: str, client: Client, only: Shown) -> Iterator[o.ServicePort]:
-        """The visible ports of a service that are, or may be, for requests."""
-        service = self.mesh.service(host, client.namespace)
-        for p in service.ports if service else ():
-            if protocol(p) in (*HTTP, "auto") and (only.called is None or p.port in only.called):
-                yield p
 
     @query
     def _known(self, client: Client) -> dict[str, Shown]:
@@ -353,15 +332,3 @@ def _served_ports(part: HostSpace) -> frozenset[tuple[str, int]]:
 def serves(view: OutboundView, host: str, port: int) -> bool:
     """Whether clients have a cluster for the port."""
     return any((host, port) in _served_ports(part) for part in view.host_spaces.parts)
-
-
-def _policy(mesh: Mesh, sidecar: o.Resource[Sidecar] | None, namespace: str) -> OutboundPolicy:
-    found = sidecar.spec.outbound_traffic_policy if sidecar else None
-    if found is None:
-        return mesh.outbound_policy
-    proxy = ""
-    if found.egress_proxy:
-        host = mesh.resolve(found.egress_proxy.host, namespace)
-        port = found.egress_proxy.port.number if found.egress_proxy.port else 0
-        proxy = f"outbound|{port}|{found.egress_proxy.subset}|{host}"
-    return OutboundPolicy(found.mode, proxy)

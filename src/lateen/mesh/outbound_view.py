@@ -214,14 +214,16 @@ class Bind:
     proxy: bool = False
     """Whether requests name their service's port: at Unix sockets, and if clients use it as an HTTP proxy."""
     own: str = ""
-    """The route configuration of the host that all requests belong to; empty where they are for the host that they
-    name."""
+    """Its route configuration, if that is neither its port's nor named after its address: that of the host that all
+    requests belong to, or of the mesh's HTTP proxy."""
 
     @property
     def routes(self) -> str:
-        """The name of the route configuration: its host's, its port's, or its own."""
+        """The name of the route configuration."""
+        if self.own:
+            return self.own
         if not self.proxy:
-            return self.own or str(self.port)
+            return str(self.port)
         return f"{self.address}_{self.port}" if self.port else self.address
 
 

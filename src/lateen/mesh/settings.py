@@ -61,6 +61,12 @@ class Transport:
     stat_names: StatNames = StatNames()
     redis: bool = False
     """Whether ports of protocol redis get Envoy's Redis proxy instead of plain connections."""
+    automatic: bool = True
+    """Mutual TLS with servers that have sidecars; otherwise only where a DestinationRule asks for it."""
+    verified: bool = True
+    """Whether servers outside are verified where a rule names no authorities."""
+    proxy_port: int = 0
+    """The port of 127.0.0.1 where applications find an HTTP proxy (``proxyHttpPort``); 0 for none."""
 
     @property
     def trust_domains(self) -> tuple[str, ...]:

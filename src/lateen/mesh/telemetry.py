@@ -81,6 +81,7 @@ def observability(
             reporter.seat,
             origins,
             _logs(reporting, levels, mode, cluster_of),
+            reporting.logs_refused,
             _metrics(reporting, levels, mode, reporter.agent),
             _trace(reporting, levels, mode, reporter, cluster_of),
         )

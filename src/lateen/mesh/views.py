@@ -12,6 +12,7 @@ from lateen.api.decoding import HOSTNAME
 from lateen.api.networking import EnvoyFilter, ProxyMatch
 from lateen.api.validate.envoy_filter import MAX_VERSION
 from lateen.kit.derived import Shared
+from lateen.kit.digits import digits
 from lateen.kit.queries import query
 from lateen.kit.regex import compiled
 from lateen.mesh import credentials, gateways, plugins, proxies, reporting, telemetry, workload_view
@@ -43,13 +44,15 @@ class Viewer:
     abilities: Abilities
     unprivileged: bool = False
     """Whether it cannot bind ports below 1024."""
+    proxy_port: int | None = None
+    """Its own port for applications' HTTP proxy, instead of the mesh's."""
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.proxy, self.dns, self.interception, self.abilities, self.unprivileged))
+        return hash((self.proxy, self.dns, self.interception, self.abilities, self.proxy_port))
 
 
 def viewer(proxy: Proxy, metadata: Mapping[str, str]) -> Viewer:
@@ -58,7 +61,9 @@ def viewer(proxy: Proxy, metadata: Mapping[str, str]) -> Viewer:
     unprivileged = metadata.get("UNPRIVILEGED_POD") == "true"
     if not proxy.network_namespaces and ":" in metadata.get("INSTANCE_IPS", ""):
         proxy = replace(proxy, ipv6=True)
-    return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), abilities(metadata), unprivileged)
+    port = metadata.get("HTTP_PROXY_PORT", "")
+    own = int(port) if digits(port) and int(port) < 65536 and int(port) not in PROXY else None
+    return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), abilities(metadata), unprivileged, own)
 
 
 class Views(Outbound):
@@ -105,8 +110,7 @@ class Views(Outbound):
         """The part of the view that is independent of destinations, and the client that each of its workloads is."""
         proxy, interception = viewer.proxy, viewer.interception
         gateway = proxy.kind == ROUTER
-        captured, lowest = interception != "NONE", 1024 if viewer.unprivileged else 1
-        clients = tuple((self._client(w, viewer.dns, gateway, captured, lowest), w) for w in proxy.workloads)
+        clients = tuple((self._client(w, viewer), w) for w in proxy.workloads)
         used = [c for w in proxy.workloads for c in self._rule_credentials(w, gateway)]
         served: GatewayView | None = None
         inbound: tuple[InboundView, ...] = ()
@@ -132,8 +136,8 @@ class Views(Outbound):
         return clients, self.shared(("own", key), lambda: Own(key, **values))
 
     @query
-    def _client(self, pod: o.Pod, dns: bool, gateway: bool, captured: bool, lowest: int) -> Client:
-        """``lowest``: the lowest port that the proxy may bind."""
+    def _client(self, pod: o.Pod, viewer: Viewer) -> Client:
+        gateway = viewer.proxy.kind == ROUTER
         labels = {HOSTNAME: pod.node} | pod.label_map if pod.node else pod.label_map
         sidecar = None if gateway else self.mesh.sidecar(pod.namespace, labels)
         asked = self.mesh.asked_labels()
@@ -141,11 +145,14 @@ class Views(Outbound):
         shown = self.mesh.shown_certificate(pod) if gateway else ""
         ref = sidecar.ref if sidecar else None
         network = self.mesh.network(pod.network, pod.address)
-        taken = captured or gateway
+        taken = viewer.interception != "NONE" or gateway
         closed = frozenset[int]()
         if binds_all(sidecar.spec.egress if sidecar else (), taken):
-            closed = PROXY.union(range(1, lowest), workload_view.application_ports(self.mesh, pod, sidecar))
-        return Client(pod.namespace, chosen, ref, pod.locality, dns, gateway, network, shown, taken, closed)
+            low = range(1, 1024 if viewer.unprivileged else 1)
+            closed = PROXY.union(low, workload_view.application_ports(self.mesh, pod, sidecar))
+        port = self.mesh.transport.proxy_port if viewer.proxy_port is None else viewer.proxy_port
+        place = (pod.namespace, chosen, ref, pod.locality)
+        return Client(*place, viewer.dns, gateway, network, shown, taken, closed, 0 if gateway else port)
 
     def outbound(self, namespace: str) -> OutboundView:
         """The outbound view of clients in a namespace without other known properties."""

@@ -159,7 +159,7 @@ def _transport(
     if found is not None and found.mode == "DISABLE":
         return
     if found is not None and policy.originates(found):
-        cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, h2, view.transport.tls))
+        cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, h2, view.transport))
         return
     secured = view.secured(port.number, subset)
     domains = view.transport.trust_domains
@@ -241,7 +241,7 @@ def of_login(server: Outside, transport: Transport) -> Resource:
     if server.tls:
         out.transport_socket.CopyFrom(
             tls.originate(
-                api.ClientTLS(mode="SIMPLE", sni=server.host), server.host, (server.host,), False, transport.tls
+                api.ClientTLS(mode="SIMPLE", sni=server.host), server.host, (server.host,), False, transport, True
             )
         )
     return pb.resource(out.name, out)

@@ -329,7 +329,7 @@ def loggers(seen: Side, http: bool, server: Server | None = None) -> list[Any]:
 def refused(seen: Side) -> list[accesslog_pb2.AccessLog]:
     """A listener's own access loggers, for connections that none of its filter chains takes, such as plain text where
     mutual TLS is STRICT. As in Istio (``pilot/pkg/networking/core/accesslog.go``)."""
-    made = (access_log.logger(log, False) for log in seen.logs)
+    made = (access_log.logger(log, False) for log in seen.logs if seen.logs_refused)
     return [_only(access_log.flagged("NR"), log) for log in made if log is not None]
 
 

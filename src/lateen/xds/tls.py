@@ -220,18 +220,20 @@ def _sans(names_: tuple[str, ...]) -> list[Any]:
 
 
 def originate(
-    tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool, chosen: Handshakes
+    tls: ClientTLS, host: str, sans: tuple[str, ...], h2: bool, transport: Transport, verified: bool = False
 ) -> base_pb2.TransportSocket:
     """TLS origination (SIMPLE, MUTUAL), with certificates from Secrets or from files in the pod. Servers are verified
-    with the rule's authorities, else with those that the system trusts."""
+    with the rule's authorities, else with those that the system trusts, unless the mesh says otherwise and this
+    connection does not (``verified``)."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
-    common.tls_params.CopyFrom(_outside(chosen))
+    common.tls_params.CopyFrom(_outside(transport.tls))
     if tls.mode == "MUTUAL" and tls.credential_name:
         common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(names.credential(tls.credential_name)))
     elif tls.mode == "MUTUAL" and tls.client_certificate:
         own = names.file_certificate(tls.client_certificate, tls.private_key)
         common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(own))
-    if tls.insecure_skip_verify:
+    known = verified or transport.verified or tls.credential_name or tls.ca_certificates
+    if tls.insecure_skip_verify or not known:
         common.validation_context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
     else:
         combined = common.combined_validation_context

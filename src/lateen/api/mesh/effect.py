@@ -21,21 +21,17 @@ _PROVIDER = "Envoy no longer has it; use opentelemetry or zipkin"
 IDLE: dict[str, str] = {
     "proxyListenPort": _FIXED,
     "proxyInboundListenPort": _FIXED,
-    "proxyHttpPort": "the HTTP proxy listener is not implemented",
     "hboneIdleTimeout": "ambient mode is not implemented",
     "ingressService": "the gateways' Services are found by ingressSelector",
     "enableEnvoyAccessLogService": _SERVICE,
-    "disableEnvoyListenerLog": "listeners write no access log of their own",
     "outboundTrafficPolicy.tls.**": "dynamic DNS is not implemented",
     "configSources[].**": "the only source is the Kubernetes API",
-    "enableAutoMtls": "mutual TLS between sidecars is always automatic",
     "caCertificates[].spiffeBundleUrl": "give the certificates themselves, as pem",
     "rootNamespace": "it is the control plane's namespace",
     "zoneAwareLbSetting.**": "use localityLbSetting, which also balances by zone",
     "certificates[].**": _LEGACY,
     "serviceScopeConfigs[].**": "ambient mode is not implemented",
-    "verifyCertificateAtClient": "servers are verified with the system's roots where a rule has no caCertificates",
-    "ca.**": "certificates come from istiod, or by EXTERNAL_CA from a signer of Kubernetes, SPIRE or mounted files",
+    "ca.**": "Istio does not read it either; EXTERNAL_CA names a signer of Kubernetes; SPIRE and mounted files work",
     "extensionProviders[].lightstep.**": _PROVIDER,
     "extensionProviders[].datadog.maxTagLength": "Envoy has no such setting for Datadog",
     "extensionProviders[].stackdriver.**": _PROVIDER,
@@ -53,7 +49,6 @@ IDLE: dict[str, str] = {
     "defaultConfig.discoveryAddress": "proxies connect to the istiod of their revision",
     "defaultConfig.discoveryRefreshDelay": _LEGACY,
     "defaultConfig.zipkinAddress": _LEGACY,
-    "defaultConfig.statsdUdpAddress": "metrics are scraped: every proxy serves them to Prometheus",
     "defaultConfig.envoyMetricsServiceAddress": _LEGACY,
     "defaultConfig.proxyAdminPort": _FIXED,
     "defaultConfig.availabilityZone": _LEGACY,
@@ -70,30 +65,22 @@ IDLE: dict[str, str] = {
     "defaultConfig.envoyAccessLogService.**": _SERVICE,
     "defaultConfig.envoyMetricsService.**": "metrics are scraped: every proxy serves them to Prometheus",
     "defaultConfig.extraStatTags": "metrics have Istio's standard labels",
-    "defaultConfig.readinessProbe.**": "the proxy's readiness probe is fixed; machines have theirs in a WorkloadGroup",
     "defaultConfig.caCertificatesPem": "the mesh trusts only its own root",
     "defaultConfig.privateKeyProvider.**": "private keys never leave the pod",
     "defaultConfig.proxyHeaders.attemptCount.disabled": _SHARED,
     "defaultConfig.proxyHeaders.metadataExchangeHeaders.mode": "servers outside of the mesh never get these headers",
     "defaultConfig.proxyHeaders.preserveHttp1HeaderCase": "it would be part of clusters, which proxies share",
     "defaultConfig.proxyHeaders.xForwardedHost.enabled": _SHARED,
-    "defaultConfig.fileFlushInterval": "Envoy's default is used",
-    "defaultConfig.fileFlushMinSizeKb": "Envoy's default is used",
     "defaultConfig.statsCompression": "statistics are not compressed",
     "defaultConfig.connectionSettings.clusterPerConnectionBufferLimitBytes": "set it with an EnvoyFilter (CLUSTER)",
     "defaultConfig.connectionSettings.listenerConnectionLimit": "set it with runtimeValues",
-    "defaultConfig.connectionSettings.globalDownstreamConnectionLimit": "set it with an EnvoyFilter (BOOTSTRAP)",
 }
 """Field -> why it has no effect, or what to use instead."""
 
 SAME: dict[str, tuple[Any, ...]] = {
     "proxyListenPort": (15001,),
     "proxyInboundListenPort": (15006,),
-    "proxyHttpPort": (0,),
     "enableEnvoyAccessLogService": (False,),
-    "disableEnvoyListenerLog": (True,),
-    "enableAutoMtls": (True,),
-    "verifyCertificateAtClient": (True,),
     "defaultConfig.proxyAdminPort": (15000,),
     "defaultConfig.controlPlaneAuthPolicy": ("MUTUAL_TLS",),
     "defaultConfig.proxyHeaders.attemptCount.disabled": (False,),
@@ -105,6 +92,9 @@ SAME: dict[str, tuple[Any, ...]] = {
 
 INJECTED = (
     "enablePrometheusMerge",
+    "defaultConfig.connectionSettings.globalDownstreamConnectionLimit",
+    "defaultConfig.fileFlushInterval",
+    "defaultConfig.fileFlushMinSizeKb",
     "defaultConfig.holdApplicationUntilProxyStarts",
     "defaultConfig.image.imageType",
     "defaultConfig.interceptionMode",
@@ -112,7 +102,17 @@ INJECTED = (
     "defaultConfig.proxyStatsMatcher.inclusionPrefixes",
     "defaultConfig.proxyStatsMatcher.inclusionRegexps",
     "defaultConfig.proxyStatsMatcher.inclusionSuffixes",
+    *(
+        f"defaultConfig.readinessProbe.{name}"
+        for name in (
+            *("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"),
+            *("httpGet.path", "httpGet.port", "httpGet.host", "httpGet.scheme", "httpGet.httpHeaders[].name"),
+            *("httpGet.httpHeaders[].value", "tcpSocket.host", "tcpSocket.port", "exec.command", "grpc.port"),
+            "grpc.service",
+        )
+    ),
     "defaultConfig.runtimeValues{}",
+    "defaultConfig.statsdUdpAddress",
     "defaultConfig.statusPort",
 )
 """Fields that affect injected pods, not xDS resources."""
@@ -139,6 +139,18 @@ KNOWN: dict[str, frozenset[str]] = {
 
 _KEYS = "keys are elliptic curves' (P-256)"
 _MOUNTED = "use WORKLOAD_IDENTITY_SOCKET_FILE, or certificates of a Secret"
+DANGEROUS: dict[str, tuple[Any, str]] = {
+    "verifyCertificateAtClient": (
+        False,
+        "it is deprecated, and rules without caCertificates verify no servers; write insecureSkipVerify where needed",
+    ),
+    "enableAutoMtls": (
+        False,
+        "sidecars call each other in plain text unless a DestinationRule has the mode ISTIO_MUTUAL",
+    ),
+}
+"""Fields that weaken the mesh -> the value that does, and what that means."""
+
 METADATA = {
     "BOOTSTRAP_XDS_AGENT": _LEGACY,
     "CA_PROVIDER": "certificates come from istiod",
@@ -153,10 +165,8 @@ METADATA = {
     "ISTIO_META_ENABLE_DNS_SERVER": "use ISTIO_META_DNS_CAPTURE",
     "ISTIO_META_ENABLE_HBONE": "ambient mode is not implemented",
     "ISTIO_META_ENABLE_SELF_DISCOVERY": "use localityLbSetting, which also balances by zone",
-    "ISTIO_META_HTTP_PROXY_PORT": "the HTTP proxy listener is not implemented",
     "ISTIO_META_IDLE_TIMEOUT": "use connectionSettings.httpIdleTimeout",
     "ISTIO_META_REQUESTED_NETWORK_VIEW": "proxies see the instances of all networks",
-    "ISTIO_META_UNPRIVILEGED_POD": "Envoy needs no privileges for ports that are redirected to it",
     **{
         f"ISTIO_META_TLS_{side}_{name}": _MOUNTED
         for side in ("CLIENT", "SERVER")
@@ -202,6 +212,8 @@ def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
         allowed = VALUES.get(form)
         if allowed and leaf not in allowed:
             out.append(f"{root}.{path}: {leaf} is not implemented; unknown hosts are blocked as with REGISTRY_ONLY")
+        elif form in DANGEROUS and DANGEROUS[form][0] is leaf:
+            out.append(f"{root}.{path}: {DANGEROUS[form][1]}")
         elif (says := weaker(form, leaf)) is not None:
             out.append(f"{root}.{path}: {says}")
         elif form in KNOWN and (strange := [v for v in leaf if v not in KNOWN[form]]):

@@ -27,6 +27,8 @@ from lateen.api.validate.destination_rule import outlier_detection
 from lateen.api.validate.http_settings import retries
 from lateen.api.validate.locality import locality_lb, zone_aware_lb
 
+TAKEN = (15000, 15001, 15006, 15020, 15021, 15053, 15090)
+"""Ports of the proxy and its agent."""
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 _HOUR, _MILLISECOND = 3600 * 10**9, 10**6
 
@@ -34,6 +36,8 @@ _HOUR, _MILLISECOND = 3600 * 10**9, 10**6
 def _mesh(config: MeshConfig) -> Findings:
     for name in ("proxy_listen_port", "proxy_inbound_listen_port", "proxy_http_port"):
         yield from parts.port(parts.camel(name), getattr(config, name), zero=name == "proxy_http_port")
+    if config.proxy_http_port in TAKEN:
+        yield "proxyHttpPort", f"the proxy itself listens at {config.proxy_http_port}; choose another port, as in 15007"
     yield from _times(config)
     yield from _trust_domains(config)
     yield from _authorities(config)

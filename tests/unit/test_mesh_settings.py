@@ -1,0 +1,156 @@
+"""Settings of the mesh configuration for all proxies."""
+
+import json
+
+import judge
+import meshes as mesh
+import pytest
+
+from lateen.agent import bootstrap, options, statistics
+from lateen.api.mesh.reading import mesh_config, proxy_config_problems
+from lateen.mesh import binds
+from lateen.mesh.configuration import settings
+from lateen.wire import names
+
+OUTSIDE = """
+kind: ServiceEntry
+metadata: {name: out}
+spec:
+  hosts: [out.test]
+  ports: [{number: 443, name: http, protocol: HTTP}]
+  resolution: DNS
+---
+kind: DestinationRule
+metadata: {name: out}
+spec: {host: out.test, trafficPolicy: {tls: TLS}}
+"""
+
+
+def made(text, *documents, name="productpage-v1", agent=mesh.AGENT):
+    found = mesh.objects("---".join(documents), config=settings(mesh_config(text), "istio-system"))
+    return judge.messages(mesh.view(found, name, "default" if name != "ingress" else "istio-system", agent))
+
+
+def socket(cluster):
+    found = judge.tls_pb2.UpstreamTlsContext()
+    cluster.transport_socket.typed_config.Unpack(found)
+    return found.common_tls_context
+
+
+@pytest.mark.parametrize(
+    ("text", "tls", "verified"),
+    [
+        ("{}", "{mode: SIMPLE}", True),
+        ("verifyCertificateAtClient: true", "{mode: SIMPLE}", True),
+        ("verifyCertificateAtClient: false", "{mode: SIMPLE}", False),
+        ("verifyCertificateAtClient: false", "{mode: MUTUAL, clientCertificate: /c, privateKey: /k}", False),
+        ("verifyCertificateAtClient: false", "{mode: SIMPLE, caCertificates: /ca}", True),
+        ("verifyCertificateAtClient: false", "{mode: SIMPLE, caCertificates: system}", True),
+        ("verifyCertificateAtClient: true", "{mode: SIMPLE, insecureSkipVerify: true}", False),
+    ],
+)
+def test_servers_of_rules_without_authorities_are_verified_unless_the_mesh_says_otherwise(text, tls, verified):
+    found = made(text, OUTSIDE.replace("TLS}", f"{tls}}}"))[names.CDS]["outbound|443||out.test"]
+    assert socket(found).HasField("combined_validation_context") == verified
+
+
+def test_without_automatic_mutual_tls_only_a_rule_asks_for_it():
+    reviews, ratings = (f"outbound|9080||{n}.default.svc.cluster.local" for n in ("reviews", "ratings"))
+    policy = "{tls: {mode: ISTIO_MUTUAL}}"
+    rule = f"kind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: ratings, trafficPolicy: {policy}}}\n"
+    found = made("enableAutoMtls: false", rule)[names.CDS]
+    assert not found[reviews].HasField("transport_socket")
+    assert not found[reviews].transport_socket_matches
+    assert found[ratings].HasField("transport_socket")
+    assert made("{}", rule)[names.CDS][reviews].HasField("transport_socket")
+    at_gateway = made("enableAutoMtls: false", rule, GATEWAY, name="ingress")[names.CDS]
+    assert not at_gateway[reviews].HasField("transport_socket")
+
+
+GATEWAY = """
+kind: Gateway
+metadata: {name: web}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+kind: VirtualService
+metadata: {name: web}
+spec: {hosts: ["*"], gateways: [web], http: [{route: [{destination: {host: reviews}}]}]}
+"""
+
+
+def test_applications_find_an_http_proxy_at_the_port_that_the_mesh_has_for_it():
+    found = made("proxyHttpPort: 15007", OUTSIDE.replace("TLS}", "{mode: SIMPLE}}"))
+    listener = found[names.LDS]["127.0.0.1_15007"]
+    assert not listener.HasField("bind_to_port") or listener.bind_to_port.value
+    to = {d: h.routes[0].route.cluster for h in judge.routes(found, "http_proxy").virtual_hosts for d in h.domains}
+    assert to["reviews:9080"] == "outbound|9080||reviews.default.svc.cluster.local"
+    assert to["out.test:443"] == "outbound|443||out.test"
+    assert "127.0.0.1_15007" not in made("{}")[names.LDS]
+    for port, wanted in (("15008", "127.0.0.1_15008"), ("0", None), ("15001", "127.0.0.1_15007")):
+        of_proxy = made("proxyHttpPort: 15007", agent=mesh.AGENT | {"HTTP_PROXY_PORT": port})[names.LDS]
+        assert [n for n in of_proxy if n.startswith("127.")] == [n for n in (wanted,) if n]
+    assert "127.0.0.1_15007" not in made("proxyHttpPort: 15007", GATEWAY, name="ingress")[names.LDS]
+
+
+@pytest.mark.parametrize(("more", "logged"), [("", True), ("disableEnvoyListenerLog: true", False)])
+def test_connections_that_nothing_takes_are_logged_unless_the_mesh_says_otherwise(more, logged):
+    text = "accessLogFile: /dev/stdout\n" + more
+    assert bool(made(text)[names.LDS][names.VIRTUAL_INBOUND].access_log) == logged
+    assert bool(made(text, GATEWAY, name="ingress")[names.LDS]["0.0.0.0_8080"].access_log) == logged
+
+
+@pytest.mark.parametrize("port", [80000, -1, *sorted(binds.PROXY)])
+def test_a_port_that_cannot_be_bound_is_refused(port):
+    with pytest.raises(ValueError, match="proxyHttpPort"):
+        mesh_config(f"proxyHttpPort: {port}")
+
+
+# --- what the agent makes of a proxy's configuration ------------------------------------------------------------
+
+
+def agent(monkeypatch, **config):
+    assert proxy_config_problems(config) == []
+    monkeypatch.setenv("PROXY_CONFIG", json.dumps(config))
+    return options.read(["sidecar"], None)[0]
+
+
+def started(o):
+    more = {"statistics": o.statistics, "runtime": o.runtime, "most_connections": o.most_connections}
+    return bootstrap.bootstrap(bootstrap.Proxy(o.node, {}, "c", "istiod", **more))
+
+
+def limit(found):
+    (monitor,) = found["overload_manager"]["resource_monitors"]
+    return monitor["typed_config"]["max_active_downstream_connections"]
+
+
+def test_a_proxy_has_at_most_the_connections_that_its_configuration_says(monkeypatch):
+    assert limit(started(agent(monkeypatch))) == statistics.MOST_CONNECTIONS
+    asked = {"connectionSettings": {"globalDownstreamConnectionLimit": 77}}
+    assert limit(started(agent(monkeypatch, **asked))) == 77
+    assert limit(started(agent(monkeypatch, **asked, runtimeValues={statistics.CONNECTIONS: "5"}))) == 5
+
+
+def test_statistics_are_sent_to_statsd_by_its_address(monkeypatch):
+    assert "stats_sinks" not in started(agent(monkeypatch))
+    (sink,) = started(agent(monkeypatch, statsdUdpAddress="localhost:9125"))["stats_sinks"]
+    place = sink["typed_config"]["address"]["socket_address"]
+    assert place == {"protocol": "UDP", "address": "127.0.0.1", "port_value": 9125}
+
+
+def test_a_statsd_server_that_nobody_knows_does_not_keep_the_proxy_from_starting(monkeypatch, caplog):
+    assert "stats_sinks" not in started(agent(monkeypatch, statsdUdpAddress="nowhere.invalid:9125"))
+    assert "nowhere.invalid:9125" in caplog.text
+
+
+def test_files_are_written_as_often_as_the_proxys_configuration_says(monkeypatch):
+    assert (agent(monkeypatch).flush_s, agent(monkeypatch).flush_kb) == (1, 0)
+    found = agent(monkeypatch, fileFlushInterval="5s", fileFlushMinSizeKb=128)
+    assert (found.flush_s, found.flush_kb) == (5, 128)
+
+
+def test_a_machines_probe_may_come_with_its_own_configuration(monkeypatch):
+    found = agent(monkeypatch, readinessProbe={"grpc": {"port": 9000}})
+    assert found.probe == {"grpc": {"port": 9000}}
