@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lateen.ads.http2 import Connection
 from lateen.ads.rpc import Accept
@@ -32,10 +32,10 @@ AT_ONCE = 100
 
 
 class Server:
-    """A listening socket and its connections."""
+    """Listening sockets and their connections."""
 
-    def __init__(self, listener: socket.socket, made: Callable[[Server], Connection]) -> None:
-        self.listener, self._made = listener, made
+    def __init__(self, listeners: Sequence[socket.socket], made: Callable[[Server], Connection]) -> None:
+        self._listeners, self._made = listeners, made
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._shaking: dict[Connection, float] = {}
@@ -47,13 +47,13 @@ class Server:
 
     # --- who comes -------------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(AT_ONCE):
             if len(self._shaking) >= MAX_HANDSHAKES:
                 self._wait()
                 return
             try:
-                client, _ = self.listener.accept()
+                client, _ = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as e:
@@ -86,7 +86,7 @@ class Server:
 
     def _wait(self) -> None:
         """Stop accepting until there is room, or for a while."""
-        self._loop.remove_reader(self.listener)
+        self._deaf()
         self._pause = self._loop.call_later(PAUSE_S, self._look)
 
     def _look(self) -> None:
@@ -102,7 +102,12 @@ class Server:
             self._pause.cancel()
             self._pause = None
         if not self._stopped:
-            self._loop.add_reader(self.listener, self._accept)
+            for listener in self._listeners:
+                self._loop.add_reader(listener, self._accept, listener)
+
+    def _deaf(self) -> None:
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
 
     # --- what becomes of them --------------------------------------------------------------------------------
 
@@ -128,14 +133,27 @@ class Server:
         if not self._stopped:
             self._resume()
             self._stopped = True
-            self._loop.remove_reader(self.listener)
-            self.listener.close()
+            self._deaf()
+            for listener in self._listeners:
+                listener.close()
         self.disconnect()
         await asyncio.sleep(0)
 
 
 async def serve(accept: Accept, host: str, port: int, context: Callable[[], ssl.SSLContext]) -> Server:
-    """Listen; ``context`` is called for each new connection. Raises OSError."""
-    listener = socket.create_server((host, port), backlog=WAITING, reuse_port=True)
-    listener.setblocking(False)
-    return Server(listener, lambda server: Connection(context(), accept, server))
+    """Listen, without a ``host`` at all addresses of both families; ``context`` is called for each new connection.
+    Raises OSError."""
+    families = [socket.AF_INET] if host else [socket.AF_INET, *_ipv6()]
+    listeners = [socket.create_server((host, port), family=f, backlog=WAITING, reuse_port=True) for f in families]
+    for listener in listeners:
+        listener.setblocking(False)
+    return Server(listeners, lambda server: Connection(context(), accept, server))
+
+
+def _ipv6() -> list[socket.AddressFamily]:
+    """Its family, unless the kernel does not have it."""
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        return []
+    return [socket.AF_INET6]

@@ -196,7 +196,7 @@ class Daemon:
         app.add_routes([web.get("/readyz", self._ready), web.get("/healthz", self._alive)])
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, "0.0.0.0", PORT).start()
+        await web.TCPSite(runner, None, PORT).start()
         running = [tasks.spawn(tasks.forever(self._keep, "installation"), "installation")]
         if self._node.repairs and self._node.name:
             running.append(tasks.spawn(self._pods.run(), "repair"))

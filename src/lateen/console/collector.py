@@ -332,7 +332,7 @@ async def serve(client: Client, listen: tuple[int, ...], folder: Path | None = N
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     for port in listen:
-        await web.TCPSite(runner, "0.0.0.0", port).start()
+        await web.TCPSite(runner, None, port).start()
     log.info("collecting; ports %s", ", ".join(map(str, listen)))
     try:
         await looking

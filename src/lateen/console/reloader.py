@@ -56,7 +56,7 @@ async def serve(args: list[str]) -> None:
     app.add_routes([web.get("/healthz", _healthy)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", int(listen.rpartition(":")[2])).start()
+    await web.TCPSite(runner, None, int(listen.rpartition(":")[2])).start()
     known = contents(folders)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
         while True:

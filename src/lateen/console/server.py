@@ -284,6 +284,6 @@ async def serve(client: HttpClient, port: int, collector: str) -> None:
     console.cluster.start()
     runner = web.AppRunner(application(console), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", port).start()
+    await web.TCPSite(runner, None, port).start()
     log.info("console: http://localhost:%d%s", port, ROOT)
     await asyncio.Event().wait()

@@ -119,8 +119,9 @@ def _verifying(*protocols: str) -> ssl.SSLContext:
 
 
 async def http(
-    routes: list[web.RouteDef], port: int, context: ssl.SSLContext | None, host: str = "0.0.0.0"
+    routes: list[web.RouteDef], port: int, context: ssl.SSLContext | None, host: str | None = None
 ) -> web.AppRunner:
+    """Listen, without a ``host`` at all addresses of both families."""
     app = web.Application(client_max_size=MAX_BODY)
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None)
@@ -136,7 +137,7 @@ async def xds(certificate: Certificate, *accepts: rpc.Accept) -> listening.Serve
     def accept(call: rpc.Call) -> rpc.Handler | None:
         return next((handler for a in accepts if (handler := a(call)) is not None), None)
 
-    server = await listening.serve(accept, "0.0.0.0", ports.XDS, lambda: certificate.mutual)
+    server = await listening.serve(accept, "", ports.XDS, lambda: certificate.mutual)
     certificate.withdrawn.append(server.disconnect)
     return server
 

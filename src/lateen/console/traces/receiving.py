@@ -92,7 +92,7 @@ class Receiver:
             maximum_concurrent_rpcs=AT_ONCE * 4,
         )
         self.add_to(server)
-        server.add_insecure_port(f"0.0.0.0:{port}")
+        server.add_insecure_port(f"[::]:{port}")
         await server.start()
         return server
 

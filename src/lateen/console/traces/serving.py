@@ -129,7 +129,7 @@ async def serve() -> None:
     runner = web.AppRunner(traces.app(), access_log=None)
     await runner.setup()
     for port in (ZIPKIN, OTLP_HTTP, QUERY):
-        await web.TCPSite(runner, "0.0.0.0", port).start()
+        await web.TCPSite(runner, None, port).start()
     await _serve_health(env.get("TRACES_HEALTH_PORTS", ""))
     grpc = await traces.receiver.serve_grpc(OTLP_GRPC)
     log.info(
@@ -156,4 +156,4 @@ async def _serve_health(ports: str) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     for port in filter(None, ports.split(",")):
-        await web.TCPSite(runner, "0.0.0.0", int(port)).start()
+        await web.TCPSite(runner, None, int(port)).start()
