@@ -4,6 +4,7 @@ import pytest
 
 from lateen.cli.checking import Wrong
 from lateen.cli.checks import istiods_ready
+from lateen.cli.checks_mesh import open_by_ipv6
 
 
 def istiod(name="istiod", ready=1, wanted=1):
@@ -26,3 +27,24 @@ def test_every_revision_counts():
 def test_none_at_all_is_told_with_the_remedy():
     with pytest.raises(Wrong, match="there is no istiod in namespace istio-system"):
         istiods_ready([], "istio-system")
+
+
+def test_pods_with_ipv6_addresses_that_an_earlier_version_has_redirected_are_named():
+    def pod(name, *addresses, **annotations):
+        notes = {f"sidecar.istio.io/{k}": v for k, v in annotations.items()}
+        meta = {"name": name, "namespace": "shop", "annotations": notes}
+        return {"metadata": meta, "status": {"podIPs": [{"ip": a} for a in addresses]}}
+
+    def proxy(name, redirected, kind="sidecar"):
+        return {"proxy": f"{name}.shop", "kind": kind, "ipv6Redirected": redirected}
+
+    pods = [
+        pod("old", "10.0.0.1", "fd00::1"),
+        pod("new", "10.0.0.2", "fd00::2"),
+        pod("plain", "10.0.0.3"),
+        pod("gateway", "10.0.0.4", "fd00::4"),
+        pod("never", "10.0.0.5", "fd00::5", interceptionMode="NONE"),
+        pod("away", "fd00::6"),
+    ]
+    proxies = [proxy("old", False), proxy("new", True), proxy("plain", False), proxy("gateway", False, "router")]
+    assert open_by_ipv6(pods, [*proxies, proxy("never", False)]) == ["old.shop"]

@@ -7,13 +7,13 @@ import judge
 import meshes as mesh
 import pytest
 
-from lateen.agent import bootstrap, probing, serving
+from lateen.agent import bootstrap, interfaces, probing, serving
 from lateen.agent.options import Options
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.kit import http
 from lateen.wire import names
-from lateen.wire.node import NodeId
+from lateen.wire.node import IPV6_REDIRECTED, NodeId
 
 V4, DUAL, V6 = ({**mesh.AGENT, "INSTANCE_IPS": text} for text in ("10.0.0.1", "10.0.0.1,fd00::1", "fd00::1"))
 ENTRY = """
@@ -155,6 +155,17 @@ def test_the_agent_tells_all_of_its_addresses():
     assert options.metadata["INSTANCE_IPS"] == "fd00::5,10.0.0.5"
     assert options.ipv6
     assert not Options(env={"INSTANCE_IP": "10.0.0.5"}, found=("10.0.0.5",)).ipv6
+
+
+def test_the_agent_tells_whether_ipv6_is_redirected(monkeypatch):
+    """`lateen check` names the pods whose rules an earlier version has written."""
+    shown = "00000000000000000000000000000001 01 80 10 80       lo\n"
+    monkeypatch.setattr(interfaces, "_shown", lambda: shown)
+    assert not interfaces.redirected()
+    shown += "00000000000000000000000000000006 01 80 00 80       lo\n"
+    assert interfaces.redirected()
+    assert Options(ipv6_redirected=True).metadata[IPV6_REDIRECTED] == "true"
+    assert IPV6_REDIRECTED not in Options().metadata
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import socket
 import struct
 from pathlib import Path
 
+from lateen.wire import ports
+
 FILE = "/proc/net/if_inet6"
 SHOW = ("cat", FILE)
 """The command that shows them inside of another network namespace."""
@@ -29,6 +31,12 @@ def ipv6(shown: str) -> list[str] | None:
 def addresses() -> list[str]:
     """Those of this process's network namespace, the IPv4 ones first, without loopback and link-local ones."""
     return [*_ipv4(), *(ipv6(_shown()) or ())]
+
+
+def redirected() -> bool:
+    """Whether the rules of IPv6 have been written: the source of the proxy's connections comes with them."""
+    lines = [line.split() for line in _shown().splitlines()]
+    return any(f[5] == "lo" and f[0] == ipaddress.IPv6Address(ports.GUARD_V6).exploded.replace(":", "") for f in lines)
 
 
 def loopback() -> list[str]:

@@ -17,7 +17,7 @@ from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
 from lateen.kit import duration
 from lateen.kit.digits import digits
 from lateen.wire import connections, labels, ports
-from lateen.wire.node import ISTIO_VERSION, NodeId
+from lateen.wire.node import IPV6_REDIRECTED, ISTIO_VERSION, NodeId
 
 PODINFO = Path("/etc/istio/pod")
 STATUS_PORT = "status.sidecar.istio.io/port"
@@ -80,6 +80,7 @@ class Options:
     """(port, path) of the application's metrics."""
     found: tuple[str, ...] = ()
     """The addresses of its interfaces."""
+    ipv6_redirected: bool = False
 
     @property
     def namespace(self) -> str:
@@ -167,6 +168,7 @@ class Options:
             "SERVICE_ACCOUNT": self.account,
             "INSTANCE_IPS": ",".join(self.addresses),
             "ISTIO_VERSION": ISTIO_VERSION,
+            **({IPV6_REDIRECTED: "true"} if self.ipv6_redirected else {}),
             connections.METADATA: "true",
             labels.METADATA: "true",
         }
@@ -209,6 +211,7 @@ def read(arguments: list[str], mark: int | None) -> tuple[Options, Log]:
         probers=_object(env.get("ISTIO_KUBE_APP_PROBERS"), "ISTIO_KUBE_APP_PROBERS"),
         scrape_targets=_targets(_object(env.get("ISTIO_PROMETHEUS_ANNOTATIONS"), "ISTIO_PROMETHEUS_ANNOTATIONS")),
         found=tuple(interfaces.addresses()),
+        ipv6_redirected=interfaces.redirected(),
     )
     return options, Log(flags.get("--log_output_level") or "default:info", "--log_as_json" in flags)
 

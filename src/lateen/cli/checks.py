@@ -218,6 +218,7 @@ GROUPS: dict[str, list[tuple[str, Check]]] = {
     "proxies": [
         ("they are ready", mesh.proxies_ready),
         ("they are connected", mesh.proxies_connected),
+        ("what reaches their pods by IPv6 is redirected", mesh.proxies_redirecting),
         ("they are in sync", mesh.proxies_synced),
         ("their certificates are valid", mesh.proxies_certificates),
     ],

@@ -17,6 +17,7 @@ from lateen.cli.output import CliError
 from lateen.kit import certs, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError, Unreachable
+from lateen.wire.node import SIDECAR
 
 ROTATE = "lateen x ca rotate, or with a CA of your own: a new one in the Secret cacerts"
 ATTACH = (
@@ -241,6 +242,30 @@ async def proxies_connected(c: Context) -> str:
             f"lateen proxy-status; kubectl logs {missing[0].partition('.')[0]} -c istio-proxy",
         )
     return f"{len(c.pods)} of {len(c.pods)}"
+
+
+async def proxies_redirecting(c: Context) -> None:
+    """Pods whose rules were written by an earlier version, for IPv4 alone."""
+    c.here()
+    if open_ := open_by_ipv6(c.pods, c.status.get("proxies", [])):
+        raise Wrong(
+            f"their IPv6 addresses are not redirected, so that callers pass by all policies: {', '.join(open_[:3])}",
+            "kubectl rollout restart their workloads; with the CNI plugin, upgrade it first",
+        )
+
+
+def open_by_ipv6(pods: list[Json], proxies: list[Json]) -> list[str]:
+    """``pod.namespace`` of the pods with an IPv6 address whose sidecar does not say that it is redirected. Pure."""
+    known = {p["proxy"]: p for p in proxies}
+    out = []
+    for pod in pods:
+        name = f"{_name(pod)}.{_space(pod)}"
+        reached = any(":" in str(ip.get("ip")) for ip in dig(pod, "status", "podIPs", default=[]))
+        mode = dig(pod, "metadata", "annotations", "sidecar.istio.io/interceptionMode", default="")
+        found = known.get(name)
+        if reached and mode != "NONE" and found and found["kind"] == SIDECAR and not found.get("ipv6Redirected"):
+            out.append(name)
+    return out
 
 
 async def proxies_synced(c: Context) -> None:

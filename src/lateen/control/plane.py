@@ -41,7 +41,7 @@ from lateen.mesh.model import Mesh
 from lateen.mesh.settings import Cluster
 from lateen.mesh.views import Views
 from lateen.wire import names
-from lateen.wire.node import NodeId
+from lateen.wire.node import IPV6_REDIRECTED, NodeId
 from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control")
@@ -245,6 +245,7 @@ class Control:
                     "kind": c.node.kind,
                     "cluster": dumps.cluster_name(c, self.world.cluster.name),
                     "version": c.version,
+                    "ipv6Redirected": c.metadata.get(IPV6_REDIRECTED) == "true",
                     "connectedAt": c.connected_at,
                     "bytesSent": c.bytes_sent,
                     "types": dumps.types(c),

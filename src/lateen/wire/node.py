@@ -12,6 +12,8 @@ ISTIO_VERSION = "1.32.0"
 """The Istio version that proxies report, for EnvoyFilters that match on one."""
 CLUSTER_HEADER = "clusterid"
 """The header with which an agent names its cluster in requests to istiod, as in Istio."""
+IPV6_REDIRECTED = "LATEEN_IPV6"
+"""The key of the node metadata with which an agent declares (``true``) that its pod's IPv6 is redirected."""
 SIDECAR, ROUTER = "sidecar", "router"
 """Kinds of proxies; a router is a gateway."""
 
