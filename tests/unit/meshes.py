@@ -1,5 +1,7 @@
 """A small mesh for tests: Bookinfo's services with one pod each."""
 
+from dataclasses import replace
+
 from lateen.api import decoding, kinds
 from lateen.api import objects as o
 from lateen.api.config import decode
@@ -51,6 +53,7 @@ def objects(documents="", config=LOGGING, meshed=True, protocol="http"):
     # Of a Service that documents may add.
     slices[("default", "dns")] = ("dns", {"dns": (o.Endpoint("10.244.0.2", 53, "productpage-v1"),)})
     gateway = pod("ingress", "10.244.0.99", "istio-system", app="istio-ingressgateway", istio="ingressgateway")
+    gateway = replace(gateway, gateway=True)
     pods[("istio-system", "ingress")] = gateway
     services[("istio-system", "istio-ingressgateway")] = o.Service(
         "istio-system",

@@ -1,5 +1,6 @@
 """Gateways that end TLS, pass it through or forward connections, and rules for connections inside the mesh."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import judge
@@ -218,11 +219,62 @@ def test_the_older_gateway_decides_a_port_and_the_other_is_reported():
     ],
 )
 def test_a_port_is_lost_to_an_older_gateway_that_selects_all_of_its_pods(first, second, reported):
-    """Where the older one selects some of them, the others serve the port."""
     one, two, *rest = TWO.split("selector: {istio: ingressgateway}")
     text = f"{one}selector: {first}{two}selector: {second}{''.join(rest)}"
     found = Mesh(mesh.objects(text)).outcomes()
     assert [str(o.of) for o in found] == (["Gateway default/second"] if reported else [])
+
+
+DOOR = (("app", "door"), ("istio", "ingressgateway"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "pods", "says"),
+    [
+        ("{app: door}", "{istio: ingressgateway}", [], None),
+        ("{app: door}", "{istio: ingressgateway}", [DOOR], "is left out of the pods that both select"),
+        ("{app: door, istio: ingressgateway}", "{istio: ingressgateway}", [DOOR], "left out of the pods that both"),
+        ("{istio: ingressgateway}", "{app: door}", [DOOR], "the server of TCP is left out"),
+        ("{istio: ingressgateway}", "{app: door}", [DOOR, (("app", "door"),)], "left out of the pods that both"),
+        ("{istio: ingressgateway}", "{app: door}", [(("app", "door"),)], None),
+        ("{istio: ingressgateway, x: a}", "{istio: ingressgateway, x: b}", [DOOR], None),
+    ],
+)
+def test_a_port_is_lost_at_the_pods_that_an_older_gateway_selects_as_well(first, second, pods, says):
+    one, two, *rest = TWO.split("selector: {istio: ingressgateway}")
+    found = mesh.objects(f"{one}selector: {first}{two}selector: {second}{''.join(rest)}")
+    for i, labels in enumerate(pods):
+        door = replace(mesh.pod(f"p{i}", f"10.1.0.{i}", "doors", **dict(labels)), gateway=True)
+        found = found.put(kinds.POD, ("doors", door.name), door)
+    sidecar = mesh.pod("s", "10.1.0.9", "doors", istio="ingressgateway", app="door")
+    found = found.put(kinds.POD, ("doors", "s"), sidecar)
+    outcomes = Mesh(found).outcomes()
+    assert [str(o.of) for o in outcomes] == (["Gateway default/second"] if says else [])
+    if says:
+        (problem,) = outcomes[0].problems
+        assert problem.says.endswith(says) or says in problem.says
+        assert ("both" in problem.says) == ("both" in says)
+
+
+def gateway_at_80(name, selector, protocol):
+    servers = f"[{{port: {{number: 80, name: a, protocol: {protocol}}}, hosts: ['*']}}]"
+    return f"kind: Gateway\nmetadata: {{name: {name}}}\nspec: {{selector: {selector}, servers: {servers}}}\n"
+
+
+def test_the_oldest_gateway_of_shared_pods_decides_also_for_those_that_agree_with_it():
+    """The youngest one speaks HTTP as the oldest one does; the one in between has neither."""
+    found = mesh.objects(
+        "---\n".join(
+            (
+                gateway_at_80("oldest", "{app: door}", "HTTP"),
+                gateway_at_80("between", "{istio: ingressgateway, app: door}", "TCP"),
+                gateway_at_80("youngest", "{istio: ingressgateway}", "HTTP"),
+            )
+        )
+    )
+    door = replace(mesh.pod("p", "10.1.0.1", "doors", **dict(DOOR)), gateway=True)
+    found = found.put(kinds.POD, ("doors", "p"), door)
+    assert [str(o.of) for o in Mesh(found).outcomes()] == ["Gateway default/between"]
 
 
 HEADLESS = """

@@ -1,5 +1,7 @@
 """Which namespace may order a certificate for which host."""
 
+from dataclasses import replace
+
 import meshes as mesh
 import pytest
 
@@ -75,3 +77,34 @@ def test_a_pod_with_the_labels_of_a_gateway_gives_its_namespace_no_hosts():
     more = FOUND.put(kinds.POD, ("attacker", "fake"), fake)
     assert refused("attacker", "shop", "shop.test", objects=more) == ["shop.test"]
     assert refused("istio-system", "shop", "shop.test", objects=more) == []
+
+
+ANYWHERE = mesh.objects(
+    """
+kind: Gateway
+metadata: {name: any, namespace: shop}
+spec:
+  servers:
+  - {port: {number: 443, name: s, protocol: HTTPS}, hosts: [shop.test], tls: {mode: SIMPLE, credentialName: shop}}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("gateways", "namespace", "served"),
+    [
+        (["edge"], "edge", True),
+        (["edge", "istio-system"], "edge", False),
+        (["edge", "istio-system"], "istio-system", True),
+        (["edge"], "istio-system", False),
+        (["edge"], "default", False),
+        ([], "default", False),
+    ],
+)
+def test_a_gateway_without_a_selector_is_at_work_where_gateways_are(gateways, namespace, served):
+    """Other pods do not count, although it has no labels that they would lack."""
+    found = ANYWHERE.put(kinds.POD, ("istio-system", "ingress"), mesh.pod("app", "10.244.0.99", "istio-system"))
+    for space in gateways:
+        door = replace(mesh.pod("door", "10.1.0.1", space), gateway=True)
+        found = found.put(kinds.POD, (space, "door"), door)
+    assert refused(namespace, "shop", "shop.test", objects=found) == ([] if served else ["shop.test"])

@@ -16,7 +16,7 @@ from lateen.api.cert_manager import BY_CLUSTER_ISSUER, BY_ISSUER
 from lateen.api.envoy_gateway import FAIL_CLOSED
 from lateen.api.networking import DestinationRule, ServiceEntry, Sidecar, VirtualService
 from lateen.api.objects import LITERAL_PORTS, Credential, Endpoint, Namespace, Pod, Ref, Resource, Service, ServicePort
-from lateen.api.reading import DISTRIBUTION, near
+from lateen.api.reading import DISTRIBUTION, is_gateway, near
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
@@ -145,6 +145,7 @@ def pod(obj: Json) -> Pod:
         locality=_own_locality(meta.get("labels") or {}),
         network=str((meta.get("labels") or {}).get(NETWORK) or ""),
         notes=notes(meta),
+        gateway=is_gateway(obj),
     )
 
 

@@ -142,6 +142,8 @@ class Pod:
     network: str = ""
     notes: tuple[tuple[str, str], ...] = ()
     """Istio's annotations."""
+    gateway: bool = False
+    """Whether its proxy is a gateway's."""
 
     def __hash__(self) -> int:
         """Hashes the identity only: pods are keys of many queries, and two states of a pod rarely exist at once."""

@@ -60,8 +60,10 @@ def _naming(objects: Objects, secret: Key, root: str) -> Iterator[str]:
 
 def _at_work(objects: Objects, gateway: o.Resource[Gateway], namespace: str, root: str) -> bool:
     """Whether a Gateway is served by workloads of a namespace: for the root namespace some suffice, for any other it
-    must be only these, because anybody can start a pod with the labels that a Gateway selects."""
-    spaces = {p.namespace for p in objects.pods.values() if has_labels(gateway.spec.selector, p.label_map)}
+    must be only these, because anybody can start a pod with the labels that a Gateway selects. Without a selector,
+    all gateways serve it."""
+    wanted = gateway.spec.selector
+    spaces = {p.namespace for p in objects.pods.values() if (wanted or p.gateway) and has_labels(wanted, p.label_map)}
     return namespace in spaces and (namespace == root or spaces == {namespace})
 
 

@@ -14,19 +14,17 @@ from lateen.api.domain import service_host
 from lateen.api.ingress import Ingress
 from lateen.api.networking import Gateway, TrafficPolicy
 from lateen.kit.queries import query
-from lateen.mesh import challenges, policy
+from lateen.mesh import challenges, policy, rivals
 from lateen.mesh.challenges import Challenges
 from lateen.mesh.dialects import gateway, ingress, istio, source
 from lateen.mesh.dialects.gateway_api.listeners import FOR_REQUESTS
 from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
+from lateen.mesh.rivals import Chosen
 from lateen.mesh.routing import Attached, Backend, ConnectionRoute, DatagramRoute, Listener, PortRoutes, Route
 from lateen.mesh.rules import Rule
 from lateen.mesh.securing import Securing
 from lateen.mesh.selecting import has_labels
-
-Chosen = tuple[tuple[str, str], ...]
-"""A Gateway's selector"""
 
 
 class Attachments(Securing):
@@ -217,21 +215,34 @@ class Attachments(Securing):
     @query
     def gateway_outcomes(self, chosen: Chosen) -> tuple[Outcome, ...]:
         """Outcomes of Gateways with one selector: servers that are left out because an older Gateway uses the port for
-        another protocol. The older one may have a wider selector, which has all pods of the narrower one."""
-        out: dict[o.Ref, tuple[Problem, ...]] = {}
-        first: dict[tuple[str, str, int], Listener] = {}
-        wider = [s for s in self._gateways_alike.buckets() if set(s) <= set(chosen)]
-        found = [li for s in wider for gw in self._gateways_alike.get(s) for li in gateway.listeners(gw)]
+        another protocol. The older one may have a wider selector, which has all pods of the narrower one, or one that
+        some of the pods match."""
         mine = {gw.ref for gw in self._gateways_alike.get(chosen)}
-        for li in sorted(found, key=lambda li: li.age):
-            space = li.source.namespace if self.cluster.scoped else ""
-            older = first.setdefault((space, li.bind, li.port), li)
-            if li.source in mine and not li.beside(older):
-                text = f"port {li.port} is already {older.family.upper()} because of the older {older.source}"
-                which = f"the server of {li.family.upper()}" if li.family != older.family else "the other server"
-                problem = Problem("OlderGateway", f"{text}; {which} is left out")
-                out[li.source] = (*out.get(li.source, ()), problem)
+        buckets = [s for s in self._gateways_alike.buckets() if rivals.overlap(s, chosen)]
+        found = [(s, li) for s in buckets for gw in self._gateways_alike.get(s) for li in gateway.listeners(gw)]
+        found.sort(key=lambda one: one[1].age)
+        contested = rivals.contested(found, mine, self.cluster.scoped)
+        others = frozenset(s for s, li in contested if not set(s) <= set(chosen))
+        companies = self._companies(chosen, others) if others else rivals.NO_OTHERS
+        out: dict[o.Ref, tuple[Problem, ...]] = {}
+        for li, older, everywhere in rivals.lost(contested, mine, companies, chosen, self.cluster.scoped):
+            text = f"port {li.port} is already {older.family.upper()} because of the older {older.source}"
+            which = f"the server of {li.family.upper()}" if li.family != older.family else "the other server"
+            where = "" if everywhere else " of the pods that both select"
+            problem = Problem("OlderGateway", f"{text}; {which} is left out{where}")
+            out[li.source] = (*out.get(li.source, ()), problem)
         return tuple(Outcome(ref, problems) for ref, problems in out.items())
+
+    @query
+    def _companies(self, chosen: Chosen, others: frozenset[Chosen]) -> frozenset[rivals.Company]:
+        """Which of the other selectors the gateways of one selector match. It reads all pods, so it is only asked where
+        selectors overlap and a port is contested; mostly the answer stays the same."""
+        wanted = dict(chosen)
+        return frozenset(
+            (p.namespace if self.cluster.scoped else "", frozenset(s for s in others if has_labels(dict(s), labels)))
+            for p in self.objects.pods.values()
+            if p.gateway and has_labels(wanted, labels := p.label_map)
+        )
 
     @query
     def overridden(self) -> tuple[Outcome, ...]:
