@@ -13,7 +13,8 @@ from lateen.cluster.apiserver.custom import checking, rules, types
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NO = "found no matching overload for"
-TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+TEXT, NUMBER = {"type": "string", "maxLength": 100}, {"type": "integer"}
+FEW: dict[str, Any] = {"type": "array", "maxItems": 100}
 
 
 def made(**properties: Any) -> dict[str, Any]:
@@ -31,11 +32,11 @@ PROPERTIES = {
     "time": {**TEXT, "format": "date-time"},
     "wait": {**TEXT, "format": "duration"},
     "byte": {**TEXT, "format": "byte"},
-    "list": {"type": "array", "items": TEXT},
-    "objs": {"type": "array", "items": made(n=TEXT)},
-    "map": {"type": "object", "additionalProperties": TEXT},
+    "list": {**FEW, "items": TEXT},
+    "objs": {**FEW, "items": made(n=TEXT)},
+    "map": {"type": "object", "maxProperties": 100, "additionalProperties": TEXT},
     "obj": made(x=TEXT, y=NUMBER),
-    "port": {"x-kubernetes-int-or-string": True},
+    "port": {"x-kubernetes-int-or-string": True, "maxLength": 100},
     "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
     "emb": {"type": "object", "x-kubernetes-embedded-resource": True},
 }
@@ -242,7 +243,7 @@ def test_the_root_has_a_name_and_no_labels() -> None:
     assert (code, "undefined field 'labels'" in answer["message"]) == (422, True)
 
 
-LISTS = {"type": "array", "items": {**TEXT, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}
+LISTS = {**FEW, "items": {**TEXT, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}
 UNTYPED = {"x-kubernetes-preserve-unknown-fields": True, "x-kubernetes-validations": [{"rule": "self == 1"}]}
 
 
@@ -250,7 +251,7 @@ UNTYPED = {"x-kubernetes-preserve-unknown-fields": True, "x-kubernetes-validatio
     ("field", "at", "says"),
     [
         (LISTS, ".items.x-kubernetes-validations[0].rule", "uncorrelatable portion of the schema within"),
-        ({"type": "array", "items": LISTS}, ".items.items.x-kubernetes-validations[0].rule", "properties[t]"),
+        ({**FEW, "items": LISTS}, ".items.items.x-kubernetes-validations[0].rule", "properties[t]"),
         (UNTYPED, ".x-kubernetes-validations", "unable to convert structural schema to CEL declarations"),
     ],
 )
@@ -265,9 +266,10 @@ def test_items_that_have_a_key_have_old_values() -> None:
     keyed = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"]}
     by_name = {
         "type": "object",
+        "maxProperties": 100,
         "additionalProperties": {**TEXT, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]},
     }
-    spec = made(t={"type": "array", "items": item, **keyed}, m=by_name)
+    spec = made(t={**FEW, "items": item, **keyed}, m=by_name)
     assert applied({"rule": "true"}, properties={"spec": spec})[0] == 201
 
 

@@ -20,13 +20,13 @@ from lateen.cluster.apiserver.custom.types import (
 )
 
 _MACROS = {"all": (2,), "exists": (2,), "exists_one": (2,), "filter": (2,), "map": (2, 3)}
-_BINDING = frozenset({"bind", "block", "optMap", "optFlatMap", "existsOne", "sortBy", *_MACROS})
-_BINDING |= {"transformList", "transformMap", "transformMapEntry"}
+BINDING = frozenset({"bind", "block", "optMap", "optFlatMap", "existsOne", "sortBy", *_MACROS})
+BINDING |= {"transformList", "transformMap", "transformMapEntry"}
 """Macros that declare names. Those that Lateen does not evaluate are not looked into."""
 _NAMES_OF_TYPES = ("bool", "bytes", "double", "duration", "int", "list", "map", "string", "timestamp", "type", "uint")
 NAMESPACES = frozenset({"base64", "cel", "format", "google", "ip", "math", "net", "optional", "sets", "strings"})
 """Names before functions (``sets.contains``) that are no variables."""
-_DEEPEST = 60
+DEEPEST = 60
 """Of a chain of operators or fields; what is deeper is not looked at."""
 
 
@@ -39,6 +39,18 @@ def checked(expression: str, variables: dict[str, Type]) -> tuple[Type, str]:
     checker = _Checker()
     made = checker.of(tree, variables)
     return made, "\n".join(_shown(expression, at, says) for at, says in sorted(set(checker.wrong or checker.mixed)))
+
+
+def is_loop(node: Node) -> bool:
+    """Whether a method is a macro over the items of its receiver, with one variable."""
+    return len(node.args) - 1 in _MACROS.get(node.name, ()) and node.args[1].kind == "name"
+
+
+def types_of(tree: Node, variables: dict[str, Type]) -> dict[int, Type]:
+    """The type of each node of a tree, by its id; those that were not looked at are missing."""
+    checker = _Checker()
+    checker.of(tree, variables)
+    return checker.types
 
 
 def _shown(expression: str, at: int, says: str) -> str:
@@ -54,17 +66,20 @@ class _Checker:
         self.mixed: list[tuple[int, str]] = []
         """Elements of another type than those before them, which Kubernetes looks for where nothing else is wrong."""
         self._depth = self._formats = 0
+        self.types: dict[int, Type] = {}
+        """Of each node, by its id."""
 
     def _error(self, at: int, says: str) -> Type:
         self.wrong.append((at, says))
         return UNKNOWN
 
     def of(self, node: Node, scope: dict[str, Type]) -> Type:
-        if self._depth > _DEEPEST:
+        if self._depth > DEEPEST:
             return UNKNOWN
         self._depth += 1
         try:
-            return self._of(node, scope)
+            made = self.types[id(node)] = self._of(node, scope)
+            return made
         finally:
             self._depth -= 1
 
@@ -80,9 +95,9 @@ class _Checker:
                 return Type("map", (self._alike(node.args[::2], scope), self._alike(node.args[1::2], scope)))
             case "select" | "maybe":
                 return self._selected(node, scope)
-        if node.kind == "method" and len(node.args) - 1 in _MACROS.get(node.name, ()) and node.args[1].kind == "name":
+        if node.kind == "method" and is_loop(node):
             return self._loop(node, scope)
-        if node.kind == "method" and node.name in _BINDING:
+        if node.kind == "method" and node.name in BINDING:
             self.of(node.args[0], scope)
             return UNKNOWN
         return self._called(node, scope)

@@ -9,33 +9,37 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lateen.cluster.apiserver.custom import checking, rules, types
+from lateen.cluster.apiserver.custom import checking, costs, rules, sizes, types
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation.fields import Causes, bad, required, unsupported
+from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, required, unsupported
 from lateen.kit.jsons import Json
 
 
 class Declared(NamedTuple):
     """A rule, and where it is. ``about``: the schema of the values that it judges. ``adrift``: the path of the list
-    around it whose items have no identity, so no old values; "" if there is none."""
+    around it whose items have no identity, so no old values; "" if there is none. ``times``: how many such values an
+    object has at most; None where nothing limits that but the size of requests."""
 
     at: str
     rule: Json
     about: Json
     adrift: str
+    times: int | None
 
 
-def declared(schema: Json, path: str, adrift: str = "") -> Iterator[Declared]:
+def declared(schema: Json, path: str, adrift: str = "", times: int | None = 1) -> Iterator[Declared]:
     """Every rule of a schema."""
     for i, rule in enumerate(schema.get(rules.RULES) or []):
-        yield Declared(f"{path}.{rules.RULES}[{i}]", rule, schema, adrift)
+        yield Declared(f"{path}.{rules.RULES}[{i}]", rule, schema, adrift, times)
+    most = sizes.contained(schema)
+    times = None if times is None or most is None else times * most
     for key, child in (schema.get("properties") or {}).items():
         if isinstance(child, dict):
-            yield from declared(child, f"{path}.properties[{key}]", adrift)
+            yield from declared(child, f"{path}.properties[{key}]", adrift, times)
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
             lost = path if key == "items" and schema.get("x-kubernetes-list-type") != "map" else ""
-            yield from declared(schema[key], f"{path}.{key}", adrift or lost)
+            yield from declared(schema[key], f"{path}.{key}", adrift or lost, times)
 
 
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
@@ -45,9 +49,11 @@ _UNTYPED = (
 )
 
 
-def mistakes(schema: Json, path: str) -> Causes:
-    """Rules that cannot be evaluated for any object. ``schema``: of whole objects."""
+def mistakes(schema: Json, path: str, known: bool = False) -> Causes:
+    """Rules that cannot be evaluated for any object, or cost too much. ``schema``: of whole objects; ``known``: it is
+    in effect already, so that nobody loses it for its costs."""
     out: Causes = []
+    spent = _Spent()
     for found in declared(schema, path):
         at, rule = found.at, found.rule
         if not str(rule.get("rule") or "").strip():
@@ -59,10 +65,53 @@ def mistakes(schema: Json, path: str) -> Causes:
             out.append(bad(f"{at}.fieldPath", where, "fieldPath must be a valid path"))
         own = types.of_schema(found.about, "selfType", rules.escaped, root=found.about is schema)
         if own is not None:
-            out += _misfits(rule, at, own) or _past(found)
+            out += (wrong := _misfits(rule, at, own)) or _past(found)
+            if not wrong:
+                spent.on(found, own, found.about is schema)
         elif at.endswith("[0]"):
             out.append(Cause(at.removesuffix("[0]"), _UNTYPED, "InternalError"))
-    return out
+    return out if known else out + spent.over + spent.total(path)
+
+
+class _Spent:
+    """What the rules of a schema cost, and those among them that cost too much."""
+
+    def __init__(self) -> None:
+        self.over: Causes = []
+        self._costs: list[tuple[int, str]] = []
+
+    def on(self, found: Declared, own: types.Type, root: bool) -> None:
+        variables = {"self": own, "oldSelf": own}
+        for key, called in (("rule", "estimated rule cost"), ("messageExpression", "estimated messageExpression cost")):
+            if not (text := str(found.rule.get(key) or "").strip()):
+                continue
+            cost = costs.estimate(text, found.about, variables, rules.escaped, root)
+            if key == "rule":
+                cost = min(cost * (sizes.repeats(found.about) if found.times is None else found.times), costs.WORST)
+            if cost > costs.RULE:
+                self.over.append(denied(f"{found.at}.{key}", _exceeds(called, cost, costs.RULE)))
+            self._costs.append((cost, f"{found.at}.{key}"))
+
+    def total(self, path: str) -> Causes:
+        cost = min(sum(cost for cost, _ in self._costs), costs.WORST)
+        if cost <= costs.SCHEMA:
+            return []
+        most = sorted((c for c in self._costs if c[0] >= costs.SCHEMA // 100), key=lambda c: -c[0])[:_NAMED]
+        called = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
+        return [*(denied(at, _CONTRIBUTES) for _, at in most), denied(path, _exceeds(called, cost, costs.SCHEMA))]
+
+
+_NAMED = 4
+_CONTRIBUTES = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+
+
+def _exceeds(called: str, cost: int, limit: int) -> str:
+    factor = cost / limit
+    shown = "more than 100x" if factor > 100 else f"{factor:.6f}x" if factor < 1.5 else f"{factor:.1f}x"
+    return (
+        f"{called} exceeds budget by factor of {shown} (try simplifying the rule, or adding maxItems, maxProperties, "
+        "and maxLength where arrays, maps, and strings are declared)"
+    )
 
 
 def _misfits(rule: Json, at: str, own: types.Type) -> Causes:

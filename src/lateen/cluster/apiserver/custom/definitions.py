@@ -54,7 +54,8 @@ def check(obj: Json, built_in: set[str], old: Json | None = None) -> Causes:
     if spec.get("preserveUnknownFields"):
         says = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         out.append(bad("spec.preserveUnknownFields", True, says))
-    return out + _versions(spec.get("versions") or []) + (_kept(spec, old["spec"]) + _stored(spec, old) if old else [])
+    out += _versions(spec.get("versions") or [], dig(old or {}, "spec", "versions", default=[]))
+    return out + (_kept(spec, old["spec"]) + _stored(spec, old) if old else [])
 
 
 def _conversion(conversion: Json, at: str) -> Causes:
@@ -149,8 +150,9 @@ def warnings(obj: Json) -> list[str]:
     return out
 
 
-def _versions(versions: list[Json]) -> Causes:
+def _versions(versions: list[Json], before: list[Json]) -> Causes:
     out: Causes = []
+    known = [(v.get("name"), dig(v, "schema", "openAPIV3Schema")) for v in before]
     if not versions:
         return [required("spec.versions")]
     if sum(1 for v in versions if v.get("storage")) != 1:
@@ -177,7 +179,8 @@ def _versions(versions: list[Json]) -> Causes:
             out.append(bad(where, given, says) if given else required(where, says))
         else:
             wrong = _structural(schema, f"{at}.schema.openAPIV3Schema", 0)
-            out += wrong or declared.mistakes(schema, f"{at}.schema.openAPIV3Schema")
+            same = (name, schema) in known
+            out += wrong or declared.mistakes(schema, f"{at}.schema.openAPIV3Schema", same)
     return out
 
 

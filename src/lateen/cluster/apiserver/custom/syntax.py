@@ -35,12 +35,14 @@ class Unreadable(Exception):
 class Node(NamedTuple):
     """``kind``: ``literal`` (``name`` is its type), ``name``, ``list``, ``map`` (``args``: keys and values in turn),
     ``select`` and ``maybe`` (``a.?name``; ``args``: the operand), ``call`` (of a function or operator), ``method``
-    (``args``: the receiver first). ``at``: the position that errors name."""
+    (``args``: the receiver first). ``at``: the position that errors name. ``size``: the characters of a literal text,
+    or its bytes; 1 for other literals."""
 
     kind: str
     at: int
     name: str = ""
     args: tuple[Node, ...] = ()
+    size: int = 1
 
 
 def parsed(expression: str) -> Node:
@@ -50,6 +52,17 @@ def parsed(expression: str) -> Node:
     if parser.kind != "end":
         raise Unreadable
     return tree
+
+
+_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|x[0-9a-fA-F]{2}|[0-7]{3}|.)", re.DOTALL)
+
+
+def _length(text: str) -> int:
+    inner = text.lstrip("rRbB")
+    raw = "r" in text[: len(text) - len(inner)].lower()
+    quotes = 3 if inner[:3] in ('"""', "'''") and len(inner) >= 6 else 1
+    inner = inner[quotes:-quotes]
+    return len(inner if raw else _ESCAPE.sub("x", inner))
 
 
 class _Parser:
@@ -142,7 +155,7 @@ class _Parser:
             _, at = self._take("(")
             return Node("call", at, text, self._several(")"))
         if kind in ("string", "bytes", "int", "uint", "double"):
-            return Node("literal", at, kind)
+            return Node("literal", at, kind, (), _length(text) if kind in ("string", "bytes") else 1)
         if text == "(":
             out = self.whole()
             self._take(")")
