@@ -5,8 +5,11 @@ import meshes as mesh
 import pytest
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
+from lateen.api.config import decode
 from lateen.api.mesh import effect
 from lateen.api.mesh.reading import mesh_config
+from lateen.api.networking import DestinationRule
+from lateen.api.validate.destination_rule import destination_rule
 from lateen.kit import yamldoc
 from lateen.mesh.configuration import settings
 from lateen.wire import names
@@ -78,6 +81,28 @@ spec: {host: reviews, trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {time
     other = found["outbound|9080||ratings.default.svc.cluster.local"].upstream_connection_options.tcp_keepalive
     assert (other.keepalive_probes.value, other.keepalive_time.value, other.keepalive_interval.value) == (3, 10, 2)
     assert not messages("{}")[names.CDS][REVIEWS].HasField("upstream_connection_options")
+
+
+def test_a_rule_asks_for_no_more_than_linux_takes():
+    rule = """
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {time: 12h, interval: 10h, probes: 300}}}}
+"""
+    kept = messages("{}", rule)[names.CDS][REVIEWS].upstream_connection_options.tcp_keepalive
+    assert (kept.keepalive_probes.value, kept.keepalive_time.value, kept.keepalive_interval.value) == (
+        127,
+        32767,
+        32767,
+    )
+    found = destination_rule(decode(DestinationRule, yamldoc.load(rule)["spec"]), {"namespace": "default"})
+    assert [(f.path.rpartition(".")[2], f.warning) for f in found] == [
+        ("time", True),
+        ("interval", True),
+        ("probes", True),
+    ]
 
 
 # --- retries ------------------------------------------------------------------------------------------------------

@@ -178,7 +178,11 @@ SPECIAL = {
     "ingressControllerMode": "OFF",
     "h2UpgradePolicy": "UPGRADE",
     "pathNormalization.normalization": "NONE",
+    "accessLogFile": "/dev/stderr",
     "accessLogFormat": "%PROTOCOL%",
+    "extensionProviders[].envoyFileAccessLog.path": "/dev/stderr",
+    "extensionProviders[].envoyOtelAls.logFormat.labels{}": "%PROTOCOL%",
+    "extensionProviders[].zipkin.path": "/sample",
     "accessLogEncoding": "JSON",
     "defaultConfig.tracingServiceName": "CANONICAL_NAME_ONLY",
     "extensionProviders[].zipkin.traceContextOption": "USE_B3_WITH_W3C_PROPAGATION",
@@ -204,14 +208,16 @@ SPECIAL = {
     "tlsDefaults.cipherSuites": "ECDHE-RSA-AES256-GCM-SHA384",
     "tlsDefaults.ecdhCurves": "P-384",
     "defaultHttpRetryPolicy.retryOn": "5xx",
-    "discoverySelectors[].matchExpressions[].operator": "Exists",
+    "discoverySelectors[].matchExpressions[].operator": "NotIn",
 }
 SAMPLES = {str: "sample", int: 7, bool: True, float: 0.5, Duration: "7s"}
 SERVED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp", "zipkin", "datadog", "skywalking", "opentelemetry")
+ASKED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp")
 LOGS = ("envoyHttpAls", "envoyTcpAls", "envoyOtelAls")
 ENOUGH = {
     "defaultHttpRetryPolicy": {"attempts": 1},
-    "discoverySelectors[].matchExpressions[]": {"operator": "In"},
+    "discoverySelectors[].matchExpressions[]": {"key": "a", "operator": "In", "values": ["b"]},
+    **{f"extensionProviders[].{p}.includeRequestBodyInCheck": {"maxRequestBytes": 9} for p in ASKED},
     "caCertificates[]": {"pem": ROOT},
     "localityLbSetting.distribute[]": {"from": "a", "to": {"b": 100}},
     "extensionProviders[]": {"name": "a"},

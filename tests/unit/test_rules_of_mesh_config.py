@@ -3,6 +3,7 @@
 import pytest
 from envoy.type.v3 import http_status_pb2
 
+from lateen.api.mesh import effect
 from lateen.api.mesh.provider_rules import STATUS_ON_ERROR
 from lateen.api.mesh.reading import problems, proxy_config_problems
 
@@ -115,3 +116,106 @@ def test_values_of_a_proxys_configuration(value, says):
 
 def test_every_status_that_is_taken_has_a_name_in_envoy():
     assert set(http_status_pb2.StatusCode.values()) >= STATUS_ON_ERROR
+
+
+def provider(kind, **more):
+    return {"extensionProviders": [{"name": "a", kind: {"service": "a.default.svc.cluster.local", "port": 9, **more}}]}
+
+
+@table(
+    ("a body has a size", authz(includeRequestBodyInCheck={"maxRequestBytes": 0}), "maxRequestBytes: must be"),
+    ("a body of one byte", authz(includeRequestBodyInCheck={"maxRequestBytes": 1}), None),
+    ("no negative time", authz(timeout="-1s"), 'timeout: must not be negative, got "-1s"'),
+    ("no time at all", authz(timeout="0s"), None),
+    ("nor of a collector", provider("zipkin", timeout="-1s"), "zipkin.timeout: must not be negative"),
+    ("by gRPC", provider("opentelemetry", grpc={"timeout": "-1s"}), "opentelemetry.grpc.timeout: must not"),
+    ("by HTTP", provider("opentelemetry", http={"timeout": "-1s"}), "opentelemetry.http.timeout: must not"),
+    ("an added header has a name", authz(includeAdditionalHeadersInCheck={"": "x"}), '"" is not the name of a header'),
+    ("of one line", authz(includeAdditionalHeadersInCheck={"x": "a\nb"}), "[x]: has control characters"),
+    ("a path of a URL", provider("opentelemetry", http={"path": "/a b"}), "is not the path of a URL"),
+    ("a slash may be missing as in Istio", provider("opentelemetry", http={"path": "v1/traces"}), None),
+    ("but not there", provider("zipkin", path="spans"), "does not begin with a slash"),
+    (
+        "a value or a variable",
+        provider("zipkin", headers=[{"name": "a", "value": "b", "envName": "C"}]),
+        "headers[0]: has value and envName",
+    ),
+    ("labels of text", provider("envoyOtelAls", logFormat={"labels": {"a": {"b": ["c"]}}}), None),
+    ("and no numbers", provider("envoyOtelAls", logFormat={"labels": {"a": {"b": 3}}}), "must be text"),
+    ("each with a name", provider("envoyOtelAls", logFormat={"labels": {"": "x"}}), "must be text"),
+    ("a file's path", {"accessLogFile": "stdout"}, '"stdout" is not an absolute path; write one, as in /dev/stdout'),
+    (
+        "of a provider, too",
+        {"extensionProviders": [{"name": "a", "envoyFileAccessLog": {"path": "logs/x"}}]},
+        "envoyFileAccessLog.path: ",
+    ),
+    ("a keepalive for Linux", {"tcpKeepalive": {"time": "32767s", "probes": 127}}, None),
+    ("not longer", {"tcpKeepalive": {"interval": "32768s"}}, "tcpKeepalive.interval: 32768s is longer than 32767s"),
+    ("nor more often", {"tcpKeepalive": {"probes": 128}}, "tcpKeepalive.probes: 128 is more than 127"),
+)
+def test_what_envoy_would_refuse_with_all_listeners_is_refused_before(value, says):
+    check(problems(value, ""), says)
+
+
+@table(
+    ("a label", {"matchLabels": {"a.b/c": "d"}}, None),
+    ("no other key", {"matchLabels": {"bad key!": "x"}}, 'invalid tag key: "bad key!"'),
+    ("no other value", {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b c"]}]}, "invalid tag value"),
+    ("values to be in", {"matchExpressions": [{"key": "a", "operator": "In"}]}, "operator In needs values"),
+    (
+        "none to exist",
+        {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["x"]}]},
+        "operator Exists takes no values",
+    ),
+)
+def test_discovery_selectors_are_kubernetes_selectors(value, says):
+    check(problems({"discoverySelectors": [value]}, ""), says)
+
+
+@table(
+    ("a value", {"customTags": {"a": {"literal": {"value": "b"}}}}, None),
+    ("some value", {"customTags": {"a": {}}}, "needs one of literal, environment and header; it has none"),
+    ("one value", {"customTags": {"a": {"literal": {"value": "b"}, "header": {"name": "c"}}}}, "literal and header"),
+    ("that is not empty", {"customTags": {"a": {"literal": {}}}}, "literal tag value may not be empty"),
+    ("of a header", {"customTags": {"a": {"header": {}}}}, "header tag name may not be empty"),
+    ("with a name", {"customTags": {"": {"literal": {"value": "b"}}}}, "tag name may not be empty"),
+    ("one tracer", {"zipkin": {"address": "a:1"}, "datadog": {"address": "a:1"}}, "zipkin and datadog; give only one"),
+)
+def test_tracing_of_a_proxys_configuration(value, says):
+    check(proxy_config_problems({"tracing": value}, ""), says)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"defaultProviders": {"tracing": ["nosuch"]}}, "defaultProviders.tracing[0]: nosuch has no effect: the mesh"),
+        (
+            {"defaultProviders": {"metrics": ["prometheus", "envoy"]}},
+            "defaultProviders.metrics[1]: envoy has no effect",
+        ),
+        ({"accessLogFile": "/var/log/x"}, "accessLogFile: /var/log/x: where a proxy cannot open"),
+        ({"verify_certificate_at_client": False}, "the field mesh.verifyCertificateAtClient has no effect"),
+        (
+            {"default_config": {"custom_config_file": "x"}},
+            "the field mesh.defaultConfig.customConfigFile has no effect",
+        ),
+    ],
+)
+def test_what_leads_to_nothing_is_told_by_name(config, says):
+    assert problems(config, "mesh") == []
+    (said,) = effect.ineffective(config, "mesh")
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"defaultProviders": {"metrics": ["Prometheus"], "accessLogging": ["envoy"]}},
+        {"accessLogFile": "/dev/stderr"},
+        {"extensionProviders": [{"name": "a", "zipkin": {"service": "a.b", "port": 9, "enable_64bit_trace_id": True}}]},
+        {"extensionProviders": [{"name": "a", "zipkin": {"service": "a.b", "port": 9, "enable64bitTraceId": True}}]},
+    ],
+)
+def test_what_works_is_not(config):
+    assert problems(config, "mesh") == []
+    assert effect.ineffective(config, "mesh") == []

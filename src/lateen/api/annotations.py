@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lateen.api.effective import general, leaves
 from lateen.api.mesh import ProxyConfig, effect
-from lateen.api.mesh.reading import proxy_config_problems
+from lateen.api.mesh.reading import canonical, proxy_config_problems
 from lateen.kit import duration, jsons, regex, yamldoc
 from lateen.kit.booleans import boolean
 from lateen.kit.digits import digits
@@ -378,7 +378,7 @@ def _proxy_config(text: str) -> list[Problem]:
     if found := proxy_config_problems(value, ""):
         return [Problem(PROXY_CONFIG, str(p).removeprefix(": "), True) for p in found]
     out = []
-    for path, leaf in leaves(ProxyConfig, value or {}):
+    for path, leaf in leaves(ProxyConfig, canonical(ProxyConfig, value, "")):
         form = f"defaultConfig.{general(path)}"
         why = effect.reason(form) or effect.variable(f"defaultConfig.{path}")
         if why is not None and leaf not in effect.SAME.get(form, ()):

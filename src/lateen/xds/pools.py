@@ -9,6 +9,7 @@ from envoy.config.core.v3 import protocol_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from lateen.api.networking import traffic_policy as api
+from lateen.api.networking.traffic_policy import MOST_PROBES, MOST_S
 from lateen.mesh.routing import Sending
 from lateen.xds import pb
 
@@ -130,8 +131,8 @@ def connections(cluster: Any, pool: api.TcpPool | None, keepalive: api.TcpKeepal
         found = cluster.upstream_connection_options.tcp_keepalive
         found.SetInParent()
         if given.probes:
-            found.keepalive_probes.value = given.probes
+            found.keepalive_probes.value = min(given.probes, MOST_PROBES)
         if given.time:
-            found.keepalive_time.value = int(given.time.seconds)
+            found.keepalive_time.value = min(int(given.time.seconds), MOST_S)
         if given.interval:
-            found.keepalive_interval.value = int(given.interval.seconds)
+            found.keepalive_interval.value = min(int(given.interval.seconds), MOST_S)

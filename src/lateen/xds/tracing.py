@@ -142,7 +142,7 @@ def _extension(name: str, message: Any) -> extension_pb2.TypedExtensionConfig:
 
 
 def _http(given: HttpService, service: str, port: int, cluster: str) -> http_service_pb2.HttpService:
-    uri = f"http://{_host(service)}:{port}{given.path}"
+    uri = f"http://{_host(service)}:{port}/{given.path.removeprefix('/')}"
     return _service(uri, cluster, given.timeout.seconds if given.timeout else EXPORT_S, given.headers)
 
 

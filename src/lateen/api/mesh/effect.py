@@ -6,11 +6,15 @@ other field of the types has an effect; a test tries each of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from lateen.api.effective import general, leaves
 from lateen.api.mesh.config import MeshConfig
+from lateen.api.mesh.provider_names import unused_defaults
+from lateen.api.mesh.reading import canonical
 from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES
+from lateen.kit.jsons import dig
 
 _SERVICE = "use an extension provider (envoyHttpAls, envoyOtelAls, zipkin, opentelemetry) and a Telemetry"
 _LEGACY = "Istio has removed it or does not read it"
@@ -206,6 +210,7 @@ def variable(path: str) -> str | None:
 
 def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
     """A sentence for each field that is set in a valid configuration and has no effect."""
+    value = canonical(MeshConfig, value, root)  # fields may be written in snake_case
     out = []
     for path, leaf in leaves(MeshConfig, value):
         form = general(path)
@@ -221,4 +226,16 @@ def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
             out.append(f"{root}.{path}: Envoy does not know {', '.join(strange)}, which is left out; it knows {known}")
         elif (why := reason(form) or variable(path)) is not None and leaf not in SAME.get(form, ()):
             out.append(f"the field {root}.{path} has no effect in this version of Lateen: {why}")
+    out += [f"{root}.{path}: {says}" for path, says in unused_defaults(value)]
+    out += [f"{root}.{path}: {says}" for path, says in _files(value)]
     return out
+
+
+def _files(mesh: Any) -> Iterator[tuple[str, str]]:
+    """Access logs in files that a proxy may not be able to open."""
+    files = [("accessLogFile", mesh.get("accessLogFile"))]
+    for i, provider in enumerate(mesh.get("extensionProviders") or []):
+        files.append((f"extensionProviders[{i}].envoyFileAccessLog.path", dig(provider, "envoyFileAccessLog", "path")))
+    for path, file in files:
+        if file and not file.startswith(("/dev/", "/tmp/")):
+            yield path, f"{file}: where a proxy cannot open this file, it takes no listener at all; use /dev/stdout"

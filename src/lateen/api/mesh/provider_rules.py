@@ -13,7 +13,7 @@ from typing import Any
 from lateen.api import operators
 from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.api.mesh import rule_parts as parts
-from lateen.api.mesh.providers import ExtensionProvider, LogFormat
+from lateen.api.mesh.providers import ExtensionProvider, FileAccessLog, LogFormat
 from lateen.api.mesh.rule_parts import Findings
 from lateen.api.validate import scalars
 from lateen.kit.digits import digits
@@ -69,11 +69,52 @@ def problems(provider: ExtensionProvider, path: str) -> Findings:
         if kind == "opentelemetry" and found.grpc is not None and found.http is not None:
             yield at, "OpenTelemetryTracingProvider cannot specify both grpc and http"
         yield from _headers(found, at)
+        yield from _requests(found, at)
+        if kind == "envoy_file_access_log":
+            yield from log_file(found.path, f"{at}.path")
+        if kind == "envoy_otel_als" and found.log_format and not all(map(_text, found.log_format.labels.items())):
+            yield f"{at}.logFormat.labels", "the names and values of labels must be text, or maps and lists of it"
         shape = getattr(found, "log_format", None)
         if isinstance(shape, LogFormat):
             for text in (shape.text, *_strings(shape.labels)):
                 for says in operators.problems(text):
                     yield f"{at}.logFormat", says
+
+
+def log_file(text: str, at: str) -> Findings:
+    if text and not text.startswith("/"):
+        yield at, f'"{text}" is not an absolute path; write one, as in /dev/stdout'
+
+
+def _text(label: tuple[Any, Any]) -> bool:
+    """Whether Envoy can send a label to a collector of OpenTelemetry."""
+    name, value = label
+    if isinstance(value, dict):
+        return bool(name) and all(map(_text, value.items()))
+    return bool(name) and all(isinstance(v, str) for v in (value if isinstance(value, list) else [value]))
+
+
+def _requests(found: Any, at: str) -> Findings:
+    """What Envoy would reject in a provider's requests, and all listeners with it."""
+    for name in ("", "http", "grpc"):
+        part = getattr(found, name, None) if name else found
+        time = getattr(part, "timeout", None)
+        where = f"{at}.{name}" if name else at
+        if time is not None and time.nanoseconds < 0:
+            yield f"{where}.timeout", f'must not be negative, got "{time}"'
+        path = getattr(part, "path", "") if not isinstance(part, FileAccessLog) else ""
+        if any(c.isspace() or not c.isprintable() for c in path):
+            yield f"{where}.path", f'"{path}" is not the path of a URL'
+        if path and name == "" and not path.startswith("/"):
+            yield f"{where}.path", f'"{path}" does not begin with a slash'
+    body = getattr(found, "include_request_body_in_check", None)
+    if body is not None and body.max_request_bytes <= 0:
+        yield f"{at}.includeRequestBodyInCheck.maxRequestBytes", "must be the largest number of bytes, above 0"
+    for name, value in getattr(found, "include_additional_headers_in_check", {}).items():
+        if not _HEADER.fullmatch(name):
+            yield f"{at}.includeAdditionalHeadersInCheck", f'"{name}" is not the name of a header'
+        if not value.isprintable():
+            yield f"{at}.includeAdditionalHeadersInCheck[{name}]", "has control characters"
 
 
 def _asked(name: str, path: str) -> Findings:
@@ -102,6 +143,8 @@ def _headers(provider: Any, at: str) -> Findings:
         for i, header in enumerate(headers):
             if not _HEADER.fullmatch(header.name):
                 yield f"{at}.{where}[{i}].name", f'"{header.name}" is not the name of a header'
+            if header.value and header.env_name:
+                yield f"{at}.{where}[{i}]", "has value and envName; give only one"
             if not header.value.isprintable():
                 yield f"{at}.{where}[{i}].value", "has control characters"
             if header.env_name and not _VARIABLE.fullmatch(header.env_name):

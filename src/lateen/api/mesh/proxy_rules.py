@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from lateen.api.config import Duration
 from lateen.api.mesh import handling
 from lateen.api.mesh import rule_parts as parts
-from lateen.api.mesh.proxy import PrivateKeyProvider, ProxyConfig, Tracing
+from lateen.api.mesh.proxy import CustomTag, PrivateKeyProvider, ProxyConfig, Tracing
 from lateen.api.mesh.rule_parts import Findings
 from lateen.api.validate import scalars
 from lateen.api.validate.client_tls import client_tls
@@ -19,6 +19,8 @@ from lateen.kit.digits import digits
 
 _SECOND, _MILLISECOND = 10**9, 10**6
 HOST_IP = "$(HOST_IP)"
+_TRACERS = ("zipkin", "lightstep", "datadog", "stackdriver", "open_census_agent")
+"""Of which a message has one."""
 
 
 def problems(config: ProxyConfig) -> Findings:
@@ -105,6 +107,24 @@ def _tracing(tracing: Tracing) -> Findings:
     if tracing.sampling is not None and not 0 <= tracing.sampling <= 100:
         yield "tracing.sampling", f"percentage {tracing.sampling:g} is not in range 0..100"
     yield from parts.refused(client_tls(tracing.tls_settings, "tracing.tlsSettings", ""))
+    given = [name for name in _TRACERS if getattr(tracing, name) is not None]
+    if len(given) > 1:
+        yield "tracing", f"has {' and '.join(map(parts.camel, given))}; give only one"
+    for name, tag in tracing.custom_tags.items():
+        yield from _tag(name, tag, f"tracing.customTags[{name}]")
+
+
+def _tag(name: str, tag: CustomTag, at: str) -> Findings:
+    if not name:
+        yield at, "tag name may not be empty"
+    given = [kind for kind in ("literal", "environment", "header") if getattr(tag, kind) is not None]
+    if len(given) != 1:
+        yield at, f"needs one of literal, environment and header; it has {' and '.join(given) or 'none'}"
+    if tag.literal and not tag.literal.value:
+        yield f"{at}.literal.value", "literal tag value may not be empty"
+    for kind in ("environment", "header"):
+        if (found := getattr(tag, kind)) is not None and not found.name:
+            yield f"{at}.{kind}.name", f"{kind} tag name may not be empty"
 
 
 def _private_keys(provider: PrivateKeyProvider) -> Findings:

@@ -163,7 +163,7 @@ def _message(kind: type[Config], value: Any, path: str, found: list[Problem]) ->
         hint = example if example != "an object" else f"its fields are {', '.join(list(known)[:6])}"
         found.append(Problem(path or "mesh", f"expected an object, got {spoken(value)}; {hint}"))
         return {}
-    spelled = {_snake(name): name for name in known}
+    spelled = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     out: Json = {}
     for key, child in value.items():
         name = key if key in known else spelled.get(str(key))
@@ -176,10 +176,6 @@ def _message(kind: type[Config], value: Any, path: str, found: list[Problem]) ->
             out[name] = _value(known[name], child, at, found)
     found += [Problem(_join(path, name), "is required") for name in table(kind).required if name not in out]
     return out
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
 def _enum(values: tuple[str, ...], value: Any, path: str, found: list[Problem]) -> Any:

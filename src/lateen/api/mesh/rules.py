@@ -15,14 +15,14 @@ from lateen.api.config import Config
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.api.mesh import accesslog, provider_rules, proxy_rules
 from lateen.api.mesh import rule_parts as parts
-from lateen.api.mesh.config import MeshConfig
+from lateen.api.mesh.config import LabelSelector, MeshConfig
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.proxy import ProxyConfig
 from lateen.api.mesh.rule_parts import Findings
 from lateen.api.networking import OutlierDetection
 from lateen.api.validate import scalars
 from lateen.api.validate.client_tls import client_tls
-from lateen.api.validate.common import connection_pool
+from lateen.api.validate.common import connection_pool, keepalive
 from lateen.api.validate.destination_rule import outlier_detection
 from lateen.api.validate.http_settings import retries
 from lateen.api.validate.locality import locality_lb, zone_aware_lb
@@ -46,6 +46,7 @@ def _mesh(config: MeshConfig) -> Findings:
             yield "accessLogFormat", says
         if config.access_log_encoding == "JSON" and not accesslog.json_labels(config.access_log_format):
             yield "accessLogFormat", 'must be a JSON object with accessLogEncoding JSON, as in {"path": "%PATH%"}'
+    yield from provider_rules.log_file(config.access_log_file, "accessLogFile")
     yield from _traffic(config)
     seen: set[str] = set()
     for i, provider in enumerate(config.extension_providers):
@@ -106,6 +107,8 @@ def _traffic(config: MeshConfig) -> Findings:
     if policy := config.default_traffic_policy:
         yield from parts.refused(connection_pool(policy.connection_pool, "defaultTrafficPolicy.connectionPool"))
         yield from parts.refused(outlier_detection(policy.outlier_detection, "defaultTrafficPolicy.outlierDetection"))
+    for at, says in keepalive(config.tcp_keepalive, "tcpKeepalive"):
+        yield at, says
     if config.outbound_traffic_policy:
         yield from parts.refused(client_tls(config.outbound_traffic_policy.tls, "outboundTrafficPolicy.tls", ""))
     for i, settings in enumerate(config.service_settings):
@@ -123,8 +126,23 @@ def _traffic(config: MeshConfig) -> Findings:
             if e.operator not in _OPERATORS:
                 at = f"discoverySelectors[{i}].matchExpressions[{j}].operator"
                 yield at, f'"{e.operator}" is not {", ".join(_OPERATORS)}'
+        yield from _selector(selector, f"discoverySelectors[{i}]")
     if config.mesh_mtls and config.mesh_mtls.ecdh_curves:
         yield "meshMTLS.ecdhCurves", "mesh TLS does not support ECDH curves configuration; set tlsDefaults.ecdhCurves"
+
+
+def _selector(given: LabelSelector, at: str) -> Findings:
+    """Kubernetes' rules. Istio would only log a selector that breaks them, and select as before."""
+    yield from parts.refused(scalars.labels(given.match_labels, f"{at}.matchLabels"))
+    for i, e in enumerate(given.match_expressions):
+        where = f"{at}.matchExpressions[{i}]"
+        yield from parts.refused(scalars.labels({e.key: ""}, f"{where}.key"))
+        for value in e.values:
+            yield from parts.refused(scalars.labels({"key": value}, f"{where}.values"))
+        if e.operator in ("In", "NotIn") and not e.values:
+            yield f"{where}.values", f"operator {e.operator} needs values"
+        if e.operator in ("Exists", "DoesNotExist") and e.values:
+            yield f"{where}.values", f"operator {e.operator} takes no values"
 
 
 def _networks(config: MeshNetworks) -> Findings:

@@ -90,6 +90,10 @@ class LoadBalancer(Config):
     warmup: Warmup | None = None
 
 
+MOST_S, MOST_PROBES = 32767, 127
+"""What Linux takes of a TcpKeepalive (tcp(7)); with more, Envoy could not open a connection."""
+
+
 class TcpKeepalive(Config):
     probes: int | None = None
     time: Duration | None = None

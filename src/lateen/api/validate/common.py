@@ -4,9 +4,11 @@ connection pools."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from lateen.api import kinds
 from lateen.api import networking as n
+from lateen.api.networking.traffic_policy import MOST_PROBES, MOST_S
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, hint, no, warn
 
@@ -209,8 +211,21 @@ def connection_pool(pool: n.ConnectionPool | None, path: str) -> Findings:
         if keep := tcp.tcp_keepalive:
             yield from s.duration(keep.time, f"{at}.tcpKeepalive.time")
             yield from s.duration(keep.interval, f"{at}.tcpKeepalive.interval")
+            for where, says in keepalive(keep, f"{at}.tcpKeepalive"):
+                yield hint(where, f"{says}; this is what is used")
         if tcp.idle_timeout and tcp.idle_timeout.nanoseconds:  # 0s: connections may be idle for ever
             yield from s.duration(tcp.idle_timeout, f"{at}.idleTimeout")
+
+
+def keepalive(given: n.TcpKeepalive | None, path: str) -> Iterator[tuple[str, str]]:
+    """(path, what is too much for Linux)"""
+    if given is None:
+        return
+    for name, time in (("time", given.time), ("interval", given.interval)):
+        if time is not None and time.seconds > MOST_S:
+            yield f"{path}.{name}", f"{time} is longer than {MOST_S}s, the most that Linux takes"
+    if given.probes is not None and given.probes > MOST_PROBES:
+        yield f"{path}.probes", f"{given.probes} is more than {MOST_PROBES}, the most that Linux takes"
 
 
 def _http_pool(http: n.HttpPool, at: str) -> Findings:
