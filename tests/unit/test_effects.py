@@ -155,7 +155,7 @@ def test_variables_of_the_plugin_are_those_that_its_daemon_reads():
         ("PILOT_SKIP_VALIDATE_TRUST_DOMAIN", "T", "trustDomainAliases"),
         ("PILOT_ENABLE_IP_AUTOALLOCATE", "false", "always on"),
         ("PILOT_ENABLE_QUIC_LISTENERS", True, "not implemented"),
-        ("VERIFY_CERTIFICATE_AT_CLIENT", False, "always on"),
+        ("VERIFY_CERTIFICATE_AT_CLIENT", False, "use meshConfig.verifyCertificateAtClient"),
         ("PILOT_DEBOUNCE_AFTER", "1s", "insides"),
         ("ENABLE_INBOUND_RETRY_POLICY", True, "Istio has removed it"),
         ("PILOT_HTTP1", True, 'no such variable; did you mean "PILOT_HTTP10"?'),

@@ -267,7 +267,7 @@ def test_every_field_that_is_not_in_the_ledger_has_an_effect(path):
 
 
 def test_fields_without_effect_are_warned_about_unless_they_ask_for_the_default():
-    said = effect.ineffective({"proxyListenPort": 3128, "proxyAdminPort": 15000, "accessLogFile": "/dev/stdout"})
+    said = effect.ineffective({"proxyListenPort": 3128, "rootNamespace": None, "accessLogFile": "/dev/stdout"})
     assert len(said) == 1
     assert "meshConfig.proxyListenPort" in said[0]
 

@@ -194,7 +194,7 @@ def test_tracing_of_a_proxys_configuration(value, says):
             "defaultProviders.metrics[1]: envoy has no effect",
         ),
         ({"accessLogFile": "/var/log/x"}, "accessLogFile: /var/log/x: where a proxy cannot open"),
-        ({"verify_certificate_at_client": False}, "the field mesh.verifyCertificateAtClient has no effect"),
+        ({"proxy_listen_port": 3}, "the field mesh.proxyListenPort has no effect"),
         (
             {"default_config": {"custom_config_file": "x"}},
             "the field mesh.defaultConfig.customConfigFile has no effect",

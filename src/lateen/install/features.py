@@ -75,7 +75,7 @@ _GROUPS: tuple[tuple[str, str, str], ...] = (
         "true",
         """
         ENABLE_DEBUG_ENDPOINT_AUTH ENABLE_XDS_API_GENERATOR_AUTH ISTIO_WORKLOAD_ENTRY_VALIDATE_IDENTITY
-        PILOT_ENABLE_STRICT_GATEWAY_MERGING PILOT_ENABLE_XDS_IDENTITY_CHECK VERIFY_CERTIFICATE_AT_CLIENT XDS_AUTH
+        PILOT_ENABLE_STRICT_GATEWAY_MERGING PILOT_ENABLE_XDS_IDENTITY_CHECK XDS_AUTH
         """,
     ),
     (
@@ -183,6 +183,7 @@ _ONE_BY_ONE: dict[str, tuple[str, str]] = {
     "TOKEN_AUDIENCES": ("istio-ca", "tokens are for istio-ca"),
     "TOKEN_ISSUER": ("", "tokens are reviewed by the API server"),
     "TRUSTED_GATEWAY_CIDR": ("", "proxies connect to istiod directly"),
+    "VERIFY_CERTIFICATE_AT_CLIENT": ("true", "use meshConfig.verifyCertificateAtClient"),
     "ISTIO_WASM_MAX_BINARY_SIZE_BYTES": ("", "modules may have 32 MiB"),
 }
 IDLE: dict[str, tuple[str, str]] = {
