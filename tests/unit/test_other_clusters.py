@@ -13,10 +13,13 @@ from lateen.cli import remote
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.apiserver.http import Server
 from lateen.control.inventory import KINDS
+from lateen.control.status import StatusWriter
+from lateen.control.statuses import Statuses
 from lateen.control.world import World
 from lateen.install import reader
 from lateen.kit import tasks, yamldoc
 from lateen.kube.apply import apply
+from lateen.kube.informer import Informer
 from lateen.kube.kubeconfig import ConfigError, from_text
 from lateen.mesh.model import Mesh
 
@@ -203,3 +206,48 @@ def test_the_secret_is_as_istioctls():
     assert config["clusters"][0]["cluster"]["server"] == "https://1.2.3.4:6443"
     found = from_text(kubeconfig("https://1.2.3.4:6443", {"token": "t0ken"}), "it")
     assert found.base == "https://1.2.3.4:6443"
+
+
+RULE = {
+    "metadata": {"name": "r", "namespace": "default"},
+    "spec": {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "reviews"}}]}]},
+}
+
+
+def test_statuses_know_the_hosts_of_other_clusters_as_they_come_and_go():
+    """A rule for a host of another cluster is no mistake, while that host is there."""
+
+    async def story(world, config, client):
+        statuses = Statuses(world, None, None, None, None)
+        writer = StatusWriter(None, world, statuses, "istio-system", "istiod-1", dict)
+        writer.leadership.held = True
+        clusters = world.clusters
+        clusters.happened, clusters.moved = writer.elsewhere, writer.elsewhere
+        clusters.joined = lambda other: writer.elsewhere(other.name)
+        informer = Informer(None, kinds.VIRTUAL_SERVICE, writer.changed)
+        statuses.informers.append(informer)
+        informer._change(("default", "r"), RULE)
+        analysing = tasks.spawn(writer._analyse(), "analysis")
+
+        async def settled(wanted):
+            ref = "VirtualService default/r"
+            await until(lambda: {f.code for f in (statuses.found or {ref: []}).get(ref, [])} == wanted)
+
+        try:
+            await settled({"IST0101"})
+            world.clusters.secret("remote", secret(east=config))
+            await settled(set())
+            await client.delete(kinds.SERVICE, "default", "reviews")
+            await settled({"IST0101"})
+            await client.create(kinds.SERVICE, SERVICE)
+            await settled(set())
+            writer._gained()  # another istiod begins with all that is there
+            await until(writer._analyzed.is_set)
+            await settled(set())
+            world.clusters.secret("remote", None)
+            await settled({"IST0101"})
+        finally:
+            await tasks.cancel(analysing)
+            writer._analyst.close()
+
+    play(story)

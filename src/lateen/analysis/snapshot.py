@@ -19,8 +19,8 @@ T = TypeVar("T")
 EVERYTHING = "*"
 """Stands for all kinds in the set of kinds read."""
 Path = tuple[str | int, ...]
-Key = tuple[str, str, str]
-"""(kind as ``kind_of`` spells it, namespace, name)"""
+Key = tuple[str, str, str] | tuple[str, str, str, str]
+"""(kind as ``kind_of`` spells it, namespace, name), and the cluster, if that is another one"""
 SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 SUPPRESS = "galley.istio.io/analyze-suppress"
 DEFAULT_EXPORT = {
@@ -147,14 +147,14 @@ class Snapshot:
         """A snapshot with some objects replaced or (None) removed. Indexes over other kinds are kept."""
         out = Snapshot((), self._given["mesh"], self._given["meshNetworks"], self.root, self.unread, secrets)
         out.kept = self.kept
-        touched = {kind for kind, _, _ in changes}
+        touched = {key[0] for key in changes}
         out._by_kind = {k: dict(v) if k in touched else v for k, v in self._by_kind.items()}
-        for (kind, namespace, name), source in changes.items():
-            found = out._by_kind.setdefault(kind, {})
+        for (kind, namespace, name, *of), source in changes.items():
+            found, at = out._by_kind.setdefault(kind, {}), (namespace, name, of[0] if of else "")
             if source is None:
-                found.pop((namespace, name, ""), None)
+                found.pop(at, None)
             elif namespace not in SYSTEM:
-                found[namespace, name, ""] = source
+                found[at] = source
         out._made = {n: (v, read) for n, (v, read) in self._made.items() if not read & touched}
         return out
 

@@ -30,20 +30,21 @@ class Standing:
         """The objects of the last ``findings``."""
         return self._snapshot
 
-    def put(self, obj: Json, validated: list[Finding] | None = None) -> None:
-        """``validated``: the findings of validation, if the object has been validated already."""
-        source = Source(obj)
+    def put(self, obj: Json, validated: list[Finding] | None = None, cluster: str = "") -> None:
+        """``validated``: the findings of validation, if the object has been validated already; ``cluster``: another
+        cluster that it is in."""
+        source = Source(obj, cluster=cluster)
         if validated is not None:
             decoded.validated(source, validated)
-        self._changes[str(source.id), source.namespace, source.name] = source
+        self._changes[str(source.id), source.namespace, source.name, cluster] = source
 
-    def drop(self, obj: Json) -> None:
+    def drop(self, obj: Json, cluster: str = "") -> None:
         """Remove an object; apiVersion, kind and name suffice."""
         source = Source(obj)
-        self._changes[str(source.id), source.namespace, source.name] = None
+        self._changes[str(source.id), source.namespace, source.name, cluster] = None
 
     def findings(self) -> Findings:
-        changed = {kind for kind, _, _ in self._changes}
+        changed = {key[0] for key in self._changes}
         if self._snapshot.secrets != self.secrets:
             changed.add(str(kinds.SECRET.id))
         self._snapshot = self._snapshot.replaced(self._changes, self.secrets)

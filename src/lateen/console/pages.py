@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from lateen.analysis import Source
+from lateen.analysis.snapshot import Key
 from lateen.console import fieldhelp, shapes
 from lateen.console.answers import answer, limited
 from lateen.console.badges import badges
@@ -132,7 +133,7 @@ class Pages:
         except yamldoc.YamlError as e:
             raise web.HTTPUnprocessableEntity(text=str(e)) from None
         gone = request.query.get("delete") == "true"
-        changes = {(str(s.id), s.namespace, s.name): None if gone else s for s in written}
+        changes: dict[Key, Source | None] = {(str(s.id), s.namespace, s.name): None if gone else s for s in written}
         async with self._checking:
             live = self._cluster.sources()
             return answer(await asyncio.to_thread(effect, live, changes, self._cluster.root))

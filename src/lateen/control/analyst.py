@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from lateen.api.validate import Finding
 from lateen.control import findings
@@ -40,6 +41,13 @@ def trimmed(obj: Json) -> Json:
     return out
 
 
+class Change(NamedTuple):
+    obj: Json
+    gone: bool
+    cluster: str
+    """Empty for istiod's own."""
+
+
 class Analyst:
     """Collects changes; ``ask`` sends them and returns the findings that differ from before."""
 
@@ -50,20 +58,23 @@ class Analyst:
         secrets: Callable[[], Iterable[str]],
         validated: Validated = lambda _: None,
         child: Child | None = None,
+        elsewhere: Callable[[], Iterable[tuple[str, Json]]] = lambda: (),
     ) -> None:
         """``everything``: all current objects, for a process that has just started; ``secrets``: the namespaces whose
-        Secrets are among them; ``child``: a process that waits for the first request."""
+        Secrets are among them; ``child``: a process that waits for the first request; ``elsewhere``: the Services of
+        other clusters, each with its cluster."""
         self._root, self._everything, self._secrets, self._validated = root, everything, secrets, validated
-        self._waiting = child
+        self._waiting, self._elsewhere = child, elsewhere
         self._child: Child | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._changes: dict[tuple[str, str, str], tuple[str, Json]] = {}
+        self._changes: dict[tuple[str, str, str, str], Change] = {}
 
-    def changed(self, obj: Json, gone: bool) -> None:
+    def changed(self, obj: Json, gone: bool, cluster: str = "") -> None:
+        """``cluster``: another cluster that it is in."""
         meta = obj["metadata"]
-        key = (f"{obj['apiVersion']} {obj['kind']}", str(meta.get("namespace", "")), str(meta["name"]))
-        self._changes[key] = ("drop" if gone else "put", obj)
+        key = (f"{obj['apiVersion']} {obj['kind']}", str(meta.get("namespace", "")), str(meta["name"]), cluster)
+        self._changes[key] = Change(obj, gone, cluster)
 
     async def ask(self) -> Report:
         """The findings that have changed. Raises OSError if the process dies before it answers; the next call starts
@@ -90,22 +101,24 @@ class Analyst:
         self._changes = {}
         for obj in self._everything():
             self.changed(obj, gone=False)
+        for cluster, obj in self._elsewhere():
+            self.changed(obj, gone=False, cluster=cluster)
 
-    async def _send(self, changes: list[tuple[str, Json]], more: bool) -> None:
+    async def _send(self, changes: list[Change], more: bool) -> None:
         assert self._writer is not None
         message = {
             "root": self._root,
-            "put": [(trimmed(obj), self._said(obj)) for what, obj in changes if what == "put"],
-            "drop": [trimmed(obj) for what, obj in changes if what == "drop"],
+            "put": [(trimmed(c.obj), self._said(c), c.cluster) for c in changes if not c.gone],
+            "drop": [(trimmed(c.obj), c.cluster) for c in changes if c.gone],
             "secrets": sorted(self._secrets()),
             "more": more,
         }
         self._writer.write(jsons.dumps(message) + b"\n")
         await self._writer.drain()
 
-    def _said(self, obj: Json) -> list[tuple[object, ...]] | None:
+    def _said(self, c: Change) -> list[tuple[object, ...]] | None:
         """The findings of validation, as JSON has them: the encoder takes plain tuples only."""
-        found = self._validated(obj)
+        found = None if c.cluster else self._validated(c.obj)
         return None if found is None else [tuple(f) for f in found]
 
     async def _receive(self) -> bytes:

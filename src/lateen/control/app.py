@@ -15,6 +15,7 @@ from lateen.ads.debug import Questions, TokenServer
 from lateen.api import kinds
 from lateen.control import controlz, serving
 from lateen.control.agents import Agents
+from lateen.control.clusters import Other
 from lateen.control.debug import Debug
 from lateen.control.definitions import Definitions
 from lateen.control.findings import Child
@@ -83,7 +84,12 @@ class Istiod:
         ]
         control.world.held = lambda: [(i.kind, i.objects) for i in self.informers]
         self.definitions = Definitions(client, control.world.define, self._lend)
-        control.world.clusters.happened = self._elsewhere
+        clusters = control.world.clusters
+        clusters.happened, clusters.joined, clusters.moved = (
+            self._elsewhere,
+            self._joined,
+            self.leading.writer.elsewhere,
+        )
         control.credentials.changed = self._secret_changed
         control.changed = self._pushed
 
@@ -92,7 +98,12 @@ class Istiod:
         tasks.tell((self.control.world.changed, self.leading.changed), kind, key, old, new)
 
     def _elsewhere(self, cluster: str, kind: kinds.Kind, key: Key, new: Json | None) -> None:
-        tasks.tell((self.injector.elsewhere, self.identities.remotes.happened), cluster, kind, key, new)
+        told = (self.injector.elsewhere, self.identities.remotes.happened, self.leading.writer.elsewhere)
+        tasks.tell(told, cluster, kind, key, new)
+
+    def _joined(self, other: Other) -> None:
+        tasks.tell((self.identities.remotes.joined,), other)
+        tasks.tell((self.leading.writer.elsewhere,), other.name)
 
     def _secret_changed(self, kind: kinds.Kind, key: Key, old: Json | None, new: Json | None) -> None:
         self.leading.secret(kind, key, old, new)

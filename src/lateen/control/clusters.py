@@ -94,6 +94,12 @@ class Other:
     def read_again(self, namespaces: frozenset[str]) -> bool:
         return read_again([(i.kind, i.objects) for i in self.informers], namespaces, self.take)
 
+    def services(self) -> dict[Key, Json]:
+        """Its Services, as far as they belong to the mesh."""
+        known = self.inventory.of(kinds.SERVICE)
+        found = (i.objects for i in self.informers if i.kind is kinds.SERVICE)
+        return {key: obj for objects in found for key, obj in objects.items() if key in known}
+
     def describe(self, namespace: str) -> Json:
         """An entry of Istio's page ``clusterz``, with the cluster's problem."""
         slow = time.monotonic() - self.since > SLOW_S
@@ -119,6 +125,8 @@ class Clusters:
         """Called with each event of another cluster's objects."""
         self.joined: Callable[[Other], None] = lambda _: None
         """Called with each cluster that has been read."""
+        self.moved: Callable[[str], None] = lambda _: None
+        """Called with the name of each cluster that has left the mesh, or of which other namespaces belong to it."""
         self._selectors: tuple[LabelSelector, ...] = ()
         self._secrets: dict[str, dict[str, bytes]] = {}
         """Secret -> cluster -> its kubeconfig."""
@@ -217,6 +225,7 @@ class Clusters:
         self._selectors = given
         for other in self.others.values():
             if other.read_again(other.discovery.choose(given)) and other.synced:
+                self.moved(other.name)
                 self._on_change()
 
     async def _joined(self, other: Other) -> None:
@@ -233,6 +242,7 @@ class Clusters:
         self._gone.add(other.name)
         _close(other)
         _close(other.former)
+        self.moved(other.name)
         self._on_change()
 
     def objects(self) -> Mapping[str, Objects]:

@@ -5,7 +5,8 @@ that have been loaded by then. If it dies, another one is started: ``python -m l
 connection as its standard input.
 
 Each line that it reads is a batch of changes: ``{"root": the root namespace, "put": [[object, its validation findings
-or null]], "drop": [object], "secrets": [namespace], "more": whether the question goes on}``. It answers the last line
+or null, its cluster]], "drop": [[object, its cluster]], "secrets": [namespace], "more": whether the question goes
+on}``; istiod's own cluster is "". It answers the last line
 of a question with one line: each object whose findings differ from the previous answer, with its findings. It exits
 when its input ends. It does not import asyncio, which would add a tenth to its cost.
 """
@@ -62,10 +63,10 @@ class Worker:
         standing = self._standing
         if standing is None:
             standing = self._standing = Standing(message["root"], UNREAD)
-        for obj, said in message["put"]:
-            standing.put(obj, None if said is None else [Finding(*f) for f in said])
-        for obj in message["drop"]:
-            standing.drop(obj)
+        for obj, said, cluster in message["put"]:
+            standing.put(obj, None if said is None else [Finding(*f) for f in said], cluster)
+        for obj, cluster in message["drop"]:
+            standing.drop(obj, cluster)
         if message["more"]:
             return None
         standing.secrets = frozenset(message["secrets"])

@@ -53,7 +53,6 @@ class Identities:
         )
         self.remotes = Remotes(clusters, settings.cluster.name, settings.namespace, self.trust.teller, self.trust.wake)
         self.trust.others, self.trust.unread = self.remotes.tellers, self.remotes.unread
-        clusters.joined = self.remotes.joined
         self.certificate = serving.Certificate(authority, settings.host_names, settings.identity)
         roots.changed += [self.certificate.replace, self.trust.wake]
         roots.measure(control.measures)

@@ -53,7 +53,11 @@ class StatusWriter:
         self._client, self._world, self._secrets, self._root = client, world, secrets, root
         self.statuses = statuses
         self._dirty, self._stale, self._analyzed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._analyst = Analyst(root, self._everything, lambda: self._secrets(), statuses.validated, analysis)
+        self._analyst = Analyst(
+            root, self._everything, lambda: self._secrets(), statuses.validated, analysis, self._services_elsewhere
+        )
+        self._told: dict[str, dict[Key, Json]] = {}
+        """Cluster -> its Services that the analysis knows."""
         self.leadership = Leadership(client, root, me, self.lives, world.revision.of(NAME))
         self.leadership.gained.append(self._gained)
         self._stale.set()
@@ -107,6 +111,29 @@ class StatusWriter:
                 self.statuses.due.mark_gateways()
             self.statuses.ingresses_due = True
             self._dirty.set()
+
+    def elsewhere(self, cluster: str, kind: kinds.Kind = kinds.SERVICE, *_: object) -> None:
+        """Called when Services of another cluster have changed, with a cluster that has been read, and with one that
+        has left the mesh: their hosts exist in this one, too."""
+        if kind is not kinds.SERVICE or not self.leadership.held:
+            return
+        now, before = self._services_of(cluster), self._told.get(cluster, {})
+        self._told[cluster] = now
+        changes = [(now[key], False) for key in now if now[key] is not before.get(key)]
+        changes += [(before[key], True) for key in before.keys() - now.keys()]
+        for obj, gone in changes:
+            self._analyst.changed(_typed(kind, obj), gone, cluster)
+            self._stale.set()
+
+    def _services_elsewhere(self) -> Iterator[tuple[str, Json]]:
+        self._told = {name: self._services_of(name) for name in self._world.clusters.others}
+        for name, found in self._told.items():
+            yield from ((name, _typed(kinds.SERVICE, obj)) for obj in found.values())
+
+    def _services_of(self, cluster: str) -> dict[Key, Json]:
+        """The Services of another cluster, as far as they belong to the mesh."""
+        other = self._world.clusters.others.get(cluster)
+        return other.read.services() if other and other.read else {}
 
     async def run(self) -> None:
         """Never returns."""
