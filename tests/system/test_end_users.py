@@ -6,6 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tokens
@@ -254,6 +255,66 @@ def test_principals_and_claims_decide(users):
         ["DENY", "deny.users", "2"],
         ["ALLOW", "allow.users", "6"],
     ]
+
+
+LOAD = """
+import http.client, json, os, sys, threading, time
+users, stop = json.load(sys.stdin), sys.argv[1]
+end, wrong, count = time.time() + 100, [], [0] * len(users)
+def run(i, wanted, header):
+    c = http.client.HTTPConnection("echo.users", timeout=8)
+    while time.time() < end and not os.path.exists(stop):
+        c.request("GET", "/", headers=dict([header]))
+        r = c.getresponse(); r.read()
+        count[i] += 1
+        if r.status != wanted: wrong.append([i, r.status])
+ts = [threading.Thread(target=run, args=(i, *user)) for i, user in enumerate(users)]
+[t.start() for t in ts]; [t.join() for t in ts]
+print(json.dumps([count, wrong[:20]]))
+"""
+
+
+def test_no_request_is_judged_without_the_claims_of_its_token(users):
+    """Claims are stored before a policy reads them, and until it is gone: while policies about them come and go, those
+    who may enter do, and those who may not never do."""
+    users.authenticate(rule())
+    joe, eve = bearer(tokens.token("old")), bearer(tokens.token("old", sub="eve"))
+    keeps_out = {"action": "DENY", "rules": [{"from": [{"source": {"requestPrincipals": ["*/eve"]}}]}]}
+    wants_some = {"action": "DENY", "rules": [{"from": [{"source": {"notRequestPrincipals": ["*"]}}]}]}
+    lets_in = {"rules": [{"from": [{"source": {"requestPrincipals": ["tests.example/*"]}}]}]}
+    pod, stop = users.mesh.pod("ratings"), f"/tmp/stop-{time.monotonic_ns()}"
+
+    def load(*cases):
+        where = ("exec", "-i", pod, "-c", "ratings", "--")
+        return users.mesh.kubectl(*where, "python3", "-c", LOAD, stop, stdin=json.dumps(cases), timeout=120).stdout
+
+    users.becomes(401, bearer("nonsense"))
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(load, (200, joe), (200, joe))
+        for _ in range(8):
+            for policy in (wants_some, lets_in):
+                users.apply("AuthorizationPolicy", "who", json.dumps(policy))
+                users.becomes(403)
+                users.mesh.kubectl("delete", "authorizationpolicy", "who", "-n", NS)
+                users.becomes(200)
+        users.mesh.kubectl("exec", pod, "-c", "ratings", "--", "touch", stop)
+        count, wrong = json.loads(found.result())
+        assert wrong == []
+        assert min(count) > 500
+
+        users.apply("AuthorizationPolicy", "out", json.dumps(keeps_out))
+        users.becomes(403, eve)
+        stop += "again"
+        found = pool.submit(load, (200, joe), (403, eve))
+        for _ in range(8):
+            users.apply("AuthorizationPolicy", "who", json.dumps(lets_in))
+            users.becomes(403)
+            users.mesh.kubectl("delete", "authorizationpolicy", "who", "-n", NS)
+            users.becomes(200)
+        users.mesh.kubectl("exec", pod, "-c", "ratings", "--", "touch", stop)
+        count, wrong = json.loads(found.result())
+        assert wrong == []
+        assert min(count) > 500
 
 
 def path(text):

@@ -10,6 +10,7 @@ while a response awaits its acknowledgement, nor while the proxy keeps an older 
 extensions are not withdrawn at all.
 * A rejection (``error_detail``) keeps the last good configuration; the same bytes are not offered again.
 * Endpoints are sent again with their cluster, because Envoy waits for them.
+* New versions of extensions are sent rank by rank (``Resource.rank``): what one of them reads, another one writes.
 """
 
 from __future__ import annotations
@@ -303,6 +304,11 @@ class Session(Conversation):
             batch = state.batches.pop(0)
             later = candidates - batch
             candidates = set(batch)
+        elif type_url == names.ECDS:
+            later = state.later(sets, candidates)
+            candidates = candidates - later
+            for name in later:
+                self._mending.replaces(find(state.offered, name), state.version(name))
         resources = self._fresh(type_url, state, sets, candidates, removed)
         self._forget(type_url, state, sets)
         if state.wildcard or type_url == names.VHDS:
@@ -328,9 +334,7 @@ class Session(Conversation):
                 if has is not None:
                     removed.add(name)
                 continue
-            if state.refused.get(name, ("", ""))[0] == found.version and name not in state.forced:
-                continue
-            if name in state.forced or has != found.version:
+            if state.due(found):
                 if type_url == names.ECDS:
                     self._mending.replaces(find(state.offered, name), has)
                 out.append(found)

@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import is_
 from typing import NamedTuple
@@ -97,6 +98,19 @@ class Subscription:
         return frozenset(n for n in self.pending.content.names - self.replaced if find(self.before, n) is None)
 
     # --- what the proxy has -----------------------------------------------------------------------------------------
+
+    def due(self, found: Resource) -> bool:
+        """Whether the proxy lacks this version and has not rejected it, or has asked for it."""
+        if found.name in self.forced:
+            return True
+        return self.version(found.name) != found.version != self.refused.get(found.name, ("", ""))[0]
+
+    def later(self, sets: Sets, names_: Collection[str]) -> set[str]:
+        """Those of the names whose new versions have to wait for others (``Resource.rank``). What the proxy does not
+        have yet is not in use, and waits for nothing."""
+        some = [r for n in names_ if (r := find(sets, n)) and self.version(n) is not None and self.due(r)]
+        first = min((r.rank for r in some), default=0)
+        return {r.name for r in some if r.rank > first}
 
     def wants(self, name: str) -> bool:
         return self.wildcard or (group(name) if self.type_url == names.VHDS else name) in self.names

@@ -20,7 +20,7 @@ from lateen.mesh.workloads import Proxy
 from lateen.wire.node import NodeId
 from lateen.wire.resource import Sets
 from lateen.xds import proxyless
-from lateen.xds.generate import generate
+from lateen.xds.generate import generate, listeners_read_claims
 
 Given = Mapping[str, Sets]
 """Type URL -> sets of resources"""
@@ -35,6 +35,8 @@ class _Last:
     """Fresh while all of it holds; only for proxies whose resources are made from the mesh alone."""
     viewer: Viewer | None = None
     view: View | None = None
+    read: bool = False
+    """Whether its listeners have ever read claims of tokens: those that it drains may still do."""
     sets: Given = field(default_factory=dict)
 
 
@@ -84,7 +86,8 @@ class Offering:
             last.viewer = viewer(Proxy(connection.node.kind, (pod,)), connection.metadata)
         view = last.views.seen_by(last.viewer, connection.metadata, last.view)
         if view is not last.view or view.patches:
-            last.sets = self._patching.sets(connection, view, generate(view))
+            last.read = last.read or listeners_read_claims(view)
+            last.sets = self._patching.sets(connection, view, generate(view, last.read))
             last.view = view
         return last.sets
 

@@ -33,6 +33,8 @@ class Resource:
     version: str
     wrapped: bytes
     origin: tuple[str, ...] = ()
+    rank: int = 0
+    """The order of new versions of what a proxy has: higher ranks follow once lower ones are acknowledged."""
     _clusters: frozenset[str] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

@@ -7,8 +7,18 @@ from typing import Any
 
 from envoy.type.matcher.v3 import metadata_pb2, value_pb2
 
+from lateen.wire.resource import ResourceSet
+
 FILTER, PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
 """The namespace of the dynamic metadata, and the key there, as in Istio"""
+
+_READERS = (FILTER.encode(), b"metadata", b"envoy.extensions.access_loggers.grpc.v3.Http")
+"""In what reads them: their namespace, a word of expressions about all of it, and loggers that send all of it"""
+
+
+def read_by(found: ResourceSet) -> bool:
+    """Whether one of the resources may read claims; rather once too often."""
+    return any(word in r.wrapped for r in found.resources.values() for word in _READERS)
 
 
 def matcher(keys: Iterable[str], value: value_pb2.ValueMatcher, place: str = PAYLOAD) -> metadata_pb2.MetadataMatcher:

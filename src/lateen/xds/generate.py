@@ -5,15 +5,17 @@ What is derived from a view, or from a part of it, is stored in the view and fre
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lateen.kit.derived import derived
 from lateen.mesh.gateway_view import GatewayView
+from lateen.mesh.inbound_view import InboundView
 from lateen.mesh.outbound_view import OutboundView
 from lateen.mesh.view import Callers, Own, View
 from lateen.wire import names
 from lateen.wire.resource import EMPTY, Offer, Part, ResourceSet, Sets
-from lateen.xds import sets
+from lateen.xds import claims, sets
 from lateen.xds.filters import security
 
 
@@ -56,8 +58,32 @@ def _of_callers(out: OutboundView, callers: Callers) -> Part:
 
 
 @derived
-def _of_workloads(own: Own) -> Part:
-    """The inbound part of a sidecar's resources, for its own workloads."""
+def _listeners_read(own: Own) -> bool:
+    return any(
+        i.authentication and (i.plugins or claims.read_by(sets.own_listeners(i, seen.server)))
+        for i, seen in zip(own.inbound, own.reports, strict=True)
+    )
+
+
+def listeners_read_claims(view: View) -> bool:
+    """Whether something in a sidecar's listeners may read the claims of tokens: what logs, metrics and traces say,
+    plugins, and EnvoyFilters, which can add whatever Envoy has."""
+    return view.gateway is None and (bool(view.patches) or _listeners_read(view.own))
+
+
+def _extensions(i: InboundView, read: bool) -> Iterable[ResourceSet]:
+    policies = (sets.own_authorization(i), sets.own_limits(i), sets.own_plugins(i), sets.own_security(i))
+    told = bool(i.authentication) and (read or any(map(claims.read_by, policies)))
+    return (
+        sets.tokens(i.authentication, i.seat.name, False, told),
+        *policies,
+        sets.identity(i.identity, i.seat),
+    )
+
+
+@derived
+def _of_workloads(own: Own, read: bool) -> Part:
+    """The inbound part of a sidecar's resources, for its own workloads. ``read``: whether listeners read claims."""
     return Part(
         {
             names.CDS: (
@@ -69,18 +95,7 @@ def _of_workloads(own: Own) -> Part:
                 *map(sets.own_files, own.inbound),
                 *map(sets.own_logins, own.inbound),
             ),
-            names.ECDS: tuple(
-                s
-                for i in own.inbound
-                for s in (
-                    sets.tokens(i.authentication, i.seat.name, False),
-                    sets.own_authorization(i),
-                    sets.own_limits(i),
-                    sets.own_plugins(i),
-                    sets.own_security(i),
-                    sets.identity(i.identity, i.seat),
-                )
-            ),
+            names.ECDS: tuple(s for i in own.inbound for s in _extensions(i, read)),
             names.LDS: tuple(
                 sets.own_listeners(i, seen.server) for i, seen in zip(own.inbound, own.reports, strict=True)
             ),
@@ -91,10 +106,12 @@ def _of_workloads(own: Own) -> Part:
 _NONE = Part({})
 
 
-def generate(view: View) -> Offer:
-    """All resources of a proxy; unchanged parts are the same objects."""
+def generate(view: View, read: bool = False) -> Offer:
+    """All resources of a proxy; unchanged parts are the same objects. ``read``: whether claims of tokens may be read by
+    listeners that it had before and still drains."""
     if view.gateway is None:
-        return Offer(_of_callers(view.outbound, view.own.callers), _of_workloads(view.own))
+        read = read or listeners_read_claims(view)
+        return Offer(_of_callers(view.outbound, view.own.callers), _of_workloads(view.own, read))
     return Offer(_NONE, _at_gateway(view))
 
 

@@ -1,7 +1,7 @@
 """Tokens of end users, verified by Envoy's JWT filter.
 
 A request without a token passes, without a principal; each token that it has must be valid. The filter puts the claims
-where authorization and routes look (``xds.claims``), as in Istio.
+where authorization and routes look (``xds.claims``), as in Istio, but at sidecars only while something does.
 
 Source: istio.io/istio ``pilot/pkg/security/authn/policy_applier.go``; it differs in two points. Keys that could not be
 fetched are no made-up keys but a fetch that fails, so that nobody can have the other half. And where rules look for
@@ -30,11 +30,12 @@ _HEADER, _PARAMETER, _COOKIE = "header", "parameter", "cookie"
 Place = tuple[str, str]
 
 
-def configuration(found: Authentication, gateway: bool) -> jwt.JwtAuthentication:
+def configuration(found: Authentication, gateway: bool, claims: bool = True) -> jwt.JwtAuthentication:
+    """``claims``: whether something reads them. To store them costs as much as all the rest of the filter."""
     out = jwt.JwtAuthentication()
     rules = {f"origins-{i}": rule for i, (rule, _) in enumerate(found)}
     for (name, rule), (_, keys) in zip(rules.items(), found, strict=True):
-        out.providers[name].CopyFrom(_provider(rule, keys, gateway))
+        out.providers[name].CopyFrom(_provider(rule, keys, gateway, PAYLOAD if claims else ""))
     if rules:
         # An empty prefix, so that "*" and the targets of CONNECT are no way around it.
         out.rules.add(requires=_all([_group(g, rules) for g in _groups(rules)])).match.prefix = ""
@@ -85,8 +86,9 @@ def _provider(rule: JWTRule, keys: str, gateway: bool, place: str = PAYLOAD) -> 
     # Signatures are verified once: until the keys change, Envoy keeps the tokens that were valid, but looks again
     # whether they have expired.
     out.jwt_cache_config.SetInParent()
-    delimited = dict.fromkeys((*SPACE_DELIMITED, *rule.space_delimited_claims))
-    out.normalize_payload_in_metadata.space_delimited_claims.extend(delimited)
+    if place:
+        delimited = dict.fromkeys((*SPACE_DELIMITED, *rule.space_delimited_claims))
+        out.normalize_payload_in_metadata.space_delimited_claims.extend(delimited)
     if keys:
         out.local_jwks.inline_string = keys
     else:

@@ -80,9 +80,9 @@ def metadata(**namespaces: dict[str, str]) -> base_pb2.Metadata:
     return out
 
 
-def resource(name: str, message: Message, origin: tuple[str, ...] = ()) -> Resource:
-    """The message wrapped for a delta response; the version is a hash of its content."""
+def resource(name: str, message: Message, origin: tuple[str, ...] = (), rank: int = 0) -> Resource:
+    """The message wrapped for a delta response; the version is a hash of its content. ``rank``: see ``Resource``."""
     body = any_of(message)
     version = hashlib.blake2b(body.value, digest_size=8).hexdigest()
     wrapped = discovery_pb2.Resource(name=name, version=version, resource=body)
-    return Resource(name, version, wrapped.SerializeToString(deterministic=True), origin)
+    return Resource(name, version, wrapped.SerializeToString(deterministic=True), origin, rank)

@@ -181,10 +181,10 @@ def secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
     return _shared(("secrets", credentials), lambda: _set(map(tls.secret, credentials)))
 
 
-def tokens(found: Authentication, seat: str, gateway: bool) -> ResourceSet:
+def tokens(found: Authentication, seat: str, gateway: bool, claims: bool = True) -> ResourceSet:
     """One for all workloads with the same policies."""
-    key = ("tokens", found, seat, gateway)
-    return _shared(key, lambda: _set([authentication.extension(found, seat, gateway)]))
+    key = ("tokens", found, seat, gateway, claims)
+    return _shared(key, lambda: _set([authentication.extension(found, seat, gateway, claims)]))
 
 
 @derived

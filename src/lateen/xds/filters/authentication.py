@@ -13,18 +13,24 @@ from lateen.xds.filters.chain import HttpFilter, Requests
 from lateen.xds.filters.slots import AUTHENTICATION, slot
 from lateen.xds.jwt import configuration
 
+FIRST, LAST = -1, 1
+"""Claims are there before something reads them, and until nothing does."""
+
 
 def http(chain: Requests) -> list[HttpFilter]:
     return [] if chain.kind == "outbound" else [slot(AUTHENTICATION, chain.workload)]
 
 
-def extension(found: Authentication, workload: str = "", gateway: bool = False) -> Resource:
-    """The content of a workload's slot. ``gateway``: routes are chosen again once the claims are known."""
-    return _resource(found, workload, gateway)
+def extension(found: Authentication, workload: str = "", gateway: bool = False, claims: bool = True) -> Resource:
+    """The content of a workload's slot. ``gateway``: routes are chosen again once the claims are known. ``claims``:
+    whether something reads them."""
+    return _resource(found, workload, gateway, claims)
 
 
 @held
-def _resource(found: Authentication, workload: str, gateway: bool) -> Resource:
+def _resource(found: Authentication, workload: str, gateway: bool, claims: bool) -> Resource:
     name = names.of_workload(AUTHENTICATION, workload)
-    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=pb.any_of(configuration(found, gateway)))
-    return pb.resource(name, message, tuple(str(p.ref) for p in found.policies))
+    made = configuration(found, gateway, claims)
+    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=pb.any_of(made))
+    rank = FIRST if found and claims else LAST
+    return pb.resource(name, message, tuple(str(p.ref) for p in found.policies), rank)

@@ -108,7 +108,7 @@ def _resource(resource: Resource, type_url: str, patches: Patches, gateway: bool
     if work.removed:
         return None, by
     origins = tuple(dict.fromkeys((*resource.origin, *(str(p.ref) for p in by))))
-    return pb.resource(resource.name, message, origins), by
+    return pb.resource(resource.name, message, origins, resource.rank), by
 
 
 def _context(type_url: str, message: Any, gateway: bool) -> str:
