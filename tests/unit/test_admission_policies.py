@@ -80,7 +80,7 @@ def test_messages_reasons_and_variables():
     assert answer["message"].endswith("denied request: at most 3 for admin")
     cluster.must("POST", DEPLOYMENTS, deployment("big", 4))
     found = cluster.must("GET", f"{POLICIES}/p")
-    found["spec"]["validations"][0]["messageExpression"] = "object.spec.nothing"
+    found["spec"]["validations"][0]["messageExpression"] = "string(object.spec.nothing)"
     cluster.must("PUT", f"{POLICIES}/p", found)
     assert cluster.ask("POST", DEPLOYMENTS, deployment("web", 4))[1]["message"].endswith("denied request: too many")
 
@@ -300,3 +300,120 @@ def test_commands_in_pods_can_be_denied(upgrade):
     method = "GET" if upgrade == "websocket" else "POST"
     code, answer = cluster.ask(method, path, headers=headers)
     assert (code, "denied request: failed expression: object.command[0]" in answer["message"]) == (422, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "says"),
+    [
+        ({"validations": [{"expression": "object.a +"}]}, "validations[0].expression", "compilation failed: "),
+        ({"validations": [{"expression": "object.spec"}]}, "validations[0].expression", "must evaluate to bool"),
+        (
+            {"validations": [{"expression": "request.nmae == 'x'"}]},
+            "validations[0].expression",
+            "compilation failed: ERROR: <input>:1:8: undefined field 'nmae'\n | request.nmae == 'x'\n | .......^",
+        ),
+        (
+            {"validations": [{"expression": "request.name == 1"}]},
+            "validations[0].expression",
+            "compilation failed: ERROR: <input>:1:14: found no matching overload for '_==_' applied to '(string, int)'",
+        ),
+        (
+            {"validations": [{"expression": "true", "messageExpression": "1"}]},
+            "validations[0].messageExpression",
+            "must evaluate to string",
+        ),
+        (
+            {"auditAnnotations": [{"key": "a", "valueExpression": "1"}]},
+            "auditAnnotations[0].valueExpression",
+            "must evaluate to one of [string null_type]",
+        ),
+        (
+            {"matchConditions": [{"name": "a", "expression": "'a'"}]},
+            "matchConditions[0].expression",
+            "must evaluate to bool",
+        ),
+        (
+            {"validations": [{"expression": "params.a == 1"}]},
+            "validations[0].expression",
+            "compilation failed: ERROR: <input>:1:1: undeclared reference to 'params' (in container '')",
+        ),
+        (
+            {"variables": [{"name": "a", "expression": "1"}], "validations": [{"expression": "variables.a == 'x'"}]},
+            "validations[0].expression",
+            "compilation failed: ERROR: <input>:1:13: found no matching overload for '_==_' applied to '(int, string)'",
+        ),
+        (
+            {"variables": [{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"}]},
+            "variables[0].expression",
+            "compilation failed: ERROR: <input>:1:10: undefined field 'b'",
+        ),
+        (
+            {"validations": [{"expression": "authorizer.group('').check('get').allowed()"}]},
+            "validations[0].expression",
+            "compilation failed: ERROR: <input>:1:27: found no matching overload for 'check' applied to 'kubernetes.",
+        ),
+        (
+            {"validations": [{"expression": "namespaceObject.spec.replicas == 1"}]},
+            "validations[0].expression",
+            "compilation failed: ERROR: <input>:1:21: undefined field 'replicas'",
+        ),
+    ],
+)
+def test_expressions_that_do_not_compile_are_refused(change, field, says):
+    code, answer = Cluster().ask("POST", POLICIES, policy("true", **change))
+    assert code == 422
+    (cause,) = answer["details"]["causes"]
+    assert cause["field"] == f"spec.{field}"
+    assert cause["message"].partition('": ')[2].startswith(says)
+
+
+def warned(*validations, **more):
+    made = Cluster().must("POST", POLICIES, policy(*validations, **more))
+    return made["status"]["typeChecking"]
+
+
+def test_the_status_warns_of_what_the_kinds_of_the_rules_do_not_have():
+    expression = "object.spec.replcas > 1 && object.spec.replicas < 5"
+    assert warned(expression) == {
+        "expressionWarnings": [
+            {
+                "fieldRef": "spec.validations[0].expression",
+                "warning": (
+                    "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'replcas'\n"
+                    f" | {expression}\n | ...........^\n"
+                ),
+            }
+        ]
+    }
+    several = [RULES[0] | {"apiGroups": ["", "apps"], "resources": ["deployments", "pods", "pods/exec"]}]
+    (found,) = warned("object.spec.template.metadata.name != 'a'", rules=several)["expressionWarnings"]
+    assert found["warning"].startswith("/v1, Kind=Pod: ERROR: <input>:1:12: undefined field 'template'")
+    assert "Deployment" not in found["warning"]
+    message = {"expression": "object.spec.replicas < 5", "messageExpression": "'at most ' + string(object.spec.most)"}
+    assert warned(message)["expressionWarnings"][0]["fieldRef"] == "spec.validations[0].messageExpression"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "object.spec.template.spec.containers.all(c, c.image.startsWith('a') && !has(c.resources.limits))",
+        "object.metadata.labels.exists(k, k == 'a') && object.metadata.creationTimestamp < timestamp(0)",
+        "object.spec.strategy.rollingUpdate.maxSurge == 1",
+        "oldObject == null || object.spec.replicas >= oldObject.spec.replicas",
+        "authorizer.requestResource.check('delete').allowed() && namespaceObject.metadata.labels['a'] == 'b'",
+        "request.userInfo.groups.exists(g, g == 'a') && request.options.anything == 1",
+        "dyn(object).anything == 1",
+    ],
+)
+def test_what_the_kinds_have_is_not_warned_of(expression):
+    assert warned(expression) == {}
+
+
+def test_rules_with_wildcards_have_no_types():
+    assert warned("object.nothing == 1", rules=[RULES[0] | {"apiGroups": ["*"]}]) == {}
+    assert warned("object.nothing == 1", rules=[RULES[0] | {"resources": ["*"]}]) == {}
+
+
+def test_parameters_have_types_as_well():
+    (found,) = warned("params.dta == {}", paramKind={"apiVersion": "v1", "kind": "ConfigMap"})["expressionWarnings"]
+    assert "undefined field 'dta'" in found["warning"]

@@ -141,7 +141,7 @@ class Committer:
 
     def _complete(self, c: Call, obj: Json, old: Json | None) -> None:
         strategies.permit(c, obj, old, self._store, self._registry)
-        strategies.complete(c.resource, obj, old, self._allocator)
+        strategies.complete(c.resource, obj, old, self._allocator, self._registry)
         if old is not None and "generation" in obj["metadata"] and _spec(obj) != _spec(old):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
 

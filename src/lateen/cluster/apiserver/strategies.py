@@ -113,7 +113,7 @@ def prepare(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
         claims.complete(r.kind, obj, old, store)
 
 
-def complete(r: Resource, obj: Json, old: Json | None, allocator: Allocator) -> None:
+def complete(r: Resource, obj: Json, old: Json | None, allocator: Allocator, registry: Registry) -> None:
     """Fill in, in place, what only the server knows. Raises ApiError."""
     if r.custom:
         return
@@ -126,9 +126,7 @@ def complete(r: Resource, obj: Json, old: Json | None, allocator: Allocator) -> 
     elif r.kind == "CustomResourceDefinition":
         _names(obj, old)
     elif r.kind == evaluation.KINDS[0]:
-        changed = old is not None and old["spec"] != obj["spec"]
-        generation = dig(old or {}, "metadata", "generation", default=1) + changed
-        obj["status"] = {**(obj.get("status") or {}), "observedGeneration": generation}
+        checks.complete(obj, old, registry)
 
 
 def limit(r: Resource, obj: Json, old: Json | None, store: Store, subresource: str) -> None:

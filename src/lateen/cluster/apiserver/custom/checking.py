@@ -30,13 +30,14 @@ DEEPEST = 60
 """Of a chain of operators or fields; what is deeper is not looked at."""
 
 
-def checked(expression: str, variables: dict[str, Type]) -> tuple[Type, str]:
-    """The expression's type, and what is wrong with it, in several lines; "" if nothing is, as far as is known."""
+def checked(expression: str, variables: dict[str, Type], authorizer: bool = False) -> tuple[Type, str]:
+    """The expression's type, and what is wrong with it, in several lines; "" if nothing is, as far as is known.
+    ``authorizer``: there are the functions of policies."""
     try:
         tree = parsed(expression)
     except Unreadable:
         return UNKNOWN, ""
-    checker = _Checker()
+    checker = _Checker(authorizer)
     made = checker.of(tree, variables)
     return made, "\n".join(_shown(expression, at, says) for at, says in sorted(set(checker.wrong or checker.mixed)))
 
@@ -61,7 +62,8 @@ def _shown(expression: str, at: int, says: str) -> str:
 
 
 class _Checker:
-    def __init__(self) -> None:
+    def __init__(self, authorizer: bool = False) -> None:
+        self._overloads = overloads(authorizer)
         self.wrong: list[tuple[int, str]] = []
         self.mixed: list[tuple[int, str]] = []
         """Elements of another type than those before them, which Kubernetes looks for where nothing else is wrong."""
@@ -173,8 +175,8 @@ class _Checker:
                 if not loose(found) and found != BOOL:
                     self._error(operand.at, f"expected type 'bool' but found '{found}'")
             return BOOL
-        known = overloads().get((node.name, node.kind == "method"))
-        if known is None and (node.name, node.kind != "method") not in overloads():
+        known = self._overloads.get((node.name, node.kind == "method"))
+        if known is None and (node.name, node.kind != "method") not in self._overloads:
             if node.name in UNTYPED or (node.kind == "method" and node.args[0].name in NAMESPACES):
                 return UNKNOWN
             return self._error(node.at, f"undeclared reference to '{node.name}' (in container '')")

@@ -37,16 +37,24 @@ _PRIMITIVE = {"boolean": "bool", "integer": "int", "number": "double", "string":
 _FORMATS = {"byte": "bytes", "duration": "duration", "date": "timestamp", "date-time": "timestamp"}
 
 
-def of_schema(schema: Json, name: str, field_name: Callable[[str], str], root: bool = False) -> Type | None:
-    """None for a value that rules do not see: one without a type. ``field_name``: how rules write a field's name."""
-    if schema.get("x-kubernetes-int-or-string"):
+def of_schema(
+    schema: Json,
+    name: str,
+    field_name: Callable[[str], str],
+    root: bool = False,
+    resolve: Callable[[Json], Json] = lambda schema: schema,
+) -> Type | None:
+    """None for a value that rules do not see: one without a type. ``field_name``: how rules write a field's name;
+    ``resolve``: what follows references of Kubernetes' own definitions."""
+    schema = resolve(schema)
+    if schema.get("x-kubernetes-int-or-string") or schema.get("format") == "int-or-string":
         return DYN
     kind, extra = schema.get("type"), schema.get("additionalProperties")
     if kind == "array":
-        item = of_schema(schema.get("items") or {}, f"{name}.@idx", field_name)
+        item = of_schema(schema.get("items") or {}, f"{name}.@idx", field_name, resolve=resolve)
         return item and Type("list", (item,))
     if kind == "object" and isinstance(extra, dict):
-        value = of_schema(extra, f"{name}.@elem", field_name)
+        value = of_schema(extra, f"{name}.@elem", field_name, resolve=resolve)
         return value and Type("map", (STRING, value))
     if kind != "object":
         plain = _PRIMITIVE.get(str(kind))
@@ -58,7 +66,9 @@ def of_schema(schema: Json, name: str, field_name: Callable[[str], str], root: b
     return Type(
         name,
         fields={
-            field_name(key): lambda key=key, child=child: of_schema(child, f"{name}.{key}", field_name)  # type: ignore[misc]
+            field_name(key): lambda key=key, child=child: of_schema(  # type: ignore[misc]
+                child, f"{name}.{key}", field_name, resolve=resolve
+            )
             for key, child in properties.items()
         },
     )
@@ -125,6 +135,15 @@ _OVERLOADS = [
     *("url(string) kubernetes.URL", "isURL(string) bool", "kubernetes.URL.getQuery() map(string, list(string))"),
     *(f"kubernetes.URL.get{p}() string" for p in ("Scheme", "Host", "Hostname", "Port", "EscapedPath")),
 ]  # fmt: skip
+AUTHORIZATION = "kubernetes.authorization."
+_AUTHORIZER = [
+    *("Authorizer.path(string) PathCheck", "Authorizer.group(string) GroupCheck"),
+    *("Authorizer.serviceAccount(string, string) Authorizer", "GroupCheck.resource(string) ResourceCheck"),
+    *(f"ResourceCheck.{f}(string) ResourceCheck" for f in ("subresource", "namespace", "name")),
+    *(f"{of}.check(string) Decision" for of in ("PathCheck", "ResourceCheck")),
+    *("Decision.allowed() bool", "Decision.errored() bool", "Decision.reason() string", "Decision.error() string"),
+]
+"""Methods of policies' ``authorizer``; names of types are without their common prefix."""
 _OF_TEXT = "quote escapeKey encode decode"
 _OF_LISTS = "slice sort reverse distinct flatten range first last"
 _OF_NUMBERS = "greatest least abs ceil floor round"
@@ -153,10 +172,12 @@ def _split(text: str) -> list[str]:
 
 
 @cache
-def overloads() -> dict[tuple[str, bool], list[tuple[tuple[Type, ...], Type]]]:
-    """Of (function, whether it is a method): the types of its arguments (the receiver first), and of its result."""
+def overloads(authorizer: bool = False) -> dict[tuple[str, bool], list[tuple[tuple[Type, ...], Type]]]:
+    """Of (function, whether it is a method): the types of its arguments (the receiver first), and of its result.
+    ``authorizer``: with the functions of policies."""
     out: dict[tuple[str, bool], list[tuple[tuple[Type, ...], Type]]] = {}
-    for text in _OVERLOADS:
+    ours = [re.sub(r"[A-Z]\w+", rf"{AUTHORIZATION}\g<0>", text) for text in _AUTHORIZER] if authorizer else []
+    for text in [*_OVERLOADS, *ours]:
         if (found := _SIGNATURE.fullmatch(text)) is None:
             raise ValueError(f"not a signature: {text}")
         receiver = [found["of"]] if found["of"] else []
@@ -189,7 +210,7 @@ def loose(given: Type) -> bool:
 
 
 def filled(made: Type, bound: Bound) -> Type:
-    """A result with what the letters in it stand for."""
-    return (
-        bound.get(made.name, made) if not made.inner else Type(made.name, tuple(filled(t, bound) for t in made.inner))
-    )
+    """A result with what the letters in it stand for; anything, where no argument has said."""
+    if made.inner:
+        return Type(made.name, tuple(filled(t, bound) for t in made.inner))
+    return bound.get(made.name, DYN) if len(made.name) == 1 and made.name.isupper() else made

@@ -6,9 +6,10 @@ import re
 
 from lateen.cluster.apiserver import rbac
 from lateen.cluster.apiserver.call import Call
+from lateen.cluster.apiserver.custom.types import DYN, Type
 from lateen.cluster.apiserver.errors import forbidden
-from lateen.cluster.apiserver.policies import evaluation
-from lateen.cluster.apiserver.policies.expressions import compiled, variables_of
+from lateen.cluster.apiserver.policies import evaluation, typing
+from lateen.cluster.apiserver.policies.expressions import compiled
 from lateen.cluster.apiserver.rbac import Attributes
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.validation import meta, names
@@ -41,14 +42,15 @@ def policy(obj: Json) -> Causes:
         out += [required("spec.validations", says), required("spec.auditAnnotations", says)]
     if spec.get("failurePolicy", "Fail") not in ("Fail", "Ignore"):
         out.append(unsupported("spec.failurePolicy", spec["failurePolicy"], ("Fail", "Ignore")))
-    out += conditions(spec.get("matchConditions") or [], "spec.matchConditions", kind is not None)
-    out += _variables(spec.get("variables") or [], kind is not None)
-    known = {str(v.get("name")) for v in spec.get("variables") or []}
+    plain = typing.scope(None if kind is None else DYN)
+    given = typing.with_variables(plain, variables := spec.get("variables") or [])
+    out += conditions(spec.get("matchConditions") or [], "spec.matchConditions", plain)
+    out += _variables(variables, plain)
     for i, rule in enumerate(validations):
         at = f"spec.validations[{i}]"
-        out += _expression(rule.get("expression"), f"{at}.expression", kind is not None, known)
+        out += _expression(rule.get("expression"), f"{at}.expression", given, typing.OF_RULES)
         if rule.get("messageExpression"):
-            out += _expression(rule["messageExpression"], f"{at}.messageExpression", kind is not None, known)
+            out += _expression(rule["messageExpression"], f"{at}.messageExpression", given, typing.OF_MESSAGES)
         if "message" in rule and not rule["message"].strip():
             out.append(bad(f"{at}.message", rule["message"], "message must be non-empty if specified"))
         elif "\n" in str(rule.get("message") or "").strip():
@@ -61,11 +63,11 @@ def policy(obj: Json) -> Causes:
         out += [bad(f"{at}.key", key, s) for s in names.qualified(key)] if key else [required(f"{at}.key")]
         out += [duplicate(f"{at}.key", key)] if key in seen else []
         seen.add(key)
-        out += _expression(note.get("valueExpression"), f"{at}.valueExpression", kind is not None, known)
+        out += _expression(note.get("valueExpression"), f"{at}.valueExpression", given, typing.OF_NOTES)
     return out
 
 
-def _variables(found: list[Json], params: bool) -> Causes:
+def _variables(found: list[Json], plain: typing.Scope) -> Causes:
     out: Causes = []
     before: set[str] = set()
     for i, v in enumerate(found):
@@ -76,27 +78,27 @@ def _variables(found: list[Json], params: bool) -> Causes:
             out.append(bad(f"{at}.name", name, "name is not a valid CEL identifier"))
         elif name in before:
             out.append(duplicate(f"{at}.name", name))
-        out += _expression(v.get("expression"), f"{at}.expression", params, set(before))
+        out += _expression(v.get("expression"), f"{at}.expression", typing.with_variables(plain, found[:i]), typing.ANY)
         before.add(name)
     return out
 
 
-def _expression(text: str | None, at: str, params: bool, variables: set[str] | None) -> Causes:
-    """``variables``: those that there are already; None where there are none at all."""
+def _expression(text: str | None, at: str, given: typing.Scope, wanted: tuple[Type, ...]) -> Causes:
+    """``given``: what it may use; ``wanted``: the types that its value may have."""
     if not (text or "").strip():
         return [required(at, "expression is not specified")]
     text = str(text)
     if len(text) > MAX_EXPRESSION:
         return [bad(at, text[:40], f"must not be longer than {MAX_EXPRESSION} characters")]
+    says = typing.misfit(text, given, wanted)
     try:
-        compiled(text, params, variables is not None)
+        compiled(text, "params" in given, "variables" in given)
     except ValueError as e:
-        return [bad(at, text, str(e))]
-    missing = [name for name in variables_of(text) if variables is not None and name not in variables]
-    return [bad(at, text, f"compilation failed: undefined field '{name}'") for name in missing]
+        says = says or str(e)
+    return [bad(at, text, says)] if says else []
 
 
-def conditions(found: list[Json], at: str, params: bool = False) -> Causes:
+def conditions(found: list[Json], at: str, given: typing.Scope) -> Causes:
     """Match conditions of a policy or of a webhook."""
     if len(found) > MAX_CONDITIONS:
         return [too_many(at, len(found), MAX_CONDITIONS)]
@@ -111,7 +113,7 @@ def conditions(found: list[Json], at: str, params: bool = False) -> Causes:
         else:
             out += [bad(f"{at}[{i}].name", name, s) for s in names.qualified(name)]
         seen.add(name)
-        out += _expression(c.get("expression"), f"{at}[{i}].expression", params, None)
+        out += _expression(c.get("expression"), f"{at}[{i}].expression", given, typing.OF_RULES)
     return out
 
 
@@ -121,7 +123,7 @@ def of_webhooks(obj: Json) -> Causes:
     for i, hook in enumerate(obj.get("webhooks") or []):
         for j, rule in enumerate(hook.get("rules") or []):
             out += _rule(rule, f"webhooks[{i}].rules[{j}]")
-        out += conditions(hook.get("matchConditions") or [], f"webhooks[{i}].matchConditions")
+        out += conditions(hook.get("matchConditions") or [], f"webhooks[{i}].matchConditions", typing.scope(None))
         versions = hook.get("admissionReviewVersions") or []
         for j, version in enumerate(versions):
             if version in versions[:j]:
@@ -208,6 +210,17 @@ def _param_ref(ref: Json) -> Causes:
     elif ref["parameterNotFoundAction"] not in ("Allow", "Deny"):
         found.append(unsupported(f"{at}.parameterNotFoundAction", ref["parameterNotFoundAction"], ("Allow", "Deny")))
     return found
+
+
+def complete(obj: Json, old: Json | None, registry: Registry) -> None:
+    """The status of a policy, in place."""
+    changed = old is not None and old["spec"] != obj["spec"]
+    found = typing.warnings(obj, registry)
+    obj["status"] = {
+        **(obj.get("status") or {}),
+        "observedGeneration": dig(old or {}, "metadata", "generation", default=1) + changed,
+        "typeChecking": {"expressionWarnings": found} if found else {},
+    }
 
 
 def permit(c: Call, obj: Json, store: Store, registry: Registry) -> None:
