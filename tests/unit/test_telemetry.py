@@ -230,6 +230,18 @@ spec: {egress: [{hosts: ["./details.default.svc.cluster.local"]}]}
     assert not manager.HasField("tracing")  # Envoy refuses a listener whose tracer has no cluster
 
 
+def test_a_trace_can_end_with_the_proxy():
+    text = """
+kind: Telemetry
+metadata: {name: mesh, namespace: istio-system}
+spec:
+  tracing: [{providers: [{name: otel}], match: {mode: SERVER}, disableContextPropagation: true}]
+"""
+    found = {name: manager.tracing.SerializeToString() for name, manager in hcms(found_at(text))}
+    ends = b"\x68\x01"  # field 13, a bool: no_context_propagation
+    assert {name for name, tracing in found.items() if ends in tracing} == {"virtualInbound"}
+
+
 def test_tracing_as_in_the_days_before_telemetry():
     text = """
 enableTracing: true

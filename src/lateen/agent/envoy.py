@@ -101,7 +101,7 @@ class Envoy:
             self._process = await asyncio.create_subprocess_exec(
                 shutil.which("envoy") or "envoy",
                 *self._arguments(path),
-                env={"PATH": self._options.env.get("PATH", "")},
+                env=self._options.env,  # as in Istio: tags, formats and headers of exporters may name variables
             )
             self._metrics.own.envoy = self._process.pid
             code = await self._process.wait()

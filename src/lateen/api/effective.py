@@ -56,7 +56,6 @@ UNSUPPORTED: dict[Kind, dict[str, str]] = {
     kinds.TELEMETRY: {
         "targetRef.namespace": _REFUSED,
         "targetRefs[].namespace": _REFUSED,
-        "tracing[].disableContextPropagation": "Envoy always propagates trace context where it traces",
         "metrics[].overrides[].match.customMetric": "stock Envoy has Istio's standard metrics only",
     },
     kinds.SIDECAR: {

@@ -123,6 +123,8 @@ class Trace:
     """Whether x-request-id carries the sampling decision."""
     max_path_tag: int | None = None
     """Maximum length of a path in a span, in bytes; None: Envoy's default."""
+    propagated: bool = True
+    """Whether requests carry the trace's context on to the next one."""
 
 
 @dataclass(frozen=True)

@@ -230,13 +230,14 @@ def _trace(
     tracer, sampling, max_path, tags = _proxy_defaults(reporter.tracing)
     if configured:
         tracer = _tracer(reporting, reporting.default_tracers)
-    silent, by_request_id, istio_tags = False, True, _istio_tags(reporter.tracing)
+    silent, propagated, by_request_id, istio_tags = False, True, True, _istio_tags(reporter.tracing)
     for e in entries:
         if not _concerns(e.match.mode if e.match else "CLIENT_AND_SERVER", mode):
             continue
         if e.providers:
             tracer = _tracer(reporting, _names(e.providers))
         silent = silent if e.disable_span_reporting is None else e.disable_span_reporting
+        propagated = propagated if e.disable_context_propagation is None else not e.disable_context_propagation
         sampling = sampling if e.random_sampling_percentage is None else e.random_sampling_percentage
         tags = _tags(e.custom_tags) or tags
         istio_tags = istio_tags if e.enable_istio_tags is None else e.enable_istio_tags
@@ -248,7 +249,7 @@ def _trace(
     if cluster is None:
         return None
     own = tuple(TraceTag(name, "literal", value) for name, value in reporter.facts) if istio_tags else ()
-    return Trace(tracer, cluster, reporter.service, sampling, (*own, *tags), by_request_id, max_path)
+    return Trace(tracer, cluster, reporter.service, sampling, (*own, *tags), by_request_id, max_path, propagated)
 
 
 def _tracer(reporting: Reporting, names: Sequence[str]) -> Tracer | None:

@@ -33,6 +33,8 @@ from lateen.xds import pb
 ZIPKIN_PATH = "/api/v2/spans"
 OPERATION = "%REQ(:AUTHORITY)%/*"
 """The name of spans. Istio's is the route's host, as in ``reviews.default.svc.cluster.local:9080/*``."""
+_NOT_PROPAGATED = b"\x68\x01"
+"""``no_context_propagation: true``, field 13 of HttpConnectionManager.Tracing, which our bindings lack."""
 EXPORT_S = 10.0
 """How long an export may take, where the provider does not say."""
 
@@ -47,6 +49,8 @@ def of(trace: Trace) -> hcm.HttpConnectionManager.Tracing:
         operation=OPERATION,
         provider=http_tracer_pb2.Tracing.Http(name=f"envoy.tracers.{name}", typed_config=pb.any_of(message)),
     )
+    if not trace.propagated:
+        out.MergeFromString(_NOT_PROPAGATED)
     longest = trace.max_path_tag or getattr(trace.tracer, "max_tag_length", None)
     if longest:
         out.max_path_tag_length.value = longest
