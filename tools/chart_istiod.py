@@ -11,6 +11,7 @@ from chart_marks import (
     autoscaled,
     by_revision,
     each,
+    image,
     items,
     line,
     mark,
@@ -74,7 +75,8 @@ def _specification(revision: str) -> Json:
             "global": {
                 "multiCluster": {"clusterName": mark('.Values.global.multiCluster.clusterName | default "Kubernetes"')},
                 "proxy": {"clusterDomain": mark(".Values.global.proxy.clusterDomain")},
-            }
+            },
+            "pilot": {"image": image(".Values.pilot", "pilot")},
         },
     }
 

@@ -99,6 +99,14 @@ GUARD = (
 )
 
 
+def image(at: str, name: str) -> str:
+    """Stands for the image of a component whose hub, tag and image are values below ``at``; ``global`` has the others.
+    An image with a slash is a whole one, as in Istio's charts."""
+    own = f'({at}.image | default "{name}")'
+    hub, tag = (f"({at}.{key} | default .Values.global.{key})" for key in ("hub", "tag"))
+    return mark(f'ternary {own} (printf "%v/%v:%v" {hub} {own} {tag}) (contains "/" {own})')
+
+
 def autoscaled(least: str, most: str, percent: str, behavior: str) -> Json:
     found = k8s.autoscaling(*(line(f".Values.{name}") for name in (least, most, percent)))
     return {**found, "behavior": optional(f".Values.{behavior}")}

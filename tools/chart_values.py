@@ -20,6 +20,9 @@ BASE_VALUES: Json = {"defaultRevision": "default", "base": {"enableCRDs": True, 
 
 
 PILOT: Json = {
+    "hub": "",
+    "tag": "",
+    "image": "pilot",
     "env": {},
     "resources": {"requests": {"cpu": "500m", "memory": "2Gi"}},
     "replicaCount": 1,
@@ -152,6 +155,10 @@ GATEWAY_FREE = (
 CNI_VALUES: Json = {
     "revision": DEFAULT,
     "global": {"hub": HUB, "tag": __version__, "imagePullPolicy": "", "imagePullSecrets": []},
+    "hub": "",
+    "tag": "",
+    "image": "install-cni",
+    "pullPolicy": "",
     "cniBinDir": cni.BIN,
     "cniConfDir": cni.CONF,
     "excludeNamespaces": list(cni.EXCLUDED),

@@ -19,6 +19,7 @@ from chart_marks import (
     REVISION,
     by_revision,
     each,
+    image,
     line,
     mark,
     names,
@@ -86,11 +87,12 @@ def _cni(revision: str) -> list[Json]:
                     "resources": line(".Values.resources"),
                     "tolerations": line(".Values.tolerations"),
                     "affinity": optional(".Values.affinity"),
-                    "imagePullPolicy": optional(".Values.global.imagePullPolicy"),
+                    "imagePullPolicy": optional(".Values.pullPolicy | default .Values.global.imagePullPolicy"),
                 },
             }
         },
     }
+    pods_image = {"image": image(".Values", "install-cni")}
     directories = {"cniBinDir": mark(".Values.cniBinDir"), "cniConfDir": mark(".Values.cniConfDir")}
     excluded = {"excludeNamespaces": [mark('.Values.excludeNamespaces | join ","')]}
     pods: Json = {
@@ -102,7 +104,7 @@ def _cni(revision: str) -> list[Json]:
     }
     out: list[Json] = []
     for repairs, test in ((True, ".Values.repair.enabled"), (False, "not .Values.repair.enabled")):
-        values = {"cni": {**directories, **excluded, **pods, "repair": {"enabled": repairs}}}
+        values = {"cni": {**pods_image, **directories, **excluded, **pods, "repair": {"enabled": repairs}}}
         (made,) = (p.objects for p in manifests.render(Operator({**given, "values": values})) if p.title == "CNI")
         for obj in made:
             if obj["kind"] == "DaemonSet":

@@ -76,6 +76,11 @@ CASES = {
         {"global": {"hub": "example.com/mesh", "tag": "v1"}},
         ("values.global.hub=example.com/mesh", "values.global.tag=v1"),
     ),
+    "an image of istiod's own": (
+        {"pilot": {"hub": "example.com/mine", "tag": "v2", "image": "istiod"}},
+        ("values.pilot.hub=example.com/mine", "values.pilot.tag=v2", "values.pilot.image=istiod"),
+    ),
+    "a whole image": ({"pilot": {"image": "example.com/a/b:c"}}, ("values.pilot.image=example.com/a/b:c",)),
     "one of several clusters": (
         {"global": {"multiCluster": {"clusterName": "east"}, "network": "n"}},
         ("values.global.multiCluster.clusterName=east", "values.global.network=n"),
@@ -364,6 +369,11 @@ CNI_CASES = {
             "values.cni.rollingMaxUnavailable=10%",
         ),
     ),
+    "an image of its own": (
+        {"hub": "example.com/mine", "image": "plugin", "pullPolicy": "Always"},
+        ("values.cni.hub=example.com/mine", "values.cni.image=plugin", "values.cni.pullPolicy=Always"),
+    ),
+    "a whole image": ({"image": "example.com/a/b:c"}, ("values.cni.image=example.com/a/b:c",)),
     "an image of another hub": ({"global": {"hub": "example.com/m", "tag": "v1"}}, ("hub=example.com/m", "tag=v1")),
 }
 
