@@ -76,12 +76,14 @@ def typed(mesh, bin_):
 
 
 def _settle(mesh):
-    """Let controllers see the newest version of each workload, which the revisions that there are depend on; one that
-    they do not see shows in what comes next."""
+    """Let controllers see the newest version of each workload, which the revisions that there are depend on, and pods
+    that are to go be gone; what does not come true shows in what comes next."""
     deadline = time.monotonic() + SETTLED_S
     while time.monotonic() < deadline:
-        found = json.loads(mesh.kubectl("get", "deploy,sts,ds", "-A", "-o", "json").stdout)["items"]
-        if all(o["metadata"]["generation"] == o.get("status", {}).get("observedGeneration") for o in found):
+        found = json.loads(mesh.kubectl("get", "deploy,sts,ds,pods", "-A", "-o", "json").stdout)["items"]
+        pods, workloads = ([o for o in found if (o["kind"] == "Pod") is is_pod] for is_pod in (True, False))
+        seen = all(o["metadata"]["generation"] == o.get("status", {}).get("observedGeneration") for o in workloads)
+        if seen and not any(o["metadata"].get("deletionTimestamp") for o in pods):
             return
         time.sleep(0.1)
 

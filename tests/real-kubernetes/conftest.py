@@ -29,3 +29,18 @@ def mesh(control_plane):
     before = leftovers.everything(control_plane.mesh)
     yield control_plane.mesh
     leftovers.clear(control_plane.mesh, before)
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """A cluster of our own control plane, to be compared."""
+    tmp = tmp_path_factory.mktemp("embedded")
+    made = Mesh(tmp / "home", tmp)
+    made.lateen("cluster", "start")
+    try:
+        made.until(
+            lambda: made.kubectl("wait", "node", "lateen", "--for=condition=Ready", ok=False).returncode == 0, 60
+        )
+        yield made
+    finally:
+        made.lateen("cluster", "delete", ok=False)

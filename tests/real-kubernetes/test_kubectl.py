@@ -3,23 +3,9 @@
 import building
 import pytest
 from comparing import differences, expected, typed
-from world import Mesh, kubectls
+from world import kubectls
 
 pytestmark = pytest.mark.skipif(building.VERSION != building.COMPARED, reason=f"compared with {building.COMPARED} only")
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory):
-    tmp = tmp_path_factory.mktemp("embedded")
-    made = Mesh(tmp / "home", tmp)
-    made.lateen("cluster", "start")
-    try:
-        made.until(
-            lambda: made.kubectl("wait", "node", "lateen", "--for=condition=Ready", ok=False).returncode == 0, 60
-        )
-        yield made
-    finally:
-        made.lateen("cluster", "delete", ok=False)
 
 
 def test_kubectl_shows_the_same_of_both(mesh, embedded, tmp_path):

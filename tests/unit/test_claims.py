@@ -92,13 +92,15 @@ def test_what_a_pod_uses_stays_until_the_pod_has_gone():
     async def story(client, told):
         await client.create(CLAIM, claim())
         pv = (await phase(client, CLAIM, "c", "Bound"))["spec"]["volumeName"]
-        await client.create(kinds.POD, using("p"))
+        used = using("p")
+        used["spec"]["nodeName"] = "n"  # a pod that is nowhere uses nothing yet
+        await client.create(kinds.POD, used)
         await client.delete(CLAIM, "default", "c")
         await client.delete(VOLUME, "", pv)
         await asyncio.sleep(0.05)
         assert (await client.get(CLAIM, "default", "c"))["metadata"]["deletionTimestamp"]
         assert (await client.get(VOLUME, "", pv))["metadata"]["deletionTimestamp"]
-        await client.delete(kinds.POD, "default", "p")
+        await client.delete(kinds.POD, "default", "p", grace=0)
         await gone(client, CLAIM, "c")
         await gone(client, VOLUME, pv)
 

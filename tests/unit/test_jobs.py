@@ -307,7 +307,7 @@ def test_what_is_due_depends_on_the_policy_and_the_deadline():
 
 
 def test_indexes_are_written_as_ranges():
-    assert job_indexes.shown([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+    assert job_indexes.shown([0, 1, 2, 5, 7, 8]) == "0-2,5,7,8"
     assert job_indexes.parse("0-2,5,7-8") == {0, 1, 2, 5, 7, 8}
     assert job_indexes.parse("") == set()
 

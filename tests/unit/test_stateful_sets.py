@@ -36,7 +36,7 @@ def pod(revision="old", ready=True, going=False, phase="Running"):
 
 def step(sts, found, update="old"):
     done = ordinals.step(ordinals.Pods(sts, found, "old", update, NOW))
-    return [o for o, _ in done.create], [o for o, _ in done.delete]
+    return [o for o, _ in done.create], done.delete
 
 
 def test_pods_come_in_order_each_when_the_one_before_is_ready():
@@ -83,7 +83,7 @@ def test_every_set_comes_to_rest_as_it_should_be(before, after, policy, data):
         done = ordinals.step(ordinals.Pods(sts, found, "old", "new", NOW))
         for ordinal, revision in done.create:
             found[ordinal] = pod(revision, ready=False)
-        for ordinal, _ in done.delete:
+        for ordinal in done.delete:
             found[ordinal] = pod(ordinals.revision_of(found[ordinal]), going=True)
         assert sum(o < min(before, after) and not p["status"]["conditions"] for o, p in found.items()) <= 1
         for ordinal, one in sorted(found.items()):

@@ -84,9 +84,12 @@ class Deleter:
         marked = meta.get("deletionTimestamp")
         if marked and not added and meta.get("deletionGracePeriodSeconds", 0) <= (grace or 0):
             return entry
+        if not marked and meta.get("generation"):  # that it is to go is wanted of it, too
+            meta["generation"] += 1
         meta.setdefault("deletionTimestamp", times.stamp())
-        meta["deletionGracePeriodSeconds"] = grace or 0
-        if r.kind == "Namespace":
+        if r.kind != "Namespace":
+            meta["deletionGracePeriodSeconds"] = grace or 0
+        else:
             obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         write = self._store.update
         return self._committer.stored(

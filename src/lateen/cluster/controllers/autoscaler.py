@@ -16,6 +16,8 @@ from lateen.kube.client import Client
 SYNC_S = 15.0
 """Seconds between two evaluations (kube-controller-manager's --horizontal-pod-autoscaler-sync-period)."""
 TARGETS = (kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.REPLICA_SET, kinds.REPLICATION_CONTROLLER)
+NOT_SERVED = "the server could not find the requested resource"
+"""What is said of a kind that has no scale."""
 Usage = Callable[[], Awaitable[scaling.Used]]
 
 
@@ -43,8 +45,10 @@ class Autoscalers:
         kind = next((k for k in TARGETS if (k.kind, k.api_version) == (ref["kind"], ref.get("apiVersion", ""))), None)
         target = await self._client.get(kind, namespace, ref["name"]) if kind else None
         if kind is None or target is None:
-            why = f"{ref['kind']} {ref['name']} not found" if kind else f"{ref['kind']} cannot be scaled from here"
-            await self._report(hpa, [("AbleToScale", False, "FailedGetScale", why)], {})
+            group = ref.get("apiVersion", "").partition("/")[0]
+            why = f'{kind.plural}.{group} "{ref["name"]}" not found' if kind else NOT_SERVED
+            says = f"the HPA controller was unable to get the target's current scale: {why}"
+            await self._report(hpa, [("AbleToScale", False, "FailedGetScale", says)], None)
             self._events.event(hpa, "Warning", "FailedGetScale", why)
             return SYNC_S
         await self._scale(key, hpa, kind, target)
@@ -52,7 +56,12 @@ class Autoscalers:
 
     async def _scale(self, key: Key, hpa: Json, kind: Kind, target: Json) -> None:
         replicas = int(dig(target, "spec", "replicas", default=1))
-        able = ("AbleToScale", True, "SucceededGetScale", "the controller was able to get the target's current scale")
+        able = (
+            "AbleToScale",
+            True,
+            "SucceededGetScale",
+            "the HPA controller was able to get the target's current scale",
+        )
         if replicas == 0:
             why = "scaling is disabled since the replica count of the target is zero"
             await self._report(hpa, [able, ("ScalingActive", False, "ScalingDisabled", why)], {"currentReplicas": 0})
@@ -69,7 +78,9 @@ class Autoscalers:
             wishes = [scaling.wish(m, pods, used, replicas) for m in hpa["spec"]["metrics"]]
         except scaling.NoMetric as e:
             self._events.event(hpa, "Warning", "FailedGetResourceMetric", str(e))
-            failed = ("ScalingActive", False, "FailedGetResourceMetric", str(e))
+            self._events.event(hpa, "Warning", "FailedComputeMetricsReplicas", f"invalid metrics: {e}")
+            says = f"the HPA was unable to compute the replica count: {e}"
+            failed = ("ScalingActive", False, "FailedGetResourceMetric", says)
             await self._report(hpa, [able, failed], {"currentReplicas": replicas, "desiredReplicas": replicas})
             return
         best = max(wishes, key=lambda w: w.replicas)
@@ -107,7 +118,8 @@ class Autoscalers:
             selector = {"matchLabels": selector}
         return [p for p in found if selectors.matches(selector, dig(p, "metadata", "labels", default={}))]
 
-    async def _report(self, hpa: Json, conditions: list[tuple[str, bool, str, str]], status: Json) -> None:
+    async def _report(self, hpa: Json, conditions: list[tuple[str, bool, str, str]], status: Json | None) -> None:
+        """``status``: the counts, None if they are not known and stay as they are."""
         before = {c["type"]: c for c in dig(hpa, "status", "conditions", default=[])}
         out = []
         for kind, ok, reason, message in conditions:
@@ -115,6 +127,6 @@ class Autoscalers:
             at = was["lastTransitionTime"] if was and was["status"] == state else times.stamp()
             shown = {"type": kind, "status": state, "reason": reason, "message": message, "lastTransitionTime": at}
             out.append(shown)
-        status = {"desiredReplicas": 0, **status, "conditions": out}
-        status["observedGeneration"] = hpa["metadata"].get("generation", 1)
+        counts = {"desiredReplicas": dig(hpa, "status", "desiredReplicas", default=0)} | (status or {})
+        status = counts | {"conditions": out}
         await set_status(self._client, kinds.AUTOSCALER, hpa, status)

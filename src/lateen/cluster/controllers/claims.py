@@ -6,7 +6,7 @@ Follows Kubernetes' ControllerRefManager: an owner that is being deleted adopts 
 from __future__ import annotations
 
 from lateen.api.kinds import Kind
-from lateen.cluster.controllers.ownership import owned_by, owner
+from lateen.cluster.controllers.ownership import controlled, owned_by, owner
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -24,15 +24,11 @@ async def claim(client: Client, obj: Json, kind: Kind, found: list[Json], select
             else:
                 refs = [r for r in item["metadata"]["ownerReferences"] if r["uid"] != obj["metadata"]["uid"]]
                 await _own(client, kind, item, refs)
-        elif matches and not going and not item["metadata"].get("deletionTimestamp") and not _controlled(item):
+        elif matches and not going and not item["metadata"].get("deletionTimestamp") and not controlled(item):
             refs = [*dig(item, "metadata", "ownerReferences", default=[]), owner(obj)]
             if (adopted := await _own(client, kind, item, refs)) is not None:
                 out.append(adopted)
     return out
-
-
-def _controlled(item: Json) -> bool:
-    return any(r.get("controller") for r in dig(item, "metadata", "ownerReferences", default=[]))
 
 
 async def _own(client: Client, kind: Kind, item: Json, refs: list[Json]) -> Json | None:

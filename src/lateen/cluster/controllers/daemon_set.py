@@ -21,6 +21,7 @@ GENERATION = "deprecated.daemonset.template.generation"
 
 class DaemonSets:
     name = "daemonset"
+    adopts = kinds.DAEMON_SET
     watches = (kinds.DAEMON_SET, kinds.POD, kinds.NODE)
 
     def __init__(self, client: Client, loop: Loop, events: Events) -> None:
@@ -43,7 +44,9 @@ class DaemonSets:
         pods = await claim(self._client, ds, kinds.POD, found, dig(ds, "spec", "selector"))
         nodes, _ = await self._client.list(kinds.NODE)
         now = times.now()
-        plan = daemon_set(ds, nodes, pods, dig(history.newest, "metadata", "labels", revisions.HASH), now)
+        plan = daemon_set(ds, nodes, pods, dig(history.newest, "metadata", "labels", revisions.POD_HASH), now)
+        for pod in pods:
+            self._ended(ds, pod)
         for kind, pod in plan.create:
             made = await self._client.create(kind, pod)
             self._events.event(ds, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
@@ -55,6 +58,17 @@ class DaemonSets:
         await set_status(self._client, kinds.DAEMON_SET, ds, plan.status)
         waiting = (waits_s(p, _min_ready(ds), now) for p in pods)
         return min((w for w in waiting if w), default=None)
+
+    def _ended(self, ds: Json, pod: Json) -> None:
+        """Say why a pod of a node is replaced."""
+        phase, meta = dig(pod, "status", "phase"), pod["metadata"]
+        where = f"daemon pod {meta['namespace']}/{meta['name']} on node {_node_of(pod)}, will try to"
+        if meta.get("deletionTimestamp"):
+            return
+        if phase == "Failed":
+            self._events.event(ds, "Warning", "FailedDaemonPod", f"Found failed {where} kill it")
+        elif phase == "Succeeded":
+            self._events.event(ds, "Normal", "SucceededDaemonPod", f"Found succeeded {where} delete it")
 
 
 def _allowing(node: Json | None) -> tuple[object, ...]:
@@ -171,17 +185,20 @@ def _replace(plan: Plan, ds: Json, wanted: list[Json], pods: list[Json], revisio
 
 
 def _status(ds: Json, wanted: list[Json], pods: list[Json], revision: str, misscheduled: int, now: datetime) -> Json:
+    """Of several pods on a node, the oldest counts."""
     names = {n["metadata"]["name"] for n in wanted}
-    alive = [p for p in pods if not p["metadata"].get("deletionTimestamp") and _node_of(p) in names]
-    ready = {_node_of(p) for p in alive if is_ready(p)}
-    available = {_node_of(p) for p in alive if waits_s(p, _min_ready(ds), now) == 0.0}
+    there = [p for p in pods if not (p["metadata"].get("deletionTimestamp") and is_over(p)) and _node_of(p) in names]
+    there.sort(key=lambda p: (str(p["metadata"].get("creationTimestamp")), p["metadata"]["name"]), reverse=True)
+    alive = list({_node_of(p): p for p in there}.values())
+    ready = [p for p in alive if is_ready(p)]
+    available = [p for p in ready if waits_s(p, _min_ready(ds), now) == 0.0]
     return {
         "desiredNumberScheduled": len(names),
-        "currentNumberScheduled": len({_node_of(p) for p in alive}),
+        "currentNumberScheduled": len(alive),
         "numberMisscheduled": misscheduled,
         "numberReady": len(ready),
-        "updatedNumberScheduled": len({_node_of(p) for p in alive if _revision(p) == revision}),
-        "numberAvailable": len(available),
-        "numberUnavailable": len(names) - len(available),
+        "updatedNumberScheduled": sum(_revision(p) == revision for p in alive) or None,
+        "numberAvailable": len(available) or None,
+        "numberUnavailable": (len(names) - len(available)) or None,
         "observedGeneration": ds["metadata"].get("generation", 1),
     }

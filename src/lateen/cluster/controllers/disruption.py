@@ -7,6 +7,7 @@ from datetime import datetime
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.cluster.controllers import conditions
 from lateen.cluster.controllers.loop import Events, Key, Loop, set_status
 from lateen.cluster.controllers.ownership import is_ready, share
 from lateen.kit import selectors, times
@@ -14,6 +15,8 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
 WORKLOADS = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET, kinds.REPLICATION_CONTROLLER)
+UNSCALED = {"Job": "jobs.batch", "DaemonSet": "daemonsets.apps"}
+ALLOWED = "DisruptionAllowed"
 PENDING_S = 120.0
 """Seconds for which an eviction that has been granted counts although its pod is still there."""
 
@@ -44,17 +47,38 @@ class DisruptionBudgets:
         listed, _ = await self._client.list(kinds.POD, namespace)
         selector = dig(budget, "spec", "selector")
         pods = [p for p in listed if selectors.matches(selector, dig(p, "metadata", "labels", default={}))]
-        scale, unmanaged = await self._scale(namespace, pods)
         now = times.now()
+        try:
+            scale, unmanaged = await self._scale(namespace, pods)
+        except LookupError as e:
+            if _needs_scale(budget):
+                await self._failed(budget, str(e), now)
+                return None
+            scale, unmanaged = 0, []
         status = status_of(budget, pods, scale, now)
+        if not pods:
+            self._events.event(budget, "Normal", "NoPods", "No matching pods found")
         if unmanaged and _needs_scale(budget):
             says = f"Pods selected by this PodDisruptionBudget were found to be unmanaged: {', '.join(unmanaged)}"
             self._events.event(budget, "Warning", "UnmanagedPods", says)
         await set_status(self._client, kinds.POD_DISRUPTION_BUDGET, budget, status)
         return PENDING_S if any(v is not None for v in status["disruptedPods"].values()) else None
 
+    async def _failed(self, budget: Json, why: str, now: datetime) -> None:
+        says = f"Failed to calculate the number of expected pods: {why}"
+        self._events.event(budget, "Warning", "CalculateExpectedPodCountFailed", says)
+        mark = {"type": ALLOWED, "status": "False", "reason": "SyncFailed", "message": why}
+        before = dig(budget, "status", "conditions", default=[])
+        found = conditions.put(before, mark | {"lastTransitionTime": times.stamp(now)})
+        status = {"disruptionsAllowed": 0, "conditions": found}
+        counts = dict.fromkeys(("currentHealthy", "desiredHealthy", "expectedPods"), 0)
+        await set_status(
+            self._client, kinds.POD_DISRUPTION_BUDGET, budget, counts | (budget.get("status") or {}) | status
+        )
+
     async def _scale(self, namespace: str, pods: list[Json]) -> tuple[int, list[str]]:
-        """How many pods the controllers of these pods want together, and the pods without one."""
+        """How many pods the controllers of these pods want together, and the pods without one. Raises LookupError where
+        a controller has no such number."""
         found: dict[str, int] = {}
         unmanaged = []
         for pod in pods:
@@ -71,6 +95,8 @@ class DisruptionBudgets:
         for _ in range(2):
             ref = next((r for r in dig(obj, "metadata", "ownerReferences", default=[]) if r.get("controller")), None)
             kind = next((k for k in WORKLOADS if ref and k.kind == ref.get("kind")), None)
+            if ref and ref.get("kind") in UNSCALED:
+                raise LookupError(f"{UNSCALED[ref['kind']]} does not implement the scale subresource")
             if ref is None or kind is None:
                 break
             above = await self._client.get(kind, namespace, str(ref["name"]))
@@ -116,11 +142,11 @@ def status_of(budget: Json, pods: list[Json], scale: int, now: datetime) -> Json
 def _condition(budget: Json, allowed: int, now: datetime) -> Json:
     state, reason = ("True", "SufficientPods") if allowed else ("False", "InsufficientPods")
     before = dig(budget, "status", "conditions", default=[])
-    was: Json = next((c for c in before if c["type"] == "DisruptionAllowed"), {})
+    was: Json = next((c for c in before if c["type"] == ALLOWED), {})
     at = was["lastTransitionTime"] if was.get("status") == state else times.stamp(now)
     generation = budget["metadata"].get("generation", 1)
     return {
-        "type": "DisruptionAllowed",
+        "type": ALLOWED,
         "status": state,
         "reason": reason,
         "message": "",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lateen.cluster.controllers.ownership import is_ready, owner
 from lateen.kit import selectors
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
+
+SERVICE, HEADLESS = "kubernetes.io/service-name", "service.kubernetes.io/headless"
+MANAGED, MANAGER = "endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"
 
 
 def target_port(pod: Json, port: Json) -> int | None:
@@ -37,9 +42,14 @@ def backing(service: Json, pods: list[Json]) -> list[Json]:
     )
 
 
-def objects(service: Json, pods: list[Json]) -> tuple[Json, Json]:
-    """The Endpoints and the EndpointSlice of a service."""
-    groups: dict[tuple[tuple[str, int, str], ...], list[Json]] = {}
+Ports = tuple[tuple[str, int, str], ...]
+"""(name, number, protocol) of each port."""
+
+
+def objects(service: Json, pods: list[Json], zones: Mapping[str, str]) -> tuple[Json, list[Json]]:
+    """The Endpoints and the EndpointSlices of a service: one for each combination of ports, without a name. ``zones``:
+    of nodes."""
+    groups: dict[Ports, list[Json]] = {}
     for pod in backing(service, pods):
         ports = tuple(
             (str(p.get("name") or ""), number, str(p.get("protocol", "TCP")))
@@ -47,12 +57,14 @@ def objects(service: Json, pods: list[Json]) -> tuple[Json, Json]:
             if (number := target_port(pod, p)) is not None
         )
         groups.setdefault(ports, []).append(pod)
-    return _endpoints(service, groups), _slice(service, groups)
+    slices = [_slice(service, ports, found, zones) for ports, found in groups.items()]
+    return _endpoints(service, groups), slices or [_slice(service, (), [], zones)]
 
 
-def _meta(service: Json, name: str, labels: Json) -> Json:
+def _meta(service: Json, labels: dict[str, str]) -> Json:
     meta = service["metadata"]
-    return {"name": name, "namespace": meta["namespace"], "labels": {**(meta.get("labels") or {}), **labels}}
+    headless = {HEADLESS: ""} if service["spec"].get("clusterIP") == "None" else {}
+    return {"namespace": meta["namespace"], "labels": {**(meta.get("labels") or {}), **labels, **headless}}
 
 
 def _target(pod: Json) -> Json:
@@ -61,9 +73,10 @@ def _target(pod: Json) -> Json:
 
 
 def _serving(pod: Json, service: Json) -> bool:
-    if pod["metadata"].get("deletionTimestamp"):
-        return False
-    return is_ready(pod) or bool(dig(service, "spec", "publishNotReadyAddresses"))
+    """Whether it is listed as ready."""
+    if dig(service, "spec", "publishNotReadyAddresses"):
+        return True
+    return is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
 
 
 def _hostname(pod: Json, service: Json) -> Json:
@@ -72,18 +85,31 @@ def _hostname(pod: Json, service: Json) -> Json:
     return {"hostname": pod["spec"]["hostname"]} if named else {}
 
 
+def _spoken(service: Json, name: str) -> dict[str, str]:
+    """What is spoken on a port, if its service says so."""
+    ports = service["spec"].get("ports") or []
+    found = next((p.get("appProtocol") for p in ports if (p.get("name") or "") == name), None)
+    return {"appProtocol": str(found)} if found else {}
+
+
 def _endpoints(service: Json, groups: dict[tuple[tuple[str, int, str], ...], list[Json]]) -> Json:
     subsets = []
     for ports, pods in groups.items():
+        if not ports and service["spec"].get("ports"):
+            continue  # they have no port of the names that are wanted
         ready = [p for p in pods if _serving(p, service)]
         unready = [p for p in pods if not _serving(p, service) and not p["metadata"].get("deletionTimestamp")]
         subset: Json = {
-            "ports": [({"name": n} if n else {}) | {"port": port, "protocol": proto} for n, port, proto in ports]
+            "ports": [
+                ({"name": n} if n else {}) | {"port": port, "protocol": proto} | _spoken(service, n)
+                for n, port, proto in ports
+            ]
         }
         for key, found in (("addresses", ready), ("notReadyAddresses", unready)):
             if found:
                 subset[key] = [
-                    {"ip": dig(p, "status", "podIP"), "nodeName": dig(p, "spec", "nodeName"), "targetRef": _target(p)}
+                    {"ip": dig(p, "status", "podIP"), "targetRef": _target(p)}
+                    | ({"nodeName": p["spec"]["nodeName"]} if dig(p, "spec", "nodeName") else {})
                     | _hostname(p, service)
                     for p in found
                 ]
@@ -92,40 +118,37 @@ def _endpoints(service: Json, groups: dict[tuple[tuple[str, int, str], ...], lis
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
-        "metadata": _meta(service, service["metadata"]["name"], {}),
+        "metadata": {"name": service["metadata"]["name"]}
+        | _meta(service, {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}),
         "subsets": subsets,
     }
 
 
-def _slice(service: Json, groups: dict[tuple[tuple[str, int, str], ...], list[Json]]) -> Json:
+def _slice(service: Json, ports: Ports, pods: list[Json], zones: Mapping[str, str]) -> Json:
     name = service["metadata"]["name"]
-    largest = max(groups, key=lambda k: len(groups[k]), default=())
     endpoints = []
-    for pod in groups.get(largest, []):
-        ready, leaving = _serving(pod, service), bool(pod["metadata"].get("deletionTimestamp"))
+    for pod in pods:
+        leaving, node = bool(pod["metadata"].get("deletionTimestamp")), dig(pod, "spec", "nodeName")
         endpoints.append(
             {
                 "addresses": [dig(pod, "status", "podIP")],
-                "nodeName": dig(pod, "spec", "nodeName"),
                 "targetRef": _target(pod),
-                "zone": "local",
-                "conditions": {"ready": ready, "serving": is_ready(pod), "terminating": leaving},
+                "conditions": {
+                    "ready": _serving(pod, service),
+                    "serving": is_ready(pod),
+                    "terminating": leaving,
+                },
             }
+            | ({"nodeName": node} if node else {})
+            | ({"zone": zones[node]} if zones.get(node) else {})
             | _hostname(pod, service)
         )
-    meta = _meta(
-        service,
-        f"{name}-lateen",
-        {
-            "kubernetes.io/service-name": name,
-            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-        },
-    )
+    labels = {SERVICE: name, MANAGED: MANAGER}
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "addressType": "IPv4",
-        "metadata": {**meta, "ownerReferences": [owner(service)]},
+        "metadata": {**_meta(service, labels), "generateName": f"{name}-", "ownerReferences": [owner(service)]},
         "endpoints": endpoints,
-        "ports": [{"name": n, "port": port, "protocol": proto} for n, port, proto in largest],
+        "ports": [{"name": n, "port": port, "protocol": proto} | _spoken(service, n) for n, port, proto in ports],
     }

@@ -12,7 +12,7 @@ from lateen.cluster.controllers import job_indexes, job_pods
 from lateen.cluster.controllers.job_indexes import FAILURES, INDEX, index_of
 from lateen.cluster.controllers.job_pods import FINALIZER, Tally
 from lateen.cluster.controllers.loop import Events, Key, ending, set_status
-from lateen.cluster.controllers.ownership import owned_by, pod_of
+from lateen.cluster.controllers.ownership import owned_by, pod_of, surplus
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -24,10 +24,12 @@ BURST = 50
 
 @dataclass
 class Step:
-    """What to do next; ``again``: seconds until the Job has to be looked at again."""
+    """What to do next; ``delete``: pods of a Job that has come to its end, and counts them; ``spare``: pods that are
+    not needed for now, and do not count; ``again``: seconds until the Job has to be looked at again."""
 
     create: list[Json] = field(default_factory=list)
     delete: list[str] = field(default_factory=list)
+    spare: list[Json] = field(default_factory=list)
     status: Json = field(default_factory=dict)
     events: list[tuple[str, str, str]] = field(default_factory=list)
     again: float | None = None
@@ -79,7 +81,8 @@ class Jobs:
 
     async def _carry_out(self, job: Json, step: Step) -> KubeError | None:
         namespace = job["metadata"]["namespace"]
-        for name in step.delete:
+        await self._release([p for p in step.spare if job_pods.tracked(p)])
+        for name in [*step.delete, *(p["metadata"]["name"] for p in step.spare)]:
             if await self._client.delete(kinds.POD, namespace, name):
                 self._events.event(job, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
         for pod in step.create:
@@ -167,7 +170,7 @@ def plan(job: Json, pods: list[Json], t: Tally, now: datetime) -> Step:
                 ("Normal", "Completed", "Job completed") if kind == "Complete" else ("Warning", reason, message)
             )
     elif suspended:
-        step.delete = [p["metadata"]["name"] for p in t.active]
+        step.spare = t.active
         wanted = {"Suspended": ("True", "JobSuspended", "Job suspended")}
     else:
         if resumes:
@@ -232,8 +235,7 @@ def _more(job: Json, pods: list[Json], t: Tally, succeeded: int, now: datetime, 
     if spec.get("podReplacementPolicy") == "Failed":
         running += len(t.terminating)
     if running > wanted:
-        surplus = sorted(t.active, key=lambda p: str(p["metadata"].get("creationTimestamp")), reverse=True)
-        step.delete = [p["metadata"]["name"] for p in surplus[: running - wanted]]
+        step.spare = surplus(t.active, running - wanted)
         return
     if running == wanted:
         return
@@ -284,7 +286,7 @@ def _pod(job: Json, index: int | None, failures: int | None = None) -> Json:
         notes = own | ({FAILURES: str(failures)} if failures is not None else {})
         pod = pod_of(job, job["spec"]["template"], {"generateName": f"{name}-{index}-"}, own, notes)
         pod["spec"]["hostname"] = f"{name}-{index}"[:63].rstrip("-.")
-        field = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
+        field = {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX}']"}}
         variable = {"name": "JOB_COMPLETION_INDEX", "valueFrom": field}
         for container in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]:
             if not any(e.get("name") == variable["name"] for e in container.get("env") or []):
@@ -313,14 +315,14 @@ def _status(job: Json, t: Tally, step: Step, wanted: Json, start: str | None, no
     if over:
         uncounted = None
     status: Json = {
-        "active": 0 if over else len(t.active) + len(step.create) - len(step.delete),
+        "active": 0 if over else len(t.active) + len(step.create) - len(step.delete) - len(step.spare),
         "succeeded": succeeded,
         "failed": failed,
     }
     status = {k: v or None for k, v in status.items()} | {
-        "conditions": conditions,
+        "conditions": conditions or None,
         "ready": 0 if over else t.ready,
-        "terminating": 0 if over else len(t.terminating) + len(step.delete),
+        "terminating": 0 if over else len(t.terminating) + len(step.delete) + len(step.spare),
         "startTime": start,
         "completedIndexes": job_indexes.shown(t.indexes.succeeded) or None if indexed else None,
         "failedIndexes": job_indexes.shown(t.indexes.failed) if counted else None,

@@ -82,4 +82,4 @@ def shown(values: Iterable[int]) -> str:
             spans[-1] = (spans[-1][0], value)
         else:
             spans.append((value, value))
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+    return ",".join(str(a) if a == b else f"{a}{'-' if b > a + 1 else ','}{b}" for a, b in spans)

@@ -16,6 +16,7 @@ from lateen.kit.jsons import Json, dig
 
 FINALIZER = "batch.kubernetes.io/job-tracking"
 TARGET = "DisruptionTarget"
+DECIDED = ("FailureTarget", "SuccessCriteriaMet")
 
 
 @dataclass
@@ -69,7 +70,14 @@ def tally(job: Json, pods: list[Json]) -> Tally:
 def _add(out: Tally, job: Json, pod: Json, seen: set[str], indexed: bool) -> None:
     meta, phase = pod["metadata"], dig(pod, "status", "phase")
     going = bool(meta.get("deletionTimestamp"))
-    if phase == "Succeeded" or is_over(pod) or (going and not _waits_for_end(job)):
+    decided = [c["type"] for c in dig(job, "status", "conditions", default=[]) if c["type"] in DECIDED]
+    if going and decided and not is_over(pod):  # it goes because of the Job's end: that is no failure of an index
+        if tracked(pod):
+            out.ended.append(pod)
+            if meta["uid"] not in seen and "SuccessCriteriaMet" not in decided:
+                out.uncounted["failed"].append(meta["uid"])
+        out.terminating.append(pod)
+    elif phase == "Succeeded" or is_over(pod) or (going and not _waits_for_end(job)):
         outcome = "succeeded" if phase == "Succeeded" else "failed"
         action, why = _by_policy(job, pod) if outcome == "failed" else ("Count", "")
         if tracked(pod):

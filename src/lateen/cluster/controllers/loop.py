@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from lateen.api.kinds import Kind
-from lateen.kit import tasks
+from lateen.cluster.controllers.ownership import controlled
+from lateen.kit import selectors, tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 from lateen.kube.informer import Informer
@@ -39,7 +40,8 @@ class Events(Protocol):
 
 
 class Controller(Protocol):
-    """One control loop. ``keys``: what a change of a watched object affects; ``old`` or ``new`` may be None."""
+    """One control loop. ``keys``: what a change of a watched object affects; ``old`` or ``new`` may be None. A
+    controller that adopts what its objects' selectors match names their kind as ``adopts``."""
 
     name: str
 
@@ -132,20 +134,33 @@ class Loop:
 
     def _tell(self, controller: Controller, kind: Kind, old: Json | None, new: Json | None) -> None:
         try:
-            for key in controller.keys(kind, old, new):
+            for key in {*controller.keys(kind, old, new), *self._adopters(controller, kind, old, new)}:
                 self.add(controller.name, key)
         except Exception:  # an object that a controller cannot handle must not block others
             name = dig(new or old, "metadata", "name")
             log.exception("%s cannot read %s %s", controller.name, kind.kind, name)
 
+    def _adopters(self, controller: Controller, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:
+        """Objects of ``controller.adopts`` whose selectors match one that has no controller, and may not have been
+        theirs before."""
+        owner: Kind | None = getattr(controller, "adopts", None)
+        if owner is None or kind == owner or new is None or controlled(new):
+            return
+        labels = dig(new, "metadata", "labels", default={})
+        if not labels or (old and not controlled(old) and labels == dig(old, "metadata", "labels", default={})):
+            return
+        for obj in self.objects(owner, new["metadata"]["namespace"]):
+            selector = dig(obj, "spec", "selector", default={})
+            plain = owner.kind == "ReplicationController"
+            if selectors.matches({"matchLabels": selector} if plain else selector, labels):
+                yield obj["metadata"]["namespace"], obj["metadata"]["name"]
+
     # --- work ------------------------------------------------------------------------------------------------
 
     def add(self, controller: str, key: Key) -> None:
-        """Queue a key: now, or when the pause after its last failure is over. A change does not wait for the time that
-        a controller has asked to be called again at."""
-        work = (controller, key)
-        if work not in self._waiting or work not in self._failures:
-            self._put(work)
+        """Queue a key now. A change waits neither for the time that a controller has asked to be called again at, nor
+        for the end of the pause after a failure, whose cause it may have removed (as in Kubernetes' work queues)."""
+        self._put((controller, key))
 
     def _put(self, work: Work) -> None:
         if timer := self._waiting.pop(work, None):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.controllers import served
-from lateen.cluster.controllers.loop import Key
-from lateen.kit.jsons import Json
+from lateen.cluster.controllers import conditions, served
+from lateen.cluster.controllers.loop import Key, collection_of
+from lateen.kit import times
+from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 
 ROOT_CA = "kube-root-ca.crt"
@@ -54,10 +56,11 @@ class Namespaces:
 
     async def _empty(self, name: str) -> float | None:
         """Delete everything in a namespace, pods after what would make others; remove it when nothing is left."""
-        left, failures = 0, list[KubeError]()
+        left, failures = dict[str, list[Json]](), list[KubeError]()
         for kind in sorted(await self._namespaced(), key=lambda k: k is kinds.POD):
             items, _ = await self._client.list(kind, name)
-            left += len(items)
+            if items:
+                left[collection_of(kind)] = items
             names = [i["metadata"]["name"] for i in items if not i["metadata"].get("deletionTimestamp")]
             for at in range(0, len(names), AT_ONCE):
                 deletions = (self._client.delete(kind, name, n) for n in names[at : at + AT_ONCE])
@@ -66,17 +69,68 @@ class Namespaces:
                         failures.append(result)
                     elif isinstance(result, BaseException):
                         raise result
+        ns = await self._client.get(kinds.NAMESPACE, "", name)
+        if ns is not None and (left or failures):
+            await self._report(ns, left, failures)
         if failures:
             raise failures[0]
         if left:
             return AGAIN_S
-        ns = await self._client.get(kinds.NAMESPACE, "", name)
         if ns is not None:
             ns = {**ns, "spec": {**(ns.get("spec") or {}), "finalizers": []}}
             await self._client.update(kinds.NAMESPACE, ns, "finalize")
         return None
 
+    async def _report(self, ns: Json, left: dict[str, list[Json]], failures: list[KubeError]) -> None:
+        """Say what the namespace waits for, once something stays although it is to go."""
+        staying = {c: [o for o in found if o["metadata"].get("deletionTimestamp")] for c, found in left.items()}
+        if not failures and not any(staying.values()):
+            return
+        found = list(dig(ns, "status", "conditions", default=[]))
+        for made in remaining(left, failures):
+            found = conditions.put(found, made | {"lastTransitionTime": times.stamp()})
+        if found != dig(ns, "status", "conditions", default=[]):
+            status = {"status": {"conditions": found}}
+            await self._client.patch(kinds.NAMESPACE, "", ns["metadata"]["name"], status, "status")
+
     async def _namespaced(self) -> list[Kind]:
         crds, _ = await self._client.list(kinds.CRD)
         found = [*kinds.BUILT_IN, *(k for c in crds if (k := served.custom(c)))]
         return [k for k in found if k.namespaced]
+
+
+def remaining(left: dict[str, list[Json]], failures: list[KubeError]) -> list[Json]:
+    """The conditions of a namespace in which objects are left, by collection (Kubernetes' ``namespaceConditions``)."""
+    counts = ", ".join(f"{c} has {len(found)} resource instances" for c, found in sorted(_dotted(left).items()))
+    waits = Counter(f for found in left.values() for o in found for f in o["metadata"].get("finalizers") or [])
+    kept = ", ".join(f"{f} in {n} resource instances" for f, n in sorted(waits.items()))
+    failed = "; ".join(sorted({e.message for e in failures}))
+    content = "All content successfully deleted, may be waiting on finalization"
+    rows: tuple[tuple[str, bool, str, str], ...] = (
+        ("DiscoveryFailure", False, "ResourcesDiscovered", "All resources successfully discovered"),
+        ("GroupVersionParsingFailure", False, "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        ("ContentFailure", bool(failed), "ContentDeletionFailed" if failed else "ContentDeleted", failed or content),
+    )
+    out = [_condition(f"NamespaceDeletion{kind}", bad, reason, says) for kind, bad, reason, says in rows]
+    says = f"Some resources are remaining: {counts}" if counts else "All content successfully removed"
+    out.append(
+        _condition(
+            "NamespaceContentRemaining", bool(counts), "SomeResourcesRemain" if counts else "ContentRemoved", says
+        )
+    )
+    says = (
+        f"Some content in the namespace has finalizers remaining: {kept}"
+        if kept
+        else "All content-preserving finalizers finished"
+    )
+    reason = "SomeFinalizersRemain" if kept else "ContentHasNoFinalizers"
+    return [*out, _condition("NamespaceFinalizersRemaining", bool(kept), reason, says)]
+
+
+def _dotted(left: dict[str, list[Json]]) -> dict[str, list[Json]]:
+    """The core group's collections are written with a dot at the end."""
+    return {c if "." in c else f"{c}.": found for c, found in left.items()}
+
+
+def _condition(kind: str, state: bool, reason: str, message: str) -> Json:
+    return {"type": kind, "status": str(state), "reason": reason, "message": message}

@@ -53,10 +53,10 @@ class Pods:
 
 @dataclass
 class Step:
-    """``create``: ordinal and revision; ``delete``: ordinal and why."""
+    """``create``: ordinal and revision; ``delete``: ordinals."""
 
     create: list[tuple[int, str]] = field(default_factory=list)
-    delete: list[tuple[int, str]] = field(default_factory=list)
+    delete: list[int] = field(default_factory=list)
 
 
 def revision_of(pod: Json) -> str:
@@ -83,7 +83,7 @@ def _fill(pods: Pods, out: Step, ordered: bool) -> bool:
             if ordered:
                 return True
         elif is_over(pod) and not pods.going(ordinal):
-            out.delete.append((ordinal, "it has ended"))
+            out.delete.append(ordinal)
             if ordered:
                 return True
         elif ordered and not pods.available(ordinal):
@@ -96,7 +96,7 @@ def _shrink(pods: Pods, out: Step, ordered: bool) -> bool:
     condemned = sorted((o for o in pods.found if o not in pods.wanted), reverse=True)
     for ordinal in condemned:
         if not pods.going(ordinal):
-            out.delete.append((ordinal, "it is too many"))
+            out.delete.append(ordinal)
         if ordered:
             return True
     return bool(out.create or out.delete)
@@ -119,7 +119,7 @@ def _replace(pods: Pods, out: Step) -> None:
             if spare <= 0:
                 return
             spare -= 1
-        out.delete.append((ordinal, "its template has changed"))
+        out.delete.append(ordinal)
 
 
 def status(pods: Pods) -> Json:
@@ -134,10 +134,10 @@ def status(pods: Pods) -> Json:
     return {
         "observedGeneration": pods.sts["metadata"].get("generation", 1),
         "replicas": replicas,
-        "readyReplicas": len(ready),
+        "readyReplicas": len(ready) or None,
         "availableReplicas": sum(pods.available(o) for o in pods.found),
-        "currentReplicas": of[pods.update] if current == pods.update else of[pods.current],
-        "updatedReplicas": updated,
+        "currentReplicas": (of[pods.update] if current == pods.update else of[pods.current]) or None,
+        "updatedReplicas": updated or None,
         "currentRevision": current,
         "updateRevision": pods.update,
         "collisionCount": 0,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from lateen.api.kinds import Kind
 from lateen.kit import jsons, times
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -38,6 +40,10 @@ def owner(obj: Json) -> Json:
     }
 
 
+def controlled(obj: Json) -> bool:
+    return any(r.get("controller") for r in dig(obj, "metadata", "ownerReferences", default=[]))
+
+
 def owned_by(obj: Json, uid: str) -> bool:
     return any(
         ref["uid"] == uid and ref.get("controller") for ref in dig(obj, "metadata", "ownerReferences", default=[])
@@ -54,6 +60,41 @@ def is_active(pod: Json) -> bool:
 
 def is_over(pod: Json) -> bool:
     return dig(pod, "status", "phase") in ("Succeeded", "Failed")
+
+
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+def surplus(pods: list[Json], count: int) -> list[Json]:
+    """Which ``count`` of these pods are the least loss (Kubernetes' ``ActivePodsWithRanks``): without a node, not
+    running, not ready, cheap by annotation, beside others on a node, ready for a short time, restarted, new."""
+    beside = Counter(dig(p, "spec", "nodeName", default="") for p in pods)
+
+    def loss(pod: Json) -> tuple[object, ...]:
+        node, phase = dig(pod, "spec", "nodeName", default=""), dig(pod, "status", "phase")
+        ready: Json = next((c for c in dig(pod, "status", "conditions", default=[]) if c["type"] == "Ready"), {})
+        since = str(ready.get("lastTransitionTime") or "") if is_ready(pod) else ""
+        starts = [int(c.get("restartCount") or 0) for c in dig(pod, "status", "containerStatuses", default=[])]
+        running = {"Pending": 0, "Running": 2}.get(str(phase), 1)
+        place = (node != "", running, is_ready(pod), _cost(pod), -beside[node])
+        return (
+            *place,
+            _newest(since),
+            -max(starts, default=0),
+            _newest(str(pod["metadata"].get("creationTimestamp") or "")),
+        )
+
+    return sorted(pods, key=loss)[: max(0, count)]
+
+
+def _cost(pod: Json) -> int:
+    text = str(dig(pod, "metadata", "annotations", DELETION_COST, default=""))
+    return int(text) if digits(text.removeprefix("-")) and len(text) < 12 else 0
+
+
+def _newest(stamp: str) -> float:
+    """A key by which the latest time comes first, and none before all others."""
+    return -times.parse(stamp).timestamp() if stamp else -math.inf
 
 
 def waits_s(pod: Json, min_ready_s: int, now: datetime) -> float | None:

@@ -68,7 +68,7 @@ def _revision(obj: Json, template: Json, number: int) -> Json:
         "metadata": {
             "name": f"{meta['name']}-{key}",
             "namespace": meta["namespace"],
-            "labels": {**labels, HASH: key},
+            "labels": {**labels, (POD_HASH if obj["kind"] == "DaemonSet" else HASH): key},
             "annotations": annotations,
             "ownerReferences": [owner(obj)],
         },

@@ -23,6 +23,7 @@ CLAIM = kinds.PERSISTENT_VOLUME_CLAIM
 
 class StatefulSets:
     name = "statefulset"
+    adopts = kinds.STATEFUL_SET
     watches = (kinds.STATEFUL_SET, kinds.POD, CLAIM)
 
     def __init__(self, client: Client, events: Events) -> None:
@@ -64,9 +65,9 @@ class StatefulSets:
     ) -> KubeError | None:
         sts = pods.sts
         namespace, name = sts["metadata"]["namespace"], sts["metadata"]["name"]
-        for ordinal, why in step.delete:
+        for ordinal in step.delete:
             if await self._client.delete(kinds.POD, namespace, f"{name}-{ordinal}"):
-                said = f"delete Pod {name}-{ordinal} in StatefulSet {name} successful ({why})"
+                said = f"delete Pod {name}-{ordinal} in StatefulSet {name} successful"
                 self._events.event(sts, "Normal", "SuccessfulDelete", said)
         for ordinal, revision in step.create:
             try:
@@ -74,8 +75,9 @@ class StatefulSets:
             except KubeError as e:
                 if ending(e):
                     return None
-                said = f"create Pod {name}-{ordinal} in StatefulSet {name} failed error: {e.message}"
-                self._events.event(sts, "Warning", "FailedCreate", said)
+                if e.code != 409:  # another pod of this name is waited for
+                    said = f"create Pod {name}-{ordinal} in StatefulSet {name} failed error: {e.message}"
+                    self._events.event(sts, "Warning", "FailedCreate", said)
                 return e
             said = f"create Pod {name}-{ordinal} in StatefulSet {name} successful"
             self._events.event(sts, "Normal", "SuccessfulCreate", said)
@@ -83,9 +85,15 @@ class StatefulSets:
 
     async def _create(self, sts: Json, ordinal: int, revision: Json) -> None:
         namespace = sts["metadata"]["namespace"]
+        policy = dig(sts, "spec", "persistentVolumeClaimRetentionPolicy", "whenDeleted")
         for made in claims_of(sts, ordinal):
+            if policy == "Delete":
+                made["metadata"]["ownerReferences"] = [owner(sts)]
             if await self._client.get(CLAIM, namespace, made["metadata"]["name"]) is None:
                 await self._client.create(CLAIM, made)
+                name = sts["metadata"]["name"]
+                said = f"create Claim {made['metadata']['name']} Pod {name}-{ordinal} in StatefulSet {name} success"
+                self._events.event(sts, "Normal", "SuccessfulCreate", said)
         await self._client.create(kinds.POD, new_pod(sts, ordinal, revision))
 
     # --- claims that go with the set or its pods ------------------------------------------------------------
@@ -110,18 +118,18 @@ class StatefulSets:
             condemned = ordinal not in pods.wanted and pod is not None
             kept = [r for r in refs if r.get("uid") != sts["metadata"]["uid"] and r.get("kind") != "Pod"]
             if condemned and scaling and pod is not None:
-                kept.append(_owner(pod))
+                kept.append(owner(pod))
             elif deleting:
-                kept.append(_owner(sts))
+                kept.append(owner(sts))
             if {r.get("uid") for r in kept} != {r.get("uid") for r in refs} and (refs or kept):
                 if ordinal not in pods.wanted and pod is None:
                     continue  # its pod has gone: its fate has been decided
                 change = {"metadata": {"ownerReferences": kept}}
                 await self._client.patch(CLAIM, sts["metadata"]["namespace"], item["metadata"]["name"], change)
-
-
-def _owner(obj: Json) -> Json:
-    return {k: v for k, v in owner(obj).items() if k not in ("controller", "blockOwnerDeletion")}
+                if pod is not None and not condemned:
+                    names = pod["metadata"]["name"], sts["metadata"]["name"]
+                    said = "update Pod {} in StatefulSet {} successful".format(*names)
+                    self._events.event(sts, "Normal", "SuccessfulUpdate", said)
 
 
 def _ordinal(pod: Json, name: str) -> int | None:
@@ -149,7 +157,9 @@ def claims_of(sts: Json, ordinal: int) -> list[Json]:
 def new_pod(sts: Json, ordinal: int, revision: Json) -> Json:
     name = f"{sts['metadata']['name']}-{ordinal}"
     labels = {POD_NAME: name, POD_INDEX: str(ordinal), revisions.POD_HASH: revision["metadata"]["name"]}
-    pod = pod_of(sts, revisions.template_of(revision), {"name": name}, labels)
+    pod = pod_of(
+        sts, revisions.template_of(revision), {"name": name, "generateName": f"{sts['metadata']['name']}-"}, labels
+    )
     spec = pod["spec"]
     spec["hostname"] = name
     if service := sts["spec"].get("serviceName"):

@@ -14,9 +14,11 @@ from lateen.cluster.controllers.loop import Events, Key, Loop
 from lateen.cluster.controllers.ownership import is_over, owner
 from lateen.cluster.rules import amounts, storage
 from lateen.cluster.rules.storage import BOUND, DRIVER, PROTECTED, PROVISIONED
+from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
+BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 NONE = "kubernetes.io/no-provisioner"
 CLAIM, VOLUME = kinds.PERSISTENT_VOLUME_CLAIM, kinds.PERSISTENT_VOLUME
 
@@ -62,7 +64,7 @@ class Volumes:
         if claim is None:
             await self._for_pod(namespace, name, users)
         elif claim["metadata"].get("deletionTimestamp"):
-            if not users:
+            if not any(dig(p, "spec", "nodeName") for p in users):
                 await self._release(CLAIM, claim)
         else:
             await self._claim(claim, users)
@@ -103,9 +105,10 @@ class Volumes:
         if pv is None:
             lost = dig(claim, "metadata", "annotations", BOUND) == "yes"
             if lost and dig(claim, "status", "phase") != "Lost":
-                says = f'Bound claim has lost its PersistentVolume "{name}". Data on the volume is lost!'
+                says = "Bound claim has lost its PersistentVolume. Data on the volume is lost!"
                 self._events.event(claim, "Warning", "ClaimLost", says)
-            await self._status(CLAIM, claim, {"phase": "Lost" if lost else "Pending"})
+            gone = {"phase": "Lost", "accessModes": None, "capacity": None}
+            await self._status(CLAIM, claim, gone if lost else {"phase": "Pending"})
         elif not dig(pv, "spec", "claimRef") or storage.is_for(pv, claim):
             await self._bind(claim, pv)
         else:
@@ -152,9 +155,12 @@ class Volumes:
                 "metadata": {"resourceVersion": pv["metadata"]["resourceVersion"]},
                 "spec": {"claimRef": _ref(claim)},
             }
+            if not dig(pv, "spec", "claimRef"):
+                change["metadata"]["annotations"] = {BY_CONTROLLER: "yes"}
             pv = await self._client.patch(VOLUME, "", name, change)
         if dig(claim, "spec", "volumeName") != name or dig(meta, "annotations", BOUND) != "yes":
-            bound = {"metadata": {"annotations": {BOUND: "yes"}}, "spec": {"volumeName": name}}
+            chosen = {} if dig(claim, "spec", "volumeName") else {BY_CONTROLLER: "yes"}
+            bound = {"metadata": {"annotations": {BOUND: "yes"} | chosen}, "spec": {"volumeName": name}}
             claim = await self._client.patch(CLAIM, meta["namespace"], meta["name"], bound)
         pv = await self._grow(claim, pv)
         has = {"phase": "Bound", "accessModes": pv["spec"]["accessModes"], "capacity": pv["spec"]["capacity"]}
@@ -192,6 +198,8 @@ class Volumes:
     async def _status(self, kind: Kind, obj: Json, status: Json) -> None:
         before, meta = obj.get("status") or {}, obj["metadata"]
         if any(before.get(k) != v for k, v in status.items()):
+            if kind is VOLUME:
+                status |= {"lastPhaseTransitionTime": times.stamp()}
             await self._client.patch(kind, meta.get("namespace", ""), meta["name"], {"status": status}, "status")
 
 

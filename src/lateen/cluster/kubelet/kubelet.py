@@ -69,8 +69,11 @@ class Kubelet:
                 self._scheduler.add(uid, new)
         elif worker:
             worker.update(new)
-        else:
+        elif self._mine(new):
             self._begin(uid, key, new)
+
+    def _mine(self, pod: Json) -> bool:
+        return bool(dig(pod, "spec", "nodeName") == self.node.name)
 
     def _begin(self, uid: str, key: Key, pod: Json) -> None:
         try:
@@ -109,9 +112,7 @@ class Kubelet:
     def _count(self) -> int:
         """Pods with a worker, and those that are assigned to this node but have none yet."""
         return len(self.pods) + sum(
-            1
-            for p in self._informer.objects.values()
-            if dig(p, "spec", "nodeName") and str(p["metadata"]["uid"]) not in self.pods
+            1 for p in self._informer.objects.values() if self._mine(p) and str(p["metadata"]["uid"]) not in self.pods
         )
 
     async def collect(self) -> None:

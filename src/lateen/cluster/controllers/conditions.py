@@ -1,0 +1,24 @@
+"""Lists of conditions as Kubernetes' workload controllers keep them. Pure; nothing is changed in place."""
+
+from __future__ import annotations
+
+from lateen.kit.jsons import Json
+
+
+def find(conditions: list[Json], kind: str) -> Json:
+    """Empty if there is none."""
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def without(conditions: list[Json], kind: str) -> list[Json]:
+    return [c for c in conditions if c["type"] != kind]
+
+
+def put(conditions: list[Json], new: Json, timed: str = "lastTransitionTime") -> list[Json]:
+    """With a condition, which comes last if its status or reason is another than before; the time of its transition
+    stays if its status does."""
+    was = find(conditions, str(new["type"]))
+    if was and (was["status"], was.get("reason")) == (new["status"], new.get("reason")):
+        return conditions
+    same = was and was["status"] == new["status"]
+    return [*without(conditions, str(new["type"])), new | ({timed: was[timed]} if same and was.get(timed) else {})]

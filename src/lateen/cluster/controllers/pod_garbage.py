@@ -1,0 +1,66 @@
+"""Pods of nodes that there are not: nobody runs them, and nobody else would remove them.
+
+As the part of Kubernetes' pod garbage collector about orphans.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from lateen.api import kinds
+from lateen.api.kinds import Kind
+from lateen.cluster.controllers import conditions
+from lateen.cluster.controllers.loop import Key, Loop
+from lateen.cluster.controllers.ownership import is_over
+from lateen.kit import times
+from lateen.kit.jsons import Json, dig
+from lateen.kube.client import Client
+
+PAUSE_S = 40.0
+"""Seconds that a node has to be missing for: a pod may be seen before its node."""
+
+
+class PodGarbage:
+    name = "pod-garbage"
+    watches = (kinds.POD, kinds.NODE)
+
+    def __init__(self, client: Client, loop: Loop) -> None:
+        self._client, self._loop = client, loop
+        self._missing: dict[str, float] = {}
+
+    def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:
+        if kind == kinds.NODE:
+            name = (new or old or {})["metadata"]["name"]
+            pods = self._loop.objects(kinds.POD) if new is None or old is None else []
+            yield from (_key(p) for p in pods if dig(p, "spec", "nodeName") == name)
+        elif new is not None and dig(new, "spec", "nodeName") != dig(old or {}, "spec", "nodeName"):
+            yield _key(new)
+
+    async def reconcile(self, key: Key) -> float | None:
+        pod = await self._client.get(kinds.POD, *key)
+        node = str(dig(pod or {}, "spec", "nodeName", default=""))
+        if pod is None or not node:
+            return None
+        if await self._client.get(kinds.NODE, "", node) is not None:
+            self._missing.pop(node, None)
+            return None
+        left = self._missing.setdefault(node, time.monotonic()) + PAUSE_S - time.monotonic()
+        if left > 0:
+            return left
+        await self._remove(pod)
+        return None
+
+    async def _remove(self, pod: Json) -> None:
+        meta = pod["metadata"]
+        if not is_over(pod):
+            mark = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
+            mark |= {"message": "PodGC: node no longer exists", "lastTransitionTime": times.stamp()}
+            found = conditions.put(dig(pod, "status", "conditions", default=[]), mark)
+            status = {"status": {"phase": "Failed", "conditions": found}}
+            await self._client.patch(kinds.POD, meta["namespace"], meta["name"], status, "status")
+        await self._client.delete(kinds.POD, meta["namespace"], meta["name"], grace=0, uid=meta["uid"])
+
+
+def _key(pod: Json) -> Key:
+    return pod["metadata"]["namespace"], pod["metadata"]["name"]
