@@ -1,10 +1,14 @@
 """What rules of custom resources may cost, as Kubernetes estimates it when a definition is written."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from test_custom_resources import CRDS, definition, fields
 
 from lateen.api.crds import crds
-from lateen.cluster.apiserver.custom import costs, definitions, rules, types
+from lateen.cluster.apiserver.custom import costs, declared, definitions, rules, types
 
 from apiserver import Cluster  # isort: skip
 
@@ -54,6 +58,21 @@ def test_items_cost_what_kubernetes_says_they_do(length, each):
 )
 def test_single_expressions(rule, schema, expected):
     assert cost(rule, schema) == expected
+
+
+ANSWERS = json.loads((Path(__file__).parent / "rule_costs.json").read_text())
+"""What kube-apiserver 1.33.13 says of rules about an object with some fields: the factor by which the estimated cost
+exceeds the budget; empty where it takes the rule."""
+
+
+@pytest.mark.parametrize("text", ANSWERS["rules"])
+def test_rules_are_refused_with_the_factor_that_kube_apiserver_names(text):
+    schema = {"type": "object", "properties": ANSWERS["properties"], "x-kubernetes-validations": [{"rule": text}]}
+    causes = declared.mistakes({"type": "object", "properties": {"spec": schema}}, "")
+    found = [
+        re.search(r"estimated rule cost exceeds budget by factor of ((?:more than )?[\d.]+x)", c.says) for c in causes
+    ]
+    assert [m[1] for m in found if m] == ([ANSWERS["rules"][text]] if ANSWERS["rules"][text] else [])
 
 
 def refused(spec):

@@ -186,7 +186,7 @@ def test_the_place_of_a_mistake_is_shown() -> None:
         "self.a == -1",
         "-self.a < - 1",
         "self.time.getDayOfWeek() == 1",
-        "self.objs.map(o, o.n).isSorted()",
+        "self.objs.map(o, o.n).exists(n, n.size() > 1)",
         "'%s %d'.format([self.text, self.a]) == ''",
         "sets.contains(self.list, ['a'])",
         "self.list.all(i, v, v == 'x')",

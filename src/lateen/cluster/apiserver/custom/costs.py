@@ -1,9 +1,9 @@
 """What a rule costs at most, in the units and by the estimates of Kubernetes' compiler.
 
 After cel-go's checker/cost.go and k8s.io/apiserver/pkg/cel/library/cost.go: the steps that a rule takes for the largest
-value that its schema allows. What this module does not know (macros with two variables) costs nothing, and an optional
-field is as large as the field, so that nothing is refused that Kubernetes would take. What is computed is looked up in
-the schema as in Kubernetes, whose path of it lacks the variable: items of a computed list are as large as ``self``.
+value that its schema allows. What this module does not know (macros with two variables) costs nothing. What is computed
+is looked up in the schema as in Kubernetes, whose path of it lacks the variable: items of a computed list, when a macro
+goes through it, are as large as ``self``; optional fields have no path at all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Size(NamedTuple):
 
 class Value(NamedTuple):
     """What an expression's value costs, and what is known about it. ``path``: where it is in the schema; empty where it
-    is computed. ``size``: None if nothing is known. ``inner``: the size of a computed list's items."""
+    is computed. ``size``: None if nothing is known. ``inner``: the size of a list's items, by the schema."""
 
     cost: int
     type: Type = UNKNOWN
@@ -112,14 +112,13 @@ class _Estimate:
     def _made(self, node: Node, made: Type, scope: Scope) -> Value:
         parts = [self.of(n, scope) for n in node.args]
         count = len(parts) // (2 if node.kind == "map" else 1)
-        inner = Size(0, max((p.most.high for p in parts), default=0))
         cost = sum(p.cost for p in parts) + (_LIST if node.kind == "list" else _MAP)
-        return Value(_capped(cost), made, size=Size(count, count), inner=inner if node.kind == "list" else None)
+        return Value(_capped(cost), made, size=Size(count, count))
 
     def _selected(self, node: Node, made: Type, scope: Scope) -> Value:
         of = self.of(node.args[0], scope)
         cost = of.cost + (of.type.name == "map" or of.type.fields is not None or node.kind == "maybe")
-        return self._placed(cost, made, (*of.path, node.name) if of.path or node.kind == "select" else ())
+        return self._placed(cost, made, (*of.path, node.name) if node.kind == "select" else ())
 
     def _loop(self, node: Node, made: Type, scope: Scope) -> Value:
         """A macro, as the comprehension that it stands for: per item, the test whether to go on, and the step."""
@@ -130,10 +129,7 @@ class _Estimate:
         found = [self.of(n, inner) for n in node.args[2:]]
         once, each = _LOOPS[node.name](*(v.cost for v in found))
         cost = over.cost + once + over.most.high * each
-        if node.name not in ("map", "filter"):
-            return Value(_capped(cost), made, size=Size(1, 1))
-        of_items = found[-1].size if node.name == "map" else inner[node.args[1].name].size
-        return Value(_capped(cost), made, size=over.most, inner=of_items)
+        return Value(_capped(cost), made, size=over.most if node.name in ("map", "filter") else Size(1, 1))
 
     def _called(self, node: Node, made: Type, scope: Scope) -> Value:
         if (node.name, node.kind) == ("has", "call") and node.args and node.args[0].args:
@@ -148,10 +144,9 @@ class _Estimate:
         readable = known is None or any(len(wanted) == len(given) for wanted, _ in known)
         cost, size = (_FUNCTIONS.get((node.name, node.kind), _nominal) if readable else _nominal)(*given)
         path = tuple[str, ...]()
-        if node.name in ("_[_]", "_[?_]"):
-            step = sizes.ITEMS if given[0].type.name == "list" else sizes.VALUES
-            path, size = (*given[0].path, step), given[0].inner
-        elif node.name in ("value", "orValue", "or", "dyn") and given:
+        if node.name == "_[_]":
+            path = (*given[0].path, sizes.ITEMS if given[0].type.name == "list" else sizes.VALUES)
+        elif node.name == "dyn" and given:
             path, size = given[0].path, given[0].size
         return self._placed(sum(v.cost for v in given) + cost, made, path, size)
 
@@ -276,7 +271,8 @@ def _formatted(of: Value, *_: Value) -> Called:
 
 
 def _text(of: Value) -> Called:
-    return (_steps(of.most.high, _TRAVERSAL), of.most) if of.type.name in ("bytes", "string") else (1, None)
+    texts = loose(of.type) or of.type.name in ("bytes", "string")
+    return (_steps(of.most.high, _TRAVERSAL), of.most) if texts else (1, None)
 
 
 def _bytes(of: Value) -> Called:
