@@ -7,11 +7,13 @@ import judge
 import meshes as mesh
 import pytest
 
-from lateen.agent import bootstrap, interfaces, probing, serving
+from lateen.agent import bootstrap, dns, interfaces, probing, serving
 from lateen.agent.options import Options
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.kit import http
+from lateen.mesh.model import Mesh
+from lateen.mesh.views import Views
 from lateen.wire import names
 from lateen.wire.node import IPV6_REDIRECTED, NodeId
 
@@ -209,3 +211,45 @@ def test_the_kubelets_probes_reach_an_application_at_an_ipv6_address():
 
     status, port = asyncio.run(probed())
     assert (status, seen) == (204, [f"[::1]:{port}"])
+
+
+NAMED = """
+kind: ServiceEntry
+metadata: {name: named}
+spec:
+  hosts: [named.test]
+  ports: [{number: 5432, name: tcp-db, protocol: TCP}]
+  resolution: DNS
+"""
+
+
+def test_a_host_without_an_address_gets_one_of_each_family_that_the_proxy_has():
+    def found(agent):
+        made = sidecar({**agent, "DNS_CAPTURE": "true"}, dual(NAMED))
+        return sorted(n.removesuffix("_5432") for n in made[names.LDS] if n.endswith("_5432"))
+
+    (v4,) = found(V4)
+    (v6,) = found(V6)
+    assert v4.startswith("240.240.")
+    assert v6.startswith("2001:2::")
+    assert found(DUAL) == sorted([v6, v4])
+    views = Views(Mesh(dual(NAMED)))
+    assert sorted(views.names("default")["named.test"]) == sorted([v6, v4])
+
+
+@pytest.mark.parametrize(("agent", "lookup"), [(V4, "V4_PREFERRED"), (DUAL, "V4_PREFERRED"), (V6, "V6_ONLY")])
+def test_a_proxy_without_ipv4_looks_up_ipv6_addresses(agent, lookup):
+    made = sidecar(agent, dual(NAMED))[names.CDS]["outbound|5432||named.test"]
+    assert made.DnsLookupFamily.Name(made.dns_lookup_family) == lookup
+
+
+@pytest.mark.parametrize(
+    ("own", "answers"),
+    [
+        (("10.0.0.1",), {"both": ("240.240.0.1",), "six": ("fd00::7",)}),
+        (("fd00::1",), {"both": ("2001:2::1",), "six": ("fd00::7",)}),
+        (("10.0.0.1", "fd00::1"), {"both": ("240.240.0.1", "2001:2::1"), "six": ("fd00::7",)}),
+    ],
+)
+def test_the_dns_proxy_answers_addresses_that_the_pod_can_reach(own, answers):
+    assert dns.usable({"both": ["240.240.0.1", "2001:2::1"], "six": ["fd00::7"]}, own) == answers

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSError, DNSRecord
@@ -62,6 +62,14 @@ def answer(table: Table, raw: bytes) -> bytes | None:
             data = AAAA(address) if wants_six else A(address)
             reply.add_answer(RR(question.q.qname, question.q.qtype, rdata=data, ttl=TTL_S))
     return bytes(reply.pack())
+
+
+def usable(table: Mapping[str, Sequence[str]], own: Sequence[str]) -> Table:
+    """The table without addresses of families that the pod does not have, unless a name has no others. ``own``: the
+    pod's addresses."""
+    families = {":" in a for a in own}
+    kept = {name: tuple(a for a in found if (":" in a) in families) for name, found in table.items()}
+    return {name: kept[name] or tuple(found) for name, found in table.items()}
 
 
 def failure(raw: bytes) -> bytes:

@@ -166,7 +166,7 @@ class Agent:
 
         async def step() -> str:
             found = await self._istiod.ask("/names", {"version": version, "outside": outside}, timeout=NAMES_S + 15)
-            server.table = {k: tuple(v) for k, v in found["names"].items()}
+            server.table = dns.usable(found["names"], self._options.addresses)
             return str(found["version"])
 
         while True:

@@ -27,6 +27,8 @@ from lateen.kube.bulk import Change
 from lateen.kube.informer import Informer, Key
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
+from lateen.mesh.registry import in_families
+from lateen.mesh.workloads import BOTH
 
 
 class Statuses:
@@ -161,7 +163,12 @@ class Statuses:
             far.get(ref, Reach()),
             None if self.found is None else self.found.get(ref, []),
             (*extras, conditions.patched([])) if kind is kinds.ENVOY_FILTER and not extras else extras,
-            [{"host": h, "value": ip} for h in hosts if (ip := addresses.get((identity.namespace, h)))],
+            [
+                {"host": h, "value": ip}
+                for h in hosts
+                if (own := addresses.get((identity.namespace, h)))
+                for ip in in_families(own, BOTH)
+            ],
             self._issued(identity) if kind.group == kinds.CERT_MANAGER else {},
         )
 

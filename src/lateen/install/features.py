@@ -26,7 +26,6 @@ _GONE = "Istio has removed it"
 _DEFAULT = "Istio's default holds"
 _SESSIONS = "set sessionPersistence in an HTTPRoute, or consistentHash in a DestinationRule"
 _BOTH = "proxies have both families where their pods do"
-_AUTOMATIC = "automatic addresses are of IPv4"
 
 _GROUPS: tuple[tuple[str, str, str], ...] = (
     (
@@ -101,7 +100,6 @@ _GROUPS: tuple[tuple[str, str, str], ...] = (
     ),
     (_MCS, "", "MCS_API_GROUP MCS_API_VERSION"),
     (_BOTH, "true", "ISTIO_DUAL_STACK ISTIO_ENABLE_IPV4_OUTBOUND_LISTENER_FOR_IPV6_CLUSTERS"),
-    (_AUTOMATIC, "", "PILOT_IP_AUTOALLOCATE_IPV6_PREFIX"),
     (
         _FIXED,
         "",
@@ -164,6 +162,7 @@ _ONE_BY_ONE: dict[str, tuple[str, str]] = {
     "PILOT_IGNORE_RESOURCES": ("", "every kind is served"),
     "PILOT_INCLUDE_RESOURCES": ("", "every kind is served"),
     "PILOT_IP_AUTOALLOCATE_IPV4_PREFIX": ("240.240.0.0/16", "addresses are allocated in 240.240.0.0/16"),
+    "PILOT_IP_AUTOALLOCATE_IPV6_PREFIX": ("2001:2::/48", "addresses are allocated in 2001:2::/48"),
     "PILOT_JWT_ENABLE_REMOTE_JWKS": ("false", "istiod fetches the keys of tokens"),
     "PILOT_MULTICLUSTER_KUBECONFIG_PATH": ("", "other clusters are known by Secrets (create-remote-secret)"),
     "PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API": (

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from lateen.api import objects as o
 from lateen.mesh.rules import Interest
+from lateen.mesh.workloads import IPV4
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Client:
     """Ports of services where its proxy must not listen, if it would: the application or the proxy itself does."""
     proxy_port: int = 0
     """The port of 127.0.0.1 where applications find an HTTP proxy; 0 for none."""
+    families: str = IPV4
+    """Those of its proxy's addresses (``Proxy``)."""
 
     def __hash__(self) -> int:
         return self._hash
@@ -37,7 +40,7 @@ class Client:
     @cached_property
     def _hash(self) -> int:
         place = (self.namespace, self.sidecar, self.locality, self.network, self.certificate)
-        return hash((place, self.labels, self.dns, self.gateway, self.captured))
+        return hash((place, self.labels, self.dns, self.gateway, self.captured, self.families))
 
     @property
     def label_map(self) -> Mapping[str, str]:
@@ -54,4 +57,5 @@ class Client:
             self.gateway and interest.secrets,
             self.network if interest.network else "",
             self.certificate if interest.backends else "",
+            families=self.families if interest.families else IPV4,
         )

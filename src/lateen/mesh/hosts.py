@@ -18,10 +18,11 @@ from lateen.mesh.routing import PortRoutes
 from lateen.mesh.rules import Rule, Seen
 from lateen.mesh.scope import Shown
 from lateen.mesh.spelling import spellings
-from lateen.mesh.workloads import Instance, Instances, Workload
+from lateen.mesh.workloads import IPV6, Instance, Instances, Workload
 
 INTERCEPTION = "sidecar.istio.io/interceptionMode"
 """The annotation in which injection records the interception mode."""
+LOOKUP, LOOKUP_V6 = "V4_PREFERRED", "V6_ONLY"
 Made = tuple[HostView, tuple[EndpointsView, ...]]
 Traffic = tuple[o.Resource[DestinationRule], ...]
 
@@ -59,10 +60,11 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
         "host": service.host,
         "namespace": service.namespace,
         "name": service.name,
-        "addresses": mesh.addresses(service, client.dns),
+        "addresses": mesh.addresses(service, client.families if client.dns else ""),
         "ports": shown,
         "silent": tuple(p.number for p in shown if only.called is not None and p.number not in only.called),
         "resolution": "HEADLESS" if headless else service.resolution,
+        "lookup": LOOKUP_V6 if named and client.families == IPV6 else LOOKUP,
         "external": service.external,
         "sans": service.sans,
         "names": tuple(
@@ -121,6 +123,7 @@ def of_rules(
         "ports": kept,
         "silent": (),
         "resolution": "RULES",
+        "lookup": LOOKUP,
         "external": True,
         "sans": (),
         "names": (Name(namespace, spellings(host, namespace, name, mesh.cluster.domain)),),

@@ -94,6 +94,8 @@ class HostView(Cached):
     resolution: str = field(kw_only=True)
     """As in ServiceEntries; or HEADLESS; RULES for a host that only rules name; ALIAS for an ExternalName service that
     is only a destination of rules."""
+    lookup: str = field(kw_only=True)
+    """Which addresses of names its clients' proxies look up: Envoy's DnsLookupFamily."""
     external: bool = field(kw_only=True)
     sans: tuple[str, ...] = field(kw_only=True)
     names: tuple[Name, ...] = field(kw_only=True)

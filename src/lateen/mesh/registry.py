@@ -19,11 +19,12 @@ from lateen.api.domain import service_suffix
 from lateen.api.networking import ServiceEntry, WorkloadEntry
 from lateen.api.reading import DISTRIBUTION, allocates, near
 from lateen.kit.derived import derived
-from lateen.mesh.workloads import Instance, instance
+from lateen.mesh.workloads import IPV4, Instance, instance
 
 Entry = o.Resource[ServiceEntry]
 AUTO = ipaddress.ip_network("240.240.0.0/16")
-"""Istio's range for hosts that have no address of their own."""
+AUTO_V6 = ipaddress.ip_network("2001:2::/48")
+"""Istio's ranges for hosts that have no address of their own. A host has the same place in both."""
 KNOWN_BY_NAME = ("DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS", "ALIAS")
 
 
@@ -188,3 +189,9 @@ def automatic(entries: Iterable[Entry]) -> dict[tuple[str, str], str]:
             taken.add(place)
             out[key] = str(AUTO[place])
     return out
+
+
+def in_families(automatic: str, families: str) -> tuple[str, ...]:
+    """The automatic addresses of a host, of its IPv4 one."""
+    place = int(ipaddress.ip_address(automatic)) - int(AUTO[0])
+    return tuple(automatic if family == IPV4 else str(AUTO_V6[place]) for family in families)

@@ -42,6 +42,8 @@ class Interest:
     network: bool = False
     backends: bool = False
     """The client certificate that a gateway presents to backends."""
+    families: bool = False
+    """The families of its addresses: for automatic addresses, and names that its proxy resolves."""
 
     def __or__(self, other: Interest) -> Interest:
         return Interest(
@@ -53,6 +55,7 @@ class Interest:
             self.secrets or other.secrets,
             self.network or other.network,
             self.backends or other.backends,
+            self.families or other.families,
         )
 
 
@@ -271,7 +274,8 @@ class Rules(Standings):
         keys = frozenset((HOSTNAME,)) if "node" in near else frozenset[str]()
         place = place or bool(near)
         network = bool(self.network_gateways()) or bool(near)
-        out = Interest(namespaces, keys, dns=dns, place=place, rules=outside, network=network)
+        families = any(s.resolution or s.external_name for s in found)
+        out = Interest(namespaces, keys, dns=dns, place=place, rules=outside, network=network, families=families)
         if self._rule_levels(host):
             out |= self.rule_interest(host)
         out |= self._route_interest(host)

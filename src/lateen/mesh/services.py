@@ -161,17 +161,17 @@ class Services(Base):
 
     # --- addresses -------------------------------------------------------------------------------------------
 
-    def addresses(self, service: o.Service, automatic: bool) -> tuple[str, ...]:
-        """A service's addresses. ``automatic``: including the one assigned to a host without addresses."""
+    def addresses(self, service: o.Service, families: str) -> tuple[str, ...]:
+        """A service's addresses; for a host without any, the automatic ones of ``families`` (``Proxy``), if any."""
         own = service.all_addresses
-        if own or not automatic or not service.resolution:
+        if own or not families or not service.resolution:
             return own
         found = self.automatic_address(service.namespace, service.host)
-        return (found,) if found else ()
+        return registry.in_families(found, families) if found else ()
 
     @query
     def automatic(self) -> dict[Key, str]:
-        """(namespace, host) -> its automatic address"""
+        """(namespace, host) -> its automatic address (``registry.in_families``)"""
         return registry.automatic(self.objects.service_entries.values())
 
     @query

@@ -27,7 +27,7 @@ from lateen.mesh.outbound import Outbound, serves
 from lateen.mesh.outbound_view import OutboundView
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import Callers, Own, Patch, View
-from lateen.mesh.workloads import Proxy, Seat
+from lateen.mesh.workloads import BOTH, IPV6, Proxy, Seat
 from lateen.wire import names
 from lateen.wire.node import ROUTER, Abilities, abilities
 
@@ -59,8 +59,9 @@ def viewer(proxy: Proxy, metadata: Mapping[str, str]) -> Viewer:
     """``metadata``: what the proxy reports about itself."""
     dns = metadata.get("DNS_CAPTURE") == "true"
     unprivileged = metadata.get("UNPRIVILEGED_POD") == "true"
-    if not proxy.network_namespaces and ":" in metadata.get("INSTANCE_IPS", ""):
-        proxy = replace(proxy, ipv6=True)
+    addresses = metadata.get("INSTANCE_IPS", "")
+    if not proxy.network_namespaces and ":" in addresses:
+        proxy = replace(proxy, families=BOTH if "." in addresses else IPV6)
     port = metadata.get("HTTP_PROXY_PORT", "")
     own = int(port) if digits(port) and int(port) < 65536 and int(port) not in PROXY else None
     return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), abilities(metadata), unprivileged, own)
@@ -152,7 +153,8 @@ class Views(Outbound):
             closed = PROXY.union(low, workload_view.application_ports(self.mesh, pod, sidecar))
         port = self.mesh.transport.proxy_port if viewer.proxy_port is None else viewer.proxy_port
         place = (pod.namespace, chosen, ref, pod.locality)
-        return Client(*place, viewer.dns, gateway, network, shown, taken, closed, 0 if gateway else port)
+        port, families = 0 if gateway else port, viewer.proxy.families
+        return Client(*place, viewer.dns, gateway, network, shown, taken, closed, port, families)
 
     def outbound(self, namespace: str) -> OutboundView:
         """The outbound view of clients in a namespace without other known properties."""
@@ -223,7 +225,7 @@ class Views(Outbound):
         out = {}
         for s in self.mesh.visible(namespace):
             if s.resolution:
-                found = [a for a in self.mesh.addresses(s, automatic=True) if "/" not in a]
+                found = [a for a in self.mesh.addresses(s, BOTH) if "/" not in a]
                 if found:
                     out[s.host.lower()] = found
         return out

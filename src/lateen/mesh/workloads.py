@@ -133,6 +133,10 @@ class Seat:
 ALONE, ALONE_V6 = Seat(), Seat(ipv6=True)
 
 
+IPV4, IPV6, BOTH = "4", "6", "46"
+"""The families of addresses that a proxy has"""
+
+
 @dataclass(frozen=True)
 class Proxy:
     """An Envoy of some kind (``wire.node``) and the workloads that it serves. A gateway serves one."""
@@ -141,8 +145,12 @@ class Proxy:
     workloads: tuple[Workload, ...]
     network_namespaces: tuple[str, ...] = ()
     """The workloads' network namespaces; empty for a proxy in the network namespace of its only workload."""
-    ipv6: bool = False
-    """Whether it has an IPv6 address; false with ``network_namespaces``, whose addresses nobody reports."""
+    families: str = IPV4
+    """Those of its addresses; IPV4 with ``network_namespaces``, whose addresses nobody reports."""
+
+    @property
+    def ipv6(self) -> bool:
+        return self.families != IPV4
 
     @property
     def seats(self) -> tuple[tuple[Workload, Seat], ...]:

@@ -43,7 +43,7 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         # LOGICAL_DNS requires exactly one endpoint.
         one = view.resolution == "DNS_ROUND_ROBIN" and found is not None and bool(found.endpoints)
         cluster.type = _KIND.Value("LOGICAL_DNS" if one else "STRICT_DNS")
-        cluster.dns_lookup_family = cluster_pb2.Cluster.DnsLookupFamily.Value("V4_PREFERRED")
+        cluster.dns_lookup_family = cluster_pb2.Cluster.DnsLookupFamily.Value(view.lookup)
         cluster.respect_dns_ttl = True
         cluster.dns_refresh_rate.CopyFrom(pb.duration(view.transport.dns_refresh_s))
         if found is not None:
