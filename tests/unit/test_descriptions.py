@@ -1,5 +1,6 @@
 """Structure and description of Kubernetes' own kinds: every one that is served has a structure; kubectl explain."""
 
+import pytest
 from apiserver import Cluster
 
 from lateen.cluster.apiserver import decoding, descriptions, schema
@@ -30,6 +31,52 @@ def test_explain_describes_kinds_and_fields():
     assert spec["allOf"] == [{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"}]
     replicas = found["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["replicas"]
     assert replicas["description"].startswith("How many pods there should be.")
+
+
+def undescribed(name, depth):
+    """Fields below a type that have no description, down to a depth, as ``Type.field``; and types without one."""
+    found, out = descriptions.described(name), []
+    short = name.rpartition(".")[2]
+    out += [] if found.get("description") else [short]
+    for key, field in found.get("properties", {}).items():
+        out += [] if field.get("description") else [f"{short}.{key}"]
+        inner = [field, field.get("items") or {}, field.get("additionalProperties") or {}, *field.get("allOf", [])]
+        refs = [i["$ref"].rpartition("/")[2] for i in inner if isinstance(i, dict) and "$ref" in i]
+        out += [u for ref in refs if depth for u in undescribed(ref, depth - 1)]
+    return sorted(set(out))
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        *(("v1", k) for k in ("ConfigMap", "Endpoints", "LimitRange", "Namespace", "PersistentVolumeClaim", "Pod")),
+        *(("v1", k) for k in ("ReplicationController", "ResourceQuota", "Secret", "Service", "ServiceAccount")),
+        *(("apps/v1", k) for k in ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet", "ControllerRevision")),
+        *(("batch/v1", k) for k in ("CronJob", "Job")),
+        *(("networking.k8s.io/v1", k) for k in ("Ingress", "IngressClass", "NetworkPolicy")),
+        *(("rbac.authorization.k8s.io/v1", k) for k in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")),
+        ("autoscaling/v2", "HorizontalPodAutoscaler"),
+        ("policy/v1", "PodDisruptionBudget"),
+        ("scheduling.k8s.io/v1", "PriorityClass"),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+        ("certificates.k8s.io/v1", "CertificateSigningRequest"),
+        ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
+        ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
+    ],
+)
+def test_every_field_of_the_kinds_that_people_write_is_described(version, kind):
+    """kubectl explain deployment.spec"""
+    group, _, short = version.rpartition("/")
+    name = schema.by_kind()[group, short, kind]
+    later = ("allocatedResource", "modifyVolume", "currentVolumeAttributesClassName", "RawExtension")
+    assert [u for u in undescribed(name, 1) if not any(word in u for word in later)] == []
+
+
+def test_what_containers_are_made_of_is_described_to_the_end():
+    """kubectl explain pod.spec.containers.livenessProbe.httpGet.httpHeaders"""
+    assert undescribed("io.k8s.api.core.v1.Probe", 3) == []
+    assert undescribed("io.k8s.api.core.v1.EnvVar", 3) == []
+    assert undescribed("io.k8s.api.core.v1.Affinity", 5) == []
 
 
 def test_a_driver_that_does_not_run_here_is_taken_with_a_warning():
