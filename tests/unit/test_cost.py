@@ -158,3 +158,55 @@ def test_what_is_replaced_is_freed(kind):
             gc.collect()
             alive.append((sum(isinstance(x, ResourceSet) for x in gc.get_objects()), len(views.queries)))
     assert alive[0] == alive[1]
+
+
+def policy(spec, kind="AuthorizationPolicy"):
+    return next(mesh.yamldoc.objects(f"kind: {kind}\nmetadata: {{name: p, namespace: n3}}\nspec: {spec}"))
+
+
+REQUESTS = "{rules: [{to: [{operation: {methods: [%s]}}]}]}"
+CALLERS = "{rules: [{from: [{source: {namespaces: [%s]}}]}]}"
+TOKENS = "{jwtRules: [{issuer: %s, jwksUri: 'https://keys.test/'}]}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "wanted"),
+    [
+        ("AuthorizationPolicy", REQUESTS, {names.ECDS}),
+        ("AuthorizationPolicy", CALLERS, {names.ECDS, names.LDS}),  # connections are decided about by their chains
+        ("RequestAuthentication", TOKENS, {names.ECDS}),
+    ],
+)
+def test_a_policy_change_makes_only_its_slots_once_for_all_of_its_workloads(kind, spec, wanted):
+    found = mesh.add(wide(), policy(spec % "a", kind), 1)
+    for i in range(5):
+        more = mesh.pod(f"web-{i}", f"10.3.9.{i}", "n3", app="web")
+        found = found.put(kinds.POD, ("n3", more.name), more)
+    views = Views(Mesh(found))
+    pods = [*clients(found), *(found.pods["n3", f"web-{i}"] for i in range(5))]
+    mine = [i for i, p in enumerate(pods) if p.namespace == "n3"]
+    before, seen = offered(views, pods), [views.of(p, "sidecar") for p in pods]
+    views.advance(mesh.add(found, policy(spec % "b", kind), 1))
+    after = offered(views, pods)
+    for i, p in enumerate(pods):
+        view = views.of(p, "sidecar")
+        assert view.outbound is seen[i].outbound
+        assert all(x is y for x, y in zip(view.own.inbound, seen[i].own.inbound, strict=True))
+        assert changed(before[i : i + 1], after[i : i + 1]) == (wanted if i in mine else set())
+    new = [x for i in mine for x, y in zip(after[i][names.ECDS], before[i][names.ECDS], strict=True) if x is not y]
+    assert len(new) == len(mine)
+    assert len({id(x) for x in new}) == 1, "one for all workloads with the same policies"
+
+
+def test_a_policy_change_keeps_the_routes_of_gateways():
+    servers = "[{port: {number: 80, name: a, protocol: HTTP}, hosts: ['*']}]"
+    gateway = f"kind: Gateway\nmetadata: {{name: g}}\nspec: {{selector: {{istio: ingressgateway}}, servers: {servers}}}"
+    text = policy(REQUESTS % "GET") | {"metadata": {"name": "p", "namespace": "istio-system"}}
+    found = mesh.add(mesh.objects(gateway), text, 1)
+    views, pod = Views(Mesh(found)), found.pods["istio-system", "ingress"]
+    before, seen = generate(views.of(pod, "router")), views.of(pod, "router")
+    other = policy(REQUESTS % "PUT") | {"metadata": text["metadata"]}
+    views.advance(mesh.add(found, other, 1))
+    view = views.of(pod, "router")
+    assert view.gateway is seen.gateway
+    assert changed([before], [generate(view)]) == {names.ECDS}

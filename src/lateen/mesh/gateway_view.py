@@ -6,12 +6,9 @@ from dataclasses import dataclass, field
 
 from lateen.api import objects as o
 from lateen.api.networking.server_tls import ServerTLS
-from lateen.mesh.authentication import Authentication
 from lateen.mesh.cached import Cached
 from lateen.mesh.challenges import Challenges
-from lateen.mesh.inbound_view import Authorization
 from lateen.mesh.outbound_view import Limits
-from lateen.mesh.plugins import Plugin
 from lateen.mesh.proxies import Place
 from lateen.mesh.routing import ConnectionRoute, DatagramRoute, HostRoutes
 from lateen.mesh.secured import Secured
@@ -56,7 +53,6 @@ class GatewayServer(Cached):
     connections: tuple[ConnectionRoute, ...] = field(kw_only=True)
     datagrams: Datagrams | None = field(kw_only=True)
     """Set for a UDP port; None for a TCP port."""
-    authorization: Authorization = field(kw_only=True)
     limits: tuple[tuple[o.Ref, Limits], ...] = field(kw_only=True)
     """The rate limits of the objects behind ``requests``: a route's rule, or its listener's object."""
     secured: tuple[tuple[int, int, Secured], ...] = field(kw_only=True)
@@ -70,8 +66,6 @@ class GatewayView(Cached):
     """See ``Seat.ipv6``"""
     identity: Described = field(kw_only=True)
     place: Place = field(kw_only=True)
-    authentication: Authentication = field(kw_only=True)
-    plugins: tuple[Plugin, ...] = field(kw_only=True)
     servers: tuple[GatewayServer, ...] = field(kw_only=True)
     """The servers whose certificates exist."""
     challenges: Challenges | None = field(kw_only=True)

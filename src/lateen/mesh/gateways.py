@@ -49,18 +49,15 @@ def view(mesh: Mesh, pod: o.Pod, ipv6: bool, shared: Shared) -> tuple[GatewayVie
             servers.append(_server(mesh, pod, place, route, [listener], shared))
     where = proxies.place(mesh.proxy_defaults, pod)
     who = identity(pod, mesh.transport.trust_domain)
-    tokens = mesh.authentication(pod.namespace, pod.label_map)
     plugins = mesh.plugins(pod.namespace, pod.label_map)
     asked = _challenges(mesh, pod)
     filtered = mesh.cluster.filtered and not plugins and not any(s.automatic for s in servers)
-    key = (pod, ipv6, who, where, tokens, plugins, asked, filtered, *servers)
+    key = (pod, ipv6, who, where, asked, filtered, *servers)
     values: dict[str, Any] = {
         "pod": pod,
         "ipv6": ipv6,
         "identity": who,
         "place": where,
-        "authentication": tokens,
-        "plugins": plugins,
         "servers": tuple(servers),
         "challenges": asked,
         "filtered": filtered,
@@ -101,7 +98,6 @@ def _server(
         "requests": requests,
         "connections": () if route or first.automatic or first.datagrams else mesh.connections_at(first, pod),
         "datagrams": _datagrams(mesh, first, pod) if first.datagrams else None,
-        "authorization": mesh.access(pod.namespace, pod.label_map),
         "limits": mesh.limits_at(
             [*(of for h in requests for of, _ in h.places), *(r.rule for h in requests for r in h.routes)]
         ),

@@ -59,8 +59,17 @@ UNRESTRICTED = Authorization()
 
 
 @dataclass(frozen=True, eq=False)
+class Checks(Cached):
+    """The policies of one workload, apart from what it serves: most changes of them concern only their slots."""
+
+    authentication: Authentication = field(kw_only=True)
+    authorization: Authorization = field(kw_only=True)
+    plugins: tuple[Plugin, ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
 class InboundView(Cached):
-    """The inbound side of one workload."""
+    """What one workload serves."""
 
     transport: Transport = field(kw_only=True)
     pod: o.Pod = field(kw_only=True)
@@ -73,8 +82,5 @@ class InboundView(Cached):
     """Ports with their own mode."""
     policy: o.Ref | None = field(kw_only=True)
     """The PeerAuthentication that determines ``mtls``."""
-    authentication: Authentication = field(kw_only=True)
-    authorization: Authorization = field(kw_only=True)
-    plugins: tuple[Plugin, ...] = field(kw_only=True)
     ports: tuple[InboundPort, ...] = field(kw_only=True)
     origins: tuple[str, ...] = field(kw_only=True)

@@ -11,7 +11,7 @@ from lateen.api import objects as o
 from lateen.api.networking.envoy_filter import EnvoyConfigObjectPatch
 from lateen.mesh.cached import Cached
 from lateen.mesh.gateway_view import GatewayView
-from lateen.mesh.inbound_view import InboundView
+from lateen.mesh.inbound_view import Checks, InboundView
 from lateen.mesh.observability import Observability, Side
 from lateen.mesh.outbound_view import OutboundView
 from lateen.mesh.workloads import Seat
@@ -40,6 +40,8 @@ class Own(Cached):
 
     inbound: tuple[InboundView, ...] = field(kw_only=True)
     gateway: GatewayView | None = field(kw_only=True)
+    checks: tuple[Checks, ...] = field(kw_only=True)
+    """The gateway's, or one for each workload."""
     credentials: tuple[o.Credential, ...] = field(kw_only=True)
     """Secrets of a gateway's TLS servers, and of rules for TLS origination."""
     reports: tuple[Observability, ...] = field(kw_only=True)

@@ -19,7 +19,7 @@ from lateen.mesh import credentials, gateways, plugins, proxies, reporting, tele
 from lateen.mesh.binds import PROXY, binds_all
 from lateen.mesh.clients import Client
 from lateen.mesh.gateway_view import GatewayView
-from lateen.mesh.inbound_view import InboundView
+from lateen.mesh.inbound_view import Checks, InboundView
 from lateen.mesh.model import Mesh
 from lateen.mesh.objects import Objects
 from lateen.mesh.observability import Observability
@@ -129,6 +129,7 @@ class Views(Outbound):
         values: dict[str, Any] = {
             "inbound": inbound,
             "gateway": served,
+            "checks": tuple(map(self._checks, proxy.workloads)),
             "credentials": _by_name(used),
             "reports": reports,
             "callers": callers,
@@ -202,6 +203,10 @@ class Views(Outbound):
     @query
     def _inbound(self, pod: o.Pod, seat: Seat, interception: str) -> InboundView:
         return workload_view.inbound(self.mesh, pod, seat, interception, self.shared)
+
+    @query
+    def _checks(self, pod: o.Pod) -> Checks:
+        return workload_view.checks(self.mesh, pod, self.shared)
 
     def names(self, namespace: str, outside: bool = False) -> dict[str, list[str]]:
         """Hosts of ServiceEntries visible to clients in a namespace, with the addresses that the agent's DNS proxy

@@ -1,4 +1,4 @@
-"""The inbound view of one workload: the ports that it serves, and the policies that apply to it."""
+"""The inbound view of one workload: the ports that it serves; and the policies that apply to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lateen.kit.derived import Shared
 from lateen.kit.digits import digits
 from lateen.mesh import policy
 from lateen.mesh.binds import as_port
-from lateen.mesh.inbound_view import InboundPort, InboundView
+from lateen.mesh.inbound_view import Checks, InboundPort, InboundView
 from lateen.mesh.model import Mesh
 from lateen.mesh.outbound_view import Port
 from lateen.mesh.protocols import protocol
@@ -49,15 +49,23 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Share
         "mtls": mode,
         "mtls_ports": single,
         "policy": chosen,
-        "authentication": mesh.authentication(pod.namespace, pod.label_map),
-        "authorization": mesh.access(pod.namespace, pod.label_map),
-        "plugins": mesh.plugins(pod.namespace, pod.label_map),
         "ports": tuple(sorted(found, key=lambda i: i.port.number)),
         "origins": (str(sidecar.ref),) if sidecar else (),
     }
     version = sidecar.version if sidecar and (sidecar.spec.ingress or pool) else ""
     key = (*values.values(), version)
     return shared(("inbound", key), lambda: InboundView(key, **values))
+
+
+def checks(mesh: Mesh, pod: o.Pod, shared: Shared) -> Checks:
+    """The same object for all workloads with the same policies."""
+    values: dict[str, Any] = {
+        "authentication": mesh.authentication(pod.namespace, pod.label_map),
+        "authorization": mesh.access(pod.namespace, pod.label_map),
+        "plugins": mesh.plugins(pod.namespace, pod.label_map),
+    }
+    key = tuple(values.values())
+    return shared(("checks", key), lambda: Checks(key, **values))
 
 
 def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service, int]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lateen.kit.derived import derived
 from lateen.mesh.gateway_view import GatewayView
-from lateen.mesh.inbound_view import InboundView
+from lateen.mesh.inbound_view import Checks, InboundView
 from lateen.mesh.outbound_view import OutboundView
 from lateen.mesh.view import Callers, Own, View
 from lateen.wire import names
@@ -60,8 +60,8 @@ def _of_callers(out: OutboundView, callers: Callers) -> Part:
 @derived
 def _listeners_read(own: Own) -> bool:
     return any(
-        i.authentication and (i.plugins or claims.read_by(sets.own_listeners(i, seen.server)))
-        for i, seen in zip(own.inbound, own.reports, strict=True)
+        c.authentication and (c.plugins or claims.read_by(sets.own_listeners(i, c, seen.server)))
+        for i, c, seen in zip(own.inbound, own.checks, own.reports, strict=True)
     )
 
 
@@ -71,11 +71,17 @@ def listeners_read_claims(view: View) -> bool:
     return view.gateway is None and (bool(view.patches) or _listeners_read(view.own))
 
 
-def _extensions(i: InboundView, read: bool) -> Iterable[ResourceSet]:
-    policies = (sets.own_authorization(i), sets.own_limits(i), sets.own_plugins(i), sets.own_security(i))
-    told = bool(i.authentication) and (read or any(map(claims.read_by, policies)))
+def _extensions(i: InboundView, c: Checks, read: bool) -> Iterable[ResourceSet]:
+    seat = i.seat.name
+    policies = (
+        sets.policies(c, seat, sets.tapped(i)),
+        sets.own_limits(i),
+        sets.own_plugins(c, seat),
+        sets.own_security(i),
+    )
+    told = bool(c.authentication) and (read or any(map(claims.read_by, policies)))
     return (
-        sets.tokens(i.authentication, i.seat.name, False, told),
+        sets.tokens(c.authentication, seat, False, told),
         *policies,
         sets.identity(i.identity, i.seat),
     )
@@ -95,9 +101,10 @@ def _of_workloads(own: Own, read: bool) -> Part:
                 *map(sets.own_files, own.inbound),
                 *map(sets.own_logins, own.inbound),
             ),
-            names.ECDS: tuple(s for i in own.inbound for s in _extensions(i, read)),
+            names.ECDS: tuple(s for i, c in zip(own.inbound, own.checks, strict=True) for s in _extensions(i, c, read)),
             names.LDS: tuple(
-                sets.own_listeners(i, seen.server) for i, seen in zip(own.inbound, own.reports, strict=True)
+                sets.own_listeners(i, c, seen.server)
+                for i, c, seen in zip(own.inbound, own.checks, own.reports, strict=True)
             ),
         }
     )
@@ -123,7 +130,7 @@ def _at_gateway(view: View) -> Part:
 
 
 def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Sets]:
-    called = _called(out)
+    called, (checks,) = _called(out), own.checks
     automatic = any(s.automatic for s in view.servers)
     return {
         names.CDS: (
@@ -134,16 +141,16 @@ def _of_gateway(view: GatewayView, own: Own, out: OutboundView) -> dict[str, Set
         ),
         names.EDS: (*called.endpoints, sets.all_sni_endpoints(out.endpoint_spaces) if automatic else EMPTY),
         names.ECDS: (
-            sets.tokens(view.authentication, "", True),
-            sets.gateway_authorization(view),
+            sets.tokens(checks.authentication, "", True),
+            sets.policies(checks, "", sets.tapped(view)),
             sets.gateway_limits(view),
-            sets.gateway_plugins(view),
+            sets.own_plugins(checks),
             sets.gateway_security(view),
             sets.gateway_challenges(view),
             sets.identity(view.identity),
         ),
         names.SDS: (sets.secrets(own.credentials), called.files, sets.gateway_files(view), sets.gateway_logins(view)),
-        names.LDS: (sets.gateway_listeners(view, own.reports[0].client), EMPTY),
+        names.LDS: (sets.gateway_listeners(view, checks, own.reports[0].client), EMPTY),
         names.RDS: (sets.gateway_routes(view),),
         names.VHDS: (sets.gateway_hosts(view),),
     }

@@ -14,7 +14,7 @@ from lateen.kit.derived import Shared, derived
 from lateen.mesh import policy
 from lateen.mesh.authentication import Authentication
 from lateen.mesh.gateway_view import GatewayServer, GatewayView
-from lateen.mesh.inbound_view import UNRESTRICTED, InboundView
+from lateen.mesh.inbound_view import Checks, InboundView
 from lateen.mesh.observability import Side
 from lateen.mesh.outbound_view import DomainSpace, EndpointSpace, HostSpace, OutboundView, Spaces
 from lateen.mesh.secured import Secured
@@ -133,8 +133,9 @@ def own_clusters(view: InboundView) -> ResourceSet:
     return _set(clusters.of_workload(view))
 
 
-def own_listeners(view: InboundView, seen: Side) -> ResourceSet:
-    return _shared(("inbound", view, seen), lambda: _set(inbound.of_view(view, seen)))
+def own_listeners(view: InboundView, checks: Checks, seen: Side) -> ResourceSet:
+    screen = authorization.screen(checks.authorization)
+    return _shared(("inbound", view, screen, seen), lambda: _set(inbound.of_view(view, screen, seen)))
 
 
 @derived
@@ -147,8 +148,10 @@ def gateway_files(view: GatewayView) -> ResourceSet:
     return _served_files(s.tls for s in view.servers)
 
 
-def gateway_listeners(view: GatewayView, seen: Side) -> ResourceSet:
-    return _shared(("gateway", view, seen), lambda: _set(gateway.of_view(view, seen)))
+def gateway_listeners(view: GatewayView, checks: Checks, seen: Side) -> ResourceSet:
+    screen, accepted = authorization.screen(checks.authorization), checks.authentication
+    key = ("gateway", view, screen, accepted, seen)
+    return _shared(key, lambda: _set(gateway.of_view(view, screen, accepted, seen)))
 
 
 @derived
@@ -188,11 +191,13 @@ def tokens(found: Authentication, seat: str, gateway: bool, claims: bool = True)
 
 
 @derived
-def own_authorization(view: InboundView) -> ResourceSet:
-    return _set(authorization.extensions(view.authorization, view.seat.name, _tapped(view)))
+def policies(checks: Checks, seat: str = "", tapped: bool = False) -> ResourceSet:
+    """AuthorizationPolicies. ``tapped``: see ``tapped``."""
+    key = ("policies", checks.authorization, seat, tapped)
+    return _shared(key, lambda: _set(authorization.extensions(checks.authorization, seat, tapped)))
 
 
-def _tapped(view: InboundView | GatewayView) -> bool:
+def tapped(view: InboundView | GatewayView) -> bool:
     """Whether somebody looks at bodies."""
     return dict(view.pod.notes).get(TAP_BODIES) == "true"
 
@@ -209,20 +214,9 @@ def gateway_limits(view: GatewayView) -> ResourceSet:
 
 
 @derived
-def own_plugins(view: InboundView) -> ResourceSet:
-    return _set(plugins.extensions(view.plugins, view.seat.name))
-
-
-@derived
-def gateway_plugins(view: GatewayView) -> ResourceSet:
-    return _set(plugins.extensions(view.plugins))
-
-
-@derived
-def gateway_authorization(view: GatewayView) -> ResourceSet:
-    """All servers of a gateway have the same policies: those of its workload."""
-    access = view.servers[0].authorization if view.servers else UNRESTRICTED
-    return _set(authorization.extensions(access, tapped=_tapped(view)))
+def own_plugins(checks: Checks, seat: str = "") -> ResourceSet:
+    key = ("plugins", checks.plugins, seat)
+    return _shared(key, lambda: _set(plugins.extensions(checks.plugins, seat)))
 
 
 @derived

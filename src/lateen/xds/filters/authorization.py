@@ -20,13 +20,13 @@ from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.tap.v3 import tap_pb2
 from google.protobuf import any_pb2
 
-from lateen.kit.derived import held
+from lateen.kit.derived import Shared, held
 from lateen.mesh.inbound_view import Authorization
 from lateen.wire import names, tap
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
-from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests
+from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests, Screen
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import ALLOW, CUSTOM, DENY, slot
 
@@ -56,7 +56,19 @@ def http(chain: Requests) -> list[HttpFilter]:
 
 
 def network(chain: Connections) -> tuple[NetworkFilter, ...]:
-    return filters.of_workload(chain.access, chain.access.policies, tcp=True)
+    return chain.screen.connections
+
+
+_screens = Shared()
+
+
+@held
+def screen(access: Authorization) -> Screen:
+    """The same object for policies that differ only in what they say about requests."""
+    made = filters.of_workload(access, access.policies, tcp=True)
+    refs = tuple(str(p.ref) for p in access.policies)
+    key = (access.paths, questions(access), refs, *(f.SerializeToString(deterministic=True) for f in made))
+    return _screens(key, lambda: Screen(access.paths, questions(access), made, refs))
 
 
 def extensions(access: Authorization, workload: str = "", tapped: bool = False) -> tuple[Resource, ...]:

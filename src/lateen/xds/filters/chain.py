@@ -9,7 +9,7 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
 from lateen.api.networking import traffic_policy as api
-from lateen.mesh.inbound_view import UNRESTRICTED, Authorization
+from lateen.mesh.inbound_view import UNRESTRICTED
 from lateen.mesh.observability import Side
 from lateen.mesh.plugins import Hook
 from lateen.mesh.secured import Secured
@@ -62,6 +62,23 @@ class Requests:
     """Whether x-envoy headers are added to requests and responses."""
 
 
+@dataclass(frozen=True, eq=False)
+class Screen:
+    """What a workload's AuthorizationPolicies mean for its listeners; equal ones are one object
+    (``filters.authorization.screen``)."""
+
+    paths: str
+    questions: int
+    """See ``Requests``."""
+    connections: tuple[NetworkFilter, ...]
+    """The filters of connections."""
+    origins: tuple[str, ...]
+    """The policies."""
+
+
+OPEN = Screen(UNRESTRICTED.paths, 1, (), ())
+
+
 @dataclass(frozen=True)
 class Option:
     """A DestinationRule's settings for connections to one cluster; times in seconds."""
@@ -82,7 +99,7 @@ class Connections:
     server: telemetry.Server | None = None
     """None on the client's side and at gateways."""
     option: Option | None = None
-    access: Authorization = UNRESTRICTED
+    screen: Screen = OPEN
     by_sni: bool = False
     """The SNI is the name of a cluster (AUTO_PASSTHROUGH)."""
     redis: bool = False

@@ -8,6 +8,7 @@ from envoy.config.listener.v3 import listener_components_pb2 as lc
 from envoy.config.listener.v3 import listener_pb2
 
 from lateen.api.security import JWTRule
+from lateen.mesh.authentication import Authentication
 from lateen.mesh.challenges import Challenges
 from lateen.mesh.gateway_view import GatewayServer, GatewayView
 from lateen.mesh.observability import Side
@@ -15,8 +16,8 @@ from lateen.mesh.proxies import Place
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import origins, pb, telemetry, tls
-from lateen.xds.filters import acme, authorization, order, quota, rate_limit, security
-from lateen.xds.filters.chain import Connections, Requests
+from lateen.xds.filters import acme, order, quota, rate_limit, security
+from lateen.xds.filters.chain import Connections, Requests, Screen
 from lateen.xds.jwt import claimed_headers
 from lateen.xds.listeners import datagrams, http, tcp
 from lateen.xds.listeners.chains import Taken
@@ -31,15 +32,16 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any]
 """(SNI names, destination ranges, the filter chain without its match for these)"""
 
 
-def _requests(server: GatewayServer, where: Place, seen: Side, challenges: bool, tokens: Tokens) -> Found:
+def _requests(
+    server: GatewayServer, where: Place, seen: Side, challenges: bool, tokens: Tokens, screen: Screen
+) -> Found:
     """The chain of a server that routes requests."""
-    access = server.authorization
     requests = Requests(
         "gateway",
-        paths=access.paths,
+        paths=screen.paths,
         limits=rate_limit.AT_GATEWAY,
         quotas=quota.at_gateway(server),
-        questions=authorization.questions(access),
+        questions=screen.questions,
         guards=security.at_gateway(server),
         guarded=security.routes_of(server),
         challenges=challenges,
@@ -53,17 +55,17 @@ def _requests(server: GatewayServer, where: Place, seen: Side, challenges: bool,
     return server.sni, (), chain
 
 
-def _connections(server: GatewayServer, seen: Side) -> list[Found]:
+def _connections(server: GatewayServer, seen: Side, screen: Screen) -> list[Found]:
     """Chains that forward connections: by SNI where TLS passes through, else by destination."""
 
     if server.automatic:
-        return [_by_cluster_name(server, seen)]
+        return [_by_cluster_name(server, seen, screen)]
     out = []
     for route in server.connections:
         clusters = connections.clusters(route)
         if not clusters:
             continue
-        filters = tcp.weighted(seen, clusters, access=server.authorization)
+        filters = tcp.weighted(seen, clusters, screen=screen)
         made = origins.metadata(route.rule, route.name)
         chain = lc.FilterChain(name=server.name, filters=filters, metadata=made)
         if server.tls:
@@ -72,11 +74,11 @@ def _connections(server: GatewayServer, seen: Side) -> list[Found]:
     return out
 
 
-def _by_cluster_name(server: GatewayServer, seen: Side) -> Found:
+def _by_cluster_name(server: GatewayServer, seen: Side, screen: Screen) -> Found:
     """AUTO_PASSTHROUGH: the SNI of mesh TLS (``outbound_.80_._.host``) names the cluster."""
     match = lc.FilterChainMatch(application_protocols=tls.MESH_ALPN)
     otherwise = ((names.BLACK_HOLE, 100),)
-    filters = order.network(Connections(seen, otherwise, access=server.authorization, by_sni=True))
+    filters = order.network(Connections(seen, otherwise, screen=screen, by_sni=True))
     return server.sni, (), lc.FilterChain(filters=filters, filter_chain_match=match)
 
 
@@ -87,6 +89,7 @@ def _listener(
     reported: Side,
     challenges: Challenges | None,
     tokens: Tokens,
+    screen: Screen,
     ipv6: bool,
 ) -> Resource | None:
     """None while nothing is routed from the port."""
@@ -95,8 +98,8 @@ def _listener(
     for server in servers:
         # The oldest Gateway wins; the other one's status says so.
         seen = reported.at(server.port, server.target)
-        requests = [_requests(server, where, seen, challenges is not None, tokens)] if server.route else None
-        found = requests or _connections(server, seen)
+        requests = [_requests(server, where, seen, challenges is not None, tokens, screen)] if server.route else None
+        found = requests or _connections(server, seen, screen)
         for sni, ranges, chain in found:
             for match in taken.left(sni, ranges):
                 made = lc.FilterChain()
@@ -122,22 +125,23 @@ def _listener(
         traffic_direction="OUTBOUND",
     )
     causes = [origin for s in servers for origin in s.origins]
-    causes += [str(p.ref) for s in servers for p in s.authorization.policies]
+    causes += screen.origins if servers else ()
     causes += [str(h.ref) for h in reported.hooks]
     causes += [str(r.rule) for s in servers for r in s.connections]
     causes += [challenges.origin] if challenges and shown else []
     return pb.resource(out.name, pb.also(out, ipv6), tuple(dict.fromkeys((*causes, *reported.origins))))
 
 
-def of_view(view: GatewayView, seen: Side) -> tuple[Resource, ...]:
+def of_view(view: GatewayView, screen: Screen, accepted: Authentication, seen: Side) -> tuple[Resource, ...]:
+    """``accepted``: the tokens whose claims are headers."""
     places = view.challenges.places if view.challenges else ()
     by_place: dict[tuple[str, int], list[GatewayServer]] = {place: [] for place in places}
     for s in view.servers:
         if s.datagrams is None:
             by_place.setdefault((s.bind, s.target), []).append(s)
-    tokens = tuple(rule for rule, _ in view.authentication)
+    tokens = tuple(rule for rule, _ in accepted)
     made = (
-        _listener(place, view.place, tuple(servers), seen, view.challenges, tokens, view.ipv6)
+        _listener(place, view.place, tuple(servers), seen, view.challenges, tokens, screen, view.ipv6)
         for place, servers in sorted(by_place.items())
     )
     return (*(m for m in made if m is not None), *datagrams.listeners(view))

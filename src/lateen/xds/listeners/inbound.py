@@ -17,8 +17,8 @@ from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import pb, telemetry, tls
 from lateen.xds import security as policies
-from lateen.xds.filters import authorization, quota, rate_limit, security
-from lateen.xds.filters.chain import Requests
+from lateen.xds.filters import quota, rate_limit, security
+from lateen.xds.filters.chain import Requests, Screen
 from lateen.xds.listeners import http, tcp
 from lateen.xds.routes import virtual_host
 
@@ -81,7 +81,9 @@ def _server(view: InboundView, service: o.Service | None, secure: bool, name: st
     )
 
 
-def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_http: bool, stat: str) -> list[Any]:
+def _filters(
+    view: InboundView, screen: Screen, seen: Side, i: InboundPort, secure: bool, is_http: bool, stat: str
+) -> list[Any]:
     """The network filters of connections to a port."""
     server = _server(view, i.service, secure)
     seen = seen.at(i.port.number)
@@ -90,33 +92,29 @@ def _filters(view: InboundView, seen: Side, i: InboundPort, secure: bool, is_htt
         option = tcp.option(i.pool)
         # if requests are protected, bytes that are not HTTP must not reach the application
         closed = any(found.guards for found in i.secured)
-        return tcp.weighted(seen, ((names.BLACK_HOLE if closed else cluster, 100),), server, option, view.authorization)
+        return tcp.weighted(seen, ((names.BLACK_HOLE if closed else cluster, 100),), server, option, screen)
     route = virtual_host.inbound(cluster, i.port.number)
     policies.across(route.virtual_hosts[0].routes[0], i.secured)
-    requests = replace(_requests(view), limits=rate_limit.slots(i), quotas=quota.slots(i), guards=security.at_port(i))
+    requests = replace(
+        _requests(view, screen), limits=rate_limit.slots(i), quotas=quota.slots(i), guards=security.at_port(i)
+    )
     return http.filters(seen, requests, f"inbound_{stat}", route=route, server=server)
 
 
-def _requests(view: InboundView) -> Requests:
-    access = view.authorization
-    return Requests(
-        "inbound",
-        view.seat.name,
-        paths=access.paths,
-        questions=authorization.questions(access),
-    )
+def _requests(view: InboundView, screen: Screen) -> Requests:
+    return Requests("inbound", view.seat.name, paths=screen.paths, questions=screen.questions)
 
 
-def _port_chains(view: InboundView, seen: Side, i: InboundPort) -> list[Any]:
+def _port_chains(view: InboundView, screen: Screen, seen: Side, i: InboundPort) -> list[Any]:
     port = i.port
     name = f"{view.pod.address if i.scoped else '0.0.0.0'}_{port.number}"
     mode = dict(view.mtls_ports).get(port.number, view.mtls)
     family = "http" if port.protocol in HTTP else "auto" if port.protocol == "auto" else "tcp"
     if i.tls is not None and mode == "DISABLE":
-        return [_own_tls(view, seen, i, name, family == "http")]
+        return [_own_tls(view, screen, seen, i, name, family == "http")]
     out = []
     for kind in WAYS[(family, mode)]:
-        filters = _filters(view, seen, i, kind.mesh, kind.http, name)
+        filters = _filters(view, screen, seen, i, kind.mesh, kind.http, name)
         chain = lc.FilterChain(name=name, filters=filters, filter_chain_match=_match(port.number, kind))
         if kind.mesh:
             alpn = ALPN_SERVER if kind.http else tls.ALPN_TCP
@@ -125,18 +123,20 @@ def _port_chains(view: InboundView, seen: Side, i: InboundPort) -> list[Any]:
     return out
 
 
-def _own_tls(view: InboundView, seen: Side, i: InboundPort, name: str, is_http: bool) -> lc.FilterChain:
+def _own_tls(view: InboundView, screen: Screen, seen: Side, i: InboundPort, name: str, is_http: bool) -> lc.FilterChain:
     """A Sidecar's ingress listener with ``tls``, which is used where mutual TLS is disabled."""
     assert i.tls is not None
     match = lc.FilterChainMatch(transport_protocol="tls")
     match.destination_port.value = i.port.number
-    chain = lc.FilterChain(name=name, filters=_filters(view, seen, i, False, is_http, name), filter_chain_match=match)
+    chain = lc.FilterChain(
+        name=name, filters=_filters(view, screen, seen, i, False, is_http, name), filter_chain_match=match
+    )
     alpn = ALPN_SERVER if is_http else ()
     chain.transport_socket.CopyFrom(tls.gateway(i.tls, alpn, view.transport))
     return chain
 
 
-def _rest_chains(view: InboundView, seen: Side) -> list[Any]:
+def _rest_chains(view: InboundView, screen: Screen, seen: Side) -> list[Any]:
     """Chains for ports that belong to no service."""
     hole = lc.FilterChainMatch()
     hole.destination_port.value = ports.INBOUND
@@ -145,11 +145,11 @@ def _rest_chains(view: InboundView, seen: Side) -> list[Any]:
     known = {i.port.number for i in view.ports}
     single = [(number, mode) for number, mode in view.mtls_ports if number not in known]
     for number, mode in [(None, view.mtls), *single]:
-        out += _passthrough(view, seen, number, mode)
+        out += _passthrough(view, screen, seen, number, mode)
     return out
 
 
-def _passthrough(view: InboundView, seen: Side, port: int | None, mode: str) -> list[Any]:
+def _passthrough(view: InboundView, screen: Screen, seen: Side, port: int | None, mode: str) -> list[Any]:
     """Chains that forward to the original destination; ``port`` is None for all ports without chains of their own."""
     out = []
     seen = seen.at() if port is None else seen.at(port)
@@ -160,9 +160,9 @@ def _passthrough(view: InboundView, seen: Side, port: int | None, mode: str) -> 
         if kind.http:
             route = virtual_host.inbound(rest, 0)
             stat = f"{names.INBOUND_PASSTHROUGH}{suffix}"
-            filters = http.filters(seen, _requests(view), stat, route=route, server=server)
+            filters = http.filters(seen, _requests(view, screen), stat, route=route, server=server)
         else:
-            filters = tcp.proxy(seen, rest, server, view.authorization)
+            filters = tcp.proxy(seen, rest, server, screen)
         chain = lc.FilterChain(
             name=f"virtualInbound-catchall-http{suffix}" if kind.http else f"virtualInbound{suffix}",
             filters=filters,
@@ -175,9 +175,9 @@ def _passthrough(view: InboundView, seen: Side, port: int | None, mode: str) -> 
     return out
 
 
-def _free(view: InboundView, seen: Side, i: InboundPort) -> Resource:
+def _free(view: InboundView, screen: Screen, seen: Side, i: InboundPort) -> Resource:
     """A Sidecar's ingress listener that is not captured: Envoy binds its address."""
-    chains = _port_chains(view, seen, i)
+    chains = _port_chains(view, screen, seen, i)
     for chain in chains:
         chain.filter_chain_match.ClearField("destination_port")
     out = listener_pb2.Listener(
@@ -195,18 +195,18 @@ def _free(view: InboundView, seen: Side, i: InboundPort) -> Resource:
     return pb.resource(out.name, pb.also(out, view.seat.ipv6), (*view.origins, *seen.origins))
 
 
-def of_view(view: InboundView, seen: Side) -> tuple[Resource, ...]:
-    free = tuple(_free(view, seen, i) for i in view.ports if i.bind)
-    return free if view.interception == "NONE" else (_captured(view, seen), *free)
+def of_view(view: InboundView, screen: Screen, seen: Side) -> tuple[Resource, ...]:
+    free = tuple(_free(view, screen, seen, i) for i in view.ports if i.bind)
+    return free if view.interception == "NONE" else (_captured(view, screen, seen), *free)
 
 
-def _captured(view: InboundView, seen: Side) -> Resource:
+def _captured(view: InboundView, screen: Screen, seen: Side) -> Resource:
     """The listener that connections are redirected to."""
     transparent = view.interception == "TPROXY"
-    chains = _rest_chains(view, seen)
+    chains = _rest_chains(view, screen, seen)
     for i in view.ports:
         if not i.bind:
-            chains += _port_chains(view, seen, i)
+            chains += _port_chains(view, screen, seen, i)
     source = [tcp.original_src(ports.TPROXY_MARK)] if transparent else []
     out = listener_pb2.Listener(
         name=names.of_workload(names.VIRTUAL_INBOUND, view.seat.name),
@@ -222,8 +222,7 @@ def _captured(view: InboundView, seen: Side) -> Resource:
         continue_on_listener_filters_timeout=True,
     )
     pb.also(out, view.seat.ipv6)
-    policies = [str(p.ref) for p in view.authorization.policies]
-    origins = (*((str(view.policy),) if view.policy else ()), *policies, *view.origins, *seen.origins)
+    origins = (*((str(view.policy),) if view.policy else ()), *screen.origins, *view.origins, *seen.origins)
     return pb.resource(out.name, out, origins)
 
 

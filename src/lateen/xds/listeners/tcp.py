@@ -14,13 +14,12 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from lateen.api.networking import traffic_policy as api
 from lateen.mesh import policy
-from lateen.mesh.inbound_view import UNRESTRICTED, Authorization
 from lateen.mesh.observability import Side
 from lateen.mesh.outbound_view import HostView
 from lateen.wire import names
 from lateen.xds import pb, telemetry
 from lateen.xds.filters import order
-from lateen.xds.filters.chain import Connections, Option
+from lateen.xds.filters.chain import OPEN, Connections, Option, Screen
 
 ACCEPTED_AT_ONCE = 1
 """Connections that a worker thread accepts from a socket before it does its other work, as in Istio: a burst spreads
@@ -63,17 +62,15 @@ def weighted(
     clusters: tuple[tuple[str, int], ...],
     server: telemetry.Server | None = None,
     option: Option | None = None,
-    access: Authorization = UNRESTRICTED,
+    screen: Screen = OPEN,
 ) -> list[Any]:
     """Network filters of connections to one cluster, or to several by their weights."""
-    return order.network(Connections(seen, clusters, server=server, option=option, access=access))
+    return order.network(Connections(seen, clusters, server=server, option=option, screen=screen))
 
 
-def proxy(
-    seen: Side, cluster: str, server: telemetry.Server | None = None, access: Authorization = UNRESTRICTED
-) -> list[Any]:
+def proxy(seen: Side, cluster: str, server: telemetry.Server | None = None, screen: Screen = OPEN) -> list[Any]:
     """Network filters of connections to one cluster."""
-    return weighted(seen, ((cluster, 100),), server, access=access)
+    return weighted(seen, ((cluster, 100),), server, screen=screen)
 
 
 def to(
