@@ -287,3 +287,34 @@ def test_a_wrong_type_is_a_bad_request_that_names_the_field(cluster):
     assert (code, answer["reason"]) == (400, "BadRequest")
     assert "spec.containers" in answer["message"]
     assert "array" in answer["message"]
+
+
+@pytest.mark.parametrize("replicas", [1 << 31, -(1 << 31) - 1, 3_000_000_000])
+def test_numbers_beyond_their_field_are_refused_as_a_go_program_refuses_them(replicas):
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"a": "b"}},
+            "strategy": {"rollingUpdate": {"maxSurge": replicas}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+        },
+    }
+    code, answer = Cluster().ask("POST", "/apis/apps/v1/namespaces/default/deployments", body)
+    assert code == 400
+    for path in ("spec.replicas", "spec.strategy.rollingUpdate.maxSurge"):
+        assert f"{path}: Invalid value: {replicas}: cannot unmarshal number {replicas} into" in answer["message"]
+
+
+@pytest.mark.parametrize(("profile", "says"), [("../../x", "must not contain '..'"), ("/x", "must be a relative path")])
+def test_a_profile_is_a_path_below_the_kubelets_folder(profile, says):
+    security = {"seccompProfile": {"type": "Localhost", "localhostProfile": profile}}
+    pod = {
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}], "securityContext": security},
+    }
+    code, answer = Cluster().ask("POST", "/api/v1/namespaces/default/pods", pod)
+    assert code == 422
+    assert says in answer["message"]

@@ -48,6 +48,12 @@ def test_pods_come_in_order_each_when_the_one_before_is_ready():
     assert step(stateful(policy="Parallel"), {1: pod()}) == ([0, 2], [])
 
 
+def test_two_thousand_million_replicas_come_by_and_by():
+    sts = stateful(replicas=2_000_000_000, policy="Parallel")
+    assert step(sts, {1: pod()}) == ([0, *range(2, 51)], [])
+    assert step(sts, {o: pod() for o in range(1, 60)}) == ([0, *range(60, 109)], [])
+
+
 def test_pods_go_from_the_highest_ordinal_down():
     assert step(stateful(1), {0: pod(), 1: pod(), 2: pod()}) == ([], [2])
     assert step(stateful(1), {0: pod(), 1: pod(), 2: pod(going=True)}) == ([], [])

@@ -119,6 +119,8 @@ def _walk(schema: Json, value: Any, path: str, report: Report) -> Any:
             report.type(path, "number or string", value)
         elif schema.get("format") == "quantity" and report.go:
             return _quantity(value, path, report)
+        elif report.go:
+            _width("int32", value, path, report)
         return value
     kind = schema.get("type")
     if value is None:
@@ -161,10 +163,19 @@ def _unreadable(form: Any, value: str) -> str:
     return ""
 
 
+def _width(form: Any, value: Any, path: str, report: Report) -> None:
+    """Numbers that a Go program cannot decode into its field."""
+    bits = {"int32": 31, "int64": 63}.get(form)
+    if bits and isinstance(value, int) and not -(1 << bits) <= value < 1 << bits:
+        says = f"Invalid value: {value}: cannot unmarshal number {value} into a field of type {form}"
+        report.types.append(Cause(path, says, "FieldValueTypeInvalid"))
+
+
 def _limits(schema: Json, value: Any, path: str, report: Report) -> None:
     if "enum" in schema and value not in schema["enum"] and value != "":
         report.invalid.append(unsupported(path, value, map(str, schema["enum"])))
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        _width(schema.get("format"), value, path, report)
         if value < schema.get("minimum", value):
             report.invalid.append(bad(path, value, f"must be greater than or equal to {schema['minimum']}"))
         if value > schema.get("maximum", value):

@@ -89,8 +89,9 @@ def permit(c: Call, obj: Json, old: Json | None, store: Store, registry: Registr
     if more := rbac.exceeding(store, c.user, c.namespace, obj):
         name = str(obj["metadata"]["name"])
         listed = "\n".join(jsons.dumps(rule).decode() for rule in more)
+        groups = " ".join(f'"{g}"' for g in c.user.groups)
         says = (
-            f'{r.qualified} "{name}" is forbidden: user "{c.user.name}" (groups={list(c.user.groups)}) is attempting '
+            f'{r.qualified} "{name}" is forbidden: user "{c.user.name}" (groups=[{groups}]) is attempting '
             f"to grant RBAC permissions not currently held:\n{listed}"
         )
         raise forbidden(says, r.plural, name, r.group)

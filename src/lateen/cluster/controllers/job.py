@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
@@ -247,12 +248,13 @@ def _more(job: Json, pods: list[Json], t: Tally, succeeded: int, now: datetime, 
     if spec.get("completionMode") == "Indexed":
         waiting = t.active + (t.terminating if spec.get("podReplacementPolicy") == "Failed" else [])
         taken = t.indexes.succeeded | t.indexes.failed | {index_of(p) for p in waiting}
-        free = [i for i in range(int(completions or 0)) if i not in taken]
         waits = {i: _pause(count, last, now) for i, (count, last) in t.indexes.failures.items() if count}
-        due = [i for i in free if waits.get(i, 0.0) <= 0]
-        step.create = [_pod(job, i, t.indexes.failures.get(i, (0, ""))[0] if each else None) for i in due[:missing]]
-        if len(due) < missing and len(due) < len(free):
-            step.again = min(waits[i] for i in free if i not in due)
+        later = [wait for i, wait in waits.items() if wait > 0 and i not in taken and i < int(completions or 0)]
+        free = (i for i in range(int(completions or 0)) if i not in taken and waits.get(i, 0.0) <= 0)
+        due = list(islice(free, missing))  # of any number of completions
+        step.create = [_pod(job, i, t.indexes.failures.get(i, (0, ""))[0] if each else None) for i in due]
+        if len(due) < missing and later:
+            step.again = min(later)
     else:
         step.create = [_pod(job, None) for _ in range(missing)]
 

@@ -9,6 +9,9 @@ from lateen.cluster.controllers import revisions
 from lateen.cluster.controllers.ownership import is_over, is_ready, share, waits_s
 from lateen.kit.jsons import Json, dig
 
+BURST = 50
+"""The most pods that are created at once, however many replicas are asked for."""
+
 
 @dataclass
 class Pods:
@@ -80,7 +83,7 @@ def _fill(pods: Pods, out: Step, ordered: bool) -> bool:
         pod = pods.found.get(ordinal)
         if pod is None:
             out.create.append((ordinal, pods.revision_for(ordinal)))
-            if ordered:
+            if ordered or len(out.create) == BURST:
                 return True
         elif is_over(pod) and not pods.going(ordinal):
             out.delete.append(ordinal)

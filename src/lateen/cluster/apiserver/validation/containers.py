@@ -215,6 +215,8 @@ def _profile(profile: Json, path: str, what: str) -> Causes:
         return [unsupported(f"{path}.type", kind, _PROFILES)]
     if kind == "Localhost" and not name:
         return [required(f"{path}.localhostProfile", f"must be set when {what} type is Localhost")]
+    if kind == "Localhost" and what == "seccomp":
+        return [bad(f"{path}.localhostProfile", name, says) for says in names.relative_path(str(name))]
     if kind != "Localhost" and name is not None:
         return [bad(f"{path}.localhostProfile", profile, f"can only be set when {what} type is Localhost")]
     return []
