@@ -17,6 +17,7 @@ import judge
 import meshes as mesh
 import pytest
 
+from lateen.agent import capture
 from lateen.agent.certificates import Trusted, write_secrets
 from lateen.api import kinds
 from lateen.api import objects as o
@@ -64,6 +65,7 @@ for server in servers[1:]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 servers[0].serve_forever()
 """
+AGENT = (sys.executable, "-m", "lateen.agent")
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
@@ -101,8 +103,7 @@ class Pod:
         return int(status), body
 
     def redirected(self, *arguments):
-        agent = [sys.executable, "-m", "lateen.agent"]
-        return self.run(*agent, "istio-iptables", "-u", "0", "-d", "15090,15021,15020", *arguments).stdout
+        return self.run(*AGENT, "istio-iptables", "-u", "0", "-d", "15090,15021,15020", *arguments).stdout
 
     @contextlib.contextmanager
     def started(self, *command, ready):
@@ -204,13 +205,30 @@ def test_by_tproxy_the_application_sees_the_clients_ipv6_address(pods):
         assert client.asks(f"http://[{VIP}]:{HTTP}/closed", "-H", f"Host: reviews:{HTTP}")[0] == 403
 
 
+def test_a_cni_plugin_redirects_ipv6_from_outside_of_the_pod(pods):
+    client, server = pods
+    inside = ("nsenter", f"--net=/run/netns/{server.name}")
+    assert capture.missing(inside) == "iptables, ip6tables"
+    assert capture.write(capture.parse(["-u", "0"]), inside)[1] == ""
+    assert capture.missing(inside) == ""
+    with application(server):
+        assert client.asks(f"http://[{SERVER}]:{HTTP}/open")[0] == 0
+    # The pod's own check, which runs as the proxy's user.
+    assert "works" in server.redirected("--run-validation", "--skip-rule-apply")
+    server.run("ip6tables", "-t", "nat", "-F", "ISTIO_OUTPUT")
+    failed = server.run(*AGENT, "istio-iptables", "-u", "0", "--run-validation", "--skip-rule-apply", ok=False)
+    assert (failed.returncode, "is not redirected" in failed.stderr) == (1, True)
+    server.run("ip6tables", "-t", "nat", "-F", "OUTPUT")
+    assert capture.missing(inside) == "ip6tables"
+
+
 def test_without_a_proxy_nobody_is_let_through(pods):
     """As when the sidecar comes later, or its image is older than the rules."""
     client, server = pods
     with application(server):
         assert "IPv6" not in server.redirected()
         assert client.asks(f"http://[{SERVER}]:{HTTP}/open")[0] == 0
-        server.run(sys.executable, "-m", "lateen.agent", "istio-clean-iptables")
+        server.run(*AGENT, "istio-clean-iptables")
         assert client.asks(f"http://[{SERVER}]:{HTTP}/open") == (200, f"{CLIENT} /open")
         assert "::6" not in server.run("ip", "-6", "addr", "show", "dev", "lo").stdout
 

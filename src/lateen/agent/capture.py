@@ -129,6 +129,14 @@ def _guard(verb: str) -> list[str]:
     return f"ip -6 addr {verb} {V6.guard} dev lo".split()
 
 
+def missing(inside: tuple[str, ...] = ()) -> str:
+    """The programs whose rules should be there and are not, those of IPv6 only where the pod has an address; empty if
+    there are none."""
+    v6 = interfaces.ipv6(_output([*inside, *interfaces.SHOW]))
+    wanted = (V4, V6) if v6 else (V4,)
+    return ", ".join(f.tool for f in wanted if "-A OUTPUT -p tcp -j ISTIO_OUTPUT" not in _saved(f, "nat", inside))
+
+
 def remove() -> str:
     """Remove our rules from a machine; the error message, empty on success."""
     if not shutil.which("iptables-save"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -77,10 +76,8 @@ async def _check(request: Request) -> None:
     pod = await _pod(request)
     if pod is None or redirection.passed_over(pod):
         return
-    command = [*_into(request), "iptables-save", "-t", "nat"]
-    shown = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    if "-A OUTPUT -p tcp -j ISTIO_OUTPUT" not in shown.stdout:
-        says = shown.stderr.strip()
+    if lost := await asyncio.to_thread(capture.missing, _into(request)):
+        says = f"the rules of {lost} are missing"
         raise Refused(protocol.FAILED, f"{request.namespace}/{request.pod} is no longer redirected", says)
 
 
