@@ -70,13 +70,16 @@ def compiled(expression: str, known: frozenset[str] = _OF_OBJECTS, more: frozens
     ones. Raises ValueError for a mistake, and Unsupported."""
     import cel
 
+    plain = _sized(optionals.rewritten(expression))
     try:
-        program = cel.compile(_sized(optionals.rewritten(expression)))
+        program = cel.compile(plain)
     except ValueError as e:
         if (found := re.search(r"unsupported syntax '([^']*)'", str(e))) is not None:
             raise Unsupported(f"the syntax {found[1]}") from None
         says = str(e).removeprefix("compilation failed: ")
-        raise ValueError("compilation failed: " + (says.partition(": ")[2] or says).splitlines()[0]) from None
+        says = (says.partition(": ")[2] or says).splitlines()[0]
+        place = re.match(r"ERROR: <input>:(\d+):(\d+): ", says) if plain == expression else None
+        raise ValueError(f"compilation failed: {says}{_pointer(expression, place) if place else ''}") from None
     named = {f for f in program.functions() if f[0].isalpha()} - _STANDARD - set(FUNCTIONS) - more - {"codePoints"}
     if named:
         raise Unsupported(f"the function or macro {min(named)}")
@@ -86,6 +89,12 @@ def compiled(expression: str, known: frozenset[str] = _OF_OBJECTS, more: frozens
             raise Unsupported(f"the functions of {min(of)}")
         raise ValueError(f"compilation failed: undeclared reference to '{unknown[0]}' (in container '')")
     return program
+
+
+def _pointer(expression: str, place: re.Match[str]) -> str:
+    """The line of a mistake, and what points to its column."""
+    line = expression.split("\n")[int(place[1]) - 1 :][:1]
+    return f"\n | {line[0]}\n | {'.' * (int(place[2]) - 1)}^" if line else ""
 
 
 def _sized(expression: str) -> str:

@@ -176,7 +176,7 @@ def overloads(authorizer: bool = False) -> dict[tuple[str, bool], list[tuple[tup
     """Of (function, whether it is a method): the types of its arguments (the receiver first), and of its result.
     ``authorizer``: with the functions of policies."""
     out: dict[tuple[str, bool], list[tuple[tuple[Type, ...], Type]]] = {}
-    ours = [re.sub(r"[A-Z]\w+", rf"{AUTHORIZATION}\g<0>", text) for text in _AUTHORIZER] if authorizer else []
+    ours = [re.sub(r"\b[A-Z]\w+", rf"{AUTHORIZATION}\g<0>", text) for text in _AUTHORIZER] if authorizer else []
     for text in [*_OVERLOADS, *ours]:
         if (found := _SIGNATURE.fullmatch(text)) is None:
             raise ValueError(f"not a signature: {text}")

@@ -78,7 +78,12 @@ def _variables(found: list[Json], plain: typing.Scope) -> Causes:
             out.append(bad(f"{at}.name", name, "name is not a valid CEL identifier"))
         elif name in before:
             out.append(duplicate(f"{at}.name", name))
-        out += _expression(v.get("expression"), f"{at}.expression", typing.with_variables(plain, found[:i]), typing.ANY)
+        out += _expression(
+            v.get("expression"),
+            f"{at}.expression",
+            typing.declaring(plain, {}) | typing.with_variables(plain, found[:i]),
+            typing.ANY,
+        )
         before.add(name)
     return out
 

@@ -93,11 +93,13 @@ def with_variables(names: Scope, variables: list[Json]) -> Scope:
     """With the variables of a policy, each of which may use those before it."""
     made: dict[str, Type] = {}
     for v in variables:
-        made[str(v.get("name"))] = checking.checked(str(v.get("expression") or ""), _with(names, made), True)[0]
-    return _with(names, made)
+        found, wrong = checking.checked(str(v.get("expression") or ""), declaring(names, made), True)
+        made[str(v.get("name"))] = DYN if wrong else found
+    return declaring(names, made) if variables else names
 
 
-def _with(names: Scope, variables: dict[str, Type]) -> Scope:
+def declaring(names: Scope, variables: dict[str, Type]) -> Scope:
+    """With variables of these types: what the first of a policy sees, too, where there are none yet."""
     return {**names, "variables": _struct("kubernetes.variables", variables)}
 
 
@@ -108,8 +110,13 @@ def misfit(text: str, names: Scope, wanted: tuple[Type, ...]) -> str:
         return f"compilation failed: {wrong}"
     if not wanted or made in (UNKNOWN, *wanted):
         return ""
-    called = [t.name if t != NULL else "null_type" for t in wanted]
-    return f"must evaluate to {called[0]}" if len(called) == 1 else f"must evaluate to one of [{' '.join(called)}]"
+    called, got = list(map(_shown, wanted)), _shown(made)
+    one = called[0] if len(called) == 1 else f"one of [{' '.join(called)}]"
+    return f"must evaluate to {one} but got {got}"
+
+
+def _shown(made: Type) -> str:
+    return "null_type" if made == NULL else str(made)
 
 
 # --- against the types that a policy names ---------------------------------------------------------------------------
@@ -162,8 +169,14 @@ def _type(r: Resource, version: str) -> Type:
     if found is None:
         return DYN
     meta = {"$ref": f"#/definitions/{schema.META}"}
-    own = schema.resolve(found)
+    own = _resolved(found)
     own = {**own, "type": "object", "properties": {**(own.get("properties") or {}), "metadata": meta}}
     for name in ("apiVersion", "kind"):
         own["properties"].setdefault(name, {"type": "string"})
-    return types.of_schema(own, r.kind, rules.escaped, resolve=schema.resolve) or DYN
+    return types.of_schema(own, r.kind, rules.escaped, resolve=_resolved) or DYN
+
+
+def _resolved(given: Json) -> Json:
+    """Quantities have no single type in Kubernetes' own definitions, so that expressions do not see them."""
+    found = schema.resolve(given)
+    return {} if "$ref" in given and found.get("format") == "quantity" else found
