@@ -22,7 +22,7 @@ export function percent(share: number): string {
 
 export function milliseconds(value: number | null): string {
   if (value === null) return '–'
-  return value >= 1000 ? `${(value / 1000).toFixed(2)} s` : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`
+  return amount(value, 'ms')
 }
 
 /** A value of a chart in its unit, short enough for an axis. */
@@ -36,7 +36,7 @@ export function amount(value: number, unit: Unit): string {
   }
   const text = `${+value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0)}`
   if (unit === 'cores') return `${text} ${value === 1 ? 'core' : 'cores'}`
-  return unit === 'rps' ? `${text}/s` : text
+  return unit === 'rps' ? `${text} rps` : text
 }
 
 /** A time of day in 24 hours; `ms` since 1970. */

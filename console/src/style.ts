@@ -43,6 +43,7 @@ export function style(ink: Ink): cytoscape.StylesheetJson {
     { selector: '.other', style: { opacity: 0.25 } },
     { selector: '.hidden', style: { display: 'none' } },
     { selector: '.found', style: { 'underlay-color': '#e8890c', 'underlay-opacity': 0.35, 'underlay-padding': 7 } },
+    { selector: '.pointed', style: { 'underlay-color': ink.accent, 'underlay-opacity': 0.6, 'underlay-padding': 5 } },
     { selector: '.chosen', style: { 'underlay-color': '#2a6fdb', 'underlay-opacity': 0.25, 'underlay-padding': 7 } },
   ]
 }

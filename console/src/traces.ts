@@ -80,6 +80,14 @@ function failed(span: RawSpan): boolean {
   return (error !== undefined && String(error) !== 'false') || /^5/.test(String(tag(span, 'http.status_code') ?? ''))
 }
 
+/** What a span asked for: method and path, where its proxy or program tells them, else its name. */
+function asked(span: RawSpan): string {
+  const method = tag(span, 'http.method') ?? tag(span, 'http.request.method')
+  const url = String(tag(span, 'http.url') ?? tag(span, 'url.path') ?? '')
+  const path = url.replace(/^[a-z]+:\/\/[^/]*/, '').split('?')[0]
+  return method && path ? `${method} ${path}` : span.operationName
+}
+
 /** Parents before their children, each in the order of its start. */
 export function arranged(trace: RawTrace): Trace {
   const known = new Set(trace.spans.map((s) => s.spanID))
@@ -115,7 +123,7 @@ export function arranged(trace: RawTrace): Trace {
     rows,
     start,
     length: Math.max(1, stop - start),
-    root: first ? `${first.service}: ${first.span.operationName}` : '',
+    root: first ? `${first.service}: ${asked(first.span)}` : '',
     services: [...new Set(rows.map((r) => r.service))],
     errors: rows.filter((r) => r.failed).length,
   }
@@ -123,12 +131,10 @@ export function arranged(trace: RawTrace): Trace {
 
 export function took(us: number): string {
   if (us < 1000) return `${us} µs`
-  return us < 1_000_000 ? `${(us / 1000).toFixed(us < 10_000 ? 1 : 0)} ms` : `${(us / 1_000_000).toFixed(2)} s`
+  return us < 1_000_000 ? `${+(us / 1000).toFixed(us < 10_000 ? 1 : 0)} ms` : `${(us / 1_000_000).toFixed(2)} s`
 }
 
-/** A hue for a service that stays the same; none of the reds, which are for errors. */
-export function hue(service: string): number {
-  let sum = 7
-  for (const c of service) sum = (sum * 31 + c.charCodeAt(0)) % 300
-  return sum + 30
-}
+const COLORS = ['#2a6fdb', '#e8890c', '#2f9e5b', '#8a5cd6', '#0f9aa8', '#c2418f', '#b5651d', '#6b7a8c', '#7a9a01']
+
+/** The color of one of the services; no red, which is for errors. */
+export const color = (services: string[], service: string) => COLORS[Math.max(0, services.indexOf(service)) % COLORS.length]

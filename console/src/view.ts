@@ -8,6 +8,7 @@ import { COLORS, health } from './format'
 import { label as edgeText, shares } from './labels'
 import { arrange, relative, stretched, type Link } from './layout'
 import { Particles } from './particles'
+import type { Point } from './path'
 import { Routes } from './routes'
 import type { Badge, Edge, Graph, Node } from './shapes'
 import { style } from './style'
@@ -138,6 +139,51 @@ export class View {
   select(id: string | null) {
     this.cy.elements().removeClass('chosen')
     if (id) this.cy.getElementById(id).addClass('chosen')
+  }
+
+  /** The node where the keyboard begins. */
+  first(): string {
+    return this.nearest(this.shown(), { x: -1e9, y: 0 }, [1, 0])
+  }
+
+  /** The node beside another in a direction; the same where there is none, the first one from nowhere. */
+  beside(id: string, step: [number, number]): string {
+    const from = this.cy.getElementById(id)
+    if (from.empty()) return this.first()
+    return this.nearest(this.shown(), from.position(), step) || id
+  }
+
+  /** Name a node as the pointer does, and bring it into sight; nothing for none. */
+  point(id: string) {
+    this.cy.elements().removeClass('pointed')
+    this.above.over = id
+    this.above.refresh()
+    const node = this.cy.getElementById(id)
+    if (node.empty()) return
+    node.addClass('pointed')
+    const { x, y } = node.renderedPosition()
+    const edge = Math.min(this.padding(), this.cy.width() / 3, this.cy.height() / 3)
+    const into = (at: number, most: number) => Math.min(Math.max(at, edge), most - edge) - at
+    const by = { x: into(x, this.cy.width()), y: into(y, this.cy.height()) }
+    if (!by.x && !by.y) return
+    this.moved = true
+    this.cy.panBy(by)
+  }
+
+  private shown(): { id: string; at: Point }[] {
+    return this.cy.nodes(':childless').filter((n) => !n.hasClass('hidden')).map((n) => ({ id: n.id(), at: (n as cytoscape.NodeSingular).position() }))
+  }
+
+  /** Of what lies in a direction the nearest; what lies aside counts as twice as far. */
+  private nearest(nodes: { id: string; at: Point }[], from: Point, [right, down]: [number, number]): string {
+    let [best, least] = ['', Infinity]
+    for (const { id, at } of nodes) {
+      const [x, y] = [at.x - from.x, at.y - from.y]
+      const [ahead, away] = [x * right + y * down, Math.abs(x * down) + Math.abs(y * right)]
+      if (ahead < 1 || away > 3 * ahead) continue
+      if (ahead + 2 * away < least) [best, least] = [id, ahead + 2 * away]
+    }
+    return best
   }
 
   /** Show a graph. Known elements keep their position, even while they are idle, so that nothing jumps. */

@@ -275,7 +275,7 @@ def test_a_board_draws_its_lines_and_has_a_table(page, console, mesh):
     page.goto(f"{console}#/boards/service?service=productpage.default.svc.cluster.local")
     figure = page.get_by_role("figure").filter(has_text="Requests, by clients")
     figure.locator("canvas").wait_for(timeout=20000)
-    assert "/s" in figure.get_by_role("table").inner_text()
+    assert "rps" in figure.get_by_role("table").inner_text()
 
 
 RULE = """\

@@ -121,5 +121,6 @@ def grafana(board: Board) -> Json:
         "refresh": "5s",
         "time": {"from": "now-15m", "to": "now"},
         "templating": {"list": variables},
+        "annotations": {"list": []},
         "panels": panels,
     }
