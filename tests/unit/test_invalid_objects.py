@@ -7,16 +7,14 @@ import invalid
 from apiserver import Cluster
 
 KNOWN = {
-    r"CustomResourceDefinition spec.(versions|names|group)|Job spec.selector|manualSelector|change of Job|Families": (
+    r"CustomResourceDefinition spec.(versions|names|group)|Job spec.selector|Families": (
         "Kubernetes draws conclusions from what is wrong already"
     ),
-    r"\[\{\"type\": \"X\"\}\]|\"target\"|podAffinity|(max|min)Replicas|maxSurge|Indexes": "one cause less",
-    r"containers=\[\{\}|httpGet|endPort|subPath|(restart|Traffic)Policy=\"x\"": "one cause less, or of another field",
-    r"ownerReferences|roleRef=\{\}|spec\.request=\"\"|matchConstraints|activeDeadline": (
-        "what is missing is called missing"
-    ),
+    r"podAffinity|maxReplicas": "one cause less",
+    r"containers=\[\{\}|httpGet|subPath": "one cause less, or of another field",
+    r"ownerReferences|roleRef=\{\}|matchConstraints|activeDeadline": "what is missing is called missing",
     r"privileged": "privileged containers are allowed",
-    r"volumeClaimTemplates|EndpointSlice ports|schedulerName|\"claims\"|maxUnavailable|clusterRoleSelectors": (
+    r"EndpointSlice ports|\"claims\"|maxUnavailable|clusterRoleSelectors": (
         "Kubernetes takes it, or names the object around it"
     ),
     r"dataSource|managedBy|volumeMode": "not available here, which is said first",

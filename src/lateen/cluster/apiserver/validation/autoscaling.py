@@ -18,6 +18,8 @@ def autoscaler(obj: Json, _: Json | None) -> Causes:
     out: Causes = []
     if least < 1:
         out.append(bad("spec.minReplicas", least, "must be greater than or equal to 1"))
+        if least == 0:
+            out.append(denied("spec.metrics", "scaling to zero needs an Object or External metric"))
     if most < 1:
         out.append(bad("spec.maxReplicas", most, "must be greater than 0"))
     if most < least:
@@ -44,13 +46,20 @@ def _metric(metric: Json, at: str) -> Causes:
     if not source:
         return [required(at, "must populate information for the given metric source")]
     out: Causes = []
-    if source.get("name") not in ("cpu", "memory"):
+    if not source.get("name"):
+        out.append(required(f"{at}.name", "must specify a resource name"))
+    elif source["name"] not in ("cpu", "memory"):
         out.append(unsupported(f"{at}.name", source.get("name") or "", ("cpu", "memory")))
     if kind == "ContainerResource" and not source.get("container"):
         out.append(required(f"{at}.container"))
     target = source.get("target") or {}
     if target.get("type") not in _TARGETS:
-        return [*out, unsupported(f"{at}.target.type", target.get("type") or "", _TARGETS)]
+        says = "must be either Utilization, Value, or AverageValue"
+        out.append(bad(f"{at}.target.type", target.get("type") or "", says))
+        return [
+            *out,
+            required(f"{at}.target.averageUtilization", "must set either a target raw value or a target utilization"),
+        ]
     key = "averageUtilization" if target["type"] == "Utilization" else "averageValue"
     if target.get(key) is None:
         return [*out, required(f"{at}.target.{key}")]

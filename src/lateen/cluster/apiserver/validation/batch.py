@@ -27,16 +27,19 @@ _RESTART = ("OnFailure", "Never")
 _MODES = ("NonIndexed", "Indexed")
 _ACTIONS = ("FailIndex", "FailJob", "Ignore", "Count")
 _MAX_INDEXED, _MAX_RULES = 100_000, 20
+UID = "batch.kubernetes.io/controller-uid"
 _INDEXES = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*")
 
 
 def job(obj: Json, old: Json | None) -> Causes:
     spec = obj.get("spec") or {}
     out = job_spec(spec, "spec")
-    if not spec.get("selector"):
+    selector, labels = spec.get("selector"), dig(spec, "template", "metadata", "labels", default={})
+    if not selector:
         out.append(required("spec.selector"))
-    elif not selectors.matches(spec["selector"], dig(spec, "template", "metadata", "labels", default={})):
-        labels = dig(spec, "template", "metadata", "labels", default={})
+    elif not spec.get("manualSelector") and UID not in (selector.get("matchLabels") or {}):
+        out.append(bad("spec.selector", selector, "`selector` not auto-generated"))
+    if not selector or not selectors.matches(selector, labels):
         out.append(bad("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"))
     return out + (_unchanged(spec, old) if old is not None else [])
 
@@ -76,7 +79,7 @@ def _of_indexes(spec: Json, path: str) -> Causes:
     completions = spec.get("completions")
     if spec.get("completionMode") != "Indexed":
         says = "requires indexed completion mode"
-        found = (("backoffLimitPerIndex", limit), ("successPolicy", policy))
+        found = (("backoffLimitPerIndex", limit), ("maxFailedIndexes", most), ("successPolicy", policy))
         out += [bad(f"{path}.{key}", value, says) for key, value in found if value is not None]
     elif completions is not None and most is not None and most > completions:
         out.append(bad(f"{path}.maxFailedIndexes", most, "must be less than or equal to completions"))

@@ -43,7 +43,7 @@ def _port(port: Json, at: str) -> Causes:
     if end is None:
         return out
     if number is None:
-        out.append(required(f"{at}.port", "must be specified when `endPort` is specified"))
+        out.append(bad(f"{at}.endPort", end, "`port` must be specified when `endPort` is specified"))
     elif isinstance(number, str):
         out.append(bad(f"{at}.endPort", end, "may not be specified when `port` is non-numeric"))
     else:

@@ -40,7 +40,8 @@ def service(spec: Json) -> Causes:
         says = f"must be greater than 0 and less than {DAY_S}"
         out.append(bad("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, says))
     for key in ("externalTrafficPolicy", "internalTrafficPolicy"):
-        if spec.get(key, "Cluster") not in ("Cluster", "Local"):
+        reached = key == "internalTrafficPolicy" or kind in ("NodePort", "LoadBalancer")
+        if reached and spec.get(key, "Cluster") not in ("Cluster", "Local"):
             out.append(unsupported(f"spec.{key}", spec[key], ("Cluster", "Local")))
     if spec.get("trafficDistribution") not in (None, *_DISTRIBUTIONS):
         out.append(unsupported("spec.trafficDistribution", spec["trafficDistribution"], _DISTRIBUTIONS))

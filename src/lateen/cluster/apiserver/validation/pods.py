@@ -35,7 +35,6 @@ def spec(value: Json, path: str) -> Causes:
         ("subdomain", names.dns_label),
         ("serviceAccountName", names.dns_subdomain),
         ("nodeName", names.dns_subdomain),
-        ("schedulerName", names.dns_subdomain),
         ("priorityClassName", names.dns_subdomain),
         ("runtimeClassName", names.dns_subdomain),
     ):
@@ -140,7 +139,7 @@ def template(value: Json, path: str, restart: tuple[str, ...] = ("Always",)) -> 
     out += meta.annotated(found.get("annotations") or {}, f"{path}.annotations")
     out += spec(inner, f"{path}.spec")
     policy = inner.get("restartPolicy", "Always")
-    if "Always" not in restart and policy not in restart:
+    if "Always" not in restart and policy in RESTART and policy not in restart:
         out.append(required(f"{path}.spec.restartPolicy", "valid values: " + ", ".join(f'"{p}"' for p in restart)))
     elif policy in RESTART and policy not in restart:
         out.append(unsupported(f"{path}.spec.restartPolicy", policy, restart))

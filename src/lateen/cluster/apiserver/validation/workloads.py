@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lateen.cluster.apiserver.validation import meta, names, pods, storage
+from lateen.cluster.apiserver.validation import meta, names, pods
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
@@ -47,7 +47,6 @@ def stateful_set(obj: Json, old: Json | None) -> Causes:
     for i, claim in enumerate(spec.get("volumeClaimTemplates") or []):
         at, name = f"spec.volumeClaimTemplates[{i}]", str(dig(claim, "metadata", "name", default=""))
         out += [bad(f"{at}.metadata.name", name, s) for s in names.dns_label(name)]
-        out += storage.claim_spec(claim.get("spec") or {}, f"{at}.spec")
     if old is not None and _fixed(spec) != _fixed(old["spec"]):
         out.append(denied("spec", f"updates to statefulset spec for fields other than {_FREE_SAYS} are forbidden"))
     return out
@@ -139,7 +138,7 @@ def _update_strategy(strategy: Json, keys: tuple[str, ...]) -> Causes:
             out.append(required(f"{at}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
         if not any(none):
             out.append(bad(f"{at}.maxSurge", rolling["maxSurge"], "may not be set when maxUnavailable is non-zero"))
-    elif rolling.get("maxUnavailable") in nothing:
+    elif "maxSurge" not in keys and rolling.get("maxUnavailable") in nothing:
         out.append(bad(f"{at}.maxUnavailable", rolling["maxUnavailable"], "cannot be 0"))
     return out
 
