@@ -8,6 +8,9 @@ from test_gateways import pair
 from lateen.analysis import Snapshot, Source, analyze, load
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.mesh.reading import mesh_config
+from lateen.control.ingress_status import changes
+from lateen.mesh.configuration import settings
 from lateen.mesh.dialects.ingress import SUFFIX
 from lateen.mesh.model import Mesh
 from lateen.wire import names
@@ -163,3 +166,24 @@ def test_the_analysis_names_missing_backends_and_their_line():
     (m,) = [m for m in found if m.kind.code == "LAT0108"]
     assert m.text == "Requests get status 503: there is no Service default/nobody."
     assert m.reference == "web.yaml:10:43"
+
+
+def addresses(text="{}", **services):
+    """The addresses in the status of an Ingress, with the gateway's Services."""
+    found = mesh.objects(ingress(path("/")), config=settings(mesh_config(text), "istio-system"))
+    key = next(iter(found.ingresses))
+    (change,) = changes(Mesh(found), {("istio-system", n): s for n, s in services.items()}, {key: {}})
+    return [next(iter(i.values())) for i in change.body["status"]["loadBalancer"]["ingress"]]
+
+
+def service(*ips, **spec):
+    at = {"loadBalancer": {"ingress": [{"ip": ip, "ipMode": "VIP"} for ip in ips]}}
+    return {"spec": {"selector": {"istio": "ingressgateway"}, **spec}, "status": at}
+
+
+def test_ingresses_have_the_addresses_of_the_gateways_services_or_of_the_one_that_the_mesh_names():
+    both = {"a": service("192.0.2.1"), "b": service("192.0.2.2", externalIPs=["192.0.2.3", "192.0.2.2"])}
+    assert addresses(**both) == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    assert addresses("ingressService: b", **both) == ["192.0.2.2", "192.0.2.3"]
+    elsewhere = {"c": {"spec": {"type": "ExternalName", "externalName": "lb.example.com"}}}
+    assert addresses("ingressService: c", **both, **elsewhere) == ["lb.example.com"]

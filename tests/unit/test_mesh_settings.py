@@ -7,7 +7,9 @@ import meshes as mesh
 import pytest
 
 from lateen.agent import bootstrap, options, statistics
+from lateen.api import kinds
 from lateen.api.mesh.reading import mesh_config, proxy_config_problems
+from lateen.kit import certs, times
 from lateen.mesh import binds
 from lateen.mesh.configuration import settings
 from lateen.wire import names
@@ -105,6 +107,32 @@ def test_connections_that_nothing_takes_are_logged_unless_the_mesh_says_otherwis
 def test_a_port_that_cannot_be_bound_is_refused(port):
     with pytest.raises(ValueError, match="proxyHttpPort"):
         mesh_config(f"proxyHttpPort: {port}")
+
+
+CA = certs.authority("outside", times.now()).certificate
+RULE = OUTSIDE.replace("TLS}", "{mode: SIMPLE, credentialName: 'configmap://%s'}}")
+
+
+@pytest.mark.parametrize(
+    ("named", "selected", "given"),
+    [("default/ca", True, True), ("ca", True, True), ("default/none", True, False), ("default/ca", False, False)],
+)
+def test_a_rule_may_name_a_config_map_with_the_authorities_of_its_servers(named, selected, given):
+    """As with Secrets, for gateways and for the workloads that the rule selects."""
+    rule = RULE % named
+    if selected:
+        rule = rule.replace("spec: {host:", "spec: {workloadSelector: {matchLabels: {app: productpage}}, host:")
+    found = mesh.objects(rule, config=settings(mesh_config("{}"), "istio-system"))
+    found = found.put(kinds.CONFIG_MAP, ("default", "ca"), CA)
+    for name, space, wanted in (("productpage-v1", "default", given), ("reviews-v1", "default", False)):
+        made = judge.messages(mesh.view(found, name, space))
+        held = [s.validation_context.trusted_ca.inline_bytes for s in made[names.SDS].values()]
+        assert held == ([CA.encode()] if wanted else [])
+        context = socket(made[names.CDS]["outbound|443||out.test"]).combined_validation_context
+        source = context.validation_context_sds_secret_config.name
+        assert (source in made[names.SDS]) == wanted
+    at_gateway = judge.messages(mesh.view(found, "ingress", "istio-system"))
+    assert bool(at_gateway[names.SDS]) == (not selected and named == "default/ca")
 
 
 # --- what the agent makes of a proxy's configuration ------------------------------------------------------------

@@ -195,9 +195,9 @@ def test_localities(spec, says):
         "no namespace must match",
     ),
     (
-        "a ConfigMap is not read yet",
+        "a ConfigMap with a CA",
         tls(mode="SIMPLE", credentialName="configmap://shop/b"),
-        "warn ca.crt into a Secret",
+        None,
     ),
 )
 def test_tls_of_clients(spec, says):

@@ -318,9 +318,11 @@ KNOWN: dict[str, Annotation] = {
     "gateway.istio.io/defaults-for-class": Annotation("it is a label of ConfigMaps", on=_OF_GATEWAYS),
     "gateway.istio.io/name-override": Annotation(on=_OF_GATEWAYS),
     "gateway.istio.io/service-account": Annotation(on=_OF_GATEWAYS),
-    "gateway.istio.io/tls-terminate-mode": Annotation(_OTHERWISE, on=_OF_GATEWAYS),
-    "topology.istio.io/controlPlaneClusters": Annotation("there is one cluster", on=("Namespace",)),
-    "traffic.istio.io/nodeSelector": Annotation("there is one network", on=_SERVICE, alpha=False),
+    "gateway.istio.io/tls-terminate-mode": Annotation("it is an option of listeners (tls.options)", on=_OF_GATEWAYS),
+    "topology.istio.io/controlPlaneClusters": Annotation(on=("Namespace",)),
+    "traffic.istio.io/nodeSelector": Annotation(
+        "gateways to other networks have load balancers", on=_SERVICE, alpha=False
+    ),
 }
 """A test checks that every annotation of a pod without ``idle`` changes the injected pod."""
 

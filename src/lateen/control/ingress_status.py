@@ -19,18 +19,29 @@ def changes(mesh: Mesh, services: Mapping[Key, Json], ingresses: Mapping[Key, Js
     ours = {(i.ref.namespace, i.ref.name) for i in mesh.ingresses()}
     if not ours:
         return []
+    wanted = mesh.ingress
     gateways = [
         s
-        for (namespace, _), s in services.items()
-        if namespace == mesh.root_namespace and dig(s, "spec", "selector", "istio") == mesh.ingress.selector
+        for (namespace, name), s in services.items()
+        if namespace == mesh.root_namespace
+        if (name == wanted.service if wanted.service else dig(s, "spec", "selector", "istio") == wanted.selector)
     ]
-    at: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for s in gateways for i in _addresses(s)]
+    at: list[Json] = [i for s in gateways for i in _outside(s)]
     status = {"loadBalancer": {"ingress": at}}
     return [
         Change(kinds.INGRESS, *key, {"status": status})
         for key, obj in ingresses.items()
         if key in ours and _addresses(obj) != at
     ]
+
+
+def _outside(service: Json) -> list[Json]:
+    """Where clients outside reach a Service, as in Istio."""
+    if name := dig(service, "spec", "externalName"):
+        return [{"hostname": name}]
+    found: list[Json] = [{"ip": i["ip"]} if "ip" in i else i for i in _addresses(service)]
+    found += [{"ip": ip} for ip in dig(service, "spec", "externalIPs", default=[])]
+    return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
 def _addresses(obj: Json) -> list[Json]:

@@ -66,6 +66,7 @@ def settings(
         class_name=config.ingress_class or IngressSettings.class_name,
         mode=IngressSettings.mode if mode in (None, "UNSPECIFIED") else mode,
         selector=config.ingress_selector or IngressSettings.selector,
+        service=config.ingress_service,
     )
     return MeshConfig(
         cluster=cluster,

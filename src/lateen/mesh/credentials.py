@@ -15,6 +15,7 @@ import msgspec
 
 from lateen.api import objects as o
 from lateen.api.networking import DestinationRule, ServerTLS, TrafficPolicy
+from lateen.api.networking.traffic_policy import CONFIG_MAP
 from lateen.kit.derived import derived
 from lateen.kit.digits import digits
 from lateen.mesh import policy
@@ -70,12 +71,18 @@ def of_backends(mesh: Mesh, pod: o.Pod) -> list[o.Credential]:
 
 
 def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: bool) -> list[o.Credential]:
-    """The existing Secrets that DestinationRules name for TLS origination, at gateways, and at sidecars that a rule
-    selects."""
+    """The existing Secrets, and ConfigMaps with CA certificates, that DestinationRules name for TLS origination, at
+    gateways, and at sidecars that a rule selects."""
     out = []
     for dr in mesh.secret_rules():
         mine = _chosen(dr, namespace, labels) if dr.spec.workload_selector else gateway
         for name in policy.secrets(dr.spec) if mine else ():
+            if name.startswith(CONFIG_MAP):
+                space, _, bare = name.removeprefix(CONFIG_MAP).rpartition("/")
+                text = mesh.objects.authorities.get((dr.ref.namespace, bare))
+                if text and space in ("", dr.ref.namespace):
+                    out.append(o.Credential(dr.ref.namespace, f"{name}-cacert", ca=text))
+                continue
             own = mesh.objects.credentials.get((namespace, name))
             if own and own.chain:
                 out.append(o.Credential(own.namespace, own.name, own.chain, own.key))
@@ -89,7 +96,11 @@ def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: boo
 def namespaces(mesh: Mesh) -> set[str]:
     """The namespaces of Secrets that sidecars, policies, or Wasm plugins need; those of gateways are known from their
     connections."""
-    of_rules = {dr.ref.namespace for dr in mesh.secret_rules() if dr.spec.workload_selector}
+    of_rules = {
+        dr.ref.namespace
+        for dr in mesh.secret_rules()
+        if dr.spec.workload_selector and not all(n.startswith(CONFIG_MAP) for n in policy.secrets(dr.spec))
+    }
     of_modules = {place.secret[0] for place in mesh.module_sources() if place.secret[1]}
     return of_rules | of_modules | mesh.certificate_namespaces() | mesh.secret_namespaces()
 

@@ -113,6 +113,8 @@ class IngressSettings:
     mode: str = "STRICT"
     selector: str = "ingressgateway"
     """The value of the gateway pods' label ``istio``."""
+    service: str = ""
+    """The Service whose addresses Ingresses have; empty for those of the gateway pods."""
 
 
 @dataclass(frozen=True)

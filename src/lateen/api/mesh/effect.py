@@ -26,7 +26,6 @@ IDLE: dict[str, str] = {
     "proxyListenPort": _FIXED,
     "proxyInboundListenPort": _FIXED,
     "hboneIdleTimeout": "ambient mode is not implemented",
-    "ingressService": "the gateways' Services are found by ingressSelector",
     "enableEnvoyAccessLogService": _SERVICE,
     "outboundTrafficPolicy.tls.**": "dynamic DNS is not implemented",
     "configSources[].**": "the only source is the Kubernetes API",

@@ -143,6 +143,10 @@ class OutlierDetection(Config):
     outlier_detection_http_error_codes: tuple[int, ...] = ()
 
 
+CONFIG_MAP = "configmap://"
+"""Before the name of a ConfigMap with CA certificates, in ``credentialName``"""
+
+
 class ClientTLS(Config):
     mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
     client_certificate: str = ""

@@ -6,9 +6,9 @@ Source: istio.io/istio ``pkg/config/validation/agent/validation.go``, ValidateTL
 from __future__ import annotations
 
 from lateen.api import networking as n
+from lateen.api.networking.traffic_policy import CONFIG_MAP
 from lateen.api.validate.findings import Findings, hint, no
 
-CONFIG_MAP = "configmap://"
 _OWN = ("client_certificate", "private_key", "ca_certificates", "ca_crl", "credential_name")
 
 
@@ -60,5 +60,3 @@ def _config_map(text: str, at: str, namespace: str) -> Findings:
     elif given != namespace:
         says = f'namespace must match the configuration namespace "{namespace}"'
         yield no(at, f"invalid configmap:// credentialName: {says}")
-    else:
-        yield hint(at, "CAs of ConfigMaps have no effect in this version of Lateen; put ca.crt into a Secret")
