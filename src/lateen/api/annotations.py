@@ -204,7 +204,8 @@ def _names(text: str) -> None:
 
 def _mode(text: str) -> str:
     return {
-        "NONE": "no traffic is redirected: the proxy handles only the ports of a Sidecar",
+        "NONE": "no traffic is redirected: services are at 127.0.0.1 and their ports; only an ingress listener of a "
+        "Sidecar has the application served by the mesh",
     }.get(text, "")
 
 
