@@ -136,6 +136,18 @@ def test_deleting_the_config_map_opens_nothing():
     assert world.objects.config.outbound.mode == "REGISTRY_ONLY"
 
 
+def test_a_deleted_config_map_is_told_after_a_restart_too():
+    """Until there is one."""
+    ref = kinds.CONFIG_MAP.ref("istio-system", "istio")
+    world = World("istio-system", lambda: None)
+    world.changed(kinds.CONFIG_MAP, KEPT, None, config_map("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
+    assert world.objects.config.outbound.mode == "REGISTRY_ONLY"
+    assert "has been deleted; its last content stays in effect" in world.bad[ref]
+    world.changed(kinds.CONFIG_MAP, KEY, None, config_map("outboundTrafficPolicy: {mode: ALLOW_ANY}"))
+    assert world.objects.config.outbound.mode == "ALLOW_ANY"
+    assert not world.bad
+
+
 # --- which fields have an effect ----------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger("lateen.control.meshconfig")
 
 MESH, NETWORKS = "mesh", "meshNetworks"
 """The keys of the mesh configuration and of MeshNetworks."""
+_DELETED = "the ConfigMap has been deleted; its last content stays in effect"
 
 
 class MeshConfigSource:
@@ -46,11 +47,12 @@ class MeshConfigSource:
         if self._kept.changed(key, new):
             if self.accepted is None and (self.problem or self._missing) and MESH in (self._kept.stored or {}):
                 self._fall_back()
+                self.problem = self.problem or _DELETED
                 return True
         elif name == self._revision.config_map:
             self._missing = text is None
             if text is None:
-                self.problem = "the ConfigMap has been deleted; its last content stays in effect"
+                self.problem = _DELETED
                 log.error("ConfigMap %s: %s", name, self.problem)
             else:
                 self._take(text, networks)

@@ -62,7 +62,8 @@ def specification(document: Json) -> Json:
         raise OperatorError("expected an IstioOperator, got something that is not an object")
     found = document.get("apiVersion"), document.get("kind")
     if found != (API_VERSION, "IstioOperator"):
-        raise OperatorError(f"expected apiVersion {API_VERSION}, kind IstioOperator; found {found[0]}, {found[1]}")
+        said = ", ".join("nothing" if value is None else str(value) for value in found)
+        raise OperatorError(f"expected apiVersion {API_VERSION}, kind IstioOperator; found {said}")
     spec = document.get("spec") or {}
     _check(spec)
     return dict(spec)
