@@ -1,6 +1,11 @@
 """What is done to both clusters' controllers, step by step; each function is one scenario."""
 
-from both import NOBODY
+import base64
+
+from both import NOBODY, now
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 WORKLOADS = ("Pod", "Event", "ControllerRevision", "PersistentVolumeClaim")
 
@@ -620,6 +625,55 @@ def namespace_ends(b):
     b.patch("ConfigMap", "kept", {"metadata": {"finalizers": None}})
 
 
+def requests(b):
+    def request(name, signer, *usages):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name_ = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "someone")])
+        made = x509.CertificateSigningRequestBuilder().subject_name(name_).sign(key, hashes.SHA256())
+        pem = base64.b64encode(made.public_bytes(serialization.Encoding.PEM)).decode()
+        spec = {"request": pem, "signerName": signer, "usages": usages}
+        meta = {"name": f"{b.namespace}-{name}"}
+        return {"kind": "CertificateSigningRequest", "metadata": meta, "spec": spec, "cluster": True}
+
+    def decide(name, kind):
+        decision = {"type": kind, "status": "True", "reason": "Test", "message": "by a test", "lastUpdateTime": now()}
+        b.patch(
+            "CertificateSigningRequest",
+            f"{b.namespace}-{name}",
+            {"status": {"conditions": [decision | {"lastTransitionTime": now()}]}},
+            "approval",
+            cluster=True,
+        )
+
+    b.create(
+        request("client", "kubernetes.io/kube-apiserver-client", "client auth"),
+        request("server", "kubernetes.io/kube-apiserver-client", "server auth"),
+        request("denied", "kubernetes.io/kube-apiserver-client", "client auth"),
+        request("strange", "example.com/signer", "client auth"),
+        request("kubelet", "kubernetes.io/kubelet-serving", "server auth"),
+    )
+    decide("client", "Approved")
+    decide("server", "Approved")
+    decide("denied", "Denied")
+    decide("strange", "Approved")
+    decide("kubelet", "Approved")
+
+
+def taints(b):
+    node = b.node()
+
+    def pod(name, *tolerations):
+        spec = template(name, nodeName=node, tolerations=list(tolerations), terminationGracePeriodSeconds=0)["spec"]
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+    stays = {"key": "out", "operator": "Exists", "effect": "NoExecute"}
+    b.create(pod("goes"), pod("stays", stays), pod("waits", stays | {"tolerationSeconds": 3}))
+    b.ready()
+    taint = {"key": "out", "effect": "NoExecute"}
+    b.patch("Node", node, {"spec": {"taints": [taint]}}, cluster=True, step="the node is tainted")
+    b.wait(4, "the toleration is over")
+
+
 OF_SERVICES = ("Endpoints", "EndpointSlice", "Event")
 SCENARIOS = {
     deployment_rolling: ("Deployment", "ReplicaSet", *WORKLOADS),
@@ -652,5 +706,7 @@ SCENARIOS = {
     garbage: ("Deployment", "ReplicaSet", *WORKLOADS),
     accounts: ("ServiceAccount", "Secret", "ConfigMap"),
     storage: ("PersistentVolumeClaim", "PersistentVolume", "Event"),
+    requests: ("CertificateSigningRequest",),
+    taints: ("Pod", "Event"),
     namespace_ends: ("ConfigMap", "Namespace"),
 }
