@@ -45,8 +45,7 @@ def _object(c: Call, body: Json) -> Json:
     wanted = c.resource.api_version(c.version)
     if version and version not in [c.resource.api_version(v) for v in c.resource.served if _alike(c, v)]:
         raise bad_request(
-            f"the API version in the data ({jsons.dumps(version).decode()[:80]}) does not match the expected API "
-            f"version ({wanted})"
+            f"the API version in the data ({str(version)[:80]}) does not match the expected API version ({wanted})"
         )
     obj = jsons.copy(body)
     obj["kind"], obj["apiVersion"] = c.resource.kind, wanted

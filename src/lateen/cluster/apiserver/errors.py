@@ -17,16 +17,9 @@ class ApiError(Exception):
 
     def status(self) -> Json:
         """The Status object. ``details`` is always set: `kubectl debug` reads it without checking for nil."""
-        return {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
-            "details": self.details or {},
-            "code": self.code,
-        }
+        about = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}
+        reason = {"reason": self.reason} if self.reason else {}
+        return {**about, **reason, "details": self.details or {}, "code": self.code}
 
 
 @dataclass(frozen=True)

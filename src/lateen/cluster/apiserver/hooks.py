@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
 from typing import Any
 
@@ -33,6 +34,11 @@ class Caller:
             return await self._post(config, body, seconds, most)
         except TimeoutError:
             raise Failure("context deadline exceeded") from None
+        except aiohttp.ClientConnectorCertificateError as e:
+            raise Failure(f"tls: failed to verify certificate: {e.certificate_error}") from e
+        except aiohttp.ClientConnectorError as e:
+            why = os.strerror(e.os_error.errno).lower() if e.os_error.errno else str(e.os_error)
+            raise Failure(f"dial tcp {e.host}:{e.port}: connect: {why}") from e
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as e:
             raise Failure(str(e) or type(e).__name__) from e
 

@@ -23,7 +23,7 @@ def of(r: Resource, version: str, obj: Json) -> Json:
         "apiVersion": "autoscaling/v1",
         "metadata": meta,
         "spec": {"replicas": dig(obj, *paths.spec, default=0 if r.custom else 1)},
-        "status": {"replicas": dig(obj, *paths.status, default=0), "selector": str(selector)},
+        "status": {"replicas": dig(obj, *paths.status, default=0)} | ({"selector": str(selector)} if selector else {}),
     }
 
 

@@ -90,9 +90,14 @@ def check_custom(schema: Json, obj: Any, whole: bool = True) -> tuple[Json, Repo
     return cast(Json, out), report
 
 
-def shaped(schema: Json, obj: Json) -> Json:
-    """A custom resource without what a version does not have, and with its defaults."""
-    out = cast(Json, _walk(schema, obj, "", Report()))
+def pruned(schema: Json, obj: Json) -> Json:
+    """A custom resource without what a version does not have."""
+    return cast(Json, _walk(schema, obj, "", Report()))
+
+
+def defaulted(schema: Json, obj: Json) -> Json:
+    """A copy of a custom resource with a version's defaults."""
+    out = jsons.copy(obj)
     _fill(schema, out)
     return out
 

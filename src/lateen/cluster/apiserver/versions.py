@@ -1,8 +1,9 @@
 """Custom resources in the versions that they are served in: by a webhook of their definition, or by their name alone.
 
 After apiextensions-apiserver's pkg/apiserver/conversion (webhook_converter.go) and customresource_handler.go. Objects
-are stored in their definition's storage version; whatever is read in another one is converted, pruned and defaulted by
-that version's schema. What an entry looks like in a version is kept for as long as the entry.
+are stored in their definition's storage version; whatever is read in another one gets the defaults of the version that
+it is stored in, is converted, and pruned by the other version's schema. What an entry looks like in a version is kept
+for as long as the entry.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class Versions:
         if not r.custom or r.uniform:
             return _as_stored
         if r.converter is None:
-            return lambda e: self._known(r, version, e) or self._keep(r, version, e, relabeled(r, version, e.obj))
+            return lambda e: (
+                self._known(r, version, e) or self._keep(r, version, e, relabeled(r, version, _defaulted(r, e.obj)))
+            )
         made: dict[int, Entry] = {}
         waits: dict[asyncio.Task[dict[int, Entry]], None] = {}
         missing = []
@@ -112,7 +115,7 @@ class Versions:
         return task
 
     async def _batch(self, r: Resource, version: str, batch: list[Entry]) -> dict[int, Entry]:
-        objects = await self._ask(r, version, [e.obj for e in batch])
+        objects = await self._pruned(r, version, [_defaulted(r, e.obj) for e in batch])
         return {id(e): self._keep(r, version, e, o) for e, o in zip(batch, objects, strict=True)}
 
     # --- single objects ------------------------------------------------------------------------------------------
@@ -127,6 +130,12 @@ class Versions:
             return obj
         if r.converter is None:
             return relabeled(r, version, obj)
+        return (await self._pruned(r, version, [obj]))[0]
+
+    async def _plain(self, r: Resource, version: str, obj: Json) -> Json:
+        """As the webhook has made it: what fields are held is told apart before schemas play a part."""
+        if r.converter is None:
+            return {**obj, "apiVersion": r.api_version(version)}
         return (await self._ask(r, version, [obj]))[0]
 
     async def settled(self, r: Resource, compute: Callable[[converted.Convert], T]) -> T:
@@ -149,13 +158,16 @@ class Versions:
             try:
                 return compute(convert)
             except Wanted as e:
-                known[e.version, jsons.canonical(e.obj)] = await self.between(r, e.version, e.obj)
+                known[e.version, jsons.canonical(e.obj)] = await self._plain(r, e.version, e.obj)
         raise ApiError(500, "InternalError", "the object's fields are held in too many versions")
 
     # --- the webhook ---------------------------------------------------------------------------------------------
 
+    async def _pruned(self, r: Resource, version: str, objects: list[Json]) -> list[Json]:
+        return [_pruned(r, version, o) for o in await self._ask(r, version, objects)]
+
     async def _ask(self, r: Resource, version: str, objects: list[Json]) -> list[Json]:
-        """Converted, pruned and defaulted. Raises ApiError."""
+        """The webhook's answer. Raises ApiError."""
         assert r.converter is not None
         about = f"{objects[0]['apiVersion']}, Kind={r.kind}"
         config, uid = r.converter["clientConfig"], str(uuid.uuid4())
@@ -167,10 +179,9 @@ class Versions:
                 answer = await self._caller.post(config, body, TIMEOUT_S, most)
             except hooks.Failure as e:
                 raise converted.Refused(f'failed: Post "{hooks.url(config)}?timeout=30s": {e}') from e
-            found = converted.objects(form, uid, r.api_version(version), objects, answer)
+            return converted.objects(form, uid, r.api_version(version), objects, answer)
         except converted.Refused as e:
             raise ApiError(500, "", f"conversion webhook for {about} {e}") from None
-        return [_shaped(r, version, o) for o in found]
 
     async def close(self) -> None:
         await tasks.cancel(*set(self._running.values()))
@@ -179,12 +190,17 @@ class Versions:
 def relabeled(r: Resource, version: str, obj: Json) -> Json:
     """What the strategy None does: the same fields, as far as the version has them."""
     made = {**obj, "apiVersion": r.api_version(version), "kind": r.kind}
-    return made if r.uniform else _shaped(r, version, made)
+    return made if r.uniform else _pruned(r, version, made)
 
 
-def _shaped(r: Resource, version: str, obj: Json) -> Json:
+def _pruned(r: Resource, version: str, obj: Json) -> Json:
     wanted = r.schemas.get(version)
-    return obj if wanted is None else schema.shaped(wanted, obj)
+    return obj if wanted is None else schema.pruned(wanted, obj)
+
+
+def _defaulted(r: Resource, obj: Json) -> Json:
+    wanted = r.schemas.get(str(obj.get("apiVersion")).rpartition("/")[2])
+    return obj if wanted is None else schema.defaulted(wanted, obj)
 
 
 def _as_stored(e: Entry) -> Entry:

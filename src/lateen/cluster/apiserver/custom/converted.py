@@ -71,36 +71,42 @@ def _listed(form: str, uid: str, answer: Any) -> list[Any]:
 
 
 def _object(api_version: str, old: Json, new: Any, i: int) -> Json:
-    wrong = f"returned invalid converted object at index {i}: "
+    wrong = f"returned invalid object at index {i}: "
     if not isinstance(new, dict):
         raise Refused(f"{wrong}it is not an object")
     if new.get("apiVersion") != api_version:
         raise Refused(f"{wrong}invalid groupVersion (expected {api_version}, received {new.get('apiVersion')})")
     if new.get("kind") != old["kind"]:
         raise Refused(f"{wrong}invalid kind (expected {old['kind']}, received {new.get('kind')})")
-    meta_of = new.get("metadata")
-    if not isinstance(meta_of, dict):
-        raise Refused(f"returned invalid metadata in object at index {i}: missing metadata in converted object")
+    meta_of = new["metadata"] if isinstance(new.get("metadata"), dict) else {}
     for key, called in (("name", "name"), ("namespace", "namespace"), ("uid", "UID")):
         was, now = (str(m.get(key) or "") for m in (old["metadata"], meta_of))
         if was != now:
-            raise Refused(f"{wrong}must have the same {called}: {was} != {now}")
-    return {**new, "metadata": _metadata(old["metadata"], meta_of, i)}
+            raise Refused(f"returned invalid object: must have the same {called}: {was} != {now}")
+    return {**new, "metadata": _metadata(old["metadata"], meta_of)}
 
 
-def _metadata(old: Json, new: Json, i: int) -> Json:
+def _metadata(old: Json, new: Json) -> Json:
     out = {k: v for k, v in old.items() if k not in ("labels", "annotations")}
     for key, check in (("labels", meta.labels), ("annotations", meta.annotated)):
         values = new.get(key)
         if values is None:
             continue
-        at = f"returned invalid metadata in object at index {i}: "
+        at = "returned invalid metadata: "
         if not isinstance(values, dict):
-            raise Refused(f"{at}invalid metadata.{key} in converted object: it is not a map")
+            raise Refused(f"{at}invalid metadata.{key} of type {_in_go(values)} in converted object")
         for name, value in values.items():
             if not isinstance(value, str):
-                raise Refused(f"{at}metadata.{key}[{name}] must be a string in converted object")
-        if values != (old.get(key) or {}) and (causes := check(values, f"metadata.{key}")):
+                given = _in_go(value)
+                raise Refused(f"{at}metadata.{key}[{name}] must be a string, but is {given} in converted object")
+        path = {"annotations": "metadata.annotation"}.get(key, f"metadata.{key}")  # as Kubernetes names it
+        if values != (old.get(key) or {}) and (causes := check(values, path)):
             raise Refused(at + ", ".join(f"{c.path}: {c.says}" for c in causes))
         out |= {key: values} if values else {}
     return out
+
+
+def _in_go(value: Any) -> str:
+    """The name of a value's type in Kubernetes' messages."""
+    names = {bool: "bool", int: "int64", float: "float64", str: "string", list: "[]interface {}"}
+    return names.get(type(value), "map[string]interface {}" if isinstance(value, dict) else "<nil>")

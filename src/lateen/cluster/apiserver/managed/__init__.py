@@ -122,8 +122,8 @@ def _apply(w: Writer, live: Json, config: Json, applied: Fields, before: Manager
         raise Conflicts(found)
     difference, after = changes.own, _yield_to(who, before, changes)
     held = w.held(applied)
-    unchanged = last is not None and last.fields == held and difference == differing.NOTHING
-    after[who] = Entry(held, w.version, last.time if last is not None and unchanged else w.now)
+    then = last.time if last is not None else ""
+    after[who] = Entry(held, w.version, then if difference == differing.NOTHING else w.now)
     out = {**merged, "metadata": dict(merged.get("metadata") or {})}
     _note_last_applied(w, out, config)
     out["metadata"]["managedFields"] = entries.encode(entries.capped(after))

@@ -105,9 +105,11 @@ def without_dropped(w: Writer, merged: Json, last: Entry, held: Sequence[Entry])
     same_version = [e for e in held if w.at(e.version) is w]
     if then is w and len(same_version) == len(held):
         return _pruned(w, merged, w.held(last.fields), held)
+    mine = w.held(last.fields)
     try:
-        gone = paths.difference(w.held(last.fields), _union(e for e in held if e.version == last.version))
-        out = w.shown(merging.cut(then.schema, then.shown(merged), gone))
+        before = then.shown(merged)
+        gone = paths.difference(mine, _union(e for e in held if e.version == last.version))
+        out = w.shown(merging.cut(then.schema, before, gone))
     except NoVersion:
         return merged
     for version in dict.fromkeys(e.version for e in held if e.version != last.version):
@@ -119,6 +121,8 @@ def without_dropped(w: Writer, merged: Json, last: Entry, held: Sequence[Entry])
         gone = paths.difference(typed.fields(at.schema, whole), typed.fields(at.schema, left))
         kept = _union(e for e in held if e.version == version)
         out = w.shown(merging.cut(at.schema, whole, paths.difference(gone, kept)))
+    gone = paths.difference(typed.fields(then.schema, before), typed.fields(then.schema, then.shown(out)))
+    out = w.shown(merging.cut(then.schema, before, paths.intersection(gone, mine)))  # nothing but what it has applied
     return {**out, "metadata": _metadata(merged.get("metadata") or {}, out.get("metadata") or {})}
 
 
