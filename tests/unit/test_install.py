@@ -136,7 +136,7 @@ def test_istiod_reads_secrets_only_where_gateways_are():
             "spec.values.revisionTags has no effect in this version of Lateen: use",
         ),
         ({"values": {"pilot": {"traceSampling": 1}}}, "use `meshConfig.defaultConfig.tracing.sampling`"),
-        ({"meshConfig": {"accessLogFile": "/dev/stdout", "proxyHttpPort": 3128}}, "spec.meshConfig.proxyHttpPort"),
+        ({"meshConfig": {"accessLogFile": "/dev/stdout", "proxyListenPort": 3128}}, "spec.meshConfig.proxyListenPort"),
     ],
 )
 def test_settings_without_effect_are_named(spec, ignored):

@@ -22,6 +22,7 @@ from lateen.kit.digits import digits
 _QUANTITY = re.compile(r"[+-]?\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$")
 _IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")
 _LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 _INTERFACE = re.compile(r"[^\s/,]{1,15}$")
 PROXY_CONFIG = "proxy.istio.io/config"
 PROBERS = "sidecar.istio.io/rewriteAppHTTPProbers"
@@ -202,6 +203,11 @@ def _names(text: str) -> None:
         raise ValueError(f'"{text}" is not a list of names separated by commas')
 
 
+def _config_map(text: str) -> None:
+    if len(text) > 253 or not all(map(_LABEL.match, text.split("."))):
+        raise ValueError(f'"{text}" is not the name of a ConfigMap')
+
+
 def _mode(text: str) -> str:
     return {
         "NONE": "no traffic is redirected: services are at 127.0.0.1 and their ports; only an ingress listener of a "
@@ -259,7 +265,7 @@ KNOWN: dict[str, Annotation] = {
     "readiness.status.sidecar.istio.io/initialDelaySeconds": _SECONDS,
     "readiness.status.sidecar.istio.io/periodSeconds": _SECONDS,
     "sidecar.istio.io/agentLogLevel": Annotation(check=_scopes),
-    "sidecar.istio.io/bootstrapOverride": Annotation(),
+    "sidecar.istio.io/bootstrapOverride": Annotation(check=_config_map),
     "sidecar.istio.io/capNetBindService": Annotation(check=_bool),
     "sidecar.istio.io/componentLogLevel": Annotation(check=_components),
     "sidecar.istio.io/discoveryAddress": Annotation("proxies connect to the istiod of their revision", deprecated=True),
@@ -379,7 +385,7 @@ def _proxy_config(text: str) -> list[Problem]:
     except yamldoc.YamlError as e:
         return [Problem(PROXY_CONFIG, f"it cannot be read: {e}", True)]
     if found := proxy_config_problems(value, ""):
-        return [Problem(PROXY_CONFIG, str(p).removeprefix(": "), True) for p in found]
+        return [Problem(PROXY_CONFIG, str(p), True) for p in found]
     out = []
     for path, leaf in leaves(ProxyConfig, canonical(ProxyConfig, value, "")):
         form = f"defaultConfig.{general(path)}"

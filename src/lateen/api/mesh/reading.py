@@ -29,7 +29,7 @@ class Problem(NamedTuple):
     says: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.says}"
+        return f"{self.path}: {self.says}" if self.path else self.says
 
 
 class Invalid(ValueError):
@@ -161,7 +161,9 @@ def _message(kind: type[Config], value: Any, path: str, found: list[Problem]) ->
     if not isinstance(value, dict):
         example = f"write it as {{mode: {value}}}" if "mode" in known and isinstance(value, str) else "an object"
         hint = example if example != "an object" else f"its fields are {', '.join(list(known)[:6])}"
-        found.append(Problem(path or "mesh", f"expected an object, got {spoken(value)}; {hint}"))
+        found.append(
+            Problem(path or ("mesh" if kind is MeshConfig else ""), f"expected an object, got {spoken(value)}; {hint}")
+        )
         return {}
     spelled = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     out: Json = {}
