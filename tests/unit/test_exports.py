@@ -11,6 +11,7 @@ from lateen.api.mesh.reading import mesh_config
 from lateen.mesh.configuration import settings
 from lateen.mesh.model import Mesh
 from lateen.mesh.scope import scope
+from lateen.mesh.views import Views
 
 REVIEWS = "reviews.default.svc.cluster.local"
 ENTRY = """
@@ -124,3 +125,48 @@ def test_a_rule_for_an_excluded_host_is_not_imported_either():
     found = Mesh(mesh.objects(documents))
     (sidecar,) = found.objects.sidecars.values()
     assert not scope(found, sidecar.spec, "default").rules
+
+
+LIMITS = """
+serviceEntryVisibility:
+  defaultVisibility: %s
+  applyToSidecars: %s
+  policies:
+  - visibility: PUBLIC
+    matchingRules: [{namespaceSelector: {matchLabels: {open: "yes"}}}, {namespaceSelector: {matchLabels: {team: a}}}]
+"""
+SPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {%s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("level", "applied", "labels", "export_to", "own", "elsewhere"),
+    [
+        ("NAMESPACE", "true", "", "", True, False),
+        ("NAMESPACE", "true", "", ", exportTo: ['*']", True, False),
+        ("NAMESPACE", "true", "", ", exportTo: [other]", False, False),
+        ("NONE", "true", "", "", False, False),
+        ("PUBLIC", "true", "", "", True, True),
+        ("PUBLIC", "true", "", ", exportTo: ['.']", True, False),
+        ("NONE", "true", "open: 'yes', team: a", "", True, True),
+        ("NONE", "true", "open: 'yes'", "", False, False),
+        ("NONE", "true", "open: 'yes', team: a", ", exportTo: ['.']", True, False),
+        ("NONE", "false", "", "", True, True),
+    ],
+)
+def test_the_mesh_limits_how_far_service_entries_are_exported(level, applied, labels, export_to, own, elsewhere):
+    """It narrows ``exportTo``, never widens it; Services of Kubernetes are not concerned."""
+    limits = settings(mesh_config(LIMITS % (level, applied)), "istio-system")
+    found = Mesh(mesh.objects("---\n".join((ENTRY % export_to, SPACE % labels)), config=limits))
+    assert (found.service("partner.example", "default") is not None) == own
+    assert (found.service("partner.example", "other") is not None) == elsewhere
+    assert found.service(REVIEWS, "other") is not None
+
+
+def test_a_namespace_that_gets_a_label_shows_its_service_entries():
+    limits = settings(mesh_config(LIMITS % ("NAMESPACE", "true")), "istio-system")
+    before = mesh.objects("---\n".join((ENTRY % "", SPACE % "")), config=limits)
+    views = Views(Mesh(before))
+    assert [h.host for h in views.outbound("other").hosts if h.host == "partner.example"] == []
+    labels = next(iter(mesh.yamldoc.objects(SPACE % "open: 'yes', team: a")))
+    views.advance(mesh.add(before, labels, 9))
+    assert [h.host for h in views.outbound("other").hosts if h.host == "partner.example"] == ["partner.example"]

@@ -186,6 +186,10 @@ SPECIAL = {
     "lateen.telemetry": "lean",
     "lateen.http2": False,
     "enableAutoMtls": False,
+    "serviceEntryVisibility.defaultVisibility": "NONE",
+    "serviceEntryVisibility.applyToSidecars": False,
+    "serviceEntryVisibility.policies[].visibility": "NAMESPACE",
+    "serviceEntryVisibility.policies[].matchingRules[].namespaceSelector.matchExpressions[].operator": "NotIn",
     "verifyCertificateAtClient": False,
     "ingressControllerMode": "OFF",
     "h2UpgradePolicy": "UPGRADE",
@@ -227,6 +231,12 @@ SERVED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp", "zipkin", "datadog", "skywal
 ASKED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp")
 LOGS = ("envoyHttpAls", "envoyTcpAls", "envoyOtelAls")
 ENOUGH = {
+    "serviceEntryVisibility": {"applyToSidecars": True, "defaultVisibility": "NAMESPACE"},
+    "serviceEntryVisibility.policies[].matchingRules[].namespaceSelector.matchExpressions[]": {
+        "key": "a",
+        "operator": "In",
+        "values": ["b"],
+    },
     "defaultHttpRetryPolicy": {"attempts": 1},
     "discoverySelectors[].matchExpressions[]": {"key": "a", "operator": "In", "values": ["b"]},
     **{f"extensionProviders[].{p}.includeRequestBodyInCheck": {"maxRequestBytes": 9} for p in ASKED},

@@ -20,6 +20,7 @@ from lateen.api.networking import (
 from lateen.api.security_policy import SecurityPolicy
 from lateen.kit.queries import Queries
 from lateen.kit.tables import Index, Table
+from lateen.mesh import visibility
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.dialects import delegates
 from lateen.mesh.dialects.gateway_api.attaching import parents, set_parent
@@ -279,7 +280,12 @@ class Base:
     def exports_of(self, found: Exported) -> tuple[str, ...]:
         """An object's ``exportTo``, or the mesh configuration's default for its kind."""
         if isinstance(found, o.Service):
-            return found.export_to or self.exports.services
+            given = found.export_to or self.exports.services
+            limits = self.exports.entries if found.entries else None
+            if limits is None:
+                return given
+            space = self.objects.namespaces.get(("", found.namespace))
+            return visibility.limited(limits, dict(space.labels) if space else {}, found.namespace, given)
         if isinstance(found.spec, VirtualService):
             return found.spec.export_to or self.exports.rules
         return found.spec.export_to or self.exports.traffic

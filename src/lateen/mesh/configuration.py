@@ -62,6 +62,7 @@ def settings(
         proxy_port=config.proxy_http_port or 0,
     )
     asked = provider_rules.can_be_asked(config.extension_providers)
+    seen = config.service_entry_visibility
     ingress = IngressSettings(
         class_name=config.ingress_class or IngressSettings.class_name,
         mode=IngressSettings.mode if mode in (None, "UNSPECIFIED") else mode,
@@ -84,6 +85,7 @@ def settings(
             config.default_service_export_to,
             config.default_virtual_service_export_to,
             config.default_destination_rule_export_to,
+            seen if seen and seen.apply_to_sidecars else None,
         ),
         discovery=config.discovery_selectors,
         root_namespace=root_namespace,

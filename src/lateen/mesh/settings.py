@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN
 from lateen.api.mesh import ExtensionProvider, ProxyConfig
-from lateen.api.mesh.config import LabelSelector
+from lateen.api.mesh.config import LabelSelector, ServiceEntryVisibility
 from lateen.api.networking import HTTPRetry, LocalityLb, TcpKeepalive
 from lateen.mesh.observability import DEFAULT_REPORTING, Reporting
 
@@ -140,6 +140,8 @@ class Exports:
     """Default of VirtualServices."""
     traffic: tuple[str, ...] = ()
     """Default of DestinationRules."""
+    entries: ServiceEntryVisibility | None = field(default=None, hash=False)
+    """How far ServiceEntries can be exported at most, by the labels of their namespaces; None: without limits."""
 
 
 @dataclass(frozen=True)

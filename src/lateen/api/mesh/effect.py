@@ -45,7 +45,6 @@ IDLE: dict[str, str] = {
     "meshMTLS.ecdhCurves": "as in Istio; the curves of other TLS are set in tlsDefaults",
     "defaultHttpRetryPolicy.perTryTimeout": "as in Istio, it can only be set in a VirtualService",
     "defaultTrafficPolicy.**": "set it in a DestinationRule",
-    "serviceEntryVisibility.**": "set exportTo in the ServiceEntry",
     "defaultConfig.configPath": _LEGACY,
     "defaultConfig.binaryPath": _LEGACY,
     "defaultConfig.serviceCluster": "the service cluster is derived from the workload's labels",
@@ -211,6 +210,9 @@ def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
     """A sentence for each field that is set in a valid configuration and has no effect."""
     value = canonical(MeshConfig, value, root)  # fields may be written in snake_case
     out = []
+    seen = value.get("serviceEntryVisibility")
+    if isinstance(seen, dict) and not seen.get("applyToSidecars"):
+        out.append(f"{root}.serviceEntryVisibility is for ambient mode alone without applyToSidecars: true")
     for path, leaf in leaves(MeshConfig, value):
         form = general(path)
         allowed = VALUES.get(form)

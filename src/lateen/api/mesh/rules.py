@@ -122,13 +122,24 @@ def _traffic(config: MeshConfig) -> Findings:
         services = name == "default_service_export_to"
         yield from parts.refused(scalars.export_to("", getattr(config, name), services, parts.camel(name)))
     for i, selector in enumerate(config.discovery_selectors):
-        for j, e in enumerate(selector.match_expressions):
-            if e.operator not in _OPERATORS:
-                at = f"discoverySelectors[{i}].matchExpressions[{j}].operator"
-                yield at, f'"{e.operator}" is not {", ".join(_OPERATORS)}'
+        yield from _operators(selector, f"discoverySelectors[{i}]")
         yield from _selector(selector, f"discoverySelectors[{i}]")
+    for i, level in enumerate(config.service_entry_visibility.policies if config.service_entry_visibility else ()):
+        for j, rule in enumerate(level.matching_rules):
+            at = f"serviceEntryVisibility.policies[{i}].matchingRules[{j}].namespaceSelector"
+            if rule.namespace_selector is None:
+                yield at, "a rule needs a selector; without one it matches no namespace"
+            else:
+                yield from _operators(rule.namespace_selector, at)
+                yield from _selector(rule.namespace_selector, at)
     if config.mesh_mtls and config.mesh_mtls.ecdh_curves:
         yield "meshMTLS.ecdhCurves", "mesh TLS does not support ECDH curves configuration; set tlsDefaults.ecdhCurves"
+
+
+def _operators(given: LabelSelector, at: str) -> Findings:
+    for i, e in enumerate(given.match_expressions):
+        if e.operator not in _OPERATORS:
+            yield f"{at}.matchExpressions[{i}].operator", f'"{e.operator}" is not {", ".join(_OPERATORS)}'
 
 
 def _selector(given: LabelSelector, at: str) -> Findings:
