@@ -8,6 +8,7 @@ from test_controllers import deployment, play, until
 
 from lateen.api import kinds
 from lateen.cluster.controllers import scaling
+from lateen.kit import times
 
 READY = [{"type": "Ready", "status": "True"}]
 
@@ -43,7 +44,43 @@ def test_replicas_follow_the_use_of_what_is_requested():
 def test_pods_that_are_not_ready_do_not_add_to_a_rush():
     assert wanted([0.1], unready=1, replicas=2) == 2
     assert wanted([0.3], unready=1, replicas=2) == 6
-    assert wanted([0.01, 0.01], unready=2, replicas=4) == 3
+    assert wanted([0.01, 0.01], unready=2, replicas=4) == 4  # of two nothing is known: they may be busy
+
+
+def test_the_cpu_of_a_pod_that_starts_tells_nothing_but_its_memory_does():
+    now = times.parse("2026-01-01T00:01:00Z")
+    starts = pod("b", ready=False)
+    state = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:10Z"}
+    starts["status"] |= {"startTime": "2026-01-01T00:00:00Z", "conditions": [state]}
+    pods, used = [pod("a"), starts], {("n", "a"): {"c": (0.02, 1 << 20)}, ("n", "b"): {"c": (2.0, 3 << 20)}}
+    assert scaling.wish(metric(), pods, used, 2, now).replicas == 1
+    memory = metric(name="memory", type="AverageValue", averageValue="1Mi")
+    assert scaling.wish(memory, pods, used, 2, now).replicas == 4
+    pods[1]["status"]["phase"] = "Pending"
+    assert scaling.wish(memory, pods, used, 2, now).replicas == 2
+    for late, counts in (("2026-01-01T00:00:10Z", False), ("2026-01-01T00:05:00Z", True)):
+        pods[1]["status"] |= {"phase": "Running", "conditions": [state | {"lastTransitionTime": late}]}
+        found = scaling.wish(metric(), pods, used, 2, times.parse("2026-01-01T01:00:00Z")).replicas
+        assert (found > 2) is counts
+
+
+def test_percentages_are_cut_off_and_requests_of_sidecars_count():
+    """As kubectl get hpa shows them."""
+    found = scaling.wish(metric(), [pod("p")], {("n", "p"): {"c": (0.0559, 0)}}, 1)
+    assert found.current["resource"]["current"] == {"averageUtilization": 55, "averageValue": "55m"}
+    with_sidecar = pod("p")
+    side = {"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}}
+    with_sidecar["spec"]["initContainers"] = [side]
+    found = scaling.wish(metric(), [with_sidecar], {("n", "p"): {"c": (0.1, 0), "s": (0.0, 0)}}, 1)
+    assert found.replicas == 1
+
+
+def test_without_a_behaviour_replicas_double_at_most():
+    plain = {"spec": {"minReplicas": 1, "maxReplicas": 100}}
+    assert scaling.settle(plain, 50, 1, scaling.Past(), 0.0) == (4, "ScaleUpLimit")
+    assert scaling.settle(plain, 50, 10, scaling.Past(), 0.0) == (20, "ScaleUpLimit")
+    assert scaling.settle(plain, 1, 10, scaling.Past([(0.0, 7)]), 10.0) == (7, "")
+    assert scaling.settle(plain, 1, 10, scaling.Past([(0.0, 7)]), 301.0) == (1, "")
 
 
 def test_a_missing_request_or_use_is_told():

@@ -16,6 +16,20 @@ from lateen.kube.client import Client
 SYNC_S = 15.0
 """Seconds between two evaluations (kube-controller-manager's --horizontal-pod-autoscaler-sync-period)."""
 TARGETS = (kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.REPLICA_SET, kinds.REPLICATION_CONTROLLER)
+READY = ("ReadyForNewScale", "recommended size matches current size")
+_RECENT = "recent recommendations were {0} than current one, applying the {1} recent recommendation"
+STABILIZED = {
+    True: ("ScaleUpStabilized", _RECENT.format("lower", "lowest")),
+    False: ("ScaleDownStabilized", _RECENT.format("higher", "highest")),
+}
+"""Whether it would grow -> why it does not follow the latest measurement yet."""
+LIMITED = {
+    "": ("DesiredWithinRange", "the desired count is within the acceptable range"),
+    "ScaleUpLimit": ("ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate"),
+    "ScaleDownLimit": ("ScaleDownLimit", "the desired replica count is decreasing faster than the maximum scale rate"),
+    "TooManyReplicas": ("TooManyReplicas", "the desired replica count is more than the maximum replica count"),
+    "TooFewReplicas": ("TooFewReplicas", "the desired replica count is less than the minimum replica count"),
+}
 NOT_SERVED = "the server could not find the requested resource"
 """What is said of a kind that has no scale."""
 Usage = Callable[[], Awaitable[scaling.Used]]
@@ -70,41 +84,58 @@ class Autoscalers:
         if why:
             await self._rescale(hpa, kind, target, within, why)
             changed = {"currentReplicas": replicas, "desiredReplicas": within, "lastScaleTime": times.stamp()}
-            await self._report(hpa, [able], changed)
+            await self._report(hpa, [_scaled_to(within)], changed)
             return
-        pods = await self._pods(kind, target)
-        used = await self._usage()
-        try:
-            wishes = [scaling.wish(m, pods, used, replicas) for m in hpa["spec"]["metrics"]]
-        except scaling.NoMetric as e:
-            self._events.event(hpa, "Warning", "FailedGetResourceMetric", str(e))
-            self._events.event(hpa, "Warning", "FailedComputeMetricsReplicas", f"invalid metrics: {e}")
-            says = f"the HPA was unable to compute the replica count: {e}"
-            failed = ("ScalingActive", False, "FailedGetResourceMetric", says)
+        wishes, failures = await self._wishes(hpa, kind, target, replicas)
+        count = len(hpa["spec"]["metrics"])
+        says = (
+            f"invalid metrics ({len(failures)} invalid out of {count}), first error is: {failures[0]}"
+            if failures
+            else ""
+        )
+        if failures and (not wishes or max(w.replicas for w in wishes) < replicas):
+            self._events.event(hpa, "Warning", "FailedComputeMetricsReplicas", says)
+            message = f"the HPA was unable to compute the replica count: {failures[0]}"
+            failed = ("ScalingActive", False, "FailedGetResourceMetric", message)
             await self._report(hpa, [able, failed], {"currentReplicas": replicas, "desiredReplicas": replicas})
             return
+        await self._follow(key, hpa, kind, target, wishes)
+
+    async def _wishes(
+        self, hpa: Json, kind: Kind, target: Json, replicas: int
+    ) -> tuple[list[scaling.Wish], list[scaling.NoMetric]]:
+        """What each metric asks for, and why others cannot be computed."""
+        pods, used = await self._pods(kind, target), await self._usage()
+        wishes, failures = list[scaling.Wish](), list[scaling.NoMetric]()
+        for metric in hpa["spec"]["metrics"]:
+            try:
+                wishes.append(scaling.wish(metric, pods, used, replicas))
+            except scaling.NoMetric as e:
+                self._events.event(hpa, "Warning", "FailedGetResourceMetric", str(e))
+                failures.append(e)
+        return wishes, failures
+
+    async def _follow(self, key: Key, hpa: Json, kind: Kind, target: Json, wishes: list[scaling.Wish]) -> None:
+        replicas = int(dig(target, "spec", "replicas", default=1))
         best = max(wishes, key=lambda w: w.replicas)
         now = time.monotonic()
         # What there is counts as wished for: nothing is scaled down because the autoscaler is new.
         past = self._past.setdefault(key, scaling.Past([(now, replicas)]))
         past.forget(now)
-        wanted, limit = scaling.settle(hpa, best.replicas, replicas, past, now)
+        steady = scaling.stabilized(hpa, best.replicas, replicas, past, now)
+        wanted, limit = scaling.limited(hpa, steady, replicas, past, now)
+        able = ("AbleToScale", True, *(READY if steady == best.replicas else STABILIZED[best.replicas >= replicas]))
         status: Json = {"currentReplicas": replicas, "desiredReplicas": wanted}
         status["currentMetrics"] = [w.current for w in wishes]
         if wanted != replicas:
             past.changes.append((now, wanted - replicas))
-            why = f"{best.what} {'above' if wanted > replicas else 'below'} target"
+            why = f"{best.what} above target" if best.replicas > replicas else "All metrics below target"
             await self._rescale(hpa, kind, target, wanted, why)
             status["lastScaleTime"] = times.stamp()
-        active = (
-            "ScalingActive",
-            True,
-            "ValidMetricFound",
-            f"the HPA was able to compute the replica count from {best.what}",
-        )
-        says = "the desired count is within the acceptable range" if not limit else "the desired count has been limited"
-        limited = ("ScalingLimited", bool(limit), limit or "DesiredWithinRange", says)
-        await self._report(hpa, [able, active, limited], status)
+            able = _scaled_to(wanted)
+        says = f"the HPA was able to successfully calculate a replica count from {best.what}"
+        active = ("ScalingActive", True, "ValidMetricFound", says)
+        await self._report(hpa, [able, active, ("ScalingLimited", bool(limit), *LIMITED[limit])], status)
 
     async def _rescale(self, hpa: Json, kind: Kind, target: Json, wanted: int, why: str) -> None:
         meta = target["metadata"]
@@ -119,14 +150,19 @@ class Autoscalers:
         return [p for p in found if selectors.matches(selector, dig(p, "metadata", "labels", default={}))]
 
     async def _report(self, hpa: Json, conditions: list[tuple[str, bool, str, str]], status: Json | None) -> None:
-        """``status``: the counts, None if they are not known and stay as they are."""
+        """``conditions``: those that are known anew. ``status``: the counts, None if they stay as they are."""
         before = {c["type"]: c for c in dig(hpa, "status", "conditions", default=[])}
-        out = []
+        made = dict(before)
         for kind, ok, reason, message in conditions:
             state, was = str(ok), before.get(kind)
             at = was["lastTransitionTime"] if was and was["status"] == state else times.stamp()
             shown = {"type": kind, "status": state, "reason": reason, "message": message, "lastTransitionTime": at}
-            out.append(shown)
+            made[kind] = shown
         counts = {"desiredReplicas": dig(hpa, "status", "desiredReplicas", default=0)} | (status or {})
-        status = counts | {"conditions": out}
+        status = counts | {"conditions": list(made.values())}
         await set_status(self._client, kinds.AUTOSCALER, hpa, status)
+
+
+def _scaled_to(replicas: int) -> tuple[str, bool, str, str]:
+    says = f"the HPA controller was able to update the target scale to {replicas}"
+    return "AbleToScale", True, "SucceededRescale", says
