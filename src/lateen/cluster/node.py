@@ -51,6 +51,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     rv, rows = database.load()
     store = Store(database.write, rv, rows)
     memory.settle()
+    memory.bound_connections()
     pki = Pki(home.pki, home.outside)
     registry = Registry()
     webhooks = Webhooks(store, registry)

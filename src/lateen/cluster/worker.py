@@ -72,6 +72,7 @@ def main() -> None:
     """``python -m lateen.cluster.worker RUNTIME_FD PORTAL_FD`` (started by the runtime)."""
     log.setup()
     memory.settle()
+    memory.bound_connections()
     try:
         asyncio.run(run(Home.default(), int(sys.argv[1]), int(sys.argv[2])))
     except (OSError, kubeconfig.ConfigError) as e:
