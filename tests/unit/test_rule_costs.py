@@ -8,7 +8,7 @@ import pytest
 from test_custom_resources import CRDS, definition, fields
 
 from lateen.api.crds import crds
-from lateen.cluster.apiserver.custom import costs, declared, definitions, rules, types
+from lateen.cluster.apiserver.custom import costs, declared, definitions, typed, types
 
 from apiserver import Cluster  # isort: skip
 
@@ -24,8 +24,8 @@ def texts(**more):
 
 
 def cost(rule, schema):
-    own = types.of_schema(schema, "selfType", rules.escaped)
-    return costs.estimate(rule, schema, {"self": own, "oldSelf": own}, rules.escaped, False)
+    own = types.of_schema(schema, "selfType", typed.escaped)
+    return costs.estimate(rule, schema, {"self": own, "oldSelf": own}, typed.escaped, False)
 
 
 @pytest.mark.parametrize(("length", "each"), [(16, 11), (63, 30), (253, 106), (1024, 414)])

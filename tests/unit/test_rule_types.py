@@ -9,7 +9,7 @@ from apiserver import Cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lateen.cluster.apiserver.custom import checking, rules, types
+from lateen.cluster.apiserver.custom import checking, programs, types
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NO = "found no matching overload for"
@@ -275,7 +275,7 @@ def test_items_that_have_a_key_have_old_values() -> None:
 
 def test_every_function_that_is_evaluated_is_known_to_the_checker() -> None:
     named = {name for name, _ in types.overloads()} | types.UNTYPED
-    assert set(rules.FUNCTIONS) - named == {"optSelect", "optIndex"}
+    assert set(programs.FUNCTIONS) - named == {"optSelect", "optIndex"}
 
 
 def test_an_optional_old_value_has_a_type_of_its_own() -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lateen.cluster.apiserver.custom import checking, costs, rules, sizes, types
+from lateen.cluster.apiserver.custom import checking, costs, programs, rules, sizes, typed, types
 from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, required, unsupported
 from lateen.kit.jsons import Json
@@ -63,7 +63,7 @@ def mistakes(schema: Json, path: str, known: bool = False) -> Causes:
         out += _messages(rule, at)
         if (where := rule.get("fieldPath")) and not _leads(found.about, str(where)):
             out.append(bad(f"{at}.fieldPath", where, "fieldPath must be a valid path"))
-        own = types.of_schema(found.about, "selfType", rules.escaped, root=found.about is schema)
+        own = types.of_schema(found.about, "selfType", typed.escaped, root=found.about is schema)
         if own is not None:
             out += (wrong := _misfits(rule, at, own)) or _past(found)
             if not wrong:
@@ -85,7 +85,7 @@ class _Spent:
         for key, called in (("rule", "estimated rule cost"), ("messageExpression", "estimated messageExpression cost")):
             if not (text := str(found.rule.get(key) or "").strip()):
                 continue
-            cost = costs.estimate(text, found.about, variables, rules.escaped, root)
+            cost = costs.estimate(text, found.about, variables, typed.escaped, root)
             if key == "rule":
                 cost = min(cost * (sizes.repeats(found.about) if found.times is None else found.times), costs.WORST)
             if cost > costs.RULE:
@@ -129,8 +129,8 @@ def _past(found: Declared) -> Causes:
     """Rules that compare, or not, with a value from before. Those that are not evaluated here are not judged."""
     text, optional = str(found.rule.get("rule") or ""), found.rule.get("optionalOldSelf")
     try:
-        compares = text.strip() and "oldSelf" in rules.compiled(text).variables()
-    except (rules.Unsupported, ValueError):
+        compares = text.strip() and "oldSelf" in programs.compiled(text).variables()
+    except (programs.Unsupported, ValueError):
         return []
     if not compares and optional is not None:
         return [bad(f"{found.at}.optionalOldSelf", optional, "may not be set if oldSelf is not used in rule")]
@@ -160,10 +160,10 @@ def _misfit(text: str, variables: dict[str, types.Type], wanted: types.Type) -> 
     """Why an expression cannot have a value of the wanted type; "" if it can, or if that is not known."""
     made, wrong = checking.checked(text, variables)
     try:
-        rules.compiled(text)
+        programs.compiled(text)
     except ValueError as e:
         return f"compilation failed: {wrong}" if wrong else str(e)
-    except rules.Unsupported:
+    except programs.Unsupported:
         pass  # which is a warning, not a mistake
     if wrong:
         return f"compilation failed: {wrong}"
@@ -191,8 +191,8 @@ def warnings(schema: Json, path: str) -> list[str]:
     out = []
     for at, rule, *_ in declared(schema, path):
         try:
-            rules.compiled(str(rule.get("rule") or ""))
-        except rules.Unsupported as e:
+            programs.compiled(str(rule.get("rule") or ""))
+        except programs.Unsupported as e:
             out.append(f"{at}: this rule is not evaluated here, which lacks {e}: {rule['rule'][:120]}")
         except ValueError:
             pass

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from lateen.cluster.apiserver.budget import Budget, Spent
-from lateen.cluster.apiserver.custom import rules
+from lateen.cluster.apiserver.custom import programs
 from lateen.cluster.apiserver.policies.authorizer import FUNCTIONS, Authorizer
 from lateen.kit.jsons import Json
 
@@ -26,8 +26,8 @@ def compiled(expression: str, params: bool = False, variables: bool = False) -> 
     """Raises ValueError."""
     known = ALWAYS | ({"params"} if params else set()) | ({"variables"} if variables else set())
     try:
-        return rules.compiled(expression, frozenset(known), frozenset(FUNCTIONS))
-    except rules.Unsupported as e:
+        return programs.compiled(expression, frozenset(known), frozenset(FUNCTIONS))
+    except programs.Unsupported as e:
         raise ValueError(f"compilation failed: the embedded cluster lacks {e}") from None
 
 
@@ -48,13 +48,13 @@ class Evaluation:
         self._variables = {str(v["name"]): str(v["expression"]) for v in variables}
         self._found: dict[str, Any] = {}
         values = [given.get(k) for k in ("object", "oldObject", "params")]
-        self._most = max(map(rules.largest, values))
-        self._longest = max(map(rules.longest, values))
+        self._most = max(map(programs.largest, values))
+        self._longest = max(map(programs.longest, values))
 
     def _measure(self, name: str) -> None:
         """A computed variable may be larger than what it was computed from."""
         found = self._found[name]
-        self._most, longest = max(self._most, rules.largest(found)), rules.longest(found)
+        self._most, longest = max(self._most, programs.largest(found)), programs.longest(found)
         if longest > MAX_TEXT:
             raise Failed(f"the variable {name} has a text of more than {MAX_TEXT} characters")
         self._longest = max(self._longest, longest)
@@ -69,13 +69,13 @@ class Evaluation:
                 self._measure(name)
         try:
             most = max(self._most, self._longest) if _SPLITS.search(expression) else self._most
-            self._costs.spend(most ** rules.depth(expression))
+            self._costs.spend(most ** programs.depth(expression))
             program = compiled(expression, params=True, variables=True)
             given = {**self._given, "variables": {n: self._found[n] for n in needed}}
-            value = program.execute(rules.context(given, self._authorizer.functions()))
+            value = program.execute(programs.context(given, self._authorizer.functions()))
             self._costs.spend(0)  # an operator may have swallowed a function's error that the budget is spent
             return value
         except Spent as e:
             raise Failed(str(e)) from None
-        except rules.FAILURES as e:
-            raise Failed(rules.why(e)) from None
+        except programs.FAILURES as e:
+            raise Failed(programs.why(e)) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lateen.cluster.apiserver import decoding, schema
-from lateen.cluster.apiserver.custom import checking, rules, types
+from lateen.cluster.apiserver.custom import checking, typed, types
 from lateen.cluster.apiserver.custom.types import BOOL, DYN, NULL, STRING, UNKNOWN, Type
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import Resource
@@ -173,7 +173,7 @@ def _type(r: Resource, version: str) -> Type:
     own = {**own, "type": "object", "properties": {**(own.get("properties") or {}), "metadata": meta}}
     for name in ("apiVersion", "kind"):
         own["properties"].setdefault(name, {"type": "string"})
-    return types.of_schema(own, r.kind, rules.escaped, resolve=_resolved) or DYN
+    return types.of_schema(own, r.kind, typed.escaped, resolve=_resolved) or DYN
 
 
 def _resolved(given: Json) -> Json:
