@@ -295,3 +295,50 @@ def test_a_rule_that_cannot_be_evaluated_is_named_when_it_is_defined() -> None:
     )
     assert "this rule is not evaluated here, which lacks the function or macro bind: cel.bind(" in cluster.head
     cluster.must("POST", LAMPS, lamp(a=1))
+
+
+# --- what a newer schema refuses -------------------------------------------------------------------------------------
+
+
+LOOSE = {name: {"x-kubernetes-preserve-unknown-fields": True} for name in ("a", "b", "o", "l", "m", "r")}
+ITEM = {"type": "object", **fields(n=TEXT, v={**TEXT, "maxLength": 2}, w=TEXT), "required": ["n"]}
+STRICT = {
+    "a": {**NUMBER, "minimum": 10},
+    "b": TEXT,
+    "o": {"type": "object", **fields(x={**TEXT, "enum": ["q"]}, y=TEXT, z=TEXT), "required": ["z"]},
+    "l": {"type": "array", "items": {**TEXT, "maxLength": 1}},
+    "m": {"type": "array", "items": ITEM, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"]},
+    "r": {"type": "object", **fields(k=NUMBER), "x-kubernetes-validations": [{"rule": "self.k > 5"}]},
+}
+STORED = {"a": 1, "b": "x", "o": {"x": "bad", "y": "1"}, "l": ["long"], "r": {"k": 1}}
+KEYED = [{"n": "1", "v": "long", "w": "1"}, {"n": "2", "v": "ok"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"b": "y"}, []),
+        ({"a": 1}, []),
+        ({"a": 2}, ["spec.a"]),
+        ({"a": None}, []),
+        ({"o": {"y": "2"}}, ["spec.o.z"]),
+        ({"o": {"y": "2", "z": "1"}}, []),
+        ({"o": {"x": "worse"}}, ["spec.o.x", "spec.o.z"]),
+        ({"l": ["long", "b"]}, ["spec.l[0]"]),
+        ({"m": [{**KEYED[0], "w": "2"}, KEYED[1]]}, []),
+        ({"m": KEYED[::-1]}, []),
+        ({"m": [{"n": "3", "v": "long"}]}, ["spec.m[0].v"]),
+        ({"r": {"k": 2}}, ["spec.r"]),
+    ],
+)
+def test_an_update_need_not_mend_what_it_leaves_as_it_is(change: dict[str, Any], wrong: list[str]) -> None:
+    """As kube-apiserver 1.33.13 answers."""
+    cluster = defined(fields(**LOOSE))
+    cluster.must("POST", LAMPS, lamp(**STORED, m=KEYED))
+    versions = definition(fields(**STRICT))["spec"]["versions"]
+    cluster.must("PATCH", f"{CRDS}/lamps.example.com", {"spec": {"versions": versions}})
+    answer = cluster.ask("PATCH", f"{LAMPS}/l", {"spec": change})[1]
+    named = {c["field"] for c in answer.get("details", {}).get("causes", [])}
+    assert sorted(named - {"<nil>"}) == wrong, "which says that rules were not asked"
+    assert cluster.ask("POST", LAMPS, lamp("new", **STORED))[0] == 422
+    cluster.must("PATCH", f"{LAMPS}/l", {"metadata": {"labels": {"a": "b"}}})

@@ -74,7 +74,7 @@ class Committer:
         await owners.record(c, obj, old, fields, self.versions)
         obj = await (self._admit(c, obj, old) if c.subresource == "" else self._admit_part(c, obj, old or {}))
         if c.resource.custom and old is not None:  # what is carried over may predate the schema
-            obj, _ = decoding.structure(c, obj)
+            obj, _ = decoding.structure(c, obj, old)
         self._check(c, obj, old)
         stored = await self.versions.to_store(c, obj)
         if c.subresource in ("", "resize"):
@@ -132,7 +132,7 @@ class Committer:
             return await self._admit_scale(c, obj, old)
         admitted = await self._webhooks.mutate(review)
         if admitted is not None and admitted is not obj:
-            obj = self._changed(c, admitted, obj["metadata"].get("managedFields"))
+            obj = self._changed(c, admitted, obj["metadata"].get("managedFields"), old)
             defaults.apply(r, obj)
             strategies.prepare(r, obj, old, self._store)
         self._complete(c, obj, old)
@@ -159,14 +159,14 @@ class Committer:
         """Rules of webhooks and policies may name the subresource that a part of the object is written through."""
         admitted = await self._webhooks.admit(matching.review("UPDATE", c, obj, old))
         if admitted is not None and admitted is not obj:
-            changed = self._changed(c, admitted, obj["metadata"].get("managedFields"))
+            changed = self._changed(c, admitted, obj["metadata"].get("managedFields"), old)
             obj = {**parts.only(c.subresource, changed, obj), "metadata": obj["metadata"]}
         strategies.permit(c, obj, old, self._store, self._registry)
         return obj
 
-    def _changed(self, c: Call, admitted: Json, held: list[Json] | None) -> Json:
+    def _changed(self, c: Call, admitted: Json, held: list[Json] | None, old: Json | None) -> Json:
         """An object as webhooks have changed it, decoded; webhooks cannot change its managedFields."""
-        obj = decoding.decode(c, admitted)
+        obj = decoding.decode(c, admitted, old)
         obj["metadata"].pop("managedFields", None)
         obj["metadata"] |= {"managedFields": held} if held else {}
         return obj

@@ -10,7 +10,7 @@ from typing import Any
 
 from lateen.cluster.apiserver import errors, schema
 from lateen.cluster.apiserver.call import Call
-from lateen.cluster.apiserver.custom import rules
+from lateen.cluster.apiserver.custom import ratcheting, rules, values
 from lateen.cluster.apiserver.errors import bad_request
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import bad
@@ -28,11 +28,12 @@ def schema_of(r: Resource, version: str) -> Json | None:
     return schema.definitions()[name] if name else None
 
 
-def decode(c: Call, body: Any) -> Json:
-    """A copy of the body as an object of the call's kind. Raises ApiError; adds warnings of unknown fields."""
+def decode(c: Call, body: Any, old: Json | None = None) -> Json:
+    """A copy of the body as an object of the call's kind; ``old``: the custom resource that it replaces. Raises
+    ApiError; adds warnings of unknown fields."""
     if not isinstance(body, dict):
         raise bad_request("the body must be one object (apiVersion, kind, metadata, …)")
-    obj, report = structure(c, _object(c, body))
+    obj, report = structure(c, _object(c, body), old)
     _report_unknown(c, report)
     return obj
 
@@ -84,8 +85,9 @@ def configuration(c: Call, body: Any) -> Json:
     return {**obj, "metadata": meta}
 
 
-def structure(c: Call, obj: Json) -> tuple[Json, schema.Report]:
-    """The object without unknown fields and nulls. Raises ApiError if it violates its schema."""
+def structure(c: Call, obj: Json, old: Json | None = None) -> tuple[Json, schema.Report]:
+    """The object without unknown fields and nulls. Raises ApiError if it violates its schema; a custom resource may do
+    so where it is as it was (``old``)."""
     wanted = schema_of(c.resource, c.version)
     meta, found = schema.check(schema.definitions()[schema.META], obj["metadata"], at="metadata")
     _refuse(c, obj, found)
@@ -95,10 +97,20 @@ def structure(c: Call, obj: Json) -> tuple[Json, schema.Report]:
         return obj, found
     obj, report = schema.check_custom(wanted, obj) if c.resource.custom else schema.check(wanted, obj)
     report.unknown += found.unknown
+    if c.resource.custom and old is not None and report.types + report.invalid:
+        _ratchet(wanted, obj, old, report)
     if c.resource.custom and report.types + report.invalid:
-        report.invalid += rules.after(wanted, obj, report.types + report.invalid)
+        report.invalid += rules.after(wanted, obj, old, report.types + report.invalid)
     _refuse(c, obj, report)
     return obj, report
+
+
+def _ratchet(wanted: Json, obj: Json, old: Json, report: schema.Report) -> None:
+    """Only what the update has changed has to be valid."""
+    if report.types and not (left := ratcheting.changed(report.types, wanted, obj, old)):
+        report.invalid += values.check(wanted, obj)
+        report.types[:] = left
+    report.invalid[:] = ratcheting.changed(report.invalid, wanted, obj, old)
 
 
 def _refuse(c: Call, obj: Json, report: schema.Report) -> None:

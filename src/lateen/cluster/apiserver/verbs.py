@@ -82,7 +82,10 @@ def _namespace(store: Store, c: Call, meta: Json) -> str:
 
 
 async def update(store: Store, committer: Committer, c: Call) -> Json:
-    obj = decoding.decode(c, c.body)
+    r, old = c.resource, None
+    if r.custom and (entry := store.get(r.collection, c.namespace, c.name)) is not None:
+        old = (await committer.versions.seen(c, entry)).obj
+    obj = decoding.decode(c, c.body, old)
     given = str(obj["metadata"].get("resourceVersion") or "")
     if given and not digits(given):
         raise bad_request(f'metadata.resourceVersion: Invalid value: "{given[:40]}": must be a whole number')
@@ -145,7 +148,7 @@ async def _patch(store: Store, committer: Committer, c: Call, kind: str, asked: 
         raise errors.conflict(r.plural, c.name, r.group)
     old = jsons.copy(reading.view(c, (await committer.versions.seen(c, entry)).obj)) if entry else None
     new = await owners.applied(c, old, committer.versions) if kind == "apply" else _apply(c, kind, old or {})
-    obj = decoding.decode(c, new)
+    obj = decoding.decode(c, new, old if r.custom else None)
     fields = obj["metadata"].get("managedFields", []) if kind == "apply" else None
     try:
         if entry is None:

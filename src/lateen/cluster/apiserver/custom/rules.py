@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.cluster.apiserver.custom import programs, typed
+from lateen.cluster.apiserver.custom.ratcheting import identity
 from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation.fields import Causes
-from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
 RULES = "x-kubernetes-validations"
@@ -32,13 +32,13 @@ _UNCHECKED = (
 )
 
 
-def after(schema: Json, new: Json, causes: Causes) -> Causes:
+def after(schema: Json, new: Json, old: Json | None, causes: Causes) -> Causes:
     """What is added to what the structure violates: the verdict of the rules, or that they were not asked."""
     if not _any(schema):
         return []
     if any(c.reason.removeprefix("FieldValue") in _BLOCKING for c in causes):
         return [Cause("<nil>", f'Invalid value: "null": {_UNCHECKED}')]
-    return check(schema, new, None)
+    return check(schema, new, old)
 
 
 def _any(schema: Json) -> bool:
@@ -67,7 +67,7 @@ class _Walk:
         elif isinstance(value, list) and isinstance(items := schema.get("items"), dict):
             same = _by_keys(schema, before or [])
             for i, child in enumerate(value):
-                out += self.walk(items, child, same.get(_identity(schema, child)), f"{path}[{i}]")
+                out += self.walk(items, child, same.get(identity(schema, child)), f"{path}[{i}]")
         return out
 
     def _rules(self, schema: Json, rules: list[Json], value: Any, old: Any, path: str, root: bool) -> Causes:
@@ -128,13 +128,6 @@ def _judge(program: Any, rule: Json, variables: Json, schema: Json, path: str) -
     return [Cause(where, f'Invalid value: "{kind}": {says}', "FieldValueInvalid")]
 
 
-def _identity(schema: Json, item: Any) -> bytes:
-    keys = schema.get("x-kubernetes-list-map-keys") or []
-    if schema.get("x-kubernetes-list-type") != "map" or not isinstance(item, dict):
-        return b""
-    return jsons.canonical([item.get(k) for k in keys])
-
-
 def _by_keys(schema: Json, items: list[Any]) -> dict[bytes, Any]:
     """The items of a list that can be told apart; none of other lists, whose items have no identity."""
-    return {key: item for item in items if (key := _identity(schema, item))}
+    return {key: item for item in items if (key := identity(schema, item))}
