@@ -1,6 +1,7 @@
 """What is done to both clusters' controllers, step by step; each function is one scenario."""
 
 import base64
+import time
 
 from both import NOBODY, now
 from cryptography import x509
@@ -269,6 +270,27 @@ def job_policy(b):
     b.fail("", 1, code=42)
 
 
+def job_retries(b):
+    b.create(job("again", backoffLimit=1))
+    b.fail("again")
+    b.wait(11, "the pause after the first failure")
+    b.fail("again")
+
+
+def job_ignores(b):
+    """Failures that do not count, by podFailurePolicy."""
+    rules = [
+        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [7]}},
+        {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [8]}},
+    ]
+    more = {"completions": 2, "completionMode": "Indexed", "backoffLimitPerIndex": 1, "parallelism": 2}
+    b.create(job("parts", podFailurePolicy={"rules": rules}, **more))
+    b.fail("parts-0", code=7)
+    b.fail("parts-1", code=8)
+    b.wait(11, "the pause after the failure")
+    b.succeed("parts-0")
+
+
 def job_indexed(b):
     b.create(
         job("parts", completions=4, parallelism=2, completionMode="Indexed", backoffLimitPerIndex=0, maxFailedIndexes=2)
@@ -312,28 +334,38 @@ def job_suspend(b):
     b.delete("Job", "left", "Orphan")
 
 
+def cron(name, schedule, **spec):
+    spec = {"schedule": schedule, "jobTemplate": {"spec": job("x")["spec"]}} | spec
+    return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec}
+
+
+def minute(b):
+    """The next one begins, and both make what is due."""
+    b.wait_only(60 - time.time() % 60 + 2)
+
+
 def cron_job(b):
-    """Of schedules whose times come or do not come: no step waits for a minute to begin."""
-    spec = {"schedule": "0 0 29 2 *", "jobTemplate": {"spec": job("x")["spec"]}}
-    made = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "never"}, "spec": spec}
-    b.create(made)
-    b.create(
-        {
-            "apiVersion": "batch/v1",
-            "kind": "CronJob",
-            "metadata": {"name": "often"},
-            "spec": spec | {"schedule": "* * * * *", "timeZone": "Europe/Berlin", "concurrencyPolicy": "Forbid"},
-        }
-    )
-    limit = 75
-    while limit and not b.sides[1].pods("often"):
-        limit -= 1
-        b.wait_only(1)
+    b.create(cron("never", "0 0 29 2 *"))
+    b.create(cron("often", "* * * * *", timeZone="Europe/Berlin", concurrencyPolicy="Forbid"))
+    minute(b)
     b.same("the first minute")
     b.succeed("often")
     b.patch("CronJob", "often", {"spec": {"suspend": True}})
     b.patch("CronJob", "often", {"spec": {"successfulJobsHistoryLimit": 0}})
     b.delete("CronJob", "often")
+
+
+def cron_job_while_another_runs(b):
+    for policy in ("Allow", "Forbid", "Replace"):
+        b.create(cron(policy.lower(), "* * * * *", concurrencyPolicy=policy, startingDeadlineSeconds=30))
+    minute(b)
+    b.same("the first minute")
+    minute(b)
+    b.patch("CronJob", "allow", {"spec": {"suspend": True}}, step="the second minute")
+    b.patch("CronJob", "forbid", {"spec": {"suspend": True}})
+    b.patch("CronJob", "replace", {"spec": {"suspend": True}})
+    b.fail("allow")
+    b.delete("CronJob", "allow", "Orphan")
 
 
 # --- budgets, quotas, autoscalers ------------------------------------------------------------------------------------
@@ -691,11 +723,14 @@ SCENARIOS = {
     job_plain: ("Job", *WORKLOADS),
     job_fails: ("Job", *WORKLOADS),
     job_policy: ("Job", *WORKLOADS),
+    job_retries: ("Job", *WORKLOADS),
+    job_ignores: ("Job", *WORKLOADS),
     job_indexed: ("Job", *WORKLOADS),
     job_failed_indexes: ("Job", *WORKLOADS),
     job_success_policy: ("Job", *WORKLOADS),
     job_suspend: ("Job", *WORKLOADS),
     cron_job: ("CronJob", "Job", *WORKLOADS),
+    cron_job_while_another_runs: ("CronJob", "Job", *WORKLOADS),
     budgets: ("PodDisruptionBudget", "ReplicaSet", "ControllerRevision", "Event"),
     budget_of_bare_pods: ("PodDisruptionBudget", "Event"),
     quotas: ("ResourceQuota",),

@@ -372,3 +372,13 @@ def test_what_a_job_runs_does_not_change():
             await client.patch(kinds.JOB, "default", "fixed", change)
 
     play(story)
+
+
+def test_failures_that_do_not_count_are_noted_and_waited_for():
+    """A policy's Ignore: the index has another try after a pause, however often."""
+    indexes = job_indexes.Indexes()
+    notes = {job_indexes.INDEX: "3", job_indexes.FAILURES: "1"}
+    indexes.fails({"backoffLimitPerIndex": 5}, {"metadata": {"annotations": notes}}, "Ignore", "2026-01-01T00:00:00Z")
+    found = indexes.failures[3]
+    assert (found.all, found.counted) == (2, 1)
+    assert found.notes() == {job_indexes.FAILURES: "1", job_indexes.IGNORED: "1"}

@@ -10,7 +10,7 @@ from itertools import islice
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.controllers import job_indexes, job_pods
-from lateen.cluster.controllers.job_indexes import FAILURES, INDEX, index_of
+from lateen.cluster.controllers.job_indexes import INDEX, Failures, index_of
 from lateen.cluster.controllers.job_pods import FINALIZER, Tally
 from lateen.cluster.controllers.loop import Events, Key, ending, set_status
 from lateen.cluster.controllers.ownership import owned_by, pod_of, surplus
@@ -248,11 +248,11 @@ def _more(job: Json, pods: list[Json], t: Tally, succeeded: int, now: datetime, 
     if spec.get("completionMode") == "Indexed":
         waiting = t.active + (t.terminating if spec.get("podReplacementPolicy") == "Failed" else [])
         taken = t.indexes.succeeded | t.indexes.failed | {index_of(p) for p in waiting}
-        waits = {i: _pause(count, last, now) for i, (count, last) in t.indexes.failures.items() if count}
+        waits = {i: _pause(f.all, f.last, now) for i, f in t.indexes.failures.items() if f.all}
         later = [wait for i, wait in waits.items() if wait > 0 and i not in taken and i < int(completions or 0)]
         free = (i for i in range(int(completions or 0)) if i not in taken and waits.get(i, 0.0) <= 0)
         due = list(islice(free, missing))  # of any number of completions
-        step.create = [_pod(job, i, t.indexes.failures.get(i, (0, ""))[0] if each else None) for i in due]
+        step.create = [_pod(job, i, t.indexes.failures.get(i, Failures()) if each else None) for i in due]
         if len(due) < missing and later:
             step.again = min(later)
     else:
@@ -278,14 +278,14 @@ def _pause(failures: int, last: str, now: datetime) -> float:
     return pause - (now - times.parse(last)).total_seconds()
 
 
-def _pod(job: Json, index: int | None, failures: int | None = None) -> Json:
+def _pod(job: Json, index: int | None, failures: Failures | None = None) -> Json:
     """``failures``: how often the index has failed, where that is counted."""
     name = job["metadata"]["name"]
     if index is None:
         pod = pod_of(job, job["spec"]["template"], {"generateName": f"{name}-"})
     else:
         own = {INDEX: str(index)}
-        notes = own | ({FAILURES: str(failures)} if failures is not None else {})
+        notes = own | (failures.notes() if failures is not None else {})
         pod = pod_of(job, job["spec"]["template"], {"generateName": f"{name}-{index}-"}, own, notes)
         pod["spec"]["hostname"] = f"{name}-{index}"[:63].rstrip("-.")
         field = {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX}']"}}

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
 INDEX = "batch.kubernetes.io/job-completion-index"
+IGNORED = "batch.kubernetes.io/job-index-ignored-failure-count"
+"""How often the index had failed before the pod in a way that does not count."""
 FAILURES = "batch.kubernetes.io/job-index-failure-count"
 """How often the index had failed before the pod."""
 
 
+class Failures(NamedTuple):
+    """Of an index: all of them, those that count, and when the last pod ended."""
+
+    all: int = 0
+    counted: int = 0
+    last: str = ""
+
+    def notes(self) -> dict[str, str]:
+        """The annotations of its next pod."""
+        ignored = self.all - self.counted
+        return {FAILURES: str(self.counted)} | ({IGNORED: str(ignored)} if ignored else {})
+
+
 @dataclass
 class Indexes:
-    """``failed``: indexes that are given up (``backoffLimitPerIndex``); ``failures``: of the others, how often one has
-    failed, and when its last pod ended."""
+    """``failed``: indexes that are given up (``backoffLimitPerIndex``); ``failures``: of the others."""
 
     succeeded: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
-    failures: dict[int, tuple[int, str]] = field(default_factory=dict)
+    failures: dict[int, Failures] = field(default_factory=dict)
 
     def fails(self, spec: Json, pod: Json, action: str, ended_at: str) -> None:
         """Note that a pod has failed, and what its Job's policy says of that."""
@@ -28,7 +43,9 @@ class Indexes:
         if index is None or limit is None:
             return
         count = _number(pod, FAILURES, 0) + (action != "Ignore")
-        self.failures[index] = max(self.failures.get(index, (0, "")), (count, ended_at))
+        ignored = _number(pod, IGNORED, 0) + (action == "Ignore")
+        last = self.failures.get(index, Failures())
+        self.failures[index] = max(last, Failures(count + ignored, count, ended_at))
         if action == "FailIndex" or count > int(limit):
             self.failed.add(index)
 
