@@ -7,14 +7,17 @@ from test_controllers import deployment, play, pods_of, until
 
 from lateen.api import kinds
 from lateen.cluster.controllers import conditions, endpoints, pod_garbage
+from lateen.cluster.controllers.daemon_set import daemon_set
 from lateen.cluster.controllers.deployment import deployment as rollout
 from lateen.cluster.controllers.job_indexes import shown
 from lateen.cluster.controllers.namespace import remaining
 from lateen.cluster.controllers.ownership import DELETION_COST, surplus
+from lateen.cluster.controllers.revisions import hash_of
 from lateen.cluster.kubelet.events import COMBINED, SIMILAR, Recorder
 from lateen.kit.jsons import dig
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NODE = {"metadata": {"name": "n", "labels": {}}, "spec": {}}
 
 
 def pod(name, ready=True, since="2026-01-01T00:00:00Z", **more):
@@ -228,3 +231,15 @@ def test_a_pod_of_a_node_that_there_is_not_fails_and_goes(monkeypatch):
         await until(gone)
 
     play(story)
+
+
+def test_the_pods_of_a_daemon_set_stay_when_its_history_is_of_an_earlier_version():
+    """Which labelled the revisions as those of StatefulSets."""
+    revision = {"metadata": {"name": "agent-abc", "labels": {"controller.kubernetes.io/hash": "abc"}}}
+    assert hash_of(revision) == "abc"
+    labels = {"app": "agent", "controller-revision-hash": "abc"}
+    there = pod("p", labels=labels)
+    spec = {"template": {"spec": there["spec"]}, "updateStrategy": {"type": "RollingUpdate"}}
+    found = daemon_set({"metadata": {"name": "agent"}, "spec": spec}, [NODE], [there], hash_of(revision), NOW)
+    assert (found.create, found.delete) == ([], [])
+    assert found.status["updatedNumberScheduled"] == 1

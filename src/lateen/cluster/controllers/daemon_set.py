@@ -44,7 +44,7 @@ class DaemonSets:
         pods = await claim(self._client, ds, kinds.POD, found, dig(ds, "spec", "selector"))
         nodes, _ = await self._client.list(kinds.NODE)
         now = times.now()
-        plan = daemon_set(ds, nodes, pods, dig(history.newest, "metadata", "labels", revisions.POD_HASH), now)
+        plan = daemon_set(ds, nodes, pods, revisions.hash_of(history.newest), now)
         for pod in pods:
             self._ended(ds, pod)
         for kind, pod in plan.create:

@@ -37,6 +37,11 @@ def template_of(revision: Json) -> Json:
     return {k: v for k, v in found.items() if k != "$patch"}
 
 
+def hash_of(revision: Json) -> str:
+    """From its name: earlier versions have labelled it otherwise."""
+    return str(revision["metadata"]["name"]).rpartition("-")[2]
+
+
 async def history(client: Client, obj: Json) -> History:
     """Make the present template the newest revision. Raises KubeError."""
     meta = obj["metadata"]
