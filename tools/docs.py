@@ -196,10 +196,9 @@ def _verdict(path: str) -> str:
     stem = path.removesuffix(".**")
     forms = (path, f"{path}{{}}") if stem == path else (f"{stem}.x", f"{stem}[].x")
     why = next((w for f in forms if (w := effect.reason(f))), None)
-    allowed = effect.VALUES.get(path)
     if path in effect.ADDING:
         return f"works: {effect.ADDS}"
-    return f"no effect: {why}" if why else f"works: {', '.join(allowed)}" if allowed else "works"
+    return f"no effect: {why}" if why else "works"
 
 
 def installation() -> str:

@@ -135,6 +135,62 @@ def test_a_rule_may_name_a_config_map_with_the_authorities_of_its_servers(named,
     assert bool(at_gateway[names.SDS]) == (not selected and named == "default/ca")
 
 
+RESOLVED = "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS%s}"
+DYNAMIC = "envoy.filters.http.dynamic_forward_proxy"
+
+
+def manager(chain):
+    found = judge.http_connection_manager_pb2.HttpConnectionManager()
+    chain.filters[-1].typed_config.Unpack(found)
+    return found
+
+
+def test_requests_to_unknown_hosts_go_where_the_proxy_resolves_them_to():
+    found = made(RESOLVED % "")
+    rest = next(h for h in judge.routes(found, "9080").virtual_hosts if list(h.domains) == ["*"])
+    assert rest.routes[0].route.cluster == names.DYNAMIC
+    assert DYNAMIC in rest.routes[0].typed_per_filter_config
+    cluster = found[names.CDS][names.DYNAMIC]
+    assert cluster.cluster_type.name == "envoy.clusters.dynamic_forward_proxy"
+    assert not cluster.HasField("transport_socket")
+    listener = found[names.LDS]["0.0.0.0_9080"]
+    assert DYNAMIC in [f.name for f in manager(listener.filter_chains[0]).http_filters]
+    to = listener.default_filter_chain.filters[-1].typed_config.value
+    assert names.PASSTHROUGH.encode() in to, "connections keep their destination"
+    known = next(h for h in judge.routes(found, "9080").virtual_hosts if "reviews" in h.domains)
+    assert known.routes[0].route.cluster == "outbound|9080||reviews.default.svc.cluster.local"
+
+
+@pytest.mark.parametrize("text", ["{}", "outboundTrafficPolicy: {mode: ALLOW_ANY}"])
+def test_otherwise_they_keep_the_address_that_they_were_sent_to(text):
+    found = made(text)
+    rest = next(h for h in judge.routes(found, "9080").virtual_hosts if list(h.domains) == ["*"])
+    assert rest.routes[0].route.cluster == names.PASSTHROUGH
+    assert names.DYNAMIC not in found[names.CDS]
+
+
+def test_requests_to_unknown_hosts_may_begin_tls():
+    tls = ", tls: {mode: MUTUAL, clientCertificate: /c/cert, privateKey: /c/key, caCertificates: /c/ca}"
+    found = made(RESOLVED % tls)
+    context = socket(found[names.CDS][names.DYNAMIC])
+    assert context.tls_certificate_sds_secret_configs[0].name in found[names.SDS]
+    assert context.combined_validation_context.validation_context_sds_secret_config.name in found[names.SDS]
+
+
+def test_a_sidecar_or_a_gateway_resolves_no_unknown_hosts_if_it_has_a_policy_of_its_own():
+    closed = "kind: Sidecar\nmetadata: {name: s}\nspec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n"
+    found = made(RESOLVED % "", closed)
+    rest = next(h for h in judge.routes(found, "9080").virtual_hosts if list(h.domains) == ["*"])
+    assert rest.routes[0].direct_response.status == 502
+    assert names.DYNAMIC not in found[names.CDS]
+    assert names.DYNAMIC not in made(RESOLVED % "", GATEWAY, name="ingress")[names.CDS]
+
+
+def test_real_envoy_resolves_unknown_hosts(tmp_path):
+    config = settings(mesh_config(RESOLVED % ", tls: {mode: SIMPLE}"), "istio-system")
+    judge.validate(mesh.view(mesh.objects(config=config)), tmp_path)
+
+
 # --- what the agent makes of a proxy's configuration ------------------------------------------------------------
 
 

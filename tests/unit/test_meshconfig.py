@@ -182,6 +182,11 @@ ROOT = certs.authority("other", times.now()).certificate
 SPECIAL = {
     "caCertificates[].pem": certs.authority("another", times.now()).certificate,
     "outboundTrafficPolicy.mode": "REGISTRY_ONLY",
+    "outboundTrafficPolicy.tls.mode": "DISABLE",
+    "outboundTrafficPolicy.tls.caCrl": "/crl",
+    "outboundTrafficPolicy.tls.clientCertificate": "/other",
+    "outboundTrafficPolicy.tls.privateKey": "/other",
+    "outboundTrafficPolicy.tls.insecureSkipVerify": True,
     "inboundTrafficPolicy.mode": "LOCALHOST",
     "lateen.telemetry": "lean",
     "lateen.http2": False,
@@ -231,6 +236,8 @@ SERVED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp", "zipkin", "datadog", "skywal
 ASKED = ("envoyExtAuthzGrpc", "envoyExtAuthzHttp")
 LOGS = ("envoyHttpAls", "envoyTcpAls", "envoyOtelAls")
 ENOUGH = {
+    "outboundTrafficPolicy": {"mode": "ALLOW_ANY_DYNAMIC_DNS"},
+    "outboundTrafficPolicy.tls": {"mode": "MUTUAL", "clientCertificate": "/c", "privateKey": "/k"},
     "serviceEntryVisibility": {"applyToSidecars": True, "defaultVisibility": "NAMESPACE"},
     "serviceEntryVisibility.policies[].matchingRules[].namespaceSelector.matchExpressions[]": {
         "key": "a",

@@ -142,7 +142,7 @@ _ONE_BY_ONE: dict[str, tuple[str, str]] = {
     "JWKS_RESOLVER_INSECURE_SKIP_VERIFY": ("false", "the servers of token keys are always verified"),
     "MAX_CONNECTIONS_PER_SOCKET_EVENT_LOOP": ("1", _DEFAULT),
     "PILOT_AGENT_MERGE_ENVOY_STATS": ("true", "use meshConfig.enablePrometheusMerge"),
-    "PILOT_ALLOW_ANY_DYNAMIC_DNS_MAX_HOSTS": ("", "ALLOW_ANY_DYNAMIC_DNS is not implemented"),
+    "PILOT_ALLOW_ANY_DYNAMIC_DNS_MAX_HOSTS": ("", "Envoy keeps 1,024 hosts, its default"),
     "PILOT_ANALYSIS_INTERVAL": ("", "objects are analyzed when they change"),
     "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS": ("", "endpoints that are not ready get no requests"),
     "PILOT_CERT_PROVIDER": ("istiod", "istiod signs its own certificate"),

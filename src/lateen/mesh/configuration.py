@@ -9,7 +9,7 @@ from lateen.api.config import Duration
 from lateen.api.domain import CLUSTER_NAME
 from lateen.api.mesh import provider_rules
 from lateen.api.mesh.accesslog import JSON, json_labels
-from lateen.api.mesh.config import DefaultProviders, PathNormalization, TlsConfig
+from lateen.api.mesh.config import DYNAMIC, DefaultProviders, OutboundTrafficPolicy, PathNormalization, TlsConfig
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.providers import LogFormat
 from lateen.api.networking.http import HTTPRetry
@@ -40,7 +40,7 @@ def settings(
     """The settings; unset fields get Istio's defaults."""
     proxy = config.default_config or api.ProxyConfig()
     ours = config.lateen or api.Lateen()
-    outbound, inbound = config.outbound_traffic_policy, config.inbound_traffic_policy
+    inbound = config.inbound_traffic_policy
     mode = config.ingress_controller_mode
     transport = Transport(
         trust_domain=config.trust_domain or Transport.trust_domain,
@@ -72,7 +72,7 @@ def settings(
     return MeshConfig(
         cluster=cluster,
         transport=transport,
-        outbound=OutboundPolicy() if outbound is None else OutboundPolicy(outbound.mode),
+        outbound=_outbound(config.outbound_traffic_policy, transport),
         reporting=_reporting(config),
         trust=Trust(
             config.trust_domain_aliases, _anchors(config, transport.trust_domain), _domains(config, transport), asked
@@ -91,6 +91,14 @@ def settings(
         root_namespace=root_namespace,
         paths=_paths(config.path_normalization),
     )
+
+
+def _outbound(given: OutboundTrafficPolicy | None, transport: Transport) -> OutboundPolicy:
+    """Certificates of requests to resolved hosts come from files: Secrets are for rules."""
+    if given is None or given.mode != DYNAMIC:
+        return OutboundPolicy(given.mode) if given else OutboundPolicy()
+    tls = msgspec.structs.replace(given.tls, credential_name="") if given.tls else None
+    return OutboundPolicy(given.mode, tls=tls, transport=transport)
 
 
 def _retries(given: HTTPRetry | None) -> HTTPRetry | None:

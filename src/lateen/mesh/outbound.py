@@ -30,6 +30,7 @@ from lateen.mesh.patterns import covers
 from lateen.mesh.ruled import policy, ports_beside
 from lateen.mesh.rules import Interest, Seen
 from lateen.mesh.scope import ALL, Scope, Shown, bound, scope
+from lateen.mesh.settings import OutboundPolicy
 
 HTTP_PROXY = "http_proxy"
 """Istio's name of the route configuration of ``proxyHttpPort``."""
@@ -55,7 +56,7 @@ class Outbound:
     def outbound_view(self, client: Client) -> OutboundView:
         sidecar = self._sidecar(client)
         values: dict[str, Any] = {
-            "policy": policy(self.mesh, sidecar, client.namespace),
+            "policy": _for(client, policy(self.mesh, sidecar, client.namespace)),
             "connect_timeout_s": self.mesh.transport.connect_timeout_s,
             "detection_s": self.mesh.transport.detection_s,
             "paths": self.mesh.path_normalization or UNRESTRICTED.paths,
@@ -212,7 +213,7 @@ class Outbound:
         hosts may be called. Clients that call it by its own name are passed through, as for every unknown host."""
         if not self.mesh.leads_outside(service):
             return None
-        allowed = policy(self.mesh, self._sidecar(client), client.namespace).mode == "ALLOW_ANY"
+        allowed = policy(self.mesh, self._sidecar(client), client.namespace).open
         return replace(service, resolution="ALIAS", external=True) if allowed else None
 
     # --- the scope of a Sidecar -------------------------------------------------------------------------------
@@ -303,6 +304,11 @@ class Outbound:
 
     def _sees(self, host: str, client: Client) -> bool:
         return host in self._known(client) or any(h.host == host for h in self._rule_space(client).members)
+
+
+def _for(client: Client, policy: OutboundPolicy) -> OutboundPolicy:
+    """Gateways resolve no hosts."""
+    return OutboundPolicy() if client.gateway and policy.resolves else policy
 
 
 @derived

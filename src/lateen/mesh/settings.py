@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lateen.api.domain import CLUSTER_DOMAIN, CLUSTER_NAME, TRUST_DOMAIN
 from lateen.api.mesh import ExtensionProvider, ProxyConfig
 from lateen.api.mesh.config import LabelSelector, ServiceEntryVisibility
-from lateen.api.networking import HTTPRetry, LocalityLb, TcpKeepalive
+from lateen.api.networking import ClientTLS, HTTPRetry, LocalityLb, TcpKeepalive
 from lateen.mesh.observability import DEFAULT_REPORTING, Reporting
 
 
@@ -80,6 +80,20 @@ class OutboundPolicy:
     mode: str = "ALLOW_ANY"
     egress_proxy: str = ""
     """The cluster to which they are sent (a Sidecar's outboundTrafficPolicy.egressProxy)."""
+    tls: ClientTLS | None = field(default=None, hash=False)
+    """TLS of requests whose host is resolved."""
+    transport: Transport | None = None
+    """How these connect; None for all other modes."""
+
+    @property
+    def open(self) -> bool:
+        """Whether they are let through."""
+        return self.mode != "REGISTRY_ONLY"
+
+    @property
+    def resolves(self) -> bool:
+        """Whether the proxy resolves the hosts that requests name (ALLOW_ANY_DYNAMIC_DNS)."""
+        return self.transport is not None
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def secured(part: str, namespace: str, policy: str) -> str:
 
 
 PASSTHROUGH = "PassthroughCluster"
+DYNAMIC = "AllowAnyDynamicDNSCluster"  # requests to unknown hosts, which Envoy resolves
 BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 

@@ -10,14 +10,14 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, protocol_pb2
 
 from lateen.api.networking import traffic_policy as api
-from lateen.kit.derived import derived
+from lateen.kit.derived import derived, held
 from lateen.mesh import policy
 from lateen.mesh.gateway_view import GatewayServer
 from lateen.mesh.inbound_view import InboundPort, InboundView
 from lateen.mesh.outbound_view import HostView, Port
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.secured import Outside
-from lateen.mesh.settings import Transport
+from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import UNKNOWN
 from lateen.wire import labels, names, ports
 from lateen.wire.resource import Resource
@@ -244,6 +244,27 @@ def of_login(server: Outside, transport: Transport) -> Resource:
                 api.ClientTLS(mode="SIMPLE", sni=server.host), server.host, (server.host,), False, transport, True
             )
         )
+    return pb.resource(out.name, out)
+
+
+@held
+def resolving(given: OutboundPolicy) -> Resource:
+    """The cluster for requests to unknown hosts, which Envoy resolves (``ALLOW_ANY_DYNAMIC_DNS``)."""
+    assert given.transport is not None
+    out = cluster_pb2.Cluster(
+        name=names.DYNAMIC,
+        connect_timeout=pb.duration(given.transport.connect_timeout_s),
+        circuit_breakers=pools.breakers(None),
+        metadata=pb.metadata(lateen=_service(names.DYNAMIC, names.DYNAMIC)),
+    )
+    discovery.by_request(out)
+    pools.connections(out, None, given.transport.keepalive)
+    asked = _asked(given.tls, ())
+    out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
+        pools.http_options("h1", asked=asked, idle_s=PASSTHROUGH_IDLE_S)
+    )
+    if given.tls is not None and given.tls.mode in ("SIMPLE", "MUTUAL"):
+        out.transport_socket.CopyFrom(tls.originate(given.tls, "*", (), False, given.transport))
     return pb.resource(out.name, out)
 
 

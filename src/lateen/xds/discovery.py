@@ -33,11 +33,7 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         if port.target:
             cluster.original_dst_lb_config.upstream_port_override.value = port.target
     elif view.resolution == "DYNAMIC_DNS":
-        cluster.lb_policy = _BALANCER.Value("CLUSTER_PROVIDED")
-        cluster.ClearField("load_balancing_policy")
-        cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
-        config = forward_pb2.ClusterConfig(dns_cache_config=dns_cache(), allow_insecure_cluster_options=True)
-        cluster.cluster_type.typed_config.CopyFrom(pb.any_of(config))
+        by_request(cluster)
     elif view.resolution in ("DNS", "DNS_ROUND_ROBIN", "ALIAS"):
         found = next((e for e in view.inline if e.cluster == cluster.name), None)
         # LOGICAL_DNS requires exactly one endpoint.
@@ -54,6 +50,15 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         cluster.type = _KIND.Value("EDS")
         cluster.eds_cluster_config.eds_config.CopyFrom(pb.ads())
         cluster.eds_cluster_config.service_name = names.outbound(view.host, port.number, subset)
+
+
+def by_request(cluster: Any) -> None:
+    """Envoy resolves the host that a request names."""
+    cluster.lb_policy = _BALANCER.Value("CLUSTER_PROVIDED")
+    cluster.ClearField("load_balancing_policy")
+    cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
+    config = forward_pb2.ClusterConfig(dns_cache_config=dns_cache(), allow_insecure_cluster_options=True)
+    cluster.cluster_type.typed_config.CopyFrom(pb.any_of(config))
 
 
 def _only_first(assignment: Any) -> None:

@@ -49,7 +49,7 @@ def _of_callers(out: OutboundView, callers: Callers) -> Part:
         {
             names.CDS: called.clusters,
             names.EDS: called.endpoints,
-            names.SDS: (called.files,),
+            names.SDS: (called.files, sets.policy_files(out.policy)),
             names.LDS: tuple(sets.outbound_listeners(out, side, seat) for side, seat in callers.sides),
             names.RDS: called.routes,
             names.VHDS: called.hosts,

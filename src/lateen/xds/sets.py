@@ -18,7 +18,7 @@ from lateen.mesh.inbound_view import Checks, InboundView
 from lateen.mesh.observability import Side
 from lateen.mesh.outbound_view import DomainSpace, EndpointSpace, HostSpace, OutboundView, Spaces
 from lateen.mesh.secured import Secured
-from lateen.mesh.settings import Transport
+from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, tls
@@ -89,6 +89,13 @@ def all_files(spaces: Spaces[HostSpace]) -> ResourceSet:
     return _set(r for part in spaces.parts if (found := _files(part)) is not EMPTY for r in found.resources.values())
 
 
+def policy_files(given: OutboundPolicy) -> ResourceSet:
+    """Certificates of requests to unknown hosts."""
+    if given.tls is None:
+        return EMPTY
+    return known("policy files", tls.of_files(given.tls))
+
+
 @derived
 def all_endpoints(spaces: Spaces[EndpointSpace]) -> ResourceSet:
     return ResourceSet.union(tuple(map(_endpoints, spaces.parts)))
@@ -107,6 +114,8 @@ def all_hosts(spaces: Spaces[DomainSpace]) -> ResourceSet:
 @derived
 def fixed_clusters(view: OutboundView) -> ResourceSet:
     made = clusters.fixed(view.connect_timeout_s)
+    if view.policy.resolves:
+        made = (*made, clusters.resolving(view.policy))
     return _shared(("fixed", tuple(r.version for r in made)), lambda: _set(made))
 
 

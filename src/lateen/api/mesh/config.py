@@ -22,6 +22,8 @@ from lateen.api.networking import (
     ZoneAwareLb,
 )
 
+DYNAMIC = "ALLOW_ANY_DYNAMIC_DNS"
+
 
 class OutboundTrafficPolicy(Config):
     """A policy without a mode is REGISTRY_ONLY, the enum's first value, as in Istio."""

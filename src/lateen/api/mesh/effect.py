@@ -27,7 +27,7 @@ IDLE: dict[str, str] = {
     "proxyInboundListenPort": _FIXED,
     "hboneIdleTimeout": "ambient mode is not implemented",
     "enableEnvoyAccessLogService": _SERVICE,
-    "outboundTrafficPolicy.tls.**": "dynamic DNS is not implemented",
+    "outboundTrafficPolicy.tls.credentialName": "certificates of requests to unknown hosts come from files",
     "configSources[].**": "the only source is the Kubernetes API",
     "caCertificates[].spiffeBundleUrl": "give the certificates themselves, as pem",
     "rootNamespace": "it is the control plane's namespace",
@@ -118,11 +118,6 @@ INJECTED = (
     "defaultConfig.statusPort",
 )
 """Fields that affect injected pods, not xDS resources."""
-
-VALUES: dict[str, tuple[str, ...]] = {
-    "outboundTrafficPolicy.mode": ("REGISTRY_ONLY", "ALLOW_ANY"),
-}
-"""Fields of which only some values have an effect."""
 
 ADDS = "it can only add to pathNormalization, on which policies about paths rely"
 ADDING: dict[str, Any] = {
@@ -215,10 +210,7 @@ def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
         out.append(f"{root}.serviceEntryVisibility is for ambient mode alone without applyToSidecars: true")
     for path, leaf in leaves(MeshConfig, value):
         form = general(path)
-        allowed = VALUES.get(form)
-        if allowed and leaf not in allowed:
-            out.append(f"{root}.{path}: {leaf} is not implemented; unknown hosts are blocked as with REGISTRY_ONLY")
-        elif form in DANGEROUS and DANGEROUS[form][0] is leaf:
+        if form in DANGEROUS and DANGEROUS[form][0] is leaf:
             out.append(f"{root}.{path}: {DANGEROUS[form][1]}")
         elif (says := weaker(form, leaf)) is not None:
             out.append(f"{root}.{path}: {says}")

@@ -40,7 +40,7 @@ def unknown(policy: OutboundPolicy) -> str:
     """The cluster for destinations that the mesh does not know."""
     if policy.egress_proxy:
         return policy.egress_proxy
-    return names.PASSTHROUGH if policy.mode == "ALLOW_ANY" else names.BLACK_HOLE
+    return names.PASSTHROUGH if policy.open else names.BLACK_HOLE
 
 
 @held
@@ -162,7 +162,9 @@ def _dynamic(hosts: tuple[HostView, ...]) -> bool:
     return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
 
 
-def _bound(seen: Side, bind: Bind, paths: str, seat: Seat, detection_s: float | None) -> Resource:
+def _bound(
+    seen: Side, bind: Bind, policy: OutboundPolicy, paths: str, seat: Seat, detection_s: float | None
+) -> Resource:
     """A Sidecar's egress listener with an address of its own."""
     name = f"{bind.address}_{bind.port}"
     out = listener_pb2.Listener(
@@ -175,7 +177,7 @@ def _bound(seen: Side, bind: Bind, paths: str, seat: Seat, detection_s: float | 
     )
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
-    asked = Requests("outbound", dynamic=_dynamic(bind.hosts), paths=paths)
+    asked = Requests("outbound", dynamic=policy.resolves or _dynamic(bind.hosts), paths=paths)
     if bind.protocol in (*HTTP, "auto"):
         out.filter_chains.add(filters=http.filters(seen, asked, f"outbound_{name}", rds=bind.routes))
     if bind.protocol == "auto":
@@ -314,9 +316,10 @@ def resources(plan: Plan, seen: Side, seat: Seat = ALONE) -> tuple[Resource, ...
         if ":" in place[0] and not seat.ipv6:
             continue
         hosts = tuple(takers.get(place, ()))
-        routed = Requests("outbound", dynamic=_dynamic(hosts), paths=plan.paths) if place in requests else None
+        resolved = plan.policy.resolves or _dynamic(hosts)
+        routed = Requests("outbound", dynamic=resolved, paths=plan.paths) if place in requests else None
         key = (seen.at(place[1]), plan.policy, place, routed, hosts, owned.get(place, ""), seat, plan.detection_s)
         out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]
-    bound = [_bound(seen.at(b.port), b, plan.paths, seat, plan.detection_s) for b in plan.binds]
+    bound = [_bound(seen.at(b.port), b, plan.policy, plan.paths, seat, plan.detection_s) for b in plan.binds]
     known = {b.name for b in bound}
     return (*(r for r in out if r.name not in known), *bound)

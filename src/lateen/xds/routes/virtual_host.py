@@ -160,13 +160,15 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
 @lru_cache(maxsize=16)
 def _rest(policy: OutboundPolicy) -> Any:
     """The virtual host for unknown hosts."""
-    anywhere = policy.mode == "ALLOW_ANY" or policy.egress_proxy
+    anywhere = policy.open or policy.egress_proxy
     name = "allow_any" if anywhere else "block_all"
     host = rc.VirtualHost(name=name, domains=["*"], include_request_attempt_count=True)
     route = host.routes.add(name=name, match=rc.RouteMatch(prefix="/"))
     if anywhere:
-        route.route.cluster = policy.egress_proxy or names.PASSTHROUGH
+        route.route.cluster = policy.egress_proxy or (names.DYNAMIC if policy.resolves else names.PASSTHROUGH)
         action.set_timeout(route.route, 0)
+        if policy.resolves:
+            _forwarded(route)
     else:
         route.direct_response.status = 502
     return host
