@@ -301,7 +301,8 @@ def spans(at_us: int, seed: int) -> list[Span]:
 
     def span(parent: str, service: str, operation: str, start: int, length: float, status: str = "200") -> Span:
         canonical = service.partition(".")[0]
-        tags = {"http.method": "GET", "http.status_code": status, "istio.canonical_service": canonical}
+        url = f"http://{canonical}:9080{operation.removeprefix('GET ')}" if parent else "http://localhost/productpage"
+        tags = {"http.method": "GET", "http.url": url, "http.status_code": status, "istio.canonical_service": canonical}
         wrong, own = status != "200", f"{next(ids):016x}"
         return Span(
             trace, own, parent, service, operation, "SERVER", at_us + start, int(length * slow), tags, [], error=wrong
