@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import timedelta
 
 import pytest
 from revoking import listing
@@ -84,6 +85,19 @@ def test_clients_are_verified_for_mutual_tls(mesh, secure):
     mesh.kubectl("patch", "secret", "staff", "-n", "istio-system", "-p", json.dumps({"data": {"ca.crl": revoked}}))
     mesh.until(lambda: secure.curl("staff.example.com", *client).startswith("000"), 20, "the end of what is revoked")
     assert secure.curl("staff.example.com", "--cert", str(other), "--key", str(otherkey)) == "200 2"
+    past = certs.issue(secure.ca, ["client.example.com"], times.now() - timedelta(days=9), timedelta(days=1))
+    old, oldkey = secure.directory / "old.crt", secure.directory / "old.key"
+    old.write_text(past.certificate)
+    oldkey.write_text(past.key)
+    assert secure.curl("staff.example.com", "--cert", str(old), "--key", str(oldkey)).startswith("000")
+    reasons = ("the client has no certificate", "the client's certificate is revoked", "certificate has expired")
+
+    def explained():
+        where = ("deploy/istio-ingressgateway", "-n", "istio-system")
+        said = mesh.lateen("logs", "--explain", *where).stdout
+        return "refused by Gateway secure.default, server " in said and all(reason in said for reason in reasons)
+
+    mesh.until(explained, 20, "the reasons in the log")
 
 
 def test_tls_passes_through_to_the_server_of_that_name(mesh, secure):

@@ -277,6 +277,16 @@ def test_a_browser_logs_in_with_a_provider_and_out_again(guarded, place):
     assert conditions["KeysFetched"]["status"] == "True"
     guarded.becomes(302, place)
     guarded.becomes(401, place, "-H", "x-ajax: yes")
+    workload = (
+        ("deploy/httpbin", "-n", NS) if place == SERVICE else ("deploy/istio-ingressgateway", "-n", "istio-system")
+    )
+
+    def explained():
+        said = guarded.mesh.lateen("logs", "--explain", *workload).stdout
+        named = said.count(f"refused by SecurityPolicy guard.{NS}") > 1
+        return named and "it is not logged in (OIDC)" in said and "may not be sent to the provider" in said
+
+    guarded.tasks.until(explained, what="the policy in the explained log")
     host = HOSTS.get(place) or f"httpbin.{NS}:8000"
     found = guarded.tasks.until(
         lambda: (f := browse(guarded, place, f"http://{host}/headers", {}))["steps"][-1][0] == 200 and f, what="a login"

@@ -85,6 +85,9 @@ admin.site.test ADMIN.Site.test admin.site.test:80 admin.site.test:1234 admin.si
 admin.site.test.:80 x@admin.site.test x:y@admin.site.test:80 admin.site.test,site.test
 """
 HOSTS = [*NAMES.split(), " admin.site.test ", "\xff@admin.site.test", "\xff:\xff@admin.site.test:80"]
+AUTHORITIES = "admin.site.test x@admin.site.test:80 ADMIN.site.test. admin.site.test:1234 site.test@admin.site.test"
+URLS = [f"{scheme}://{host}/open/x" for scheme in ("http", "HTTP", "https") for host in AUTHORITIES.split()]
+"""Absolute ones in the place of a path, whose host counts instead of the field's (RFC 9112, 3.2.2)."""
 SEVERAL = [
     ["site.test", "admin.site.test"],
     ["admin.site.test", "site.test"],
@@ -195,7 +198,8 @@ def spelled(path="/open/x", hosts=("site.test",), lines=()):
 
 BY_PATH = [asked for p in PATHS for asked in spelled(p)]
 CONTRADICTING = [asked for h in SEVERAL for asked in spelled(hosts=h)]
-BY_HOST = [asked for h in HOSTS for asked in spelled(hosts=[h])] + CONTRADICTING
+BY_URL = [asked for url in URLS for asked in spelled(url)] + spelled("http://site.test/open/x", ["admin.site.test"])
+BY_HOST = [asked for h in HOSTS for asked in spelled(hosts=[h])] + CONTRADICTING + BY_URL
 BY_ROLE = [asked for lines in ROLES for asked in spelled(lines=lines)]
 
 
@@ -258,6 +262,18 @@ def test_contradicting_hosts_are_refused_without_any_policy(site):
     """In HTTP/2 the authority stands for itself: what a field "host" says beside it never gets to the server."""
     for found in site.bare.values():
         assert all(version == "2" and hosts[0] == "admin.site.test" for version, hosts, *_ in found if len(hosts) > 1)
+
+
+def test_the_host_of_an_absolute_url_replaces_the_other_one(site):
+    """As in Istio; a policy and the application see the same host."""
+    for place, found in site.bare.items():
+        hits = [
+            path
+            for version, _, path, _ in found
+            if version == "1.1" and "://" in path and "admin.site" in path and path.endswith("/open/x")
+        ]
+        assert {URLS[0], URLS[3]} <= set(hits), place
+        assert all(asked not in found for asked in spelled("http://site.test/open/x", ["admin.site.test"])[:1]), place
 
 
 def test_apply_says_which_spellings_are_others(site):

@@ -6,7 +6,7 @@ from lateen.api import kinds
 from lateen.dump import ConfigDump
 from lateen.dump.lines import Parser
 from lateen.dump.origins import origins
-from lateen.dump.outcomes import DETAILS, FLAGS, RESETS, SIDES, detail, explain
+from lateen.dump.outcomes import DETAILS, FLAGS, RESETS, SIDES, detail, explain, told
 from lateen.dump.refusals import refused_by
 
 LINE = (
@@ -263,3 +263,140 @@ def test_wrong_passwords_and_keys_name_the_security_policy(details, route, expec
     assert list(found) == expected
     if route:
         assert explain("-", details, refusing=found)[0] == "refused by SecurityPolicy own.shop"
+
+
+GATE = {
+    "metadata": {"name": "gate-1", "namespace": "edge", "labels": {"istio": "gate"}},
+    "spec": {"containers": [{"name": "istio-proxy", "args": ["proxy", "router"]}]},
+}
+VERIFY = (
+    "TLS_error:|268435581:SSL_routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_%s:TLS_error_end"
+)
+REFUSED = (
+    '[2026-11-27T07:08:01.345Z] "- - -" 0 - - - "%s" 0 0 15 - "-" "-" "-" "-" "-" - - 10.0.0.4:8443 10.0.0.1:4545 %s -'
+)
+
+
+def server(name, mode, *hosts):
+    return {"port": {"number": 443, "name": name}, "hosts": list(hosts), "tls": {"mode": mode}}
+
+
+def gateway(name, *servers, **selector):
+    return {"metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": selector, "servers": list(servers)}}
+
+
+def shut(failure, sni="staff.test", pod=GATE):
+    """What is said of a connection whose TLS has failed."""
+    seen = Parser().read(REFUSED % (failure, sni))
+    gateways = [
+        gateway("web", server("https-staff", "MUTUAL", "shop/staff.test"), server("open", "SIMPLE", "*"), istio="gate"),
+        gateway("wide", server("https-wide", "OPTIONAL_MUTUAL", "*.test"), istio="gate"),
+        gateway("other", server("https", "MUTUAL", "*"), istio="other"),
+    ]
+    flags, details, words = told(seen)
+    return explain(flags, details, words, (), refused_by(seen, None, {kinds.GATEWAY: gateways}, pod, "istio-system"))
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (VERIFY % "certificate_has_expired", "the client's certificate has expired"),
+        (VERIFY % "certificate_revocation_check_failed:_certificate_revoked", "the client's certificate is revoked"),
+        (VERIFY % "unable_to_get_certificate_CRL", "there is no revocation list of the CA"),
+        (VERIFY % "CRL_has_expired", "the revocation list has expired"),
+        (
+            VERIFY % "unable_to_get_local_issuer_certificate",
+            "the client's certificate is from no CA that is trusted here",
+        ),
+        (VERIFY % "SAN_matcher", "the client's certificate has none of the names that may come in"),
+        (
+            "TLS_error:|268435648:PEER_DID_NOT_RETURN_A_CERTIFICATE:TLS_error_end",
+            "the client has no certificate, and needs",
+        ),
+    ],
+)
+def test_certificates_of_clients_that_are_refused_name_the_servers_that_want_them(failure, says):
+    who, why = shut(failure)
+    assert who == "refused by one of Gateway web.shop, server https-staff, Gateway wide.shop, server https-wide"
+    assert why.startswith(says)
+    assert failure in why
+    assert shut(failure, "a.test")[0] == "refused by Gateway wide.shop, server https-wide"
+    assert len(shut(failure, pod=WEB)) == 1, "a sidecar asks for the mesh's own certificates"
+
+
+def test_a_gateway_of_the_gateway_api_is_named_by_its_pods():
+    labels = {"gateway.networking.k8s.io/gateway-name": "door"}
+    pod = GATE | {"metadata": {"name": "door-1", "namespace": "edge", "labels": labels}}
+    assert shut(VERIFY % "certificate_has_expired", pod=pod)[0] == "refused by Gateway door.edge"
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (
+            "TLS_error:|268435612:SSL_routines:OPENSSL_internal:HTTP_REQUEST:TLS_error_end",
+            "the client does not speak TLS",
+        ),
+        ("TLS_error:|1:SSLV3_ALERT_CERTIFICATE_UNKNOWN:TLS_error_end", "the client does not trust the certificate"),
+        ("TLS_error:|1:NO_SHARED_CIPHER:TLS_error_end", "the client has no version or cipher of TLS in common"),
+        ("something new", "TLS with the client has failed (something new)"),
+    ],
+)
+def test_where_no_certificate_of_a_client_is_refused_no_gateway_is_named(failure, says):
+    (only,) = shut(failure)
+    assert only.startswith(says)
+
+
+def test_failures_of_tls_with_a_server_stay_what_they_are():
+    seen = {"failure": "TLS_error: CERTIFICATE_VERIFY_FAILED", "destination": "10.0.0.9:80", "flags": "UF"}
+    assert told(seen) == ("UF", "", "TLS_error: CERTIFICATE_VERIFY_FAILED")
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"status": 302, "details": "oauth.missing_credentials", "route": "r"},
+        {"status": 401, "details": "Unauthorized,_and_redirecting_to_OAuth_server_is_not_allowed:_/get", "route": "r"},
+        {"status": 401, "details": "CSRF_token_validation_failed", "route": "r"},
+    ],
+)
+def test_who_is_not_logged_in_is_told_of_the_security_policy(seen):
+    here, there = ("lateen.security.oidc/shop/login", "lateen.security.oidc/shop/other")
+    hosts = [
+        {
+            "domains": ["*"],
+            "routes": [{"name": "r", "typed_per_filter_config": {"lateen.security/shop/login/first": {}}}],
+        }
+    ]
+    listener = {"filter_chains": [{"filters": [{"name": here}, {"name": there}]}]}
+    parts = {
+        "ListenersConfigDump": {"dynamic_listeners": [{"active_state": {"listener": listener}}]},
+        "RoutesConfigDump": {"dynamic_route_configs": [{"route_config": {"virtual_hosts": hosts}}]},
+    }
+    dump = ConfigDump(
+        {"configs": [{"@type": f"type.googleapis.com/envoy.admin.v3.{k}", **v} for k, v in parts.items()]}
+    )
+    found = refused_by(seen, dump, {}, GATE, "istio-system")
+    assert found == ("SecurityPolicy login.shop",)
+    flags, details, failure = told(seen)
+    who, why = explain(flags, details, failure, (), found)
+    assert who == "refused by SecurityPolicy login.shop"
+    assert "OIDC" in why
+
+
+def test_a_rate_limit_service_is_asked_by_envoy_filters():
+    asks = {"applyTo": "HTTP_FILTER", "patch": {"value": {"name": "envoy.filters.http.ratelimit"}}}
+    counts = {"applyTo": "VIRTUAL_HOST", "patch": {"value": {"rate_limits": []}}}
+
+    def of(name, namespace, patch, **labels):
+        spec = {"configPatches": [patch]} | ({"workloadSelector": {"labels": labels}} if labels else {})
+        return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+    filters = [
+        of("limit", "istio-system", asks, istio="gate"),
+        of("elsewhere", "shop", asks),
+        of("others", "edge", asks, istio="other"),
+        of("counts", "edge", counts),
+    ]
+    found = refused_by({"details": "request_rate_limited"}, None, {kinds.ENVOY_FILTER: filters}, GATE, "istio-system")
+    assert found == ("EnvoyFilter limit.istio-system",)

@@ -27,6 +27,7 @@ KEYS = {
     "RESPONSE_CODE_DETAILS": "details",
     "CONNECTION_TERMINATION_DETAILS": "terminated",
     "UPSTREAM_TRANSPORT_FAILURE_REASON": "failure",
+    "REQUESTED_SERVER_NAME": "sni",
     "DURATION": "durationMs",
     "UPSTREAM_HOST": "destination",
     "UPSTREAM_CLUSTER": "cluster",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from lateen.dump import handshakes
 from lateen.kit.jsons import Json
 
 Who = Literal["client", "proxy", "server", "between"]
@@ -203,6 +204,11 @@ TRANSPORT = (
     (re.compile(r"Connection_refused|connection refused", re.IGNORECASE), "nothing listens on that port"),
     (re.compile(r"connection_timeout|timed? ?out", re.IGNORECASE), "the address does not answer"),
 )
+LOGIN = re.compile(
+    "oauth.missing_credentials|OAuth server returned|CSRF token|(Code or s|S)tate (query|url)|Failed to decrypt code"
+    "|(Unauthorized|Failed to refresh the access token), and redirecting to OAuth".replace(" ", "[ _]")
+)
+"""The details of requests that Envoy's filter for logins (OIDC) refuses"""
 _DENIED = re.compile(
     r"matched_policy\[(?:istio-ext-authz-.*?-)?ns\[(?P<namespace>.*?)\]-policy\[(?P<name>.*?)\]"
     r"-(?:rule\[(?P<rule>.*?)\](?P<unasked>-deny)?|(?P<part>\w+)-broken)"
@@ -228,6 +234,8 @@ def detail(text: str) -> Meaning | None:
         return Meaning("client", f"{CODECS[codec]} ({rest.replace('_', ' ').replace('.', ' ')})")
     if name.startswith("rbac_access_denied"):
         return DETAILS["rbac_access_denied"]
+    if LOGIN.match(name):
+        return Meaning("client", "it is not logged in and may not be sent to the provider, or its login failed (OIDC)")
     if name.endswith("_for_basic_auth"):
         return Meaning("client", f"its credentials are not valid ({name.replace('_', ' ')})")
     return Meaning("proxy", f"Envoy says: {name.replace('_', ' ')}")
@@ -270,8 +278,10 @@ SIDES: dict[Who, str] = {
 def told(seen: Json) -> tuple[str, str, str]:
     """Flags, details and transport failure of a parsed line. Connections have no response, so their details are why
     they ended."""
-    details = seen.get("details") or seen.get("terminated")
-    return str(seen.get("flags") or ""), str(details or ""), str(seen.get("failure") or "")
+    details, failure = str(seen.get("details") or seen.get("terminated") or ""), str(seen.get("failure") or "")
+    if failure and not details and not seen.get("destination"):  # of TLS with the client: nobody else is there
+        details, failure = handshakes.details(failure), ""
+    return str(seen.get("flags") or ""), details, failure
 
 
 def explain(
@@ -281,6 +291,9 @@ def explain(
     objects that routed it; ``refusing``: those of which one has refused it. Empty if there is nothing to explain."""
     out: list[str] = []
     names = [f for f in flags.split(",") if f and f != "-"]
+    refused = [f"refused by {'one of ' if len(refusing) > 1 else ''}{', '.join(refusing)}"] if refusing else []
+    if details.startswith(handshakes.DETAILS):
+        return [*refused, handshakes.meaning(details)]
     found = [(f, flag(f)) for f in names]
     said = detail(details)
     if said and (found or details.partition("{")[0] not in ("via_upstream", "")):
@@ -298,8 +311,8 @@ def explain(
         out.insert(0, f"denied by {policy}")
     elif details.startswith("rbac_access_denied") and "matched_policy[none]" in details:
         out.insert(0, "denied because no rule of an ALLOW policy for this workload matches it")
-    if out and refusing:
-        out.insert(0, f"refused by {'one of ' if len(refusing) > 1 else ''}{', '.join(refusing)}")
+    if out:
+        out = [*refused, *out]
     if out and objects:
         out.append(f"routed by {' and '.join(objects)}")
     remedies = dict.fromkeys(m.do for _, m in found if m.do)

@@ -46,7 +46,7 @@ def plain_host(name: str) -> str:
 
 SECURITY = "lateen.security"
 """The slots and filters of SecurityPolicies"""
-KEYS, BASIC = f"{SECURITY}.keys", f"{SECURITY}.basic"
+KEYS, BASIC, LOGIN = f"{SECURITY}.keys", f"{SECURITY}.basic", f"{SECURITY}.oidc"
 
 
 def secured(part: str, namespace: str, policy: str) -> str:

@@ -5,9 +5,11 @@ Source: https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshC
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import extension_pb2, grpc_service_pb2, substitution_format_string_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2 as log_types_pb2
@@ -70,6 +72,26 @@ def lasting(ms: int, longer: bool) -> accesslog_pb2.AccessLogFilter:
 
 def all_of(*filters: accesslog_pb2.AccessLogFilter) -> accesslog_pb2.AccessLogFilter:
     return accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=filters))
+
+
+def either(*filters: accesslog_pb2.AccessLogFilter) -> accesslog_pb2.AccessLogFilter:
+    return accesslog_pb2.AccessLogFilter(or_filter=accesslog_pb2.OrFilter(filters=filters))
+
+
+def of_clients(log: AccessLog) -> AccessLog:
+    """The same for connections that get no further than to the proxy: what their lines say of TLS is about the client,
+    as there is no server yet."""
+    target = log.target
+    if not isinstance(target, FileAccessLog | OtelAls):
+        return log
+    shape = target.log_format or LogFormat()
+    text = _of_clients(_text(shape))
+    labels = {key: _of_clients(value) if isinstance(value, str) else value for key, value in shape.labels.items()}
+    return replace(log, target=msgspec.structs.replace(target, log_format=LogFormat(text=text, labels=labels)))
+
+
+def _of_clients(text: str) -> str:
+    return text.replace("%UPSTREAM_TRANSPORT_FAILURE_REASON%", "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%")
 
 
 def _config(log: AccessLog, http: bool) -> tuple[str, Any] | None:

@@ -24,13 +24,14 @@ from lateen.api import security_policy as sp
 from lateen.kit.derived import derived
 from lateen.kit.regex import escape
 from lateen.mesh.secured import Policy, Secured
-from lateen.wire.names import BASIC, KEYS, SECURITY, secured
+from lateen.wire.names import BASIC, KEYS, LOGIN, SECURITY, secured
 from lateen.xds import claims, jwt, oidc, pb, security_rules
 from lateen.xds.authz import filters, matchers
 
 CORS = f"{SECURITY}.cors"
 """The CORS filter of SecurityPolicies: not a slot, since its settings belong to routes"""
-EXT, OIDC, JWT, RULES = (f"{SECURITY}.{n}" for n in ("ext", "oidc", "jwt", "rules"))
+EXT, JWT, RULES = (f"{SECURITY}.{n}" for n in ("ext", "jwt", "rules"))
+OIDC = LOGIN
 GATE = f"{SECURITY}.gate"
 """At gateways: blocks a policy's routes on listeners that do not have the policy's filters yet"""
 AROUND = ("first", "then")

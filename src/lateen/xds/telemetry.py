@@ -221,6 +221,9 @@ TCP_METRICS = {
     ),
 }
 
+NO_TLS = "connection.transport_failure_reason != ''"
+"""True of connections on which TLS with the client has failed"""
+
 
 @lru_cache(maxsize=4096)
 def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) -> tuple[accesslog_pb2.AccessLog, ...]:
@@ -328,9 +331,11 @@ def loggers(seen: Side, http: bool, server: Server | None = None) -> list[Any]:
 
 def refused(seen: Side) -> list[accesslog_pb2.AccessLog]:
     """A listener's own access loggers, for connections that none of its filter chains takes, such as plain text where
-    mutual TLS is STRICT. As in Istio (``pilot/pkg/networking/core/accesslog.go``)."""
-    made = (access_log.logger(log, False) for log in seen.logs if seen.logs_refused)
-    return [_only(access_log.flagged("NR"), log) for log in made if log is not None]
+    mutual TLS is STRICT, as in Istio (``pilot/pkg/networking/core/accesslog.go``); and for those whose client has not
+    the certificate that it should have."""
+    when = access_log.either(access_log.flagged("NR"), access_log.expression(NO_TLS))
+    made = (access_log.logger(access_log.of_clients(log), False) for log in seen.logs if seen.logs_refused)
+    return [_only(when, log) for log in made if log is not None]
 
 
 def _only(when: accesslog_pb2.AccessLogFilter, log: accesslog_pb2.AccessLog) -> accesslog_pb2.AccessLog:
