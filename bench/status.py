@@ -102,7 +102,7 @@ async def istiod(analysis: Child) -> dict[str, float]:
     settings = Settings.of(os.environ)
     async with from_files([Path(os.environ["KUBECONFIG"])]) as client:
         control = Control(client, settings.namespace, settings.revision)
-        roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: started.leads)
+        roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: started.leading.held())
         await roots.start()
         started = Istiod(settings, client, roots, control, analysis)
         await started.learn()
@@ -110,7 +110,7 @@ async def istiod(analysis: Child) -> dict[str, float]:
         ready = time.process_time()
         started.work()
         wanted = (kinds.VIRTUAL_SERVICE, kinds.DESTINATION_RULE)
-        watched = [i for i in started.writer.informers if i.kind in wanted]
+        watched = [i for i in started.informers if i.kind in wanted]
         async with asyncio.timeout(LONGEST_S):
             while not all(
                 len(i.objects) == SERVICES and all(o.get("status") for o in i.objects.values()) for i in watched
@@ -118,7 +118,7 @@ async def istiod(analysis: Child) -> dict[str, float]:
                 await asyncio.sleep(0.25)
         written = time.process_time()
         await asyncio.sleep(1)  # what follows a status is part of what it costs
-        await started.writer.close()
+        await started.leading.writer.close()
     child = resource.getrusage(resource.RUSAGE_CHILDREN)
     analysed = child.ru_utime + child.ru_stime
     return {
