@@ -289,3 +289,12 @@ def test_version_takes_the_options_of_every_command(tmp_path):
     done = CliRunner().invoke(version, ["-n", "a", "-i", "b", "-r", "c", "--remote=false"])
     assert (done.exit_code, done.stdout) == (0, f"client version: {__version__}\n")
     assert CliRunner().invoke(version, ["-i", "b", "-r", "c", "-c", nowhere]).exit_code != 0
+
+
+def test_a_bug_report_that_fails_leaves_the_last_one_alone(tmp_path):
+    last = tmp_path / "bug-report.tar.gz"
+    last.write_bytes(b"of yesterday")
+    nowhere = ("--kubeconfig", str(tmp_path / "nosuch"))
+    done = CliRunner().invoke(cli, ["bug-report", "--output-dir", str(tmp_path), *nowhere])
+    assert done.exit_code
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("bug-report.tar.gz", b"of yesterday")]

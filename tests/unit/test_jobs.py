@@ -302,6 +302,7 @@ def test_what_is_due_depends_on_the_policy_and_the_deadline():
     assert len(planned("Replace", active=1).stop) == 1
     assert planned(suspend=True).due is None
     assert planned(schedule="0 0 1 1 *").due is None
+    assert planned(startingDeadlineSeconds=(1 << 63) - 1).due
     assert [j["metadata"]["name"] for j in planned(done=5).forget] == ["j0", "j1"]
     assert len(planned(done=2, successfulJobsHistoryLimit=0).forget) == 2
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_controllers import play, until
 
 from lateen.api import kinds
-from lateen.cluster.controllers import ordinals
+from lateen.cluster.controllers import ordinals, stateful_set
 from lateen.cluster.controllers.revisions import POD_HASH
 from lateen.kit.jsons import dig
 from lateen.kube.client import KubeError
@@ -46,6 +46,10 @@ def test_pods_come_in_order_each_when_the_one_before_is_ready():
     assert step(stateful(), {0: pod(), 2: pod()}) == ([1], [])
     assert step(stateful(start=5), {}) == ([5], [])
     assert step(stateful(policy="Parallel"), {1: pod()}) == ([0, 2], [])
+
+
+def test_pods_with_the_highest_ordinals_are_known():
+    assert stateful_set._ordinal({"metadata": {"name": "db-2147483647"}}, "db") == 2147483647
 
 
 def test_two_thousand_million_replicas_come_by_and_by():

@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -149,7 +150,17 @@ def bug_report(target: Target, folder: str, include: tuple[str, ...], tail: int,
     if not where.is_dir():
         raise CliError(f"{folder}: no such folder", BAD_DATA)
     path = where / "bug-report.tar.gz"
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    handle, unfinished = tempfile.mkstemp(dir=where, prefix=".bug-report-")  # readable for its owner only
+    try:
+        _archive(handle, target, namespaces, tail or None, limit)
+        Path(unfinished).replace(path)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
+    size = path.stat().st_size // 1024
+    say(f"✔ Done: {path} ({size} kB). It contains no secrets, but names and addresses.")
+
+
+def _archive(handle: int, target: Target, include: list[str], tail: int | None, limit: float) -> None:
     with os.fdopen(handle, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
 
         def add(name: str, data: bytes) -> None:
@@ -160,13 +171,11 @@ def bug_report(target: Target, folder: str, include: tuple[str, ...], tail: int,
         async def work(client: HttpClient) -> None:
             try:
                 async with asyncio.timeout(limit):
-                    await _collect(client, target, namespaces, tail or None, add)
+                    await _collect(client, target, include, tail, add)
             except TimeoutError:
                 warn("the time is over (--timeout): the archive has only what was collected so far")
 
         target.run(work)
-    size = path.stat().st_size // 1024
-    say(f"✔ Done: {path} ({size} kB). It contains no secrets, but names and addresses.")
 
 
 async def _collect(client: HttpClient, target: Target, include: list[str], tail: int | None, add: Add) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.controllers.loop import Events, Key, controller_of, ending, set_status
-from lateen.cluster.controllers.ownership import owned_by, owner
+from lateen.cluster.controllers.ownership import after, owned_by, owner
 from lateen.kit import cron, jsons, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -150,7 +150,7 @@ def plan(cj: Json, jobs: list[Json], now: datetime) -> Step:
 def _due(cj: Json, schedule: cron.Schedule, zone: ZoneInfo | None, step: Step, now: datetime) -> None:
     spec, deadline = cj["spec"], cj["spec"].get("startingDeadlineSeconds")
     since = times.parse(dig(cj, "status", "lastScheduleTime") or cj["metadata"]["creationTimestamp"])
-    earliest = since if deadline is None else max(since, now - timedelta(seconds=int(deadline)))
+    earliest = since if deadline is None else max(since, now - after(int(deadline)))
     due, more = schedule.latest(earliest, now, zone)
     if due is None:
         missed, _ = schedule.latest(since, now, zone) if deadline is not None else (None, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
 from lateen.api import kinds
@@ -13,7 +13,7 @@ from lateen.cluster.controllers import job_indexes, job_pods
 from lateen.cluster.controllers.job_indexes import INDEX, Failures, index_of
 from lateen.cluster.controllers.job_pods import FINALIZER, Tally
 from lateen.cluster.controllers.loop import Events, Key, ending, set_status
-from lateen.cluster.controllers.ownership import owned_by, pod_of, surplus
+from lateen.cluster.controllers.ownership import after, owned_by, pod_of, surplus
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -189,7 +189,7 @@ def plan(job: Json, pods: list[Json], t: Tally, now: datetime) -> Step:
 
 
 def _deadline(spec: Json, start: str) -> datetime:
-    return times.parse(start) + timedelta(seconds=int(spec["activeDeadlineSeconds"]))
+    return times.parse(start) + after(int(spec["activeDeadlineSeconds"]))
 
 
 def _verdict(

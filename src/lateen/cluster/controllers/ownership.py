@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lateen.api.kinds import Kind
 from lateen.kit import jsons, times
@@ -26,6 +26,14 @@ class Plan:
     delete: list[tuple[Kind, str]] = field(default_factory=list)
     annotate: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     status: Json = field(default_factory=dict)
+
+
+MOST_S = 30 * 365 * 86_400
+"""Periods of objects are at most this long, about 30 years: with 64 bits no time of the calendar would be left."""
+
+
+def after(seconds: int) -> timedelta:
+    return timedelta(seconds=min(seconds, MOST_S))
 
 
 def owner(obj: Json) -> Json:

@@ -17,7 +17,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 
 POD_NAME, POD_INDEX = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
-_ORDINAL = re.compile(r"(.+)-([0-9]{1,6})")
+_ORDINAL = re.compile(r"(.+)-([0-9]{1,10})")
 CLAIM = kinds.PERSISTENT_VOLUME_CLAIM
 
 
