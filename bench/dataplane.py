@@ -3,6 +3,7 @@
 * ours: exactly the listeners, filters, loggers, TLS and clusters that the translator makes (only addresses are changed,
   as everything runs on loopback); `lean` is the lean telemetry profile
 * silent: ours without access loggers, which make both the metrics and the access log
+* statistics: ours for an agent that does not count requests, so that Envoy's own statistics do
 * stock: two Envoys set up as Istio's default does it: HTTP/1.1 between them, mutual TLS, access log, metrics with
   single labels, the usual filters, a router with its own statistics. To have the same telemetry, this pair is made from
   ours (for an agent that takes no labels apart) by changing exactly these parts by hand, not written from an Istio
@@ -15,13 +16,15 @@ as long as they live (where their memory happens to lie).
 
 Saturation is measured with wrk (16 connections) in alternating rounds, CPU and latency at a fixed 1,000 requests/s with
 a generator of our own (Poisson arrivals, latency from the scheduled time). Load and application are pinned to one
-core, the proxies to the other. CPU is what the kernel accounts for the two proxies (schedstat).
+core, the proxies to the other, together with what counts requests in their agents. CPU is what the kernel accounts for
+these (schedstat).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -31,121 +34,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
-
-import judge
-import meshes
-from google.protobuf import json_format
+from sidecars import APP, LOG, OLDER, Json, application, ours, with_certificate
 from world import percentile, report
 
-from lateen.agent.certificates import Trusted, write_secrets
+from lateen.agent.requests import Requests
 from lateen.cluster.kubelet.images import envoy_binary
-from lateen.kit import certs, times
-from lateen.mesh.observability import Reporting
-from lateen.mesh.settings import MeshConfig
-from lateen.wire import connections, names
+from lateen.wire import connections
+from lateen.wire import requests as wire
 from lateen.xds.tls import SECRETS
 
-APP, RATE, SECONDS, ROUNDS, CONNECTIONS = 21000, 1000, 3, 7, 16
-LOG = "/bench/access.log"
-"""Becomes a file of the run's directory; nothing else in a configuration looks like it (``%ACCESS_LOG_TYPE%`` is an
-operator of Envoy's)."""
-BASES = {name: 22000 + 1000 * i for i, name in enumerate(("ours", "again", "lean", "stock", "silent"))}
-HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-Json = dict[str, Any]
-
-
-def as_json(message: Any) -> Json:
-    return dict(json_format.MessageToDict(message, preserving_proto_field_name=True))
-
-
-def address(port: int) -> Json:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def bootstrap(listener: Json, clusters: list[Json], admin: int) -> Json:
-    keep = [{"prefix": p} for p in ("istio", "server", "access_logger")]
-    return {
-        "node": {"id": "bench", "cluster": "bench"},
-        "admin": {"address": address(admin)},
-        "static_resources": {"listeners": [listener], "clusters": clusters},
-        "stats_config": {"use_all_default_tags": False, "stats_matcher": {"inclusion_list": {"patterns": keep}}},
-    }
-
-
-def static(cluster: Json, port: int) -> Json:
-    """The cluster as generated, but with a known endpoint."""
-    out = {k: v for k, v in cluster.items() if k not in ("eds_cluster_config", "upstream_bind_config")}
-    endpoint = {
-        "endpoint": {"address": address(port)},
-        "metadata": {
-            "filter_metadata": {
-                "lateen": dict.fromkeys(("workload", "namespace", "app", "version", "service", "revision"), "bench")
-            }
-        },
-    }
-    return {
-        **out,
-        "type": "STATIC",
-        "lb_policy": "ROUND_ROBIN",
-        "load_assignment": {"cluster_name": out["name"], "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
-
-
-def held(filter_: Json, found: Any) -> Json:
-    """A slot's configuration in its place."""
-    if "config_discovery" not in filter_:
-        return filter_
-    return {"name": filter_["name"], "typed_config": as_json(found[names.ECDS][filter_["name"]].typed_config)}
-
-
-def filled(filter_: Json, found: Any) -> Json:
-    """With the slots of a connection manager filled, too."""
-    config = filter_["typed_config"]
-    if "http_filters" not in config:
-        return filter_
-    return {**filter_, "typed_config": {**config, "http_filters": [held(f, found) for f in config["http_filters"]]}}
-
-
-def ours(telemetry: str, base: int, documents: str = "", agent: dict[str, str] = meshes.AGENT) -> tuple[Json, Json]:
-    """``documents``: objects of the mesh besides its services, as YAML; ``agent``: what it says of itself."""
-    config = MeshConfig(reporting=Reporting(LOG if telemetry == "full" else "", lean=telemetry == "lean"))
-    found = judge.messages(meshes.view(meshes.objects(documents, config), "ratings-v1", agent=agent))
-    outbound = as_json(found[names.LDS]["0.0.0.0_9080"])
-    for chain in (*outbound["filter_chains"], outbound["default_filter_chain"]):
-        chain["filters"] = [filled(held(f, found), found) for f in chain["filters"]]
-    manager = outbound["filter_chains"][0]["filters"][-1]["typed_config"]
-    manager.pop("rds")
-    manager["route_config"] = as_json(judge.routes(found, "9080"))
-    name = "outbound|9080||ratings.default.svc.cluster.local"
-    client = bootstrap(
-        {**outbound, "address": address(base), "bind_to_port": True},
-        [
-            static(as_json(c), base + 1)
-            for c in found[names.CDS].values()
-            if c.name.startswith("outbound") and c.name == name
-        ]
-        + [plain(c.name) for c in found[names.CDS].values() if c.name != name],
-        base + 2,
-    )
-    inbound = as_json(found[names.LDS][names.VIRTUAL_INBOUND])
-    chain = next(
-        c
-        for c in inbound["filter_chains"]
-        if c.get("filter_chain_match", {}).get("destination_port") == 9080 and "transport_socket" in c
-    )
-    chain.pop("filter_chain_match")
-    chain["filters"] = [filled(f, found) for f in chain["filters"]]
-    server = bootstrap(
-        {"name": "inbound", "address": address(base + 1), "filter_chains": [chain]},
-        [static(as_json(found[names.CDS]["inbound|9080||"]), APP)],
-        base + 3,
-    )
-    return client, server
+RATE, SECONDS, ROUNDS, CONNECTIONS = 1000, 3, 7, 16
+BASES = {name: 22000 + 1000 * i for i, name in enumerate(("ours", "again", "lean", "statistics", "stock", "silent"))}
 
 
 def merged(sides: list[Json]) -> Json:
@@ -167,10 +68,6 @@ def silent(base: int) -> tuple[Json, Json]:
             for found in chain["filters"]:
                 found["typed_config"].pop("access_log", None)
     return pair
-
-
-def plain(name: str) -> Json:
-    return {"name": name, "type": "STATIC", "load_assignment": {"cluster_name": name}}
 
 
 def stock(base: int) -> tuple[Json, Json]:
@@ -213,59 +110,45 @@ def stock(base: int) -> tuple[Json, Json]:
     return client, server
 
 
-def application() -> Json:
-    manager = {
-        "@type": HCM,
-        "stat_prefix": "app",
-        "generate_request_id": False,
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-            }
-        ],
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "app",
-                    "domains": ["*"],
-                    "routes": [
-                        {
-                            "match": {"prefix": "/"},
-                            "direct_response": {"status": 200, "body": {"inline_string": "x" * 1024}},
-                        }
-                    ],
-                }
-            ]
-        },
-    }
-    listener = {
-        "name": "app",
-        "address": address(APP),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
-    }
-    return bootstrap(listener, [], APP + 1)
+def count(requests: Requests, pipe: Path, core: int) -> None:
+    """What an agent does with the lines of its Envoy. Never returns."""
+    os.sched_setaffinity(0, {core})
+
+    async def run() -> None:
+        requests.open(pipe)
+        while True:
+            await asyncio.sleep(1)
+            list(requests.series())
+
+    asyncio.run(run())
 
 
 class Envoy:
     def __init__(self, directory: Path, name: str, config: Json, core: int) -> None:
         path = directory / f"{name}.json"
-        text = json.dumps(config).replace(SECRETS, str(directory)).replace(LOG, str(directory / "log"))
+        pipe, requests = directory / f"{name}.pipe", Requests()
+        text = json.dumps(config)
+        for old, new in ((wire.PIPE, pipe), (SECRETS, directory), (LOG, directory / "log")):
+            text = text.replace(old, str(new))
         path.write_text(text)
+        os.mkfifo(pipe)
+        self.agent = multiprocessing.get_context("fork").Process(target=count, args=(requests, pipe, core))
+        self.agent.start()
         self.process = subprocess.Popen(
             [envoy_binary(), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"],
+            env={**os.environ, wire.MARK: requests.mark},
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
 
     def cpu_s(self) -> float:
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks.iterdir()) / 1e9
+        tasks = [t for pid in (self.process.pid, self.agent.pid) for t in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(int((t / "schedstat").read_text().split()[0]) for t in tasks) / 1e9
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(10)
+        self.agent.terminate()
+        self.agent.join(10)
 
 
 async def paced(port: int) -> list[float]:
@@ -347,6 +230,7 @@ def pair() -> tuple[Json, Json]:
         "ours": ours("full", BASES["ours"]),
         "again": ours("full", BASES["again"]),
         "lean": ours("lean", BASES["lean"]),
+        "statistics": ours("full", BASES["statistics"], agent=OLDER),
         "stock": stock(BASES["stock"]),
         "silent": silent(BASES["silent"]),
     }
@@ -358,9 +242,7 @@ def pair() -> tuple[Json, Json]:
 
 
 def run(directory: Path, rounds: int) -> None:
-    ca = certs.authority("bench", times.now())
-    leaf = certs.issue(ca, ["spiffe://cluster.local/ns/default/sa/sa-ratings"], times.now(), timedelta(hours=1))
-    write_secrets(directory, leaf.certificate, leaf.key, Trusted(ca.certificate))
+    with_certificate(directory)
     app = Envoy(directory, "app", application(), 0)
     ports = {**BASES, "direct": APP}
     sides = [Envoy(directory, f"side-{i}", side, 1) for i, side in enumerate(pair())]
@@ -408,6 +290,7 @@ def run(directory: Path, rounds: int) -> None:
         throughput_again_to_ours=round(paired(rps["again"], rps["ours"]), 2),
         throughput_with_metrics_and_log_to_without=round(paired(rps["ours"], rps["silent"]), 3),
         metrics_and_log_limit_at_least=0.9,
+        the_same_with_envoys_own_statistics=round(paired(rps["statistics"], rps["silent"]), 3),
     )
 
 

@@ -21,16 +21,13 @@ import shutil
 import sys
 import tempfile
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import dataplane
 import fanout
+import sidecars
 import tokens
 from world import report
-
-from lateen.agent.certificates import Trusted, write_secrets
-from lateen.kit import certs, times
 
 ROUNDS, LIMIT = 9, 0.95
 PORTS = {name: 26000 + 100 * i for i, name in enumerate(("plain", "again", "jwt", "claims", "rbac", "limit"))}
@@ -60,23 +57,21 @@ def documents() -> dict[str, str]:
     }
 
 
-def pair() -> tuple[dataplane.Json, dataplane.Json]:
+def pair() -> tuple[sidecars.Json, sidecars.Json]:
     """One client and one server with a listener for each variant. Two processes of the same configuration can differ
     by 15 % for as long as they live (where their memory happens to lie), so all variants are measured in one."""
-    sides: list[tuple[dataplane.Json, dataplane.Json]] = []
+    sides: list[tuple[sidecars.Json, sidecars.Json]] = []
     for name, text in documents().items():
-        found = dataplane.ours("full", PORTS[name], text)
+        found = sidecars.ours("full", PORTS[name], text)
         client, server = (json.loads(json.dumps(side).replace("|9080||", f"|9080|{name}|")) for side in found)
         sides.append((client, server))
     return dataplane.merged([client for client, _ in sides]), dataplane.merged([server for _, server in sides])
 
 
 def throughput(directory: Path, rounds: int) -> None:
-    ca = certs.authority("bench", times.now())
-    leaf = certs.issue(ca, ["spiffe://cluster.local/ns/default/sa/sa-ratings"], times.now(), timedelta(hours=1))
-    write_secrets(directory, leaf.certificate, leaf.key, Trusted(ca.certificate))
+    sidecars.with_certificate(directory)
     header = f"Authorization: Bearer {tokens.token('one')}"
-    app = dataplane.Envoy(directory, "app", dataplane.application(), 0)
+    app = dataplane.Envoy(directory, "app", sidecars.application(), 0)
     client, server = (dataplane.Envoy(directory, f"side-{i}", side, 1) for i, side in enumerate(pair()))
     os.sched_setaffinity(0, {0})
     rps: dict[str, list[float]] = {name: [] for name in PORTS}

@@ -268,10 +268,12 @@ has Envoy's alone. `?only=standard`: Istio's metrics and the agent's alone; `?on
 graph is made of. `lateen.telemetry: lean` in the mesh configuration makes fewer histograms. Series that have not
 changed for an hour are left out; when they change again, they continue where they were.
 
-Both ports have the labels below. Envoy itself (port 15000) has them joined in one label, `lateen_labels`, which the
-agent takes apart: formatting 25 labels for each metric of each request would cost a fifth of the throughput. Metrics
-whose labels a Telemetry changes or removes have single labels there, at that price; labels that it adds cost only
-themselves."""
+Both ports have the labels below. Requests are counted by the agent, to which Envoy writes a line about each, within
+half a second; they go on counting when Envoy has to be started again. Envoy itself (port 15000) has no metrics of
+requests; those of connections have their labels joined in one there, `lateen_labels`. Where a bootstrap has
+`stats_sinks`, which would miss what the agent counts, or `fileFlushInterval` is more than 1 s, Envoy counts requests
+itself, at a higher cost. The limits of
+buckets are Envoy's, or those of the annotation `sidecar.istio.io/statsHistogramBuckets`."""
 AFTER_LABELS = """\
 A Telemetry changes, adds and removes labels (`tagOverrides`) and disables metrics. The collector of the console reads
 every proxy about once a second, less often if that would take more than a quarter of its time."""

@@ -12,9 +12,9 @@ from lateen.mesh.objects import Objects
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import Cluster, MeshConfig
 from lateen.mesh.views import Views
-from lateen.wire import connections, labels
+from lateen.wire import connections, labels, requests
 
-AGENT = {connections.METADATA: "true", labels.METADATA: "true"}
+AGENT = {connections.METADATA: "true", labels.METADATA: "true", requests.METADATA: "true"}
 """What an agent says of itself."""
 LOGGING = MeshConfig(reporting=Reporting("/dev/stdout"))
 EVERY_CLUSTER = MeshConfig(Cluster(filtered=False), reporting=Reporting("/dev/stdout"))

@@ -2,13 +2,14 @@
 
 import judge
 import meshes as mesh
+from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from test_goldens import CONFIG
 
 from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
-from lateen.wire import names
+from lateen.wire import names, requests
 
 
 def hcms(found):
@@ -19,6 +20,22 @@ def hcms(found):
                     out = hcm.HttpConnectionManager()
                     f.typed_config.Unpack(out)
                     yield listener.name, out
+
+
+def lines(manager):
+    """Of the loggers that tell the agent about requests: metric -> label -> format."""
+    out = {}
+    for log in manager.access_log:
+        config = file_pb2.FileAccessLog()
+        if log.typed_config.Unpack(config) and config.path == requests.PIPE:
+            text = config.log_format.text_format_source.inline_string
+            start, values, kinds, *fields, end = text.split(f"%ENVIRONMENT({requests.MARK})%")
+            assert (start, values, end) == ("", "%DURATION% %BYTES_RECEIVED% %BYTES_SENT%", "\n")
+            assert not log.HasField("filter")
+            for kind in kinds:
+                assert requests.METRICS[int(kind)] not in out
+                out[requests.METRICS[int(kind)]] = dict(f.split("=", 1) for f in fields)
+    return out
 
 
 def of_metrics(manager):

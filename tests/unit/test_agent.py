@@ -19,9 +19,12 @@ from lateen.agent import bootstrap, envoy, grpc_health, health, options
 from lateen.agent.metrics import Metrics
 from lateen.agent.own_metrics import MEASURES, Own
 from lateen.agent.probing import Prober
+from lateen.agent.requests import Requests
 from lateen.agent.serving import Server
 from lateen.agent.tap import Tap
 from lateen.kit import http, log
+from lateen.wire import requests
+from lateen.wire.node import abilities
 
 
 def ask(path, probers, headers=None):
@@ -228,8 +231,27 @@ def test_the_agent_tells_its_version_and_what_envoy_costs():
     assert cpu not in metrics.own.text().decode(), "nobody asks a process that has ended"
 
 
+@pytest.mark.parametrize(
+    ("more", "override", "counts"),
+    [
+        ({}, "", "agent"),
+        ({"stats_sinks": [{"name": "envoy.stat_sinks.statsd"}]}, "", "envoy"),
+        ({}, "stats_sinks:\n- name: envoy.stat_sinks.statsd\n", "envoy"),
+        ({"admin": {}}, '{"admin": {}}', "agent"),
+    ],
+)
+def test_where_envoy_sends_its_statistics_it_counts_requests_itself(more, override, counts):
+    given = options.Options()
+    made = bootstrap.bootstrap(bootstrap.Proxy(given.node, given.metadata, "", ""))
+    kept = dict(made["node"]["metadata"])
+    found = envoy.complete({**made, **more}, override)
+    assert abilities(found["node"]["metadata"]).requests == (counts == "agent")
+    assert made["node"]["metadata"] == kept
+    assert {**kept, requests.METADATA: ""} == {**found["node"]["metadata"], requests.METADATA: ""}
+
+
 def test_the_cpu_of_envoy_does_not_shrink_when_it_is_started_again():
-    own = Own("sidecar")
+    own = Own("sidecar", Requests())
     done = subprocess.Popen([sys.executable, "-c", "sum(range(10**7))"])
     done.wait()
     own.ended()

@@ -230,7 +230,7 @@ def test_a_statsd_server_that_nobody_knows_does_not_keep_the_proxy_from_starting
 
 
 def test_files_are_written_as_often_as_the_proxys_configuration_says(monkeypatch):
-    assert (agent(monkeypatch).flush_s, agent(monkeypatch).flush_kb) == (1, 0)
+    assert (agent(monkeypatch).flush_s, agent(monkeypatch).flush_kb) == (0.5, 0)
     found = agent(monkeypatch, fileFlushInterval="5s", fileFlushMinSizeKb=128)
     assert (found.flush_s, found.flush_kb) == (5, 128)
 

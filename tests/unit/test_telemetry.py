@@ -7,7 +7,7 @@ import meshes as mesh
 import pytest
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
-from reported import found_at, hcms, of_metrics
+from reported import found_at, hcms, lines, of_metrics
 from test_goldens import CONFIG
 
 from lateen.api import kinds, telemetry
@@ -153,8 +153,7 @@ spec:
     )
     by_name = {}
     for listener, manager in hcms(found):
-        config = of_metrics(manager)
-        by_name[listener] = {t.name: t.value_format for c in config.counters for t in c.stat.tags}
+        by_name[listener] = lines(manager)["requests_total"]
     client, server = by_name["0.0.0.0_9080"], by_name["virtualInbound"]
     assert client["method"] == "%CEL(request.method)%"
     assert client["reporter"] == "%CEL('me')%"
@@ -192,8 +191,9 @@ def test_a_tag_that_is_added_leaves_istios_labels_joined(added, single):
         f"spec: {{metrics: [{{overrides: [{json.dumps(override)}]}}]}}"
     )
     for _, manager in hcms(found):
-        (count,) = of_metrics(manager).counters
-        assert [t.name for t in count.stat.tags] == ([*MEANINGS, added] if single else [labels.NAME, added])
+        count, size = (lines(manager)[name] for name in ("requests_total", "request_bytes"))
+        assert [*count] == ([*MEANINGS, added] if single else [labels.NAME, added])
+        assert [*size] == [labels.NAME]
 
 
 def test_an_agent_that_takes_no_labels_apart_gets_them_one_by_one():

@@ -5,20 +5,15 @@ Each metric with its labels is a series, like Envoy's own counters; ``metrics`` 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lateen.agent.pipes import Lines, Pipe
 from lateen.wire import connections as wire
 
-CHUNK = 256 * 1024
-LONGEST = 64 * 1024
-"""The maximum length of a line in bytes; longer ones are ignored."""
 SERIES = 5_000
 """The maximum number of series; the latest ones are kept."""
 FORGOTTEN_S, LOOK_S = 24 * 3600.0, 60.0
@@ -35,42 +30,26 @@ class Connections:
         self._seen: dict[tuple[int, str], tuple[int, float]] = {}
         """(connection, metric) -> bytes so far, and when that was"""
         self._totals: dict[Series, int] = {}
-        self._rest = b""
-        self._file = -1
+        self._lines, self._pipe = Lines(), Pipe(self.take)
         self._looked = clock()
 
     def open(self, path: Path = Path(wire.PIPE)) -> None:
         """Create the pipe and start reading from it. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISFIFO(path.stat().st_mode):
-                path.unlink()
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(path, 0o600)
-        # also open for writing: otherwise reads would return EOF whenever Envoy is not running
-        self._file = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        asyncio.get_running_loop().add_reader(self._file, self._read)
-
-    def _read(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self.take(os.read(self._file, CHUNK))
+        self._pipe.open(path)
 
     def read_now(self) -> None:
         """Process what is already in the pipe."""
-        if self._file >= 0:
-            self._read()
+        self._pipe.read_now()
 
     def restarted(self) -> None:
         """Envoy was restarted: its counters are 0, and connection ids are reused."""
         self._seen.clear()
         self._totals.clear()
-        self._rest = b""
+        self._lines.restart()
 
     def take(self, text: bytes) -> None:
         """Process a chunk of Envoy's output."""
-        *lines, self._rest = (self._rest + text).split(b"\n")
-        if len(self._rest) > LONGEST:
-            self._rest = b""
-        for line in lines:
+        for line in self._lines.of(text):
             # Envoy may die while writing, which leaves half a line
             with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 self._count(json.loads(line))

@@ -19,9 +19,12 @@ from lateen.agent.connections import Connections
 from lateen.agent.istiod import FAILURES, Istiod
 from lateen.agent.metrics import Metrics
 from lateen.agent.options import Options
+from lateen.agent.requests import Requests
 from lateen.kit import http
 from lateen.kit.files import write_atomic
+from lateen.kit.jsons import Json
 from lateen.wire import ports, tap
+from lateen.wire import requests as wire
 
 log = logging.getLogger("lateen.agent.envoy")
 
@@ -30,15 +33,24 @@ DRAIN_S, TERMINATION_S = 45.0, 5.0
 """Istio's defaults of ``drainDuration`` and ``terminationDrainDuration``, used if istiod sends none."""
 OVERRIDE = "ISTIO_BOOTSTRAP_OVERRIDE"
 """The variable with the path of a partial bootstrap that Envoy merges into its own."""
+SINKS = "stats_sinks"
+"""The part of a bootstrap that says where Envoy sends its statistics to."""
 
 
 class Envoy:
     def __init__(
-        self, options: Options, istiod: Istiod, metrics: Metrics, connections: Connections, known: Path
+        self,
+        options: Options,
+        istiod: Istiod,
+        metrics: Metrics,
+        connections: Connections,
+        requests: Requests,
+        known: Path,
     ) -> None:
         """``known``: the directory of the certificate by which istiod knows the proxy. Raises ValueError."""
         self._known = known
-        self._options, self._istiod, self._metrics, self._connections = options, istiod, metrics, connections
+        self._options, self._istiod, self._metrics = options, istiod, metrics
+        self._connections, self._requests = connections, requests
         self._process: asyncio.subprocess.Process | None = None
         self._draining = self._configured = self._stopping = False
         self._drain_s, self._termination_s = DRAIN_S, TERMINATION_S
@@ -74,7 +86,11 @@ class Envoy:
             log.warning("the bootstrap is used without patches: %s", str(e) or "timeout")
             return plain
 
-    def _arguments(self, config: Path) -> list[str]:
+    def _override(self) -> str:
+        path = self._options.env.get(OVERRIDE)
+        return Path(path).read_text() if path else ""
+
+    def _arguments(self, config: Path, override: str) -> list[str]:
         o = self._options
         out = ["-c", str(config), "--concurrency", str(o.concurrency), "--log-level", o.log_level]
         if o.component_log_level:
@@ -83,25 +99,28 @@ class Envoy:
         out += ["--file-flush-interval-msec", str(round(1000 * o.flush_s))]
         out += ["--file-flush-min-size-kb", str(o.flush_kb)] if o.flush_kb else []
         out += ["--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n\t%v"]
-        if override := o.env.get(OVERRIDE):
-            out += ["--config-yaml", Path(override).read_text()]
+        if override:
+            out += ["--config-yaml", override]
         return out
 
     async def run(self) -> None:
         """Start Envoy, and restart it when it dies, with back-off."""
-        config = await self._bootstrap()
+        override = self._override()
+        config = complete(await self._bootstrap(), override)
         path = DIRECTORY / "envoy-rev.json"
         write_atomic(path, json.dumps(config), 0o600)
         write_atomic(Path(tap.FILE), "", 0o600)  # Envoy would create it world-readable
         self._connections.open()
+        self._requests.open()
         wait = 0.1
         while True:
             started = time.monotonic()
             self._configured = False
             self._process = await asyncio.create_subprocess_exec(
                 shutil.which("envoy") or "envoy",
-                *self._arguments(path),
-                env=self._options.env,  # as in Istio: tags, formats and headers of exporters may name variables
+                *self._arguments(path, override),
+                # as in Istio: tags, formats and headers of exporters may name variables
+                env={**self._options.env, wire.MARK: self._requests.mark},
             )
             self._metrics.own.envoy = self._process.pid
             code = await self._process.wait()
@@ -152,6 +171,16 @@ class Envoy:
                     await self._process.wait()
             except TimeoutError:
                 self._process.kill()
+
+
+def complete(config: Json, override: str) -> Json:
+    """The bootstrap of an Envoy that counts requests itself if it sends its statistics anywhere, where those that the
+    agent counts would be missing. ``override``: what Envoy merges into it, as text."""
+    if SINKS not in config and SINKS not in override:
+        return config
+    node = config["node"]
+    kept = {key: value for key, value in node["metadata"].items() if key != wire.METADATA}
+    return {**config, "node": {**node, "metadata": kept}}
 
 
 async def accepted_listeners() -> bool:

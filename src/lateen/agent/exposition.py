@@ -7,8 +7,9 @@ has talked with many workloads would report all of them for ever. When they chan
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lateen.agent.labels import istio
 
@@ -22,6 +23,17 @@ _LIMIT = b'le="'
 
 Samples = dict[tuple[bytes, bytes], bytes]
 """(name of the sample, its bucket's limit or nothing) -> value, as Envoy writes it"""
+
+
+class Series(NamedTuple):
+    """A metric that is not Envoy's own."""
+
+    name: bytes
+    """As it will be called"""
+    kind: bytes
+    labels: bytes
+    """As Envoy would write them, without braces"""
+    samples: Samples
 
 
 @dataclass
@@ -45,14 +57,19 @@ class Exposition:
         self._totals.clear()
         self._changed.clear()
 
-    def text(self, *raw: bytes) -> bytes:
-        """Several responses as one."""
+    def text(self, *raw: bytes, series: Iterable[Series] = ()) -> bytes:
+        """Several responses, and series of other sources, as one."""
         others: list[bytes] = []
         families: dict[bytes, _Family] = {}
         if len(self._labels) > CACHED:
             self._labels.clear()
         for response in raw:
             self._read(response, others, families)
+        for more in series:
+            family = families.setdefault(more.name, _Family(more.kind))
+            samples = family.series.setdefault(self._translated(more.labels), {})
+            for key, value in more.samples.items():
+                _add(samples, key, value)
         for name, family in families.items():
             self._look(name, family)
         lines = [*others, *(line for name, f in families.items() for line in self._lines(name, f))]
@@ -67,11 +84,9 @@ class Exposition:
                 bucket = b""
                 if sample.endswith(b"_bucket"):
                     labels, _, bucket = labels.rpartition(_LIMIT)
-                    labels = labels.removesuffix(b",")
+                    labels, bucket = labels.removesuffix(b","), bucket.removesuffix(b'"')
                 found = families.setdefault(name if name and sample.startswith(name) else sample, _Family())
-                samples = found.series.setdefault(self._translated(labels), {})
-                before = samples.get((sample, bucket))
-                samples[sample, bucket] = value if before is None else _sum(before, value)
+                _add(found.series.setdefault(self._translated(labels), {}), (sample, bucket), value)
             elif line.startswith(_COMMENTS):
                 _, what, full, kind = line.split(b" ", 3)
                 name = full[len(b"envoy_") :]
@@ -104,9 +119,14 @@ class Exposition:
             start = labels + b"," if labels else b""
             for (sample, bucket), value in samples.items():
                 if bucket:
-                    yield b"%s{%s%s%s} %s" % (sample, start, _LIMIT, bucket, value)
+                    yield b'%s{%s%s%s"} %s' % (sample, start, _LIMIT, bucket, value)
                 else:
                     yield b"%s{%s} %s" % (sample, labels, value) if labels else b"%s %s" % (sample, value)
+
+
+def _add(samples: Samples, key: tuple[bytes, bytes], value: bytes) -> None:
+    before = samples.get(key)
+    samples[key] = value if before is None else _sum(before, value)
 
 
 def _sum(a: bytes, b: bytes) -> bytes:

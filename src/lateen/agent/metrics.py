@@ -4,30 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+from urllib.parse import parse_qs
 
 from lateen.agent.connections import Connections
 from lateen.agent.exposition import Exposition
 from lateen.agent.options import Options
 from lateen.agent.own_metrics import Own
+from lateen.agent.requests import Requests, Wanted, everything
 from lateen.kit import http
 from lateen.wire import ports
+from lateen.wire.requests import HISTOGRAMS, METRICS
 
 _STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%7Crbac%5C.istio_%28audit%7Cdry_run%29_"
 """Also what policies have matched without a consequence."""
 _GRAPH = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%28requests_total%7Ctcp_%7Crequest_duration%29"
 
 
+_LITERAL = re.compile(r"\^?(?:[\w|]|\\\.)*", re.ASCII)
+
+
+def asked(query: str) -> Wanted:
+    """The metrics of requests that a query for Envoy asks for. Regular expressions are only understood as far as they
+    are names, or parts of names, joined by ``|``; others are taken to ask for everything."""
+    given = {key: values[0] for key, values in parse_qs(query).items()}
+    types = {"counters": METRICS[:1], "histograms": HISTOGRAMS}
+    names = METRICS if (kind := given.get("type", "all").lower()) == "all" else types.get(kind, ())
+    pattern = given.get("filter", "")
+    plain = pattern.removeprefix("^").replace("\\.", ".")
+    parts = plain.split("|") if _LITERAL.fullmatch(pattern) else [""]
+    return lambda name: name in names and any(part in f"istio.{name}" for part in parts)
+
+
+def _in_graph(name: str) -> bool:
+    return name in ("requests_total", "request_duration_milliseconds")
+
+
 class Metrics:
-    def __init__(self, options: Options, connections: Connections | None = None) -> None:
+    def __init__(
+        self, options: Options, connections: Connections | None = None, requests: Requests | None = None
+    ) -> None:
         self._options = options
-        self._connections = connections or Connections()
+        self._connections, self._requests = connections or Connections(), requests or Requests()
         self._exposition = Exposition()
-        self.own = Own(options.kind)
+        self.own = Own(options.kind, self._requests)
 
     def ended(self) -> None:
         """Envoy has ended, and its counters with it."""
         self.own.ended()
         self._connections.restarted()
+        self._requests.restarted()
         self._exposition.restarted()
 
     async def all(self) -> bytes:
@@ -40,7 +66,7 @@ class Metrics:
 
     async def envoy(self, query: str) -> bytes | None:
         """Envoy's alone, for port 15090; None if it does not answer. ``query``: for it (``usedonly``, ``filter=…``)."""
-        return None if self._options.proxyless else await self._envoy(f"/stats/prometheus?{query}")
+        return None if self._options.proxyless else await self._envoy(f"/stats/prometheus?{query}", asked(query))
 
     async def standard(self) -> bytes:
         """Istio's own metrics, and the agent's, without most of Envoy's and the application's."""
@@ -48,13 +74,16 @@ class Metrics:
 
     async def graph(self) -> bytes:
         """Only the metrics needed for edges of the graph: cheap enough to be read every second."""
-        return await self._envoy(_GRAPH) or b""
+        return await self._envoy(_GRAPH, _in_graph) or b""
 
-    async def _envoy(self, path: str) -> bytes | None:
-        """Envoy's metrics, including the bytes of open connections; None if it does not answer."""
-        self._connections.read_now()
+    async def _envoy(self, path: str, wanted: Wanted = everything) -> bytes | None:
+        """Envoy's metrics, including requests and the bytes of open connections; None if it does not answer.
+        ``wanted``: the metrics of requests."""
         found = await _get("127.0.0.1", ports.ADMIN, path)
-        return None if found is None else self._exposition.text(found, self._connections.text())
+        self._connections.read_now()
+        self._requests.read_now()
+        series = self._requests.series(wanted)
+        return None if found is None else self._exposition.text(found, self._connections.text(), series=series)
 
 
 async def _get(host: str, port: int, path: str) -> bytes | None:

@@ -16,7 +16,7 @@ from lateen.agent.statistics import PLAIN, Statistics, statistics
 from lateen.api.domain import CLUSTER_DOMAIN, TRUST_DOMAIN, service_suffix
 from lateen.kit import duration
 from lateen.kit.digits import digits
-from lateen.wire import connections, labels, ports
+from lateen.wire import connections, labels, ports, requests
 from lateen.wire.node import IPV6_REDIRECTED, ISTIO_VERSION, NodeId
 
 PODINFO = Path("/etc/istio/pod")
@@ -68,7 +68,7 @@ class Options:
     """``runtimeValues`` of the proxy's configuration."""
     most_connections: int = 0
     """``connectionSettings.globalDownstreamConnectionLimit`` of the proxy's configuration; 0 for the default."""
-    flush_s: float = 1.0
+    flush_s: float = 0.5
     """After how many seconds Envoy writes what it has gathered for files (``fileFlushInterval``)."""
     flush_kb: int = 0
     """Of how much it writes at once (``fileFlushMinSizeKb``); 0 for Envoy's default."""
@@ -171,6 +171,7 @@ class Options:
             **({IPV6_REDIRECTED: "true"} if self.ipv6_redirected else {}),
             connections.METADATA: "true",
             labels.METADATA: "true",
+            **({requests.METADATA: "true"} if self.flush_s <= requests.LATEST_S else {}),
         }
 
 

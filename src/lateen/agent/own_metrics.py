@@ -34,13 +34,27 @@ EXPIRY = Measure(
 )
 CPU = Measure("istio_agent_envoy_cpu_seconds_total", "counter", ("type",), "Seconds of CPU that Envoy has used.")
 MEMORY = Measure("istio_agent_envoy_memory_bytes", "gauge", ("type",), "Resident memory of Envoy in bytes.")
-MEASURES = (BUILD, UPTIME, RESTARTS, EXPIRY, CPU, MEMORY)
+UNREAD = Measure(
+    "istio_agent_requests_unread_total", "counter", (), "Requests that Envoy told of in lines that make no sense."
+)
+FORGOTTEN = Measure(
+    "istio_agent_series_forgotten_total", "counter", (), "Sets of labels of requests that were more than are kept."
+)
+MEASURES = (BUILD, UPTIME, RESTARTS, EXPIRY, CPU, MEMORY, UNREAD, FORGOTTEN)
 """For the documentation."""
 
 
+class Counting(Protocol):
+    """What counts requests (``agent.requests``)."""
+
+    unread: int
+    forgotten: int
+
+
 class Own:
-    def __init__(self, type_: str) -> None:
+    def __init__(self, type_: str, requests: Counting) -> None:
         """``type_``: ``sidecar`` or ``router``."""
+        self._requests = requests
         self._type, self._started = type_, time.monotonic()
         self._before = 0.0
         self.restarts = 0
@@ -66,6 +80,8 @@ class Own:
         if self.envoy is not None and (used := _used(self.envoy)):
             yield CPU, round(self._before + used[0], 2), (self._type,)
             yield MEMORY, used[1], (self._type,)
+        yield UNREAD, self._requests.unread, ()
+        yield FORGOTTEN, self._requests.forgotten, ()
 
 
 def _lines(m: Measure, value: float, labels: Iterable[str]) -> Iterator[str]:

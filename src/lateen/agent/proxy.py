@@ -26,6 +26,7 @@ from lateen.agent.istiod import CRL, FAILURES, ROOT, Istiod, until_answered
 from lateen.agent.metrics import Metrics
 from lateen.agent.options import Options
 from lateen.agent.probing import Prober
+from lateen.agent.requests import Requests
 from lateen.agent.serving import Server
 from lateen.agent.tap import Tap
 from lateen.kit import http, tasks
@@ -57,9 +58,9 @@ class Agent:
             known.mkdir(exist_ok=True)
         shows = known if group else None
         self._istiod = Istiod(options.control_plane, options.mark, shows=shows, cluster=options.cluster)
-        connections = Connections()
-        self._metrics = Metrics(options, connections)
-        self._envoy = Envoy(options, self._istiod, self._metrics, connections, known)
+        connections, requests = Connections(), Requests(options.statistics.buckets)
+        self._metrics = Metrics(options, connections, requests)
+        self._envoy = Envoy(options, self._istiod, self._metrics, connections, requests, known)
         issued = Certificates(
             self._istiod,
             known,

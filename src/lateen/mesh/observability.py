@@ -93,6 +93,8 @@ class Metrics:
     """Seconds between reports about an open connection; None if the proxy's agent does not support them."""
     joined: bool = True
     """Whether the proxy's agent takes labels apart (``wire.labels``)."""
+    requests: bool = True
+    """Whether it counts requests (``wire.requests``)."""
 
     def rule(self, metric: str) -> MetricRule:
         return next((r for r in self.rules if r.metric == metric), MetricRule(metric))

@@ -25,6 +25,9 @@ PARTS = ("workload", "namespace", "service", "revision", "app", "version")
 SERVICE = ("host", "name", "namespace")
 OF_DESCRIPTION = "said"
 """The metadata of an endpoint, and the part of a filter state object's name, with the description of a workload."""
+OF_IDENTITY = "identity"
+"""The part of a filter state object's name with whose connection it is: description, ``|``, and SPIFFE ID. For lines
+about requests (``wire.requests``), since each further operator of a format costs."""
 OF_SERVICE = "called"
 """The metadata of a cluster with the description of its service."""
 PIECES = 12

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lateen.wire import connections, labels
+from lateen.wire import connections, labels, requests
 
 ISTIO_VERSION = "1.32.0"
 """The Istio version that proxies report, for EnvoyFilters that match on one."""
@@ -50,6 +50,8 @@ class Abilities:
     """It counts the bytes of open connections (``connections``)."""
     joined: bool = True
     """It takes labels apart (``labels``)."""
+    requests: bool = True
+    """It counts requests (``requests``)."""
     http10: bool = False
     """Its application speaks HTTP/1.0: ``ISTIO_META_HTTP10`` is 1, as in Istio."""
 
@@ -63,6 +65,7 @@ def abilities(metadata: Mapping[str, str]) -> Abilities:
     return Abilities(
         counting=metadata.get(connections.METADATA) == "true",
         joined=metadata.get(labels.METADATA) == "true",
+        requests=metadata.get(requests.METADATA) == "true",
         http10=metadata.get("HTTP10") == "1",
     )
 

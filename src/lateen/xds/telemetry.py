@@ -1,15 +1,16 @@
 """Istio's standard metrics with stock Envoy.
 
-The stats access logger emits ``istio_requests_total`` and its relatives with Istio's labels; the values come from
-the peer's certificate (server side), the endpoint's metadata (client side) and, for the proxy's own workload, from the
-connection's filter state (client side, see ``filters.workload``) or from the configuration itself (server side). They
-are joined to one label, which the agent takes apart (``wire.labels``), unless a Telemetry changes one of them or the
-agent is older.
+Of requests, a file logger tells the agent, which counts them (``wire.requests``); connections, and requests where the
+agent is older, are counted by Envoy's stats logger. The values of Istio's labels come from the peer's certificate
+(server side), the endpoint's metadata (client side) and, for the proxy's own workload, from the connection's filter
+state (client side, see ``filters.workload``) or from the configuration itself (server side). They are joined to one
+label, which the agent takes apart (``wire.labels``), unless a Telemetry changes one of them or the agent is older.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,9 +22,10 @@ from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
 from lateen.mesh.observability import MetricRule, Metrics, Side
 from lateen.mesh.workloads import UNKNOWN, Described, spoken
-from lateen.wire import connections, labels
+from lateen.wire import connections, labels, requests
 from lateen.wire.node import own_key
 from lateen.xds import access_log, pb
+from lateen.xds.standard_metrics import HTTP_METRICS, TCP_METRICS, Metric
 
 
 def _literal(text: str) -> str:
@@ -37,6 +39,11 @@ def _caller(key: str) -> str:
 def _certified(_: str) -> str:
     """The peer's description from its certificate; the agent extracts each label's part."""
     return "%DOWNSTREAM_PEER_OTHERNAME_SAN%"
+
+
+def _remembered(_: str) -> str:
+    """The same, as ``filters.workload.caller`` keeps it."""
+    return _caller(labels.OF_DESCRIPTION)
 
 
 def _nobody(_: str) -> str:
@@ -71,16 +78,20 @@ class Server:
         return self.own("principal") if self.security == "mutual_tls" else ""
 
 
-def tags(server: Server | None, http: bool, cluster: str, apart: bool = True) -> list[tuple[str, str]]:
+def tags(
+    server: Server | None, http: bool, cluster: str, apart: bool = True, remembered: bool = False
+) -> list[tuple[str, str]]:
     """Istio's labels in Istio's order, with formats; ``server`` is None for the reporter ``source``. ``apart``:
-    whether the agent takes descriptions apart; an older one can tell neither callers nor their clusters."""
+    whether the agent takes descriptions apart; an older one can tell neither callers nor their clusters.
+    ``remembered``: whether the connection's filter state has the caller."""
     source: Callable[[str], str]
     destination: Callable[[str], str]
     if server is None:
         source, destination = _caller, _endpoint
         service = {key: _cluster(key) for key in ("host", "name", "namespace")}
     else:
-        source = _certified if apart and server.security == "mutual_tls" else _nobody
+        known = _remembered if remembered else _certified
+        source = known if apart and server.security == "mutual_tls" else _nobody
         destination = server.own
         service = {"host": server.host, "name": server.name, "namespace": server.namespace}
     here = _literal(cluster)
@@ -154,15 +165,17 @@ def _server_principal(server: Server | None) -> str:
     return server.own_principal or UNKNOWN
 
 
-def joined(server: Server | None, http: bool, cluster: str) -> str:
-    """All labels in one format, see ``wire.labels``."""
+def joined(server: Server | None, http: bool, cluster: str, remembered: bool = False) -> str:
+    """All labels in one format, see ``wire.labels``. ``remembered``: whether the connection's filter state has whose it
+    is in one text."""
+    identity = [_caller(labels.OF_IDENTITY)] if remembered else []
     if server is None:
-        who = [_caller(labels.OF_DESCRIPTION), _caller("principal")]
+        who = identity or [_caller(labels.OF_DESCRIPTION), _caller("principal")]
         who += [_endpoint(labels.OF_DESCRIPTION), "%UPSTREAM_PEER_URI_SAN%"]
         service = _cluster(labels.OF_SERVICE)
     else:
         secure = server.security == "mutual_tls"
-        who = [_certified(""), "%DOWNSTREAM_PEER_URI_SAN%"] if secure else ["", ""]
+        who = (identity or [_certified(""), "%DOWNSTREAM_PEER_URI_SAN%"]) if secure else ["", ""]
         who += [_literal(spoken(server.workload)), server.own_principal]
         service = _literal(labels.joined((server.host, server.name, server.namespace)))
     pieces = ["destination" if server else "source", _literal(cluster), *who, service]
@@ -175,51 +188,11 @@ def _stat(name: str, found: list[tuple[str, str]]) -> stats_pb2.Config.Stat:
     return stats_pb2.Config.Stat(name=name, tags=[stats_pb2.Config.Tag(name=n, value_format=v) for n, v in found])
 
 
-@dataclass(frozen=True)
-class _Metric:
-    name: str
-    value: str
-    """A format; empty for a counter of events."""
-    unit: str = ""
-    """Of histograms."""
-    help: str = ""
-    lean: bool = False
-    """Also there when telemetry is lean."""
-
-
+MARK = f"%ENVIRONMENT({requests.MARK})%"
+_NAME = re.compile("[^a-zA-Z0-9_]")
+"""What Envoy's stats replace in names of labels, too"""
 OF_BYTES = ("TCP_SENT_BYTES", "TCP_RECEIVED_BYTES")
 NEVER_CONNECTED = "!has(upstream.local_address)"
-HTTP_METRICS = {
-    "REQUEST_COUNT": _Metric("requests_total", "", help="Requests.", lean=True),
-    "REQUEST_DURATION": _Metric(
-        "request_duration_milliseconds", "%DURATION%", "Milliseconds", help="Request durations.", lean=True
-    ),
-    "REQUEST_SIZE": _Metric("request_bytes", "%BYTES_RECEIVED%", "Bytes", help="Sizes of request bodies."),
-    "RESPONSE_SIZE": _Metric("response_bytes", "%BYTES_SENT%", "Bytes", help="Sizes of response bodies."),
-}
-TCP_METRICS = {
-    "TCP_OPENED_CONNECTIONS": _Metric(
-        "tcp_connections_opened_total",
-        "",
-        help="Connections, counted once they are connected or have failed to.",
-        lean=True,
-    ),
-    "TCP_CLOSED_CONNECTIONS": _Metric(
-        "tcp_connections_closed_total", "", help="Connections, counted when they end.", lean=True
-    ),
-    "TCP_SENT_BYTES": _Metric(
-        "tcp_sent_bytes_total",
-        "%BYTES_SENT%",
-        help="Bytes sent to the client, counted while the connection is open.",
-        lean=True,
-    ),
-    "TCP_RECEIVED_BYTES": _Metric(
-        "tcp_received_bytes_total",
-        "%BYTES_RECEIVED%",
-        help="Bytes received from the client, counted while the connection is open.",
-        lean=True,
-    ),
-}
 
 NO_TLS = "connection.transport_failure_reason != ''"
 """True of connections on which TLS with the client has failed"""
@@ -231,7 +204,8 @@ def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) ->
     have failed to; the bytes of those that stay open are told to the agent (``wire.connections``), or count at their
     end where it takes no reports."""
     if http:
-        return (_stats(_config(server, HTTP_METRICS, True, wanted, cluster)),)
+        config = _config(server, HTTP_METRICS, True, wanted, cluster)
+        return tuple(_lines(config)) if wanted.requests else (_stats(config),)
     some = {k: _config(server, {k: m}, False, wanted, cluster) for k, m in TCP_METRICS.items()}
     opened, closed = some["TCP_OPENED_CONNECTIONS"], some["TCP_CLOSED_CONNECTIONS"]
     carried = stats_pb2.Config(stat_prefix="istio")
@@ -251,6 +225,21 @@ def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) ->
     if carried.counters and wanted.every_s is not None:
         out.append(_told(carried, wanted.every_s))
     return tuple(out)
+
+
+def _lines(config: stats_pb2.Config) -> Iterator[accesslog_pb2.AccessLog]:
+    """The same for an agent that counts requests: one logger for all metrics of equal labels."""
+    groups: dict[tuple[tuple[str, str], ...], str] = {}
+    for stat in (*(c.stat for c in config.counters), *(h.stat for h in config.histograms)):
+        pairs = tuple((tag.name, tag.value_format) for tag in stat.tags)
+        groups[pairs] = groups.get(pairs, "") + str(requests.METRICS.index(stat.name))
+    values = " ".join(m.value for m in HTTP_METRICS.values() if m.name in requests.HISTOGRAMS)
+    for pairs, kinds in groups.items():
+        fields = [values, kinds, *(f"{_NAME.sub('_', name)}={value}" for name, value in pairs)]
+        source = substitution_format_string_pb2.SubstitutionFormatString()
+        source.text_format_source.inline_string = MARK + "".join(field + MARK for field in fields) + "\n"
+        made = file_pb2.FileAccessLog(path=requests.PIPE, log_format=source)
+        yield accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=pb.any_of(made))
 
 
 def _told(carried: stats_pb2.Config, every_s: float) -> accesslog_pb2.AccessLog:
@@ -282,7 +271,7 @@ def _stats(config: stats_pb2.Config, when: accesslog_pb2.AccessLogFilter | None 
 
 
 def _config(
-    server: Server | None, kinds: dict[str, _Metric], http: bool, wanted: Metrics, cluster: str
+    server: Server | None, kinds: dict[str, Metric], http: bool, wanted: Metrics, cluster: str
 ) -> stats_pb2.Config:
     config = stats_pb2.Config(stat_prefix="istio")
     for key, metric in kinds.items():
@@ -305,10 +294,11 @@ def _labels(
 ) -> list[tuple[str, str]]:
     """With a Telemetry's ``tagOverrides``: values are CEL expressions."""
     changes = dict(rule.tags)
+    remembered = http and wanted.requests
     if wanted.joined and changes.keys().isdisjoint((*MEANINGS, labels.NAME)):
-        found = [(labels.NAME, joined(server, http, cluster))]
+        found = [(labels.NAME, joined(server, http, cluster, remembered))]
     else:
-        found = tags(server, http, cluster, apart=wanted.joined)
+        found = tags(server, http, cluster, wanted.joined, remembered)
     out = []
     for name, value in found:
         expression = changes.pop(name, "")

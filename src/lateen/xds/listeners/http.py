@@ -67,8 +67,19 @@ def filters(
         # with trusted proxies Envoy also accepts their X-Forwarded-Proto, so that httpsRedirect does not loop
         out.xff_num_trusted_hops = place.trusted_proxies
     manager = lc.Filter(name="envoy.filters.network.http_connection_manager", typed_config=pb.any_of(out))
-    own = [] if chain.kind == "inbound" else [workload.slot(seen.workload)]
-    return [*own, *plugins.network(seen.hooks, seen.workload, ("AUTHN", "AUTHZ", "STATS", "")), manager]
+    return [
+        *_whose(seen, chain, server),
+        *plugins.network(seen.hooks, seen.workload, ("AUTHN", "AUTHZ", "STATS", "")),
+        manager,
+    ]
+
+
+def _whose(seen: Side, chain: Requests, server: telemetry.Server | None) -> list[lc.Filter]:
+    """The filter that knows whose a connection is."""
+    if chain.kind != "inbound":
+        return [workload.slot(seen.workload)]
+    certified = server is not None and server.security == "mutual_tls"
+    return [workload.caller()] if certified and seen.metrics and seen.metrics.requests else []
 
 
 def _paths(out: Any, wanted: str) -> None:

@@ -1,0 +1,77 @@
+"""Pipes to which Envoy writes lines, as to the file of an access log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+CHUNK, CAPACITY = 64 * 1024, 256 * 1024
+"""Bytes that are read at once (for larger pieces, Python asks the kernel for new memory each time), and that wait in
+the pipe before Envoy's own thread for logs does."""
+PAUSE_S = 0.05
+"""From the first bytes until they are read: Envoy writes pieces of a few lines each, and to be woken up for each of
+them costs more than to count the lines."""
+LONGEST = 64 * 1024
+"""The maximum length of a line in bytes; longer ones are ignored."""
+
+
+class Pipe:
+    """``take``: called with the text that Envoy has written since the last time, in pieces of any size."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._file = -1
+
+    def open(self, path: Path) -> None:
+        """Create the pipe and start reading from it. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISFIFO(path.stat().st_mode):
+                path.unlink()
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        # also open for writing: otherwise reads would return EOF whenever Envoy is not running
+        self._file = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # a user's pipes may be large only up to a limit
+            fcntl.fcntl(self._file, fcntl.F_SETPIPE_SZ, CAPACITY)
+        asyncio.get_running_loop().add_reader(self._file, self._soon)
+
+    def _soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._file)
+        loop.call_later(PAUSE_S, self._later)
+
+    def _later(self) -> None:
+        self._read()
+        asyncio.get_running_loop().add_reader(self._file, self._soon)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(CAPACITY // CHUNK):
+                self._take(os.read(self._file, CHUNK))
+
+    def read_now(self) -> None:
+        """Process what is already in the pipe."""
+        if self._file >= 0:
+            self._read()
+
+
+class Lines:
+    """Whole lines of a text that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def of(self, text: bytes) -> list[bytes]:
+        *lines, self._rest = (self._rest + text).split(b"\n")
+        if len(self._rest) > LONGEST:
+            self._rest = b""
+        return lines
+
+    def restart(self) -> None:
+        """Who wrote the last line has died."""
+        self._rest = b""
