@@ -25,7 +25,7 @@ WAITING = 2000
 LOOK_S, RENEW_S = 0.1, 1.0
 """Seconds between reads of the file, and between settings of the runtime key, which a restarted Envoy has lost."""
 WRITTEN_S = 2.0
-"""After the key has been taken away: Envoy writes what it has gathered each second (``--file-flush-interval-msec``)."""
+"""After the key has been taken away: Envoy writes what it has gathered twice a second (``options.flush_s``)."""
 LARGEST = 8 * 1024 * 1024
 """The file's size in bytes at which it is truncated."""
 CHUNK = 256 * 1024
