@@ -311,7 +311,8 @@ class Both:
     def end(self):
         with contextlib.suppress(Refused):
             self._each(lambda s: s.api.ask("DELETE", place("Node", "", f"{self.namespace}-node")))
-        self._each(lambda s: s.api.ask("DELETE", place("Namespace", "", self.namespace)))
+        with contextlib.suppress(Gone):
+            self._each(lambda s: s.api.ask("DELETE", place("Namespace", "", self.namespace)))
         self._pool.shutdown()
 
     def _account(self, side):

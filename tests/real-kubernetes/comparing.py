@@ -9,11 +9,14 @@ from pathlib import Path
 
 SECONDS = 120
 """How long a line may take; one that takes longer has failed, and the next one is typed."""
-SETTLED_S = 10
+SETTLED_S = 45
 """How long controllers have to see a change of a workload."""
 LINES = Path(__file__).parent / "kubectl.lines"
 KNOWN = LINES.with_suffix(".known")
-_CHANGING = re.compile(r"kubectl (set|scale|patch (deploy|sts|ds)|rollout (undo|restart|resume)) ")
+_CHANGING = re.compile(
+    r"kubectl (set|scale|patch (deploy|sts|ds)|rollout (undo|restart|resume|status)|"
+    r"delete (pods?|deploy|rs|sts|ds|job)) "
+)
 _SAME = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),
