@@ -88,3 +88,6 @@ def task(mesh):
 def test_the_page_is_limited_and_other_paths_are_not(task):
     task.until(lambda: task.page()[0] == 429, what="the limit of one request a minute")
     assert {task.page("/login")[0] for _ in range(4)} <= {200, 302, 404, 405}
+    where = ("deploy/istio-ingressgateway", "-n", "istio-system")
+    named = "refused by EnvoyFilter filter-ratelimit.istio-system"
+    task.until(lambda: named in task.lateen("logs", "--explain", *where).stdout, what="the filter in the explained log")

@@ -237,6 +237,10 @@ def test_two_pods_share_a_limit_also_while_istiod_restarts(two):
         return {o: float(n) for o, n in re.findall(rf'requests_total{{{rule}"(\w+)"}} (\S+)', told)}
 
     found = two.until(lambda: (c := counted()).get("limited") and c, what="the reports of the proxies")
+    # Of several rules any may have been the one.
+    named = re.compile(rf"refused by (one of )?BackendTrafficPolicy shared\.{NS}, rule 0")
+    logs = ("logs", "--explain", "deploy/httpbin", "-n", NS)
+    two.until(lambda: named.search(two.mesh.lateen(*logs).stdout), what="the policy in the explained log")
     assert found["allowed"] < 35, "each pod alone would let twenty through"
     assert answers(two, 5, path="/anything/shadow") == {200: 5}
     assert answers(two, 5) == {200: 5}

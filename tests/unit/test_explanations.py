@@ -215,10 +215,9 @@ def test_rules_of_tokens_that_may_have_refused_a_request_are_those_of_its_worklo
 )
 @pytest.mark.parametrize("at", ["EcdsConfigDump", "RoutesConfigDump"])
 def test_the_rule_of_a_rate_limit_is_named_at_sidecars_and_at_gateways(at, details, filters):
+    slot = "lateen.quota.0.80" if details == "rate_limited_by_quota" else "lateen.rate_limiting/80"
     part = {
-        "EcdsConfigDump": {
-            "ecds_filters": [{"ecds_filter": {"name": "lateen.rate_limiting/80", "typed_config": filters}}]
-        },
+        "EcdsConfigDump": {"ecds_filters": [{"ecds_filter": {"name": slot, "typed_config": filters}}]},
         "RoutesConfigDump": {"dynamic_route_configs": [{"route_config": {"typed_per_filter_config": {"a": filters}}}]},
     }[at]
     dump = ConfigDump({"configs": [{"@type": f"type.googleapis.com/envoy.admin.v3.{at}", **part}]})
@@ -226,6 +225,7 @@ def test_the_rule_of_a_rate_limit_is_named_at_sidecars_and_at_gateways(at, detai
     (found,) = refused_by({"details": details}, dump, {}, pod, "istio-system")
     assert found == "BackendTrafficPolicy limits.shop, rule 0"
     assert explain("RL", details, refusing=(found,))[0] == f"refused by {found}"
+    assert "cache" not in str(explain("RFCF", "rate_limited_by_quota"))
 
 
 def named(slot, *filters):

@@ -291,6 +291,8 @@ def explain(
     objects that routed it; ``refusing``: those of which one has refused it. Empty if there is nothing to explain."""
     out: list[str] = []
     names = [f for f in flags.split(",") if f and f != "-"]
+    if details.startswith("rate_limited_by_quota"):  # Envoy sets the flag of caches, too
+        names = [f for f in names if f != "RFCF"]
     refused = [f"refused by {'one of ' if len(refusing) > 1 else ''}{', '.join(refusing)}"] if refusing else []
     if details.startswith(handshakes.DETAILS):
         return [*refused, handshakes.meaning(details)]

@@ -30,6 +30,8 @@ KINDS = {
 text, mutual TLS is STRICT."""
 
 
+_LIMITING = ("lateen.rate_limit", "lateen.quota")
+"""How the names of the filters begin that have limits of ours, in this version and earlier ones."""
 _ASKS = "envoy.filters.http.ratelimit"
 PARTS = {
     names.KEYS: re.compile(r"(missing|unknown)_api_key"),
@@ -107,7 +109,7 @@ def _limiting(filters: Iterable[Json], namespace: str, labels: Json, root: str) 
 
 def _limits(dump: ConfigDump) -> Iterator[str]:
     """Of sidecars, which have them in filters, and of gateways, which have them at routes."""
-    yield from _rules([f for f in dump.extensions() if "rate_limit" in str(f.get("name"))])
+    yield from _rules([f for f in dump.extensions() if str(f.get("name")).startswith(_LIMITING)])
     yield from _rules([*dump.routes()])
 
 
