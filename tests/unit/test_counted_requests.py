@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from lateen.agent import pipes
 from lateen.agent import requests as counting
 from lateen.agent.exposition import Exposition
 from lateen.agent.metrics import Metrics, asked
@@ -253,6 +254,29 @@ def test_a_pipe_is_read_as_envoy_writes(tmp_path):
         assert samples(found)[f"istio_requests_total{{{NAMED}}}"] == "2"
         asyncio.get_running_loop().remove_reader(found._pipe._file)
         os.close(writer)
+
+    asyncio.run(run())
+
+
+def test_a_pipe_that_is_always_full_is_read_without_a_pause(tmp_path):
+    """Envoy keeps in its memory what the pipe does not take."""
+
+    async def run():
+        found = Requests()
+        path = tmp_path / "requests.pipe"
+        found.open(path)
+        pipe, whole = found._pipe, line(found).encode() * 2000
+        assert len(whole) > pipes.CAPACITY // 2
+        for _ in range(10):
+            os.write(pipe._file, whole)
+            pipe._later()
+        assert pipe._pause_s == pipes.PAUSE_S / 2**10
+        for _ in range(11):
+            os.write(pipe._file, line(found).encode())
+            pipe._later()
+        assert pipe._pause_s == pipes.PAUSE_S
+        assert samples(found)[f"istio_requests_total{{{NAMED}}}"] == str(10 * 2000 + 11)
+        asyncio.get_running_loop().remove_reader(pipe._file)
 
     asyncio.run(run())
 

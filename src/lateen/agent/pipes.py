@@ -14,8 +14,8 @@ CHUNK, CAPACITY = 64 * 1024, 256 * 1024
 """Bytes that are read at once (for larger pieces, Python asks the kernel for new memory each time), and that wait in
 the pipe before Envoy's own thread for logs does."""
 PAUSE_S = 0.05
-"""From the first bytes until they are read: Envoy writes pieces of a few lines each, and to be woken up for each of
-them costs more than to count the lines."""
+"""The longest time from the first bytes until they are read: Envoy writes pieces of a few lines each, and to be woken
+up for each of them costs more than to count the lines. It is shorter where the pipe would be full before."""
 LONGEST = 64 * 1024
 """The maximum length of a line in bytes; longer ones are ignored."""
 
@@ -26,6 +26,7 @@ class Pipe:
     def __init__(self, take: Callable[[bytes], None]) -> None:
         self._take = take
         self._file = -1
+        self._pause_s = PAUSE_S
 
     def open(self, path: Path) -> None:
         """Create the pipe and start reading from it. Raises OSError."""
@@ -43,16 +44,25 @@ class Pipe:
     def _soon(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._file)
-        loop.call_later(PAUSE_S, self._later)
+        loop.call_later(self._pause_s, self._later)
 
     def _later(self) -> None:
-        self._read()
+        found = self._read()
+        if found > CAPACITY // 2:
+            self._pause_s /= 2
+        elif found < CAPACITY // 8:
+            self._pause_s = min(2 * self._pause_s, PAUSE_S)
         asyncio.get_running_loop().add_reader(self._file, self._soon)
 
-    def _read(self) -> None:
+    def _read(self) -> int:
+        """The number of bytes."""
+        found = 0
         with contextlib.suppress(BlockingIOError):
             for _ in range(CAPACITY // CHUNK):
-                self._take(os.read(self._file, CHUNK))
+                text = os.read(self._file, CHUNK)
+                found += len(text)
+                self._take(text)
+        return found
 
     def read_now(self) -> None:
         """Process what is already in the pipe."""
@@ -67,7 +77,9 @@ class Lines:
         self._rest = b""
 
     def of(self, text: bytes) -> list[bytes]:
-        *lines, self._rest = (self._rest + text).split(b"\n")
+        lines = text.split(b"\n")
+        lines[0] = self._rest + lines[0]
+        self._rest = lines.pop()
         if len(self._rest) > LONGEST:
             self._rest = b""
         return lines
