@@ -342,3 +342,52 @@ def test_an_update_need_not_mend_what_it_leaves_as_it_is(change: dict[str, Any],
     assert sorted(named - {"<nil>"}) == wrong, "which says that rules were not asked"
     assert cluster.ask("POST", LAMPS, lamp("new", **STORED))[0] == 422
     cluster.must("PATCH", f"{LAMPS}/l", {"metadata": {"labels": {"a": "b"}}})
+
+
+def ratcheted(loose: dict[str, Any], strict: dict[str, Any], **spec: Any) -> Cluster:
+    """A lamp that has been stored before its schema became strict."""
+    cluster = defined(fields(**loose))
+    cluster.must("POST", LAMPS, lamp(**spec))
+    versions = definition(fields(**strict))["spec"]["versions"]
+    cluster.must("PATCH", f"{CRDS}/lamps.example.com", {"spec": {"versions": versions}})
+    return cluster
+
+
+def test_one_and_true_are_different_values() -> None:
+    cluster = defined(fields(a=NUMBER, free={"type": "object", "x-kubernetes-preserve-unknown-fields": True}))
+    cluster.must("POST", LAMPS, lamp(a=1, free={"x": 1}))
+    code, answer = cluster.ask("PATCH", f"{LAMPS}/l", {"metadata": {"labels": {"a": "b"}}, "spec": {"a": True}})
+    assert (code, 'must be of type integer: "boolean"' in answer["message"]) == (422, True)
+    after = cluster.must("PATCH", f"{LAMPS}/l", {"spec": {"free": {"x": True}}})
+    assert after["spec"]["free"]["x"] is True
+    assert after["metadata"]["generation"] == 2
+
+
+def test_a_key_that_begins_like_one_that_stays_is_judged_by_itself() -> None:
+    texts = {"type": "object", "additionalProperties": {**TEXT, "maxLength": 3}}
+    cluster = ratcheted({"m": LOOSE["m"]}, {"m": texts}, m={"app": "too long"})
+    cluster.must("PATCH", f"{LAMPS}/l", {"spec": {"m": {"app.kubernetes.io/name": "abc"}}})
+    for wrong in ("app.b", "app[0]"):
+        code, answer = cluster.ask("PATCH", f"{LAMPS}/l", {"spec": {"m": {wrong: "abcd"}}})
+        assert (code, [c["field"] for c in answer["details"]["causes"]]) == (422, [f"spec.m.{wrong}"])
+
+
+def test_an_item_that_is_there_twice_is_one_too_many() -> None:
+    cluster = ratcheted({"m": LOOSE["m"]}, {"m": STRICT["m"]}, m=KEYED)
+    code, answer = cluster.ask("PATCH", f"{LAMPS}/l", {"spec": {"m": [KEYED[0], KEYED[0]]}})
+    assert (code, [c["field"] for c in answer["details"]["causes"]]) == (422, ["spec.m[1]"])
+
+
+def test_faults_beyond_what_an_answer_can_say_are_faults_all_the_same() -> None:
+    texts, many = {"type": "object", "additionalProperties": {**TEXT, "maxLength": 1}}, 4000
+    cluster = ratcheted({"m": LOOSE["m"]}, {"m": texts}, m={f"a{n}": "long" for n in range(many)})
+    cluster.must("PATCH", f"{LAMPS}/l", {"spec": {"m": {"z": "1"}}})
+    code, answer = cluster.ask("PATCH", f"{LAMPS}/l", {"spec": {"m": {"z": "longer"}}})
+    assert (code, [c["field"] for c in answer["details"]["causes"]]) == (422, ["spec.m.z"])
+    code, answer = cluster.ask("PATCH", f"{LAMPS}/l", {"spec": {"m": {f"b{n}": "long" for n in range(many)}}})
+    assert (code, len(answer["details"]["causes"])) == (422, 1000)
+    for wrong in ("long", 1):
+        inner = {"type": "object", "additionalProperties": texts}
+        cluster = defined(fields(m=inner))
+        code, answer = cluster.ask("POST", LAMPS, lamp(m={"k" * 100_000: {f"b{n}": wrong for n in range(100)}}))
+        assert (code, len(answer["message"]) < 4_000_000) == (422, True), "each cause names the path twice"

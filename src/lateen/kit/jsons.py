@@ -30,6 +30,11 @@ def canonical(value: Any) -> bytes:
     return _fitting(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
 
 
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are the same JSON; to Python, 1 and true are equal."""
+    return bool(a == b) and canonical(a) == canonical(b)
+
+
 def loads(data: bytes | str) -> Any:
     """Raises ValueError for malformed input."""
     try:

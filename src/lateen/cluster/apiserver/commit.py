@@ -142,7 +142,7 @@ class Committer:
     def _complete(self, c: Call, obj: Json, old: Json | None) -> None:
         strategies.permit(c, obj, old, self._store, self._registry)
         strategies.complete(c.resource, obj, old, self._allocator, self._registry)
-        if old is not None and "generation" in obj["metadata"] and _spec(obj) != _spec(old):
+        if old is not None and "generation" in obj["metadata"] and not jsons.same(_spec(obj), _spec(old)):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
 
     async def _admit_scale(self, c: Call, obj: Json, old: Json) -> Json:
@@ -257,7 +257,7 @@ def _spec(obj: Json) -> Json:
 
 def _same(r: Resource, a: Json, b: Json) -> bool:
     """Whether a write changes nothing; one of what is stored in an older version does (a storage migration)."""
-    return _content(a) == _content(b) and (not r.custom or a["apiVersion"] == b.get("apiVersion"))
+    return jsons.same(_content(a), _content(b)) and (not r.custom or a["apiVersion"] == b.get("apiVersion"))
 
 
 def _content(obj: Json) -> Json:

@@ -98,19 +98,17 @@ def structure(c: Call, obj: Json, old: Json | None = None) -> tuple[Json, schema
     obj, report = schema.check_custom(wanted, obj) if c.resource.custom else schema.check(wanted, obj)
     report.unknown += found.unknown
     if c.resource.custom and old is not None and report.types + report.invalid:
-        _ratchet(wanted, obj, old, report)
+        _ratchet(report, values.check(wanted, obj, kept=ratcheting.kept(wanted, obj, old)))
     if c.resource.custom and report.types + report.invalid:
         report.invalid += rules.after(wanted, obj, old, report.types + report.invalid)
     _refuse(c, obj, report)
     return obj, report
 
 
-def _ratchet(wanted: Json, obj: Json, old: Json, report: schema.Report) -> None:
-    """Only what the update has changed has to be valid."""
-    if report.types and not (left := ratcheting.changed(report.types, wanted, obj, old)):
-        report.invalid += values.check(wanted, obj)
-        report.types[:] = left
-    report.invalid[:] = ratcheting.changed(report.invalid, wanted, obj, old)
+def _ratchet(report: schema.Report, left: list[errors.Cause]) -> None:
+    """Only what the update has changed has to be valid; types come first here, too."""
+    report.types[:] = [cause for cause in left if cause.reason == "FieldValueTypeInvalid"]
+    report.invalid[:] = [] if report.types else left
 
 
 def _refuse(c: Call, obj: Json, report: schema.Report) -> None:

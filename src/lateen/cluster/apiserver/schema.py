@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from lateen.cluster.apiserver.custom import values
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation.fields import bad, required, shown, unsupported
+from lateen.cluster.apiserver.validation.fields import MAX_CAUSES, MAX_TEXT, bad, required, shown, unsupported
 from lateen.cluster.rules import amounts
 from lateen.kit import jsons, regex, times
 from lateen.kit.jsons import Json
@@ -60,15 +60,34 @@ class Report:
     types: list[Cause] = field(default_factory=list)
     invalid: list[Cause] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    room: int = MAX_TEXT
+    """Characters of causes and unknown fields that are still noted."""
     go: bool = False
     """Kubernetes' own kinds are decoded into Go structures, where a missing list or object is an empty one."""
 
     def type(self, path: str, wanted: str, value: Any) -> None:
         if not self.go:
-            self.types.append(values.mistyped(path, wanted, value))
+            self.unreadable(values.mistyped(path, wanted, value))
             return
-        says = f"Invalid value: {shown(value)}: must be of type {wanted}, not {values.type_name(value)}"
-        self.types.append(Cause(path, says, "FieldValueTypeInvalid"))
+        self.mistyped(path, f"Invalid value: {shown(value)}: must be of type {wanted}, not {values.type_name(value)}")
+
+    def mistyped(self, path: str, says: str) -> None:
+        self.unreadable(Cause(path, says, "FieldValueTypeInvalid"))
+
+    def unreadable(self, cause: Cause) -> None:
+        if self._fits(len(self.types), len(cause.path) + len(cause.says)):
+            self.types.append(cause)
+
+    def pruned(self, path: str) -> None:
+        if self._fits(len(self.unknown), len(path)):
+            self.unknown.append(path)
+
+    def _fits(self, count: int, text: int) -> bool:
+        """The first of a kind is always noted: objects are refused for it."""
+        if count == MAX_CAUSES or (count and self.room <= 0):
+            return False
+        self.room -= text
+        return True
 
 
 def check(schema: Json, obj: Any, at: str = "") -> tuple[Json, Report]:
@@ -143,7 +162,7 @@ def _walk(schema: Json, value: Any, path: str, report: Report) -> Any:
     if report.go:
         _limits(schema, value, path, report)
         if isinstance(value, str) and (wrong := _unreadable(schema.get("format"), value)):
-            report.types.append(Cause(path, wrong, "FieldValueTypeInvalid"))
+            report.mistyped(path, wrong)
     return value
 
 
@@ -151,7 +170,7 @@ def _quantity(value: Any, path: str, report: Report) -> Any:
     try:
         amounts.parse(value)
     except ValueError as e:
-        report.types.append(Cause(path, str(e), "FieldValueTypeInvalid"))
+        report.mistyped(path, str(e))
         return value
     return amounts.canonical(value)
 
@@ -173,7 +192,7 @@ def _width(form: Any, value: Any, path: str, report: Report) -> None:
     bits = {"int32": 31, "int64": 63}.get(form)
     if bits and isinstance(value, int) and not -(1 << bits) <= value < 1 << bits:
         says = f"Invalid value: {value}: cannot unmarshal number {value} into a field of type {form}"
-        report.types.append(Cause(path, says, "FieldValueTypeInvalid"))
+        report.mistyped(path, says)
 
 
 def _limits(schema: Json, value: Any, path: str, report: Report) -> None:
@@ -211,7 +230,7 @@ def _object(schema: Json, value: Json, path: str, report: Report) -> Json:
         elif keep or extra is True or (whole and key in ("apiVersion", "kind", "metadata")):
             out[key] = child
         else:
-            report.unknown.append(at)
+            report.pruned(at)
     for key in (schema.get("required") or ()) if report.go else ():
         empty = resolve((properties or {}).get(key, {})).get("type") in ("array", "object")
         if out.get(key) is None and not empty and key not in _LATER:

@@ -6,39 +6,39 @@ place; items of a list have a place only if they have keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from lateen.cluster.apiserver.errors import Cause
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
-
-def changed(causes: list[Cause], schema: Json, new: Json, old: Json) -> list[Cause]:
-    """The causes that are about values which differ from those before."""
-    same = list(_unchanged(schema, new, old, ""))
-    return [c for c in causes if not any(_within(c.path, path) for path in same)]
+Kept = bool | dict[Any, Any]
+"""True for a value that is as it was; else what is so of the values in it, by key or index."""
 
 
-def _within(path: str, above: str) -> bool:
-    return path == above or (path.startswith(above) and path[len(above)] in ".[")
+def kept(schema: Json, new: Any, old: Any) -> Kept:
+    """What an update leaves as it is."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        return _object(schema, new, old)
+    if isinstance(new, list) and isinstance(old, list) and schema.get("x-kubernetes-list-type") == "map":
+        return _keyed(schema, new, old)
+    return jsons.same(new, old)
 
 
-def _unchanged(schema: Json, new: Any, old: Any, path: str) -> Iterator[str]:
-    """The paths of the largest values that are as they were."""
-    if path and new == old and type(new) is type(old):
-        yield path
-    elif isinstance(new, dict) and isinstance(old, dict):
-        properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
-        for key in new.keys() & old.keys():
-            inner = properties.get(key, extra)
-            at = f"{path}.{key}" if path else key
-            yield from _unchanged(inner if isinstance(inner, dict) else {}, new[key], old[key], at)
-    elif isinstance(new, list) and isinstance(old, list) and schema.get("x-kubernetes-list-type") == "map":
-        before = {identity(schema, item): item for item in old}
-        for i, item in enumerate(new):
-            if (was := before.get(identity(schema, item))) is not None:
-                yield from _unchanged(schema.get("items") or {}, item, was, f"{path}[{i}]")
+def _object(schema: Json, new: Json, old: Json) -> Kept:
+    properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
+    found: dict[Any, Any] = {}
+    for key in new.keys() & old.keys():
+        inner = properties.get(key, extra)
+        found[key] = kept(inner if isinstance(inner, dict) else {}, new[key], old[key])
+    return (len(found) == len(new) == len(old) and all(v is True for v in found.values())) or found
+
+
+def _keyed(schema: Json, new: list[Any], old: list[Any]) -> Kept:
+    keys, before = [identity(schema, item) for item in new], [identity(schema, item) for item in old]
+    was = dict(zip(before, old, strict=True))
+    items = schema.get("items") or {}
+    found = {i: kept(items, new[i], was[key]) for i, key in enumerate(keys) if key in was}
+    return (keys == before and len(was) == len(old) and all(v is True for v in found.values())) or found
 
 
 def identity(schema: Json, item: Any) -> bytes:

@@ -13,6 +13,7 @@ from lateen.cluster.apiserver.custom import programs, typed
 from lateen.cluster.apiserver.custom.ratcheting import identity
 from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation.fields import Causes
+from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
 RULES = "x-kubernetes-validations"
@@ -84,7 +85,9 @@ class _Walk:
                 continue  # a warning, or a definition from before this was refused
             compares = "oldSelf" in program.variables()
             optional = bool(rule.get("optionalOldSelf"))
-            if (compares and was is None and not optional) or (not compares and old is not None and old == value):
+            if (compares and was is None and not optional) or (
+                not compares and old is not None and jsons.same(old, value)
+            ):
                 continue
             self._left -= most ** programs.depth(text)
             if self._left < 0:

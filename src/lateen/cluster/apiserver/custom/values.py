@@ -6,13 +6,16 @@ validation, which scripts look for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from lateen.cluster.apiserver.custom import formats
+from lateen.cluster.apiserver.custom.ratcheting import Kept
 from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation.fields import (
     Causes,
     bad,
+    bounded,
     duplicate,
     required,
     too_long,
@@ -32,26 +35,33 @@ NAMES: dict[str, tuple[type, ...]] = {
 }
 
 
-def check(schema: Json, value: Any, path: str = "") -> Causes:
-    if value is None:
-        return []
-    wrong = _type(schema, value, path)
-    if wrong:
-        return wrong
-    out: Causes = []
+def check(schema: Json, value: Any, path: str = "", kept: Kept = False) -> Causes:
+    """What is wrong, as far as an answer has room for it; ``kept``: what need not be valid."""
+    return bounded(_violations(schema, value, path, kept))
+
+
+def _violations(schema: Json, value: Any, path: str, kept: Kept) -> Iterator[Cause]:
+    if value is None or kept is True:
+        return
+    if wrong := _type(schema, value, path):
+        yield from wrong
+        return
     if isinstance(value, dict):
-        out += _object(schema, value, path)
+        yield from _object(schema, value, path, kept)
     elif isinstance(value, list):
-        out += _list(schema, value, path)
+        yield from _list(schema, value, path, kept)
     elif isinstance(value, str):
-        out += _text(schema, value, path)
+        yield from _text(schema, value, path)
     elif not isinstance(value, bool):
-        out += _number(schema, value, path)
+        yield from _number(schema, value, path)
     if "enum" in schema and value not in schema["enum"]:
-        out.append(
-            unsupported(path, value, (x if isinstance(x, str) else jsons.dumps(x).decode() for x in schema["enum"]))
-        )
-    return out + _combined(schema, value, path)
+        yield unsupported(path, value, (x if isinstance(x, str) else jsons.dumps(x).decode() for x in schema["enum"]))
+    yield from _combined(schema, value, path)
+
+
+def _in(kept: Kept, place: str | int) -> Kept:
+    found: Kept = kept.get(place, False) if isinstance(kept, dict) else False
+    return found
 
 
 def type_name(value: Any) -> str:
@@ -80,53 +90,48 @@ def _type(schema: Json, value: Any, path: str) -> Causes:
     return [] if fits else [mistyped(path, kind, value)]
 
 
-def _object(schema: Json, value: Json, path: str) -> Causes:
+def _object(schema: Json, value: Json, path: str, kept: Kept) -> Iterator[Cause]:
     properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
-    out: Causes = []
     for key in schema.get("required") or ():
         if key not in value:
-            out.append(required(f"{path}.{key}" if path else key))
+            yield required(f"{path}.{key}" if path else key)
     for key, child in value.items():
-        if key in properties:
-            out += check(properties[key], child, f"{path}.{key}" if path else key)
-        elif isinstance(extra, dict):
-            out += check(extra, child, f"{path}.{key}" if path else key)
+        inner = properties.get(key, extra)
+        if isinstance(inner, dict):
+            yield from _violations(inner, child, f"{path}.{key}" if path else key, _in(kept, key))
     if len(value) < schema.get("minProperties", 0):
-        out.append(bad(path, len(value), f"{path} in body should have at least {schema['minProperties']} properties"))
+        yield bad(path, len(value), f"{path} in body should have at least {schema['minProperties']} properties")
     if "maxProperties" in schema and len(value) > schema["maxProperties"]:
-        out.append(too_many(path, len(value), schema["maxProperties"]))
-    return out
+        yield too_many(path, len(value), schema["maxProperties"])
 
 
-def _list(schema: Json, value: list[Any], path: str) -> Causes:
-    out: Causes = []
+def _list(schema: Json, value: list[Any], path: str, kept: Kept) -> Iterator[Cause]:
     if len(value) < schema.get("minItems", 0):
-        out.append(bad(path, len(value), f"{path} in body should have at least {schema['minItems']} items"))
+        yield bad(path, len(value), f"{path} in body should have at least {schema['minItems']} items")
     if "maxItems" in schema and len(value) > schema["maxItems"]:
-        return [*out, too_many(path, len(value), schema["maxItems"])]
+        yield too_many(path, len(value), schema["maxItems"])
+        return
     if isinstance(items := schema.get("items"), dict):
         for i, child in enumerate(value):
-            out += check(items, child, f"{path}[{i}]")
-    return out + _unique(schema, value, path)
+            yield from _violations(items, child, f"{path}[{i}]", _in(kept, i))
+    yield from _unique(schema, value, path)
 
 
-def _unique(schema: Json, value: list[Any], path: str) -> Causes:
+def _unique(schema: Json, value: list[Any], path: str) -> Iterator[Cause]:
     """Lists that are sets, or maps by some of their items' fields."""
     kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or []
     if kind not in ("set", "map"):
-        return []
+        return
     fields = ((schema.get("items") or {}).get("properties") or {}) if kind == "map" else {}
     seen: set[bytes] = set()
-    out: Causes = []
     for i, item in enumerate(value):
         identity = item
         if kind == "map" and isinstance(item, dict):
             identity = {k: item.get(k, (fields.get(k) or {}).get("default")) for k in keys}
         raw = jsons.canonical(identity)
         if raw in seen:
-            out.append(duplicate(f"{path}[{i}]", identity))
+            yield duplicate(f"{path}[{i}]", identity)
         seen.add(raw)
-    return out
 
 
 def _text(schema: Json, value: str, path: str) -> Causes:

@@ -10,6 +10,22 @@ from lateen.kit import jsons
 
 Causes = list[Cause]
 
+MAX_CAUSES = 1000
+MAX_TEXT = 1024 * 1024
+"""Causes in one answer, and characters of them."""
+
+
+def bounded(causes: Iterable[Cause]) -> Causes:
+    """The first ones, at least one if there are any: an object may have a hundred thousand faults."""
+    out: Causes = []
+    room = MAX_TEXT
+    for cause in causes:
+        out.append(cause)
+        room -= len(cause.path) + len(cause.says)
+        if len(out) == MAX_CAUSES or room <= 0:
+            break
+    return out
+
 
 def required(path: str, why: str = "") -> Cause:
     return Cause(path, f"Required value: {why}" if why else "Required value", "FieldValueRequired")
