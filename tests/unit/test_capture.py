@@ -304,6 +304,62 @@ def test_tproxy_leaves_inbound_addresses_alone_and_knows_the_proxy_by_its_group(
     assert guard < nat.index("-j ISTIO_IN_REDIRECT\n-A ISTIO_OUTPUT"), "what goes to the application does not come back"
 
 
+@pytest.fixture
+def kernel(monkeypatch):
+    """Programs that fail where a command has the words of ``refused``; the routes, and the tables that are written."""
+
+    class Kernel:
+        shown, refused, routes, written = SHOWN, (), set(), {}
+
+    def run(command, text=""):
+        if any(all(w in (*command, text) for w in words) for words in Kernel.refused):
+            return "no such table"
+        if command[0] == "ip" and command[2] in ("rule", "route"):
+            place = (command[1], command[2])
+            (Kernel.routes.discard if command[3] == "del" else Kernel.routes.add)(place)
+        elif "--test" not in command and "restore" in command[0]:
+            Kernel.written[command[0].removesuffix("-restore")] = "*mangle" in text
+        return ""
+
+    Kernel.routes, Kernel.written = set(), {}
+    monkeypatch.setattr(capture, "_output", lambda command: Kernel.shown if command[-1] == interfaces.FILE else "")
+    monkeypatch.setattr(capture, "_run", run)
+    return Kernel
+
+
+LOCAL = "".join(line for line in SHOWN.splitlines(True) if "fd00" not in line)
+BOTH_WAYS = {("-4", "rule"), ("-4", "route"), ("-6", "rule"), ("-6", "route")}
+
+
+def ip6tables(text):
+    return ("ip6tables-restore", "--test", text)
+
+
+MANGLE = ip6tables(rules.mangle(capture.parse(["-m", "TPROXY"]), rules.V6))
+
+
+@pytest.mark.parametrize(
+    ("shown", "refused", "v4", "v6", "says"),
+    [
+        (SHOWN, (), True, True, ""),
+        (SHOWN, (MANGLE,), False, False, "TPROXY is not possible here (no such table)"),
+        (SHOWN, (("-6", "route", "replace"),), False, False, "TPROXY is not possible here (no such table)"),
+        (SHOWN, (("-4", "route", "replace"),), False, False, "TPROXY is not possible here (no such table)"),
+        (LOCAL, (MANGLE,), True, False, "TPROXY is not possible by IPv6 (no such table), of which the pod has only"),
+        (LOCAL, (("iptables-restore", "--test"),), False, False, "TPROXY is not possible here (no such table)"),
+    ],
+)
+def test_inbound_traffic_is_taken_in_one_way_by_all_families_of_the_pod(kernel, shown, refused, v4, v6, says):
+    """The agent tells istiod that there is TPROXY by its routes, so these are there exactly if it is used."""
+    kernel.shown, kernel.refused = shown, refused
+    kernel.routes |= BOTH_WAYS if not v4 else set()  # an earlier run's
+    written, why = capture.write(capture.parse(["-m", "TPROXY"]))
+    assert (written.tproxy, kernel.written) == (v4, {"iptables": v4, "ip6tables": v6})
+    assert kernel.routes == {r for r in BOTH_WAYS if (v4 if r[0] == "-4" else v6)}
+    assert why.startswith(says)
+    assert bool(why) == bool(says)
+
+
 def test_tproxy_of_some_ports_only():
     mangle = rules.mangle(capture.parse(["-m", "TPROXY", "-b", "8080,9090"]))
     assert mangle.count("-j ISTIO_TPROXY") == 2

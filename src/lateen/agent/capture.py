@@ -87,20 +87,37 @@ def install(c: Capture) -> None:
 def write(c: Capture, inside: tuple[str, ...] = ()) -> tuple[Capture, str]:
     """Write the rules; returns what was written, and why it differs from the request. ``inside``: a command prefix that
     enters another network namespace. Raises NotWritten."""
-    said = []
-    no_v6 = _no_v6(c, inside)
-    families = (V4,) if no_v6 else (V4, V6)
-    if no_v6:
-        said.append(f"IPv6 is not redirected: {no_v6}")
-    if c.tproxy and (no := next((no for f in families if (no := _no_tproxy(c, f, inside))), "")):
-        said.append(
-            f"TPROXY is not possible here ({no}): connections are redirected as with REDIRECT, and the application\n"
-            "does not see the client's address"
+    v6 = interfaces.ipv6(_output([*inside, *interfaces.SHOW]))
+    no_v6 = _no_v6(c, v6, inside)
+    said = [f"IPv6 is not redirected: {no_v6}"] if no_v6 else []
+    wanted, no_tproxy = _by_family(c, (V4,) if no_v6 else (V4, V6), inside, v6=bool(v6))
+    for family, made in wanted.items():
+        _write(made, family, inside)
+    return wanted[V4], "\n".join([*said, *([no_tproxy] if no_tproxy else [])])
+
+
+def _by_family(
+    c: Capture, families: tuple[Family, ...], inside: tuple[str, ...], *, v6: bool
+) -> tuple[dict[Family, Capture], str]:
+    """What is written for each family, and why it differs from the request. TPROXY is used for all families by which
+    others reach the pod, or for none: there is one listener for inbound connections, and it has to know. ``v6``:
+    whether IPv6 is one of them; if not, its connections are redirected to where nobody listens. Routes are made after
+    all families have been tried, because they are what ``transparent`` looks for."""
+    plain = dict.fromkeys(families, replace(c, tproxy=False))
+    if not c.tproxy:
+        return plain, ""
+    able = {f: _no_tproxy(c, f, inside) for f in families}
+    failed = able[V4] or (able.get(V6, "") if v6 else "")
+    failed = failed or next((no for f in families if not able[f] and (no := _routed(f, inside))), "")
+    if failed:
+        for family in families:
+            _unrouted(family, inside)
+        return plain, (
+            f"TPROXY is not possible here ({failed}): connections are redirected as with REDIRECT, and the\n"
+            "application does not see the client's address"
         )
-        c = replace(c, tproxy=False)
-    for family in families:
-        _write(c, family, inside)
-    return c, "\n".join(said)
+    refused = f"TPROXY is not possible by IPv6 ({able[V6]}), of which the pod has only link-local addresses"
+    return {f: plain[f] if no else c for f, no in able.items()}, f"{refused}: they are closed" if able.get(V6) else ""
 
 
 def _write(c: Capture, family: Family, inside: tuple[str, ...]) -> None:
@@ -111,10 +128,9 @@ def _write(c: Capture, family: Family, inside: tuple[str, ...]) -> None:
         raise NotWritten(failed)
 
 
-def _no_v6(c: Capture, inside: tuple[str, ...]) -> str:
+def _no_v6(c: Capture, found: list[str] | None, inside: tuple[str, ...]) -> str:
     """Why IPv6 is not redirected; adds the source of the proxy's connections if it is. Raises NotWritten if others can
-    reach the pod by IPv6: its application would be open to everybody."""
-    found = interfaces.ipv6(_output([*inside, *interfaces.SHOW]))
+    reach the pod by IPv6 (``found``): its application would be open to everybody."""
     if found is None:
         return "this network namespace has none"
     failed = _restore(V6, nat(c, V6), "--test", inside=inside) or _run([*inside, *_guard("add")])
@@ -145,6 +161,7 @@ def remove() -> str:
     for family in (V4, V6):
         if text := "".join(removal(table, _saved(family, table)) for table in TABLES):
             failed.append(_restore(family, text))
+            _unrouted(family)
             if family is V6:
                 _run(_guard("del"))
     return "; ".join(filter(None, failed))
@@ -176,18 +193,32 @@ def _run(command: list[str], text: str = "") -> str:
 
 
 def _no_tproxy(c: Capture, family: Family, inside: tuple[str, ...]) -> str:
-    """Why TPROXY is not possible; sets up its routes if it is."""
+    """Why TPROXY is not possible; changes nothing."""
     if c.mark is not None:
         return "without root on the host, the socket mark that TPROXY needs identifies the proxy"
-    if failed := _restore(family, mangle(c, family), "--test", inside=inside):
-        return failed
-    for what in (f"rule add {ROUTES}", f"route replace local default dev lo table {ports.TPROXY_TABLE}"):
-        if (failed := _run([*inside, "ip", f"-{family.version}", *what.split()])) and "File exists" not in failed:
+    return _restore(family, mangle(c, family), "--test", inside=inside)
+
+
+ROUTES = (
+    ("rule", ("add", "del"), f"fwmark {ports.TPROXY_MARK} lookup {ports.TPROXY_TABLE}"),
+    ("route", ("replace", "del"), f"local default dev lo table {ports.TPROXY_TABLE}"),
+)
+"""What ``ip`` makes for TPROXY: the kind, how it is added and deleted, and the object."""
+
+
+def _routed(family: Family, inside: tuple[str, ...]) -> str:
+    """The error message; empty on success."""
+    for kind, (add, _), what in ROUTES:
+        failed = _run([*inside, "ip", f"-{family.version}", kind, add, *what.split()])
+        if failed and "File exists" not in failed:
             return failed
     return ""
 
 
-ROUTES = f"fwmark {ports.TPROXY_MARK} lookup {ports.TPROXY_TABLE}"
+def _unrouted(family: Family, inside: tuple[str, ...] = ()) -> None:
+    """Delete what ``_routed`` or an earlier run has made, if there is anything."""
+    for kind, (_, delete), what in ROUTES:
+        _run([*inside, "ip", f"-{family.version}", kind, delete, *what.split()])
 
 
 def transparent() -> bool:
