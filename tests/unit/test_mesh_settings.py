@@ -135,6 +135,41 @@ def test_a_rule_may_name_a_config_map_with_the_authorities_of_its_servers(named,
     assert bool(at_gateway[names.SDS]) == (not selected and named == "default/ca")
 
 
+ROUTED = """
+kind: Gateway
+metadata: {name: web, namespace: istio-system}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+kind: VirtualService
+metadata: {name: web, namespace: istio-system}
+spec:
+  hosts: ["*"]
+  gateways: [web]
+  http:
+  - {match: [{uri: {prefix: /a}}], route: [{destination: {host: aa.test}}]}
+  - {route: [{destination: {host: bb.test}}]}
+"""
+
+
+@pytest.mark.parametrize("there", [("aa", "bb"), ("aa",), ("bb",)])
+@pytest.mark.parametrize("level", ["{tls: %s}", "{portLevelSettings: [{port: {number: 443}, tls: %s}]}"])
+def test_a_config_map_of_one_namespace_says_nothing_about_servers_of_another(there, level):
+    """Both rules name their ConfigMap ``ca``, each that of its own namespace."""
+    tls = level % "{mode: SIMPLE, credentialName: 'configmap://ca'}"
+    text = OUTSIDE.replace("{tls: TLS}", tls).replace("metadata: {", "metadata: {namespace: SPACE, ")
+    outside = [text.replace("SPACE", space).replace("out.test", f"{space}.test") for space in ("aa", "bb")]
+    found = mesh.objects("---".join([*outside, ROUTED]), config=settings(mesh_config("{}"), "istio-system"))
+    authorities = {space: certs.authority(space, times.now()).certificate for space in there}
+    for space, ca in authorities.items():
+        found = found.put(kinds.CONFIG_MAP, (space, "ca"), ca)
+    made = judge.messages(mesh.view(found, "ingress", "istio-system"))
+    for space in ("aa", "bb"):
+        context = socket(made[names.CDS][f"outbound|443||{space}.test"]).combined_validation_context
+        secret = made[names.SDS].get(context.validation_context_sds_secret_config.name)
+        ca = secret.validation_context.trusted_ca.inline_bytes.decode() if secret else None
+        assert ca == authorities.get(space)
+
+
 RESOLVED = "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS%s}"
 DYNAMIC = "envoy.filters.http.dynamic_forward_proxy"
 

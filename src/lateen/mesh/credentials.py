@@ -7,7 +7,7 @@ https://istio.io/latest/docs/reference/config/networking/destination-rule/#Clien
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -76,11 +76,11 @@ def of_rules(mesh: Mesh, namespace: str, labels: Mapping[str, str], gateway: boo
     out = []
     for dr in mesh.secret_rules():
         mine = _chosen(dr, namespace, labels) if dr.spec.workload_selector else gateway
-        for name in policy.secrets(dr.spec) if mine else ():
+        for name in policy.secrets(qualified(dr).spec) if mine else ():
             if name.startswith(CONFIG_MAP):
-                space, _, bare = name.removeprefix(CONFIG_MAP).rpartition("/")
-                text = mesh.objects.authorities.get((dr.ref.namespace, bare))
-                if text and space in ("", dr.ref.namespace):
+                space, _, bare = name.removeprefix(CONFIG_MAP).partition("/")
+                text = mesh.objects.authorities.get((space, bare))
+                if text and space == dr.ref.namespace:
                     out.append(o.Credential(dr.ref.namespace, f"{name}-cacert", ca=text))
                 continue
             own = mesh.objects.credentials.get((namespace, name))
@@ -111,24 +111,42 @@ def _chosen(dr: Rule, namespace: str, labels: Mapping[str, str]) -> bool:
 
 
 @derived
+def qualified(dr: Rule) -> Rule:
+    """The rule with the namespace in the names of ConfigMaps, which may be without it: a proxy has the CA certificates
+    of rules of all namespaces, each under one name. Rules without such a name are returned unchanged."""
+
+    def full(name: str) -> str:
+        own = name.startswith(CONFIG_MAP) and "/" not in name.removeprefix(CONFIG_MAP)
+        return f"{CONFIG_MAP}{dr.ref.namespace}/{name.removeprefix(CONFIG_MAP)}" if own else name
+
+    if all(full(name) == name for name in policy.secrets(dr.spec)):
+        return dr
+    return replace(dr, version=f"{dr.version}/qualified", spec=_renamed(dr.spec, full))
+
+
+@derived
 def for_sidecars(dr: Rule) -> Rule:
     """The rule without names of Secrets, unless it selects workloads; most rules are returned unchanged."""
     if dr.spec.workload_selector or not policy.secrets(dr.spec):
         return dr
-    subsets = tuple(msgspec.structs.replace(s, traffic_policy=_without(s.traffic_policy)) for s in dr.spec.subsets)
-    spec = msgspec.structs.replace(dr.spec, traffic_policy=_without(dr.spec.traffic_policy), subsets=subsets)
-    return replace(dr, version=f"{dr.version}/sidecar", spec=spec)
+    return replace(dr, version=f"{dr.version}/sidecar", spec=_renamed(dr.spec, lambda _: ""))
 
 
-def _without(given: TrafficPolicy | None) -> TrafficPolicy | None:
-    if given is None:
-        return None
+def _renamed(spec: DestinationRule, change: Callable[[str], str]) -> DestinationRule:
+    """With other names of Secrets, at every level."""
 
-    def bare(level: Any) -> Any:
-        if level.tls is None:
-            return level
-        return msgspec.structs.replace(level, tls=msgspec.structs.replace(level.tls, credential_name=""))
+    def level(given: Any) -> Any:
+        if given is None or given.tls is None:
+            return given
+        name = change(given.tls.credential_name)
+        return msgspec.structs.replace(given, tls=msgspec.structs.replace(given.tls, credential_name=name))
 
-    ports = tuple(bare(p) for p in given.port_level_settings)
-    out: TrafficPolicy = bare(msgspec.structs.replace(given, port_level_settings=ports))
-    return out
+    def settings(given: TrafficPolicy | None) -> TrafficPolicy | None:
+        if given is None:
+            return None
+        ports = tuple(level(p) for p in given.port_level_settings)
+        out: TrafficPolicy = level(msgspec.structs.replace(given, port_level_settings=ports))
+        return out
+
+    subsets = tuple(msgspec.structs.replace(s, traffic_policy=settings(s.traffic_policy)) for s in spec.subsets)
+    return msgspec.structs.replace(spec, traffic_policy=settings(spec.traffic_policy), subsets=subsets)

@@ -150,7 +150,7 @@ def _shared(shared: Shared, values: dict[str, Any]) -> HostView:
 
 def _traffic(mesh: Mesh, host: str, client: Client) -> Traffic:
     """The DestinationRules for a host. Secrets are removed for sidecars, unless the rule selects their workloads."""
-    rules = mesh.destination_rule(host, client.namespace, client.labels)
+    rules = tuple(map(credentials.qualified, mesh.destination_rule(host, client.namespace, client.labels)))
     return rules if client.gateway else tuple(map(credentials.for_sidecars, rules))
 
 
