@@ -7,6 +7,8 @@ import pytest
 from apiserver import Cluster
 from hooks import Converter, serving
 
+from lateen.cluster.apiserver import versions
+
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 V1, V2 = (f"/apis/example.com/{v}/namespaces/default/widgets" for v in ("v1", "v2"))
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
@@ -220,6 +222,112 @@ def test_a_watch_shows_each_change_in_its_version(cluster, hook):
     assert {e["object"]["apiVersion"] for e in events} == {"example.com/v1"}
 
 
+def changed(cluster, **conversion):
+    """The definition with another conversion."""
+    crd = cluster.store.get("customresourcedefinitions.apiextensions.k8s.io", "", "widgets.example.com").obj
+    return {**crd, "spec": {**crd["spec"], "conversion": conversion}}
+
+
+def test_a_watch_ends_when_its_kind_is_converted_in_another_way(hook):
+    cluster = Cluster()
+    cluster.must("POST", CRDS, definition())
+    cluster.must("POST", V2, widget("a", width=1, height=1))
+
+    async def run():
+        protocol, peer = cluster.connection()
+        protocol.connection_made(peer)
+        protocol.data_received(f"GET {V1}?watch=1&resourceVersion=0 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await seen(peer, 1)
+        await cluster.send("PATCH", f"{CRDS}/widgets.example.com", {"metadata": {"labels": {"a": "b"}}})
+        await cluster.send("POST", V2, widget("b", width=1, height=1))
+        await seen(peer, 2)
+        await cluster.send("PUT", f"{CRDS}/widgets.example.com", changed(cluster, **by(hook)))
+        await cluster.send("POST", V2, widget("c", width=1, height=1))
+        async with asyncio.timeout(10):
+            while not peer.sent.endswith(b"0\r\n\r\n"):
+                await asyncio.sleep(0.01)
+        protocol.connection_lost(None)
+        await cluster.webhooks.close()
+        return [json.loads(line) for line in peer.sent.split(b"\r\n") if line.startswith(b'{"type"')]
+
+    assert [(e["type"], e["object"]["metadata"]["name"]) for e in asyncio.run(run())] == [
+        ("ADDED", "a"),
+        ("ADDED", "b"),
+    ]
+
+
+def test_a_watch_of_a_removed_definition_tells_what_is_gone_and_ends(cluster):
+    cluster.must("POST", V2, widget("a", width=1, height=1))
+
+    async def run():
+        protocol, peer = cluster.connection()
+        protocol.connection_made(peer)
+        protocol.data_received(f"GET {V1}?watch=1&resourceVersion=0 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await seen(peer, 1)
+        await cluster.send("DELETE", f"{CRDS}/widgets.example.com")
+        async with asyncio.timeout(10):
+            while not peer.sent.endswith(b"0\r\n\r\n"):
+                await asyncio.sleep(0.01)
+        protocol.connection_lost(None)
+        await cluster.webhooks.close()
+        return [json.loads(line)["type"] for line in peer.sent.split(b"\r\n") if line.startswith(b'{"type"')]
+
+    assert asyncio.run(run()) == ["ADDED", "DELETED"]
+
+
+def test_a_list_is_of_one_moment_however_long_its_conversion_takes(cluster, hook):
+    """Somebody writes while the webhook converts, each time."""
+    cluster.must("POST", V2, widget("a", width=1, height=1))
+    loops, count = [], iter(range(100))
+
+    def write(_):
+        done = asyncio.run_coroutine_threadsafe(
+            cluster.send("POST", V2, widget(f"b{next(count)}", width=1, height=1)), loops[0]
+        )
+        assert done.result(10)[0] == 201
+
+    async def ask(method, path):
+        loops[:] = [asyncio.get_running_loop()]
+        try:
+            return await cluster.send(method, path)
+        finally:
+            await cluster.webhooks.close()
+
+    hook.change = write
+    code, found = asyncio.run(ask("GET", V1))
+    assert (code, [o["metadata"]["name"] for o in found["items"]]) == (200, ["a"])
+    assert int(found["metadata"]["resourceVersion"]) < int(stored(cluster, "b0")["metadata"]["resourceVersion"])
+    assert len(hook.asked) == 1
+    code, answer = asyncio.run(ask("DELETE", V1))
+    assert code == 200, answer
+    assert cluster.ask("GET", f"{V2}/a")[0] == cluster.ask("GET", f"{V2}/b0")[0] == 404
+    assert cluster.must("GET", f"{V2}/b1"), "which has come after the deletion had begun"
+
+
+def test_a_page_is_converted_without_those_after_it(cluster, hook):
+    for n in range(5):
+        cluster.must("POST", V2, widget(f"w{n}", width=n, height=1))
+    page = cluster.must("GET", f"{V1}?limit=2")
+    assert [o["spec"]["size"] for o in page["items"]] == ["0x1", "1x1"]
+    assert page["metadata"]["remainingItemCount"] == 3
+    assert [o["metadata"]["name"] for asked in hook.asked for o in asked["objects"]] == ["w0", "w1"]
+    rest = cluster.must("GET", f"{V1}?limit=5&continue={page['metadata']['continue']}")
+    assert [o["spec"]["size"] for o in rest["items"]] == ["2x1", "3x1", "4x1"]
+
+
+def test_what_is_kept_of_conversions_is_limited(cluster, hook, monkeypatch):
+    monkeypatch.setattr(versions, "MAX_KEPT", 3000)
+    hook.change = first(lambda o: o["spec"].update(size="1" * 1000))
+    for n in range(5):
+        cluster.must("POST", V2, widget(f"w{n}", width=n, height=1))
+        cluster.must("GET", f"{V1}/w{n}")
+    asked = len(hook.asked)
+    cluster.must("GET", f"{V1}/w4")
+    assert len(hook.asked) == asked
+    cluster.must("GET", f"{V1}/w0")
+    assert len(hook.asked) == asked + 1
+
+
 def test_another_storage_version_takes_effect_with_the_next_write(cluster, hook):
     cluster.must("POST", V1, widget(size="3x4"))
     now = cluster.must("GET", f"{CRDS}/widgets.example.com")
@@ -367,6 +475,19 @@ def test_a_webhook_that_is_not_there(cluster):
     )
     assert cluster.ask("POST", V1, widget("x", size="1x1"))[0] == 500
     assert cluster.store.count("widgets.example.com") == 1
+
+
+def test_an_answer_that_is_nested_too_deeply_is_none(cluster, hook):
+    cluster.must("POST", V2, widget(width=3, height=4))
+    deep = []
+    for _ in range(300):
+        deep = [deep]
+    hook.change = first(lambda o: o["spec"].update(deep=deep))
+    for path in (f"{V1}/w", V1):
+        code, answer = cluster.ask("GET", path)
+        assert (code, answer["message"].rpartition(": ")[2]) == (500, "nested too deeply")
+    code, answer = cluster.ask("POST", V2, widget("x", width=1, height=1, deep=deep))
+    assert (code, answer["message"]) == (400, "the body cannot be read: nested too deeply")
 
 
 def test_an_answer_that_never_ends_is_not_read_to_its_end(cluster, hook):

@@ -43,6 +43,18 @@ def loads(data: bytes | str) -> Any:
         raise ValueError("nested too deeply") from e
 
 
+def nestable(value: Any) -> Any:
+    """The value, which can be a part of others: what is too deep for the encoder as a part of something could be stored
+    and then not be sent. Raises ValueError; TypeError where it is no JSON."""
+    try:
+        orjson.dumps([[[[[[[[value]]]]]]]])
+    except TypeError as e:
+        if "ecursion" in str(e):
+            raise ValueError("nested too deeply") from None
+        raise
+    return value
+
+
 def copy(value: Json) -> Json:
     """A deep copy; an orjson round trip is several times faster than ``copy.deepcopy``."""
     return cast(Json, orjson.loads(orjson.dumps(value)))

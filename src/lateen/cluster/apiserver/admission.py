@@ -105,7 +105,9 @@ class Webhooks:
                 )
             if review.obj is None or not response.get("patch"):
                 return None
-            return patches.json_patch(review.obj, jsons.loads(base64.b64decode(response["patch"])))
+            operations = jsons.loads(base64.b64decode(response["patch"]))
+            made: Json = jsons.nestable(patches.json_patch(review.obj, operations))
+            return made
         except ApiError:
             raise
         except (hooks.Failure, ValueError, KeyError, TypeError) as e:

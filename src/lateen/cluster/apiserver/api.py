@@ -5,7 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncGenerator, Awaitable
 
-from lateen.cluster.apiserver import binding, eviction, matching, reading, scales, strategies, subresources, verbs
+from lateen.cluster.apiserver import (
+    binding,
+    errors,
+    eviction,
+    matching,
+    reading,
+    scales,
+    strategies,
+    subresources,
+    verbs,
+)
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.auth import Tokens
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
@@ -15,6 +25,7 @@ from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import CRDS, from_crd
 from lateen.cluster.store.history import Entry, Event
 from lateen.cluster.store.objects import Store
+from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
 
@@ -33,10 +44,15 @@ class Api:
         store.follow(CRDS, self._defined)
 
     def _defined(self, event: Event) -> None:
+        """Watches know what an object looks like from the definition that they have begun with."""
+        crd = event.entry
         if event.type == "DELETED":
-            self.registry.remove(event.entry.name)
-        else:
-            self.registry.add(from_crd(event.entry.obj))
+            self.registry.remove(crd.name)
+            self.store.end_watches(crd.name)
+            return
+        self.registry.add(from_crd(crd.obj))
+        if event.old is not None and not jsons.same(event.old.obj["spec"], crd.obj["spec"]):
+            self.store.end_watches(crd.name, crd.rv)
 
     def settled(self) -> Store:
         """The store for readers: everything in it is durable and cannot be rolled back."""
@@ -70,7 +86,13 @@ class Api:
         return await reading.converted(store, c, self._seen(c))
 
     def watch(self, c: Call) -> AsyncGenerator[WatchEvent, None]:
-        return reading.watch(self.settled(), c, self._seen(c))
+        store, r = self.settled(), c.resource
+        if r.custom:  # its definition may have changed by what has been settled
+            now = self.registry.find(r.group, c.version, r.plural)
+            if now is None:
+                raise errors.unknown_path()
+            c = c.on(resource=now)
+        return reading.watch(store, c, self._seen(c))
 
     def _seen(self, c: Call) -> reading.Seen:
         return functools.partial(self._webhooks.versions.look, c)

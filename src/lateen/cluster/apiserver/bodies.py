@@ -66,9 +66,7 @@ def decode(raw: bytes, kind: str, c: Call, patch: bool) -> Any:
     if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
         raise ApiError(415, "UnsupportedMediaType", f"the body must be JSON, YAML or Kubernetes' protobuf, not {kind}")
     try:
-        value = _yaml(raw) if kind in _YAML else jsons.loads(raw)
-        jsons.dumps(value)
-        return value
+        return jsons.nestable(_yaml(raw) if kind in _YAML else jsons.loads(raw))
     except (ValueError, TypeError, UnicodeDecodeError) as e:
         raise bad_request(f"the body cannot be read: {e}") from e
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from lateen.cluster.apiserver import decoding, errors, matching, reading
 from lateen.cluster.apiserver.admission import Webhooks
 from lateen.cluster.apiserver.call import Call
@@ -109,8 +111,8 @@ class Deleter:
     async def delete_collection(self, c: Call) -> Json:
         """Raises ApiError, also where some of it could not be made durable."""
         batches: list[Batch] = []
-        versions, entries = self._committer.versions, self._store.list(c.resource.collection, c.namespace)
-        for item in reading.listing(self._store, c, await versions.look(c, entries)).items:
+        found = await reading.converted(self._store, c, functools.partial(self._committer.versions.look, c))
+        for item in found.items:
             meta = item["metadata"]
             try:
                 await self.delete(c.on(namespace=meta.get("namespace", ""), name=meta["name"], query=dict(c.query)))

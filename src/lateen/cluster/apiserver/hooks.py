@@ -58,7 +58,7 @@ class Caller:
             raw = await bodies.whole(response.content.iter_any(), most)
             if response.status != 200:
                 raise ValueError(f"HTTP {response.status}: {raw[:200].decode(errors='replace')}")
-            return jsons.loads(raw)
+            return jsons.nestable(jsons.loads(raw))
 
     def _target(self, config: Json) -> tuple[str, str | None]:
         if "url" in config:

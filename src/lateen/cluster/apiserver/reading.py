@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from lateen.cluster.apiserver import conversion, errors, selection
 from lateen.cluster.apiserver.call import Call, Listing, WatchEvent
 from lateen.cluster.apiserver.errors import ApiError, bad_request
-from lateen.cluster.store.history import Entry, Expired, Watcher
+from lateen.cluster.store.history import Ended, Entry, Expired, Watcher
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
@@ -56,18 +56,39 @@ Seen = Callable[[Sequence[Entry]], Awaitable[Look]]
 """Makes what finds entries in the call's version."""
 
 
-def listing(store: Store, c: Call, look: Look | None = None) -> Listing:
-    """One page. All pages have the first one's revision: a watch from it replays what has changed in between.
+def listing(store: Store, c: Call) -> Listing:
+    """One page. All pages have the first one's revision: a watch from it replays what has changed in between. Raises
+    ApiError."""
+    found, since, rv = _found(store, c)
+    return _page(c, found, since, rv)
 
-    ``look``: what finds an entry in the call's version, where that takes more than another apiVersion.
-    """
-    wanted, limit = selection.test(c), c.number("limit") or 0
+
+async def converted(store: Store, c: Call, seen: Seen) -> Listing:
+    """A page of what has to be converted first, as of one moment: it may be old when it is there, and a watch from its
+    revision replays what has been written in the meantime. Raises ApiError."""
+    found, since, rv = _found(store, c)
+    limit, selected = c.number("limit") or 0, _selected(c)
+    chosen = found[:limit] if limit and not selected else found
+    look = await seen(chosen)
+    return _page(c, [*map(look, chosen), *found[len(chosen) :]], since, rv)
+
+
+def _found(store: Store, c: Call) -> tuple[list[Entry], tuple[str, str], int]:
+    """What there is after the place where a list goes on, this place, and the revision."""
     since, rv = _position(store, c)
     if not any(since):
         _revision(store, c)
-    found = [e for e in store.list(c.resource.collection, c.namespace) if (e.namespace, e.name) > since]
-    if look is not None:
-        found = list(map(look, found))
+    entries = store.list(c.resource.collection, c.namespace)
+    return [e for e in entries if (e.namespace, e.name) > since], since, rv
+
+
+def _selected(c: Call) -> bool:
+    return bool(c.query.get("labelSelector") or c.query.get("fieldSelector"))
+
+
+def _page(c: Call, found: list[Entry], since: tuple[str, str], rv: int) -> Listing:
+    """``found``: entries in the call's version; where nothing is selected, those of the page are enough."""
+    wanted, limit = selection.test(c), c.number("limit") or 0
     page: list[Json] = []
     stored: list[Entry] = []
     last, seen = since, 0
@@ -82,17 +103,7 @@ def listing(store: Store, c: Call, look: Look | None = None) -> Listing:
     following = bool(limit) and any(wanted(e.obj) for e in rest)
     if not following:
         return Listing(page, str(rv), stored=stored)
-    selected = c.query.get("labelSelector") or c.query.get("fieldSelector")
-    return Listing(page, str(rv), _token(rv, last), None if selected else len(rest), stored)
-
-
-async def converted(store: Store, c: Call, seen: Seen) -> Listing:
-    """A page of what has to be converted first; what has been written in the meantime, too. Raises ApiError."""
-    while True:
-        entries, at = store.list(c.resource.collection, c.namespace), store.changed(c.resource.collection)
-        look = await seen(entries)
-        if store.changed(c.resource.collection) == at:
-            return listing(store, c, look)
+    return Listing(page, str(rv), _token(rv, last), None if _selected(c) else len(rest), stored)
 
 
 def _token(rv: int, last: tuple[str, str]) -> str:
@@ -176,6 +187,8 @@ async def _events(
                 kind = "MODIFIED" if before and after else "ADDED" if after else "DELETED" if before else ""
                 if kind:
                     yield _event(c, kind, entry)
+    except Ended:
+        return  # clients watch again from the last revision that they have
     except Expired:
         raise errors.expired("the watch was too slow; list again") from None
     finally:

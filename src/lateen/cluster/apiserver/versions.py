@@ -2,18 +2,18 @@
 
 After apiextensions-apiserver's pkg/apiserver/conversion (webhook_converter.go) and customresource_handler.go. Objects
 are stored in their definition's storage version; whatever is read in another one gets the defaults of the version that
-it is stored in, is converted, and pruned by the other version's schema. What an entry looks like in a version is kept
-for as long as the entry.
+it is stored in, is converted, and pruned by the other version's schema. What entries look like in other versions is
+kept, the latest of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from lateen.cluster.apiserver import hooks, schema
 from lateen.cluster.apiserver.call import Call
@@ -32,6 +32,8 @@ MAX_BATCH_BYTES = 1024 * 1024
 """Objects of one request to a webhook, and their size as JSON; a single one may be larger."""
 GROWTH = 4
 """How many times larger converted objects may be than the given ones, beyond what any answer may have."""
+MAX_KEPT = 32 * 1024 * 1024
+"""Bytes, as JSON, of entries whose form in another version is kept, and of these forms."""
 MAX_ROUNDS = 64
 """Conversions that one merge may ask for: two for each version in which somebody holds fields."""
 
@@ -49,7 +51,8 @@ class Wanted(Exception):
 class Versions:
     def __init__(self, caller: hooks.Caller) -> None:
         self._caller = caller
-        self._seen: WeakKeyDictionary[Entry, dict[str, tuple[Resource, Entry]]] = WeakKeyDictionary()
+        self._kept: OrderedDict[tuple[Entry, str], tuple[Resource, Entry]] = OrderedDict()
+        self._bytes = 0
         self._running: dict[tuple[int, int, str], asyncio.Task[Any]] = {}
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -90,14 +93,25 @@ class Versions:
     def _known(self, r: Resource, version: str, e: Entry) -> Entry | None:
         if e.obj.get("apiVersion") == r.api_version(version):
             return e
-        of, found = self._seen.get(e, {}).get(version, (None, None))
-        return found if of is r else None
+        of, found = self._kept.get((e, version), (None, None))
+        if of is not r:
+            return None
+        self._kept.move_to_end((e, version))
+        return found
 
     def _keep(self, r: Resource, version: str, e: Entry, obj: Json) -> Entry:
         raw = jsons.dumps(obj)
         made = Entry(e.collection, e.namespace, e.name, obj, e.rv, len(raw), raw)
-        self._seen.setdefault(e, {})[version] = (r, made)
+        self._forget(e, version)
+        self._kept[e, version] = r, made
+        self._bytes += e.size + made.size
+        while self._bytes > MAX_KEPT:
+            self._forget(*next(iter(self._kept)))
         return made
+
+    def _forget(self, e: Entry, version: str) -> None:
+        _, made = self._kept.pop((e, version), (None, None))
+        self._bytes -= e.size + made.size if made else 0
 
     def _start(self, r: Resource, version: str, batch: list[Entry]) -> asyncio.Task[dict[int, Entry]]:
         """Whoever needs one of these entries in the meantime waits for the same answer."""

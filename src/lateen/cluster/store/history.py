@@ -25,6 +25,10 @@ class Expired(Exception):
     """The requested revision is older than the history, or the watcher was too slow."""
 
 
+class Ended(Exception):
+    """Nothing more comes, because objects of this collection are served in another way now."""
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Entry:
     """One object as stored. ``obj`` must not be changed; ``raw`` is its JSON (a deleted object has none). What is made
@@ -53,21 +57,27 @@ class Watcher:
 
     def __init__(self, collection: str, namespace: str, since: int, events: deque[Event]) -> None:
         self.collection, self.namespace, self.since = collection, namespace, since
-        self.lost = False
+        self.lost = self.ended = False
+        self.until: int | None = None
+        """The last revision that it is told of, where it ends."""
         self._events = events
         self._wake = asyncio.Event()
 
     def concerns(self, event: Event) -> bool:
-        return event.entry.rv > self.since and (not self.namespace or event.entry.namespace == self.namespace)
+        rv = event.entry.rv
+        within = rv > self.since and (self.until is None or rv <= self.until)
+        return within and (not self.namespace or event.entry.namespace == self.namespace)
 
     def wake(self) -> None:
         self._wake.set()
 
     async def next(self) -> list[Event]:
-        """All events since the last call, at least one. Raises Expired if some of them are no longer kept."""
+        """All events since the last call, at least one. Raises Ended; Expired if some of them are no longer kept."""
         while True:
             if found := self.take():
                 return found
+            if self.ended:
+                raise Ended
             self._wake.clear()
             await self._wake.wait()
 
@@ -128,6 +138,11 @@ class History:
         watcher = Watcher(collection, namespace, since, self._events.setdefault(collection, deque()))
         self._watchers.setdefault(collection, WeakSet()).add(watcher)
         return watcher
+
+    def end_watches(self, collection: str, until: int | None) -> None:
+        for watcher in self._watchers.get(collection, ()):
+            watcher.ended, watcher.until = True, until if watcher.until is None else watcher.until
+            watcher.wake()
 
     def unwatch(self, watcher: Watcher) -> None:
         self._watchers.get(watcher.collection, WeakSet()).discard(watcher)

@@ -268,6 +268,10 @@ class Store:
             raise Expired
         return self._history.watch(collection, namespace, since)
 
+    def end_watches(self, collection: str, until: int | None = None) -> None:
+        """End what watches a collection now, after what has been announced, or what had been at a revision."""
+        self._history.end_watches(collection, until)
+
     def unwatch(self, watcher: Watcher) -> None:
         self._history.unwatch(watcher)
 
