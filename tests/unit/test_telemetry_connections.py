@@ -6,6 +6,7 @@ import pytest
 from envoy.config.accesslog.v3 import accesslog_pb2 as accesslog_pb2_config
 from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import json_format
@@ -79,7 +80,11 @@ def test_a_connection_counts_as_opened_at_its_start_and_its_log_entry_comes_at_i
 def test_connections_that_nothing_takes_are_in_the_log():
     """Such as plain text where mutual TLS is STRICT: no filter chain, so none of their loggers, sees them."""
     (log,) = found_at("")[names.LDS]["virtualInbound"].access_log
-    assert log.filter.response_flag_filter.flags == ["NR"]
+    no_chain, no_certificate = log.filter.or_filter.filters
+    assert no_chain.response_flag_filter.flags == ["NR"]
+    said = cel_pb2.ExpressionFilter()
+    assert no_certificate.extension_filter.typed_config.Unpack(said)
+    assert said.expression == "connection.transport_failure_reason != ''", "the client has shown no valid certificate"
 
 
 def test_bytes_are_counted_by_envoy_where_a_connection_ends_soon_and_by_the_agent_where_it_stays():
