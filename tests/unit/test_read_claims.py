@@ -135,7 +135,8 @@ def test_gateways_always_store_claims():
 
 
 class Proxy:
-    """A proxy that has whatever is sent to it. ``steps``: the names of the extensions of each response."""
+    """A proxy that has whatever is sent to it, except for new versions of what it ``rejects``. ``steps``: the names of
+    the extensions of each response."""
 
     def __init__(self, offer):
         self.session, self.has, self.steps = Session(), {}, []
@@ -147,7 +148,7 @@ class Proxy:
         while pending:
             response = pending.pop(0)
             new = {r.name: r for r in response.resources}
-            bad = [n for n in new if n in rejects]
+            bad = [n for n in new if n in rejects and new[n] is not self.has.get(n)]
             if not bad:
                 self.has |= new
             self.steps.append(sorted(new))
@@ -199,6 +200,47 @@ def test_a_rejected_version_that_has_waited_is_replaced_by_its_predecessor():
     assert proxy.steps[2:] == [[ALLOW]]
     assert proxy.has[ALLOW] is before
     assert proxy.given(REQUIRED) == [], "what was rejected is not offered again"
+
+
+OTHERS = offered(TOKENS.replace("tests.example", "other.example") % "default", policy(PRINCIPAL))
+UNREAD = offered(TOKENS.replace("tests.example", "other.example") % "default", policy("{to: [{operation: {}}]}"))
+
+
+def test_a_policy_waits_while_the_claims_that_it_reads_are_rejected():
+    """Judged without claims, a request would pass each DENY policy about them."""
+    proxy = Proxy(ACCEPTED)
+    assert proxy.given(REQUIRED, {SLOT}) == [[SLOT], [SLOT]], "the second is the previous version"
+    assert proxy.has == {n: r for s in ACCEPTED[names.ECDS] for n, r in s.resources.items()}
+    assert proxy.session.missing(names.ECDS) == ({ALLOW}, {SLOT}), "the policy's status does not say that it is there"
+    assert proxy.session.synced(names.ECDS) == "ERROR"
+    assert proxy.session.flush() == [], "no empty response asks for an answer"
+    assert proxy.given(OTHERS) == [[SLOT], [ALLOW]], "once the proxy takes another version"
+    assert proxy.session.missing(names.ECDS) == (set(), set())
+    assert proxy.session.synced(names.ECDS) == "SYNCED"
+
+
+def test_a_policy_that_waits_can_be_taken_back():
+    proxy = Proxy(ACCEPTED)
+    before = dict(proxy.has)
+    proxy.given(REQUIRED, {SLOT})
+    proxy.given(ACCEPTED)
+    assert proxy.has == before
+    assert proxy.session.missing(names.ECDS) == (set(), set())
+
+
+def test_no_policy_waits_for_a_rejected_version_that_changes_nothing_about_claims():
+    """Such as another key: its predecessor stores claims, too."""
+    proxy = Proxy(REQUIRED)
+    assert proxy.given(OTHERS, {SLOT}) == [[SLOT], [SLOT]]
+    more = offered(TOKENS.replace("tests.example", "other.example") % "default", policy(f"{PRINCIPAL}, {{}}"))
+    assert proxy.given(more) == [[ALLOW]]
+
+
+def test_claims_are_stored_while_the_proxy_keeps_a_policy_that_reads_them():
+    proxy = Proxy(REQUIRED)
+    assert proxy.given(UNREAD, {ALLOW}) == [[ALLOW], [ALLOW]]
+    assert proxy.session.missing(names.ECDS) == ({SLOT}, {ALLOW})
+    assert proxy.has == {n: r for s in REQUIRED[names.ECDS] for n, r in s.resources.items()}
 
 
 def test_a_proxy_that_reconnects_gets_them_in_order():

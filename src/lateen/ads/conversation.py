@@ -64,7 +64,7 @@ class Conversation:
         state = self._types.get(type_url)
         if state is None or not state.answering:
             return "NOT SENT"
-        if type_url in self.rejections:
+        if type_url in self.rejections or state.refused:
             return "ERROR"
         return "STALE" if state.pending else "SYNCED"
 
@@ -88,12 +88,12 @@ class Conversation:
         return any(state.refused for state in self._types.values())
 
     def missing(self, type_url: str) -> tuple[frozenset[str], frozenset[str]]:
-        """(names of resources in flight, names of rejected ones)"""
+        """(names of resources in flight or waiting to be sent, names of rejected ones)"""
         state = self._types.get(type_url)
         if state is None:
             return frozenset(), frozenset()
         waiting = {r.name for r in state.pending.resources} if state.pending else set()
-        return frozenset(waiting.union(*state.batches)), frozenset(state.refused)
+        return frozenset(waiting.union(state.forced, *state.batches)), frozenset(state.refused)
 
     def refusals(self, type_url: str) -> Mapping[str, str]:
         """Name of a resource that the proxy has rejected -> its message."""

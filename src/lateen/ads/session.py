@@ -11,6 +11,7 @@ extensions are not withdrawn at all.
 * A rejection (``error_detail``) keeps the last good configuration; the same bytes are not offered again.
 * Endpoints are sent again with their cluster, because Envoy waits for them.
 * New versions of extensions are sent rank by rank (``Resource.rank``): what one of them reads, another one writes.
+Where the one that begins to write is rejected, those that read keep their previous versions, too.
 """
 
 from __future__ import annotations
@@ -157,9 +158,9 @@ class Session(Conversation):
         return set() if type_url in (names.CDS, names.ECDS) else removed
 
     def _forget(self, type_url: str, state: Subscription, sets: Sets) -> None:
-        """Drop refusals of resources that the proxy should no longer have; if they come back, they are offered
-        again."""
-        for name in [n for n in state.refused if not any(n in s.resources for s in sets)]:
+        """Drop refusals of resources of which the proxy should have no version, or the one that it has; if they come
+        back, they are offered again."""
+        for name in [n for n in state.refused if (r := find(sets, n)) is None or r.version == state.version(n)]:
             del state.refused[name]
             self._mending.forget(name)
             self._forgive(type_url, state)
@@ -305,7 +306,7 @@ class Session(Conversation):
             later = candidates - batch
             candidates = set(batch)
         elif type_url == names.ECDS:
-            later = state.later(sets, candidates)
+            later = state.later(sets, candidates, self._mending.before)
             candidates = candidates - later
             for name in later:
                 self._mending.replaces(find(state.offered, name), state.version(name))
@@ -321,7 +322,7 @@ class Session(Conversation):
         for name in removed:
             state.drop(name)
         content = Content(tuple(sorted(resources, key=lambda r: r.name)), tuple(sorted(removed)))
-        return content, bool(forced)
+        return content, bool(forced - later)
 
     def _fresh(
         self, type_url: str, state: Subscription, sets: Sets, candidates: set[str], removed: set[str]

@@ -8,7 +8,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from operator import is_
 from typing import NamedTuple
@@ -105,12 +105,25 @@ class Subscription:
             return True
         return self.version(found.name) != found.version != self.refused.get(found.name, ("", ""))[0]
 
-    def later(self, sets: Sets, names_: Collection[str]) -> set[str]:
-        """Those of the names whose new versions have to wait for others (``Resource.rank``). What the proxy does not
-        have yet is not in use, and waits for nothing."""
+    def later(self, sets: Sets, names_: Collection[str], before: Mapping[str, Resource]) -> set[str]:
+        """Those of the names whose new versions have to wait for others (``Resource.rank``), rejected ones included.
+        What the proxy does not have yet is not in use, and waits for nothing. ``before``: what it has instead of
+        versions that are rejected or have waited."""
+
+        def moves(r: Resource) -> bool:
+            old = before.get(r.name) or find(self.offered, r.name)
+            return old is None or old.version != self.version(r.name) or old.rank != r.rank
+
         some = [r for n in names_ if (r := find(sets, n)) and self.version(n) is not None and self.due(r)]
         first = min((r.rank for r in some), default=0)
-        return {r.name for r in some if r.rank > first}
+        rejected = [r for n in self.refused if (r := find(sets, n)) and self.version(n) != r.version]
+        # A rejected version whose rank is its predecessor's would not have changed what others may read.
+        awaited = [(r.rank, moves(r)) for r in rejected]
+        return {
+            r.name
+            for r in some
+            if r.rank > first or any(rank < r.rank and (moved or moves(r)) for rank, moved in awaited)
+        }
 
     def wants(self, name: str) -> bool:
         return self.wildcard or (group(name) if self.type_url == names.VHDS else name) in self.names

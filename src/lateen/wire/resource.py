@@ -34,7 +34,8 @@ class Resource:
     wrapped: bytes
     origin: tuple[str, ...] = ()
     rank: int = 0
-    """The order of new versions of what a proxy has: higher ranks follow once lower ones are acknowledged."""
+    """The order of new versions of what a proxy has: higher ranks follow once lower ones are acknowledged. What is
+    written has a lower rank than what reads it, and a higher one if it is not written any more."""
     _clusters: frozenset[str] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
