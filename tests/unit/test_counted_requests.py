@@ -265,17 +265,27 @@ def test_a_pipe_that_is_always_full_is_read_without_a_pause(tmp_path):
         found = Requests()
         path = tmp_path / "requests.pipe"
         found.open(path)
-        pipe, whole = found._pipe, line(found).encode() * 2000
-        assert len(whole) > pipes.CAPACITY // 2
-        for _ in range(10):
-            os.write(pipe._file, whole)
-            pipe._later()
+        pipe, busy, idle = found._pipe, line(found).encode() * 500, line(found).encode()
+        assert pipes.CAPACITY > pipe._capacity > len(busy) > pipe._capacity // 2
+        written = 0
+
+        def feed(text, times):
+            nonlocal written
+            for _ in range(times):
+                os.write(pipe._file, text)
+                written += text.count(b"\n")
+                pipe._later()
+
+        feed(busy, 1)
+        assert (pipe._capacity, pipe._pause_s) == (pipes.CAPACITY, pipes.PAUSE_S)
+        busy = line(found).encode() * (pipes.CAPACITY * 3 // 4 // len(line(found)))
+        feed(busy, 10)
         assert pipe._pause_s == pipes.PAUSE_S / 2**10
-        for _ in range(11):
-            os.write(pipe._file, line(found).encode())
-            pipe._later()
+        feed(busy[: busy.index(b"\n", len(busy) // 2) + 1], 3)
+        assert pipe._pause_s == pipes.PAUSE_S / 2**10, "it is right"
+        feed(idle, 11)
         assert pipe._pause_s == pipes.PAUSE_S
-        assert samples(found)[f"istio_requests_total{{{NAMED}}}"] == str(10 * 2000 + 11)
+        assert samples(found)[f"istio_requests_total{{{NAMED}}}"] == str(written)
         asyncio.get_running_loop().remove_reader(pipe._file)
 
     asyncio.run(run())

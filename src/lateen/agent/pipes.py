@@ -10,10 +10,10 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-CHUNK, CAPACITY = 64 * 1024, 256 * 1024
-"""Bytes that are read at once (for larger pieces, Python asks the kernel for new memory each time), and that wait in
-the pipe before Envoy's own thread for logs does."""
-PAUSE_S = 0.05
+CHUNK, CAPACITY = 64 * 1024, 1024 * 1024
+"""Bytes that are read at once (for larger pieces, Python asks the kernel for new memory each time), and that a busy
+pipe holds before Envoy's own thread for logs waits."""
+PAUSE_S = 0.2
 """The longest time from the first bytes until they are read: Envoy writes pieces of a few lines each, and to be woken
 up for each of them costs more than to count the lines. It is shorter where the pipe would be full before."""
 LONGEST = 64 * 1024
@@ -26,7 +26,7 @@ class Pipe:
     def __init__(self, take: Callable[[bytes], None]) -> None:
         self._take = take
         self._file = -1
-        self._pause_s = PAUSE_S
+        self._pause_s, self._capacity = PAUSE_S, CHUNK
 
     def open(self, path: Path) -> None:
         """Create the pipe and start reading from it. Raises OSError."""
@@ -37,8 +37,7 @@ class Pipe:
             os.mkfifo(path, 0o600)
         # also open for writing: otherwise reads would return EOF whenever Envoy is not running
         self._file = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # a user's pipes may be large only up to a limit
-            fcntl.fcntl(self._file, fcntl.F_SETPIPE_SZ, CAPACITY)
+        self._capacity = fcntl.fcntl(self._file, fcntl.F_GETPIPE_SZ)
         asyncio.get_running_loop().add_reader(self._file, self._soon)
 
     def _soon(self) -> None:
@@ -48,11 +47,20 @@ class Pipe:
 
     def _later(self) -> None:
         found = self._read()
-        if found > CAPACITY // 2:
+        if found > self._capacity // 2 and not self._grown():
             self._pause_s /= 2
-        elif found < CAPACITY // 8:
+        elif found < self._capacity // 4:
             self._pause_s = min(2 * self._pause_s, PAUSE_S)
         asyncio.get_running_loop().add_reader(self._file, self._soon)
+
+    def _grown(self) -> bool:
+        """Make the pipe larger, unless it is already, or its user has too many: see pipe(7)."""
+        if self._capacity >= CAPACITY:
+            return False
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._file, fcntl.F_SETPIPE_SZ, CAPACITY)
+        before, self._capacity = self._capacity, fcntl.fcntl(self._file, fcntl.F_GETPIPE_SZ)
+        return self._capacity > before
 
     def _read(self) -> int:
         """The number of bytes."""
