@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from lateen.agent import ending
+from lateen.agent import ending, envoy
+from lateen.agent.options import Options
 from lateen.kit import http
 
 STATISTICS = b"""\
@@ -37,16 +38,40 @@ def test_other_values_are_named_when_the_agent_starts(name, value):
         ending.ending({name: value})
 
 
-def test_it_goes_on_until_the_last_connection_is_closed(monkeypatch):
-    answers = [STATISTICS, STATISTICS, b"listener.0.0.0.0_15006.downstream_cx_active: 0\n"]
+NOBODY = b"listener.0.0.0.0_15006.downstream_cx_active: 0\n"
+
+
+def drained(monkeypatch, env, answers):
+    """What the agent does when its pod ends: what it asks Envoy, and how long it waits (in seconds), in this order."""
+    done = []
 
     async def fetch(host, port, path, **_):
         assert (host, port) == ("127.0.0.1", 15000)
-        assert path.startswith("/stats?")
-        return http.Response(200, answers.pop(0))
+        done.append(path.partition("?")[0])
+        return http.Response(200, b"OK" if path.startswith("/drain_listeners") else answers.pop(0))
+
+    async def sleep(seconds):
+        done.append(seconds)
 
     monkeypatch.setattr(http, "fetch", fetch)
-    assert [asyncio.run(ending.connections()) for _ in range(3)] == [5, 5, 0]
+    monkeypatch.setattr(envoy.asyncio, "sleep", sleep)
+    given = Options(env=env)
+    running = envoy.Envoy(given, None, None, None, None, None)
+    asyncio.run(running.drain())
+    return done
+
+
+def test_it_goes_on_until_the_last_connection_is_closed(monkeypatch):
+    env = {ending.EMPTY: "true", ending.MINIMUM: "3s"}
+    asked = ["/stats", ending.PAUSE_S, "/stats", ending.PAUSE_S, "/stats"]
+    answers = [STATISTICS, STATISTICS, NOBODY, NOBODY]
+    assert drained(monkeypatch, env, answers) == ["/drain_listeners", 3.0, *asked]
+    assert answers == [NOBODY], "nobody is connected: it asks no more"
+
+
+@pytest.mark.parametrize(("env", "wait"), [({}, 5.0), ({"TERMINATION_DRAIN_DURATION_SECONDS": "7"}, 7.0)])
+def test_otherwise_it_ends_after_a_time_whoever_is_connected(monkeypatch, env, wait):
+    assert drained(monkeypatch, env, []) == ["/drain_listeners", wait]
 
 
 def test_an_envoy_that_does_not_answer_has_no_connections(monkeypatch):
