@@ -190,7 +190,7 @@ def test_a_variable_that_asks_for_what_happens_anyway_is_no_matter(name, value):
     ("name", "value", "says"),
     [
         ("PILOT_HTTP10", "yes", "neither true nor false"),
-        ("ENABLE_NATIVE_SIDECARS", "maybe", "auto, true or false"),
+        ("ENABLE_NATIVE_SIDECARS", "maybe", "neither true nor false, nor auto"),
         ("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", 20, "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL: "),
         ("MAX_WORKLOAD_CERT_TTL", "1ms", "at least 1s"),
         ("CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE", 100, "between 0 and 100"),
@@ -202,6 +202,17 @@ def test_a_value_with_which_istiod_would_not_start_is_refused_before(name, value
     assert says in str(e.value)
     with pytest.raises(ValueError, match=name):
         Settings.of({name: str(value)})
+
+
+@pytest.mark.parametrize(
+    ("value", "native"),
+    [("True", True), ("1", True), (True, True), ("F", False), ("false", False), ("auto", None), ("", None)],
+)
+def test_native_sidecars_are_asked_for_as_in_istio_which_reads_a_boolean(value, native):
+    text = str(value).lower() if value is True else value
+    assert Settings.of({"ENABLE_NATIVE_SIDECARS": text}).native_sidecars is native
+    spec = {"values": {"pilot": {"env": {"ENABLE_NATIVE_SIDECARS": value or "auto"}}}}
+    assert resolve("default", [spec], []).warnings == []
 
 
 def test_every_variable_is_in_one_list():

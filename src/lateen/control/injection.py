@@ -50,8 +50,8 @@ class Surroundings:
 
 
 class Injector:
-    """Settings for pods. ``native`` is ENABLE_NATIVE_SIDECARS: true, false, or auto, which enables native sidecars if
-    every node can run them."""
+    """Settings for pods. ``native`` is ENABLE_NATIVE_SIDECARS; with None (``auto``), sidecars are native if every node
+    can run them."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class Injector:
         root_namespace: str = "istio-system",
         revision: Revision | None = None,
         image: str = "",
-        native: str = "auto",
+        native: bool | None = None,
         kept: Accepted | None = None,
     ) -> None:
         self._mesh, self._mesh_config, self._root = mesh, mesh_config, root_namespace
-        self._revision, self._image, self._native = revision or Revision(), image, native.lower()
+        self._revision, self._image, self._native = revision or Revision(), image, native
         self._kept = kept or Accepted(self._root, self._revision)
         self._values: Json = {}
         self._read = False
@@ -121,8 +121,8 @@ class Injector:
             {**self._values},
             mesh,
             revision=self._revision.name,
-            native=self._native == "true" or (self._native != "false" and around.runs(injector.NATIVE_SINCE)),
-            native_supported=self._native == "true" or around.runs(injector.NATIVE_POSSIBLE),
+            native=around.runs(injector.NATIVE_SINCE) if self._native is None else self._native,
+            native_supported=self._native is True or around.runs(injector.NATIVE_POSSIBLE),
             image="" if dig(self._values, "global", "hub") else self._image,
         )
         uid, gid = openshift.proxy_ids(around.namespaces.get(namespace, {}))

@@ -59,8 +59,8 @@ class Settings:
     trust_domain: str
     certificate_ttl: timedelta
     proxy_image: str
-    native_sidecars: str
-    """true, false or auto"""
+    native_sidecars: bool | None
+    """None: where every node supports them (``auto``)."""
     deploys_gateways: bool = True
     """Whether it deploys proxies for the Gateways of the Gateway API; with false, Gateways are manual ones."""
     fetching: Fetching = DEFAULT_FETCHING
@@ -153,10 +153,12 @@ def _positive(text: str) -> timedelta:
     return found
 
 
-def _sidecars(text: str) -> str:
-    if text not in ("auto", "true", "false"):
-        raise ValueError(f'"{text}" is not auto, true or false')
-    return text
+def _sidecars(text: str) -> bool | None:
+    """A boolean variable in Istio; None for ``auto``. Raises ValueError."""
+    try:
+        return None if text == "auto" else boolean(text)
+    except ValueError as e:
+        raise ValueError(f"{e}, nor auto") from None
 
 
 def _percent(text: str) -> float:

@@ -202,8 +202,11 @@ def _period(text: str) -> None:
 
 
 def _sidecars(text: str) -> None:
-    if text not in ("auto", "true", "false"):
-        raise ValueError(f'"{text}" is not auto, true or false')
+    try:
+        if text != "auto":
+            boolean(text)
+    except ValueError as e:
+        raise ValueError(f"{e}, nor auto") from None
 
 
 def _percent(text: str) -> None:
