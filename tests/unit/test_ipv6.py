@@ -6,11 +6,16 @@ from dataclasses import replace
 import judge
 import meshes as mesh
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from lateen.agent import bootstrap, dns, interfaces, probing, serving
 from lateen.agent.options import Options
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.ca.authority import Identity
+from lateen.control.agents import Agents
+from lateen.control.ca_service import Caller
 from lateen.kit import http
 from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
@@ -234,7 +239,59 @@ def test_a_host_without_an_address_gets_one_of_each_family_that_the_proxy_has():
     assert v6.startswith("2001:2::")
     assert found(DUAL) == sorted([v6, v4])
     views = Views(Mesh(dual(NAMED)))
-    assert sorted(views.names("default")["named.test"]) == sorted([v6, v4])
+    assert sorted(views.names("default", "46")["named.test"]) == sorted([v6, v4])
+    assert views.names("default", "6")["named.test"] == [v6]
+    assert "named.test" not in views.names("default", ""), "whose real addresses DNS has"
+
+
+@pytest.mark.parametrize(
+    ("families", "v4", "v6"),
+    [(None, True, False), ("4", True, False), ("6", False, True), ("46", True, True), ("", False, False)],
+)
+def test_agents_get_the_automatic_addresses_that_are_redirected_to_their_proxy(families, v4, v6):
+    """None: an agent of a version that redirects IPv4 alone, and does not say so."""
+    status, found = answered({"families": families} if families is not None else {})
+    given = found["names"].get("named.test", [])
+    assert (status, any("." in a for a in given), any(":" in a for a in given)) == (200, v4, v6)
+
+
+def test_other_families_than_there_are_are_refused():
+    status, found = answered({"families": "64" * 100})
+    assert (status, found["error"][:14]) == (400, 'families: "646')
+
+
+def answered(question):
+    """What istiod answers an agent in the namespace ``default`` that asks for names."""
+
+    class Ca:
+        async def caller(self, _):
+            return Caller(Identity("cluster.local", "default", "default"))
+
+    async def asked():
+        app = web.Application()
+        agents = Agents(Ca(), lambda _: Views(Mesh(dual(NAMED))), None)
+        app.router.add_post("/names", agents.names)
+        async with TestClient(TestServer(app)) as client:
+            answer = await client.post("/names", json=question)
+            return answer.status, await answer.json()
+
+    return asyncio.run(asked())
+
+
+@pytest.mark.parametrize(
+    ("addresses", "redirected", "families"),
+    [
+        (("10.0.0.1",), True, "4"),
+        (("10.0.0.1", "fd00::1"), True, "46"),
+        (("10.0.0.1", "fd00::1"), False, "4"),
+        (("fd00::1",), True, "6"),
+        (("fd00::1",), False, ""),
+    ],
+)
+def test_an_agent_names_the_families_that_come_to_its_proxy(addresses, redirected, families):
+    """An older CNI plugin has redirected IPv4 alone."""
+    options = Options(env={"INSTANCE_IP": addresses[0]}, found=addresses, ipv6_redirected=redirected)
+    assert options.families == families
 
 
 @pytest.mark.parametrize(("agent", "lookup"), [(V4, "V4_PREFERRED"), (DUAL, "V4_PREFERRED"), (V6, "V6_ONLY")])
@@ -244,12 +301,12 @@ def test_a_proxy_without_ipv4_looks_up_ipv6_addresses(agent, lookup):
 
 
 @pytest.mark.parametrize(
-    ("own", "answers"),
+    ("families", "answers"),
     [
-        (("10.0.0.1",), {"both": ("240.240.0.1",), "six": ("fd00::7",)}),
-        (("fd00::1",), {"both": ("2001:2::1",), "six": ("fd00::7",)}),
-        (("10.0.0.1", "fd00::1"), {"both": ("240.240.0.1", "2001:2::1"), "six": ("fd00::7",)}),
+        ("4", {"both": ("240.240.0.1",), "six": ("fd00::7",)}),
+        ("6", {"both": ("2001:2::1",), "six": ("fd00::7",)}),
+        ("46", {"both": ("240.240.0.1", "2001:2::1"), "six": ("fd00::7",)}),
     ],
 )
-def test_the_dns_proxy_answers_addresses_that_the_pod_can_reach(own, answers):
-    assert dns.usable({"both": ["240.240.0.1", "2001:2::1"], "six": ["fd00::7"]}, own) == answers
+def test_the_dns_proxy_answers_addresses_that_the_pod_can_reach(families, answers):
+    assert dns.usable({"both": ["240.240.0.1", "2001:2::1"], "six": ["fd00::7"]}, families) == answers

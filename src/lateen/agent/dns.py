@@ -64,11 +64,9 @@ def answer(table: Table, raw: bytes) -> bytes | None:
     return bytes(reply.pack())
 
 
-def usable(table: Mapping[str, Sequence[str]], own: Sequence[str]) -> Table:
-    """The table without addresses of families that the pod does not have, unless a name has no others. ``own``: the
-    pod's addresses."""
-    families = {":" in a for a in own}
-    kept = {name: tuple(a for a in found if (":" in a) in families) for name, found in table.items()}
+def usable(table: Mapping[str, Sequence[str]], families: str) -> Table:
+    """The table without addresses of other families than ``families`` (``Options``), unless a name has no others."""
+    kept = {name: tuple(a for a in found if ("6" if ":" in a else "4") in families) for name, found in table.items()}
     return {name: kept[name] or tuple(found) for name, found in table.items()}
 
 

@@ -109,6 +109,12 @@ class Options:
         return any(":" in a for a in self.addresses)
 
     @property
+    def families(self) -> str:
+        """The families of addresses by which connections come to its proxy: ``4``, ``6``, ``46``, or empty."""
+        v4 = any("." in a for a in self.addresses)
+        return f"{'4' if v4 else ''}{'6' if self.ipv6 and self.ipv6_redirected else ''}"
+
+    @property
     def trust_domain(self) -> str:
         return self.env.get("TRUST_DOMAIN", TRUST_DOMAIN)
 

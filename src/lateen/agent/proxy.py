@@ -163,11 +163,12 @@ class Agent:
         server = dns.Server(dns.own_servers(), self._options.mark)
         for host in interfaces.loopback():
             await server.start(host)
-        version, outside = "", bool(self._options.env.get("ISTIO_META_AUTO_REGISTER_GROUP"))
+        outside, families = bool(self._options.env.get("ISTIO_META_AUTO_REGISTER_GROUP")), self._options.families
+        asked, version = {"outside": outside, "families": families}, ""
 
         async def step() -> str:
-            found = await self._istiod.ask("/names", {"version": version, "outside": outside}, timeout=NAMES_S + 15)
-            server.table = dns.usable(found["names"], self._options.addresses)
+            found = await self._istiod.ask("/names", {**asked, "version": version}, timeout=NAMES_S + 15)
+            server.table = dns.usable(found["names"], families)
             return str(found["version"])
 
         while True:

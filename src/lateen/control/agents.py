@@ -18,6 +18,7 @@ from lateen.kit import jsons
 from lateen.kube.client import KubeError
 from lateen.mesh import proxies
 from lateen.mesh.views import Views, patches
+from lateen.mesh.workloads import BOTH, IPV4, IPV6
 from lateen.wire.node import parse
 from lateen.xds.patches import merging, values
 from lateen.xds.patches.operations import parsed
@@ -43,15 +44,19 @@ class Agents:
         self._changed = asyncio.Event()
 
     async def names(self, request: web.Request) -> web.Response:
-        """``{"version", "outside"}`` -> ``{"version", "names": {host: [address]}}``, at once if the version differs.
-        ``outside``: whether Services are asked for, too."""
+        """``{"version", "outside", "families"}`` -> ``{"version", "names": {host: [address]}}``, at once if the version
+        differs. ``outside``: whether Services are asked for, too. ``families``: those that are redirected to the proxy
+        (``4``, ``6``, ``46``, or empty); IPv4 of an agent that does not say, which is an earlier version's."""
 
         async def answer(who: Caller, body: jsons.Json) -> jsons.Json:
+            families = str(body.get("families", IPV4))
+            if families not in ("", IPV4, IPV6, BOTH):
+                raise ValueError(f'families: "{families[:20]}" is not 4, 6, 46 or empty')
             loop = asyncio.get_running_loop()
             end = loop.time() + NAMES_S
             while True:
                 changed = self._changed
-                found = self._seen(who).names(who.identity.namespace, bool(body.get("outside")))
+                found = self._seen(who).names(who.identity.namespace, families, bool(body.get("outside")))
                 version = hashlib.blake2b(jsons.dumps(found), digest_size=8).hexdigest()
                 left = end - loop.time()
                 if version != body.get("version") or left <= 0:

@@ -26,6 +26,7 @@ from lateen.control.reach import Reach, reach
 from lateen.control.roots import Roots
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json
+from lateen.mesh.workloads import BOTH
 from lateen.wire import names
 from lateen.wire.node import ISTIO_VERSION
 
@@ -193,7 +194,7 @@ class Debug:
         return {"configs": [json_format.MessageToDict(m, preserving_proto_field_name=True) for m in out]}
 
     def _ndsz(self, query: Query, caller: Caller) -> Json:
-        return {"table": self._control.views.names(self._asked(query, caller).node.namespace)}
+        return {"table": self._control.views.names(self._asked(query, caller).node.namespace, BOTH)}
 
     def _connections(self, _: Query, caller: Caller) -> Json:
         found = self._visible(caller)

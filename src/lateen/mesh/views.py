@@ -208,12 +208,12 @@ class Views(Outbound):
     def _checks(self, pod: o.Pod) -> Checks:
         return workload_view.checks(self.mesh, pod, self.shared)
 
-    def names(self, namespace: str, outside: bool = False) -> dict[str, list[str]]:
+    def names(self, namespace: str, families: str, outside: bool = False) -> dict[str, list[str]]:
         """Hosts of ServiceEntries visible to clients in a namespace, with the addresses that the agent's DNS proxy
-        answers. ``outside``: and Kubernetes' Services, for machines, which have no DNS of a cluster."""
-        return (
-            {**self._services_names(namespace), **self._names(namespace)} if outside else dict(self._names(namespace))
-        )
+        answers; ``families``: those (``Proxy``, or empty) whose automatic addresses lead to the proxy. ``outside``: and
+        Kubernetes' Services, for machines, which have no DNS of a cluster."""
+        own = self._names(namespace, families)
+        return {**self._services_names(namespace), **own} if outside else dict(own)
 
     @query
     def _services_names(self, namespace: str) -> dict[str, list[str]]:
@@ -226,11 +226,11 @@ class Views(Outbound):
         return out
 
     @query
-    def _names(self, namespace: str) -> dict[str, list[str]]:
+    def _names(self, namespace: str, families: str) -> dict[str, list[str]]:
         out = {}
         for s in self.mesh.visible(namespace):
             if s.resolution:
-                found = [a for a in self.mesh.addresses(s, BOTH) if "/" not in a]
+                found = [a for a in self.mesh.addresses(s, families) if "/" not in a]
                 if found:
                     out[s.host.lower()] = found
         return out
