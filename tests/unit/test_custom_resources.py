@@ -165,6 +165,8 @@ def test_values_at_the_limits_are_taken() -> None:
             "additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
         ),
         ({"x-kubernetes-validations": [{"rule": "self.a ="}]}, "rule: Invalid value"),
+        ({"x-kubernetes-validations": [{"rule": "self.?"}]}, "a field must follow '.?'"),
+        ({"x-kubernetes-validations": [{"rule": "self.?a."}]}, "a field must follow '.'"),
         ({"x-kubernetes-validations": [{"rule": "nope == 1"}]}, "undeclared reference to 'nope'"),
     ],
 )

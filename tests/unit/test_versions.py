@@ -1,6 +1,7 @@
 """Custom resources in several versions, converted by a webhook or by name alone."""
 
 import asyncio
+import base64
 import json
 
 import pytest
@@ -535,6 +536,77 @@ def test_a_mutating_webhook_of_the_other_version_changes_what_is_written(cluster
         assert cluster.must("POST", V1, widget(size="3x4"))["spec"]["size"] == "42x4"
         assert other.asked[0]["object"]["apiVersion"] == "example.com/v2"
         assert other.asked[0]["requestKind"]["version"] == "v1"
+
+
+NOT_HERE = {"namespaceSelector": {"matchLabels": {"no": "where"}}}
+OF_V1 = {"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["widgets"]}
+
+
+def test_what_a_webhook_or_a_policy_does_not_select_is_not_converted_for_it(cluster, hook):
+    hook.change = answered(result={"status": "Failure", "message": "broken"})
+    hook.register(cluster, "validating", "example.com", ["widgets"], rules=[OF_V1], **NOT_HERE)
+    base = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+    policy = {"matchConstraints": {"resourceRules": [OF_V1]}, "validations": [{"expression": "false"}]}
+    cluster.must("POST", f"{base}ies", {"metadata": {"name": "p"}, "spec": policy})
+    binding = {"policyName": "p", "validationActions": ["Deny"], "matchResources": NOT_HERE}
+    cluster.must("POST", f"{base}ybindings", {"metadata": {"name": "p"}, "spec": binding})
+    cluster.must("POST", V2, widget(width=1, height=1))
+    assert hook.asked == []
+
+
+def test_webhooks_and_policies_that_name_one_version_share_its_conversion(cluster, hook):
+    from hooks import Hook
+
+    with serving(Hook) as other:
+        for name in ("a", "b"):
+            webhook = {"name": f"{name}.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"]}
+            webhook |= {"rules": [OF_V1], "clientConfig": {"url": other.url, "caBundle": other.bundle}}
+            path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+            cluster.must("POST", path, {"metadata": {"name": name}, "webhooks": [webhook]})
+        cluster.must("POST", V2, widget(width=1, height=1))
+        hook.asked.clear()
+        cluster.must("PATCH", f"{V2}/w", {"spec": {"width": 2}})
+        assert [o["object"]["spec"]["size"] for o in other.asked[-2:]] == ["2x1", "2x1"]
+        assert len(hook.asked) == 2, "the object and the one before"
+
+
+BUNDLE = base64.b64encode(b"no certificate").decode()
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"caBundle": ""}, "webhookClientConfig: Required value: exactly one of url or service is required"),
+        ({"url": "https://a", "service": {"name": "a", "namespace": "b"}}, "exactly one of url or service is required"),
+        ({"service": {"name": "a", "namespace": "b", "path": "@evil.example/"}}, "must start with a '/'"),
+        ({"service": {"name": "a", "namespace": "b", "path": "/a//b"}}, "segment[1] may not be empty"),
+        ({"service": {"name": "a", "namespace": "b", "path": "/A"}}, "segment[0]: a lowercase RFC 1123 subdomain"),
+        ({"service": {"name": "a", "namespace": "b", "port": 0}}, "port is not valid: must be between 1 and 65535"),
+        ({"service": {"namespace": "b"}}, "service.name: Required value"),
+        ({"url": "http://a"}, "'https' is the only allowed URL scheme; desired format: https://host[/path]"),
+        ({"url": "https://"}, "host must be specified"),
+        ({"url": "https://me:secret@a/"}, "user information is not permitted in the URL"),
+        ({"url": "https://a/?b=c"}, "query parameters are not permitted in the URL"),
+        ({"url": "https://a/#b"}, "fragments are not permitted in the URL"),
+        ({"url": "https://a:999999/"}, "url must be a valid URL"),
+        ({"url": "https://a/", "caBundle": BUNDLE}, "caBundle: Invalid value"),
+    ],
+)
+def test_a_definition_whose_webhook_cannot_be_called_is_refused(config, says):
+    webhook = {"clientConfig": config, "conversionReviewVersions": ["v1"]}
+    code, answer = Cluster().ask("POST", CRDS, definition({"strategy": "Webhook", "webhook": webhook}))
+    assert (code, says in answer["message"]) == (422, True), answer["message"]
+    assert "secret" not in answer["message"]
+
+
+def test_a_webhook_whose_host_does_not_exist(hook):
+    cluster = Cluster()
+    cluster.must("POST", CRDS, definition(by(hook)))
+    cluster.must("POST", V2, widget(width=3, height=4))
+    crd = changed(cluster, **by(hook))
+    crd["spec"]["conversion"]["webhook"]["clientConfig"] = {"url": "https://nowhere.invalid/"}
+    cluster.must("PUT", f"{CRDS}/widgets.example.com", crd)
+    assert cluster.ask("GET", f"{V1}/w")[1]["message"].endswith("dial tcp: lookup nowhere.invalid: no such host")
 
 
 # --- by name alone ---------------------------------------------------------------------------------------------------

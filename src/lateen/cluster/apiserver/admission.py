@@ -40,6 +40,7 @@ class Webhooks:
 
     async def mutate(self, review: Review) -> Json | None:
         """The object after mutation: the review's own where nothing has changed it. Raises ApiError."""
+        review = review.afresh()
         for hook in self._hooks("mutatingwebhookconfigurations", review):
             seen = await self._seen(hook, review)
             changed = await self._call(hook, seen) if seen else None
@@ -49,6 +50,7 @@ class Webhooks:
 
     async def validate(self, review: Review) -> None:
         """Raises ApiError."""
+        review = review.afresh()
         await evaluation.check(self._store, self._registry, self.versions, review)
         for hook in self._hooks("validatingwebhookconfigurations", review):
             if seen := await self._seen(hook, review):
@@ -63,10 +65,10 @@ class Webhooks:
     async def _seen(self, hook: Json, review: Review) -> Review | None:
         """The review to send to the webhook; None if the webhook does not select the request."""
         form = matching.named_form(hook.get("rules") or [], hook, review)
-        if form is None:
+        if form is None or not matching.selected(hook, review, self._store):
             return None
         seen = await matching.shown(self.versions, review, form)
-        return seen if matching.selected(hook, seen, self._store) and self._meets(hook, seen) else None
+        return seen if self._meets(hook, seen) else None
 
     def _meets(self, hook: Json, review: Review) -> bool:
         """The match conditions; where one cannot be evaluated, the failure policy decides. Raises ApiError."""

@@ -36,10 +36,14 @@ class Caller:
             raise Failure("context deadline exceeded") from None
         except aiohttp.ClientConnectorCertificateError as e:
             raise Failure(f"tls: failed to verify certificate: {e.certificate_error}") from e
+        except aiohttp.ClientConnectorDNSError as e:
+            raise Failure(f"dial tcp: lookup {e.host}: no such host") from e
         except aiohttp.ClientConnectorError as e:
             why = os.strerror(e.os_error.errno).lower() if e.os_error.errno else str(e.os_error)
             raise Failure(f"dial tcp {e.host}:{e.port}: connect: {why}") from e
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as e:
+        except KeyError as e:
+            raise Failure(f"the webhook's clientConfig has no {e.args[0]}") from e
+        except (aiohttp.ClientError, OSError, ValueError, TypeError) as e:
             raise Failure(str(e) or type(e).__name__) from e
 
     async def _post(self, config: Json, body: bytes, seconds: float, most: int) -> Any:
@@ -74,14 +78,18 @@ class Caller:
         for subset in (endpoints.obj.get("subsets") if endpoints else None) or []:
             for p in subset.get("ports") or []:
                 if p.get("name") == port_name and subset.get("addresses"):
-                    path = service.get("path") or "/"
-                    return f"https://{subset['addresses'][0]['ip']}:{p['port']}{path}", f"{name}.{namespace}.svc"
+                    path, ip = "/" + str(service.get("path") or "").lstrip("/"), str(subset["addresses"][0]["ip"])
+                    host = f"[{ip}]" if ":" in ip else ip
+                    return f"https://{host}:{p['port']}{path}", f"{name}.{namespace}.svc"
         raise ValueError(f'no endpoints available for service "{namespace}/{name}"')
 
     def _context(self, bundle: str | None) -> ssl.SSLContext:
         key = bundle or ""
         if key not in self._contexts:
-            made = ssl.create_default_context(cadata=base64.b64decode(key).decode() if key else None)
+            try:
+                made = ssl.create_default_context(cadata=base64.b64decode(key).decode() if key else None)
+            except (ValueError, ssl.SSLError):
+                raise Failure("the caBundle of the webhook is no certificate in PEM form") from None
             while len(self._contexts) >= MAX_CONTEXTS:
                 del self._contexts[next(iter(self._contexts))]
             self._contexts[key] = made

@@ -41,6 +41,8 @@ class Review:
     kind: tuple[str, str, str] | None = None
     warnings: list[str] = field(default_factory=list)
     costs: Budget = field(default_factory=Budget, compare=False)
+    made: dict[tuple[int, str], tuple[Json, Json]] = field(default_factory=dict, compare=False)
+    """What objects are in other versions, by id and version, with the objects themselves."""
 
     def request(self, uid: str) -> Json:
         """AdmissionRequest without the objects."""
@@ -61,6 +63,10 @@ class Review:
         }
         sub = self.subresource
         return out | ({"subResource": sub, "requestSubResource": sub} if sub else {})
+
+    def afresh(self) -> Review:
+        """For another round: its object may have been changed in place since the last one."""
+        return replace(self, made={})
 
     def of(self, obj: Json | None) -> Review:
         return self if obj is self.obj else replace(self, obj=obj)
@@ -118,7 +124,10 @@ async def shown(versions: Versions, review: Review, form: Form) -> Review:
 
 async def _between(versions: Versions, review: Review, form: Form, obj: Json) -> Json:
     if review.resource.custom:
-        return await versions.between(review.resource, form[1], obj)
+        key = id(obj), form[1]
+        if key not in review.made:
+            review.made[key] = obj, await versions.between(review.resource, form[1], obj)
+        return review.made[key][1]
     return conversion.between((review.resource, review.version), form, obj)
 
 

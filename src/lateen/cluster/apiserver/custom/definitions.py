@@ -6,7 +6,7 @@ import re
 
 from lateen.cluster.apiserver.custom import declared, values
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation import names
+from lateen.cluster.apiserver.validation import clients, names
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, immutable, required, unsupported
 from lateen.kit import regex
 from lateen.kit.jsons import Json, dig
@@ -68,11 +68,9 @@ def _conversion(conversion: Json, at: str) -> Causes:
     out: Causes = []
     if not hook.get("clientConfig"):
         out.append(required(f"{at}.webhookClientConfig", "required when strategy is set to Webhook"))
-    url = str((hook.get("clientConfig") or {}).get("url") or "https://")
-    if not url.startswith("https://"):
-        scheme = url.partition(":")[0]
-        says = "'https' is the only allowed URL scheme; desired format: https://host[/path]"
-        out.append(bad(f"{at}.webhookClientConfig.url", scheme, says))
+    else:
+        out += clients.check(hook["clientConfig"], f"{at}.webhookClientConfig")
+        out += clients.bundle(hook["clientConfig"], f"{at}.webhookClientConfig")
     named = hook.get("conversionReviewVersions") or []
     if named and not {"v1", "v1beta1"} & set(named):
         out.append(bad(f"{at}.conversionReviewVersions", named, "must include at least one of v1, v1beta1"))

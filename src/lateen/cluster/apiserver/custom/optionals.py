@@ -34,6 +34,8 @@ def _chain(tokens: list[str], at: int, until: str) -> tuple[str, int]:
     out, lenient = "", False  # lenient: the chain of fields that is being read has become optional
     while at < len(tokens) and (plain := re.sub(r"\s", "", tokens[at])) != until:
         following = tokens[at + 1].strip() if at + 1 < len(tokens) else ""
+        if plain in (".?", ".") and not following:
+            raise ValueError(f"compilation failed: a field must follow '{plain}'")
         called = at + 2 < len(tokens) and tokens[at + 2].strip() == "("
         if plain == ".?" or (plain == "." and lenient and not called):
             out, at, lenient = f"{out}.optSelect('{following}')", at + 2, True

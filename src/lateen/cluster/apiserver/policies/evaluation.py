@@ -89,13 +89,12 @@ async def _concerns(versions: Versions, policy: Json, binding: Json, review: Rev
     """The request in the form that the policy names, if the policy and its binding are about it. Raises ApiError."""
     constraints = dig(policy, "spec", "matchConstraints", default={})
     form = matching.named_form(constraints.get("resourceRules") or [], constraints, review)
-    if form is None or _excluded(constraints, review):
-        return None
-    seen = await matching.shown(versions, review, form)
-    if not matching.selected(constraints, seen, store):
+    if form is None or _excluded(constraints, review) or not matching.selected(constraints, review, store):
         return None
     narrower = binding.get("matchResources")
-    return seen if narrower is None or _within(narrower, seen, store) else None
+    if narrower is not None and not _within(narrower, review, store):
+        return None
+    return await matching.shown(versions, review, form)
 
 
 def _within(narrower: Json, review: Review, store: Store) -> bool:

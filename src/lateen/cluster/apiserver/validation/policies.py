@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation import meta, names
+from lateen.cluster.apiserver.validation import clients, meta, names
 from lateen.cluster.apiserver.validation.fields import (
     Causes,
     bad,
@@ -21,7 +21,6 @@ from lateen.kit.jsons import Json
 _PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
 _ROLES = ("Role", "ClusterRole")
 _SUBJECTS = ("ServiceAccount", "User", "Group")
-_ONE_URL = "exactly one of url or service is required"
 
 
 def role(obj: Json, namespaced: bool) -> Causes:
@@ -130,22 +129,7 @@ def _webhook(hook: Json, at: str) -> Causes:
         out.append(bad(f"{at}.timeoutSeconds", hook["timeoutSeconds"], says))
     for key in ("namespaceSelector", "objectSelector"):
         out += meta.selector(hook.get(key) or {}, f"{at}.{key}")
-    return out + _client(hook.get("clientConfig") or {}, f"{at}.clientConfig")
-
-
-def _client(client: Json, at: str) -> Causes:
-    url, service = client.get("url"), client.get("service")
-    if (url is None) == (service is None):
-        return [required(at, _ONE_URL)]
-    if url is not None:
-        return [] if url.startswith("https://") else [bad(f"{at}.url", url, "'https' is the only allowed URL scheme")]
-    service = service or {}
-    out: Causes = [required(f"{at}.service.{k}") for k in ("name", "namespace") if not service.get(k)]
-    path = service.get("path")
-    if path and not path.startswith("/"):
-        out.append(bad(f"{at}.service.path", path, "must start with a '/'"))
-    port = service.get("port", 443)
-    return out + [bad(f"{at}.service.port", port, s) for s in names.port_number(port)]
+    return out + clients.check(hook.get("clientConfig") or {}, f"{at}.clientConfig")
 
 
 def ingress_class(obj: Json, old: Json | None) -> Causes:
