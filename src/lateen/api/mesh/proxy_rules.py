@@ -30,6 +30,7 @@ def problems(config: ProxyConfig) -> Findings:
     for name in ("status_port", "proxy_admin_port"):
         yield from parts.port(parts.camel(name), getattr(config, name), zero=True)
     yield from _drains(config)
+    yield from _flushes(config)
     for at, address in _addresses(config):
         yield from _address(address, at)
     if config.tracing:
@@ -66,6 +67,15 @@ def _drains(config: ProxyConfig) -> Findings:
     last: Duration | None = config.termination_drain_duration
     if last is not None and last.seconds < 0:
         yield "terminationDrainDuration", f'must not be negative, got "{last}"'
+
+
+def _flushes(config: ProxyConfig) -> Findings:
+    """Envoy takes whole milliseconds and KiB as numbers of 32 bits; without a pause it would do nothing else."""
+    interval, size = config.file_flush_interval, config.file_flush_min_size_kb
+    if interval is not None and not _MILLISECOND <= interval.nanoseconds < _MILLISECOND << 32:
+        yield "fileFlushInterval", f'must be at least 1ms and less than {(1 << 32) // 3_600_000}h, got "{interval}"'
+    if size is not None and not 0 <= size < 1 << 22:
+        yield "fileFlushMinSizeKb", f"must be in the range 0..{(1 << 22) - 1} (0: Envoy's own 64), got {size}"
 
 
 def _addresses(config: ProxyConfig) -> Iterator[tuple[str, str]]:
