@@ -1,9 +1,12 @@
 """Listeners at addresses of the proxy itself: ``captureMode: NONE``, ``interceptionMode: NONE``."""
 
+from dataclasses import replace
+
 import judge
 import meshes as mesh
 import pytest
 
+from lateen.api import kinds
 from lateen.wire import names
 
 SHOP = """
@@ -90,6 +93,19 @@ def test_ports_of_services_are_bound_where_the_application_listens_elsewhere():
     found = made(FREE.replace("spec:", f"spec:\n  ingress: [{ingress}]"), agent=NONE)
     assert {"127.0.0.1_9080", "10.0.0.1_9080"} <= bound(found).keys()
     assert "127.0.0.1_8000" not in bound(found)
+
+
+def test_an_ingress_listener_leaves_the_ports_that_the_application_declares_to_it():
+    """Such as that of its metrics, which some Service has, too."""
+    ingress = '{port: {number: 9081, protocol: HTTP, name: http}, defaultEndpoint: "127.0.0.1:9082"}'
+    found = mesh.objects(f"{SHOP}---{FREE.replace('spec:', f'spec:{chr(10)}  ingress: [{ingress}]')}")
+    (key,) = (k for k, p in found.pods.items() if p.name == "productpage-v1")
+    pod = found.pods[key]
+    for ports, there in ((pod.ports, True), ((*pod.ports, ("metrics", 8000, "TCP")), False)):
+        given = found.put(kinds.POD, key, replace(pod, ports=ports))
+        listeners = bound(judge.messages(mesh.view(given, agent=mesh.AGENT | NONE)))
+        assert ("127.0.0.1_8000" in listeners) == there
+        assert "127.0.0.1_9080" not in listeners, "a Service leads there"
 
 
 def test_a_bound_port_of_requests_goes_by_the_host_that_they_name():

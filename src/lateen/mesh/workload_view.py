@@ -82,12 +82,14 @@ def _served(mesh: Mesh, pod: o.Pod) -> list[tuple[Port, o.Service, int]]:
 
 
 def application_ports(mesh: Mesh, pod: o.Pod, sidecar: o.Resource[Sidecar] | None) -> frozenset[int]:
-    """Where the application of a workload listens, as far as anything says so: as a Sidecar's ``ingress`` has it, else
-    the ports that it declares and those that services lead to."""
-    if sidecar and sidecar.spec.ingress:
-        ends = [i.default_endpoint.rpartition(":")[2] or str(i.port.number) for i in sidecar.spec.ingress if i.port]
-        return frozenset(int(port) for port in ends if digits(port))
-    return frozenset((*(n for _, n, kind in pod.ports if kind != "UDP"), *(p.number for p, _, _ in _served(mesh, pod))))
+    """Where the application of a workload listens, as far as anything says so: the ports that it declares, those that
+    services lead to, and those to which a Sidecar's ``ingress`` leads, which the proxy has instead of the application.
+    """
+    found = {*(n for _, n, kind in pod.ports if kind != "UDP"), *(p.number for p, _, _ in _served(mesh, pod))}
+    taken = [i for i in sidecar.spec.ingress if i.port] if sidecar else []
+    found.difference_update(i.port.number for i in taken if i.port)
+    ends = [i.default_endpoint.rpartition(":")[2] or str(i.port.number) for i in taken if i.port]
+    return frozenset(found.union(int(port) for port in ends if digits(port)))
 
 
 def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any, captured: bool) -> InboundPort:
