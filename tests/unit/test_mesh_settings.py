@@ -5,6 +5,10 @@ import json
 import judge
 import meshes as mesh
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as forward_cluster_pb2
+from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as upstream
 
 from lateen.agent import bootstrap, options, statistics
 from lateen.api import kinds
@@ -13,6 +17,7 @@ from lateen.kit import certs, times
 from lateen.mesh import binds
 from lateen.mesh.configuration import settings
 from lateen.wire import names
+from lateen.xds.clusters import HTTP_OPTIONS
 
 OUTSIDE = """
 kind: ServiceEntry
@@ -187,6 +192,9 @@ def test_requests_to_unknown_hosts_go_where_the_proxy_resolves_them_to():
     assert DYNAMIC in rest.routes[0].typed_per_filter_config
     cluster = found[names.CDS][names.DYNAMIC]
     assert cluster.cluster_type.name == "envoy.clusters.dynamic_forward_proxy"
+    protocols = upstream.HttpProtocolOptions()
+    assert cluster.typed_extension_protocol_options[HTTP_OPTIONS].Unpack(protocols)
+    assert protocols.use_downstream_protocol_config.HasField("http2_protocol_options"), "gRPC needs its trailers"
     assert not cluster.HasField("transport_socket")
     listener = found[names.LDS]["0.0.0.0_9080"]
     assert DYNAMIC in [f.name for f in manager(listener.filter_chains[0]).http_filters]
@@ -221,9 +229,41 @@ def test_a_sidecar_or_a_gateway_resolves_no_unknown_hosts_if_it_has_a_policy_of_
     assert names.DYNAMIC not in made(RESOLVED % "", GATEWAY, name="ingress")[names.CDS]
 
 
+@pytest.mark.parametrize(("addresses", "family"), [("10.0.0.1,fd00::2", "V4_PREFERRED"), ("fd00::2", "V6_ONLY")])
+def test_unknown_hosts_are_looked_up_for_addresses_that_the_proxy_reaches(addresses, family):
+    """One family for cluster and filters, which share a cache: Envoy rejects what differs."""
+    found = made(RESOLVED % "", agent=mesh.AGENT | {"INSTANCE_IPS": addresses})
+    cluster, filters = forward_cluster_pb2.ClusterConfig(), []
+    found[names.CDS][names.DYNAMIC].cluster_type.typed_config.Unpack(cluster)
+    for f in manager(found[names.LDS]["0.0.0.0_9080"].filter_chains[0]).http_filters:
+        config = forward_pb2.FilterConfig()
+        filters += [config] if f.typed_config.Unpack(config) else []
+    (config,) = filters
+    assert config.dns_cache_config == cluster.dns_cache_config
+    assert Cluster.DnsLookupFamily.Name(config.dns_cache_config.dns_lookup_family) == family
+
+
 def test_real_envoy_resolves_unknown_hosts(tmp_path):
     config = settings(mesh_config(RESOLVED % ", tls: {mode: SIMPLE}"), "istio-system")
     judge.validate(mesh.view(mesh.objects(config=config)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "taken"),
+    [
+        ("fileFlushInterval", "1ms", True),
+        ("fileFlushInterval", "0s", False),
+        ("fileFlushInterval", "0.0001s", False),
+        ("fileFlushInterval", "-1s", False),
+        ("fileFlushInterval", "1200h", False),
+        ("fileFlushMinSizeKb", 0, True),
+        ("fileFlushMinSizeKb", -1, False),
+        ("fileFlushMinSizeKb", 1 << 22, False),
+    ],
+)
+def test_how_often_files_are_written_is_something_that_envoy_can_do(name, value, taken):
+    found = proxy_config_problems({name: value})
+    assert ([f for f in found if name in str(f)] == []) == taken
 
 
 # --- what the agent makes of a proxy's configuration ------------------------------------------------------------

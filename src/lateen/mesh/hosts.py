@@ -23,8 +23,14 @@ from lateen.mesh.workloads import IPV6, Instance, Instances, Workload
 INTERCEPTION = "sidecar.istio.io/interceptionMode"
 """The annotation in which injection records the interception mode."""
 LOOKUP, LOOKUP_V6 = "V4_PREFERRED", "V6_ONLY"
+"""Envoy's names for the families of the addresses that proxies look up."""
 Made = tuple[HostView, tuple[EndpointsView, ...]]
 Traffic = tuple[o.Resource[DestinationRule], ...]
+
+
+def lookup(client: Client) -> str:
+    """For names that the client's proxy resolves: without IPv4, an address of the other family leads nowhere."""
+    return LOOKUP_V6 if client.families == IPV6 else LOOKUP
 
 
 def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, only: Shown, seen: Seen) -> Made:
@@ -64,7 +70,7 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
         "ports": shown,
         "silent": tuple(p.number for p in shown if only.called is not None and p.number not in only.called),
         "resolution": "HEADLESS" if headless else service.resolution,
-        "lookup": LOOKUP_V6 if named and client.families == IPV6 else LOOKUP,
+        "lookup": lookup(client) if named else LOOKUP,
         "external": service.external,
         "sans": service.sans,
         "names": tuple(

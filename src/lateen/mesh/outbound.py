@@ -308,7 +308,9 @@ class Outbound:
 
 def _for(client: Client, policy: OutboundPolicy) -> OutboundPolicy:
     """Gateways resolve no hosts."""
-    return OutboundPolicy() if client.gateway and policy.resolves else policy
+    if not policy.resolves:
+        return policy
+    return OutboundPolicy() if client.gateway else replace(policy, lookup=hosts.lookup(client))
 
 
 @derived

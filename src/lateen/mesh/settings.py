@@ -84,6 +84,8 @@ class OutboundPolicy:
     """TLS of requests whose host is resolved."""
     transport: Transport | None = None
     """How these connect; None for all other modes."""
+    lookup: str = ""
+    """The family of addresses for which these are looked up, as ``HostView.lookup``."""
 
     @property
     def open(self) -> bool:

@@ -257,11 +257,11 @@ def resolving(given: OutboundPolicy) -> Resource:
         circuit_breakers=pools.breakers(None),
         metadata=pb.metadata(lateen=_service(names.DYNAMIC, names.DYNAMIC)),
     )
-    discovery.by_request(out)
+    discovery.by_request(out, given.lookup)
     pools.connections(out, None, given.transport.keepalive)
     asked = _asked(given.tls, ())
     out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
-        pools.http_options("h1", asked=asked, idle_s=PASSTHROUGH_IDLE_S)
+        pools.http_options("downstream", asked=asked, idle_s=PASSTHROUGH_IDLE_S)
     )
     if given.tls is not None and given.tls.mode in ("SIMPLE", "MUTUAL"):
         out.transport_socket.CopyFrom(tls.originate(given.tls, "*", (), False, given.transport))

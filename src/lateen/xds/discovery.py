@@ -13,12 +13,13 @@ from lateen.wire import names
 from lateen.xds import endpoints, pb
 
 _KIND = cluster_pb2.Cluster.DiscoveryType
+_FAMILY = cluster_pb2.Cluster.DnsLookupFamily
 _BALANCER = cluster_pb2.Cluster.LbPolicy
 
 
-def dns_cache() -> dns_cache_pb2.DnsCacheConfig:
-    """One DNS cache for all dynamic forward proxies."""
-    return dns_cache_pb2.DnsCacheConfig(name="dynamic-dns", dns_lookup_family="V4_PREFERRED")
+def dns_cache(lookup: str) -> dns_cache_pb2.DnsCacheConfig:
+    """One DNS cache for all dynamic forward proxies of one Envoy. ``lookup``: see ``HostView``."""
+    return dns_cache_pb2.DnsCacheConfig(name="dynamic-dns", dns_lookup_family=_FAMILY.Value(lookup))
 
 
 def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
@@ -33,13 +34,13 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         if port.target:
             cluster.original_dst_lb_config.upstream_port_override.value = port.target
     elif view.resolution == "DYNAMIC_DNS":
-        by_request(cluster)
+        by_request(cluster, view.lookup)
     elif view.resolution in ("DNS", "DNS_ROUND_ROBIN", "ALIAS"):
         found = next((e for e in view.inline if e.cluster == cluster.name), None)
         # LOGICAL_DNS requires exactly one endpoint.
         one = view.resolution == "DNS_ROUND_ROBIN" and found is not None and bool(found.endpoints)
         cluster.type = _KIND.Value("LOGICAL_DNS" if one else "STRICT_DNS")
-        cluster.dns_lookup_family = cluster_pb2.Cluster.DnsLookupFamily.Value(view.lookup)
+        cluster.dns_lookup_family = _FAMILY.Value(view.lookup)
         cluster.respect_dns_ttl = True
         cluster.dns_refresh_rate.CopyFrom(pb.duration(view.transport.dns_refresh_s))
         if found is not None:
@@ -52,12 +53,12 @@ def apply(cluster: Any, view: HostView, port: Port, subset: str) -> None:
         cluster.eds_cluster_config.service_name = names.outbound(view.host, port.number, subset)
 
 
-def by_request(cluster: Any) -> None:
-    """Envoy resolves the host that a request names."""
+def by_request(cluster: Any, lookup: str) -> None:
+    """Envoy resolves the host that a request names. ``lookup``: see ``HostView``."""
     cluster.lb_policy = _BALANCER.Value("CLUSTER_PROVIDED")
     cluster.ClearField("load_balancing_policy")
     cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
-    config = forward_pb2.ClusterConfig(dns_cache_config=dns_cache(), allow_insecure_cluster_options=True)
+    config = forward_pb2.ClusterConfig(dns_cache_config=dns_cache(lookup), allow_insecure_cluster_options=True)
     cluster.cluster_type.typed_config.CopyFrom(pb.any_of(config))
 
 

@@ -37,8 +37,8 @@ class Requests:
     kind: Kind
     workload: str = ""
     """The workload whose policies apply, if a proxy has several."""
-    dynamic: bool = False
-    """Whether routes may lead to any requested host name (dynamic forward proxy)."""
+    dynamic: str = ""
+    """``HostView.lookup`` if routes may lead to any requested host name (dynamic forward proxy); else empty."""
     paths: str = UNRESTRICTED.paths
     """How paths are normalized, as ``meshConfig.pathNormalization``."""
     questions: int = 1
@@ -104,8 +104,8 @@ class Connections:
     """The SNI is the name of a cluster (AUTO_PASSTHROUGH)."""
     redis: bool = False
     """Whether the protocol ``redis`` is balanced by commands."""
-    lookup_port: int = 0
-    """The SNI is resolved, and connected to at this port; 0: it is not."""
+    resolved: tuple[str, int] | None = None
+    """The SNI is resolved (``HostView.lookup``), and connected to at this port; None: it is not."""
 
 
 def http_filter(name: str, config: Any, disabled: bool = False) -> hcm.HttpFilter:

@@ -13,5 +13,5 @@ NAME = "envoy.filters.http.dynamic_forward_proxy"
 def http(chain: Requests) -> list[HttpFilter]:
     if not chain.dynamic:
         return []
-    config = dynamic_forward_proxy_pb2.FilterConfig(dns_cache_config=discovery.dns_cache())
+    config = dynamic_forward_proxy_pb2.FilterConfig(dns_cache_config=discovery.dns_cache(chain.dynamic))
     return [http_filter(NAME, config, disabled=True)]

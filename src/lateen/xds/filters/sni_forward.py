@@ -12,9 +12,8 @@ NAME = "envoy.filters.network.sni_dynamic_forward_proxy"
 
 
 def network(chain: Connections) -> list[lc.Filter]:
-    if not chain.lookup_port:
+    if chain.resolved is None:
         return []
-    found = sni_dynamic_forward_proxy_pb2.FilterConfig(
-        dns_cache_config=discovery.dns_cache(), port_value=chain.lookup_port
-    )
+    lookup, port = chain.resolved
+    found = sni_dynamic_forward_proxy_pb2.FilterConfig(dns_cache_config=discovery.dns_cache(lookup), port_value=port)
     return [lc.Filter(name=NAME, typed_config=pb.any_of(found))]

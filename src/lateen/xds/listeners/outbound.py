@@ -99,8 +99,8 @@ def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) 
     if all(r.sni or r.subnets for r in (*by_name, *by_place)) and not (named and by_name):
         sni = (host.host,) if named and kind == "tls" and host.host != "*" else ()
         own = ((names.outbound(host.host, port), 100),)
-        lookup = port if host.resolution == "DYNAMIC_DNS" else 0
-        out.append(Chain(sni, ranges, tcp.to(seen, own, kind, options, redis=redis, lookup_port=lookup)))
+        resolved = (host.lookup, port) if host.resolution == "DYNAMIC_DNS" else None
+        out.append(Chain(sni, ranges, tcp.to(seen, own, kind, options, redis=redis, resolved=resolved)))
     causes = dict.fromkeys([*(str(r.rule) for r in (*by_name, *by_place)), *host.origins])
     causes |= dict.fromkeys(str(dr.ref) for _, _, found in host.onward for dr in found)
     return out, tuple(causes)
@@ -158,8 +158,9 @@ def _listener(
     return pb.resource(out.name, pb.also(out, seat.ipv6), (*causes, *seen.origins))
 
 
-def _dynamic(hosts: tuple[HostView, ...]) -> bool:
-    return any(h.resolution == "DYNAMIC_DNS" for h in hosts)
+def _dynamic(policy: OutboundPolicy, hosts: tuple[HostView, ...]) -> str:
+    """See ``Requests.dynamic``; it is the same for all of one proxy."""
+    return policy.lookup or next((h.lookup for h in hosts if h.resolution == "DYNAMIC_DNS"), "")
 
 
 def _bound(
@@ -177,7 +178,7 @@ def _bound(
     )
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
-    asked = Requests("outbound", dynamic=policy.resolves or _dynamic(bind.hosts), paths=paths)
+    asked = Requests("outbound", dynamic=_dynamic(policy, bind.hosts), paths=paths)
     if bind.protocol in (*HTTP, "auto"):
         out.filter_chains.add(filters=http.filters(seen, asked, f"outbound_{name}", rds=bind.routes))
     if bind.protocol == "auto":
@@ -316,7 +317,7 @@ def resources(plan: Plan, seen: Side, seat: Seat = ALONE) -> tuple[Resource, ...
         if ":" in place[0] and not seat.ipv6:
             continue
         hosts = tuple(takers.get(place, ()))
-        resolved = plan.policy.resolves or _dynamic(hosts)
+        resolved = _dynamic(plan.policy, hosts)
         routed = Requests("outbound", dynamic=resolved, paths=plan.paths) if place in requests else None
         key = (seen.at(place[1]), plan.policy, place, routed, hosts, owned.get(place, ""), seat, plan.detection_s)
         out.append(_shared(("listener", key), lambda key=key: _listener(*key)))  # type: ignore[misc]

@@ -80,12 +80,12 @@ def to(
     found: Options,
     *,
     redis: bool = False,
-    lookup_port: int = 0,
+    resolved: tuple[str, int] | None = None,
 ) -> list[Any]:
     """Network filters of a client's connections; of several clusters the first one's settings hold. See
     ``filters.chain.Connections``."""
     option = next((found[name] for name, _ in clusters if name in found), None)
-    return order.network(Connections(seen, clusters, protocol, option=option, redis=redis, lookup_port=lookup_port))
+    return order.network(Connections(seen, clusters, protocol, option=option, redis=redis, resolved=resolved))
 
 
 @cache
