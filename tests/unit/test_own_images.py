@@ -158,7 +158,7 @@ def test_the_layout_is_one_that_the_embedded_cluster_runs(tmp_path):
 
 def named(found):
     """Names of our images, without hub and tag, in objects or in a chart's templates."""
-    own = re.compile(r"^(?:docker\.io/lateen|\{\{.*\}\})/([a-z0-9-]+):")
+    own = re.compile(r'^(?:(?:docker\.io/lateen|\{\{.*\}\})/|\{\{.*?\.image \| default ")([a-z0-9-]+)[:"]')
     if isinstance(found, dict):
         return {n for v in found.values() for n in named(v)}
     if isinstance(found, list | tuple):
@@ -180,7 +180,7 @@ def test_every_image_that_the_charts_and_addons_name_is_built():
     texts = [*charts.charts().values(), *(p.read_text() for p in (TOOLS.parent / "samples/addons").glob("*.yaml"))]
     lines = [m for t in texts for m in re.findall(r"""image: *["']?(\S.*?)["']?$""", t, re.MULTILINE)]
     found = named(lines)
-    assert {"pilot", "console"} <= found
+    assert {"pilot", "console", "install-cni"} <= found
     assert found <= set(images.IMAGES)
 
 
