@@ -51,6 +51,14 @@ def grant_joe(cluster, group, resource):
     cluster.must("POST", f"{rbac}/clusterrolebindings", body)
 
 
+def test_an_expression_that_fails_is_said_to_its_user_and_not_to_the_log(caplog):
+    cluster = bound("object.spec.?replicas.?more.orValue(7) == 7")
+    with caplog.at_level(logging.WARNING):
+        code, answer = cluster.ask("POST", DEPLOYMENTS, deployment())
+    assert (code, "no such overload" in answer["message"]) == (422, True), answer
+    assert [r.getMessage() for r in caplog.records if r.name == "cel"] == []
+
+
 def test_a_write_that_a_policy_denies_is_invalid():
     cluster = bound("object.spec.replicas <= 5")
     cluster.must("POST", DEPLOYMENTS, deployment(replicas=5))

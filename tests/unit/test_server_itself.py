@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
+import weakref
 from datetime import timedelta
 
 import pytest
@@ -230,6 +232,23 @@ def test_a_quiet_watch_ends_with_its_client(cluster):
 
     asyncio.run(run())
     assert not list(cluster.store._history._watchers["configmaps"])
+
+
+@pytest.mark.parametrize("path", [CONFIG_MAPS, f"{CONFIG_MAPS}?watch=1&timeoutSeconds=1", "/healthz"])
+def test_nothing_stays_of_a_connection_that_has_ended(cluster, path):
+    async def run():
+        protocol, peer = cluster.connection()
+        protocol.connection_made(peer)
+        protocol.data_received(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            while not peer.closed:
+                await asyncio.sleep(0.001)
+        protocol.connection_lost(None)
+        return weakref.ref(protocol), weakref.ref(peer)
+
+    left = asyncio.run(run())
+    gc.collect()
+    assert [r() for r in left] == [None, None]
 
 
 def test_the_kernel_asks_after_silent_clients(cluster, tmp_path):

@@ -12,7 +12,6 @@ import struct
 from asyncio import sslproto
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import cast
-from weakref import WeakKeyDictionary
 
 from lateen.cluster.apiserver import lane, streams
 from lateen.kit import tasks
@@ -47,8 +46,6 @@ class FrontDoor(asyncio.Protocol):
     A connection that does not send a complete request in time, or that exceeds the limit of connections, is closed.
     """
 
-    _open = 0
-
     def __init__(self, http: Callable[[], asyncio.Protocol], spdy: Spdy, plain: Answers | None = None) -> None:
         self._http, self._spdy, self._plain = http, spdy, plain
         self._deadline: asyncio.TimerHandle | None = None
@@ -74,8 +71,7 @@ class FrontDoor(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
         _DOORS[transport] = self
-        FrontDoor._open += 1
-        if FrontDoor._open > MAX_CONNECTIONS:
+        if len(_DOORS) > MAX_CONNECTIONS:
             self._transport.abort()
             return
         loop = asyncio.get_running_loop()
@@ -254,7 +250,8 @@ class FrontDoor(asyncio.Protocol):
         return self._inner.eof_received() if self._inner else False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        FrontDoor._open -= 1
+        if self._transport is not None:
+            _DOORS.pop(self._transport, None)
         for timer in (self._deadline, self._stalled, self._turn):
             if timer:
                 timer.cancel()
@@ -282,7 +279,8 @@ class FrontDoor(asyncio.Protocol):
             self._serve()
 
 
-_DOORS: WeakKeyDictionary[asyncio.BaseTransport, FrontDoor] = WeakKeyDictionary()
+_DOORS: dict[asyncio.BaseTransport, FrontDoor] = {}
+"""The open connections. A weak dictionary would keep the ended ones: each value holds its key."""
 
 
 @contextlib.contextmanager

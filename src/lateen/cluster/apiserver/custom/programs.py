@@ -6,6 +6,7 @@ have (macros with two variables) is named.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -39,6 +40,9 @@ _STRINGS = re.compile(r"""[rRbB]*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 _MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*(\w+)\s*,")
 _SIZE = re.compile(r"\bsize\s*\(")
 
+logging.getLogger("cel").setLevel(
+    logging.ERROR
+)  # its warnings repeat what becomes an answer: a user's expression failed
 
 FAILURES = (RuntimeError, ValueError, TypeError, KeyError, IndexError, ArithmeticError)
 """Exceptions that the library raises during evaluation."""
