@@ -3,6 +3,7 @@
 import random
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,29 @@ def progressing(sets, before, now, deadline=60, generation=1):
     plan = rollout(d, sets, now)
     found = next(c for c in plan.status["conditions"] if c["type"] == "Progressing")
     return plan.status, (found["status"], found["reason"]), deadline_s(d, plan.status, now)
+
+
+def test_a_deployment_that_waits_for_a_finalizer_waits_for_no_deadline():
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    going_on = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "message": ""}
+    at = dict.fromkeys(("lastUpdateTime", "lastTransitionTime"), "2026-01-01T00:00:00Z")
+    d = deployment(1, 1, 0)
+    d["spec"]["progressDeadlineSeconds"] = 60
+    d["status"] = {"conditions": [going_on | at]}
+    late = begin + timedelta(seconds=90)
+    d["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z"
+    assert deadline_s(d, rollout(d, [], late).status, late) is None
+
+
+@pytest.mark.parametrize("wrong", ["x", "-1", "1.5", "1_0", "٣", "9" * 5000])
+def test_numbers_that_users_write_into_annotations_are_no_trouble(wrong):
+    d, begin = deployment(4, 1, 0), datetime(2026, 1, 1, tzinfo=UTC)
+    (_, made), *_ = rollout(d, [], begin).create
+    for key in ("revision", "desired-replicas", "max-replicas"):
+        name = f"deployment.kubernetes.io/{key}"
+        meta = made["metadata"] | {"uid": "s", "annotations": made["metadata"]["annotations"] | {name: wrong}}
+        plan = rollout(d, [made | {"metadata": meta}], begin)
+        assert (plan.create, plan.scale, plan.delete) == ([], [], [])
 
 
 def test_a_rollout_that_does_not_come_further_fails_after_its_deadline():

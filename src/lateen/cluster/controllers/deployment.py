@@ -6,6 +6,7 @@ reported.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -28,6 +29,7 @@ HISTORY = "deployment.kubernetes.io/revision-history"
 """The numbers that a ReplicaSet had before."""
 _OWN = (REVISION, DESIRED, MOST, HISTORY, LAST_APPLIED)
 """Annotations that a Deployment does not pass on to its ReplicaSets."""
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Deployments:
@@ -116,7 +118,7 @@ def deployment(d: Json, sets: list[Json], now: datetime | None = None, pods: lis
     if meta.get("deletionTimestamp"):
         plan.status = status.counted(d, want, new, mine, at)
         return plan
-    scaled = any(dig(s, "metadata", "annotations", DESIRED, default=str(want)) != str(want) for s in _active(mine))
+    scaled = any(_noted(s, DESIRED) not in (None, want) for s in _active(mine))
     if spec.get("paused") or scaled:
         _resize(plan, d, want, new, old)
         _annotations(plan, d, new, mine, scaled)
@@ -145,8 +147,14 @@ def _active(sets: list[Json]) -> list[Json]:
     return [s for s in sets if spec_count(s)]
 
 
+def _noted(s: Json, key: str) -> int | None:
+    """The number in an annotation, which users may write, too; None if there is none."""
+    text = str(dig(s, "metadata", "annotations", key, default=""))
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
 def _revision(s: Json) -> int:
-    return int(dig(s, "metadata", "annotations", REVISION, default="0"))
+    return _noted(s, REVISION) or 0
 
 
 def _annotations(plan: Plan, d: Json, new: Json | None, mine: list[Json], scaled: bool = False) -> None:
@@ -247,7 +255,7 @@ def _resize(plan: Plan, d: Json, want: int, new: Json | None, old: list[Json]) -
 
 
 def _share(d: Json, s: Json, allowed: int) -> int:
-    most = int(dig(s, "metadata", "annotations", MOST, default=0)) or int(dig(d, "status", "replicas", default=0))
+    most = _noted(s, MOST) or int(dig(d, "status", "replicas", default=0))
     return int(spec_count(s) * allowed / most + 0.5) - spec_count(s) if most else 0
 
 

@@ -146,6 +146,8 @@ def _failures(found: list[Json], new: Json | None, mine: list[Json]) -> list[Jso
 def deadline_s(d: Json, status: Json, now: datetime) -> float | None:
     """Seconds until a rollout that is going on counts as failed; None if there is nothing to wait for."""
     condition = conditions.find(status["conditions"], PROGRESSING)
+    if d["metadata"].get("deletionTimestamp"):
+        return None  # its rollout is not judged any more
     if not condition or _limit(d) is None or d["spec"].get("paused") or condition["reason"] in (DONE, LATE, PAUSED):
         return None
     return max(_left_s(d, condition, now), 0.0) + 0.05
