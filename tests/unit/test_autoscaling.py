@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_controllers import deployment, play, until
 
 from lateen.api import kinds
-from lateen.cluster.controllers import scaling
+from lateen.cluster.controllers import autoscaler, scaling
 from lateen.kit import times
 
 READY = [{"type": "Ready", "status": "True"}]
@@ -86,7 +86,9 @@ def test_without_a_behaviour_replicas_double_at_most():
 def test_a_missing_request_or_use_is_told():
     with pytest.raises(scaling.NoMetric, match="missing request for cpu in container c of Pod p"):
         scaling.wish(metric(), [pod("p", request=None)], {("n", "p"): {"c": (0.1, 0)}}, 1)
-    with pytest.raises(scaling.NoMetric, match="no metrics returned"):
+    with pytest.raises(scaling.NoMetric, match="cpu utilization: no metrics returned matched known pods"):
+        scaling.wish(metric(), [pod("p", request="0")], {("n", "p"): {"c": (1.0, 0)}}, 3)
+    with pytest.raises(scaling.NoMetric, match="no metrics returned from"):
         scaling.wish(metric(), [pod("p")], {}, 1)
 
 
@@ -100,6 +102,13 @@ def test_it_grows_at_once_and_shrinks_after_five_minutes():
     assert scaling.settle(hpa(), 1, 3, past, 100.0) == (3, "")
     assert scaling.settle(hpa(), 1, 3, past, 290.0) == (3, "")
     assert scaling.settle(hpa(), 1, 3, past, 301.0) == (1, "")
+
+
+def test_what_holds_it_back_is_the_highest_of_the_recent_wishes_where_nothing_is_said_of_its_behaviour():
+    plain = {"spec": {"minReplicas": 1, "maxReplicas": 10}}
+    assert autoscaler.held(plain, 4, 3)[0] == autoscaler.held(plain, 2, 3)[0] == "ScaleDownStabilized"
+    assert autoscaler.held(hpa(), 4, 3)[0] == "ScaleUpStabilized"
+    assert autoscaler.held(hpa(), 2, 3)[0] == "ScaleDownStabilized"
 
 
 def test_policies_limit_how_far_it_goes_in_their_period():

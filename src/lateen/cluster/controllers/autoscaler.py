@@ -124,7 +124,7 @@ class Autoscalers:
         past.forget(now)
         steady = scaling.stabilized(hpa, best.replicas, replicas, past, now)
         wanted, limit = scaling.limited(hpa, steady, replicas, past, now)
-        able = ("AbleToScale", True, *(READY if steady == best.replicas else STABILIZED[best.replicas >= replicas]))
+        able = ("AbleToScale", True, *(READY if steady == best.replicas else held(hpa, best.replicas, replicas)))
         status: Json = {"currentReplicas": replicas, "desiredReplicas": wanted}
         status["currentMetrics"] = [w.current for w in wishes]
         if wanted != replicas:
@@ -161,6 +161,12 @@ class Autoscalers:
         counts = {"desiredReplicas": dig(hpa, "status", "desiredReplicas", default=0)} | (status or {})
         status = counts | {"conditions": list(made.values())}
         await set_status(self._client, kinds.AUTOSCALER, hpa, status)
+
+
+def held(hpa: Json, wanted: int, replicas: int) -> tuple[str, str]:
+    """Reason and message while the latest measurement is not followed yet. An autoscaler that says nothing of its
+    behaviour follows the highest of all recent ones, whichever way it goes."""
+    return STABILIZED[wanted >= replicas and dig(hpa, "spec", "behavior") is not None]
 
 
 def _scaled_to(replicas: int) -> tuple[str, bool, str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from lateen.cluster.controllers.ownership import is_ready
 from lateen.cluster.rules import amounts
@@ -63,12 +64,13 @@ def wish(metric: Json, pods: list[Json], used: Used, replicas: int, now: datetim
     current: Json = {"averageValue": amounts.text(Decimal(math.floor(average * 1000)) / 1000)}
     if target["type"] == "Utilization":
         asked, percent = {p["metadata"]["name"]: _asked(p, name, only) for p in pods}, int(target["averageUtilization"])
-        current["averageUtilization"] = math.floor(_share(counted, asked) * 100 + ROUNDING)
+        share = partial(_share, asked, name)
+        current["averageUtilization"] = math.floor(share(counted) * 100 + ROUNDING)
         wanted = _replicas(
             counted,
             groups,
             {n: asked[n] * max(100, percent) / 100 for n in groups.missing},
-            lambda values: math.floor(_share(values, asked) * 100 + ROUNDING) / percent,
+            lambda values: math.floor(share(values) * 100 + ROUNDING) / percent,
             replicas,
         )
         what = f"{name} resource utilization (percentage of request)"
@@ -130,8 +132,11 @@ def _begins(pod: Json, now: datetime) -> bool:
     return bool(ready["status"] == "False" and (changed - since).total_seconds() < DELAY_S)
 
 
-def _share(values: dict[str, float], asked: dict[str, float]) -> float:
-    return sum(values.values()) / (sum(asked[n] for n in values) or math.inf)
+def _share(asked: dict[str, float], name: str, values: dict[str, float]) -> float:
+    """Of what is requested. Raises NoMetric where nothing is, as Kubernetes' ``GetResourceUtilizationRatio`` does."""
+    if not (total := sum(asked[n] for n in values)):
+        raise NoMetric(f"failed to get {name} utilization: no metrics returned matched known pods")
+    return sum(values.values()) / total
 
 
 def _replicas(
