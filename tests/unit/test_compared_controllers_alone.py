@@ -3,12 +3,15 @@
 import asyncio
 from datetime import UTC, datetime
 
-from test_controllers import deployment, play, pods_of, until
+from apiserver import Cluster
+from test_controllers import Told, deployment, play, pods_of, until
 
 from lateen.api import kinds
+from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.controllers import conditions, endpoints, pod_garbage
 from lateen.cluster.controllers.daemon_set import daemon_set
 from lateen.cluster.controllers.deployment import deployment as rollout
+from lateen.cluster.controllers.disruption import DisruptionBudgets
 from lateen.cluster.controllers.job_indexes import shown
 from lateen.cluster.controllers.namespace import remaining
 from lateen.cluster.controllers.ownership import DELETION_COST, surplus
@@ -190,6 +193,45 @@ def test_a_namespace_says_what_it_waits_for():
     assert found["NamespaceDeletionContentFailure"][0] == "False"
 
 
+def test_the_messages_of_a_namespace_follow_what_is_left():
+    found = []
+    for count, at in ((5, "2026-01-01T00:00:00Z"), (2, "2026-01-01T00:00:09Z")):
+        left = {"pods": [{"metadata": {"finalizers": ["a.b/c"]}}] * count}
+        for made in remaining(left, []):
+            found = conditions.replace(found, made | {"lastTransitionTime": at})
+    shown = conditions.find(found, "NamespaceContentRemaining")
+    assert shown["message"] == "Some resources are remaining: pods. has 2 resource instances"
+    assert shown["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+    assert len(found) == len({c["type"] for c in found}) == 5
+
+
+def test_a_budget_says_the_latest_reason_why_it_cannot_be_computed():
+    client = DirectClient(Cluster().api, "kube-controller-manager")
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "b", "namespace": "default"},
+    }
+    budget["spec"] = {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "x"}}}
+
+    async def run():
+        await client.create(kinds.POD_DISRUPTION_BUDGET, budget)
+        controller, said = DisruptionBudgets(client, None, Told()), []
+        for version, kind in (("batch/v1", "Job"), ("apps/v1", "DaemonSet")):
+            ref = {"apiVersion": version, "kind": kind, "name": "o", "uid": "u", "controller": True}
+            meta = {"name": "p", "namespace": "default", "labels": {"app": "x"}, "ownerReferences": [ref]}
+            spec = {"containers": [{"name": "c", "image": "i"}]}
+            await client.create(kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+            await controller.reconcile(("default", "b"))
+            found = await client.get(kinds.POD_DISRUPTION_BUDGET, "default", "b")
+            said += [c["message"] for c in found["status"]["conditions"]]
+            await client.delete(kinds.POD, "default", "p", grace=0)
+        return said
+
+    said = asyncio.run(run())
+    assert said == [f"{k} does not implement the scale subresource" for k in ("jobs.batch", "daemonsets.apps")]
+
+
 def test_events_that_differ_in_their_messages_only_share_one_when_they_are_many():
     made = []
 
@@ -229,6 +271,78 @@ def test_a_pod_of_a_node_that_there_is_not_fails_and_goes(monkeypatch):
             return await client.get(kinds.POD, "default", "lost") is None
 
         await until(gone)
+
+    play(story)
+
+
+def test_the_time_of_a_missing_node_begins_anew_with_its_next_pod(monkeypatch):
+    """As the quarantine of Kubernetes' collector does."""
+    clock, removed = [0.0], []
+    monkeypatch.setattr(pod_garbage.time, "monotonic", lambda: clock[0])
+    there = {}
+
+    class Client:
+        async def get(self, kind, *where):
+            return there.get(where) if kind == kinds.POD else None
+
+        async def patch(self, *_): ...
+
+        async def delete(self, _, __, name, **___):
+            removed.append(name)
+
+    class Loop:
+        def objects(self, _):
+            return list(there.values())
+
+    async def run():
+        garbage = pod_garbage.PodGarbage(Client(), Loop())
+
+        def lost(name):
+            meta = {"name": name, "namespace": "n", "uid": name}
+            return {"metadata": meta, "spec": {"nodeName": "late"}, "status": {"phase": "Running"}}
+
+        async def told(old, new):
+            return [await garbage.reconcile(key) for key in garbage.keys(kinds.POD, old, new)]
+
+        there["n", "a"] = lost("a")
+        assert await told(None, lost("a")) == [pod_garbage.PAUSE_S]
+        clock[0] = 41.0
+        await told(None, lost("a"))
+        assert removed == ["a"]
+        await told(there.pop(("n", "a")), None)
+        clock[0] = 90_000.0
+        there["n", "b"] = lost("b")
+        assert await told(None, lost("b")) == [pod_garbage.PAUSE_S]
+        clock[0] += 30
+        list(garbage.keys(kinds.NODE, None, {"metadata": {"name": "late"}}))  # it comes, and goes again
+        assert await told(None, lost("b")) == [pod_garbage.PAUSE_S]
+        assert removed == ["a"]
+
+    asyncio.run(run())
+
+
+def test_a_slice_follows_the_zone_of_its_node():
+    async def story(client, told):
+        zones = {"topology.kubernetes.io/zone": "east"}
+        await client.create(kinds.NODE, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "here"}})
+        meta, spec = {"name": "s", "namespace": "default"}, {"selector": {"app": "x"}, "ports": [{"port": 80}]}
+        await client.create(kinds.SERVICE, {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
+        meta = {"name": "p", "namespace": "default", "labels": {"app": "x"}}
+        body = {"nodeName": "here", "containers": [{"name": "c", "image": "i"}]}
+        await client.create(kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": body})
+        await client.patch(kinds.POD, "default", "p", {"status": {"phase": "Running", "podIP": "10.0.0.1"}}, "status")
+
+        async def zone():
+            found, _ = await client.list(kinds.ENDPOINT_SLICE, "default")
+            return [e.get("zone") for s in found for e in s.get("endpoints") or []]
+
+        await until(zone)
+        await client.patch(kinds.NODE, "", "here", {"metadata": {"labels": zones}})
+
+        async def east():
+            return await zone() == ["east"]
+
+        await until(east)
 
     play(story)
 

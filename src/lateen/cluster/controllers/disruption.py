@@ -69,7 +69,7 @@ class DisruptionBudgets:
         self._events.event(budget, "Warning", "CalculateExpectedPodCountFailed", says)
         mark = {"type": ALLOWED, "status": "False", "reason": "SyncFailed", "message": why}
         before = dig(budget, "status", "conditions", default=[])
-        found = conditions.put(before, mark | {"lastTransitionTime": times.stamp(now)})
+        found = conditions.replace(before, mark | {"lastTransitionTime": times.stamp(now)})
         status = {"disruptionsAllowed": 0, "conditions": found}
         counts = dict.fromkeys(("currentHealthy", "desiredHealthy", "expectedPods"), 0)
         await set_status(

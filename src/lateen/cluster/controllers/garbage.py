@@ -45,14 +45,18 @@ class Garbage:
             yield key
 
     def _definition(self, old: Json | None, new: Json | None) -> None:
-        """Watch the objects of a new CustomResourceDefinition; stop watching those of a deleted one."""
+        """Watch the objects of a new CustomResourceDefinition, and those of a changed one in the version that is stored
+        now; stop watching those of a deleted one."""
         kind = served.custom(new or old or {})
         if kind is None:
             return
         if new is not None:
-            if collection_of(kind) not in self._kinds:
-                self._kinds[collection_of(kind)] = kind
+            known = self._kinds.get(collection_of(kind))
+            self._kinds[collection_of(kind)] = kind
+            if known is None:
                 self._loop.watch(self, kind)
+            elif known != kind:
+                self._loop.move(kind)
         elif self._kinds.pop(collection_of(kind), None):
             tasks.spawn(self._loop.unwatch(kind), f"end of {kind.plural}")
 

@@ -113,6 +113,17 @@ class Loop:
         self._informers.pop(collection, None)
         await tasks.cancel(self._running.pop(collection, None))
 
+    def move(self, kind: Kind) -> None:
+        """Read a watched kind in another version from now on. What is known of its objects stays, so that no change
+        is missed."""
+        collection = collection_of(kind)
+        if (informer := self._informers.get(collection)) is None:
+            return
+        informer.kind = kind
+        if running := self._running.pop(collection, None):
+            running.cancel()
+            self._start(collection)
+
     def _start(self, collection: str) -> None:
         informer = self._informers[collection]
         self._running[collection] = tasks.spawn(informer.run(), f"informer {collection}")

@@ -58,17 +58,14 @@ class Namespaces:
         """Delete everything in a namespace, pods after what would make others; remove it when nothing is left."""
         left, failures = dict[str, list[Json]](), list[KubeError]()
         for kind in sorted(await self._namespaced(), key=lambda k: k is kinds.POD):
-            items, _ = await self._client.list(kind, name)
+            try:
+                items, _ = await self._client.list(kind, name)
+            except KubeError as e:  # the other kinds go all the same, and the namespace says why it stays
+                failures.append(e)
+                continue
             if items:
                 left[collection_of(kind)] = items
-            names = [i["metadata"]["name"] for i in items if not i["metadata"].get("deletionTimestamp")]
-            for at in range(0, len(names), AT_ONCE):
-                deletions = (self._client.delete(kind, name, n) for n in names[at : at + AT_ONCE])
-                for result in await asyncio.gather(*deletions, return_exceptions=True):
-                    if isinstance(result, KubeError):
-                        failures.append(result)
-                    elif isinstance(result, BaseException):
-                        raise result
+            failures += await self._delete(kind, name, items)
         ns = await self._client.get(kinds.NAMESPACE, "", name)
         if ns is not None and (left or failures):
             await self._report(ns, left, failures)
@@ -81,6 +78,19 @@ class Namespaces:
             await self._client.update(kinds.NAMESPACE, ns, "finalize")
         return None
 
+    async def _delete(self, kind: Kind, namespace: str, items: list[Json]) -> list[KubeError]:
+        """Delete what is not being deleted yet; returns what has failed."""
+        names = [i["metadata"]["name"] for i in items if not i["metadata"].get("deletionTimestamp")]
+        failures = list[KubeError]()
+        for at in range(0, len(names), AT_ONCE):
+            deletions = (self._client.delete(kind, namespace, n) for n in names[at : at + AT_ONCE])
+            for result in await asyncio.gather(*deletions, return_exceptions=True):
+                if isinstance(result, KubeError):
+                    failures.append(result)
+                elif isinstance(result, BaseException):
+                    raise result
+        return failures
+
     async def _report(self, ns: Json, left: dict[str, list[Json]], failures: list[KubeError]) -> None:
         """Say what the namespace waits for, once something stays although it is to go."""
         staying = {c: [o for o in found if o["metadata"].get("deletionTimestamp")] for c, found in left.items()}
@@ -88,7 +98,7 @@ class Namespaces:
             return
         found = list(dig(ns, "status", "conditions", default=[]))
         for made in remaining(left, failures):
-            found = conditions.put(found, made | {"lastTransitionTime": times.stamp()})
+            found = conditions.replace(found, made | {"lastTransitionTime": times.stamp()})
         if found != dig(ns, "status", "conditions", default=[]):
             status = {"status": {"conditions": found}}
             await self._client.patch(kinds.NAMESPACE, "", ns["metadata"]["name"], status, "status")

@@ -32,15 +32,21 @@ class PodGarbage:
     def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:
         if kind == kinds.NODE:
             name = (new or old or {})["metadata"]["name"]
+            if new is not None:
+                self._missing.pop(name, None)
             pods = self._loop.objects(kinds.POD) if new is None or old is None else []
             yield from (_key(p) for p in pods if dig(p, "spec", "nodeName") == name)
-        elif new is not None and dig(new, "spec", "nodeName") != dig(old or {}, "spec", "nodeName"):
+        elif new is not None and _node(new) != _node(old):
             yield _key(new)
+        elif new is None and old is not None and _node(old) in self._missing:
+            yield _key(old)
 
     async def reconcile(self, key: Key) -> float | None:
         pod = await self._client.get(kinds.POD, *key)
-        node = str(dig(pod or {}, "spec", "nodeName", default=""))
-        if pod is None or not node:
+        if pod is None:
+            self._forget()
+            return None
+        if not (node := _node(pod)):
             return None
         if await self._client.get(kinds.NODE, "", node) is not None:
             self._missing.pop(node, None)
@@ -51,15 +57,25 @@ class PodGarbage:
         await self._remove(pod)
         return None
 
+    def _forget(self) -> None:
+        """The time of a node begins anew when a pod names it that none has named before."""
+        if self._missing:
+            named = {_node(p) for p in self._loop.objects(kinds.POD)}
+            self._missing = {node: since for node, since in self._missing.items() if node in named}
+
     async def _remove(self, pod: Json) -> None:
         meta = pod["metadata"]
         if not is_over(pod):
             mark = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
             mark |= {"message": "PodGC: node no longer exists", "lastTransitionTime": times.stamp()}
-            found = conditions.put(dig(pod, "status", "conditions", default=[]), mark)
+            found = conditions.replace(dig(pod, "status", "conditions", default=[]), mark)
             status = {"status": {"phase": "Failed", "conditions": found}}
             await self._client.patch(kinds.POD, meta["namespace"], meta["name"], status, "status")
         await self._client.delete(kinds.POD, meta["namespace"], meta["name"], grace=0, uid=meta["uid"])
+
+
+def _node(pod: Json | None) -> str:
+    return str(dig(pod or {}, "spec", "nodeName", default=""))
 
 
 def _key(pod: Json) -> Key:

@@ -31,6 +31,10 @@ class Services:
             case kinds.ENDPOINT_SLICE if new is None and old:
                 name = dig(old, "metadata", "labels", "kubernetes.io/service-name")
                 yield from [(old["metadata"]["namespace"], name)] if name else []
+            case kinds.NODE if _zone(old) != _zone(new):
+                name = (new or old or {})["metadata"]["name"]
+                there = (p for p in self._loop.objects(kinds.POD) if dig(p, "spec", "nodeName") == name)
+                yield from {key for pod in there for key in self._selecting(pod)}
             case kinds.POD:
                 yield from {key for pod in (old, new) if pod for key in self._selecting(pod)}
 
@@ -49,10 +53,7 @@ class Services:
             return
         if not dig(service, "spec", "selector"):
             return
-        zones = {
-            n["metadata"]["name"]: str(dig(n, "metadata", "labels", ZONE, default=""))
-            for n in self._loop.objects(kinds.NODE)
-        }
+        zones = {n["metadata"]["name"]: _zone(n) for n in self._loop.objects(kinds.NODE)}
         whole, slices = endpoints.objects(service, self._loop.objects(kinds.POD, namespace), zones)
         await self._endpoints(whole)
         await self._slices(namespace, name, slices)
@@ -86,6 +87,10 @@ class Services:
         if not same or dig(found, "metadata", "labels", default={}) != wanted["metadata"]["labels"]:
             meta = {k: v for k, v in wanted["metadata"].items() if k != "generateName"}
             await self._client.update(kind, wanted | {"metadata": {**found["metadata"], **meta}})
+
+
+def _zone(node: Json | None) -> str:
+    return str(dig(node or {}, "metadata", "labels", ZONE, default=""))
 
 
 def _key(obj: Json) -> Key:
