@@ -76,6 +76,21 @@ def test_connections_to_the_application_come_from_the_guard_of_their_family():
         assert [e.address.address for e in bind.extra_source_addresses] == ["::6"]
 
 
+@pytest.mark.parametrize("agent", [V4, DUAL, V6])
+def test_where_nothing_is_redirected_connections_to_the_application_have_no_source_of_their_own(agent):
+    """The source ::6 is an address that is made with the rules; without them, binding to it fails."""
+    ingress = """
+kind: Sidecar
+metadata: {name: s}
+spec:
+  ingress: [{port: {number: 9081, name: http, protocol: HTTP}, defaultEndpoint: '[::]:9080'}]
+"""
+    made = sidecar({**agent, "INTERCEPTION_MODE": "NONE"}, dual(ENTRY + "---" + ingress))
+    inbound = [c for name, c in made[names.CDS].items() if name.startswith("inbound|")]
+    assert inbound
+    assert not [c.name for c in made[names.CDS].values() if c.HasField("upstream_bind_config")]
+
+
 def test_a_pod_in_slices_of_both_families_is_one_endpoint():
     """It would get twice the requests of others, and half of them at an address that IPv4-only clients do not reach."""
     (group,) = sidecar(DUAL)[names.EDS]["outbound|9080||reviews.default.svc.cluster.local"].endpoints

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import address_pb2, protocol_pb2
+from envoy.config.core.v3 import protocol_pb2
 
 from lateen.api.networking import traffic_policy as api
 from lateen.kit.derived import derived, held
@@ -305,10 +305,11 @@ def _to_application(
         connect_timeout=pb.duration(view.transport.connect_timeout_s),
         circuit_breakers=pools.breakers(pool),
         cleanup_interval=pb.duration(CLEANUP_S),
-        upstream_bind_config=address_pb2.BindConfig(source_address=_guard(view, ports.GUARD)),
     )
-    if view.seat.ipv6:
-        out.upstream_bind_config.extra_source_addresses.add(address=_guard(view, ports.GUARD_V6))
+    if view.interception != "NONE":  # rules tell these connections from the application's own; ::6 comes with them
+        out.upstream_bind_config.source_address.CopyFrom(_guard(view, ports.GUARD))
+        if view.seat.ipv6:
+            out.upstream_bind_config.extra_source_addresses.add(address=_guard(view, ports.GUARD_V6))
     if kind:
         out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pools.http_options(kind, pool, idle_s=idle_s))
     pools.connections(out, pool.tcp if pool else None, view.transport.keepalive)
