@@ -1,10 +1,13 @@
 """What `lateen check` says of istiod's Deployments."""
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 
 from lateen.cli.checking import Wrong
 from lateen.cli.checks import istiods_ready
-from lateen.cli.checks_mesh import open_by_ipv6
+from lateen.cli.checks_mesh import open_by_ipv6, proxies_redirecting
 
 
 def istiod(name="istiod", ready=1, wanted=1):
@@ -47,4 +50,8 @@ def test_pods_with_ipv6_addresses_that_an_earlier_version_has_redirected_are_nam
         pod("away", "fd00::6"),
     ]
     proxies = [proxy("old", False), proxy("new", True), proxy("plain", False), proxy("gateway", False, "router")]
-    assert open_by_ipv6(pods, [*proxies, proxy("never", False)]) == ["old.shop"]
+    known = [*proxies, proxy("never", False)]
+    assert open_by_ipv6(pods, known) == ["old.shop"]
+    context = SimpleNamespace(here=lambda: None, pods=pods, status={"proxies": known})
+    with pytest.raises(Wrong, match=r"^pods whose IPv6 addresses .* so that callers bypass all policies: old.shop$"):
+        asyncio.run(proxies_redirecting(context))

@@ -248,8 +248,9 @@ async def proxies_redirecting(c: Context) -> None:
     """Pods whose rules were written by an earlier version, for IPv4 alone."""
     c.here()
     if open_ := open_by_ipv6(c.pods, c.status.get("proxies", [])):
+        some = ", ".join(open_[:3])
         raise Wrong(
-            f"their IPv6 addresses are not redirected, so that callers pass by all policies: {', '.join(open_[:3])}",
+            f"pods whose IPv6 addresses are not redirected, so that callers bypass all policies: {some}",
             "kubectl rollout restart their workloads; with the CNI plugin, upgrade it first",
         )
 
