@@ -300,3 +300,11 @@ def test_an_application_that_speaks_xds_gets_no_redirection(name):
     app = next(c for c in found["spec"]["containers"] if c["name"] == "app")
     assert "GRPC_XDS_BOOTSTRAP" in env(app)
     assert app["readinessProbe"] == PROBED["readinessProbe"]
+
+
+def test_an_application_that_speaks_xds_starts_once_its_bootstrap_file_is_there():
+    """gRPC that finds none serves plain text, whatever policies say."""
+    found = injected({"inject.istio.io/templates": "grpc-agent"}, containers=[PROBED])
+    agent, app = found["spec"]["containers"]
+    assert (agent["name"], app["name"]) == ("istio-proxy", "app")
+    assert agent["lifecycle"]["postStart"]["exec"]["command"][:2] == ["pilot-agent", "wait"]

@@ -13,7 +13,7 @@ from lateen.agent.certificates import Certificates, write_files
 from lateen.agent.istiod import Istiod
 from lateen.agent.options import Options
 from lateen.kit.files import write_atomic
-from lateen.wire import ports
+from lateen.wire import names, ports
 
 REFRESH = "900s"
 
@@ -36,7 +36,7 @@ def bootstrap(options: Options, directory: Path, known: Path) -> dict[str, Any]:
         "certificate_providers": {
             "default": {"plugin_name": "file_watcher", "config": {**_files(directory), "refresh_interval": REFRESH}}
         },
-        "server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",
+        "server_listener_resource_name_template": f"{names.GRPC_SERVER}%s",
     }
 
 

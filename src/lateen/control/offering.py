@@ -107,6 +107,10 @@ class Offering:
         connection.kept = None
 
     def proxyless(self, node: NodeId, metadata: Mapping[str, str]) -> Given:
-        """What a gRPC client without a proxy should have."""
+        """What a gRPC client or server without a proxy should have; a server of an unknown pod has no listeners."""
         views = self.home(metadata)
-        return {} if views is None else proxyless.generate(views.outbound(node.namespace))
+        if views is None:
+            return {}
+        pod = views.mesh.objects.pods.get((node.namespace, node.pod))
+        found = proxyless.generate(views.outbound(node.namespace))
+        return found if pod is None else proxyless.with_servers(found, *views.served(pod))

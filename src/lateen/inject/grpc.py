@@ -8,6 +8,8 @@ from lateen.inject.context import PROXY, Context
 from lateen.kit.jsons import Json
 from lateen.wire import ports
 
+AGENT = "grpc-agent"
+"""The name of the template"""
 BOOTSTRAP_VOLUME = "grpc-io-proxyless-bootstrap"
 DATA = "/var/lib/grpc/data/"
 

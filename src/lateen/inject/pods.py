@@ -28,7 +28,7 @@ _LISTS = ("containers", "initContainers")
 _BUILT_IN: dict[str, Callable[[Context], Json]] = {
     "sidecar": sidecar.template,
     "gateway": gateway.template,
-    "grpc-agent": grpc.agent,
+    grpc.AGENT: grpc.agent,
     "grpc-simple": grpc.simple,
 }
 
@@ -246,9 +246,13 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
 
 
 def _order(spec: Json, c: Context) -> None:
-    """Order the containers: the proxy is last, or first if it holds the application back. Native sidecars: redirection,
-    proxy, then the user's init containers, which are then in the mesh, except those that an annotation puts before the
-    proxy. Otherwise the redirection is last, so that it does not cut off other init containers."""
+    """Order the containers: the proxy is last, or first if it holds the application back. The agent of a gRPC library
+    always does: an application without a bootstrap file would serve plain text, whatever policies say.
+
+    Native sidecars: redirection, proxy, then the user's init containers, which are then in the mesh, except those that
+    an annotation puts before the proxy. Otherwise the redirection is last, so that it does not cut off other init
+    containers.
+    """
 
     def move(kind: str, name: str, first: bool) -> None:
         found = [i for i in spec.get(kind) or [] if i.get("name") == name]
@@ -256,7 +260,7 @@ def _order(spec: Json, c: Context) -> None:
             rest = [i for i in spec[kind] if i.get("name") != name]
             spec[kind] = [*found, *rest] if first else [*rest, *found]
 
-    move("containers", PROXY, c.hold)
+    move("containers", PROXY, c.hold or grpc.AGENT in chosen(c.pod, c.settings))
     if any(i.get("name") == PROXY for i in spec.get("initContainers") or []):
         before = [name.strip() for name in c.annotations.get(BEFORE_PROXY, "").split(",")]
         for name in (sidecar.CORE_DUMP, PROXY, *reversed(before), sidecar.VALIDATION, sidecar.INIT):

@@ -27,7 +27,7 @@ from lateen.mesh.outbound import Outbound, serves
 from lateen.mesh.outbound_view import OutboundView
 from lateen.mesh.spelling import spellings
 from lateen.mesh.view import Callers, Own, Patch, View
-from lateen.mesh.workloads import BOTH, IPV6, Proxy, Seat
+from lateen.mesh.workloads import ALONE, BOTH, IPV6, Proxy, Seat
 from lateen.wire import names
 from lateen.wire.node import ROUTER, Abilities, abilities
 
@@ -161,6 +161,10 @@ class Views(Outbound):
         """The outbound view of clients in a namespace without other known properties."""
         sidecar = self.mesh.sidecar(namespace, {})
         return self.outbound_view(Client(namespace, sidecar=sidecar.ref if sidecar else None))
+
+    def served(self, pod: o.Pod) -> tuple[InboundView, Checks]:
+        """What a workload without a proxy serves."""
+        return self._inbound(pod, ALONE, ""), self._checks(pod)
 
     @query
     def _rule_credentials(self, pod: o.Pod, gateway: bool) -> tuple[o.Credential, ...]:

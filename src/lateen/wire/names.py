@@ -84,6 +84,8 @@ SEVERAL_HOSTS = "several-hosts"
 """The built-in RBAC rule that rejects requests with more than one Host header."""
 VIRTUAL_OUTBOUND = "virtualOutbound"
 VIRTUAL_INBOUND = "virtualInbound"
+GRPC_SERVER = "xds.istio.io/grpc/lds/inbound/"
+"""The prefix of the names by which gRPC servers without a proxy ask for their listeners; an address follows"""
 
 CDS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"

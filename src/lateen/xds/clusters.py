@@ -21,7 +21,7 @@ from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import UNKNOWN
 from lateen.wire import labels, names, ports
 from lateen.wire.resource import Resource
-from lateen.xds import balancing, discovery, origins, pb, pools, tls
+from lateen.xds import balancing, discovery, identities, origins, pb, pools, tls
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 PASSTHROUGH_IDLE_S = 300.0
@@ -49,7 +49,7 @@ def _resource(cluster: Any, view: HostView) -> Resource:
     return pb.resource(cluster.name, cluster, (*(str(dr.ref) for dr in view.rules), *view.origins))
 
 
-def _subsets(view: HostView) -> list[str]:
+def subsets(view: HostView) -> list[str]:
     """Names of subsets; the empty name stands for the whole service and comes first."""
     return list(dict.fromkeys(["", *(s.name for dr in view.rules for s in dr.spec.subsets)]))
 
@@ -162,13 +162,9 @@ def _transport(
         cluster.transport_socket.CopyFrom(tls.originate(found, view.host, view.sans, h2, view.transport))
         return
     secured = view.secured(port.number, subset)
-    domains = view.transport.trust_domains
     # the rule's names take precedence over the service's: a gateway selects its server by SNI
     sni = (found.sni if found else "") or names.sni(view.host, port.number, subset)
-    accounts = (f"spiffe://{domains[0]}/ns/{namespace}/sa/{account}" for namespace, account in secured.accounts)
-    # a ServiceEntry's names are expected beside its endpoints' identities, as in Istio
-    sans = (found.subject_alt_names if found else ()) or tuple(dict.fromkeys((*accounts, *view.sans)))
-    mesh_tls = tls.upstream(alpn, sni, view.transport, sans)
+    mesh_tls = tls.upstream(alpn, sni, view.transport, identities.expected(view, secured, found))
     meshed = secured.meshed
     if (found is not None and found.mode == "ISTIO_MUTUAL") or meshed == "all":
         cluster.transport_socket.CopyFrom(mesh_tls)
@@ -185,7 +181,7 @@ def _transport(
 def of_host(view: HostView) -> tuple[Resource, ...]:
     if view.resolution == "RULES":
         return ()
-    return tuple(_outbound(view, port, subset) for port in view.ports for subset in _subsets(view))
+    return tuple(_outbound(view, port, subset) for port in view.ports for subset in subsets(view))
 
 
 def by_sni(view: HostView) -> tuple[Resource, ...]:
@@ -196,7 +192,7 @@ def by_sni(view: HostView) -> tuple[Resource, ...]:
         return ()
     out = []
     for port in view.ports:
-        for subset in _subsets(view):
+        for subset in subsets(view):
             cluster, _, _ = _message(view, port, subset, policy.merged(view.rules, subset, port.number))
             cluster.name = names.sni(view.host, port.number, subset)
             cluster.typed_extension_protocol_options.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -14,10 +14,13 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from google.protobuf import duration_pb2
 
 from lateen.kit.derived import derived, held
+from lateen.mesh import policy
+from lateen.mesh.inbound_view import Checks, InboundView
 from lateen.mesh.outbound_view import HostView, OutboundView, Port
+from lateen.mesh.protocols import HTTP
 from lateen.wire import names
-from lateen.wire.resource import Resource, ResourceSet
-from lateen.xds import endpoints, pb
+from lateen.wire.resource import Resource, ResourceSet, Sets
+from lateen.xds import clusters, endpoints, identities, pb, proxyless_servers
 from lateen.xds.routes import virtual_host
 
 MILLION = 1_000_000
@@ -79,24 +82,48 @@ def _listener(view: HostView, port: Port) -> Resource:
 
 
 @held
-def _cluster(name: str) -> Resource:
+def _cluster(name: str, secure: bool, domains: tuple[str, ...], sans: tuple[str, ...]) -> Resource:
     cluster = cluster_pb2.Cluster(
         name=name,
         type="EDS",
         lb_policy="ROUND_ROBIN",
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name),
     )
+    if secure:
+        cluster.transport_socket.CopyFrom(proxyless_servers.upstream(domains, sans))
     return pb.resource(name, cluster)
 
 
 @derived
-def generate(view: OutboundView) -> dict[str, tuple[ResourceSet, ...]]:
+def _clusters(view: HostView) -> tuple[Resource, ...]:
+    """With mutual TLS where a DestinationRule has ISTIO_MUTUAL, and on ports of HTTP whose endpoints all have a proxy
+    or say that they take it; Istio does so only where a rule does. gRPC cannot decide for each endpoint."""
+    out = []
+    for port in view.ports:
+        for subset in clusters.subsets(view):
+            found = policy.merged(view.rules, subset, port.number).tls
+            secured = view.secured(port.number, subset)
+            automatic = found is None and secured.meshed == "all" and port.protocol in HTTP
+            secure = automatic or (found is not None and found.mode == "ISTIO_MUTUAL")
+            sans = identities.expected(view, secured, found) if secure else ()
+            name = names.outbound(view.host, port.number, subset)
+            out.append(_cluster(name, secure, view.transport.trust_domains if secure else (), sans))
+    return tuple(out)
+
+
+@derived
+def generate(view: OutboundView) -> Mapping[str, Sets]:
     """Type URL -> resources, for a client of this view's namespace."""
     listeners = [_listener(h, p) for h in view.hosts for p in h.ports if p.protocol in ("grpc", "http2", "http")]
-    clusters = [_cluster(e.cluster) for e in view.endpoints]
     assigned = {e.cluster: endpoints.of_cluster(e) for e in view.endpoints}
+    reached = [c for h in view.hosts for c in _clusters(h) if c.name in assigned]
     return {
         names.LDS: (ResourceSet({r.name: r for r in listeners}),),
-        names.CDS: (ResourceSet({r.name: r for r in clusters}),),
+        names.CDS: (ResourceSet({r.name: r for r in reached}),),
         names.EDS: (ResourceSet(assigned),),
     }
+
+
+def with_servers(found: Mapping[str, Sets], view: InboundView, checks: Checks) -> Mapping[str, Sets]:
+    """The same, and the listeners of the servers of a workload."""
+    return {**found, names.LDS: (*found[names.LDS], proxyless_servers.listeners(view, checks))}

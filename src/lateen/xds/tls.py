@@ -43,6 +43,9 @@ MESH_HTTP = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
 MESH_TCP = ("istio-peer-exchange", "istio")
 MESH_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 
+GRPC = "h2"
+"""What gRPC's own clients announce. A port of HTTP has no TLS of the application's which that could be."""
+
 
 CIPHER_LIST = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",

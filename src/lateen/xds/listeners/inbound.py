@@ -42,7 +42,7 @@ _MESH_HTTP = Kind("tls", tls.MESH_HTTP, True, True)
 _PLAIN_HTTP = Kind("raw_buffer", HTTP_ALPN, True, False)
 WAYS: dict[tuple[str, str], tuple[Kind, ...]] = {
     ("http", "STRICT"): (Kind("tls", (), True, True),),
-    ("http", "PERMISSIVE"): (Kind("tls", tls.MESH_ALPN, True, True), Kind("raw_buffer", (), True, False)),
+    ("http", "PERMISSIVE"): (Kind("tls", (*tls.MESH_ALPN, tls.GRPC), True, True), Kind("raw_buffer", (), True, False)),
     ("http", "DISABLE"): (Kind("", (), True, False),),
     ("tcp", "STRICT"): (Kind("tls", (), False, True),),
     ("tcp", "PERMISSIVE"): (
