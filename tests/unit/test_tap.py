@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import signal
 
 import pytest
+from click.testing import CliRunner
 
 from lateen.agent.tap import AT_ONCE, Tap
+from lateen.cli.connect import Target
 from lateen.cli.live import requests, tap
 from lateen.dump.requests import BadFilter, Filter, Peer, Pods, Request, object_of, statuses
 from lateen.kit import http, tasks
@@ -336,3 +339,27 @@ def test_quantiles_and_rows_are_bounded(monkeypatch):
     for name in "abcd":
         requests.add(rows, (name, "x"), out())
     assert set(rows) == {("a", "x"), ("b", "x"), (requests.OTHERS, "")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_top_into_a_pipe_prints_what_it_has_when_it_is_ended(number, monkeypatch):
+    """``timeout 5 lateen x top | tail``"""
+
+    async def seen(*_):
+        yield out()
+        signal.raise_signal(number)
+        await asyncio.sleep(60)
+
+    async def chosen(*_):
+        return []
+
+    monkeypatch.setattr(requests.watching, "requests", seen)
+    monkeypatch.setattr(requests.selecting, "select", chosen)
+    monkeypatch.setattr(Target, "run", lambda _, work: asyncio.run(work(None)))
+    done = CliRunner().invoke(requests.top, ["deploy/web"])
+    assert done.exit_code == 0, done.output
+    assert "collecting requests for 10s" in done.stderr
+    head, row = done.stdout.splitlines()
+    assert head.startswith("SOURCE")
+    assert "cart" in row
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import aclosing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
 import click
@@ -112,9 +114,10 @@ async def gather(
     wanted: Filter,
     key: Callable[[Request], Key],
     seconds: float | None,
+    rows: Rows,
     draw: Callable[[Rows], None] | None = None,
-) -> Rows:
-    rows: Rows = {}
+) -> None:
+    """Add requests to ``rows``, so that what is known is there also if it is interrupted."""
     seen: set[str] = set()
     async with aclosing(watching.requests(client, pods, "", seconds)) as found:
         async for request in found:
@@ -123,14 +126,20 @@ async def gather(
                     draw(rows)
             elif wanted.passes(request) and once(request, seen):
                 add(rows, key(request), request)
-    return rows
+
+
+UNTIL_TOLD = "10s"
+"""How long ``top`` collects where there is no screen to draw on, unless told otherwise"""
 
 
 @command("top")
 @selecting.selection
 @watching.filter_options
 @click.option(
-    "-t", "--time-window", default="", help="Collect for this long and print once; 10s if there is no terminal."
+    "-t",
+    "--time-window",
+    default="",
+    help=f"Collect for this long and print once; {UNTIL_TOLD} if there is no terminal.",
 )
 @click.option("--hide-paths", is_flag=True, help="Do not distinguish paths.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
@@ -143,9 +152,15 @@ def top(
     hide_paths: bool,
     output: str,
 ) -> None:
-    """Show the busiest calls as they happen: lateen x top deploy/productpage-v1"""
+    """Show the busiest calls as they happen: lateen x top deploy/productpage-v1
+
+    Where the output is a file or a pipe, they are collected first, and printed once: after the time window, or when the
+    command is interrupted (Ctrl-C) or ended (SIGTERM).
+    """
     live = sys.stdout.isatty() and not time_window and output == "table"
-    seconds = None if live else watching.milliseconds("--time-window", time_window or "10s") / 1000
+    window = time_window or UNTIL_TOLD
+    seconds = None if live else watching.milliseconds("--time-window", window) / 1000
+    rows: Rows = {}
 
     def key(r: Request) -> Key:
         path = "*" if hide_paths else r.text("path").partition("?")[0]
@@ -155,21 +170,38 @@ def top(
         shown = _top(rows)[: max(2, shutil.get_terminal_size().lines - 3)]
         click.echo(CLEAR + table(shown) + "\n\n(Ctrl-C ends)")
 
-    async def work(client: HttpClient) -> Rows:
+    async def work(client: HttpClient) -> None:
         pods = await selecting.select(client, resources, target.namespace, everywhere)
-        return await gather(client, pods, wanted, key, seconds, draw if live else None)
+        if not live:
+            say(f"collecting requests for {window}")
+        await gather(client, pods, wanted, key, seconds, rows, draw if live else None)
 
+    began, interrupted = time.monotonic(), False
     try:
-        rows = target.run(work)
+        with _ended_as_interrupted():
+            target.run(work)
     except KeyboardInterrupt:
-        return
+        if live:
+            return
+        interrupted = True
     if output == "json":
         names = ("source", "destination", "method", "path")
-        click.echo(jsons.dumps(_json(rows, names, seconds or 1)).decode())
+        passed = time.monotonic() - began if interrupted else seconds
+        click.echo(jsons.dumps(_json(rows, names, passed or 1)).decode())
     elif rows:
         click.echo(table(_top(rows)))
     else:
-        say(f"no requests in {time_window or '10s'}")
+        say("no requests yet" if interrupted else f"no requests in {window}")
+
+
+@contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """SIGTERM, which ``timeout`` sends, interrupts like Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @command("routes")
