@@ -1,6 +1,9 @@
 """Settings of the mesh configuration for all proxies."""
 
+import asyncio
 import json
+import socket as socket_of
+from dataclasses import replace
 
 import judge
 import meshes as mesh
@@ -292,16 +295,72 @@ def test_a_proxy_has_at_most_the_connections_that_its_configuration_says(monkeyp
     assert limit(started(agent(monkeypatch, **asked, runtimeValues={statistics.CONNECTIONS: "5"}))) == 5
 
 
-def test_statistics_are_sent_to_statsd_by_its_address(monkeypatch):
+ANSWERS = {"four.test": ["192.0.2.1"], "six.test": ["2001:db8::1"], "both.test": ["2001:db8::1", "192.0.2.1"]}
+
+
+def sink(monkeypatch, server, own=("10.0.0.1",), after=0):
+    """The address in Envoy's sink, None without one, and what was looked up; DNS answers after so many failures."""
+    asked = []
+
+    def look_up(host, port, *kind):
+        asked.append(host)
+        known = ANSWERS.get(host, [] if "." in host else [host])
+        if len(asked) <= after or not known:
+            raise OSError("no such host")
+        return [
+            (socket_of.AF_INET6 if ":" in a else socket_of.AF_INET, socket_of.SOCK_DGRAM, 17, "", (a, port))
+            for a in known
+        ]
+
+    monkeypatch.setattr(socket_of, "getaddrinfo", look_up)
+    given = replace(agent(monkeypatch, statsdUdpAddress=server), env={"INSTANCE_IP": own[0]}, found=own)
+    assert asked == [], "the agent answers while DNS does not"
+    ipv4 = any("." in a for a in given.addresses)
+    found = asyncio.run(statistics.located(given.statistics, ipv4=ipv4))
+    sinks = started(replace(given, statistics=found)).get("stats_sinks", [])
+    places = [s["typed_config"]["address"]["socket_address"] for s in sinks]
+    assert all((p["protocol"], p["port_value"]) == ("UDP", 9125) for p in places)
+    return next((p["address"] for p in places), None), asked
+
+
+@pytest.mark.parametrize(
+    ("server", "own", "address"),
+    [
+        ("four.test:9125", ("10.0.0.1",), "192.0.2.1"),
+        ("six.test:9125", ("10.0.0.1",), "2001:db8::1"),
+        ("both.test:9125", ("10.0.0.1", "fd00::1"), "192.0.2.1"),
+        ("both.test:9125", ("fd00::1",), "2001:db8::1"),
+        ("[::1]:9125", ("10.0.0.1",), "::1"),
+    ],
+)
+def test_statistics_are_sent_to_statsd_by_its_address(monkeypatch, server, own, address):
     assert "stats_sinks" not in started(agent(monkeypatch))
-    (sink,) = started(agent(monkeypatch, statsdUdpAddress="localhost:9125"))["stats_sinks"]
-    place = sink["typed_config"]["address"]["socket_address"]
-    assert place == {"protocol": "UDP", "address": "127.0.0.1", "port_value": 9125}
+    assert sink(monkeypatch, server, own)[0] == address
+
+
+def test_a_statsd_server_that_dns_knows_a_little_later_is_found(monkeypatch):
+    monkeypatch.setattr(statistics, "PAUSE_S", 0.0)
+    assert sink(monkeypatch, "four.test:9125", after=2) == ("192.0.2.1", ["four.test"] * 3)
 
 
 def test_a_statsd_server_that_nobody_knows_does_not_keep_the_proxy_from_starting(monkeypatch, caplog):
-    assert "stats_sinks" not in started(agent(monkeypatch, statsdUdpAddress="nowhere.invalid:9125"))
-    assert "nowhere.invalid:9125" in caplog.text
+    monkeypatch.setattr(statistics, "LOOKUP_S", 0.05)
+    assert sink(monkeypatch, "nowhere.test:9125")[0] is None
+    assert "nowhere.test" in caplog.text
+
+
+def test_dns_that_does_not_answer_does_not_keep_the_proxy_from_starting(monkeypatch, caplog):
+    monkeypatch.setattr(statistics, "LOOKUP_S", 0.05)
+
+    async def looked_up():
+        async def silent(*_, **__):
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", silent)
+        return await statistics.located(statistics.Statistics(statsd=("four.test", 9125)), ipv4=True)
+
+    assert asyncio.run(looked_up()).statsd is None
+    assert "four.test: timeout" in caplog.text
 
 
 def test_files_are_written_as_often_as_the_proxys_configuration_says(monkeypatch):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lateen.agent import bootstrap, ending
+from lateen.agent import bootstrap, ending, statistics
 from lateen.agent.connections import Connections
 from lateen.agent.istiod import FAILURES, Istiod
 from lateen.agent.metrics import Metrics
@@ -59,6 +59,7 @@ class Envoy:
     async def _bootstrap(self) -> dict[str, Any]:
         """The bootstrap with the patches of its EnvoyFilters; without patches if istiod does not answer."""
         o = self._options
+        ipv4 = any("." in a for a in o.addresses)
         plain = bootstrap.bootstrap(
             bootstrap.Proxy(
                 o.node,
@@ -69,9 +70,9 @@ class Envoy:
                 mark=o.mark,
                 outlier_log=o.outlier_log,
                 agent_port=o.status_port or ports.MERGED_METRICS,
-                statistics=o.statistics,
+                statistics=await statistics.located(o.statistics, ipv4=ipv4),
                 runtime=o.runtime,
-                ipv4=any("." in a for a in o.addresses),
+                ipv4=ipv4,
                 ipv6=o.ipv6,
                 most_connections=o.most_connections,
                 known=str(self._known),

@@ -5,14 +5,16 @@ Source: ``getStatsOptions`` and ``extractRuntimeFlags`` in istio.io/istio pkg/bo
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen.kit import duration
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 log = logging.getLogger("stats")
@@ -33,6 +35,8 @@ BUCKETS, FLUSH = f"{_ANNOTATION}HistogramBuckets", f"{_ANNOTATION}FlushInterval"
 CONNECTIONS = "overload.global_downstream_max_connections"
 """The runtime value that is now a resource monitor in Envoy."""
 MOST_CONNECTIONS = 50_000
+LOOKUP_S, PAUSE_S = 5.0, 0.5
+"""How long the statsd server's name is looked up at most, and the time between two attempts."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Statistics:
     flush_s: float = 0
     """The interval of Envoy's sinks and gauges; 0 for Envoy's own."""
     statsd: tuple[str, int] | None = None
-    """Address and port of a statsd server that gets them over UDP."""
+    """Host and port of a statsd server that gets them over UDP; Envoy takes an address only (``located``)."""
 
     def config(self) -> Json:
         keep = [
@@ -95,17 +99,37 @@ def statistics(config: Mapping[str, Any], annotations: Mapping[str, str], addres
 
 
 def _server(config: Mapping[str, Any]) -> tuple[str, int] | None:
-    """The statsd server; a name is looked up once, as by Istio's agent, because Envoy takes addresses only."""
+    """Raises ValueError."""
     text = str(config.get("statsdUdpAddress") or "")
-    if not text:
-        return None
     host, _, port = text.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), socket.AF_INET, socket.SOCK_DGRAM)
-    except (OSError, ValueError) as e:
-        log.warning("statsd gets no statistics: %s: %s", text, e)
-        return None
-    return str(found[0][4][0]), int(port)
+    if text and not digits(port):
+        raise ValueError(f'statsdUdpAddress: "{text}" is not a host and a port')
+    return (host.strip("[]"), int(port)) if text else None
+
+
+async def located(given: Statistics, *, ipv4: bool) -> Statistics:
+    """With the address of the statsd server, and without the server if nobody knows it within ``LOOKUP_S``: a proxy
+    does not wait for its statistics any longer, as Istio's. ``ipv4``: whether the pod has an IPv4 address; then
+    those of the server are preferred.
+
+    Source: the look-up in istio.io/istio cmd/pilot-agent/config and ``ResolveAddr``, which is made once.
+    """
+    if given.statsd is None:
+        return given
+    host, port = given.statsd
+    loop = asyncio.get_running_loop()
+    end = loop.time() + LOOKUP_S
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            best = min(found, key=lambda f: (f[0] == socket.AF_INET) != ipv4)
+            return replace(given, statsd=(str(best[4][0]), port))
+        except (OSError, UnicodeError) as e:  # the latter for names that DNS cannot have
+            if loop.time() + PAUSE_S >= end or isinstance(e, UnicodeError):
+                log.warning("statsd gets no statistics until the proxy restarts: %s: %s", host, str(e) or "timeout")
+                return replace(given, statsd=None)
+        await asyncio.sleep(PAUSE_S)
 
 
 def runtime(given: Mapping[str, str]) -> Json:
