@@ -12,9 +12,12 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import json_format
 from reported import found_at
 
+from lateen.api.mesh.providers import LogFormat, OtelAls
 from lateen.mesh.model import Mesh
+from lateen.mesh.observability import AccessLog
 from lateen.mesh.views import Views
 from lateen.wire import connections, names
+from lateen.xds import access_log
 
 
 def tcp_proxies(found):
@@ -85,6 +88,17 @@ def test_connections_that_nothing_takes_are_in_the_log():
     said = cel_pb2.ExpressionFilter()
     assert no_certificate.extension_filter.typed_config.Unpack(said)
     assert said.expression == "connection.transport_failure_reason != ''", "the client has shown no valid certificate"
+
+
+def test_lines_about_clients_that_are_refused_say_why_in_nested_labels_too():
+    """Envoy has no server of theirs yet, so the server's reason would always be empty."""
+    why = "%%%sSTREAM_TRANSPORT_FAILURE_REASON%%"
+    labels, wanted = (
+        {"tls": {"reasons": [why % side, 7], "other": True}, "why": f"TLS: {why % side}"} for side in ("UP", "DOWN")
+    )
+    log = AccessLog(OtelAls(service="als", port=1, log_format=LogFormat(text=why % "UP", labels=labels)))
+    found = access_log.of_clients(log).target.log_format
+    assert (found.text, found.labels) == (why % "DOWN", wanted)
 
 
 def test_bytes_are_counted_by_envoy_where_a_connection_ends_soon_and_by_the_agent_where_it_stays():

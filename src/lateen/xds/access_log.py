@@ -86,12 +86,17 @@ def of_clients(log: AccessLog) -> AccessLog:
         return log
     shape = target.log_format or LogFormat()
     text = _of_clients(_text(shape))
-    labels = {key: _of_clients(value) if isinstance(value, str) else value for key, value in shape.labels.items()}
-    return replace(log, target=msgspec.structs.replace(target, log_format=LogFormat(text=text, labels=labels)))
+    shape = LogFormat(text=text, labels=_of_clients(shape.labels))
+    return replace(log, target=msgspec.structs.replace(target, log_format=shape))
 
 
-def _of_clients(text: str) -> str:
-    return text.replace("%UPSTREAM_TRANSPORT_FAILURE_REASON%", "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%")
+def _of_clients(given: Any) -> Any:
+    """A format, or one in JSON, which may be nested."""
+    if isinstance(given, str):
+        return given.replace("%UPSTREAM_TRANSPORT_FAILURE_REASON%", "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%")
+    if isinstance(given, dict):
+        return {key: _of_clients(value) for key, value in given.items()}
+    return [_of_clients(value) for value in given] if isinstance(given, list | tuple) else given
 
 
 def _config(log: AccessLog, http: bool) -> tuple[str, Any] | None:
