@@ -244,7 +244,7 @@ def test_a_pod_whose_ipv6_address_cannot_be_redirected_does_not_start(monkeypatc
         capture.write(rules.Capture())
     shown["/proc/net/if_inet6"] = "".join(line for line in SHOWN.splitlines(True) if "fd00" not in line)
     _, why = capture.write(rules.Capture())
-    assert why == "IPv6 is not redirected: no such table; the pod has no IPv6 address but local ones"
+    assert why == "IPv6 is not redirected: no such table; the pod has only link-local IPv6 addresses"
     shown.clear()
     _, why = capture.write(rules.Capture())
     assert why == "IPv6 is not redirected: this network namespace has none"

@@ -210,6 +210,15 @@ def test_the_older_gateway_decides_a_port_and_the_other_is_reported():
 
 
 @pytest.mark.parametrize(
+    ("bind", "reported"), [("0.0.0.0", True), ("10.0.0.1", False)], ids=["every address", "another address"]
+)
+def test_a_gateway_at_every_address_is_where_one_without_an_address_is(bind, reported):
+    found = mesh.objects(TWO.replace("protocol: TCP}", f"protocol: TCP}}, bind: {bind}"))
+    assert list(judge.messages(mesh.view(found, "ingress", "istio-system"))[names.LDS]) == ["0.0.0.0_8080"]
+    assert bool(Mesh(found).outcomes()) == reported
+
+
+@pytest.mark.parametrize(
     ("first", "second", "reported"),
     [
         ("{}", "{istio: ingressgateway}", True),
@@ -232,10 +241,10 @@ DOOR = (("app", "door"), ("istio", "ingressgateway"))
     ("first", "second", "pods", "says"),
     [
         ("{app: door}", "{istio: ingressgateway}", [], None),
-        ("{app: door}", "{istio: ingressgateway}", [DOOR], "is left out of the pods that both select"),
-        ("{app: door, istio: ingressgateway}", "{istio: ingressgateway}", [DOOR], "left out of the pods that both"),
+        ("{app: door}", "{istio: ingressgateway}", [DOOR], "is left out at the pods that both Gateways select"),
+        ("{app: door, istio: ingressgateway}", "{istio: ingressgateway}", [DOOR], "left out at the pods that both"),
         ("{istio: ingressgateway}", "{app: door}", [DOOR], "the server of TCP is left out"),
-        ("{istio: ingressgateway}", "{app: door}", [DOOR, (("app", "door"),)], "left out of the pods that both"),
+        ("{istio: ingressgateway}", "{app: door}", [DOOR, (("app", "door"),)], "left out at the pods that both"),
         ("{istio: ingressgateway}", "{app: door}", [(("app", "door"),)], None),
         ("{istio: ingressgateway, x: a}", "{istio: ingressgateway, x: b}", [DOOR], None),
     ],

@@ -137,7 +137,7 @@ def _no_v6(c: Capture, found: list[str] | None, inside: tuple[str, ...]) -> str:
     if failed and "File exists" not in failed:
         if found:
             raise NotWritten(f"the pod has the IPv6 address {found[0]}, which cannot be redirected: {failed}")
-        return f"{failed}; the pod has no IPv6 address but local ones"
+        return f"{failed}; the pod has only link-local IPv6 addresses"
     return ""
 
 

@@ -228,7 +228,7 @@ class Attachments(Securing):
         for li, older, everywhere in rivals.lost(contested, mine, companies, chosen, self.cluster.scoped):
             text = f"port {li.port} is already {older.family.upper()} because of the older {older.source}"
             which = f"the server of {li.family.upper()}" if li.family != older.family else "the other server"
-            where = "" if everywhere else " of the pods that both select"
+            where = "" if everywhere else " at the pods that both Gateways select"
             problem = Problem("OlderGateway", f"{text}; {which} is left out{where}")
             out[li.source] = (*out.get(li.source, ()), problem)
         return tuple(Outcome(ref, problems) for ref, problems in out.items())

@@ -28,7 +28,7 @@ def view(mesh: Mesh, pod: o.Pod, ipv6: bool, shared: Shared) -> tuple[GatewayVie
     first: dict[tuple[Place, bool], Listener] = {}
     for listener in mesh.listeners_of(pod):
         for target in _targets(mesh, pod, listener):
-            place = (listener.bind or "0.0.0.0", target)
+            place = (listener.address, target)
             # the oldest object decides the port's protocol; the other one gets an outcome
             if not listener.beside(first.setdefault((place, listener.datagrams), listener)):
                 continue
@@ -71,7 +71,7 @@ def _challenges(mesh: Mesh, pod: o.Pod) -> Challenges | None:
     if found is None or not found.shown:
         return found
     secure = [li for li in mesh.asked_listeners_of(pod) if li.port == HTTPS_PORT and li.secure and not li.datagrams]
-    places = {(li.bind or "0.0.0.0", target) for li in secure for target in _targets(mesh, pod, li)}
+    places = {(li.address, target) for li in secure for target in _targets(mesh, pod, li)}
     return replace(found, places=tuple(sorted(places)))
 
 

@@ -26,7 +26,7 @@ def overlap(a: Chosen, b: Chosen) -> bool:
 
 
 def _place(li: Listener, scoped: bool) -> Place:
-    return (li.source.namespace if scoped else "", li.bind, li.port)
+    return (li.source.namespace if scoped else "", li.address, li.port)
 
 
 def contested(found: Found, mine: Collection[o.Ref], scoped: bool) -> Found:

@@ -214,6 +214,11 @@ class Listener:
     """The Services whose ports it is limited to; empty for all of the workload's."""
 
     @property
+    def address(self) -> str:
+        """Where it listens: no ``bind`` is all addresses."""
+        return self.bind or "0.0.0.0"
+
+    @property
     def family(self) -> str:
         """Listeners of one port must be of one family; UDP and TCP ports are separate."""
         if self.datagrams:

@@ -130,7 +130,7 @@ class IngressSettings:
     selector: str = "ingressgateway"
     """The value of the gateway pods' label ``istio``."""
     service: str = ""
-    """The Service whose addresses Ingresses have; empty for those of the gateway pods."""
+    """The Service whose addresses Ingresses have; empty: the Services whose own selector has ``istio: <selector>``."""
 
 
 @dataclass(frozen=True)
