@@ -1,7 +1,10 @@
 """What proxies with IPv6 addresses get, and what those without do not get."""
 
 import asyncio
+import json
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import judge
 import meshes as mesh
@@ -9,14 +12,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from lateen.agent import bootstrap, dns, interfaces, probing, serving
+from lateen.agent import bootstrap, dns, envoy, following, interfaces, probing, serving
 from lateen.agent.options import Options
 from lateen.api import kinds
 from lateen.api import objects as o
 from lateen.ca.authority import Identity
 from lateen.control.agents import Agents
 from lateen.control.ca_service import Caller
-from lateen.kit import http
+from lateen.kit import http, tasks
 from lateen.mesh.model import Mesh
 from lateen.mesh.views import Views
 from lateen.wire import names
@@ -177,6 +180,67 @@ def test_the_agent_tells_all_of_its_addresses():
     assert options.metadata["INSTANCE_IPS"] == "fd00::5,10.0.0.5"
     assert options.ipv6
     assert not Options(env={"INSTANCE_IP": "10.0.0.5"}, found=("10.0.0.5",)).ipv6
+
+
+def test_a_family_of_addresses_that_comes_later_is_taken_up_once(monkeypatch):
+    seen = [["10.0.0.1"], ["10.0.0.1"], ["10.0.0.1", "fd00::1"]]
+    taken = []
+    monkeypatch.setattr(following, "LOOK_S", 0.0)
+    monkeypatch.setattr(interfaces, "addresses", lambda: seen.pop(0))
+    monkeypatch.setattr(interfaces, "redirected", lambda: True)
+
+    async def take(options):
+        taken.append(options)
+
+    asyncio.run(following.follow(Options(env={"INSTANCE_IP": "10.0.0.1"}, found=("10.0.0.1",)), take))
+    (options,) = taken
+    assert (options.addresses, options.families, seen) == (("10.0.0.1", "fd00::1"), "46", [])
+
+
+ENVOY = """#!/usr/bin/env python3
+import json, pathlib, signal, sys
+config = json.loads(pathlib.Path(sys.argv[sys.argv.index("-c") + 1]).read_text())
+listeners = config["static_resources"]["listeners"]
+said = [config["node"]["metadata"]["INSTANCE_IPS"], sorted({len(l.get("additional_addresses", [])) for l in listeners})]
+with open(sys.argv[0] + ".log", "a") as log:
+    print(json.dumps(said), file=log, flush=True)
+signal.pause()
+"""
+
+
+def test_envoy_is_started_again_with_the_addresses_that_are_new(monkeypatch, tmp_path, caplog):
+    program = tmp_path / "envoy"
+    program.write_text(ENVOY)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(envoy, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(envoy.tap, "FILE", str(tmp_path / "tap"))
+    nothing = SimpleNamespace(open=lambda: None, ended=lambda: None, own=SimpleNamespace(envoy=0), mark="m")
+
+    async def ask(*_):
+        raise OSError("no istiod")
+
+    async def started(count):
+        log = tmp_path / "envoy.log"
+        async with asyncio.timeout(30):
+            while not log.exists() or log.read_text().count("\n") < count:
+                await asyncio.sleep(0.01)
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    async def restarted():
+        before = Options(env={"INSTANCE_IP": "10.0.0.1", "PATH": os.environ["PATH"]})
+        running = envoy.Envoy(before, SimpleNamespace(ask=ask), nothing, nothing, nothing, tmp_path)
+        task = tasks.spawn(running.run(), "envoy")
+        await started(1)
+        await running.restart(replace(before, found=("10.0.0.1", "fd00::1")))
+        found = await started(2)
+        running._draining = True  # there is no Envoy to be drained
+        await running.stop()
+        await task
+        return found
+
+    assert asyncio.run(restarted()) == [["10.0.0.1", [0]], ["10.0.0.1,fd00::1", [1]]]
+    assert "exited" not in caplog.text, "it was asked to"
 
 
 def test_the_agent_tells_whether_ipv6_is_redirected(monkeypatch):

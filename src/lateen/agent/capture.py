@@ -1,7 +1,8 @@
 """istio-iptables: writes a pod's redirection rules (``rules``), those of a family by a single iptables-restore.
 
 IPv6 is redirected wherever the network namespace has it, whether or not the pod has an address of its own: until it
-gets one, nobody listens at 15006 there, and connections are refused. (Istio: where the pod's own address is IPv6, or
+gets one, nobody listens at 15001 and 15006 there, and connections are refused; then Envoy is started again
+(``following``). (Istio: where the pod's own address is IPv6, or
 by ISTIO_DUAL_STACK.) The source ``::6`` becomes an address of the pod, as in Istio: only ``::1`` is local by itself.
 """
 

@@ -107,14 +107,16 @@ class Envoy:
     async def run(self) -> None:
         """Start Envoy, and restart it when it dies, with back-off."""
         override = self._override()
-        config = complete(await self._bootstrap(), override)
         path = DIRECTORY / "envoy-rev.json"
-        write_atomic(path, json.dumps(config), 0o600)
         write_atomic(Path(tap.FILE), "", 0o600)  # Envoy would create it world-readable
         self._connections.open()
         self._requests.open()
         wait = 0.1
+        used: Options | None = None
         while True:
+            while used is not self._options:
+                used = self._options
+                write_atomic(path, json.dumps(complete(await self._bootstrap(), override)), 0o600)
             started = time.monotonic()
             self._configured = False
             self._process = await asyncio.create_subprocess_exec(
@@ -124,10 +126,14 @@ class Envoy:
                 env={**self._options.env, wire.MARK: self._requests.mark},
             )
             self._metrics.own.envoy = self._process.pid
+            if used is not self._options:  # since before it was started
+                self._process.terminate()
             code = await self._process.wait()
             if self._stopping:
                 return
             self._metrics.ended()
+            if used is not self._options:
+                continue
             wait = 0.1 if time.monotonic() - started > 30 else min(wait * 2, 10.0)
             why = no_watches() if code == -signal.SIGABRT else ""
             log.error("Envoy exited with %s%s; restarting it in %.1f s", code, why and f" ({why})", wait)
@@ -162,9 +168,19 @@ class Envoy:
         given = self._options.env.get("TERMINATION_DRAIN_DURATION_SECONDS")
         await asyncio.sleep(float(given) if given else self._termination_s)
 
+    async def restart(self, options: Options) -> None:
+        """Start Envoy again with other options; its connections are closed."""
+        if self._draining:
+            return
+        self._options = options
+        await self._end()
+
     async def stop(self) -> None:
         await self.drain()
         self._stopping = True
+        await self._end()
+
+    async def _end(self) -> None:
         if self._process and self._process.returncode is None:
             self._process.terminate()
             try:

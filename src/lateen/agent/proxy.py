@@ -8,7 +8,7 @@ import logging
 import signal
 from pathlib import Path
 
-from lateen.agent import interfaces, proxyless
+from lateen.agent import following, interfaces, proxyless
 from lateen.agent.certificates import (
     Asks,
     Certificates,
@@ -126,12 +126,18 @@ class Agent:
             self._write_bootstrap()
         else:
             running.append(tasks.spawn(self._envoy.run(), "envoy"))
+            running.append(tasks.spawn(following.follow(self._options, self._take), "addresses"))
         await stopped
         if not self._options.proxyless:
             await self._envoy.stop()
         server.close()
         await tasks.cancel(*running)
         return 0
+
+    async def _take(self, options: Options) -> None:
+        """Go on with other addresses."""
+        self._options = options
+        await self._envoy.restart(options)
 
     async def _serve(self) -> asyncio.Server:
         """Open the agent's port. With status port 0, which disables it, it listens only inside the pod, for Envoy and
@@ -141,7 +147,7 @@ class Agent:
         server = Server(
             self._metrics, prober, Tap(gateway=o.kind == "router"), self.ready, self._envoy.drain, self._stop.set
         )
-        everywhere = ["0.0.0.0", *(["::"] if o.ipv6 else [])]
+        everywhere = ["0.0.0.0", *(["::"] if o.ipv6 or "::1" in interfaces.loopback() else [])]
         hosts = everywhere if o.status_port else ["127.0.0.1"]
         return await http.serve(server.handle, hosts, o.status_port or ports.MERGED_METRICS)
 
@@ -163,11 +169,12 @@ class Agent:
         server = dns.Server(dns.own_servers(), self._options.mark)
         for host in interfaces.loopback():
             await server.start(host)
-        outside, families = bool(self._options.env.get("ISTIO_META_AUTO_REGISTER_GROUP")), self._options.families
-        asked, version = {"outside": outside, "families": families}, ""
+        version, outside = "", bool(self._options.env.get("ISTIO_META_AUTO_REGISTER_GROUP"))
 
         async def step() -> str:
-            found = await self._istiod.ask("/names", {**asked, "version": version}, timeout=NAMES_S + 15)
+            families = self._options.families
+            asked = {"version": version, "outside": outside, "families": families}
+            found = await self._istiod.ask("/names", asked, timeout=NAMES_S + 15)
             server.table = dns.usable(found["names"], families)
             return str(found["version"])
 
