@@ -162,6 +162,8 @@ METADATA = """
 `proxyMetadata` of the mesh's `defaultConfig`, of the annotation `proxy.istio.io/config` and of a ProxyConfig: those of
 Istio that have no effect. Besides `ISTIO_META_…`, which EnvoyFilters can match, these have one:
 `ISTIO_META_CERT_SIGNER`, `ISTIO_META_DNS_CAPTURE`, `ISTIO_META_HTTP10` ("1": the proxy accepts HTTP/1.0),
+`ISTIO_META_HTTP_PROXY_PORT` (the port of 127.0.0.1 where applications find an HTTP proxy, instead of the mesh's
+`proxyHttpPort`; 0: none),
 `SECRET_GRACE_PERIOD_RATIO`, `SECRET_GRACE_PERIOD_RATIO_JITTER`, `OUTPUT_CERTS`, `WORKLOAD_IDENTITY_SOCKET_FILE`,
 `EXIT_ON_ZERO_ACTIVE_CONNECTIONS` (a proxy that is ended goes on until nobody is connected, as long as its pod's
 `terminationGracePeriodSeconds` lets it) and `MINIMUM_DRAIN_DURATION` (how long it does so at least, `5s` by default).

@@ -14,12 +14,15 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as upstream
 
 from lateen.agent import bootstrap, options, statistics
-from lateen.api import kinds
+from lateen.analysis.rules.mesh import http_proxies
+from lateen.analysis.snapshot import Snapshot, Source
+from lateen.api import kinds, proxy_ports
+from lateen.api import networking as n
 from lateen.api.mesh.reading import mesh_config, proxy_config_problems
-from lateen.kit import certs, times
-from lateen.mesh import binds
+from lateen.api.validate.envoy_filter import proxy_config
+from lateen.kit import certs, times, yamldoc
 from lateen.mesh.configuration import settings
-from lateen.wire import names
+from lateen.wire import names, ports
 from lateen.xds.clusters import HTTP_OPTIONS
 
 OUTSIDE = """
@@ -111,10 +114,75 @@ def test_connections_that_nothing_takes_are_logged_unless_the_mesh_says_otherwis
     assert bool(made(text, GATEWAY, name="ingress")[names.LDS]["0.0.0.0_8080"].access_log) == logged
 
 
-@pytest.mark.parametrize("port", [80000, -1, *sorted(binds.PROXY)])
+@pytest.mark.parametrize("port", [80000, -1, *sorted(proxy_ports.OWN)])
 def test_a_port_that_cannot_be_bound_is_refused(port):
     with pytest.raises(ValueError, match="proxyHttpPort"):
         mesh_config(f"proxyHttpPort: {port}")
+
+
+@pytest.mark.parametrize(
+    ("port", "says"),
+    [
+        ("15001", "the proxy itself listens at 15001"),
+        ("65536", "must be in the range"),
+        ("-1", "is not the number of a port"),
+        ("any", "is not the number of a port"),
+        ("0", None),
+        ("15007", None),
+        ("", None),
+    ],
+)
+def test_a_workloads_own_port_of_the_http_proxy_is_refused_if_it_cannot_be_bound(port, says):
+    """In the mesh's defaultConfig, in the annotation of a pod, and in a ProxyConfig."""
+    variables = {proxy_ports.VARIABLE: port}
+    found = [str(p) for p in proxy_config_problems({"proxyMetadata": variables})]
+    found += [f.says for f in proxy_config(n.ProxyConfig(environment_variables=variables), {})]
+    assert len(found) == (2 if says else 0)
+    assert all(says in text for text in found)
+
+
+def test_the_ports_of_the_proxy_are_those_where_it_listens():
+    named = (ports.ADMIN, ports.OUTBOUND, ports.INBOUND, ports.DNS, *ports.EXCLUDED_INBOUND)
+    assert frozenset(named) == proxy_ports.OWN
+
+
+SERVED = """
+kind: ServiceEntry
+metadata: {name: served}
+spec:
+  hosts: [served.test]
+  ports: [{number: 15007, name: tcp, protocol: TCP}, {number: 15008, name: other, protocol: TCP}]
+  resolution: STATIC
+  endpoints: [{address: 10.9.9.9}]
+"""
+LISTENER = """
+kind: Sidecar
+metadata: {name: s}
+spec: {egress: [{port: {number: 15007, protocol: TCP, name: tcp}, %s, hosts: ["./*"]}, {hosts: ["./*"]}]}
+"""
+
+
+@pytest.mark.parametrize("documents", [[SERVED], [SERVED, LISTENER % "captureMode: NONE"]], ids=["service", "Sidecar"])
+@pytest.mark.parametrize("port", [0, 15007])
+def test_where_nothing_is_redirected_the_http_proxy_has_its_port(documents, port):
+    """And no listener of a service takes it away."""
+    view = mesh.view(
+        mesh.objects("---".join(documents), config=settings(mesh_config(f"proxyHttpPort: {port}"), "istio-system")),
+        agent=mesh.AGENT | {"INTERCEPTION_MODE": "NONE"},
+    )
+    bound = [(b.port, b.own == "http_proxy") for b in view.outbound.binds if b.port in (15007, 15008)]
+    assert sorted(bound) == [(15007, bool(port)), (15008, False)]
+
+
+@pytest.mark.parametrize(
+    ("place", "port", "told"),
+    [("captureMode: NONE", 15007, True), ("bind: 127.0.0.1", 15007, True), ("bind: 127.0.0.2", 15007, False),
+     ("captureMode: DEFAULT", 15007, False), ("captureMode: NONE", 15008, False)],
+)  # fmt: skip
+def test_a_sidecar_is_told_of_a_listener_where_the_mesh_has_its_http_proxy(place, port, told):
+    sidecar = {"apiVersion": "networking.istio.io/v1", **yamldoc.load(LISTENER % place)}
+    snapshot = Snapshot([Source(sidecar)], {"proxyHttpPort": port})
+    assert [m.kind.code for m in http_proxies(snapshot)] == (["LAT0109"] if told else [])
 
 
 CA = certs.authority("outside", times.now()).certificate

@@ -14,13 +14,9 @@ from lateen.mesh.clients import Client
 from lateen.mesh.outbound_view import Bind, HostView
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.scope import Bound, has_address, is_proxy
-from lateen.wire import names, ports
+from lateen.wire import names
 
 LOOPBACK = "127.0.0.1"
-PROXY = frozenset(
-    (ports.ADMIN, ports.OUTBOUND, ports.INBOUND, ports.MERGED_METRICS, ports.HEALTH, ports.DNS, ports.ENVOY_METRICS)
-)
-"""Ports where the proxy and its agent listen themselves."""
 View = Callable[[o.Service], HostView | None]
 """How the clients see a service."""
 

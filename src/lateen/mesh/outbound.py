@@ -230,7 +230,9 @@ class Outbound:
         return self._scope(client).rules if client.sidecar else None
 
     def _binds(self, client: Client, sidecar: o.Resource[Sidecar] | None) -> tuple[Bind, ...]:
-        return (*self._of_sidecar(client, sidecar), *self._http_proxy(client))
+        own = self._http_proxy(client)
+        taken = {(b.address, b.port) for b in own}
+        return (*(b for b in self._of_sidecar(client, sidecar) if (b.address, b.port) not in taken), *own)
 
     def _http_proxy(self, client: Client) -> tuple[Bind, ...]:
         """The HTTP proxy of the mesh configuration, which leads to all that clients see."""

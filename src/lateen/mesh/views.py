@@ -8,15 +8,15 @@ from functools import cached_property
 from typing import Any
 
 from lateen.api import objects as o
+from lateen.api import proxy_ports
 from lateen.api.decoding import HOSTNAME
 from lateen.api.networking import EnvoyFilter, ProxyMatch
 from lateen.api.validate.envoy_filter import MAX_VERSION
 from lateen.kit.derived import Shared
-from lateen.kit.digits import digits
 from lateen.kit.queries import query
 from lateen.kit.regex import compiled
 from lateen.mesh import credentials, gateways, plugins, proxies, reporting, telemetry, workload_view
-from lateen.mesh.binds import PROXY, binds_all
+from lateen.mesh.binds import binds_all
 from lateen.mesh.clients import Client
 from lateen.mesh.gateway_view import GatewayView
 from lateen.mesh.inbound_view import Checks, InboundView
@@ -62,8 +62,7 @@ def viewer(proxy: Proxy, metadata: Mapping[str, str]) -> Viewer:
     addresses = metadata.get("INSTANCE_IPS", "")
     if not proxy.network_namespaces and ":" in addresses:
         proxy = replace(proxy, families=BOTH if "." in addresses else IPV6)
-    port = metadata.get("HTTP_PROXY_PORT", "")
-    own = int(port) if digits(port) and int(port) < 65536 and int(port) not in PROXY else None
+    own = proxy_ports.chosen(metadata)
     return Viewer(proxy, dns, metadata.get("INTERCEPTION_MODE", ""), abilities(metadata), unprivileged, own)
 
 
@@ -148,11 +147,11 @@ class Views(Outbound):
         ref = sidecar.ref if sidecar else None
         network = self.mesh.network(pod.network, pod.address)
         taken = viewer.interception != "NONE" or gateway
+        port = self.mesh.transport.proxy_port if viewer.proxy_port is None else viewer.proxy_port
         closed = frozenset[int]()
         if binds_all(sidecar.spec.egress if sidecar else (), taken):
             low = range(1, 1024 if viewer.unprivileged else 1)
-            closed = PROXY.union(low, workload_view.application_ports(self.mesh, pod, sidecar))
-        port = self.mesh.transport.proxy_port if viewer.proxy_port is None else viewer.proxy_port
+            closed = proxy_ports.OWN.union(low, [port], workload_view.application_ports(self.mesh, pod, sidecar))
         place = (pod.namespace, chosen, ref, pod.locality)
         port, families = 0 if gateway else port, viewer.proxy.families
         return Client(*place, viewer.dns, gateway, network, shown, taken, closed, port, families)

@@ -40,6 +40,18 @@ def networks(snapshot: Snapshot) -> Iterator[Message]:
                 yield message("IST0126", source, registry, name)
 
 
+@analyzer("sidecar.HttpProxyAnalyzer", "Checks whether a Sidecar has a listener where the mesh has its HTTP proxy")
+def http_proxies(snapshot: Snapshot) -> Iterator[Message]:
+    port = snapshot.mesh.get("proxyHttpPort")
+    for s in snapshot.all(kinds.SIDECAR) if port else ():
+        for i, listener in enumerate(s.spec.get("egress") or []):
+            free = listener.get("bind") or listener.get("captureMode") == "NONE"
+            here = listener.get("bind", "127.0.0.1") == "127.0.0.1" and dig(listener, "port", "number") == port
+            if free and here:
+                says = f"127.0.0.1:{port} is the mesh's HTTP proxy (proxyHttpPort)"
+                yield message("LAT0109", s, says, path=("spec", "egress", i, "port", "number"))
+
+
 @analyzer("deprecation.DeprecationAnalyzer", "Checks for deprecated Istio types and fields")
 def deprecated(snapshot: Snapshot) -> Iterator[Message]:
     for vs in snapshot.all(kinds.VIRTUAL_SERVICE):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lateen.api import proxy_ports
 from lateen.api.config import Duration
 from lateen.api.mesh import handling
 from lateen.api.mesh import rule_parts as parts
@@ -29,6 +30,8 @@ def problems(config: ProxyConfig) -> Findings:
         yield "concurrency", f"must be 0 (all processors) or a number of threads, got {config.concurrency}"
     for name in ("status_port", "proxy_admin_port"):
         yield from parts.port(parts.camel(name), getattr(config, name), zero=True)
+    if says := proxy_ports.unfit_text(config.proxy_metadata):
+        yield f"proxyMetadata[{proxy_ports.VARIABLE}]", says
     yield from _drains(config)
     yield from _flushes(config)
     for at, address in _addresses(config):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from lateen.api import operators
+from lateen.api import operators, proxy_ports
 from lateen.api.config import Config
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.api.mesh import accesslog, provider_rules, proxy_rules
@@ -27,17 +27,15 @@ from lateen.api.validate.destination_rule import outlier_detection
 from lateen.api.validate.http_settings import retries
 from lateen.api.validate.locality import locality_lb, zone_aware_lb
 
-TAKEN = (15000, 15001, 15006, 15020, 15021, 15053, 15090)
-"""Ports of the proxy and its agent."""
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 _HOUR, _MILLISECOND = 3600 * 10**9, 10**6
 
 
 def _mesh(config: MeshConfig) -> Findings:
-    for name in ("proxy_listen_port", "proxy_inbound_listen_port", "proxy_http_port"):
-        yield from parts.port(parts.camel(name), getattr(config, name), zero=name == "proxy_http_port")
-    if config.proxy_http_port in TAKEN:
-        yield "proxyHttpPort", f"the proxy itself listens at {config.proxy_http_port}; choose another port, as in 15007"
+    for name in ("proxy_listen_port", "proxy_inbound_listen_port"):
+        yield from parts.port(parts.camel(name), getattr(config, name))
+    if says := proxy_ports.unfit(config.proxy_http_port or 0):
+        yield "proxyHttpPort", says
     yield from _times(config)
     yield from _trust_domains(config)
     yield from _authorities(config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.api import networking as n
+from lateen.api import proxy_ports
 from lateen.api.validate.common import label_selector, selector, target_refs
 from lateen.api.validate.findings import Findings, hint, no, warn
 from lateen.kit.jsons import Json
@@ -191,3 +192,5 @@ def proxy_config(pc: n.ProxyConfig, _: Json) -> Findings:
     for name, value in pc.environment_variables.items():
         if len(value) > MAX_VARIABLE:
             yield no(f"spec.environmentVariables[{name}]", f"may not be longer than {MAX_VARIABLE}")
+    if says := proxy_ports.unfit_text(pc.environment_variables):
+        yield no(f"spec.environmentVariables[{proxy_ports.VARIABLE}]", says)
