@@ -144,6 +144,36 @@ spec:
   - from: [{source: {principals: [cluster.local/ns/rpc/sa/client]}}]
     to: [{operation: {paths: ["/{*}/Who"]}}]
 """
+EVERYTHING = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: everything, namespace: rpc}
+spec:
+  rules:
+  - from:
+    - source: {principals: ["*/sa/x", "cluster.local/*", "*"], notPrincipals: [x/y]}
+    - source: {namespaces: ["r*"], notNamespaces: [kube-system], requestPrincipals: ["*"], notRequestPrincipals: [a/b]}
+    - source: {ipBlocks: [10.9.0.0/16], notIpBlocks: [1.2.3.4], remoteIpBlocks: ["fd00::/8"]}
+    to:
+    - operation: {hosts: ["*.test", "a.test:80", "*"], notHosts: [b.test], ports: ["7070"]}
+    - operation: {methods: [POST], notMethods: [GET], notPorts: ["1"]}
+    - operation: {paths: ["/x*", "*/y", "/{*}/z", "/{**}", "*"], notPaths: ["/q*"]}
+    when:
+    - {key: "request.headers[x-a]", values: ["a*", "*b", "*"], notValues: [c]}
+    - {key: "request.headers[grpc-timeout]", values: ["*"]}
+    - {key: source.ip, values: [10.0.0.0/8]}
+    - {key: remote.ip, notValues: [10.9.0.0/16]}
+    - {key: source.namespace, values: [rpc]}
+    - {key: source.principal, values: ["*"]}
+    - {key: request.auth.principal, values: ["*"]}
+    - {key: request.auth.audiences, values: [a]}
+    - {key: "request.auth.claims[a][b]", values: [a], notValues: [b]}
+    - {key: destination.ip, values: [10.0.0.0/8]}
+    - {key: destination.port, values: ["7070"]}
+    - {key: connection.sni, values: [a.test]}
+    - {key: "experimental.envoy.filters.network.mysql_proxy[db.table]", values: ["[update]"]}
+  - from: [{source: {serviceAccounts: [client]}}]
+"""
 CLIENT_ID = "spiffe://cluster.local/ns/rpc/sa/client"
 
 
@@ -215,6 +245,19 @@ def test_grpcs_own_server_lets_in_whom_policies_name(rpc):
         assert "PERMISSION_DENIED" in denied.stderr
     finally:
         rpc.kubectl("delete", "-f", "-", stdin=ALLOWED)
+
+
+def test_grpcs_own_server_takes_every_condition_that_policies_have(rpc):
+    """It refuses a listener with one that it does not know, and goes on with the one before."""
+    rpc.apply(MODE.format("STRICT"))
+    rpc.apply(RULE.format("ISTIO_MUTUAL"))
+    rpc.until(lambda: seen(rpc, "stranger", "without"), 60, "a call of a stranger")
+    rpc.apply(EVERYTHING)
+    try:
+        rpc.until(lambda: seen(rpc, "stranger", "without") is None, 60, "the refusal of a stranger")
+        assert seen(rpc, "client", "without") == CLIENT_ID
+    finally:
+        rpc.kubectl("delete", "-f", "-", stdin=EVERYTHING)
 
 
 def test_calls_of_grpcs_own_client_are_seen_with_its_name(rpc):

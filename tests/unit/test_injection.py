@@ -6,6 +6,7 @@ import pytest
 from injecting import PROBED, argument, env, init, injected, pod, proxy
 
 from lateen.api.annotations import KNOWN, problems
+from lateen.api.reading import has_envoy
 from lateen.inject import pods
 from lateen.inject.notes import notes
 from lateen.inject.settings import native_nodes
@@ -308,3 +309,8 @@ def test_an_application_that_speaks_xds_starts_once_its_bootstrap_file_is_there(
     agent, app = found["spec"]["containers"]
     assert (agent["name"], app["name"]) == ("istio-proxy", "app")
     assert agent["lifecycle"]["postStart"]["exec"]["command"][:2] == ["pilot-agent", "wait"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("sidecar", True), ("grpc-agent", False), ("grpc-simple", False)])
+def test_an_agent_of_grpc_is_no_envoy_whose_connection_and_certificates_are_checked(name, expected):
+    assert has_envoy(injected({"inject.istio.io/templates": name}, containers=[PROBED])) is expected

@@ -93,6 +93,10 @@ def injector_values(config_map: Json | None) -> Json:
     return found if isinstance(found, dict) else {}
 
 
+WITHOUT_ENVOY = "DISABLE_ENVOY"
+"""The environment variable of an agent that runs no Envoy"""
+
+
 def containers(pod_spec: Json) -> Iterator[Json]:
     """All containers, including init containers, of which a native sidecar is one."""
     for field in ("containers", "initContainers"):
@@ -102,6 +106,12 @@ def containers(pod_spec: Json) -> Iterator[Json]:
 def has_proxy(pod: Json) -> bool:
     """Whether the pod has a sidecar or a gateway's proxy."""
     return any(c.get("name") == PROXY for c in containers(pod.get("spec") or {}))
+
+
+def has_envoy(pod: Json) -> bool:
+    """Whether the pod has a proxy that is more than the agent of an application's gRPC library."""
+    found = (c for c in containers(pod.get("spec") or {}) if c.get("name") == PROXY)
+    return any(all(e.get("name") != WITHOUT_ENVOY for e in c.get("env") or ()) for c in found)
 
 
 def is_gateway(pod: Json) -> bool:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from lateen.analysis import analyze
 from lateen.api import kinds
-from lateen.api.reading import PROXY, asks_for_sidecar, has_proxy, is_finished, is_terminating
+from lateen.api.reading import PROXY, asks_for_sidecar, has_envoy, is_finished, is_terminating
 from lateen.cli import pods
 from lateen.cli.analyze import live
 from lateen.cli.checking import LIMIT_S, Context, Skip, Wrong
@@ -211,7 +211,7 @@ async def all_injected(c: Context) -> str:
         for s in seen.sources
         if s.id == kinds.POD.id
         and c.only in ("", s.namespace)
-        and has_proxy(s.obj)
+        and has_envoy(s.obj)
         and not is_terminating(s.obj)
         and not is_finished(s.obj)
     ]

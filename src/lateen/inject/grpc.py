@@ -3,6 +3,7 @@ redirection; the application's gRPC library reads the bootstrap file named by GR
 
 from __future__ import annotations
 
+from lateen.api.reading import WITHOUT_ENVOY
 from lateen.inject import environment, parts, volumes
 from lateen.inject.context import PROXY, Context
 from lateen.kit.jsons import Json
@@ -56,7 +57,7 @@ def _agent(c: Context) -> Json:
             environment.env("OUTPUT_CERTS", "/var/lib/istio/data"),
             *environment.environment(c, limits=False, mode=False),
             environment.env("ISTIO_META_DNS_CAPTURE", "false"),
-            environment.env("DISABLE_ENVOY", "true"),
+            environment.env(WITHOUT_ENVOY, "true"),
         ],
         **parts.pull(c),
         "resources": parts.resources(c),
