@@ -147,6 +147,40 @@ def test_what_was_counted_outlives_envoy_which_may_have_died_in_a_line():
     assert found.unread == 0
 
 
+def test_what_envoy_wrote_before_it_died_is_counted(tmp_path):
+    async def run():
+        found, path = Requests(), tmp_path / "requests.pipe"
+        found.open(path)
+        whole = line(found).encode()
+        with path.open("wb", buffering=0) as file:
+            file.write(whole[:10])
+            found.read_now()
+            file.write(whole[10:] + whole + whole[:10])
+            found.restarted()
+            file.write(whole)
+        assert samples(found)[f"istio_requests_total{{{NAMED}}}"] == "2"
+        found.read_now()
+        assert samples(found)[f"istio_requests_total{{{NAMED}}}"] == "3"
+        assert found.unread == 0
+
+    asyncio.run(run())
+
+
+def test_requests_stay_in_the_metrics_while_envoy_does_not_answer():
+    """As a series that is gone and comes back with its total looks like new calls."""
+    found = Requests()
+    found.take(line(found).encode())
+    metrics = Metrics(Options(), requests=found)
+
+    async def run():
+        return [await metrics.graph(), await metrics.standard(), await metrics.all(), await metrics.envoy("")]
+
+    graph, standard, merged, envoys = asyncio.run(run())
+    for text in (graph, standard, merged):
+        assert f"istio_requests_total{{{NAMED}}} 1\n".encode() in text
+    assert envoys is None, "that port is Envoy's"
+
+
 def test_a_line_without_end_is_not_kept():
     found = Requests()
     for _ in range(20):
@@ -170,13 +204,29 @@ def test_sets_of_labels_are_bounded_and_those_with_news_stay(monkeypatch):
     assert sum("total" in name for name in samples(found)) <= 20, "however many come at once"
 
 
-def test_different_values_are_bounded(monkeypatch):
+def test_labels_are_bounded_however_long_they_are(monkeypatch):
+    monkeypatch.setattr(counting, "LABELS", 100_000)
+    found = Requests()
+    for i in range(50):
+        found.take(line(found, labels=(f"a={i}{'x' * 9_000}",)).encode() + line(found).encode())
+    kept = samples(found)
+    assert 5 <= sum("total" in name for name in kept) <= 12
+    assert kept[f"istio_requests_total{{{NAMED}}}"] == "50"
+    assert found._size == sum(map(len, found._known))
+
+
+def test_different_values_are_bounded_of_all_labels_together(monkeypatch):
     monkeypatch.setattr(counting, "GATHERED", 10)
+    monkeypatch.setattr(counting, "SERIES", 7)
     found = Requests()
     for i in range(100):
-        found.take(line(found, values=f"{i} 0 0").encode())
-        assert all(len(c.values) <= 10 for c in found._known.values())
-    assert samples(found)[f"istio_request_duration_milliseconds_sum{{{NAMED}}}"] == "4950"
+        for name in "abcde":
+            found.take(line(found, values=f"{i} 0 0", labels=(f"a={name}",)).encode())
+        found.take(line(found, labels=(f"other={i}",)).encode())
+        gathered = sum(len(c.values) for c in found._known.values())
+        assert gathered == found._gathered <= 10
+    kept = samples(found)
+    assert [kept[f'istio_request_duration_milliseconds_sum{{a="{name}"}}'] for name in "abcde"] == ["4950"] * 5
 
 
 def test_equal_labels_in_other_lines_are_one_series():
@@ -279,11 +329,15 @@ def test_a_pipe_that_is_always_full_is_read_without_a_pause(tmp_path):
         feed(busy, 1)
         assert (pipe._capacity, pipe._pause_s) == (pipes.CAPACITY, pipes.PAUSE_S)
         busy = line(found).encode() * (pipes.CAPACITY * 3 // 4 // len(line(found)))
-        feed(busy, 10)
-        assert pipe._pause_s == pipes.PAUSE_S / 2**10
+        feed(busy, 7)
+        assert pipe._pause_s == pipes.PAUSE_S / 2**7
         feed(busy[: busy.index(b"\n", len(busy) // 2) + 1], 3)
-        assert pipe._pause_s == pipes.PAUSE_S / 2**10, "it is right"
+        assert pipe._pause_s == pipes.PAUSE_S / 2**7, "it is right"
         feed(idle, 11)
+        assert pipe._pause_s == pipes.PAUSE_S
+        feed(busy, 30)
+        assert pipe._pause_s == pipes.LEAST_S, "and no less, however long that goes on"
+        feed(idle, 8)
         assert pipe._pause_s == pipes.PAUSE_S
         assert samples(found)[f"istio_requests_total{{{NAMED}}}"] == str(written)
         asyncio.get_running_loop().remove_reader(pipe._file)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import meshes as mesh
 import pytest
 
+from lateen.agent import exposition
 from lateen.agent.exposition import IDLE_S, Exposition
 from lateen.mesh import workloads
 from lateen.wire import labels
@@ -302,6 +303,32 @@ def test_histograms_are_left_out_with_all_their_buckets_and_gauges_never():
 
 def test_a_histogram_may_have_no_labels_but_its_buckets():
     assert lines('envoy_istio_x_bucket{le="0.5"} 1') == ['istio_x_bucket{le="0.5"} 1']
+
+
+def test_a_counter_that_is_partly_envoys_does_not_fall_while_envoy_does_not_answer():
+    own = counter(1, "both") + counter(2, "own")
+    found = Exposition(Clock())
+    assert b'{a="both"} 42\n' in found.text(counter(41, "both"), own)
+    silent = found.text(own, whole=False)
+    assert b"both" not in silent
+    assert b'{a="own"} 2\n' in silent
+    assert b'{a="both"} 43\n' in found.text(counter(42, "both"), own)
+    found.restarted()
+    assert b'{a="both"} 1\n' in found.text(own, whole=False), "Envoy has ended, and its part with it"
+
+
+def test_what_is_remembered_of_series_is_bounded(monkeypatch):
+    monkeypatch.setattr(exposition, "CACHED", 40)
+    clock = Clock()
+    found = Exposition(clock)
+    stays = counter(5, "stays")
+    for i in range(100):
+        clock.now += 1
+        found.text(stays + b"".join(counter(1, f"{i}-{n}") for n in range(10)))
+        assert max(len(found._totals), len(found._changed)) <= 40
+    clock.now = IDLE_S + 2
+    assert b"stays" not in found.text(stays), "nor is it taken for new"
+    assert found.text(b"".join(counter(1, str(n)) for n in range(100))).count(b"{") == 100
 
 
 def test_an_envoy_that_has_lost_its_counters_is_believed():

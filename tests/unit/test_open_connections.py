@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from lateen.agent import connections
 from lateen.agent.connections import Connections
 from lateen.agent.exposition import Exposition
 from lateen.agent.options import Options
@@ -26,8 +27,8 @@ def counted(*lines):
     return samples(found)
 
 
-def samples(connections):
-    return Exposition().text(connections.text()).decode().splitlines()[1:]
+def samples(found):
+    return Exposition().text(found.text()).decode().splitlines()[1:]
 
 
 def test_bytes_grow_with_each_line_of_a_connection():
@@ -89,6 +90,34 @@ def test_series_are_bounded():
     kept = found.text().decode().splitlines()
     assert len(kept) == 5_000
     assert 'n="5999"' in kept[-1]
+
+
+def test_labels_are_bounded_however_long_they_are():
+    found = Connections()
+    for i in range(200):
+        found.take(line(i, 1, labels=[["n", f"{i}{'x' * 60_000}"]]))
+    kept = found.text()
+    assert 3_500_000 < len(kept) <= connections.LABELS + 10_000
+    assert b'n="199x' in kept
+    found.restarted()
+    found.take(line(1, 1))
+    assert samples(found) == [SAMPLE % 1]
+
+
+def test_what_envoy_wrote_before_it_died_is_of_its_own_connections(tmp_path):
+    async def work():
+        found, path = Connections(), tmp_path / "pipe"
+        found.open(path)
+        with path.open("wb", buffering=0) as file:
+            file.write(line(5, 1_000_000))
+            found.read_now()
+            file.write(line(5, 1_000_100))
+            found.restarted()
+            file.write(line(5, 500))  # another connection, of the next Envoy
+        found.read_now()
+        return samples(found)
+
+    assert asyncio.run(work()) == [SAMPLE % 500]
 
 
 def test_the_pipe_is_read_and_outlives_envoy(tmp_path):

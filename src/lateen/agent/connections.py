@@ -14,8 +14,8 @@ from pathlib import Path
 from lateen.agent.pipes import Lines, Pipe
 from lateen.wire import connections as wire
 
-SERIES = 5_000
-"""The maximum number of series; the latest ones are kept."""
+SERIES, LABELS = 5_000, 4 * 1024 * 1024
+"""The maximum number of series, and of characters of their labels; the latest ones are kept."""
 FORGOTTEN_S, LOOK_S = 24 * 3600.0, 60.0
 """Seconds after which a connection without news is presumed to have ended (its last line was lost), and the interval of
 checks for such."""
@@ -30,6 +30,8 @@ class Connections:
         self._seen: dict[tuple[int, str], tuple[int, float]] = {}
         """(connection, metric) -> bytes so far, and when that was"""
         self._totals: dict[Series, int] = {}
+        self._size = 0
+        """Characters of the labels of all series"""
         self._lines, self._pipe = Lines(), Pipe(self.take)
         self._looked = clock()
 
@@ -42,9 +44,12 @@ class Connections:
         self._pipe.read_now()
 
     def restarted(self) -> None:
-        """Envoy was restarted: its counters are 0, and connection ids are reused."""
+        """Envoy has ended: its counters are 0, and connection ids are reused. What it has written before is still about
+        its own connections."""
+        self._pipe.read_now()
         self._seen.clear()
         self._totals.clear()
+        self._size = 0
         self._lines.restart()
 
     def take(self, text: bytes) -> None:
@@ -69,11 +74,14 @@ class Connections:
             if not ended:
                 self._seen[number, name] = total, now
             key = name, ",".join(f'{label}="{_escaped(value)}"' for label, value in labels)
+            self._size += 0 if key in self._totals else len(key[1])
             self._totals[key] = self._totals.pop(key, 0) + more  # move to the end: most recently used
 
     def _forget(self) -> None:
-        while len(self._totals) > SERIES:
-            del self._totals[next(iter(self._totals))]
+        while len(self._totals) > SERIES or self._size > LABELS:
+            oldest = next(iter(self._totals))
+            del self._totals[oldest]
+            self._size -= len(oldest[1])
         now = self._clock()
         if now - self._looked > LOOK_S:
             self._looked = now

@@ -16,7 +16,8 @@ from lateen.agent.labels import istio
 PREFIX = b"envoy_istio_"
 IDLE_S = 3600.0
 CACHED = 32_768
-"""Sets of labels that are kept as they were translated; most are the same at each scrape."""
+"""Sets of labels that are kept as they were translated, most are the same at each scrape; and series whose counts are
+remembered, the ones that were looked at last."""
 _COMMENTS = tuple(b"# %s %s" % (kind, PREFIX) for kind in (b"TYPE", b"HELP"))
 _LIMIT = b'le="'
 """The label of a bucket's limit, which is the last one."""
@@ -48,7 +49,7 @@ class Exposition:
         self._clock = clock
         self._labels: dict[bytes, bytes] = {}
         self._totals: dict[tuple[bytes, bytes], bytes] = {}
-        """(family, labels) -> its count when it was last looked at"""
+        """(family, labels) -> its count when it was last looked at; the latest are the last ones"""
         self._changed: dict[bytes, float] = {}
         """labels -> when a count of theirs was last seen to differ: what belongs together goes together"""
 
@@ -57,8 +58,9 @@ class Exposition:
         self._totals.clear()
         self._changed.clear()
 
-    def text(self, *raw: bytes, series: Iterable[Series] = ()) -> bytes:
-        """Several responses, and series of other sources, as one."""
+    def text(self, *raw: bytes, series: Iterable[Series] = (), whole: bool = True) -> bytes:
+        """Several responses, and series of other sources, as one. Where a source is missing (not ``whole``), counters
+        that would fall are left out: the rest of them is the missing one's."""
         others: list[bytes] = []
         families: dict[bytes, _Family] = {}
         if len(self._labels) > CACHED:
@@ -71,7 +73,8 @@ class Exposition:
             for key, value in more.samples.items():
                 _add(samples, key, value)
         for name, family in families.items():
-            self._look(name, family)
+            self._look(name, family, whole)
+        self._forget(sum(len(family.series) for family in families.values()))
         lines = [*others, *(line for name, f in families.items() for line in self._lines(name, f))]
         return b"\n".join(lines) + b"\n" if lines else b""
 
@@ -100,15 +103,28 @@ class Exposition:
             found = self._labels[labels] = istio(labels)
         return found
 
-    def _look(self, name: bytes, family: _Family) -> None:
+    def _look(self, name: bytes, family: _Family, whole: bool) -> None:
         if family.kind == b"gauge":
             return
         now = self._clock()
-        for labels, samples in family.series.items():
+        for labels, samples in list(family.series.items()):
             total = samples.get((name + b"_count", b"")) or samples.get((name, b""), b"")
-            if self._totals.get((name, labels)) != total:
-                self._totals[name, labels] = total
+            before = self._totals.pop((name, labels), None)
+            if not whole and before and float(total or 0) < float(before):
+                self._totals[name, labels] = before
+                del family.series[labels]
+                continue
+            self._totals[name, labels] = total
+            if total != before:
                 self._changed[labels] = now
+
+    def _forget(self, shown: int) -> None:
+        """Make room where there are too many series, but not of those that are ``shown`` now."""
+        if len(self._totals) > CACHED:
+            for key in list(self._totals)[: len(self._totals) - max(shown, CACHED * 3 // 4)]:
+                del self._totals[key]
+            kept = {labels for _, labels in self._totals}
+            self._changed = {labels: at for labels, at in self._changed.items() if labels in kept}
 
     def _lines(self, name: bytes, family: _Family) -> Iterator[bytes]:
         yield b"# TYPE %s %s" % (name, family.kind)

@@ -57,7 +57,7 @@ class Metrics:
         self._exposition.restarted()
 
     async def all(self) -> bytes:
-        parts = []
+        parts: list[bytes | None] = []
         if not self._options.proxyless:
             parts.append(await self._envoy("/stats/prometheus"))
         parts.append(self.own.text())
@@ -66,24 +66,30 @@ class Metrics:
 
     async def envoy(self, query: str) -> bytes | None:
         """Envoy's alone, for port 15090; None if it does not answer. ``query``: for it (``usedonly``, ``filter=…``)."""
-        return None if self._options.proxyless else await self._envoy(f"/stats/prometheus?{query}", asked(query))
+        if self._options.proxyless:
+            return None
+        found = await _get("127.0.0.1", ports.ADMIN, f"/stats/prometheus?{query}")
+        return None if found is None else self._joined(found, asked(query))
 
     async def standard(self) -> bytes:
         """Istio's own metrics, and the agent's, without most of Envoy's and the application's."""
-        return (await self._envoy(_STANDARD) or b"") + self.own.text()
+        return await self._envoy(_STANDARD) + self.own.text()
 
     async def graph(self) -> bytes:
         """Only the metrics needed for edges of the graph: cheap enough to be read every second."""
-        return await self._envoy(_GRAPH, _in_graph) or b""
+        return await self._envoy(_GRAPH, _in_graph)
 
-    async def _envoy(self, path: str, wanted: Wanted = everything) -> bytes | None:
-        """Envoy's metrics, including requests and the bytes of open connections; None if it does not answer.
-        ``wanted``: the metrics of requests."""
-        found = await _get("127.0.0.1", ports.ADMIN, path)
+    async def _envoy(self, path: str, wanted: Wanted = everything) -> bytes:
+        return self._joined(await _get("127.0.0.1", ports.ADMIN, path), wanted)
+
+    def _joined(self, found: bytes | None, wanted: Wanted) -> bytes:
+        """``found``: Envoy's metrics; requests and the bytes of open connections are added. None if it did not answer:
+        what the agent has counted is there all the same, since a series that is gone for a moment would seem to begin
+        anew. ``wanted``: the metrics of requests."""
         self._connections.read_now()
         self._requests.read_now()
         series = self._requests.series(wanted)
-        return None if found is None else self._exposition.text(found, self._connections.text(), series=series)
+        return self._exposition.text(found or b"", self._connections.text(), series=series, whole=found is not None)
 
 
 async def _get(host: str, port: int, path: str) -> bytes | None:

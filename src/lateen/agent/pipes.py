@@ -16,6 +16,7 @@ pipe holds before Envoy's own thread for logs waits."""
 PAUSE_S = 0.2
 """The longest time from the first bytes until they are read: Envoy writes pieces of a few lines each, and to be woken
 up for each of them costs more than to count the lines. It is shorter where the pipe would be full before."""
+LEAST_S = 0.001
 LONGEST = 64 * 1024
 """The maximum length of a line in bytes; longer ones are ignored."""
 
@@ -48,7 +49,7 @@ class Pipe:
     def _later(self) -> None:
         found = self._read()
         if found > self._capacity // 2 and not self._grown():
-            self._pause_s /= 2
+            self._pause_s = max(self._pause_s / 2, LEAST_S)
         elif found < self._capacity // 4:
             self._pause_s = min(2 * self._pause_s, PAUSE_S)
         asyncio.get_running_loop().add_reader(self._file, self._soon)
@@ -73,7 +74,7 @@ class Pipe:
         return found
 
     def read_now(self) -> None:
-        """Process what is already in the pipe."""
+        """Process what is already in the pipe; of a writer that has ended, that is all."""
         if self._file >= 0:
             self._read()
 

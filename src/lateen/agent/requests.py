@@ -20,10 +20,11 @@ from lateen.agent.pipes import Lines, Pipe
 from lateen.kit.digits import digits
 from lateen.wire import requests as wire
 
-SERIES = 5_000
-"""The maximum number of sets of labels; those without news for the longest time are forgotten."""
-GATHERED = 1_000
-"""The maximum number of different values that are kept until somebody asks for them."""
+SERIES, LABELS = 5_000, 4 * 1024 * 1024
+"""The maximum number of sets of labels, and of their bytes, since a peer has a say in how long they are; those without
+news for the longest time are forgotten."""
+GATHERED = 20_000
+"""The maximum number of different values, of all labels together, that are kept until somebody asks for them."""
 LIMITS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000,
           1_800_000, 3_600_000)  # fmt: skip
 """Envoy's default buckets, in milliseconds and bytes alike."""
@@ -78,6 +79,8 @@ class Requests:
         self._mark = self.mark.encode()
         self._known: dict[bytes, _Counted] = {}
         """By what comes after the values of a line"""
+        self._size = self._gathered = 0
+        """The bytes of what is known, and the number of different values in it"""
         self._lines, self._pipe, self._pieces = Lines(), Pipe(self.take), 0
 
     def open(self, path: Path = Path(wire.PIPE)) -> None:
@@ -89,7 +92,8 @@ class Requests:
         self._pipe.read_now()
 
     def restarted(self) -> None:
-        """Envoy was restarted; its last line may be half a one."""
+        """Envoy has ended; its last line may be half a one."""
+        self._pipe.read_now()
         self._lines.restart()
 
     def take(self, text: bytes) -> None:
@@ -103,10 +107,12 @@ class Requests:
                 self.unread += times
                 continue
             found.news = self._pieces
+            self._gathered += values not in found.values
             found.values[values] = found.values.get(values, 0) + times
-            if len(found.values) > GATHERED:
-                self._sort(found)
-        if len(self._known) > SERIES:
+            if self._gathered > GATHERED:
+                for each in self._known.values():
+                    self._sort(each)
+        if len(self._known) > SERIES or self._size > LABELS:
             self._forget()
 
     def _read(self, rest: bytes) -> _Counted | None:
@@ -121,6 +127,7 @@ class Requests:
         metrics = frozenset(wire.METRICS[int(kind)] for kind in kinds.decode())
         empty = tuple(_Histogram([0] * (len(found) + 1)) for found in self._limits)
         self._known[rest] = _Counted(labels, metrics, empty)
+        self._size += len(rest)
         return self._known[rest]
 
     def _sort(self, counted: _Counted) -> None:
@@ -131,13 +138,16 @@ class Requests:
                 if digits(value):
                     found.total += int(value) * times
                     found.counts[bisect_left(at, int(value))] += times
+        self._gathered -= len(counted.values)
         counted.values.clear()
 
     def _forget(self) -> None:
-        oldest = sorted(self._known, key=lambda key: self._known[key].news)[: len(self._known) - SERIES * 9 // 10]
-        self.forgotten += len(oldest)
-        for key in oldest:
-            del self._known[key]
+        for key in sorted(self._known, key=lambda key: self._known[key].news):
+            if len(self._known) <= SERIES * 9 // 10 and self._size <= LABELS * 9 // 10:
+                break
+            self._gathered -= len(self._known.pop(key).values)
+            self._size -= len(key)
+            self.forgotten += 1
 
     def series(self, wanted: Wanted = everything) -> Iterator[Series]:
         """All metrics that are asked for, for the agent's own exposition."""

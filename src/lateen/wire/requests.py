@@ -7,7 +7,7 @@ that a pair of sidecars spends on a small request, a fifth. A line, whose labels
 
 ``metrics`` are digits, positions in ``METRICS``; a value that is not known is ``-``. Values may contain anything, since
 certificates of other authorities and expressions of Telemetry objects have a say. So a mark is what no peer can guess:
-the agent draws it anew for each of its Envoys and puts it into the environment, from which Envoy's formats take it.
+the agent draws it when it starts and puts it into Envoy's environment, from which Envoy's formats take it.
 """
 
 from __future__ import annotations
