@@ -63,6 +63,13 @@ def report(reporter, workload, principal, policy, count):
 
 
 CLIENT, SERVER = report("source", "web", WEB, "mutual_tls", 60), report("destination", "web", WEB, "mutual_tls", 60)
+
+
+def at(told, cluster, count=None):
+    labels, before = told
+    return labels | {"source_cluster": cluster}, before if count is None else count
+
+
 NAMELESS = report("destination", "unknown", "unknown", "none", 120)
 
 
@@ -83,6 +90,15 @@ NAMELESS = report("destination", "unknown", "unknown", "none", 120)
         ([report("destination", None, WEB, None, 60)], 0),
         ([report("destination", None, None, "mutual_tls", 60)], 0),
         ([report("destination", None, None, "none", 60)], 60),
+        # of the same workload in two clusters, of which one is read
+        ([at(CLIENT, "east"), at(SERVER, "east"), at(SERVER, "west", 42)], 60 + 42),
+        ([at(CLIENT, "east"), at(CLIENT, "west", 42), at(SERVER, "east"), at(SERVER, "west", 42)], 60 + 42),
+        # a Telemetry removes the cluster from what one of the two reports
+        ([CLIENT, at(SERVER, "east")], 60),
+        ([at(CLIENT, "unknown"), at(SERVER, "east")], 60),
+        ([at(CLIENT, "east"), SERVER], 60),
+        ([at(CLIENT, "east"), at(SERVER, "unknown")], 60),
+        ([at(CLIENT, "east"), at(SERVER, "unknown", 42), at(SERVER, "west", 30)], 60 + 30),
     ],
 )
 def test_graph_and_queries_agree_on_whose_report_of_a_call_counts(reports, expected):

@@ -45,6 +45,8 @@ class Flow(NamedTuple):
     """``mutual_tls``, ``none``, or ``unknown``."""
     nameless: bool
     """Whether the report does not say who called: neither a workload nor an identity."""
+    cluster: str = UNKNOWN
+    """The source's: several may have a workload of one name."""
 
 
 class Sample(NamedTuple):
@@ -105,6 +107,7 @@ def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
         labels.get("request_protocol", "tcp"),
         labels.get("connection_security_policy", UNKNOWN),
         all(labels.get(label, UNKNOWN) in (UNKNOWN, "") for label in _NAMELESS),
+        labels.get("source_cluster") or UNKNOWN,
     )
     detail = labels.get(_DETAIL.get(metric, ""), "")
     return Sample(flow, metric, detail, labels.get("response_flags", ""), labels.get("grpc_response_status", ""))

@@ -2,8 +2,9 @@
 
 The client's report counts. The server's does
 
-* where the caller is known by its certificate, and no proxy of its workload reports: gRPC's own xDS clients, clusters
-  whose proxies nobody reads, and workloads whose user turned the client's metrics off;
+* where the caller is known by its certificate, and no proxy of its workload in its cluster reports: gRPC's own xDS
+  clients, clusters whose proxies nobody reads, and workloads whose user turned the client's metrics off. A report
+  without the cluster, whose label a Telemetry may remove, may be of any;
 * where the caller has no identity, for as many calls as no client's proxy reports in plaintext to the same workload:
   a client in the mesh may call in plaintext, and its server cannot tell who it is.
 
@@ -30,10 +31,15 @@ _SERVERS = f"sum by ({_ON}) (rate(istio_requests_total{{{_NAMELESS}}}[$window]))
 _CLIENTS = (
     f'sum by ({_ON}) (rate(istio_requests_total{{reporter="source",connection_security_policy="{PLAIN}"}}[$window]))'
 )
+_NAMED = f'reporter="destination",source_workload!~"{UNKNOWN}|",source_cluster'
+_ANYWHERE = "unless on (source_workload, source_workload_namespace) istio_requests_total"
 COUNTED = (
     'rate($metric{reporter="source"$more}[$window])'
-    f' or rate($metric{{reporter="destination",source_workload!~"{UNKNOWN}|"$more}}[$window])'
-    ' unless on (source_workload, source_workload_namespace) istio_requests_total{reporter="source"}'
+    f' or rate($metric{{{_NAMED}!~"{UNKNOWN}|"$more}}[$window])'
+    " unless on (source_workload, source_workload_namespace, source_cluster)"
+    ' istio_requests_total{reporter="source"}'
+    f' {_ANYWHERE}{{reporter="source",source_cluster=~"{UNKNOWN}|"}}'
+    f' or rate($metric{{{_NAMED}=~"{UNKNOWN}|"$more}}[$window]) {_ANYWHERE}{{reporter="source"}}'
     f" or rate($metric{{{_NAMELESS}$more}}[$window]) * on ({_ON}) group_left ()"
     f" (1 - ({_CLIENTS} or 0 * {_SERVERS}) / clamp_min({_SERVERS}, 1e-9) > {LEAST})"
 )
@@ -48,14 +54,14 @@ class Reports:
     """How much of each report counts, by all that were made in some time."""
 
     def __init__(self, added: Added) -> None:
-        self._clients: set[tuple[str, str]] = set()
-        """The workloads whose proxies report their calls."""
+        self._clients: dict[tuple[str, str], set[str]] = {}
+        """The workloads whose proxies report their calls -> in which clusters"""
         plain: dict[Place, float] = {}
         nameless: dict[Place, float] = {}
         for sample, value in added.items():
             flow = sample.flow
             if flow.reporter == "source":
-                self._clients.add(flow.source[:2])
+                self._clients.setdefault(flow.source[:2], set()).add(flow.cluster)
             if sample.metric in _COUNTS:
                 if flow.reporter == "source" and flow.policy == PLAIN:
                     plain[_place(flow)] = plain.get(_place(flow), 0.0) + value
@@ -71,7 +77,9 @@ class Reports:
         if _is_nameless(flow):
             found = self._others.get(_place(flow), 1.0)
             return found if found > LEAST else 0.0
-        return float(flow.source.name not in (UNKNOWN, "") and flow.source[:2] not in self._clients)
+        clusters = self._clients.get(flow.source[:2], set())
+        reports = bool(clusters & {flow.cluster, UNKNOWN}) or (flow.cluster == UNKNOWN and bool(clusters))
+        return float(flow.source.name not in (UNKNOWN, "") and not reports)
 
 
 def _place(flow: Flow) -> Place:
