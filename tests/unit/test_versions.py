@@ -7,6 +7,7 @@ import json
 import pytest
 from apiserver import Cluster
 from hooks import Converter, serving
+from test_server_itself import samples
 
 from lateen.cluster.apiserver import versions
 
@@ -178,13 +179,22 @@ def test_a_watch_that_cannot_convert_ends_with_the_reason(cluster, hook):
     assert event["object"]["message"] == "conversion webhook for example.com/v2, Kind=Widget failed: broken"
 
 
+async def watching(cluster, wanted):
+    """Return when there are so many watches."""
+    while True:
+        _, text = await cluster.send("GET", "/metrics")
+        if list(samples(text, "apiserver_longrunning_requests").values()) == [wanted]:
+            return
+        await asyncio.sleep(0.01)
+
+
 def test_many_watches_convert_a_change_once(cluster, hook):
     async def run():
         peers = [cluster.connection() for _ in range(10)]
         for protocol, peer in peers:
             protocol.connection_made(peer)
             protocol.data_received(f"GET {V1}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(watching(cluster, len(peers)), 10)
         await cluster.send("POST", V2, widget("a", width=1, height=1))
         for protocol, peer in peers:
             await seen(peer, 1)
@@ -312,6 +322,11 @@ def test_a_page_is_converted_without_those_after_it(cluster, hook):
     assert [o["spec"]["size"] for o in page["items"]] == ["0x1", "1x1"]
     assert page["metadata"]["remainingItemCount"] == 3
     assert [o["metadata"]["name"] for asked in hook.asked for o in asked["objects"]] == ["w0", "w1"]
+    hook.asked.clear()
+    assert cluster.must("GET", f"{V1}?fieldSelector=metadata.name%3Dw4")["items"][0]["spec"]["size"] == "4x1"
+    found = cluster.must("GET", f"{V1}?fieldSelector=metadata.name!=w0,metadata.namespace=default")["items"]
+    assert len(found) == 4
+    assert [[o["metadata"]["name"] for o in asked["objects"]] for asked in hook.asked] == [["w4"], ["w2", "w3"]]
     rest = cluster.must("GET", f"{V1}?limit=5&continue={page['metadata']['continue']}")
     assert [o["spec"]["size"] for o in rest["items"]] == ["2x1", "3x1", "4x1"]
 

@@ -67,6 +67,8 @@ async def converted(store: Store, c: Call, seen: Seen) -> Listing:
     """A page of what has to be converted first, as of one moment: it may be old when it is there, and a watch from its
     revision replays what has been written in the meantime. Raises ApiError."""
     found, since, rv = _found(store, c)
+    mine = selection.identity(c)
+    found = [e for e in found if mine(e.obj)]
     limit, selected = c.number("limit") or 0, _selected(c)
     chosen = found[:limit] if limit and not selected else found
     look = await seen(chosen)
@@ -150,21 +152,28 @@ def _revision(store: Store, c: Call) -> None:
 def watch(store: Store, c: Call, seen: Seen) -> AsyncGenerator[WatchEvent, None]:
     """Events after ``resourceVersion``; without one, or with 0, existing objects come first as ADDED. Raises ApiError,
     at once for an invalid request, and later if the client falls too far behind."""
-    r, wanted = c.resource, selection.test(c)
+    r, wanted, mine = c.resource, selection.test(c), selection.identity(c)
     asked, sends = c.number("resourceVersion") or 0, c.flag("sendInitialEvents")
     initial = sends or ("sendInitialEvents" not in c.query and asked == 0)
     try:
         watcher = store.watch(r.collection, c.namespace, store.rv if initial else asked or store.rv)
     except Expired:
         raise errors.expired(f"too old resource version: {asked} ({store.rv})") from None
-    first = store.list(r.collection, c.namespace) if initial else []
-    return _events(store, c, watcher, wanted, first, sends, seen)
+    first = [e for e in store.list(r.collection, c.namespace) if mine(e.obj)] if initial else []
+    return _events(store, c, watcher, (mine, wanted), first, sends, seen)
 
 
 async def _events(
-    store: Store, c: Call, watcher: Watcher, wanted: selection.Test, first: list[Entry], sends: bool, seen: Seen
+    store: Store,
+    c: Call,
+    watcher: Watcher,
+    tests: tuple[selection.Test, selection.Test],
+    first: list[Entry],
+    sends: bool,
+    seen: Seen,
 ) -> AsyncGenerator[WatchEvent, None]:
-    start, bookmarks = watcher.since, c.flag("allowWatchBookmarks")
+    """``tests``: of what is stored, and of what that is in the call's version."""
+    start, bookmarks, (mine, wanted) = watcher.since, c.flag("allowWatchBookmarks"), tests
     try:
         for e in filter(lambda e: wanted(e.obj), map(await seen(first), first)):
             yield _event(c, "ADDED", e)
@@ -179,6 +188,7 @@ async def _events(
                 events = watcher.take()
                 if not events:
                     yield _bookmark(c, store.announced)
+            events = [event for event in events if mine(event.entry.obj)]
             look = await seen([e for event in events for e in (event.entry, event.old) if e is not None])
             for event in events:
                 entry = look(event.entry)

@@ -66,8 +66,19 @@ def test(c: Call) -> Test:
         except ValueError as e:
             raise bad_request(f"unable to parse requirement: {e}") from e
         tests.append(lambda o: labels(dig(o, "metadata", "labels", default={})))
-    tests += [_field(c, part) for part in (c.query.get("fieldSelector") or "").split(",") if part]
+    tests += [_field(c, part) for part in _parts(c)]
     return lambda o: all(t(o) for t in tests)
+
+
+def identity(c: Call) -> Test:
+    """The part of the test about names and namespaces, which are the same in all versions of an object. Raises
+    ApiError."""
+    tests = [_field(c, part) for part in _parts(c) if part.partition("=")[0].removesuffix("!") in _FIELDS]
+    return lambda o: c.name in ("", o["metadata"]["name"]) and all(t(o) for t in tests)
+
+
+def _parts(c: Call) -> list[str]:
+    return [part for part in (c.query.get("fieldSelector") or "").split(",") if part]
 
 
 def _field(c: Call, part: str) -> Test:
