@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from apiserver import Cluster
 
-from lateen.cluster.apiserver.custom import optionals
+from lateen.cluster.apiserver.custom import checking, optionals
+from lateen.cluster.apiserver.policies import checks
 
 API = "/apis/admissionregistration.k8s.io/v1"
 POLICIES, BINDINGS = f"{API}/validatingadmissionpolicies", f"{API}/validatingadmissionpolicybindings"
@@ -274,6 +275,40 @@ def test_optional_fields_are_rewritten_and_nothing_else():
         assert optionals.rewritten(plain).replace(" ", "") == plain.replace(" ", "")
     with pytest.raises(ValueError, match="compilation failed"):
         optionals.rewritten("(a.?b")
+
+
+@pytest.mark.parametrize("text", ["object.?", "object.?a.", "object.?a .", "object[?", "object.?1 == 2", "object.?)"])
+def test_a_field_that_is_not_named_is_refused(text):
+    answer = Cluster().ask("POST", POLICIES, policy(text))
+    assert (answer[0], answer[1]["reason"]) == (422, "Invalid")
+
+
+@pytest.mark.parametrize("opened", ["(", "[", "{1: "])
+def test_brackets_are_not_opened_without_end(opened):
+    text = "object.?a == " + opened * 2000 + "1" + {"(": ")", "[": "]"}.get(opened, "}") * 2000
+    answer = Cluster().ask("POST", POLICIES, policy(text))
+    assert (answer[0], answer[1]["reason"]) == (422, "Invalid")
+
+
+def test_each_variable_is_compiled_as_often_however_many_there_are(monkeypatch):
+    compiled, real = [], checking.checked
+    monkeypatch.setattr(checking, "checked", lambda *given: compiled.append(given[0]) or real(*given))
+    for count in (50, 100):
+        compiled.clear()
+        names = [{"name": f"v{i}", "expression": f"variables.v{i - 1}" if i else "1"} for i in range(count)]
+        found = checks.policy(policy(f"variables.v{count - 1} == 1", variables=names))
+        assert found == []
+        assert len(compiled) == 2 * count + 1
+
+
+def test_a_variable_knows_those_before_it_and_no_others():
+    names = [{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "'x'"}]
+    assert [c.path for c in checks.policy(policy("variables.b == 'x'", variables=names))] == [
+        "spec.variables[0].expression"
+    ]
+    assert [c.path for c in checks.policy(policy("variables.b == 1", variables=names[1:]))] == [
+        "spec.validations[0].expression"
+    ]
 
 
 def test_conditions_of_webhooks_decide_whether_they_are_called():

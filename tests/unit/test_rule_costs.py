@@ -9,6 +9,7 @@ from test_custom_resources import CRDS, definition, fields
 
 from lateen.api.crds import crds
 from lateen.cluster.apiserver.custom import costs, declared, definitions, typed, types
+from lateen.cluster.apiserver.custom.sizes import Sizes
 
 from apiserver import Cluster  # isort: skip
 
@@ -25,7 +26,7 @@ def texts(**more):
 
 def cost(rule, schema):
     own = types.of_schema(schema, "selfType", typed.escaped)
-    return costs.estimate(rule, schema, {"self": own, "oldSelf": own}, typed.escaped, False)
+    return costs.estimate(rule, schema, {"self": own, "oldSelf": own}, Sizes(typed.escaped), False)
 
 
 @pytest.mark.parametrize(("length", "each"), [(16, 11), (63, 30), (253, 106), (1024, 414)])
@@ -134,3 +135,33 @@ def test_the_definitions_of_istio_and_of_the_gateway_api_are_within_the_budget(e
 def test_long_and_deep_rules_are_estimated_without_end_of_the_stack():
     deep = " + ".join(["self.size()"] * 3000) + " > 0"
     assert cost(deep, TEXT) >= 0
+
+
+class Counted(dict):
+    """A schema that counts how often its fields are gone through."""
+
+    looks = 0
+
+    def get(self, key, default=None):
+        Counted.looks += key in ("properties", "required")
+        return super().get(key, default)
+
+
+def looks(rules, times):
+    Counted.looks = 0
+    texts_of = {f"p{i}": {**TEXT, "maxLength": 5} for i in range(20)}
+    item = Counted(type="object", properties=texts_of, required=list(texts_of))
+    schema = Counted(type="object", properties={"l": {"type": "array", "items": item}, **texts_of})
+    schema["x-kubernetes-validations"] = [{"rule": " && ".join(["size(self.l) < 9", "self.p7 == 'a'"] * times)}] * rules
+    assert declared.mistakes(schema, "openAPIV3Schema") == []
+    return Counted.looks
+
+
+def test_a_schema_is_gone_through_once_however_often_rules_look_something_up_in_it():
+    assert looks(rules=1, times=1) == looks(rules=8, times=20)
+
+
+def test_a_schema_that_is_in_effect_already_is_not_estimated(monkeypatch):
+    monkeypatch.setattr(costs, "estimate", None)
+    schema = fields(tags=texts() | rule("self.all(x, x.contains('gpu'))"))
+    assert declared.mistakes(schema, "openAPIV3Schema", known=True) == []

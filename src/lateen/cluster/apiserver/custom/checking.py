@@ -137,7 +137,7 @@ class _Checker:
         elif given.fields is None:
             return self._error(node.at, f"type '{given}' does not support field selection")
         else:
-            made = given.fields[node.name]() if node.name in given.fields else None
+            made = given.fields(node.name)
             if made is None:
                 return self._error(node.at, f"undefined field '{node.name}'")
             found = made

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lateen.cluster.apiserver.custom import checking, sizes
+from lateen.cluster.apiserver.custom.sizes import Sizes
 from lateen.cluster.apiserver.custom.syntax import Node, Unreadable, parsed
 from lateen.cluster.apiserver.custom.types import UNKNOWN, Type, loose, overloads
 from lateen.kit.jsons import Json
@@ -48,24 +49,23 @@ class Value(NamedTuple):
         return self.size or Size(0, 0 if self.type == UNKNOWN else WORST)
 
 
-def estimate(
-    expression: str, schema: Json, variables: dict[str, Type], field_name: Callable[[str], str], root: bool
-) -> int:
-    """``schema``: of ``self`` and ``oldSelf``; ``root``: it is one of whole objects."""
+def estimate(expression: str, schema: Json, variables: dict[str, Type], known: Sizes, root: bool) -> int:
+    """``schema``: of ``self`` and ``oldSelf``; ``known``: the sizes of what is in it; ``root``: it is one of whole
+    objects."""
     try:
         tree = parsed(expression)
     except Unreadable:
         return 0
     types = checking.types_of(tree, variables)
-    return _Estimate(types, lambda path: _largest(schema, path, field_name, root)).of(tree, {}).cost
+    return _Estimate(types, lambda path: _largest(schema, path, known, root)).of(tree, {}).cost
 
 
-def _largest(schema: Json, path: tuple[str, ...], field_name: Callable[[str], str], root: bool) -> Size | None:
+def _largest(schema: Json, path: tuple[str, ...], known: Sizes, root: bool) -> Size | None:
     """The size of what is at a path, which begins with a variable."""
     at: Json | None = schema
     for i, step in enumerate(path[1:]):
-        at = sizes.below(at, step, field_name, root and i == 0) if at is not None else None
-    return None if at is None else Size(0, sizes.most(at))
+        at = known.below(at, step, root and i == 0) if at is not None else None
+    return None if at is None else Size(0, known.most(at))
 
 
 Scope = dict[str, Value]

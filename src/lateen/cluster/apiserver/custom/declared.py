@@ -54,6 +54,8 @@ def mistakes(schema: Json, path: str, known: bool = False) -> Causes:
     in effect already, so that nobody loses it for its costs."""
     out: Causes = []
     spent = _Spent()
+    about: Json | None = None
+    own: types.Type | None = None
     for found in declared(schema, path):
         at, rule = found.at, found.rule
         if not str(rule.get("rule") or "").strip():
@@ -63,14 +65,16 @@ def mistakes(schema: Json, path: str, known: bool = False) -> Causes:
         out += _messages(rule, at)
         if (where := rule.get("fieldPath")) and not _leads(found.about, str(where)):
             out.append(bad(f"{at}.fieldPath", where, "fieldPath must be a valid path"))
-        own = types.of_schema(found.about, "selfType", typed.escaped, root=found.about is schema)
+        if found.about is not about:  # the rules of a schema follow each other
+            about = found.about
+            own = types.of_schema(about, "selfType", typed.escaped, root=about is schema)
         if own is not None:
             out += (wrong := _misfits(rule, at, own)) or _past(found)
-            if not wrong:
+            if not wrong and not known:
                 spent.on(found, own, found.about is schema)
         elif at.endswith("[0]"):
             out.append(Cause(at.removesuffix("[0]"), _UNTYPED, "InternalError"))
-    return out if known else out + spent.over + spent.total(path)
+    return out + spent.over + spent.total(path)
 
 
 class _Spent:
@@ -79,15 +83,18 @@ class _Spent:
     def __init__(self) -> None:
         self.over: Causes = []
         self._costs: list[tuple[int, str]] = []
+        self._sizes = sizes.Sizes(typed.escaped)
 
     def on(self, found: Declared, own: types.Type, root: bool) -> None:
         variables = {"self": own, "oldSelf": own}
         for key, called in (("rule", "estimated rule cost"), ("messageExpression", "estimated messageExpression cost")):
             if not (text := str(found.rule.get(key) or "").strip()):
                 continue
-            cost = costs.estimate(text, found.about, variables, typed.escaped, root)
+            cost = costs.estimate(text, found.about, variables, self._sizes, root)
             if key == "rule":
-                cost = min(cost * (sizes.repeats(found.about) if found.times is None else found.times), costs.WORST)
+                cost = min(
+                    cost * (self._sizes.repeats(found.about) if found.times is None else found.times), costs.WORST
+                )
             if cost > costs.RULE:
                 self.over.append(denied(f"{found.at}.{key}", _exceeds(called, cost, costs.RULE)))
             self._costs.append((cost, f"{found.at}.{key}"))

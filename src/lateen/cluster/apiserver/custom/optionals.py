@@ -26,24 +26,29 @@ def rewritten(expression: str) -> str:
     return out
 
 
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+DEEPEST = 250
+"""Brackets in brackets; the limit of cel-go's parser."""
 _CLOSED = {"(": ")", "[": "]", "{": "}"}
 
 
-def _chain(tokens: list[str], at: int, until: str) -> tuple[str, int]:
+def _chain(tokens: list[str], at: int, until: str, deep: int = 0) -> tuple[str, int]:
     """Everything up to a closing bracket, and where that is."""
+    if deep > DEEPEST:
+        raise ValueError(f"compilation failed: expression recursion limit exceeded: {DEEPEST}")
     out, lenient = "", False  # lenient: the chain of fields that is being read has become optional
     while at < len(tokens) and (plain := re.sub(r"\s", "", tokens[at])) != until:
         following = tokens[at + 1].strip() if at + 1 < len(tokens) else ""
-        if plain in (".?", ".") and not following:
+        if plain in (".?", ".") and not (_NAME.fullmatch(following) if plain == ".?" else following):
             raise ValueError(f"compilation failed: a field must follow '{plain}'")
         called = at + 2 < len(tokens) and tokens[at + 2].strip() == "("
         if plain == ".?" or (plain == "." and lenient and not called):
             out, at, lenient = f"{out}.optSelect('{following}')", at + 2, True
         elif plain == "[?" or (plain == "[" and lenient):
-            inner, at = _chain(tokens, at + 1, "]")
+            inner, at = _chain(tokens, at + 1, "]", deep + 1)
             out, at, lenient = f"{out}.optIndex({inner})", at + 1, True
         elif plain in _CLOSED:
-            inner, end = _chain(tokens, at + 1, _CLOSED[plain])
+            inner, end = _chain(tokens, at + 1, _CLOSED[plain], deep + 1)
             out, at, lenient = f"{out}{tokens[at]}{inner}{_CLOSED[plain]}", end + 1, False
         elif plain == ".":
             out, at, lenient = f"{out}.{following}", at + 2, False

@@ -8,7 +8,7 @@ Kubernetes adds to these functions is not in the table: calls of functions that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -17,12 +17,12 @@ from lateen.kit.jsons import Json
 
 @dataclass(frozen=True)
 class Type:
-    """``inner``: of a list, map, optional value or type. ``fields``: of an object, whose types are computed on demand,
-    because schemas are large and rules name few of their fields."""
+    """``inner``: of a list, map, optional value or type. ``fields``: of an object, the type of a field, or
+    None; computed on demand and once, because schemas are large and rules name few of their fields, but often."""
 
     name: str
     inner: tuple[Type, ...] = ()
-    fields: Mapping[str, Callable[[], Type | None]] | None = field(default=None, compare=False)
+    fields: Callable[[str], Type | None] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         name = "dyn" if self.name == "?" else self.name
@@ -59,19 +59,31 @@ def of_schema(
     if kind != "object":
         plain = _PRIMITIVE.get(str(kind))
         return Type(_FORMATS.get(str(schema.get("format")), plain) if plain == "string" else plain) if plain else None
-    properties = {k: v for k, v in (schema.get("properties") or {}).items() if isinstance(v, dict)}
-    if root or schema.get("x-kubernetes-embedded-resource"):
-        texts = {"type": "object", "properties": {k: {"type": "string"} for k in ("name", "generateName")}}
-        properties |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": texts}
-    return Type(
-        name,
-        fields={
-            field_name(key): lambda key=key, child=child: of_schema(  # type: ignore[misc]
-                child, f"{name}.{key}", field_name, resolve=resolve
-            )
-            for key, child in properties.items()
-        },
-    )
+    whole = root or bool(schema.get("x-kubernetes-embedded-resource"))
+    return Type(name, fields=_fields(schema, name, field_name, whole, resolve))
+
+
+def _fields(
+    schema: Json, name: str, field_name: Callable[[str], str], whole: bool, resolve: Callable[[Json], Json]
+) -> Callable[[str], Type | None]:
+    """``whole``: its values are objects, which have a kind and a name, too."""
+
+    @cache
+    def named() -> dict[str, tuple[str, Json]]:
+        found = {k: v for k, v in (schema.get("properties") or {}).items() if isinstance(v, dict)}
+        if whole:
+            texts = {"type": "object", "properties": {k: {"type": "string"} for k in ("name", "generateName")}}
+            found |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": texts}
+        return {field_name(key): (key, child) for key, child in found.items()}
+
+    @cache
+    def typed(field: str) -> Type | None:
+        if field not in named():
+            return None
+        key, child = named()[field]
+        return of_schema(child, f"{name}.{key}", field_name, resolve=resolve)
+
+    return typed
 
 
 # --- functions -------------------------------------------------------------------------------------------------------

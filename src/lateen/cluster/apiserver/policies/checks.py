@@ -43,9 +43,9 @@ def policy(obj: Json) -> Causes:
     if spec.get("failurePolicy", "Fail") not in ("Fail", "Ignore"):
         out.append(unsupported("spec.failurePolicy", spec["failurePolicy"], ("Fail", "Ignore")))
     plain = typing.scope(None if kind is None else DYN)
-    given = typing.with_variables(plain, variables := spec.get("variables") or [])
     out += conditions(spec.get("matchConditions") or [], "spec.matchConditions", plain)
-    out += _variables(variables, plain)
+    given, wrong = _variables(spec.get("variables") or [], plain)
+    out += wrong
     for i, rule in enumerate(validations):
         at = f"spec.validations[{i}]"
         out += _expression(rule.get("expression"), f"{at}.expression", given, typing.OF_RULES)
@@ -67,9 +67,10 @@ def policy(obj: Json) -> Causes:
     return out
 
 
-def _variables(found: list[Json], plain: typing.Scope) -> Causes:
+def _variables(found: list[Json], plain: typing.Scope) -> tuple[typing.Scope, Causes]:
+    """What expressions may name that use them, and what is wrong with them."""
     out: Causes = []
-    before: set[str] = set()
+    known, before = typing.Variables(plain), set[str]()
     for i, v in enumerate(found):
         at, name = f"spec.variables[{i}]", str(v.get("name") or "")
         if not name:
@@ -78,14 +79,10 @@ def _variables(found: list[Json], plain: typing.Scope) -> Causes:
             out.append(bad(f"{at}.name", name, "name is not a valid CEL identifier"))
         elif name in before:
             out.append(duplicate(f"{at}.name", name))
-        out += _expression(
-            v.get("expression"),
-            f"{at}.expression",
-            typing.declaring(plain, {}) | typing.with_variables(plain, found[:i]),
-            typing.ANY,
-        )
+        out += _expression(v.get("expression"), f"{at}.expression", known.scope, typing.ANY)
+        known.add(v)
         before.add(name)
-    return out
+    return known.scope if found else plain, out
 
 
 def _expression(text: str | None, at: str, given: typing.Scope, wanted: tuple[Type, ...]) -> Causes:

@@ -26,7 +26,7 @@ _LABELS = Type("map", (STRING, STRING))
 
 
 def _struct(name: str, fields: dict[str, Type]) -> Type:
-    return Type(name, fields={key: lambda made=made: made for key, made in fields.items()})  # type: ignore[misc]
+    return Type(name, fields=fields.get)
 
 
 def _texts(*names: str) -> dict[str, Type]:
@@ -89,18 +89,25 @@ def scope(params: Type | None, known: Type = DYN) -> Scope:
     return {**_ALWAYS, "object": known, "oldObject": known} | ({"params": params} if params else {})
 
 
+class Variables:
+    """The variables of a policy, each of which may use those before it. ``scope``: what the next one may name; it is
+    one dictionary, which knows each variable that has been added."""
+
+    def __init__(self, names: Scope) -> None:
+        self._fields: dict[str, Type] = {}
+        self.scope: Scope = {**names, "variables": Type("kubernetes.variables", fields=self._fields.get)}
+
+    def add(self, variable: Json) -> None:
+        found, wrong = checking.checked(str(variable.get("expression") or ""), self.scope, True)
+        self._fields[str(variable.get("name"))] = DYN if wrong else found
+
+
 def with_variables(names: Scope, variables: list[Json]) -> Scope:
-    """With the variables of a policy, each of which may use those before it."""
-    made: dict[str, Type] = {}
+    """With the variables of a policy, if it has any."""
+    made = Variables(names)
     for v in variables:
-        found, wrong = checking.checked(str(v.get("expression") or ""), declaring(names, made), True)
-        made[str(v.get("name"))] = DYN if wrong else found
-    return declaring(names, made) if variables else names
-
-
-def declaring(names: Scope, variables: dict[str, Type]) -> Scope:
-    """With variables of these types: what the first of a policy sees, too, where there are none yet."""
-    return {**names, "variables": _struct("kubernetes.variables", variables)}
+        made.add(v)
+    return made.scope if variables else names
 
 
 def misfit(text: str, names: Scope, wanted: tuple[Type, ...]) -> str:
