@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from lateen.cluster.apiserver.custom import values
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation.fields import MAX_CAUSES, MAX_TEXT, bad, required, shown, unsupported
+from lateen.cluster.apiserver.validation.fields import MAX_CAUSES, MAX_TEXT, bad, below, required, shown, unsupported
 from lateen.cluster.rules import amounts
 from lateen.kit import jsons, regex, times
 from lateen.kit.jsons import Json
@@ -215,7 +215,7 @@ def _object(schema: Json, value: Json, path: str, report: Report) -> Json:
     whole = not path or schema.get("x-kubernetes-embedded-resource")
     out: Json = {}
     for key, child in value.items():
-        at = f"{path}.{key}" if path else key
+        at = below(path, key)
         if child is None and (report.go or not (properties or {}).get(key, {}).get("nullable")):
             continue
         if properties is not None and key in properties:
@@ -234,5 +234,5 @@ def _object(schema: Json, value: Json, path: str, report: Report) -> Json:
     for key in (schema.get("required") or ()) if report.go else ():
         empty = resolve((properties or {}).get(key, {})).get("type") in ("array", "object")
         if out.get(key) is None and not empty and key not in _LATER:
-            report.invalid.append(required(f"{path}.{key}" if path else key))
+            report.invalid.append(required(below(path, key)))
     return out

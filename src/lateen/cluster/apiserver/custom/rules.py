@@ -12,7 +12,7 @@ from typing import Any
 from lateen.cluster.apiserver.custom import programs, typed
 from lateen.cluster.apiserver.custom.ratcheting import identity
 from lateen.cluster.apiserver.errors import Cause
-from lateen.cluster.apiserver.validation.fields import Causes
+from lateen.cluster.apiserver.validation.fields import Causes, below, bounded
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
@@ -23,7 +23,7 @@ BUDGET = 500_000
 
 def check(schema: Json, new: Json, old: Json | None) -> Causes:
     """The rules' verdict on an object whose structure is valid; ``old``: the object that it replaces."""
-    return _Walk().walk(schema, new, old, "", root=True)
+    return bounded(_Walk().walk(schema, new, old, "", root=True))
 
 
 _BLOCKING = ("NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid")
@@ -63,8 +63,7 @@ class _Walk:
             for key, child in value.items():
                 inner = properties.get(key, extra)
                 if isinstance(inner, dict):
-                    at = f"{path}.{key}" if path else key
-                    out += self.walk(inner, child, (before or {}).get(key), at)
+                    out += self.walk(inner, child, (before or {}).get(key), below(path, key))
         elif isinstance(value, list) and isinstance(items := schema.get("items"), dict):
             same = _by_keys(schema, before or [])
             for i, child in enumerate(value):

@@ -15,6 +15,7 @@ from lateen.cluster.apiserver.errors import Cause
 from lateen.cluster.apiserver.validation.fields import (
     Causes,
     bad,
+    below,
     bounded,
     duplicate,
     required,
@@ -94,11 +95,11 @@ def _object(schema: Json, value: Json, path: str, kept: Kept) -> Iterator[Cause]
     properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
     for key in schema.get("required") or ():
         if key not in value:
-            yield required(f"{path}.{key}" if path else key)
+            yield required(below(path, key))
     for key, child in value.items():
         inner = properties.get(key, extra)
         if isinstance(inner, dict):
-            yield from _violations(inner, child, f"{path}.{key}" if path else key, _in(kept, key))
+            yield from _violations(inner, child, below(path, key), _in(kept, key))
     if len(value) < schema.get("minProperties", 0):
         yield bad(path, len(value), f"{path} in body should have at least {schema['minProperties']} properties")
     if "maxProperties" in schema and len(value) > schema["maxProperties"]:

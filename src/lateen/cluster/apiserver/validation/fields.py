@@ -13,6 +13,16 @@ Causes = list[Cause]
 MAX_CAUSES = 1000
 MAX_TEXT = 1024 * 1024
 """Causes in one answer, and characters of them."""
+MAX_PATH = 1024
+"""Characters of a path, about: a key may have a million of them, and a hundred thousand values below it."""
+
+
+def below(path: str, key: str) -> str:
+    """The path of what is in an object; one that is very long already stays as it is."""
+    if len(path) >= MAX_PATH:
+        return path
+    key = key if len(key) <= MAX_PATH else f"{key[:MAX_PATH]}…"
+    return f"{path}.{key}" if path else key
 
 
 def bounded(causes: Iterable[Cause]) -> Causes:
