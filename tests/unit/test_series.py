@@ -4,7 +4,9 @@ import errno
 
 import numpy as np
 import pytest
+from test_promql import ask
 
+from lateen.console import calls
 from lateen.console.series import codec, store
 from lateen.console.series.disk import Disk
 from lateen.console.series.intake import Intake, Look
@@ -198,6 +200,80 @@ def test_a_series_that_is_no_longer_reported_has_ended():
     chosen = np.array([intake.store.registry.find({"__name__": n, **TARGET}) for n in "ab"])
     values = intake.store.select(chosen, 0, 2_000_000, 0, 10**6).values
     assert codec.stale(values).tolist() == [[False, False], [False, True]]
+
+
+CALLS = b'istio_requests_total{reporter="destination"} %d\n'
+
+
+def calls_of(intake, to_s=2_000):
+    """The samples of CALLS; None where it has ended."""
+    labels = {"__name__": "istio_requests_total", "reporter": "destination", **TARGET}
+    found = intake.store.select(np.array([intake.store.registry.find(labels)]), 0, to_s * 1000, 0, 10**6).values[0]
+    return [None if codec.stale(np.array([v]))[0] else v for v in found if not codec.absent(np.array([v]))[0]]
+
+
+def test_a_counter_that_its_agent_leaves_out_keeps_its_value_so_that_the_next_call_counts_as_one():
+    intake, key = Intake(None), ("shop", "web-1", "u")
+    for at, text in enumerate([CALLS % 1000, b"", b"", CALLS % 1001, CALLS % 1001, b"", CALLS % 1003]):
+        intake.frame(1000 + 5 * at, {key: look(b"up 1\n" + text)}, {key})
+    assert calls_of(intake) == [1000, 1000, 1000, 1001, 1001, 1001, 1003]
+
+
+def test_a_call_after_a_long_silence_is_one_call_in_lists_and_in_suggestions():
+    intake, key, since = Intake(None), ("shop", "web-1", "u"), START // 1000
+    for i in range(240):
+        text = CALLS % 1000 if i < 2 else b"" if i < 200 else CALLS % 1001
+        intake.frame(since + 5 * i, {key: look(b"a 1\n" + text)}, {key})
+    asked = calls.counted("istio_requests_total", "pod", 900)
+    found = ask(intake.store, asked, 295.0, 1195.0, calls.step(900))
+    assert sum(sum(at.values()) for at in found.values()) == pytest.approx(1, rel=0.1)
+    assert ask(intake.store, "sum(increase(istio_requests_total[15m]))", 1195.0)[""] == pytest.approx(1, rel=0.1)
+
+
+def test_it_goes_on_when_the_target_answers_again_and_ends_with_it():
+    intake, key = Intake(None), ("shop", "web-1", "u")
+    intake.frame(1000, {key: look(CALLS % 7)}, {key})
+    intake.frame(1005, {key: look(b"a 1\n")}, {key})
+    intake.frame(1010, {key: look(b"", problem="timeout")}, {key})
+    intake.frame(1015, {key: look(b"a 1\n")}, {key})
+    intake.frame(1016, {key: look(CALLS % 8, whole=False)}, {key})
+    intake.frame(1020, {}, set())
+    assert calls_of(intake) == [7, 7, None, 7, 8, None]
+
+
+def test_what_is_idle_is_known_after_a_restart(tmp_path):
+    key = ("shop", "web-1", "u")
+    former = Intake(tmp_path)
+    former.frame(1000, {key: look(CALLS % 1000)}, {key})
+    former.frame(1005, {key: look(b"a 1\n")}, {key})
+    former.store.flush()
+    later, other = Intake(tmp_path), ("shop", "web-2", "v")
+    later.frame(
+        1015, {key: look(b"a 1\n"), other: look(b"a 1\n", instance="10.0.0.2:15020", pod="web-2")}, {key, other}
+    )
+    later.frame(1020, {key: look(CALLS % 1001)}, {key})
+    assert calls_of(later) == [1000, 1000, 1000, 1001]
+    moved = Intake(tmp_path)
+    moved.frame(1030, {other: look(b"a 1\n", pod="web-2")}, {other})
+    assert moved.targets()[0]["labels"]["pod"] == "web-2"
+    assert (
+        moved.store.registry.find(
+            {"__name__": "istio_requests_total", "reporter": "destination", **TARGET, "pod": "web-2"}
+        )
+        is None
+    ), "another pod has the address now"
+
+
+def test_idle_counters_make_room():
+    intake, key = Intake(None, max_active=20), ("shop", "web-1", "u")
+    first, second = (
+        b"".join(b'istio_requests_total{i="%d"} 1\n' % i for i in some) for some in (range(12), range(12, 24))
+    )
+    intake.frame(1000, {key: look(first)}, {key})
+    intake.frame(1005, {key: look(b"a 1\n")}, {key})
+    intake.frame(1010, {key: look(second)}, {key})
+    intake.frame(1015, {key: look(second)}, {key})
+    assert intake.dropped == set()
 
 
 def test_what_was_not_asked_for_has_not_ended():

@@ -1,7 +1,8 @@
 """Envoy's metrics in Prometheus' text format with Istio's names and labels.
 
 Labels whose counters have not changed for ``IDLE_S`` are left out, since Envoy itself never forgets them: a proxy that
-has talked with many workloads would report all of them for ever. When they change again, they continue where they were.
+has talked with many workloads would report all of them for ever. When they change again, they continue where they were,
+as a series of Prometheus that begins there; the collector keeps the value meanwhile (``console.series.scrape``).
 """
 
 from __future__ import annotations

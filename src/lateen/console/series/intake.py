@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lateen.console.series import codec
 from lateen.console.series.codec import Labels
 from lateen.console.series.disk import Disk
-from lateen.console.series.scrape import JOB, Meta, Pair, Scraped
+from lateen.console.series.registry import Selector
+from lateen.console.series.scrape import COUNTER, JOB, Meta, Pair, Scraped
+from lateen.console.series.selection import TooMany
 from lateen.console.series.store import Store
 from lateen.kit.jsons import Json
 
@@ -20,7 +23,11 @@ log = logging.getLogger("lateen.console.series")
 
 MAX_ACTIVE = 20_000
 """Series that are scraped at the same time; further ones are dropped, and counted."""
+ROOM = 0.75
+"""The share of these beyond which idle ones end."""
 MAX_META = 5_000
+LAST_MS, MAX_FORMER = 60_000, 10_000_000
+"""How much of the end of a former process is looked at, and the samples of it."""
 Key = tuple[str, str, str]
 
 
@@ -53,6 +60,7 @@ class Intake:
         self._active = 0
         self._held = np.empty(0, np.int64)
         self._scraped: dict[Key, Scraped] = {}
+        self._former = self._counters()
         self._looks: dict[Key, tuple[float, Look]] = {}
         self.dropped: set[str] = set()
         """The targets that have series without room."""
@@ -64,6 +72,32 @@ class Intake:
         self._active += 1
         return found if found is not None else self.store.registry.intern(labels)
 
+    def _counters(self) -> dict[str, list[tuple[Labels, float]]]:
+        """What counted calls when a former process ended: instance -> series with the last value."""
+        end = max(tier.newest for tier in self.store.tiers)
+        names = [name for name in self.store.registry.names() if COUNTER.fullmatch(name)]
+        out: dict[str, list[tuple[Labels, float]]] = {}
+        for name in names:
+            try:
+                found = self.store.select(Selector(name, ((),)), end - LAST_MS, end, LAST_MS, MAX_FORMER)
+            except TooMany:
+                continue
+            there = ~codec.absent(found.values)
+            for row, labels in enumerate(found.names):
+                values = found.values[row, there[row]][-1:]
+                if len(values) and not codec.stale(values)[0]:
+                    out.setdefault(labels.get("instance", ""), []).append((labels, float(values[0])))
+        return out
+
+    def _begun(self, labels: Labels) -> Scraped:
+        """A target, with the counters that it had for a former process: some may be idle now."""
+        idle: dict[int, float] = {}
+        for known, value in self._former.pop(labels["instance"], ()):
+            number = self._intern(known) if labels.items() <= known.items() else None
+            if number is not None:
+                idle[number] = value
+        return Scraped(labels, self._intern, idle)
+
     def frame(self, at: float, looks: Mapping[Key, Look], there: Collection[Key]) -> None:
         """One round: ``at`` in seconds since 1970. Targets that are no longer ``there`` have ended."""
         into: dict[int, float] = {}
@@ -71,13 +105,17 @@ class Intake:
         for gone in [key for key in self._scraped if key not in there]:
             self._scraped.pop(gone).forget(into)
             self._looks.pop(gone, None)
+        if self._active > self._max * ROOM:
+            for each in self._scraped.values():
+                each.end_idle(into)
+            self._active = sum(s.size for s in self._scraped.values())
         self.dropped = set()
         for key, look in looks.items():
             scraped = self._scraped.get(key)
             if scraped is None or scraped.labels != look.labels:
                 if scraped is not None:
                     scraped.forget(into)
-                scraped = self._scraped[key] = Scraped(look.labels, self._intern)
+                scraped = self._scraped[key] = self._begun(look.labels)
             if look.problem:
                 scraped.end(into)
             else:

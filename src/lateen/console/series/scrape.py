@@ -16,6 +16,7 @@ JOB = "kubernetes-pods"
 """As in the configuration of Istio's Prometheus add-on."""
 _LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
+COUNTER = re.compile(r"istio_(requests|tcp_\w+)_total")
 _UNSUITED = re.compile(r"[^a-zA-Z0-9_]")
 OWN = ("up", "scrape_duration_seconds", "scrape_samples_scraped")
 MAX_LABELS, LONGEST_VALUE = 64, 1024
@@ -88,27 +89,33 @@ def target_labels(pod: Json, port: int) -> Labels:
 
 @dataclass
 class Scraped:
-    """The series of one target; ``dropped`` counts the samples of the last text that had no room."""
+    """The series of one target; ``dropped`` counts the samples of the last text that had no room.
+
+    Agents leave out counters that have not changed for an hour (``agent.exposition``), and continue them later. So
+    counters of calls that are gone keep their value: otherwise ``increase()`` would miss the next call, and who takes
+    series that begin for new ones would count all calls of the past. ``idle``: number of the series -> its value."""
 
     labels: Labels
     intern: Intern
+    idle: dict[int, float] = field(default_factory=dict)
     dropped: int = 0
     _known: dict[bytes, int | None] = field(default_factory=dict)
-    _whole: set[bytes] = field(default_factory=set)
-    """Those of the last whole text."""
+    _whole: dict[bytes, float] = field(default_factory=dict)
+    """Those of the last whole text, and what others have said since."""
 
     @property
     def size(self) -> int:
-        return len(self._known) + len(OWN)
+        return len(self._known) + len(self.idle) + len(OWN)
 
     def numbers(self) -> list[int]:
         """Of the series that have not ended."""
-        return [number for number in self._known.values() if number is not None]
+        return [*(number for number in self._known.values() if number is not None), *self.idle]
 
     def read(self, pairs: Iterable[Pair], whole: bool, into: dict[int, float]) -> None:
-        """Add samples. After a ``whole`` text, series that were in the one before and are gone get a STALE marker."""
+        """Add samples. After a ``whole`` text, series that were in the one before and are gone are idle where they
+        count calls; others get a STALE marker."""
         known, self.dropped = self._known, 0
-        now: set[bytes] = set()
+        now: dict[bytes, float] = {}
         for key, value in pairs:
             number = known.get(key)
             if number is None:
@@ -117,13 +124,21 @@ class Scraped:
                     self.dropped += 1
                     continue
             into[number] = value
-            now.add(key)
-        if whole:
-            for key in self._whole - now:
-                self._end(key, into)
-            self._whole = now
-        else:
+            now[key] = value
+        if self.idle:
+            self.idle = {number: value for number, value in self.idle.items() if number not in into}
+        if not whole:
             self._whole |= now
+            return
+        for key in self._whole.keys() - now.keys():
+            number = known.get(key)
+            if number is not None and COUNTER.fullmatch(key.partition(b"{")[0].decode(errors="replace")):
+                del known[key]
+                self.idle[number] = self._whole[key]
+            else:
+                self._end(key, into)
+        self._whole = now
+        into |= self.idle
 
     def _number(self, key: bytes) -> int | None:
         labels = labels_of(key, self.labels)
@@ -141,7 +156,13 @@ class Scraped:
         """The target did not answer, or is gone: all of its series end."""
         for key in list(self._known):
             self._end(key, into)
-        self._whole = set()
+        into |= dict.fromkeys(self.idle, STALE)
+        self._whole = {}
+
+    def end_idle(self, into: dict[int, float]) -> None:
+        """Make room."""
+        into |= dict.fromkeys(self.idle, STALE)
+        self.idle = {}
 
     def report(self, up: bool, seconds: float, count: int, into: dict[int, float]) -> None:
         """What Prometheus says of each scrape itself."""
