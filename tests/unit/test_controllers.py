@@ -67,6 +67,7 @@ async def running(cluster):
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+        await cluster.webhooks.close()
 
 
 async def until(test):

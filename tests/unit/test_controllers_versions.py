@@ -6,6 +6,7 @@ from test_versions import answered, by, definition
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.kit.jsons import dig
 from lateen.kube.client import KubeError
 
 V1, V2 = (Kind("example.com", v, "widgets", "Widget") for v in ("v1", "v2"))
@@ -101,5 +102,33 @@ def test_the_garbage_collector_reads_the_version_that_is_stored_now():
             for name in ("old", "w0", "w1", "w2"):
                 await until(lambda name=name: absent(client, name))
             assert hook.asked == []
+
+        play(story)
+
+
+def test_a_quota_counts_what_can_be_read():
+    with serving(Converter) as hook:
+
+        async def story(client, told):
+            await moved(client, hook)
+            hook.change = answered(result={"status": "Failure", "message": "broken"})
+            quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "n"}}
+            quota["spec"] = {"hard": {"count/widgets.example.com": "9", "configmaps": "9"}}
+            await client.create(kinds.RESOURCE_QUOTA, quota)
+
+            async def used():
+                return dig(await client.get(kinds.RESOURCE_QUOTA, "n", "q"), "status", "used", default={})
+
+            async def others():
+                return "configmaps" in await used()
+
+            await until(others)
+            assert "count/widgets.example.com" not in await used()
+            hook.change = lambda _: None
+
+            async def all_of_them():
+                return (await used()).get("count/widgets.example.com") == "1"
+
+            await until(all_of_them)
 
         play(story)

@@ -6,7 +6,6 @@ reported.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -19,6 +18,7 @@ from lateen.cluster.controllers.loop import Events, Key, controller_of, set_stat
 from lateen.cluster.controllers.ownership import Plan, is_over, owned_by, owner, template_hash
 from lateen.cluster.controllers.revisions import LAST_APPLIED
 from lateen.kit import jsons, times
+from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
@@ -29,7 +29,6 @@ HISTORY = "deployment.kubernetes.io/revision-history"
 """The numbers that a ReplicaSet had before."""
 _OWN = (REVISION, DESIRED, MOST, HISTORY, LAST_APPLIED)
 """Annotations that a Deployment does not pass on to its ReplicaSets."""
-_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Deployments:
@@ -150,7 +149,7 @@ def _active(sets: list[Json]) -> list[Json]:
 def _noted(s: Json, key: str) -> int | None:
     """The number in an annotation, which users may write, too; None if there is none."""
     text = str(dig(s, "metadata", "annotations", key, default=""))
-    return int(text) if _NUMBER.fullmatch(text) else None
+    return int(text) if digits(text) else None
 
 
 def _revision(s: Json) -> int:

@@ -10,7 +10,7 @@ from lateen.cluster.controllers import served
 from lateen.cluster.controllers.loop import Key, Loop, collection_of
 from lateen.cluster.rules import quotas
 from lateen.kit.jsons import Json, dig
-from lateen.kube.client import Client
+from lateen.kube.client import Client, KubeError
 
 AGAIN_S = 10.0
 """Seconds between counts of objects whose kinds are not watched here."""
@@ -40,19 +40,26 @@ class Quotas:
         if quota is None:
             return None
         hard = dig(quota, "spec", "hard", default={})
-        totals: dict[str, str] = {}
+        before = quota.get("status") or {}
+        totals, failures = dict[str, str](), list[KubeError]()
         known, others = {collection_of(k): k for k in COUNTED}, await self._custom(hard)
         for about in {quotas.collection_of(k) for k in hard}:
             kind = known.get(about) or others.get(about)
-            objects = (await self._client.list(kind, namespace))[0] if kind else []
-            found = quotas.used(quota, about, objects)
             mine = [k for k in hard if quotas.collection_of(k) == about]
+            try:
+                objects = (await self._client.list(kind, namespace))[0] if kind else []
+            except KubeError as e:  # what was counted before stays, and others are counted all the same
+                failures.append(e)
+                totals |= {k: v for k, v in (before.get("used") or {}).items() if k in mine}
+                continue
+            found = quotas.used(quota, about, objects)
             totals |= {k: quotas.text(k, found.get(k, quotas.ZERO)) for k in mine}
-        before = quota.get("status") or {}
         status = {"hard": hard, "used": totals}
         if any(before.get(k) != v for k, v in status.items()):
             change = {k: {**dict.fromkeys(before.get(k) or {}), **v} for k, v in status.items()}
             await self._client.patch(kinds.RESOURCE_QUOTA, namespace, name, {"status": change}, "status")
+        if failures:
+            raise failures[0]
         return AGAIN_S if others else None
 
     async def _custom(self, hard: Json) -> dict[str, Kind]:
