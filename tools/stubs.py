@@ -34,7 +34,9 @@ def modules() -> list[str]:
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOTS:
-                    found |= {f"{node.module}.{name.name}" for name in node.names}
+                    module = node.module or ""
+                    whole = module.endswith("_pb2")  # what is imported from a module of messages is a message
+                    found |= {module} if whole else {f"{module}.{name.name}" for name in node.names}
     return sorted(found)
 
 

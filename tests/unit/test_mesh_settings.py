@@ -8,7 +8,7 @@ from dataclasses import replace
 import judge
 import meshes as mesh
 import pytest
-from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as forward_cluster_pb2
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as forward_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as upstream
@@ -311,7 +311,7 @@ def test_unknown_hosts_are_looked_up_for_addresses_that_the_proxy_reaches(addres
         filters += [config] if f.typed_config.Unpack(config) else []
     (config,) = filters
     assert config.dns_cache_config == cluster.dns_cache_config
-    assert Cluster.DnsLookupFamily.Name(config.dns_cache_config.dns_lookup_family) == family
+    assert cluster_pb2.Cluster.DnsLookupFamily.Name(config.dns_cache_config.dns_lookup_family) == family
 
 
 def test_real_envoy_resolves_unknown_hosts(tmp_path):
