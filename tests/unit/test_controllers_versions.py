@@ -12,8 +12,12 @@ from lateen.kube.client import KubeError
 V1, V2 = (Kind("example.com", v, "widgets", "Widget") for v in ("v1", "v2"))
 
 
-async def moved(client, hook):
-    """A definition whose widget ``old`` was stored before another version is."""
+BROKEN = answered(result={"status": "Failure", "message": "broken"})
+
+
+async def moved(client, hook, change=None):
+    """A definition whose widget ``old`` was stored before another version is. ``change``: what is wrong with its
+    webhook from then on."""
     made = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
     await client.create(kinds.CRD, made | definition(by(hook), stored="v1"))
     await client.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})
@@ -24,6 +28,7 @@ async def moved(client, hook):
     found = await client.get(kinds.CRD, "", "widgets.example.com")
     for version in found["spec"]["versions"]:
         version["storage"] = version["name"] == "v2"
+    hook.change = change or hook.change
     await client.update(kinds.CRD, found)
 
 
@@ -40,10 +45,9 @@ def test_what_cannot_be_read_keeps_nothing_else_in_a_namespace_that_ends():
     with serving(Converter) as hook:
 
         async def story(client, told):
-            await moved(client, hook)
+            await moved(client, hook, BROKEN)
             meta = {"name": "p", "namespace": "n"}
             spec = {"containers": [{"name": "c", "image": "i"}], "serviceAccountName": "default"}
-            hook.change = answered(result={"status": "Failure", "message": "broken"})
 
             async def made():
                 try:
@@ -94,7 +98,7 @@ def test_the_garbage_collector_reads_the_version_that_is_stored_now():
                 return not hook.asked
 
             await until(moved_on)
-            hook.change = answered(result={"status": "Failure", "message": "broken"})
+            hook.change = BROKEN
             for i in range(3):
                 await client.create(V2, widget(f"w{i}", ref))
             await client.delete(V2, "n", "owner")
@@ -110,8 +114,7 @@ def test_a_quota_counts_what_can_be_read():
     with serving(Converter) as hook:
 
         async def story(client, told):
-            await moved(client, hook)
-            hook.change = answered(result={"status": "Failure", "message": "broken"})
+            await moved(client, hook, BROKEN)
             quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "n"}}
             quota["spec"] = {"hard": {"count/widgets.example.com": "9", "configmaps": "9"}}
             await client.create(kinds.RESOURCE_QUOTA, quota)
