@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from lateen.ads.mending import Mending
-from lateen.ads.subscription import Subscription
+from lateen.ads.subscription import Subscription, find
 from lateen.wire import names
 from lateen.wire.resource import Sets
 
@@ -64,9 +64,19 @@ class Conversation:
         state = self._types.get(type_url)
         if state is None or not state.answering:
             return "NOT SENT"
-        if type_url in self.rejections or state.refused:
+        if type_url in self.rejections:
             return "ERROR"
         return "STALE" if state.pending else "SYNCED"
+
+    def _forgive(self, type_url: str, state: Subscription) -> None:
+        """Clear a type's error once none of its resources is refused any more; an earlier one may still be there."""
+        rejection = self.rejections.get(type_url)
+        if rejection is None or not state.refused.keys().isdisjoint(rejection.resources):
+            return
+        del self.rejections[type_url]
+        for name, (_, says) in state.refused.items():
+            found = find(self._sets.get(type_url, ()), name)
+            self.rejections[type_url] = Rejection(type_url, says, (name,), found.origin if found else ())
 
     def sets(self) -> Mapping[str, Sets]:
         """What the proxy should have."""
@@ -93,7 +103,9 @@ class Conversation:
         if state is None:
             return frozenset(), frozenset()
         waiting = {r.name for r in state.pending.resources} if state.pending else set()
-        return frozenset(waiting.union(state.forced, *state.batches)), frozenset(state.refused)
+        sets = self._sets.get(type_url, ())
+        waiting |= {n for n in state.forced if (r := find(sets, n)) and r.version != state.version(n)}
+        return frozenset(waiting.union(*state.batches)), frozenset(state.refused)
 
     def refusals(self, type_url: str) -> Mapping[str, str]:
         """Name of a resource that the proxy has rejected -> its message."""

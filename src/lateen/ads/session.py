@@ -140,12 +140,6 @@ class Session(Conversation):
         self.rejections[request.type_url] = rejection
         return rejection
 
-    def _forgive(self, type_url: str, state: Subscription) -> None:
-        """Clear a type's error once none of its resources is refused any more."""
-        rejection = self.rejections.get(type_url)
-        if rejection is not None and state.refused.keys().isdisjoint(rejection.resources):
-            del self.rejections[type_url]
-
     def _withdrawn(self, type_url: str, state: Subscription, sets: Sets, removed: set[str]) -> set[str]:
         """The removed names that are withdrawn at once.
 
