@@ -128,7 +128,7 @@ class Machine:
 
     def plug_in(self, mesh):
         self.pid = str(mesh.until(lambda: child(self._holder), 10, "the machine"))
-        name = f"lm{os.getpid() % 1_000_000}"
+        self.link = name = f"lm{os.getpid() % 1_000_000}"
         for line in (
             f"ip link add {name} type veth peer name eth0 netns {self.pid}",
             f"ip addr add {HOST}/30 dev {name}",

@@ -45,6 +45,14 @@ def test_a_machine_with_a_network_of_its_own_calls_and_is_called_by_mutual_tls(m
     # It calls Services by their names, through the gateway of their network, and they know who calls.
     mesh.until(lambda: calls("http://httpbin:8000/status/201", "-w", "%{http_code}") == "201", 30, "an answer to it")
     assert "spiffe://cluster.local/ns/default/sa/default" in calls("http://httpbin.default:8000/headers")
+    # An IPv6 address that comes later is behind the sidecar, too: there is no answer in plain text, and it is called.
+    later = "fd00:198::2"
+    mesh.run(*f"ip addr add fd00:198::1/64 dev {machine.link} nodad".split())
+    mesh.run(*machine.inside(*f"ip addr add {later}/64 dev eth0 nodad".split()))
+    plain = ["curl", "-sg", "-m", "5", f"http://[{later}]:8080/"]
+    assert mesh.run(*plain, ok=False).returncode != 0, machine.said()
+    mesh.until(lambda: mesh.run(*plain, ok=False).returncode == 56, 60, "a proxy that listens there")
+    mesh.until(lambda: rack().endswith(" 200"), 60, "an answer of the proxy that was started again")
     # What it has taken, it gives back.
     os.kill(child(sidecar), signal.SIGTERM)
     assert sidecar.wait(timeout=60) == 0, machine.said()
