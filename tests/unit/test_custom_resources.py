@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -363,6 +364,18 @@ def test_one_and_true_are_different_values() -> None:
     after = cluster.must("PATCH", f"{LAMPS}/l", {"spec": {"free": {"x": True}}})
     assert after["spec"]["free"]["x"] is True
     assert after["metadata"]["generation"] == 2
+
+
+def test_whoever_applies_true_conflicts_with_who_holds_one() -> None:
+    cluster = defined(fields(free={"type": "object", "x-kubernetes-preserve-unknown-fields": True}))
+
+    def applied(manager: str, value: Any) -> int:
+        body = {"apiVersion": "example.com/v1", "kind": "Lamp", **lamp(free={"x": value})}
+        path = f"{LAMPS}/l?fieldManager={manager}"
+        return cluster.ask("PATCH", path, json.dumps(body).encode(), content="application/apply-patch+yaml")[0]
+
+    assert applied("a", 1) == 201
+    assert [applied("b", value) for value in (1, 1.0, True)] == [200, 200, 409]
 
 
 def test_a_key_that_begins_like_one_that_stays_is_judged_by_itself() -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from lateen.cluster.apiserver.managed import paths
 from lateen.cluster.apiserver.managed.paths import Fields
 from lateen.cluster.apiserver.managed.typed import Part, is_atomic, parts
+from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
 
@@ -22,7 +23,7 @@ NOTHING = Difference({}, {})
 
 def difference(schema: Json, old: Any, new: Any) -> Difference:
     """Of two values of a resolved schema."""
-    if old == new:
+    if _same(old, new):
         return NOTHING
     if type(old) is not type(new) or is_atomic(schema, new):
         return Difference(paths.leaf(), {})
@@ -43,6 +44,13 @@ def difference(schema: Json, old: Any, new: Any) -> Difference:
         if element not in after:
             removed[element] = _whole(part)
     return Difference(changed, removed)
+
+
+def _same(old: Any, new: Any) -> bool:
+    """A number is the same however it is written, but true is none."""
+    if isinstance(old, float) or isinstance(new, float):
+        return bool(old == new) and bool not in (type(old), type(new))
+    return jsons.same(old, new)
 
 
 def _by_element(schema: Json, value: Any) -> dict[str, Part]:
