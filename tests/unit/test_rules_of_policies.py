@@ -277,6 +277,17 @@ def log(expression):
     ("not to joined texts", override(a={"value": "'a-' + request.method"}), "warn Envoy does not join texts with +"),
     ("of headers", override(a={"value": "request.headers['a'] + request.host"}), "warn Envoy does not join texts"),
     ("with a plus in a text", override(a={"value": "request.host == 'a+b' ? 'c' : 'd'"}), None),
+    ("with a name of Prometheus", override(**{"1st": {"value": "request.host"}}), "no cannot begin with a digit"),
+    ("which is not its own", override(__name__={"value": "request.host"}), "no Prometheus' own"),
+    ("nor becomes so", override(**{"--a": {"value": "request.host"}}), "no Prometheus' own"),
+    ("nor a bucket's", override(le={"value": "request.host"}), "no limits of histograms"),
+    ("unless it is removed", override(le={"operation": "REMOVE"}), None),
+    ("other names are adapted", override(**{"a-b": {"value": "request.host"}}), "warn under the name a_b"),
+    (
+        "to one of their own",
+        override(**{"a-b": {"value": "request.host"}, "a_b": {"value": "request.method"}}),
+        "no this tag and a-b under the same name, a_b",
+    ),
     ("or removed", override(a={"operation": "REMOVE", "value": "b"}), "no may only be set when operation is UPSERT"),
     (
         "a label has a name",

@@ -144,6 +144,19 @@ spec:
 
 
 @pytest.mark.parametrize("agent", [mesh.AGENT, OLDER])
+def test_labels_with_which_prometheus_would_refuse_all_metrics_are_left_out(agent):
+    """Of objects that were stored before they were refused."""
+    tags = {name: {"value": "request.method"} for name in ("1st", "le", "__name__", "good")}
+    for _, manager in hcms(found_at(telemetry(changed("ALL_METRICS", tagOverrides=tags)), agent=agent)):
+        if agent is mesh.AGENT:
+            found = [*lines(manager)["requests_total"]]
+        else:
+            found = [tag.name for tag in of_metrics(manager).counters[0].stat.tags]
+        assert "good" in found
+        assert not {"1st", "le", "__name__"} & {*found}
+
+
+@pytest.mark.parametrize("agent", [mesh.AGENT, OLDER])
 def test_envoy_takes_both(agent, tmp_path):
     text = telemetry(changed("REQUEST_COUNT", tagOverrides={"a-b": {"value": "request.headers['x=|y']"}}))
     objects = mesh.objects(text, CONFIG)

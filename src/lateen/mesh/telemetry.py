@@ -12,6 +12,7 @@ from typing import Literal
 
 from lateen.api import cel
 from lateen.api import objects as o
+from lateen.api import tags as names
 from lateen.api import telemetry as t
 from lateen.api.mesh.providers import ExtensionProvider, FileAccessLog, Zipkin
 from lateen.api.mesh.proxy import Tracing as ProxyTracing
@@ -208,12 +209,12 @@ def _matched(match: t.MetricSelector | None) -> tuple[str, ...]:
 
 
 def _overridden(change: t.MetricsOverride) -> dict[str, str | None]:
-    """Tags with their expressions. Those that Envoy would reject are left out; ``apply`` and ``analyze`` warn about
-    them."""
+    """Tags with their expressions. Those that Envoy or Prometheus would reject are left out; ``apply`` and ``analyze``
+    warn about them."""
     return {
         name: None if tag.operation == "REMOVE" else cel.text_of(tag.value)
         for name, tag in change.tag_overrides.items()
-        if tag.operation == "REMOVE" or cel.problem(tag.value, formatted=True) is None
+        if tag.operation == "REMOVE" or not (cel.problem(tag.value, formatted=True) or names.problem(name))
     }
 
 

@@ -9,7 +9,6 @@ label, which the agent takes apart (``wire.labels``), unless a Telemetry changes
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ from envoy.config.core.v3 import substitution_format_string_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
+from lateen.api.tags import label
 from lateen.mesh.observability import MetricRule, Metrics, Side
 from lateen.mesh.workloads import UNKNOWN, Described, spoken
 from lateen.wire import connections, labels, requests
@@ -189,8 +189,6 @@ def _stat(name: str, found: list[tuple[str, str]]) -> stats_pb2.Config.Stat:
 
 
 MARK = f"%ENVIRONMENT({requests.MARK})%"
-_NAME = re.compile("[^a-zA-Z0-9_]")
-"""What Envoy's stats replace in names of labels, too"""
 OF_BYTES = ("TCP_SENT_BYTES", "TCP_RECEIVED_BYTES")
 NEVER_CONNECTED = "!has(upstream.local_address)"
 
@@ -235,7 +233,7 @@ def _lines(config: stats_pb2.Config) -> Iterator[accesslog_pb2.AccessLog]:
         groups[pairs] = groups.get(pairs, "") + str(requests.METRICS.index(stat.name))
     values = " ".join(m.value for m in HTTP_METRICS.values() if m.name in requests.HISTOGRAMS)
     for pairs, kinds in groups.items():
-        fields = [values, kinds, *(f"{_NAME.sub('_', name)}={value}" for name, value in pairs)]
+        fields = [values, kinds, *(f"{label(name)}={value}" for name, value in pairs)]
         source = substitution_format_string_pb2.SubstitutionFormatString()
         source.text_format_source.inline_string = MARK + "".join(field + MARK for field in fields) + "\n"
         made = file_pb2.FileAccessLog(path=requests.PIPE, log_format=source)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Mapping
 
-from lateen.api import cel, operators
+from lateen.api import cel, operators, tags
 from lateen.api import extensions as x
 from lateen.api import telemetry as t
 from lateen.api.validate.common import selector, target_refs
@@ -90,6 +91,8 @@ def _metrics(m: t.Metrics, at: str) -> Findings:
         for name, tag in o.tag_overrides.items():
             if not name:
                 yield warn(f"{where}.tagOverrides", "tagOverrides.name may not be empty")
+            elif tag.operation == "UPSERT":
+                yield from _label(name, o.tag_overrides, f"{where}.tagOverrides[{name}]")
             if tag.operation == "UPSERT" and not tag.value:
                 says = "tagOverrides.value must be set when operation is UPSERT"
                 yield no(f"{where}.tagOverrides[{name}].value", says)
@@ -100,6 +103,16 @@ def _metrics(m: t.Metrics, at: str) -> Findings:
             if tag.operation == "REMOVE" and tag.value:
                 says = "tagOverrides.value may only be set when operation is UPSERT"
                 yield no(f"{where}.tagOverrides[{name}].value", says)
+
+
+def _label(name: str, others: Mapping[str, t.TagOverride], at: str) -> Findings:
+    called = tags.label(name)
+    if (says := tags.problem(name)) is not None:
+        yield no(at, says)
+    elif same := sorted(n for n in others if n < name and others[n].operation == "UPSERT" and tags.label(n) == called):
+        yield no(at, f"metrics would have this tag and {same[0]} under the same name, {called}; rename one")
+    elif called != name:
+        yield hint(at, f"metrics have it under the name {called}, since labels consist of letters, digits and _")
 
 
 def wasm_plugin(w: x.WasmPlugin, _: Json) -> Findings:
