@@ -16,6 +16,7 @@ import pytest
 sys.path += [str(Path(__file__).parents[1] / "unit"), str(Path(__file__).parents[2] / "bench")]
 
 import sidecars
+from world import free_port
 
 from lateen.agent.exposition import Exposition
 from lateen.agent.requests import Requests
@@ -24,7 +25,20 @@ from lateen.kit import certs, times
 from lateen.wire import requests as wire
 from lateen.xds.tls import SECRETS
 
-BASE = 27000
+
+def free(count):
+    """The first of so many free ports."""
+    while True:
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
+            first = free_port()
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+
+
+BASE = free(6)
+"""The ports of the client, the server and the admin interfaces of both, the application and its admin interface"""
+sidecars.APP = BASE + 4
 SAID = {"client": "web;default;web;v1;web;1.0;east", "server": "ratings-v1;default;ratings;v1;ratings;v1;west"}
 HOST = "host: ratings:9080\r\n"
 TRAFFIC = (

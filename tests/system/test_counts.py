@@ -43,9 +43,19 @@ def counted(mesh):
     return ask
 
 
+def by_server(mesh):
+    """The calls of nobody it knows that the server's proxy has reported to the collector."""
+    query = (
+        'sum(istio_requests_total{reporter="destination",destination_workload="details-v1",source_workload="unknown"})'
+    )
+    url = "http://prometheus.istio-system:9090/api/v1/query"
+    text = mesh.inside("ratings", "curl", "-s", "-G", url, "--data-urlencode", f"query={query}").stdout
+    return sum(int(float(found["value"][1])) for found in json.loads(text)["data"]["result"])
+
+
 def test_calls_of_the_mesh_in_plaintext_count_once_and_strangers_beside_them(mesh, counted):
     call = ("curl", "-s", "-o", "/dev/null", f"http://details:9080/details/0?[1-{CALLS}]")
-    before = counted()
+    before, reported = counted(), by_server(mesh)
 
     def more(caller):
         return counted().get((caller, "details-v1"), 0) - before.get((caller, "details-v1"), 0)
@@ -55,6 +65,7 @@ def test_calls_of_the_mesh_in_plaintext_count_once_and_strangers_beside_them(mes
         mesh.lateen("x", "wait", "destinationrule", "in-plaintext")
         mesh.inside("ratings", *call)
         mesh.until(lambda: more("ratings-v1") == CALLS, what="the calls, as the client tells them")
+        mesh.until(lambda: by_server(mesh) == reported + CALLS, what="the same calls, as the server tells them")
         assert more("unknown") == 0, "the server does not know its caller, but they are the same calls"
         address = json.loads(mesh.get("endpoints", "details", "-o", "json"))["subsets"][0]["addresses"][0]["ip"]
         istiod = mesh.pod("istiod", "istio-system")

@@ -4,6 +4,7 @@ proxies: the productpage calls the details."""
 import itertools
 import json
 import re
+import time
 
 import pytest
 from talkers import COLLECTOR, TALK
@@ -40,6 +41,8 @@ SERVER_LOG = {
     },
 }
 """The called side's log shows what the caller's proxy has sent."""
+SETTLED_S = 2.0
+"""Four times what a line takes to the agent (``fileFlushInterval``)."""
 
 
 class Calls:
@@ -99,6 +102,17 @@ class Calls:
         rows = [line for line in rows if 'destination_workload="details-v1"' in line]
         labels = dict(re.findall(r'(\w+)="([^"]*)"', rows[-1])) if rows else {}
         return sum(int(line.rpartition(" ")[2]) for line in rows), labels
+
+    def settled(self, app, reporter):
+        """What a proxy has counted, once it has told its agent of all that was before: Envoy writes twice a second."""
+
+        def twice():
+            before, _ = self.counted(app, reporter)
+            time.sleep(SETTLED_S)
+            found, _ = self.counted(app, reporter)
+            return (found,) if found == before else None
+
+        return self._mesh.until(twice, what="a count that stays")[0]
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +222,8 @@ def test_the_request_id_tells_whether_a_request_is_traced_unless_it_must_not(cal
 )
 def test_calls_are_not_counted_by_whom_they_must_not(calls, metrics):
     calls.apply(metrics=[metrics])
-    before, _ = calls.counted("productpage", "source")
-    server, _ = calls.counted("details", "destination")
+    before = calls.settled("productpage", "source")
+    server = calls.settled("details", "destination")
     calls.one()
     calls._mesh.until(lambda: calls.counted("details", "destination")[0] == server + 1, what="the server's count")
     calls.apply(metrics=[{"providers": [{"name": "prometheus"}]}])
@@ -293,7 +307,7 @@ def test_default_providers_are_used_where_a_telemetry_names_none(calls, mesh):
     calls.apply(tracing=[{"randomSamplingPercentage": 100}])
     mesh.until(lambda: calls.logged("productpage", calls.one()), what="an entry in the default provider's format")
     assert calls.span()["istio.canonical_service"] == "productpage"
-    before, _ = calls.counted("productpage", "source")
+    before = calls.settled("productpage", "source")
     calls.received(calls.one())
     calls.settings()
     calls.apply(metrics=[{"providers": [{"name": "prometheus"}]}])
