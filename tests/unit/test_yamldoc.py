@@ -76,6 +76,32 @@ def test_a_path_has_the_line_of_its_field():
     assert doc.position(("spec", "http", 0, "missing")) == (4, 5)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\x85b",
+        "\x85",
+        "a\u2028 b",
+        "a\r",
+        "\n a",
+        "\ufeff",
+        "😀 #",
+        "? ",
+        "a: b",
+        "- ",
+        "\t",
+        "1e3",
+        "12E-5",
+        "0o7",
+        "0x1f",
+        "08",
+    ],
+)
+def test_a_dumped_text_is_the_same_text_as_a_value_and_as_a_key(text):
+    value = {"k": text, text: [text, {text: {}}]}
+    assert yamldoc.load(yamldoc.dump(value)) == value
+
+
 def test_a_dumped_document_can_be_read_back():
     value = {"a": [1, "x", {"b": None}], "text": "line\nline\n", "no": "no", "number": "012"}
     assert yamldoc.load(yamldoc.dump(value)) == value
