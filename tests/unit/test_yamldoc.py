@@ -102,6 +102,11 @@ def test_a_dumped_text_is_the_same_text_as_a_value_and_as_a_key(text):
     assert yamldoc.load(yamldoc.dump(value)) == value
 
 
+def test_a_number_without_end_is_said_with_its_place():
+    with pytest.raises(YamlError, match="line 2, column 4: a number of 5000 digits; the limit is 1000"):
+        yamldoc.documents("a:\n - " + "1" * 5000)
+
+
 def test_a_dumped_document_can_be_read_back():
     value = {"a": [1, "x", {"b": None}], "text": "line\nline\n", "no": "no", "number": "012"}
     assert yamldoc.load(yamldoc.dump(value)) == value

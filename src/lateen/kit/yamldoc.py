@@ -23,6 +23,8 @@ MAX_NODES = 250_000
 """Values in one document; every use of an alias counts as all the values that it refers to."""
 MAX_ALL_NODES = 1_000_000
 """Values in all documents of a stream."""
+MAX_DIGITS = 1000
+"""Of one integer: Python refuses to read some thousands of them."""
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)$")
 _OCTAL = re.compile(r"0o?[0-7]+$")
@@ -251,6 +253,9 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return None
     if text in _BOOLS:
         return _BOOLS[text]
+    if len(text) > MAX_DIGITS and (_INT.match(text) or _OCTAL.match(text) or _HEX.match(text)):
+        says = f"a number of {len(text)} digits; the limit is {MAX_DIGITS}"
+        raise YamlError(says, node.start_mark.line + 1, node.start_mark.column + 1)
     if _INT.match(text):
         return int(text.replace("_", ""))
     if _OCTAL.match(text):
