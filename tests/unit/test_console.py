@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from consoles import added, edges, line
 
+from lateen.console import scraping
 from lateen.console.collector import Collector
 from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
@@ -197,6 +198,16 @@ def test_a_long_response_is_read_completely():
     found = asyncio.run(collected(text))
     assert found.failures == {}
     assert sum(found.added(60).values()) == 4000
+
+
+def test_of_a_response_that_is_too_long_the_beginning_counts(monkeypatch):
+    """Rather than that the proxy is missing in the graph."""
+    monkeypatch.setattr(scraping, "MAX_TEXT", 500_000)
+    text = b"".join(line(source=f"web-{i}") for i in range(4000))
+    found = asyncio.run(collected(text, rounds=2))
+    assert found.failures == {}
+    assert sum(found.added(60).values()) == text[:500_000].count(b"\n")
+    assert found.intake.dropped == {"shop/web"}, "and the collector's page says so"
 
 
 def test_the_history_of_an_edge_is_there_before_anybody_asked():

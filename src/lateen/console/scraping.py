@@ -15,6 +15,7 @@ from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
 
 MAX_TEXT = 32 * 1024 * 1024
+"""Of a longer text, what comes first counts: the agent begins with the numbers of requests."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,14 @@ def processes(pods: list[Json], proxy_port: int = ports.MERGED_METRICS) -> dict[
 async def read(session: aiohttp.ClientSession, process: Process, whole: bool, meta: dict[str, Meta]) -> Look:
     """Scrape one process; errors are part of the result. ``meta`` is filled with the metrics' descriptions."""
     url, began = process.url(whole), time.monotonic()
-    text, problem = b"", ""
+    text, problem, complete = b"", "", True
     try:
         async with session.get(url) as answer:
             if answer.status != 200:
                 raise aiohttp.ClientError(f"HTTP {answer.status}")
-            text = await bodies.whole(answer.content.iter_any(), MAX_TEXT)
-    except (aiohttp.ClientError, TimeoutError, OSError, bodies.TooLong) as e:
+            text, complete = await bodies.start(answer.content.iter_any(), MAX_TEXT)
+    except (aiohttp.ClientError, TimeoutError, OSError) as e:
         problem = str(e) or "timeout"
     pairs = samples(text, meta if whole else None)
     labels, seconds = target_labels(process.pod, process.port), time.monotonic() - began
-    return Look(labels, url, pairs, whole, seconds, problem, complete=not text or text.endswith(b"\n"))
+    return Look(labels, url, pairs, whole, seconds, problem, complete and (not text or text.endswith(b"\n")))

@@ -63,7 +63,7 @@ class Intake:
         self._former = self._counters()
         self._looks: dict[Key, tuple[float, Look]] = {}
         self.dropped: set[str] = set()
-        """The targets that have series without room."""
+        """The targets that have series without room, or have said more than is read."""
 
     def _intern(self, labels: Labels) -> int | None:
         found = self.store.registry.find(labels)
@@ -120,7 +120,7 @@ class Intake:
                 scraped.end(into)
             else:
                 scraped.read(look.pairs, look.whole and look.complete, into)
-            if scraped.dropped:
+            if scraped.dropped or not look.complete:
                 self.dropped.add(f"{key[0]}/{key[1]}")
             if look.whole or look.problem:
                 scraped.report(not look.problem, look.seconds, len(look.pairs), into)
