@@ -75,6 +75,7 @@ WHOLE = ["127.0.0.1_3306", "127.0.0.1_443", "127.0.0.1_7000", "127.0.0.1_7001", 
         ((FREE,), {}, [names.VIRTUAL_INBOUND, names.VIRTUAL_OUTBOUND, *WHOLE]),
         ((FREE,), NONE, WHOLE),
         ((), NONE, [*WHOLE, "127.0.0.1_80"]),  # the gateway's Service
+        ((FREE,), NONE | {"INSTANCE_IPS": "fd00::1"}, [n.replace("127.0.0.1", "::1") for n in WHOLE]),
         ((FREE.replace("{capt", "{bind: 127.0.0.2, capt"),), NONE, [n.replace("0.1_", "0.2_") for n in WHOLE]),
         ((FREE.replace("captureMode: NONE, ", ""),), {}, [names.VIRTUAL_INBOUND, names.VIRTUAL_OUTBOUND]),
         ((FREE.replace("./*", "./stock.test"),), NONE, [n for n in WHOLE if n[10:] in ("8000", "7001", "443")]),

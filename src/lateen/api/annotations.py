@@ -210,8 +210,8 @@ def _config_map(text: str) -> None:
 
 def _mode(text: str) -> str:
     return {
-        "NONE": "no traffic is redirected: services are at 127.0.0.1 and their ports; only an ingress listener of a "
-        "Sidecar has the application served by the mesh",
+        "NONE": "no traffic is redirected: services are at 127.0.0.1 (without IPv4: ::1) and their ports; only an "
+        "ingress listener of a Sidecar has the application served by the mesh",
     }.get(text, "")
 
 

@@ -14,11 +14,16 @@ from lateen.mesh.clients import Client
 from lateen.mesh.outbound_view import Bind, HostView
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.scope import Bound, has_address, is_proxy
+from lateen.mesh.workloads import IPV6
 from lateen.wire import names
 
-LOOPBACK = "127.0.0.1"
 View = Callable[[o.Service], HostView | None]
 """How the clients see a service."""
+
+
+def loopback(client: Client) -> str:
+    """Where listeners without an address of their own are bound, as in Istio."""
+    return "::1" if client.families == IPV6 else "127.0.0.1"
 
 
 def binds(found: Iterable[Bound], client: Client, view: View, ruled: Iterable[HostView]) -> tuple[Bind, ...]:
@@ -34,7 +39,7 @@ def binds(found: Iterable[Bound], client: Client, view: View, ruled: Iterable[Ho
             if proxy := is_proxy(listener) or not listener.port.number:
                 hosts += [h for h in ruled if one.imports.shows(h.namespace, h.host)]
             spoken = "http" if is_proxy(listener) else protocol(as_port(listener.port))
-            place = (listener.port.number, listener.bind or LOOPBACK, _captured(listener, client))
+            place = (listener.port.number, listener.bind or loopback(client), _captured(listener, client))
             out.append(Bind(*place, spoken, tuple(hosts), client.namespace, proxy))
     return tuple(out)
 
@@ -60,7 +65,7 @@ def _every(one: Bound, client: Client, view: View) -> Iterator[Bind]:
         spoken = {kind for _, kind in found}
         taken = [h for s, kind in found if kind not in HTTP and (h := view(s)) is not None]
         kind = "http" if spoken.issubset(HTTP) else "tcp" if spoken.isdisjoint((*HTTP, "auto")) else "auto"
-        place = (number, one.listener.bind or LOOPBACK, captured)
+        place = (number, one.listener.bind or loopback(client), captured)
         yield Bind(*place, kind, tuple(taken), client.namespace, own=_own(taken, number) if len(found) == 1 else "")
 
 

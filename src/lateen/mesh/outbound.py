@@ -10,7 +10,7 @@ from lateen.api.networking import Sidecar
 from lateen.kit.derived import Shared, derived
 from lateen.kit.queries import Queries, query
 from lateen.mesh import hosts
-from lateen.mesh.binds import LOOPBACK, binds, binds_some
+from lateen.mesh.binds import binds, binds_some, loopback
 from lateen.mesh.cached import Cached
 from lateen.mesh.clients import Client
 from lateen.mesh.inbound_view import UNRESTRICTED
@@ -239,7 +239,11 @@ class Outbound:
         if not client.proxy_port:
             return ()
         called = tuple(h for part in self._host_spaces(client).parts for h in part.members if h.called)
-        return (Bind(client.proxy_port, LOOPBACK, False, "http", called, client.namespace, proxy=True, own=HTTP_PROXY),)
+        return (
+            Bind(
+                client.proxy_port, loopback(client), False, "http", called, client.namespace, proxy=True, own=HTTP_PROXY
+            ),
+        )
 
     def _of_sidecar(self, client: Client, sidecar: o.Resource[Sidecar] | None) -> tuple[Bind, ...]:
         if sidecar is None and client.captured:
