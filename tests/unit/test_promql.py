@@ -245,6 +245,22 @@ def test_what_a_proxy_had_counted_before_it_was_read_first_is_no_new_call(before
     assert found == pytest.approx({"app=late": 0, "app=new": 1})
 
 
+def test_what_a_proxy_that_began_within_the_time_had_counted_is_of_that_time():
+    """Also what it had counted before the collector read it for the first time: the mesh may be minutes old."""
+    since = 12
+    store = loaded(
+        up__instance_a=[_] * since + [1] * (30 - since),
+        up__instance_b=[_] * since + [1] * (30 - since),
+        istio_agent_uptime_seconds__instance_a=[_] * since + [10.0 * at for at in range(1, 31 - since)],
+        istio_agent_uptime_seconds__instance_b=[_] * since + [10_000 + 10.0 * at for at in range(30 - since)],
+        hits__reporter_destination__instance_a__app_young=[_] * since + [5.0] * (30 - since),
+        hits__reporter_destination__instance_b__app_old=[_] * since + [500.0] * (30 - since),
+    )
+    query, step = calls.counted("hits", "app", 290), calls.step(290)
+    found = {name: sum(at.values()) for name, at in ask(store, query, 0.0, 290.0, step).items()}
+    assert found == pytest.approx({"app=young": 5, "app=old": 0}, abs=0.5)
+
+
 def test_a_counter_is_not_extrapolated_below_zero():
     store = loaded(c=[1, 21, 41])
     half = (40 + 0.5) / 20 * 10  # from zero, half a second before the first sample, to the last one

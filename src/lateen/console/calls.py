@@ -2,8 +2,8 @@
 
 ``increase()`` leaves out what a series had counted at its first sample, which would be the whole of a first call. So a
 series that has begun within a window counts with its value, provided that its target answered the collector at the
-window's start: a series that is missing there because the target was not read, or not known yet, may have counted for
-days.
+window's start, or its agent has started since: a series that is missing there because the target was not read, or not
+known yet, may have counted for days.
 """
 
 from __future__ import annotations
@@ -23,5 +23,6 @@ def counted(metric: str, by: str, seconds: int) -> str:
     each = step(seconds)
     window = max(each, WINDOW_S)
     series = f'{metric}{{reporter="destination"}}'
-    begun = f"({series} unless {series} offset {window}s) and on (instance) (up offset {window}s == 1)"
+    known = f"(up offset {window}s == 1 or istio_agent_uptime_seconds < {window})"
+    begun = f"({series} unless {series} offset {window}s) and on (instance) {known}"
     return f"sum by ({by}) (({begun}) or increase({series}[{window}s])) * {each} / {window}"
