@@ -1,5 +1,7 @@
 """The console by keyboard alone, without motion, and enlarged to 200 %: every page, in a real browser."""
 
+import itertools
+
 import pytest
 from staged import AUDIT, AXE, PAGES, browser, console, needs_a_browser, opened, page  # noqa: F401 - fixtures
 
@@ -121,7 +123,12 @@ def test_nodes_of_the_graph_are_gone_through_and_opened_and_the_focus_returns(st
         seen.append(still.locator(GRAPH).get_attribute("data-pointed"))
     assert len(set(seen)) == 5, seen
     assert "ingressgateway" in seen[0]
-    still.get_by_role("status").filter(has_text="rps").first.wait_for(state="attached")
+    told = still.get_by_role("status").filter(has_text="rps")
+    told.first.wait_for(state="attached")
+    still.keyboard.press("Tab")
+    told.first.wait_for(state="detached")
+    still.keyboard.press("Shift+Tab")
+    told.first.wait_for(state="attached")
     still.keyboard.press("Enter")
     focused(still, 'aside [aria-label="Close"]')
     still.keyboard.press("Escape")
@@ -140,6 +147,20 @@ def test_the_graph_is_zoomed_by_keys_which_leaves_names_out_and_brings_them_back
     assert int(still.locator(".canvas").get_attribute("data-labels")) > 0
     still.keyboard.press("0")
     still.wait_for_function("+document.querySelector('.canvas').dataset.labels > 15")
+
+
+def test_what_a_click_on_the_graph_has_opened_closes_by_escape_too(still, console):
+    opened(still, console, "graph")
+    still.wait_for_function("+document.querySelector('.canvas').dataset.labels > 15")
+    box, details = still.locator(".canvas").bounding_box(), still.get_by_role("complementary", name="Details")
+    places = itertools.product(range(20, int(box["height"]), 25), range(20, int(box["width"]) - 400, 25))
+    for y, x in places:
+        still.mouse.click(box["x"] + x, box["y"] + y)
+        if details.count():
+            break
+    assert still.evaluate("document.activeElement === document.body"), "nothing has the focus"
+    still.keyboard.press("Escape")
+    details.wait_for(state="detached")
 
 
 def test_the_log_of_a_pod_closes_by_the_keyboard_and_the_focus_returns(still, console):
@@ -216,6 +237,26 @@ def test_a_chart_tells_the_values_of_each_time(still, console):
     assert not first.startswith("latest")
     still.keyboard.press("Escape")
     assert chart.get_attribute("aria-valuetext").startswith("latest: ")
+
+
+POINTED = """() => {
+    const line = document.querySelector('[role=slider] .u-cursor-x')
+    const at = line && new DOMMatrix(getComputedStyle(line).transform).e > 0
+    return at && !document.querySelector('[role=slider]').ariaValueText.startsWith('latest')
+}"""
+"""Whether the first chart has a line at a time, and tells that time's values."""
+
+
+def test_a_chart_that_is_drawn_anew_keeps_the_time_that_the_pointer_is_at(still, console):
+    opened(still, console, "dashboard")
+    chart = still.get_by_role("slider").first
+    chart.locator("canvas").wait_for()
+    chart.hover(position={"x": chart.bounding_box()["width"] * 0.8, "y": 60})
+    still.wait_for_function(POINTED)
+    still.evaluate("document.querySelector('[role=slider] canvas').dataset.old = 1")
+    still.set_viewport_size({**still.viewport_size, "width": still.viewport_size["width"] - 8})
+    still.wait_for_function("!document.querySelector('[role=slider] canvas').dataset.old")
+    still.wait_for_function(POINTED)
 
 
 def test_an_object_is_written_and_a_wizard_filled_in_by_keys(still, console):
