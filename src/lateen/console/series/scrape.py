@@ -156,7 +156,8 @@ class Scraped:
         """The target did not answer, or is gone: all of its series end."""
         for key in list(self._known):
             self._end(key, into)
-        into |= dict.fromkeys(self.idle, STALE)
+        if self._whole:
+            into |= dict.fromkeys(self.idle, STALE)
         self._whole = {}
 
     def end_idle(self, into: dict[int, float]) -> None:
