@@ -26,6 +26,7 @@ ALLOWED = {
     "xds.patches.apply:_resource": PATCHES,
     "xds.patches.apply:_set": PATCHES,
     "xds.patches.operations:parsed": PATCHES,
+    "xds.proxyless_servers:upstream": MESSAGE,
     "xds.rate_limits:config": MESSAGE,
     "xds.rate_limits:of_host": MESSAGE,
     "xds.routes.virtual_host:_rest": MESSAGE,
