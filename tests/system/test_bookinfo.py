@@ -143,14 +143,6 @@ def test_standard_metrics_have_istios_names_and_labels(mesh):
         assert label in line, label
 
 
-def test_nothing_of_a_workload_stands_in_the_environment_of_its_envoy(mesh):
-    """What Envoy says of a workload comes from istiod: one Envoy may serve several."""
-    script = "tr '\\0' '\\n' < /proc/$(pgrep -x envoy | head -1)/environ"
-    found = mesh.inside("details", "sh", "-c", script, container="istio-proxy").stdout
-    assert "PATH=" in found
-    assert "details" not in found
-
-
 def test_requests_between_sidecars_are_mutual_tls_by_envoys_own_count(mesh):
     def handshakes():
         found = mesh.inside("ratings", "pilot-agent", "request", "GET", "stats", container="istio-proxy").stdout

@@ -245,13 +245,16 @@ def test_a_wrong_query_is_refused_with_a_sentence(prometheus):
     assert "parse error" in json.load(refusal.value)["error"]
 
 
+ECHO = 'destination_service_name="tcp-echo",destination_service_namespace="default"'
+
+
 def test_a_connection_counts_while_it_is_open(prometheus, mesh):
     mesh.kubectl("apply", "-f", str(ROOT / "samples" / "tcp-echo" / "tcp-echo-services.yaml"))
     mesh.kubectl("rollout", "status", "deployment/tcp-echo-v1", "--timeout=60s")
     command = [mesh.kubectl_path, "exec", "-i", mesh.pod("ratings"), "-c", "ratings", "--", "python3", "-c", HELD]
     held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=mesh.environment)
     assert re.search("one hello|two hello", held.stdout.readline())
-    query = 'sum(istio_tcp_connections_{}_total{{destination_service_name="tcp-echo"}}) by (reporter)'
+    query = f"sum(istio_tcp_connections_{{}}_total{{{{{ECHO}}}}}) by (reporter)"
     both = {("source",): 1, ("destination",): 1}
 
     def counted(what):
@@ -263,11 +266,11 @@ def test_a_connection_counts_while_it_is_open(prometheus, mesh):
     mesh.until(lambda: counted("closed") == both, 15, "the end of the connection")
     assert counted("opened") == both
     caller = prometheus.values(
-        'istio_tcp_connections_closed_total{reporter="destination",destination_service_name="tcp-echo"}',
+        f'istio_tcp_connections_closed_total{{reporter="destination",{ECHO}}}',
         "source_workload_namespace",
     )
     assert caller == {("default",): 1}
-    received = 'istio_tcp_received_bytes_total{destination_service_name="tcp-echo"}'
+    received = f"istio_tcp_received_bytes_total{{{ECHO}}}"
     mesh.until(lambda: prometheus.values(received, "reporter") == dict.fromkeys(both, 6), 15, "its bytes")
     mesh.kubectl("delete", "-f", str(ROOT / "samples" / "tcp-echo" / "tcp-echo-services.yaml"))
 

@@ -125,6 +125,8 @@ def calls(mesh):
     found.settings()
     mesh.apply(json.dumps(SERVER_LOG))
     mesh.lateen("x", "wait", "telemetry", "details")
+    # connections of the former listener go on for a while, and say what it logs
+    mesh.until(lambda: found.logged("details", found.one()), what="a call that is logged in the new format")
     yield found
     mesh.kubectl("delete", "telemetry/page", "telemetry/details", "service/sink", "pod/sink", "--ignore-not-found")
     mesh.kubectl("patch", "configmap", "istio", "-n", "istio-system", "-p", json.dumps({"data": {"mesh": before}}))
@@ -196,8 +198,7 @@ def test_the_context_of_a_trace_is_passed_on_unless_it_is_disabled(calls):
     calls.apply(tracing=[{**TO_SINK, "disableContextPropagation": True}])
     ended = calls.one()
     assert calls.received(ended)["trace"] is None
-    calls.span()
-    assert calls.spans(ended), "it is reported all the same"
+    calls._mesh.until(lambda: calls.spans(ended), what="the span, which is reported all the same")
 
 
 def test_the_request_id_tells_whether_a_request_is_traced_unless_it_must_not(calls):
