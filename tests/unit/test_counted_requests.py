@@ -308,6 +308,31 @@ def test_a_pipe_is_read_as_envoy_writes(tmp_path):
     asyncio.run(run())
 
 
+def test_a_pipe_is_read_on_after_text_that_could_not_be_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipes, "PAUSE_S", 0.001)
+    taken = []
+
+    def take(text):
+        taken.append(text)
+        if len(taken) == 1:
+            raise ValueError("an unforeseen line")
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        pipe = pipes.Pipe(take)
+        pipe.open(tmp_path / "pipe")
+        writer = os.open(tmp_path / "pipe", os.O_WRONLY)
+        for text in (b"first", b"second"):
+            os.write(writer, text)
+            while text not in taken:
+                await asyncio.sleep(0.001)
+        asyncio.get_running_loop().remove_reader(pipe._file)
+        os.close(writer)
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert taken == [b"first", b"second"]
+
+
 def test_a_pipe_that_is_always_full_is_read_without_a_pause(tmp_path):
     """Envoy keeps in its memory what the pipe does not take."""
 

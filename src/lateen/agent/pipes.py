@@ -47,12 +47,14 @@ class Pipe:
         loop.call_later(self._pause_s, self._later)
 
     def _later(self) -> None:
-        found = self._read()
-        if found > self._capacity // 2 and not self._grown():
-            self._pause_s = max(self._pause_s / 2, LEAST_S)
-        elif found < self._capacity // 4:
-            self._pause_s = min(2 * self._pause_s, PAUSE_S)
-        asyncio.get_running_loop().add_reader(self._file, self._soon)
+        try:
+            found = self._read()
+            if found > self._capacity // 2 and not self._grown():
+                self._pause_s = max(self._pause_s / 2, LEAST_S)
+            elif found < self._capacity // 4:
+                self._pause_s = min(2 * self._pause_s, PAUSE_S)
+        finally:  # a pipe that nobody reads any more grows in Envoy's memory
+            asyncio.get_running_loop().add_reader(self._file, self._soon)
 
     def _grown(self) -> bool:
         """Make the pipe larger, unless it is already, or its user has too many: see pipe(7)."""
