@@ -218,21 +218,9 @@ TELEMETRY = _mesh(
     "telemetry:telemetry",
     short=("telemetry",),
 )
-WASM_PLUGIN = _mesh(
-    EXTENSIONS,
-    ("v1alpha1",),
-    "wasmplugins",
-    "WasmPlugin",
-    "extensions",
-    "telemetry:wasm_plugin",
-)
+WASM_PLUGIN = _mesh(EXTENSIONS, ("v1alpha1",), "wasmplugins", "WasmPlugin", "extensions", "telemetry:wasm_plugin")
 TRAFFIC_EXTENSION = _mesh(
-    EXTENSIONS,
-    ("v1alpha1",),
-    "trafficextensions",
-    "TrafficExtension",
-    "extensions",
-    "telemetry:traffic_extension",
+    EXTENSIONS, ("v1alpha1",), "trafficextensions", "TrafficExtension", "extensions", "telemetry:traffic_extension"
 )
 
 BACKEND_TRAFFIC_POLICY = _mesh(
@@ -334,11 +322,7 @@ KUBERNETES_GATEWAY = _gateway_api(
     "Gateway",
     "gateway:gateway",
     short=("gtw",),
-    columns=(
-        ("Class", ".spec.gatewayClassName"),
-        ("Address", ".status.addresses[*].value"),
-        _condition("Programmed"),
-    ),
+    columns=(("Class", ".spec.gatewayClassName"), ("Address", ".status.addresses[*].value"), _condition("Programmed")),
     pending=_PENDING,
 )
 GATEWAY_CLASS = _gateway_api(
@@ -366,18 +350,10 @@ TLS_ROUTE = _gateway_api(("v1",), "tlsroutes", "TLSRoute", "routes:tls_route")
 TCP_ROUTE = _gateway_api(("v1",), "tcproutes", "TCPRoute", "routes:plain_route")
 UDP_ROUTE = _gateway_api(("v1",), "udproutes", "UDPRoute", "routes:plain_route")
 REFERENCE_GRANT = _gateway_api(
-    ("v1beta1", "v1"),
-    "referencegrants",
-    "ReferenceGrant",
-    "policies:reference_grant",
-    short=("refgrant",),
+    ("v1beta1", "v1"), "referencegrants", "ReferenceGrant", "policies:reference_grant", short=("refgrant",)
 )
 BACKEND_TLS_POLICY = _gateway_api(
-    ("v1",),
-    "backendtlspolicies",
-    "BackendTLSPolicy",
-    "policies:backend_tls_policy",
-    short=("btlspolicy",),
+    ("v1",), "backendtlspolicies", "BackendTLSPolicy", "policies:backend_tls_policy", short=("btlspolicy",)
 )
 X_BACKEND_TRAFFIC_POLICY = _gateway_api(
     ("v1alpha1",),
