@@ -7,23 +7,15 @@ Source: https://istio.io/latest/docs/reference/config/annotations/
 from __future__ import annotations
 
 import difflib
-import ipaddress
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from lateen.api import annotation_values as values
 from lateen.api.effective import general, leaves
 from lateen.api.mesh import ProxyConfig, effect
 from lateen.api.mesh.reading import canonical, proxy_config_problems
-from lateen.kit import duration, jsons, regex, yamldoc
-from lateen.kit.booleans import boolean
-from lateen.kit.digits import digits
+from lateen.kit import yamldoc
 
-_QUANTITY = re.compile(r"[+-]?\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$")
-_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")
-_LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-_INTERFACE = re.compile(r"[^\s/,]{1,15}$")
 PROXY_CONFIG = "proxy.istio.io/config"
 PROBERS = "sidecar.istio.io/rewriteAppHTTPProbers"
 BEFORE_PROXY = "sidecar.istio.io/init-containers-before-proxy"
@@ -66,243 +58,69 @@ class Annotation(NamedTuple):
     deprecated: bool = False
 
 
-def _is_number(text: str) -> bool:
-    """ASCII digits only: the text becomes an argument of iptables."""
-    return digits(text)
-
-
-def _port(text: str, what: str = "a port") -> None:
-    if not _is_number(text.strip()) or int(text) > 65535:
-        raise ValueError(f'"{text}" is not {what} (0 to 65535)')
-
-
-def _ports(text: str) -> None:
-    for part in text.split(",") if text.strip() else ():
-        _port(part.strip(), "a port; write ports separated by commas")
-
-
-def _ports_or_all(text: str) -> None:
-    if text != "*":
-        _ports(text)
-
-
-def _ranges(text: str) -> None:
-    for part in text.split(",") if text else ():
-        try:
-            _, slash, length = part.strip().partition("/")
-            if not slash or not _is_number(length):
-                raise ValueError
-            ipaddress.ip_network(part.strip(), strict=False)
-        except ValueError:
-            raise ValueError(f'"{part}" is not a range of addresses such as 10.0.0.0/8') from None
-
-
-def _ranges_or_all(text: str) -> None:
-    if text != "*":
-        _ranges(text)
-
-
-def _count(text: str) -> None:
-    if not _is_number(text) or int(text) >= 2**31:
-        raise ValueError(f'"{text}" is not a number of seconds or times')
-
-
-def _bool(text: str) -> None:
-    boolean(text)
-
-
-def _quantity(text: str) -> None:
-    if not _QUANTITY.match(text):
-        raise ValueError(f'"{text}" is not a quantity such as 100m or 128Mi')
-
-
-def _image(text: str) -> None:
-    if not _IMAGE.match(text):
-        raise ValueError(f'"{text}" is not the name of an image')
-
-
-def _one_of(*known: str) -> Callable[[str], None]:
-    def check(text: str) -> None:
-        if text not in known:
-            near = difflib.get_close_matches(text, known, 1) or difflib.get_close_matches(text.upper(), known, 1)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
-            raise ValueError(f'"{text}" is not {" or ".join(known)}{hint}')
-
-    return check
-
-
-def _components(text: str) -> None:
-    for part in filter(None, text.split(",")):
-        name, found, level = part.partition(":")
-        if not found or not name.strip() or level.strip() not in _LEVELS:
-            raise ValueError(f'"{part}" is not component:level, as in misc:error')
-
-
-def _scopes(text: str) -> None:
-    levels = ("debug", "info", "warn", "warning", "error", "fatal", "none")
-    for part in filter(None, text.split(",")):
-        if part.rpartition(":")[2].strip() not in levels:
-            raise ValueError(f'"{part}" is not scope:level; levels are {", ".join(levels)}')
-
-
-def _interfaces(text: str) -> None:
-    for part in filter(None, text.split(",")):
-        if not _INTERFACE.match(part.strip()):
-            raise ValueError(f'"{part}" is not the name of a network interface')
-
-
-def _volumes(text: str) -> None:
-    try:
-        found = jsons.loads(text)
-    except ValueError as e:
-        raise ValueError(f"it is not JSON: {e}") from None
-    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
-        raise ValueError('expected an object that maps volume names to volumes, as in {"cache": {"emptyDir": {}}}')
-
-
-def _mounts(text: str) -> None:
-    _volumes(text)
-    for name, mount in jsons.loads(text).items():
-        if not isinstance(mount.get("mountPath"), str):
-            raise ValueError(f'"{name}" needs a mountPath')
-
-
-def _targets(text: str) -> None:
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        port, _, path = part.partition(":")
-        if not _is_number(port) or not 0 < int(port) < 65536 or not path.startswith("/"):
-            raise ValueError(f'"{part}" is not port:/path')
-
-
-def _interval(text: str) -> None:
-    if duration.nanoseconds(text) < 10**6:
-        raise ValueError(f'"{text}" is shorter than 1ms')
-
-
-def _buckets(text: str) -> None:
-    try:
-        found = jsons.loads(text)
-    except ValueError as e:
-        raise ValueError(f"it is not JSON: {e}") from None
-    lists = list(found.values()) if isinstance(found, dict) else [()]
-    for given in lists:
-        numbers = isinstance(given, list) and given and all(isinstance(x, int | float) and x > 0 for x in given)
-        if not numbers or sorted(set(given)) != given:
-            raise ValueError(
-                'expected an object that maps name prefixes to ascending numbers, as in {"istiocustom": [1, 5, 10]}'
-            )
-
-
-def _regexes(text: str) -> None:
-    for pattern in text.split(","):
-        regex.compiled(pattern)
-
-
-def _names(text: str) -> None:
-    if not all(re.match(r"[\w.-]+$", n.strip()) for n in text.split(",")):
-        raise ValueError(f'"{text}" is not a list of names separated by commas')
-
-
-def _config_map(text: str) -> None:
-    if len(text) > 253 or not all(map(_LABEL.match, text.split("."))):
-        raise ValueError(f'"{text}" is not the name of a ConfigMap')
-
-
-def _mode(text: str) -> str:
-    return {
-        "NONE": "no traffic is redirected: services are at 127.0.0.1 (without IPv4: ::1) and their ports; only an "
-        "ingress listener of a Sidecar has the application served by the mesh",
-    }.get(text, "")
-
-
-def _inject(text: str) -> str:
-    if text in ("true", "false", ""):
-        return ""
-    return f'"{text}" is neither "true" nor "false", so the namespace\'s and the installation\'s settings decide'
-
-
-def _core_dump(text: str) -> str:
-    return (
-        "it sets the node's kernel.core_pattern, so privileged containers must be allowed for the pod"
-        if (text == "true")
-        else ""
-    )
-
-
-def _proxy_image(text: str) -> str:
-    return "" if "/" in text else "an image without a registry is ignored; write the full reference"
-
-
-def _grpc_simple(text: str) -> str:
-    simple = "grpc-simple" in [n.strip() for n in text.split(",")]
-    return (
-        "with grpc-simple, the certificate expires after a day and is not renewed; use grpc-agent, which renews it"
-        if simple
-        else ""
-    )
-
-
 _STATS = "unused statistics are kept until the proxy exits"
 _GONE = "Istio has removed it"
 _AMBIENT = "ambient mode is not implemented"
 _OTHERWISE = "not implemented for Gateways of the Gateway API yet"
-_LOG_LEVEL = _one_of("trace", "debug", "info", "warning", "error", "critical", "off")
-_SECONDS = Annotation(check=_count)
-_RESOURCE = Annotation(check=_quantity)
+_LOG_LEVEL = values.one_of("trace", "debug", "info", "warning", "error", "critical", "off")
+_SECONDS = Annotation(check=values.count)
+_RESOURCE = Annotation(check=values.quantity)
 _ENTRY = Annotation(on=("WorkloadEntry",))
 """Written by istiod."""
 
 KNOWN: dict[str, Annotation] = {
-    "inject.istio.io/templates": Annotation(check=_names, tell=_grpc_simple),
-    "istio.io/reroute-virtual-interfaces": Annotation(check=_interfaces),
+    "inject.istio.io/templates": Annotation(check=values.names, tell=values.about_templates),
+    "istio.io/reroute-virtual-interfaces": Annotation(check=values.interfaces),
     "istio.io/rev": Annotation(),
-    "prometheus.istio.io/merge-metrics": Annotation(check=_bool),
-    "prometheus.istio.io/scrape-targets": Annotation(check=_targets),
+    "prometheus.istio.io/merge-metrics": Annotation(check=values.truth),
+    "prometheus.istio.io/scrape-targets": Annotation(check=values.targets),
     PROXY_CONFIG: Annotation(alpha=False),
     "proxy.istio.io/overrides": Annotation(),
-    "readiness.status.sidecar.istio.io/applicationPorts": Annotation(_GONE, _ports),
+    "readiness.status.sidecar.istio.io/applicationPorts": Annotation(_GONE, values.ports),
     "readiness.status.sidecar.istio.io/failureThreshold": _SECONDS,
     "readiness.status.sidecar.istio.io/initialDelaySeconds": _SECONDS,
     "readiness.status.sidecar.istio.io/periodSeconds": _SECONDS,
-    "sidecar.istio.io/agentLogLevel": Annotation(check=_scopes),
-    "sidecar.istio.io/bootstrapOverride": Annotation(check=_config_map),
-    "sidecar.istio.io/capNetBindService": Annotation(check=_bool),
-    "sidecar.istio.io/componentLogLevel": Annotation(check=_components),
+    "sidecar.istio.io/agentLogLevel": Annotation(check=values.scope_levels),
+    "sidecar.istio.io/bootstrapOverride": Annotation(check=values.config_map),
+    "sidecar.istio.io/capNetBindService": Annotation(check=values.truth),
+    "sidecar.istio.io/componentLogLevel": Annotation(check=values.component_levels),
     "sidecar.istio.io/discoveryAddress": Annotation("proxies connect to the istiod of their revision", deprecated=True),
-    "sidecar.istio.io/enableCoreDump": Annotation(check=_bool, tell=_core_dump),
+    "sidecar.istio.io/enableCoreDump": Annotation(check=values.truth, tell=values.about_core_dumps),
     "sidecar.istio.io/extraStatTags": Annotation("metrics have Istio's standard labels", deprecated=True),
-    BEFORE_PROXY: Annotation(check=_names),
-    "sidecar.istio.io/inject": Annotation(tell=_inject, alpha=False, deprecated=True),
-    "sidecar.istio.io/interceptionMode": Annotation(check=_one_of("REDIRECT", "TPROXY", "NONE"), tell=_mode),
+    BEFORE_PROXY: Annotation(check=values.names),
+    "sidecar.istio.io/inject": Annotation(tell=values.about_injection, alpha=False, deprecated=True),
+    "sidecar.istio.io/interceptionMode": Annotation(
+        check=values.one_of("REDIRECT", "TPROXY", "NONE"), tell=values.about_interception
+    ),
     "sidecar.istio.io/logLevel": Annotation(check=_LOG_LEVEL),
-    "sidecar.istio.io/nativeSidecar": Annotation(check=_bool),
+    "sidecar.istio.io/nativeSidecar": Annotation(check=values.truth),
     "sidecar.istio.io/proxyCPU": _RESOURCE,
     "sidecar.istio.io/proxyCPULimit": _RESOURCE,
-    "sidecar.istio.io/proxyImage": Annotation(check=_image, tell=_proxy_image),
-    "sidecar.istio.io/proxyImageType": Annotation(check=_one_of("default", "debug", "distroless")),
+    "sidecar.istio.io/proxyImage": Annotation(check=values.image, tell=values.about_image),
+    "sidecar.istio.io/proxyImageType": Annotation(check=values.one_of("default", "debug", "distroless")),
     "sidecar.istio.io/proxyMemory": _RESOURCE,
     "sidecar.istio.io/proxyMemoryLimit": _RESOURCE,
-    PROBERS: Annotation(check=_bool),
+    PROBERS: Annotation(check=values.truth),
     "sidecar.istio.io/statsCompression": Annotation("statistics are not compressed"),
     "sidecar.istio.io/statsEvictionInterval": Annotation(_STATS),
-    "sidecar.istio.io/statsFlushInterval": Annotation(check=_interval),
+    "sidecar.istio.io/statsFlushInterval": Annotation(check=values.interval),
     "sidecar.istio.io/statsHistogramBins": Annotation("Envoy's default of 100 is used"),
-    "sidecar.istio.io/statsHistogramBuckets": Annotation(check=_buckets),
+    "sidecar.istio.io/statsHistogramBuckets": Annotation(check=values.buckets),
     "sidecar.istio.io/statsInclusionPrefixes": Annotation(deprecated=True),
-    "sidecar.istio.io/statsInclusionRegexps": Annotation(check=_regexes, deprecated=True),
+    "sidecar.istio.io/statsInclusionRegexps": Annotation(check=values.regexes, deprecated=True),
     "sidecar.istio.io/statsInclusionSuffixes": Annotation(deprecated=True),
     "sidecar.istio.io/status": Annotation(),
-    "sidecar.istio.io/userVolume": Annotation(check=_volumes),
-    "sidecar.istio.io/userVolumeMount": Annotation(check=_mounts),
-    "status.sidecar.istio.io/port": Annotation(check=_port),
-    "traffic.sidecar.istio.io/excludeInboundPorts": Annotation(check=_ports),
-    "traffic.sidecar.istio.io/excludeInterfaces": Annotation(check=_interfaces),
-    "traffic.sidecar.istio.io/excludeOutboundIPRanges": Annotation(check=_ranges),
-    "traffic.sidecar.istio.io/excludeOutboundPorts": Annotation(check=_ports),
-    "traffic.sidecar.istio.io/includeInboundPorts": Annotation(check=_ports_or_all),
-    "traffic.sidecar.istio.io/includeOutboundIPRanges": Annotation(check=_ranges_or_all),
-    "traffic.sidecar.istio.io/includeOutboundPorts": Annotation(check=_ports_or_all),
-    "traffic.sidecar.istio.io/kubevirtInterfaces": Annotation(check=_interfaces),
+    "sidecar.istio.io/userVolume": Annotation(check=values.volumes),
+    "sidecar.istio.io/userVolumeMount": Annotation(check=values.mounts),
+    "status.sidecar.istio.io/port": Annotation(check=values.port),
+    "traffic.sidecar.istio.io/excludeInboundPorts": Annotation(check=values.ports),
+    "traffic.sidecar.istio.io/excludeInterfaces": Annotation(check=values.interfaces),
+    "traffic.sidecar.istio.io/excludeOutboundIPRanges": Annotation(check=values.ranges),
+    "traffic.sidecar.istio.io/excludeOutboundPorts": Annotation(check=values.ports),
+    "traffic.sidecar.istio.io/includeInboundPorts": Annotation(check=values.ports_or_all),
+    "traffic.sidecar.istio.io/includeOutboundIPRanges": Annotation(check=values.ranges_or_all),
+    "traffic.sidecar.istio.io/includeOutboundPorts": Annotation(check=values.ports_or_all),
+    "traffic.sidecar.istio.io/kubevirtInterfaces": Annotation(check=values.interfaces),
     "istio.io/autoRegistrationGroup": _ENTRY,
     "istio.io/connectedAt": _ENTRY,
     "istio.io/disconnectedAt": _ENTRY,
