@@ -43,7 +43,7 @@ from lateen.agent.requests import Requests
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.wire import connections
 from lateen.wire import requests as wire
-from lateen.xds.tls import SECRETS
+from lateen.xds.sds import DIRECTORY as SECRETS
 
 RATE, SECONDS, ROUNDS, CONNECTIONS = 1000, 3, 7, 16
 BASES = {name: 22000 + 1000 * i for i, name in enumerate(("ours", "again", "lean", "statistics", "stock", "silent"))}

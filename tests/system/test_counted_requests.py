@@ -23,7 +23,7 @@ from lateen.agent.requests import Requests
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.wire import requests as wire
-from lateen.xds.tls import SECRETS
+from lateen.xds.sds import DIRECTORY as SECRETS
 
 
 def free(count):

@@ -20,7 +20,7 @@ from lateen.ca.rotation import Pace
 from lateen.cluster.kubelet.images import envoy_binary
 from lateen.kit import certs, times
 from lateen.mesh.settings import Transport
-from lateen.xds import tls
+from lateen.xds import sds, tls
 
 pytestmark = pytest.mark.system
 
@@ -38,7 +38,7 @@ def socket_of(kind, directory):
     else:
         san = f"spiffe://cluster.local/ns/default/sa/{NAMES['server']}"
         made = tls.upstream(tls.ALPN_H1, "outbound_.80_._.a", Transport(), (san,))
-    return json.loads(json.dumps(json_format.MessageToDict(made)).replace(tls.SECRETS, str(directory)))
+    return json.loads(json.dumps(json_format.MessageToDict(made)).replace(sds.DIRECTORY, str(directory)))
 
 
 def manager(routes):

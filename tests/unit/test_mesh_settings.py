@@ -23,7 +23,7 @@ from lateen.api.validate.envoy_filter import proxy_config
 from lateen.kit import certs, times, yamldoc
 from lateen.mesh.configuration import settings
 from lateen.wire import names, ports
-from lateen.xds.clusters import HTTP_OPTIONS
+from lateen.xds.pools import HTTP_OPTIONS
 
 OUTSIDE = """
 kind: ServiceEntry

@@ -1,4 +1,4 @@
-"""Clusters: one per service port and subset, one per port of the workload, and the fixed ones."""
+"""Clusters: one per service port and subset, those that filters and listeners name, and the fixed ones."""
 
 from __future__ import annotations
 
@@ -13,21 +13,14 @@ from lateen.api.networking import traffic_policy as api
 from lateen.kit.derived import derived, held
 from lateen.mesh import policy
 from lateen.mesh.gateway_view import GatewayServer
-from lateen.mesh.inbound_view import InboundPort, InboundView
 from lateen.mesh.outbound_view import HostView, Port
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.secured import Outside
 from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import UNKNOWN
-from lateen.wire import labels, names, ports
+from lateen.wire import labels, names
 from lateen.wire.resource import Resource
 from lateen.xds import balancing, discovery, identities, origins, pb, pools, tls
-
-HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-PASSTHROUGH_IDLE_S = 300.0
-"""The idle timeout of connections to unknown destinations, as in Istio; there may be one per address."""
-CLEANUP_S = 60.0
-"""How long an ORIGINAL_DST cluster of the workload keeps a destination without connections (Istio; Envoy: 5 s)."""
 
 
 def _outbound(view: HostView, port: Port, subset: str) -> Resource:
@@ -73,7 +66,7 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
         balancing.by_locality(cluster)
     pools.connections(cluster, pool.tcp if pool else None, view.transport.keepalive)
     if pattern := view.transport.stat_names.outbound:
-        cluster.alt_stat_name = _stat_name(pattern, view.host, view.name, view.namespace, port, subset)
+        cluster.alt_stat_name = stat_name(pattern, view.host, view.name, view.namespace, port, subset)
     if found.outlier_detection:
         cluster.outlier_detection.CopyFrom(pools.outlier_detection(found.outlier_detection))
         # like Istio, disable the panic threshold with outlier detection; minHealthPercent restores it
@@ -83,7 +76,7 @@ def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) 
         sniffed = port.protocol == "auto" and not view.forwarded and view.tls_to(port.number) is None
         kind = "h2" if h2 else "downstream" if sniffed or as_client else "h1"
         options = pools.http_options(kind, pool, found.outlier_detection, _asked(found.tls, view.sans))
-        cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(options)
+        cluster.typed_extension_protocol_options[pools.HTTP_OPTIONS].CopyFrom(options)
     # On auto-detected ports the cluster's ALPN means plain TCP; requests announce HTTP themselves (see routes).
     if not http or port.protocol == "auto":
         return cluster, tls.ALPN_TCP, h2
@@ -114,9 +107,7 @@ def _asked(found: api.ClientTLS | None, sans: tuple[str, ...]) -> Any:
     return out if out.ByteSize() else None
 
 
-def _stat_name(
-    pattern: str, host: str, name: str, namespace: str, port: Port, subset: str = "", target: int = 0
-) -> str:
+def stat_name(pattern: str, host: str, name: str, namespace: str, port: Port, subset: str = "", target: int = 0) -> str:
     """The name in statistics for a pattern of the mesh configuration. Services that are not from Kubernetes have no
     name but their host. Source: ``BuildStatPrefix`` in pilot/pkg/networking/telemetry."""
     values = {
@@ -256,8 +247,8 @@ def resolving(given: OutboundPolicy) -> Resource:
     discovery.by_request(out, given.lookup)
     pools.connections(out, None, given.transport.keepalive)
     asked = _asked(given.tls, ())
-    out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
-        pools.http_options("downstream", asked=asked, idle_s=PASSTHROUGH_IDLE_S)
+    out.typed_extension_protocol_options[pools.HTTP_OPTIONS].CopyFrom(
+        pools.http_options("downstream", asked=asked, idle_s=pools.PASSTHROUGH_IDLE_S)
     )
     if given.tls is not None and given.tls.mode in ("SIMPLE", "MUTUAL"):
         out.transport_socket.CopyFrom(tls.originate(given.tls, "*", (), False, given.transport))
@@ -275,78 +266,8 @@ def fixed(connect_timeout: float) -> tuple[Resource, ...]:
         circuit_breakers=pools.breakers(None),
         metadata=pb.metadata(lateen=_service(names.PASSTHROUGH, names.PASSTHROUGH)),
     )
-    passthrough.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(
-        pools.http_options("downstream", idle_s=PASSTHROUGH_IDLE_S)
+    passthrough.typed_extension_protocol_options[pools.HTTP_OPTIONS].CopyFrom(
+        pools.http_options("downstream", idle_s=pools.PASSTHROUGH_IDLE_S)
     )
     hole = cluster_pb2.Cluster(name=names.BLACK_HOLE, type="STATIC", connect_timeout=pb.duration(connect_timeout))
     return (pb.resource(passthrough.name, passthrough), pb.resource(hole.name, hole))
-
-
-def of_workload(view: InboundView) -> tuple[Resource, ...]:
-    """One cluster per known port of the application, and one for all other ports."""
-    made = ((_own(view, i), i.origins) for i in view.ports)
-    other = names.of_workload(names.INBOUND_PASSTHROUGH, view.seat.name)
-    rest = _to_application(view, other, "downstream", idle_s=PASSTHROUGH_IDLE_S)
-    own = (pb.resource(c.name, c, (*view.origins, *origins)) for c, origins in made)
-    return (*own, pb.resource(rest.name, rest))
-
-
-def _to_application(
-    view: InboundView, name: str, kind: str, pool: api.ConnectionPool | None = None, idle_s: float = 0
-) -> cluster_pb2.Cluster:
-    out = cluster_pb2.Cluster(
-        name=name,
-        type="ORIGINAL_DST",
-        lb_policy="CLUSTER_PROVIDED",
-        connect_timeout=pb.duration(view.transport.connect_timeout_s),
-        circuit_breakers=pools.breakers(pool),
-        cleanup_interval=pb.duration(CLEANUP_S),
-    )
-    if view.interception != "NONE":  # rules tell these connections from the application's own; ::6 comes with them
-        out.upstream_bind_config.source_address.CopyFrom(_guard(view, ports.GUARD))
-        if view.seat.ipv6:
-            out.upstream_bind_config.extra_source_addresses.add(address=_guard(view, ports.GUARD_V6))
-    if kind:
-        out.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pools.http_options(kind, pool, idle_s=idle_s))
-    pools.connections(out, pool.tcp if pool else None, view.transport.keepalive)
-    return out
-
-
-def _guard(view: InboundView, address: str) -> Any:
-    return pb.address(address, 0, view.seat.network_namespace).socket_address
-
-
-def _own(view: InboundView, i: InboundPort) -> Any:
-    """Connections go to a Sidecar's ``defaultEndpoint`` where there is one: 127.0.0.1, 0.0.0.0 for the pod's own
-    address, or a Unix socket."""
-    protocol = i.port.protocol
-    http = i.pool.http if i.pool else None
-    if protocol not in (*HTTP, "auto"):
-        kind = ""
-    elif protocol == "auto" or (http and http.use_client_protocol):
-        kind = "downstream"
-    else:
-        kind = "h1" if protocol == "http" and not (http and http.h2_upgrade_policy == "UPGRADE") else "h2"
-    out = _to_application(view, names.inbound(i.port.number, view.seat.name), kind, i.pool)
-    if (pattern := view.transport.stat_names.inbound) and i.service:
-        of, known = i.service, {p.name: Port(p.port, p.name, "") for p in i.service.ports}
-        port = known.get(i.port.name, i.port)
-        out.alt_stat_name = _stat_name(pattern, of.host, of.name, of.namespace, port, target=i.port.number)
-    if not i.target:
-        return out
-    out.ClearField("cleanup_interval")
-    group = out.load_assignment.endpoints.add()
-    out.load_assignment.cluster_name = out.name
-    out.type = cluster_pb2.Cluster.DiscoveryType.Value("STATIC")
-    out.lb_policy = cluster_pb2.Cluster.LbPolicy.Value("ROUND_ROBIN")
-    found = group.lb_endpoints.add().endpoint.address
-    if i.target.startswith("unix://"):
-        found.pipe.path = i.target.removeprefix("unix://")
-        out.ClearField("upstream_bind_config")
-        return out
-    host, _, number = i.target.rpartition(":")
-    host = host.strip("[]") or "127.0.0.1"
-    found.CopyFrom(pb.address(view.pod.address if host in ("0.0.0.0", "::") else host, int(number)))
-    if host.startswith("127.") or host == "::1":
-        out.ClearField("upstream_bind_config")
-    return out

@@ -11,7 +11,7 @@ from envoy.type.matcher.v3 import path_pb2, string_pb2
 from lateen.api import security_policy as sp
 from lateen.api.validate.security_policy_logins import callback
 from lateen.mesh.secured import Login, Policy
-from lateen.xds import pb, tls
+from lateen.xds import pb, sds
 from lateen.xds.authz import matchers
 
 _LOGIN_S = 10.0
@@ -42,8 +42,8 @@ def config(policy: Policy, login: Login, oidc: sp.OIDC) -> oauth.OAuth2Config:
     )
     client, cookies = secret_names(policy)
     out.credentials.client_id = oidc.client_id
-    out.credentials.token_secret.CopyFrom(tls.by_ads(client))
-    out.credentials.hmac_secret.CopyFrom(tls.by_ads(cookies))
+    out.credentials.token_secret.CopyFrom(sds.by_ads(client))
+    out.credentials.hmac_secret.CopyFrom(sds.by_ads(cookies))
     out.credentials.cookie_domain = oidc.cookie_domain
     _cookies(out, policy, oidc)
     if oidc.pass_through_auth_header:

@@ -13,6 +13,9 @@ from lateen.api.networking.traffic_policy import MOST_PROBES, MOST_S
 from lateen.mesh.routing import Sending
 from lateen.xds import pb
 
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+PASSTHROUGH_IDLE_S = 300.0
+"""The idle timeout of connections to unknown destinations, as in Istio; there may be one per address."""
 UNLIMITED = 4294967295
 """Circuit breakers are open by default, as in Istio; Envoy's own limit of 1024 connections would surprise."""
 

@@ -21,7 +21,7 @@ from lateen.mesh.secured import Secured
 from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
-from lateen.xds import clusters, endpoints, tls
+from lateen.xds import clusters, endpoints, inbound_clusters, sds
 from lateen.xds.filters import acme, authentication, authorization, plugins, quota, rate_limit, security, workload
 from lateen.xds.listeners import gateway, inbound, outbound
 from lateen.xds.routes import gateway as routes_of_gateway
@@ -71,7 +71,7 @@ def _hosts(part: DomainSpace) -> ResourceSet:
 @derived
 def _files(part: HostSpace) -> ResourceSet:
     rules = {dr: None for h in part.members for dr in h.rules}
-    return _set(r for dr in rules for level in policy.tls(dr.spec) for r in tls.of_files(level))
+    return _set(r for dr in rules for level in policy.tls(dr.spec) for r in sds.of_files(level))
 
 
 @derived
@@ -93,7 +93,7 @@ def policy_files(given: OutboundPolicy) -> ResourceSet:
     """Certificates of requests to unknown hosts."""
     if given.tls is None:
         return EMPTY
-    return known("policy files", tls.of_files(given.tls))
+    return known("policy files", sds.of_files(given.tls))
 
 
 @derived
@@ -139,7 +139,7 @@ def outbound_routes(view: OutboundView) -> ResourceSet:
 
 @derived
 def own_clusters(view: InboundView) -> ResourceSet:
-    return _set(clusters.of_workload(view))
+    return _set(inbound_clusters.of_workload(view))
 
 
 def own_listeners(view: InboundView, checks: Checks, seen: Side) -> ResourceSet:
@@ -184,13 +184,13 @@ def datagram_clusters(view: GatewayView, connect_timeout: float) -> ResourceSet:
 
 
 def _served_files(served: Iterable[ServerTLS | None]) -> ResourceSet:
-    return _set(r for found in served if found for r in tls.of_files(found))
+    return _set(r for found in served if found for r in sds.of_files(found))
 
 
 def secrets(credentials: tuple[Credential, ...]) -> ResourceSet:
     if not credentials:
         return EMPTY
-    return _shared(("secrets", credentials), lambda: _set(map(tls.secret, credentials)))
+    return _shared(("secrets", credentials), lambda: _set(map(sds.secret, credentials)))
 
 
 def tokens(found: Authentication, seat: str, gateway: bool, claims: bool = True) -> ResourceSet:

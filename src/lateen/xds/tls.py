@@ -1,34 +1,24 @@
-"""TLS contexts: mutual TLS between proxies with the workload's certificate, which Envoy reads from watched files; and
-TLS that users configure, whose certificates are SDS resources of their own, so that a missing one affects only the host
-or server that needs it."""
+"""TLS contexts: mutual TLS between proxies, with the workload's certificate; TLS that users configure, towards servers
+outside and at gateways."""
 
 from __future__ import annotations
 
-import posixpath
 from functools import cache, lru_cache
 from itertools import starmap
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2, config_source_pb2, proxy_protocol_pb2
+from envoy.config.core.v3 import base_pb2, proxy_protocol_pb2
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2 as proxy_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 
-from lateen.api import objects as o
 from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES, ServerTLS
 from lateen.api.networking.traffic_policy import ClientTLS
-from lateen.kit.derived import held
 from lateen.mesh.routing import BackendTLS
 from lateen.mesh.settings import Handshakes, Transport
 from lateen.wire import names
-from lateen.wire.resource import Resource
-from lateen.xds import pb
-
-SECRETS = "/etc/istio/proxy"
-CERTIFICATE_SDS, ROOT_SDS = f"{SECRETS}/sds-default.json", f"{SECRETS}/sds-rootca.json"
-SYSTEM_SDS = f"{SECRETS}/sds-system.json"
-"""The system's CA certificates; the agent writes the file."""
+from lateen.xds import pb, sds
 
 # ALPN values of clients in the mesh; by these a server tells mesh TLS from the application's own TLS.
 ALPN_H2 = ("istio-h2", "istio", "h2")
@@ -73,18 +63,11 @@ def _outside(chosen: Handshakes) -> common_pb2.TlsParameters:
     return _params(cipher_suites=chosen.ciphers, ecdh_curves=chosen.curves)
 
 
-def _file_secret(name: str, path: str) -> secret_pb2.SdsSecretConfig:
-    source = config_source_pb2.PathConfigSource(path=path, watched_directory=base_pb2.WatchedDirectory(path=SECRETS))
-    return secret_pb2.SdsSecretConfig(
-        name=name, sds_config=config_source_pb2.ConfigSource(path_config_source=source, resource_api_version="V3")
-    )
-
-
 def _certificate(account: str) -> secret_pb2.SdsSecretConfig:
     """A workload's own; ``account`` (``namespace/service account``) says whose, where a proxy has several workloads."""
     if not account:
-        return _file_secret("default", CERTIFICATE_SDS)
-    return _file_secret(account, f"{SECRETS}/sds-{account.replace('/', '~')}.json")
+        return sds.in_file("default", sds.CERTIFICATE)
+    return sds.in_file(account, f"{sds.DIRECTORY}/sds-{account.replace('/', '~')}.json")
 
 
 def _common(
@@ -102,7 +85,7 @@ def _common(
     ]
     combined = tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
         default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=matchers),
-        validation_context_sds_secret_config=_file_secret("ROOTCA", ROOT_SDS),
+        validation_context_sds_secret_config=sds.in_file("ROOTCA", sds.ROOT),
     )
     return tls_pb2.CommonTlsContext(
         alpn_protocols=alpn,
@@ -154,65 +137,6 @@ def raw() -> base_pb2.TransportSocket:
 _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
 
-PATIENCE_S = 1.0
-"""Seconds after which a host or server whose certificate is missing fails on its own (``Secret is not supplied by
-SDS``), so that it does not hold up the proxy's start. It works once the Secret exists; a missing file is rejected by
-Envoy, and looked for again when the proxy reconnects."""
-
-
-def by_ads(name: str, patience_s: float = PATIENCE_S) -> secret_pb2.SdsSecretConfig:
-    """A secret that comes by the proxy's own xDS stream."""
-    return secret_pb2.SdsSecretConfig(name=name, sds_config=pb.ads(patience_s))
-
-
-def of_files(tls: ClientTLS | ServerTLS) -> tuple[Resource, ...]:
-    """SDS resources for certificates in the pod's files; Envoy reloads them when a file is moved into the directory."""
-    if isinstance(tls, ServerTLS):
-        if tls.secrets or tls.mode == "ISTIO_MUTUAL":
-            return ()
-        pairs = _file_pairs(tls)
-    elif tls.credential_name or tls.mode not in ("SIMPLE", "MUTUAL"):
-        return ()
-    else:
-        pairs = [(tls.client_certificate, tls.private_key)] if tls.client_certificate else []
-    out = [_file_certificate(chain, key) for chain, key in pairs]
-    if tls.ca_certificates and tls.ca_certificates != "system":
-        out.append(_file_authorities(tls.ca_certificates, tls.ca_crl))
-    return tuple(out)
-
-
-def _file_pairs(tls: ServerTLS) -> list[tuple[str, str]]:
-    many = [(c.server_certificate, c.private_key) for c in tls.tls_certificates]
-    return many or [(tls.server_certificate, tls.private_key)]
-
-
-def _file(path: str) -> base_pb2.DataSource:
-    return base_pb2.DataSource(filename=path)
-
-
-def _directory(path: str) -> base_pb2.WatchedDirectory:
-    return base_pb2.WatchedDirectory(path=posixpath.dirname(path) or ".")
-
-
-@held
-def _file_certificate(chain: str, key: str) -> Resource:
-    out = secret_pb2.Secret(name=names.file_certificate(chain, key))
-    out.tls_certificate.certificate_chain.CopyFrom(_file(chain))
-    out.tls_certificate.private_key.CopyFrom(_file(key))
-    out.tls_certificate.watched_directory.CopyFrom(_directory(chain))
-    return pb.resource(out.name, out)
-
-
-@held
-def _file_authorities(ca: str, crl: str) -> Resource:
-    out = secret_pb2.Secret(name=names.file_authorities(ca, crl))
-    out.validation_context.trusted_ca.CopyFrom(_file(ca))
-    out.validation_context.watched_directory.CopyFrom(_directory(ca))
-    if crl:
-        out.validation_context.crl.CopyFrom(_file(crl))
-    return pb.resource(out.name, out)
-
-
 def _sans(names_: tuple[str, ...]) -> list[Any]:
     """Matchers for a certificate that has one of the names as a DNS or URI SAN."""
     return [
@@ -231,10 +155,10 @@ def originate(
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [])
     common.tls_params.CopyFrom(_outside(transport.tls))
     if tls.mode == "MUTUAL" and tls.credential_name:
-        common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(names.credential(tls.credential_name)))
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(sds.by_ads(names.credential(tls.credential_name)))
     elif tls.mode == "MUTUAL" and tls.client_certificate:
         own = names.file_certificate(tls.client_certificate, tls.private_key)
-        common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(own))
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(sds.by_ads(own))
     known = verified or transport.verified or tls.credential_name or tls.ca_certificates
     if tls.insecure_skip_verify or not known:
         common.validation_context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
@@ -250,27 +174,23 @@ def originate(
 
 def _authorities(tls: ClientTLS) -> Any:
     if tls.credential_name:
-        return by_ads(names.client_ca(tls.credential_name))
+        return sds.by_ads(names.client_ca(tls.credential_name))
     if tls.ca_certificates and tls.ca_certificates != "system":
-        return by_ads(names.file_authorities(tls.ca_certificates, tls.ca_crl))
-    return _file_secret("system", SYSTEM_SDS)
-
-
-NO_AUTHORITIES = "kubernetes://none-cacert"
-"""A Secret that no proxy gets, so that a backend without CA certificates fails on its own."""
+        return sds.by_ads(names.file_authorities(tls.ca_certificates, tls.ca_crl))
+    return sds.in_file("system", sds.SYSTEM)
 
 
 def to_backend(tls: BackendTLS, certificate: str, h2: bool, chosen: Handshakes) -> base_pb2.TransportSocket:
     """TLS to a backend, as a BackendTLSPolicy asks for it. ``certificate``: see ``HostView``."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if h2 else [], tls_params=_outside(chosen))
     if certificate:
-        common.tls_certificate_sds_secret_configs.add().CopyFrom(by_ads(names.credential(certificate)))
+        common.tls_certificate_sds_secret_configs.add().CopyFrom(sds.by_ads(names.credential(certificate)))
     combined = common.combined_validation_context
     combined.default_validation_context.match_typed_subject_alt_names.extend(starmap(_backend_san, tls.sans))
     if tls.broken:
-        found = by_ads(NO_AUTHORITIES)
+        found = sds.by_ads(sds.NO_AUTHORITIES)
     else:
-        found = by_ads(names.client_ca(tls.authorities)) if tls.authorities else _file_secret("system", SYSTEM_SDS)
+        found = sds.by_ads(names.client_ca(tls.authorities)) if tls.authorities else sds.in_file("system", sds.SYSTEM)
     combined.validation_context_sds_secret_config.CopyFrom(found)
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=tls.name)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(context))
@@ -315,8 +235,8 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], transport: Transport) -> Any:
     suites, curves = tls.cipher_suites or chosen.ciphers, tls.ecdh_curves or chosen.curves
     params.cipher_suites.extend(c for c in dict.fromkeys(suites) if c in CIPHER_SUITES)
     params.ecdh_curves.extend(c for c in dict.fromkeys(curves) if c in ECDH_CURVES)
-    own = [names.credential(n) for n in tls.secrets] or [names.file_certificate(*pair) for pair in _file_pairs(tls)]
-    common.tls_certificate_sds_secret_configs.extend(by_ads(n) for n in own)
+    own = [names.credential(n) for n in tls.secrets] or [names.file_certificate(*pair) for pair in sds.file_pairs(tls)]
+    common.tls_certificate_sds_secret_configs.extend(sds.by_ads(n) for n in own)
     wanted = tls.mode in ("MUTUAL", "OPTIONAL_MUTUAL")
     if wanted or tls.verify_certificate_spki or tls.verify_certificate_hash:
         context = common_pb2.CertificateValidationContext(
@@ -332,32 +252,10 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], transport: Transport) -> Any:
         if authorities:
             context.match_typed_subject_alt_names.extend(_sans(tls.subject_alt_names))
             common.combined_validation_context.default_validation_context.CopyFrom(context)
-            common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(by_ads(authorities))
+            common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(sds.by_ads(authorities))
         else:
             common.validation_context.CopyFrom(context)
     found = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=pb.boolean(tls.mode == "MUTUAL")
     )
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pb.any_of(found))
-
-
-def opaque(name: str, content: str) -> Resource:
-    out = secret_pb2.Secret(name=name)
-    out.generic_secret.secret.inline_string = content
-    return pb.resource(name, out)
-
-
-def secret(credential: o.Credential) -> Resource:
-    """A certificate with its key, or the authorities that verify clients, as an SDS resource."""
-    if credential.chain:
-        name = names.credential(credential.name)
-        out = secret_pb2.Secret(name=name)
-        out.tls_certificate.certificate_chain.inline_bytes = credential.chain.encode()  # where istioctl looks for it
-        out.tls_certificate.private_key.inline_string = credential.key
-    else:
-        name = f"kubernetes://{credential.name}"
-        out = secret_pb2.Secret(name=name)
-        out.validation_context.trusted_ca.inline_bytes = credential.ca.encode()
-        if credential.crl:
-            out.validation_context.crl.inline_string = credential.crl
-    return pb.resource(name, out)

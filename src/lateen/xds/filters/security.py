@@ -32,7 +32,7 @@ from lateen.mesh.secured import Outside, Secured, jwt_rules
 from lateen.wire import names
 from lateen.wire.names import SECURITY
 from lateen.wire.resource import Resource
-from lateen.xds import oidc, pb, security, tls
+from lateen.xds import oidc, pb, sds, security
 from lateen.xds.filters.chain import Guard, HttpFilter, Requests, http_filter
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import slot
@@ -195,8 +195,8 @@ def secrets(found: Iterable[Secured]) -> Iterator[Resource]:
     for one in found:
         if one.login is not None:
             client, cookies = oidc.secret_names(one.policy)
-            yield tls.opaque(client, one.login.client_secret)
-            yield tls.opaque(cookies, one.login.cookie_key)
+            yield sds.opaque(client, one.login.client_secret)
+            yield sds.opaque(cookies, one.login.cookie_key)
 
 
 def outside(found: Iterable[Secured]) -> tuple[Outside, ...]:
