@@ -15,7 +15,7 @@ from world import report
 
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
-from lateen.kit import certs, times
+from lateen.kit import certs, pkcs10, times
 
 COUNT, LIMIT = 2000, 500
 WHO = Identity("cluster.local", "default", "bookinfo-reviews")
@@ -46,7 +46,7 @@ def signatures() -> float:
 
 def main() -> None:
     now = times.now()
-    requests = [certs.request(certs.new_key(), str(WHO)) for _ in range(COUNT)]
+    requests = [pkcs10.request(certs.new_key(), str(WHO)) for _ in range(COUNT)]
     report(
         bench="certificates",
         ecdsa_per_s=round(rate(Authority.create(now, "cluster.local"), requests, now)),

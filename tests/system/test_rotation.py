@@ -18,7 +18,7 @@ from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
 from lateen.ca.rotation import Pace
 from lateen.cluster.kubelet.images import envoy_binary
-from lateen.kit import certs, times
+from lateen.kit import certs, pkcs10, times
 from lateen.mesh.settings import Transport
 from lateen.xds import sds, tls
 
@@ -106,7 +106,7 @@ class Pod:
     def renew(self):
         """The agent gets a new certificate."""
         key, who = certs.new_key(), Identity("cluster.local", "default", NAMES[self.kind])
-        self.pair = self.authority.sign(certs.request(key), who, times.now()), certs.key_pem(key)
+        self.pair = self.authority.sign(pkcs10.request(key), who, times.now()), certs.key_pem(key)
         self.follow()
 
     def _write(self):
@@ -262,7 +262,7 @@ def test_each_trust_domain_has_its_own_roots(mesh):
 
     def by_them(domain):
         key = certs.new_key()
-        signed = theirs.sign(certs.request(key), Identity(domain, "default", NAMES["client"]), times.now())
+        signed = theirs.sign(pkcs10.request(key), Identity(domain, "default", NAMES["client"]), times.now())
         client.pair = signed, certs.key_pem(key)
         client.follow()
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from samples import NS, obj, tasks  # noqa: F401 - a fixture of this module
 
-from lateen.kit import certs, times
+from lateen.kit import certs, pkcs10, times
 
 pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(600)]
 APPS = ("sleep", "httpbin")
@@ -91,8 +91,8 @@ def signing(mesh, ca):
                 if not approved or status.get("certificate") or not csr["spec"]["signerName"].startswith(SIGNER):
                     continue
                 text = base64.b64decode(csr["spec"]["request"]).decode()
-                key = certs.requested_key(text)
-                (name,) = certs.requested_names(text)
+                key = pkcs10.public_key(text)
+                (name,) = pkcs10.names(text)
                 made = certs.sign(ca, key, [name], times.now(), timedelta(hours=1))
                 change = {"status": {"certificate": base64.b64encode(made.encode()).decode()}}
                 where = ("patch", "csr", csr["metadata"]["name"], "--subresource=status", "--type=merge")

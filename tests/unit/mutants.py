@@ -19,7 +19,7 @@ from collections import Counter
 
 from apiserver import Cluster
 
-from lateen.kit import certs
+from lateen.kit import certs, pkcs10
 
 MEMORY = 300 * 1024 * 1024
 NS = "/api/v1/namespaces/default"
@@ -84,7 +84,7 @@ CRD = {
 }
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
-CSR = base64.b64encode(certs.request(certs.new_key()).encode()).decode()
+CSR = base64.b64encode(pkcs10.request(certs.new_key()).encode()).decode()
 POLICY = {
     "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
     "matchConstraints": {

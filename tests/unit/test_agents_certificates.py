@@ -11,7 +11,7 @@ from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, parse
 from lateen.ca.rotation import Pace
 from lateen.control.ca_service import BURST
-from lateen.kit import certs, tasks, times
+from lateen.kit import certs, pkcs10, tasks, times
 
 PACE = Pace(timedelta(hours=1), timedelta(hours=24))
 
@@ -188,7 +188,7 @@ def test_a_machine_of_a_renamed_trust_domain_renews(tmp_path):
             machine = Machine(world, tmp_path)
             await machine.expired()
             key = certs.new_key()
-            signed = world.authority.sign(certs.request(key), parse(old), times.now(), group="group")
+            signed = world.authority.sign(pkcs10.request(key), parse(old), times.now(), group="group")
             write_files(tmp_path, signed, certs.key_pem(key), Trusted(world.authority.root))
             with pytest.raises(OSError, match="the token is not valid"):
                 await machine.certificates.get()

@@ -11,7 +11,7 @@ from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
 from lateen.ca.rotation import Pace
 from lateen.ca.signer import PLUGGED, Unusable
-from lateen.kit import certs
+from lateen.kit import certs, pkcs10
 
 WHO = Identity("cluster.local", "default", "bookinfo-reviews")
 KEYS = {"EC": certs.new_key, "RSA": lambda: rsa.generate_private_key(65537, 2048)}
@@ -36,7 +36,7 @@ def leads(chain, roots):
 def test_certificates_under_a_ca_of_ones_own_lead_to_its_root(root, kind, middle):
     found = signer.read(plugged(root, key=KEYS[kind](), middle=middle), PLUGGED, NOW)
     ca = Authority(rotation.begin(found, NOW, PACE))
-    chain = ca.sign(certs.request(certs.new_key()), WHO, NOW)
+    chain = ca.sign(pkcs10.request(certs.new_key()), WHO, NOW)
     assert len(certs.split(chain)) == (3 if middle else 2), "the root itself is not sent"
     assert leads(chain, certs.split(ca.root))
     assert leads(ca.server_pair(["istiod.istio-system.svc"], WHO, NOW).certificate, certs.split(ca.root))
@@ -45,7 +45,7 @@ def test_certificates_under_a_ca_of_ones_own_lead_to_its_root(root, kind, middle
 @pytest.mark.parametrize("kind", KEYS)
 def test_requests_may_have_keys_of_both_kinds(kind):
     key = KEYS[kind]()
-    pem = Authority.create(NOW, "cluster.local").sign(certs.request(key), WHO, NOW)
+    pem = Authority.create(NOW, "cluster.local").sign(pkcs10.request(key), WHO, NOW)
     assert x509.load_pem_x509_certificate(pem.encode()).public_key() == key.public_key()
 
 

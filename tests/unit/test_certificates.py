@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lateen.ca.authority import Authority, Identity, Refused, identity
-from lateen.kit import certs
+from lateen.kit import certs, pkcs10
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WHO = Identity("cluster.local", "default", "bookinfo-reviews")
@@ -16,7 +16,7 @@ WHO = Identity("cluster.local", "default", "bookinfo-reviews")
 
 def test_the_certificate_says_what_the_token_said():
     ca = Authority.create(NOW, "cluster.local")
-    pem = ca.sign(certs.request(certs.new_key()), WHO, NOW)
+    pem = ca.sign(pkcs10.request(certs.new_key()), WHO, NOW)
     found = x509.load_pem_x509_certificate(pem.encode())
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [str(WHO)]
@@ -28,7 +28,7 @@ def test_the_certificate_says_what_the_token_said():
 def test_a_description_and_a_group_may_have_any_length(size):
     ca = Authority.create(NOW, "cluster.local")
     text = "x" * size
-    pem = ca.sign(certs.request(certs.new_key()), WHO, NOW, group=text, description=text)
+    pem = ca.sign(pkcs10.request(certs.new_key()), WHO, NOW, group=text, description=text)
     found = x509.load_pem_x509_certificate(pem.encode())
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     (said,) = (n.value for n in names if isinstance(n, x509.OtherName))

@@ -11,7 +11,7 @@ from lateen.ca.authority import Refused, parse
 from lateen.control.external import External, Signers
 from lateen.control.settings import Settings
 from lateen.install import core
-from lateen.kit import certs, tasks, times
+from lateen.kit import certs, pkcs10, tasks, times
 from lateen.wire.revision import Revision
 
 
@@ -71,7 +71,7 @@ SIGNERS = Signers("", "signers.example.com")
 
 
 def signed(csr, name=OWN, key=None, ca=THEIRS):
-    made = certs.sign(ca, key or certs.requested_key(csr), [name], times.now(), timedelta(hours=1))
+    made = certs.sign(ca, key or pkcs10.public_key(csr), [name], times.now(), timedelta(hours=1))
     return {"certificate": base64.b64encode(made.encode()).decode()}
 
 
@@ -89,7 +89,7 @@ def from_signer(world, how, csr=None, asked="mine", roots=THEIRS.certificate):
     async def work():
         signing = tasks.spawn(requests.sign(how), "signer")
         try:
-            text = csr or certs.request(key, OWN)
+            text = csr or pkcs10.request(key, OWN)
             return await external.sign(text, parse(OWN), asked, timedelta(hours=1))
         finally:
             signing.cancel()

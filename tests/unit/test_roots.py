@@ -15,7 +15,7 @@ from lateen.control import serving
 from lateen.control.measures import Measures
 from lateen.control.wanted import ASKED, DISTRUSTED
 from lateen.control.world import World
-from lateen.kit import certs, tasks, times
+from lateen.kit import certs, pkcs10, tasks, times
 from lateen.kube.informer import Informer
 
 
@@ -206,9 +206,9 @@ def test_an_istiod_whose_ca_has_expired_starts_and_gets_the_next_one():
         serving.Certificate(istiod.authority, ["localhost"], Identity("cluster.local", "istio-system", "istiod"))
         who = Identity("cluster.local", "default", "default")
         with pytest.raises(Expired, match="Secret istio-ca-secret has expired"):
-            istiod.authority.sign(certs.request(certs.new_key()), who, times.now())
+            istiod.authority.sign(pkcs10.request(certs.new_key()), who, times.now())
         await istiod.advance()
-        assert istiod.authority.sign(certs.request(certs.new_key()), who, times.now())
+        assert istiod.authority.sign(pkcs10.request(certs.new_key()), who, times.now())
 
     asyncio.run(work())
 

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from lateen.agent.bootstrap import CLIENT, ISTIOD
 from lateen.agent.istiod import CRL, FAILURES, Istiod, until_answered
-from lateen.kit import certs, times
+from lateen.kit import certs, crl, pkcs10, times
 from lateen.kit.certs import Pair
 from lateen.kit.files import write_atomic
 
@@ -58,7 +58,7 @@ class Trusted:
         if not certs.split(self.root):
             raise ValueError("there are no root certificates")
         if self.crl:
-            certs.check_lists(self.crl)
+            crl.check(self.crl)
         for pem in self.bundles().values():
             certs.check_authorities(pem)
 
@@ -153,7 +153,7 @@ class Certificates:
     async def get(self) -> float:
         """Request a certificate and write it; returns the seconds until its renewal. Raises istiod.FAILURES."""
         key = certs.new_key()
-        body = {"csr": certs.request(key, self._identity), "signer": self._signer, "group": self._group}
+        body = {"csr": pkcs10.request(key, self._identity), "signer": self._signer, "group": self._group}
         found = await self._istiod.ask("/certificates", body, timeout=ISSUE_S)
         pair = Pair(found["certificate"], certs.key_pem(key))
         trusted = Trusted(found["root"], found.get("crl", ""), found.get("domains", ""))
@@ -187,7 +187,7 @@ class Certificates:
             await self._ask()
         lists = self._trusted.crl
         changed = self._follow()
-        if self._trusted.crl != lists and certs.revoked(self._pair.certificate, self._trusted.crl):
+        if self._trusted.crl != lists and crl.revoked(self._pair.certificate, self._trusted.crl):
             log.warning("the certificate, or a CA above it, is revoked")
             at = time.time()
         elif changed and not certs.anchored(self._pair.certificate, self._trusted.root):

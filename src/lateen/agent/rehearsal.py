@@ -16,7 +16,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from lateen.kit import certs, http, times
+from lateen.kit import certs, http, pkcs10, times
 
 log = logging.getLogger("lateen.agent")
 NAME, DAY = "rehearsal.invalid", timedelta(days=1)
@@ -32,7 +32,7 @@ def rehearse() -> None:
 
 def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """TLS contexts of a server and a client, with a throw-away CA."""
-    certs.request(certs.new_key(), NAME)
+    pkcs10.request(certs.new_key(), NAME)
     authority = certs.authority(NAME, times.now())
     leaf = certs.issue(authority, [NAME], times.now(), DAY)
     certs.check_authorities(authority.certificate)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from lateen.ca import revocation, rotation
 from lateen.ca.rotation import Pace, State
 from lateen.ca.signer import self_signed
-from lateen.kit import certs, jsons
+from lateen.kit import certs, jsons, pkcs10
 from lateen.kit.certs import Pair
 from lateen.kit.jsons import Json
 
@@ -160,7 +160,7 @@ class Authority:
         ``certs.machine``; ``description``: see ``certs.DESCRIPTION``. Raises Refused for an invalid request,
         Expired."""
         try:
-            key = certs.requested_key(csr)
+            key = pkcs10.public_key(csr)
         except ValueError as e:
             raise Refused(str(e)) from e
         signer = self.state.signer

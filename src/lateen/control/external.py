@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lateen.api import kinds
 from lateen.ca.authority import Identity, Refused
-from lateen.kit import certs, times
+from lateen.kit import certs, pkcs10, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
 
@@ -75,7 +75,7 @@ class External:
     def _check(self, csr: str, who: Identity) -> None:
         """The signer signs whatever the request contains, so it must ask for exactly the caller's identity."""
         try:
-            found = certs.requested_names(csr)
+            found = pkcs10.names(csr)
         except ValueError as e:
             raise Refused(str(e)) from e
         if found != [str(who)]:
@@ -112,7 +112,7 @@ class External:
     def _verify(self, chain: str, csr: str, who: Identity, signer: str) -> None:
         """Check that a certificate is the requested one and that peers will accept it. Raises Refused."""
         try:
-            certs.verify(chain, self._roots(signer), certs.requested_key(csr), str(who), times.now())
+            certs.verify(chain, self._roots(signer), pkcs10.public_key(csr), str(who), times.now())
         except ValueError as e:
             raise Refused(
                 f"the certificate from {signer} is not used: {e}; its root must be in meshConfig.caCertificates"

@@ -1,4 +1,4 @@
-"""X.509: CAs, leaf certificates, certificate requests. PEM in, PEM out. Generated keys are P-256; given ones may be
+"""X.509: CAs and leaf certificates, made and read. PEM in, PEM out. Generated keys are P-256; given ones may be
 RSA."""
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def authority(
     return Pair(_pem(certificate), key_pem(key))
 
 
-def _san(name: str) -> x509.GeneralName:
+def general_name(name: str) -> x509.GeneralName:
+    """An alternative name: a URI, an IP address or a DNS name, as the text looks like."""
     if "://" in name:
         return x509.UniformResourceIdentifier(name)
     try:
@@ -174,7 +175,7 @@ def sign(
         .add_extension(_issued_by(issuer), critical=False)
     )
     if names:
-        sans = [_san(n) for n in names]
+        sans = [general_name(n) for n in names]
         sans += [x509.OtherName(DESCRIPTION, _utf8(description))] if description else []
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=not common and not organizations)
     if group:
@@ -210,31 +211,6 @@ def issue(
     return Pair(sign(ca, key.public_key(), names, now, lifetime, common, organizations, client, server), key_pem(key))
 
 
-def request(key: PrivateKey, name: str = "") -> str:
-    """A certificate request (PEM) with one name or none."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    if name:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_san(name)]), critical=True)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-
-
-def requested_names(csr: str) -> list[str]:
-    """All names that a request asks for, and ``CA`` if it asks for a CA certificate. Raises ValueError."""
-    requested_key(csr)
-    found = x509.load_pem_x509_csr(csr.encode())
-    try:
-        names = [str(a.value) for a in found.subject]
-        for extension in found.extensions:
-            match extension.value:
-                case x509.SubjectAlternativeName() as sans:
-                    names += [str(n.value) for n in sans]
-                case x509.BasicConstraints() as basic if basic.ca:
-                    names.append("CA")
-    except (ValueError, x509.DuplicateExtension) as e:
-        raise ValueError(f"the certificate request cannot be used: {e}") from e
-    return names
-
-
 def verify(chain: str, roots: str, key: PublicKey, name: str, now: datetime) -> None:
     """Check that a leaf with its chain is valid now, belongs to this key, has exactly this name, and chains to one of
     the roots. Raises ValueError."""
@@ -261,19 +237,6 @@ def verify(chain: str, roots: str, key: PublicKey, name: str, now: datetime) -> 
         if not above or not issued(here, above[0]):
             break
     raise ValueError("it does not lead to a root that is trusted")
-
-
-def requested_key(csr: str) -> PublicKey:
-    """The public key of a request, whose signature proves possession of the private one. Raises ValueError."""
-    if len(csr) > 16384:
-        raise ValueError("the certificate request is too large")
-    try:
-        found = x509.load_pem_x509_csr(csr.encode())
-        if not found.is_signature_valid:
-            raise ValueError("the certificate request's signature is not valid")
-    except (InvalidSignature, ValueError, TypeError) as e:
-        raise ValueError(f"the certificate request cannot be used: {e}") from e
-    return strong(found.public_key(), "the certificate request")
 
 
 def strong(key: object, whose: str) -> PublicKey:
@@ -346,27 +309,6 @@ def check_pair(chain: str, key: str) -> None:
         raise ValueError("the key is not the PEM text of a private key without a passphrase") from e
     if found.public_key() != leaf.public_key():
         raise ValueError("the key does not belong to the certificate")
-
-
-def check_lists(text: str) -> None:
-    """Check that revocation lists (PEM) can be parsed. Raises ValueError."""
-    end = "-----END X509 CRL-----"
-    try:
-        for part in text.split(end)[:-1]:
-            x509.load_pem_x509_crl(f"{part}{end}\n".lstrip().encode())
-    except ValueError as e:
-        raise ValueError("the revocation lists are not PEM text") from e
-
-
-def revoked(chain: str, lists: str) -> bool:
-    """Whether a certificate of the chain is on one of the lists (PEM)."""
-    end = "-----END X509 CRL-----"
-    known = [x509.load_pem_x509_crl(f"{part}{end}\n".lstrip().encode()) for part in lists.split(end)[:-1]]
-    return any(
-        one.issuer == found.issuer and one.get_revoked_certificate_by_serial_number(found.serial_number) is not None
-        for found in x509.load_pem_x509_certificates(chain.encode())
-        for one in known
-    )
 
 
 def check_authorities(text: str) -> None:
