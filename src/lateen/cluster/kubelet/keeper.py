@@ -1,4 +1,4 @@
-"""Runs one container: starts it (with back-off), probes it, restarts it, and stops it gracefully."""
+"""Runs one container: starts it (with back-off), has it probed, restarts it, and stops it gracefully."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import signal
 import time
 from collections.abc import Callable
 
-from lateen.cluster.kubelet import commands, limits, probes, recipe, security, volumes
+from lateen.cluster.kubelet import limits, recipe, security, volumes
 from lateen.cluster.kubelet.container import Container, Role, Terminated
 from lateen.cluster.kubelet.images import UnknownImage
+from lateen.cluster.kubelet.prober import Prober
 from lateen.cluster.kubelet.sandbox import Sandbox
 from lateen.cluster.rules import amounts
 from lateen.cluster.runtime.client import NotStarted
@@ -27,8 +28,6 @@ STEADY_S = 600.0
 RETRY = (2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds to wait after an unknown image or a container that could not be created."""
 HOOK_LIMIT_S = 600.0
-EAGER_S = 1.0
-"""Seconds between readiness probes until the first success; the kubelet probes at once on each change of state."""
 
 
 class Keeper:
@@ -47,6 +46,7 @@ class Keeper:
     ) -> None:
         self._sandbox, self._c, self._adopted, self._grace, self._beside = sandbox, c, adopted, grace, beside
         self._runtime, self._groups = sandbox.node.runtime, sandbox.node.groups
+        self._prober = Prober(sandbox, c, self._kill_failed)
         self._crashes = 0
         self._resized = asyncio.Event()
         """Whether it has other resources since its last start, or is being restarted for them: that is no crash."""
@@ -60,7 +60,7 @@ class Keeper:
             if c.running and c.role is Role.INIT:
                 await c.until(lambda c: not c.running)
             elif c.running:
-                watching = tasks.spawn(self._watch(), f"probes {self._sandbox.key[1]}/{c.name}")
+                watching = tasks.spawn(self._prober.watch(), f"probes {self._sandbox.key[1]}/{c.name}")
                 try:
                     await c.until(lambda c: not c.running)
                 finally:
@@ -228,83 +228,15 @@ class Keeper:
             self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
             await self.kill(self._grace(), "FailedPostStartHook")
 
-    # --- probes and hooks ------------------------------------------------------------------------------------
+    # --- hooks, and probes that have failed --------------------------------------------------------------------
 
     async def _hook(self, hook: Json, timeout: float) -> str | None:
         if "sleep" in hook:
             await asyncio.sleep(min(float(dig(hook, "sleep", "seconds", default=0)), timeout))
             return None
-        return await self._check({**hook, "timeoutSeconds": timeout})
+        return await self._prober.check({**hook, "timeoutSeconds": timeout})
 
-    async def _check(self, probe: Json) -> str | None:
-        async def run(command: list[str], timeout: float) -> tuple[int, str]:
-            return await commands.execute(self._sandbox, self._c, command, timeout)
-
-        return await probes.check(probe, self._c.spec, self._sandbox.address, run)
-
-    async def _watch(self) -> None:
-        spec = self._c.spec
-        if (startup := spec.get("startupProbe")) and not self._c.started and not await self._startup(startup):
-            return
-        self._c.has_started()
-        live, ready = spec.get("livenessProbe"), spec.get("readinessProbe")
-        if not ready:
-            self._c.is_ready(True)
-        async with asyncio.TaskGroup() as group:
-            if live:
-                group.create_task(self._liveness(live))
-            if ready:
-                group.create_task(self._readiness(ready))
-
-    async def _startup(self, probe: Json) -> bool:
-        verdict = await self._until_verdict(probe, "Startup")
-        if not verdict:
-            await self._kill_failed(probe, "startup")
-        return verdict
-
-    async def _liveness(self, probe: Json) -> None:
-        thresholds = probes.Threshold(probe)
-        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
-        while self._c.running:
-            if await self._verdict(probe, "Liveness", thresholds) is False:
-                await self._kill_failed(probe, "liveness")
-                return
-            await asyncio.sleep(_period(probe))
-
-    async def _readiness(self, probe: Json) -> None:
-        thresholds = probes.Threshold(probe)
-        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
-        been = False
-        while self._c.running:
-            verdict = await self._verdict(probe, "Readiness", thresholds)
-            if verdict is not None:
-                self._c.is_ready(verdict)
-            been = been or self._c.ready
-            await asyncio.sleep(_period(probe) if been else min(_period(probe), EAGER_S))
-
-    async def _until_verdict(self, probe: Json, kind: str) -> bool:
-        thresholds = probes.Threshold(probe)
-        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
-        while True:
-            verdict = await self._verdict(probe, kind, thresholds)
-            if verdict is not None:
-                return verdict
-            await asyncio.sleep(_period(probe))
-
-    async def _verdict(self, probe: Json, kind: str, thresholds: probes.Threshold) -> bool | None:
-        """After one more check; None while undecided. One that goes wrong itself does not count, as in Kubernetes, and
-        the next one comes as usual."""
-        try:
-            failure = await self._check(probe)
-        except Exception as e:
-            log.exception("%s probe of container %s", kind.lower(), self._c.name)
-            self._event("Warning", "Unhealthy", f"{kind} probe errored: {type(e).__name__}: {e}")
-            return None
-        if failure is not None:
-            self._event("Warning", "Unhealthy", f"{kind} probe failed: {failure}")
-        return thresholds.add(failure is None)
-
-    async def _kill_failed(self, probe: Json, kind: str) -> None:
+    def _kill_failed(self, probe: Json, kind: str) -> None:
         grace = probe.get("terminationGracePeriodSeconds")
         self._c.again = self._c.role is Role.SIDECAR or self._sandbox.policy != "Never"
         message = f"Container {self._c.name} failed {kind} probe" + (", will be restarted" if self._c.again else "")
@@ -353,7 +285,3 @@ def _said(error: Exception) -> str:
         log.error("a container could not be started: %s", error, exc_info=error)
         return f"{type(error).__name__}: {error}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def _period(probe: Json) -> float:
-    return float(probe.get("periodSeconds") or 10)
