@@ -195,7 +195,7 @@ def test_a_services_page_has_its_rules_with_their_findings():
 
 
 def test_a_finding_has_its_line_in_the_objects_yaml():
-    page = cluster(*SHOP).inventory().object("VirtualService", "shop", "cart")
+    page = cluster(*SHOP).inventory().configuration.page("VirtualService", "shop", "cart")
     (check,) = page["checks"]
     assert check["code"] == "IST0101"
     assert "gone" in page["yaml"].splitlines()[check["line"] - 1]
@@ -203,10 +203,10 @@ def test_a_finding_has_its_line_in_the_objects_yaml():
 
 def test_a_change_is_seen_in_the_next_answer():
     found = cluster(*SHOP)
-    assert len(found.inventory().config()) == 3
+    assert len(found.inventory().configuration.rows()) == 3
     found.informers[kinds.VIRTUAL_SERVICE]._change(place(SHOP[3]), None)
-    assert [c["kind"] for c in found.inventory().config()] == ["AuthorizationPolicy", "PeerAuthentication"]
-    assert found.inventory().object("VirtualService", "shop", "cart") is None
+    assert [c["kind"] for c in found.inventory().configuration.rows()] == ["AuthorizationPolicy", "PeerAuthentication"]
+    assert found.inventory().configuration.page("VirtualService", "shop", "cart") is None
 
 
 def test_an_edited_text_is_checked_as_if_it_were_applied():

@@ -1,4 +1,4 @@
-"""Lists and details of workloads, services, applications and configuration. Pure.
+"""Lists and details of workloads, services and applications. Pure.
 
 What holds for a host or a workload is asked of the mesh's own model, so that the console and the proxies agree.
 """
@@ -7,24 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
-from lateen.analysis import Message
 from lateen.analysis.attached import Place
-from lateen.analysis.messages import LEVELS
 from lateen.api import kinds
 from lateen.api.domain import service_host
 from lateen.api.reading import has_proxy, is_finished, is_terminating, outside
 from lateen.console import health, routes, shapes
-from lateen.console.checks import checked, shown, written
+from lateen.console.checks import shown
+from lateen.console.configuration import Configuration, Findings, Objects, find, in_namespace, reference, worst
 from lateen.inject.required import SKIPPED_NAMESPACES
 from lateen.inject.workload import canonical_name, canonical_revision, of_pod
-from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
-
-Objects = Mapping[kinds.Kind, Iterable[Json]]
-WORST = {level: i for i, level in enumerate(LEVELS, 1)}
 
 
 class Inventory:
@@ -34,14 +29,13 @@ class Inventory:
         self,
         objects: Objects,
         mesh: Mesh,
-        findings: Mapping[str, list[Message]],
+        findings: Findings,
         domain: str,
         places: Callable[[Json], Iterable[Place]] = lambda _: (),
     ) -> None:
-        """``findings``: by the object's reference (``Gateway default/web``). ``places``: where an object is
-        attached."""
+        """``places``: where an object is attached."""
         self._objects, self._mesh, self._findings, self._domain = objects, mesh, findings, domain
-        self._places = places
+        self.configuration = Configuration(objects, findings, places)
         self._pods = self._by_workload()
 
     # --- workloads -------------------------------------------------------------------------------------------
@@ -110,7 +104,7 @@ class Inventory:
         pods = self._pods[key]
         labels = self._labels(key, pods)
         mode, ports, ref = self._mesh.mtls(namespace, labels)
-        services = [s for s in self._of(kinds.SERVICE, namespace) if _selects(s, labels)]
+        services = [s for s in in_namespace(self._objects, kinds.SERVICE, namespace) if _selects(s, labels)]
         return {
             **self._workload(key, pods),
             "labels": labels,
@@ -120,8 +114,8 @@ class Inventory:
             "mtls": mode,
             "ports": {str(port): port_mode for port, port_mode in ports},
             "decides": str(ref) if ref else "",
-            "config": self._items(self._concerning(namespace, labels)),
-            "findings": [shown(m) for p in pods for m in self._findings.get(_ref(kinds.POD, p), ())],
+            "config": self.configuration.of(self._concerning(namespace, labels)),
+            "findings": [shown(m) for p in pods for m in self._findings.get(reference(kinds.POD, p), ())],
         }
 
     def _concerning(self, namespace: str, labels: Mapping[str, str]) -> list[kinds.Ref]:
@@ -151,7 +145,7 @@ class Inventory:
         meta = s["metadata"]
         host = service_host(meta["name"], meta["namespace"], self._domain)
         found = self._leading_to(host, meta["namespace"])
-        checks = self._findings.get(_ref(kinds.SERVICE, s), [])
+        checks = self._findings.get(reference(kinds.SERVICE, s), [])
         return {
             "namespace": meta["namespace"],
             "name": meta["name"],
@@ -160,7 +154,7 @@ class Inventory:
             "ports": [_port(p) for p in dig(s, "spec", "ports", default=[])],
             "workloads": len(self._behind(s)),
             "config": len(found),
-            "worst": _worst(checks),
+            "worst": worst(checks),
         }
 
     def _entry(self, entry: Json, host: str) -> shapes.ServiceRow:
@@ -173,7 +167,7 @@ class Inventory:
             "ports": [f"{p.get('number')}/{p.get('protocol', '')}" for p in dig(entry, "spec", "ports", default=[])],
             "workloads": 0,
             "config": len(self._leading_to(host, meta["namespace"])),
-            "worst": _worst(self._findings.get(_ref(kinds.SERVICE_ENTRY, entry), [])),
+            "worst": worst(self._findings.get(reference(kinds.SERVICE_ENTRY, entry), [])),
         }
 
     def service(self, namespace: str, name: str) -> shapes.ServicePage | None:
@@ -184,14 +178,14 @@ class Inventory:
         s = self.find(kinds.SERVICE, namespace, name)
         refs = self._leading_to(row["host"], namespace)
         if row["origin"] == "ServiceEntry":
-            entries = self._of(kinds.SERVICE_ENTRY, namespace)
+            entries = in_namespace(self._objects, kinds.SERVICE_ENTRY, namespace)
             refs += [kinds.SERVICE_ENTRY.ref(namespace, e["metadata"]["name"]) for e in entries if _names(e, name)]
-        own = self._findings.get(_ref(kinds.SERVICE, s), []) if s is not None else []
+        own = self._findings.get(reference(kinds.SERVICE, s), []) if s is not None else []
         return {
             **row,
             "behind": [self._workload(key, self._pods[key]) for key in self._behind(s)] if s is not None else [],
             "addresses": outside(s) if s is not None else {},
-            "rules": self._items(refs),
+            "rules": self.configuration.of(refs),
             "findings": [shown(m) for m in own],
         }
 
@@ -263,99 +257,28 @@ class Inventory:
         if row is None:
             return None
         members = {(namespace, w["kind"], w["name"]) for w in row["workloads"]}
-        services = [s for s in self._of(kinds.SERVICE, namespace) if not members.isdisjoint(self._behind(s))]
+        services = [
+            s for s in in_namespace(self._objects, kinds.SERVICE, namespace) if not members.isdisjoint(self._behind(s))
+        ]
         refs = (r for key in members for r in self._concerning(namespace, self._labels(key, self._pods[key])))
         return {
             **row,
             "services": sorted((self._service(s) for s in services), key=lambda s: s["name"]),
-            "config": self._items(sorted(set(refs), key=str)),
+            "config": self.configuration.of(sorted(set(refs), key=str)),
         }
-
-    # --- configuration ---------------------------------------------------------------------------------------
-
-    def config(self, namespace: str = "", kind: str = "") -> list[shapes.ConfigRow]:
-        """Objects of the mesh's own kinds. ``kind``: as users spell it (``Gateway``)."""
-        wanted = [k for k in kinds.owned() if not kind or str(k.id) == kind]
-        found = [
-            self._row(k, o)
-            for k in wanted
-            for o in self._objects.get(k, ())
-            if namespace in ("", o["metadata"].get("namespace", ""))
-        ]
-        return sorted(found, key=lambda r: (r["namespace"], r["kind"], r["name"]))
-
-    def _row(self, kind: kinds.Kind, obj: Json) -> shapes.ConfigRow:
-        checks = self._findings.get(_ref(kind, obj), [])
-        meta = obj["metadata"]
-        return {
-            "kind": str(kind.id),
-            "namespace": str(meta.get("namespace", "")),
-            "name": meta["name"],
-            "created": str(meta.get("creationTimestamp", "")),
-            "findings": len(checks),
-            "worst": _worst(checks),
-        }
-
-    def object(self, kind: str, namespace: str, name: str) -> shapes.ConfigPage | None:
-        """None where there is no such object of the mesh."""
-        found = kinds.named(kind)
-        obj = self.find(found, namespace, name) if found is not None else None
-        if found is None or obj is None:
-            return None
-        shown = {"apiVersion": found.api_version, "kind": found.kind, **written(obj)}
-        text = yamldoc.dump(shown)
-        return {
-            **self._row(found, obj),
-            "yaml": text,
-            "checks": checked(text, self._findings.get(_ref(found, obj), [])),
-            "conditions": [_condition(c) for c in dig(obj, "status", "conditions", default=[])],
-            "places": [cast(shapes.Place, p._asdict()) for p in self._places(shown)],
-        }
-
-    def _items(self, refs: Iterable[kinds.Ref]) -> list[shapes.ConfigRow]:
-        out = []
-        for ref in refs:
-            kind = kinds.find(ref.group, ref.kind)
-            obj = self.find(kind, ref.namespace, ref.name) if kind is not None else None
-            if kind is not None and obj is not None:
-                out.append(self._row(kind, obj))
-        return out
 
     # --- objects ---------------------------------------------------------------------------------------------
 
     def objects(self, kind: kinds.Kind) -> Iterable[Json]:
         return self._objects.get(kind, ())
 
+    def find(self, kind: kinds.Kind | None, namespace: str, name: str) -> Json | None:
+        return find(self._objects, kind, namespace, name)
+
     def labels(self, namespace: str, kind: str, name: str) -> dict[str, str]:
         """The labels of a workload's pods."""
         key = namespace, kind, name
         return self._labels(key, self._pods.get(key, []))
-
-    def _of(self, kind: kinds.Kind, namespace: str) -> list[Json]:
-        return [o for o in self._objects.get(kind, ()) if o["metadata"].get("namespace") == namespace]
-
-    def find(self, kind: kinds.Kind | None, namespace: str, name: str) -> Json | None:
-        if kind is None:
-            return None
-        return next((o for o in self._of(kind, namespace) if o["metadata"]["name"] == name), None)
-
-
-def _worst(found: Iterable[Message]) -> str:
-    """The most severe level; empty without findings."""
-    return max((m.kind.level for m in found), key=WORST.__getitem__, default="")
-
-
-def _ref(kind: kinds.Kind, obj: Json) -> str:
-    return str(kind.ref(str(obj["metadata"].get("namespace", "")), str(obj["metadata"]["name"])))
-
-
-def _condition(c: Json) -> shapes.Condition:
-    return {
-        "type": str(c.get("type", "")),
-        "status": str(c.get("status", "")),
-        "reason": str(c.get("reason", "")),
-        "message": str(c.get("message", "")),
-    }
 
 
 def pod(p: Json) -> shapes.Pod:

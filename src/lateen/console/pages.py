@@ -73,7 +73,7 @@ class Pages:
 
     async def _config(self, request: web.Request) -> web.Response:
         namespace, kind = request.query.get("namespace", ""), request.query.get("kind", "")
-        return answer(self._cluster.inventory().config(namespace, kind))
+        return answer(self._cluster.inventory().configuration.rows(namespace, kind))
 
     async def _workload(self, request: web.Request) -> web.Response:
         where = request.match_info
@@ -93,7 +93,7 @@ class Pages:
 
     async def _object(self, request: web.Request) -> web.Response:
         where = request.match_info
-        found = self._cluster.inventory().object(where["kind"], where["namespace"], where["name"])
+        found = self._cluster.inventory().configuration.page(where["kind"], where["namespace"], where["name"])
         return answer(_there(found, where["kind"], where["namespace"], where["name"]))
 
     async def _check(self, request: web.Request) -> web.Response:
