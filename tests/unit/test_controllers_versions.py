@@ -2,7 +2,7 @@
 
 from hooks import Converter, serving
 from test_controllers import play, until
-from test_versions import answered, by, definition
+from widgets import answered, by, definition
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
