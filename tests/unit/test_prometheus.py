@@ -109,6 +109,20 @@ def test_what_there_is_can_be_listed():
     assert answer("metadata") == {"istio_requests_total": [{"type": "counter", "help": "", "unit": ""}]}
     (target,) = answer("targets")["activeTargets"]
     assert (target["health"], target["labels"]["pod"], target["lastError"]) == ("up", "web-1", "")
+    assert answer("targets", {"scrapePool": answer("scrape_pools")["scrapePools"][0]})["activeTargets"] == [target]
+    for others in ({"state": "dropped"}, {"scrapePool": "other"}):
+        assert answer("targets", others)["activeTargets"] == []
+    assert answer("query_exemplars", {"query": "up"}, "POST") == []
+
+
+def test_a_range_has_as_many_points_as_prometheus_gives():
+    found = answer("query_range", {"query": "vector(1)", "start": 0, "end": 11_000, "step": 1})
+    assert len(found["result"][0]["values"]) == 11_001
+
+
+def test_a_method_that_a_path_does_not_take_is_refused_as_such():
+    assert answer("label/pod/values", {}, "PUT")[0] == 405
+    assert "GET or POST" in answer("query", {"query": "up"}, "DELETE")[1]["error"]
 
 
 def test_clients_learn_what_they_talk_to():
@@ -139,11 +153,13 @@ def test_clients_learn_what_they_talk_to():
         ("query_range", {"query": "up[1m]", "start": 0, "end": 1, "step": 1}, 400, "bad_data", "range of time"),
         ("query_range", {"query": '"a"', "start": 0, "end": 1, "step": 1}, 400, "bad_data", "string"),
         ("query", {"query": "istio_requests_total * on() istio_requests_total", "time": AT}, 422, "execution", "many"),
-        ("query", {"query": "up[100d:1ms]", "time": AT}, 400, "bad_data", "range of time"),
+        ("query", {"query": "up[100d:1ms]", "time": AT}, 422, "execution", "too many steps"),
         ("query", {"query": "sum_over_time(up[100d:1ms])", "time": AT}, 422, "execution", "too many steps"),
         ("series", {}, 400, "bad_data", "no match[]"),
         ("series", {"match[]": "sum(up)"}, 400, "bad_data", "not a series selector"),
-        ("query_exemplars", {"query": "up"}, 404, "not_found", "not implemented"),
+        ("query_range", {"query": "up", "start": 0, "end": 11_001, "step": 1}, 400, "bad_data", "11,000 points"),
+        ("query_exemplars", {"query": "sum("}, 400, "bad_data", "parse error"),
+        ("read", {}, 404, "not_found", "not implemented"),
     ],
 )
 def test_what_is_wrong_gets_a_clear_refusal(path, given, status, kind, says):

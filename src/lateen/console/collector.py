@@ -175,12 +175,16 @@ class Collector:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/-/ready", self._ready),
+            web.get("/-/healthy", self._healthy),
             web.get("/api/graph", self._graph),
             web.get("/api/graph/history", self._history),
             web.get("/api/graph/stream", self._stream),
             web.get("/api/health", self._health),
             web.get("/", self._page),
         ]
+
+    async def _healthy(self, _: web.Request) -> web.Response:
+        return web.Response(text="It runs.\n")
 
     async def _ready(self, _: web.Request) -> web.Response:
         return web.Response(status=200 if self._rounds else 503)

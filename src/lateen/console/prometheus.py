@@ -5,6 +5,7 @@ https://prometheus.io/docs/prometheus/latest/querying/api/
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -16,14 +17,13 @@ from aiohttp import web
 
 from lateen import __version__
 from lateen.console.gate import TIMEOUT_S, Deadline, Gate
-from lateen.console.promql import parsing
+from lateen.console.promql import answers, parsing
 from lateen.console.promql.engine import Engine
-from lateen.console.promql.functions import text
 from lateen.console.promql.selecting import LOOKBACK_MS, Steps
-from lateen.console.promql.values import STATUS, QueryError, Value, Vector, failed, refused
-from lateen.console.promql.windows import Ranges
+from lateen.console.promql.values import STATUS, QueryError, failed, refused
 from lateen.console.series.intake import Intake
 from lateen.console.series.names import Names
+from lateen.console.series.scrape import JOB
 from lateen.console.series.store import Store
 from lateen.kit import jsons
 from lateen.kit.digits import digits
@@ -33,8 +33,6 @@ FOLLOWS = "3.0.0"
 """The version of Prometheus whose API and language are implemented; clients select features by it."""
 MAX_POINTS = 11_000
 """The limit for one series in a response, as in Prometheus."""
-MAX_VALUES = 1_000_000
-"""The limit for all series in a response."""
 MAX_SERIES = 20_000
 """The limit for a response without values."""
 
@@ -96,8 +94,7 @@ class Api:
     def routes(self) -> list[web.RouteDef]:
         out = []
         for path, handler in _PAGES.items():
-            methods = ("GET", "POST") if path in _FORMS else ("GET",)
-            out += [web.route(m, f"/api/v1/{path}", self._answering(handler)) for m in methods]
+            out += [web.route(m, f"/api/v1/{path}", self._answering(handler)) for m in _methods(path)]
         return [*out, web.route("*", "/api/v1/{rest:.*}", self._answering(Api._unknown))]
 
     def _answering(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -130,9 +127,9 @@ class Api:
 
         def work(deadline: Deadline) -> Json:
             engine = Engine(self._store, deadline.check)
-            if isinstance(tree, ast.MatrixSelector):
-                return _samples(engine.ranges(tree, steps), limit)
-            return _instant(engine.evaluate(tree, steps), at, limit)
+            if isinstance(parsing.bare(tree), ast.MatrixSelector | ast.SubqueryExpr):
+                return answers.samples(engine.ranges(tree, steps), limit)
+            return answers.instant(engine.evaluate(tree, steps), at, limit)
 
         return await self._worked(asked, work)
 
@@ -142,7 +139,7 @@ class Api:
             raise refused('invalid parameter "end": end timestamp must not be before start time')
         if step <= 0:
             raise refused('invalid parameter "step": zero or negative query resolution step widths are not accepted')
-        if (end - start) // step >= MAX_POINTS:
+        if (end - start) // step > MAX_POINTS:
             raise refused(
                 f"exceeded maximum resolution of {MAX_POINTS:,} points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
@@ -151,7 +148,7 @@ class Api:
         steps = Steps(np.arange(start, end + 1, step, dtype=np.int64), start, end)
 
         def work(deadline: Deadline) -> Json:
-            return _matrix(Engine(self._store, deadline.check).evaluate(tree, steps), steps, limit)
+            return answers.matrix(Engine(self._store, deadline.check).evaluate(tree, steps), steps, limit)
 
         return await self._worked(asked, work)
 
@@ -193,10 +190,23 @@ class Api:
         out = {n: [{"type": m.kind, "help": m.help, "unit": ""}] for n, m in known.items()}
         return dict(list(out.items())[: asked.limit()])
 
-    async def _targets(self, _: Asked) -> Json:
-        return {"activeTargets": self._intake.targets(), "droppedTargets": [], "droppedTargetCounts": {}}
+    async def _targets(self, asked: Asked) -> Json:
+        pool, active = asked.get("scrapePool"), asked.get("state").lower() != "dropped"
+        found = [target for target in self._intake.targets() if active and pool in ("", target["scrapePool"])]
+        return {"activeTargets": found, "droppedTargets": [], "droppedTargetCounts": {}}
 
-    async def _unknown(self, _: Asked) -> Json:
+    async def _pools(self, _: Asked) -> Json:
+        return {"scrapePools": [JOB]}
+
+    async def _exemplars(self, asked: Asked) -> list[Json]:
+        """Proxies give no exemplars."""
+        parsing.parse(asked.get("query"))
+        return []
+
+    async def _unknown(self, asked: Asked) -> Json:
+        rest = _LABEL.sub(r"label/{label}/values", asked.path["rest"])
+        if rest in _PAGES:
+            raise QueryError("not_allowed", f"the method must be {' or '.join(_methods(rest))}")
         raise QueryError("not_found", "this part of Prometheus' API is not implemented; see docs/howto-see.md")
 
     # --- status ----------------------------------------------------------------------------------------
@@ -212,14 +222,17 @@ class Api:
         }
 
     async def _runtime(self, _: Asked) -> Json:
-        longest = max(t.keep_ms for t in self._store.tiers) // 3_600_000
         return {
             "startTime": datetime.fromtimestamp(self._started).astimezone().isoformat(timespec="seconds"),
             "timeSeriesCount": len(self._store.registry),
-            "storageRetention": f"{longest}h",
+            "storageRetention": self._retention,
             "corruptionCount": 0,
             "reloadConfigSuccess": True,
         }
+
+    @property
+    def _retention(self) -> str:
+        return f"{max(t.keep_ms for t in self._store.tiers) // 3_600_000}h"
 
     async def _config(self, _: Asked) -> Json:
         return {"yaml": "global:\n  scrape_interval: 5s\n  evaluation_interval: 1m\n"}
@@ -232,7 +245,11 @@ class Api:
         return {"headStats": head, "seriesCountByMetricName": [{"name": n, "value": c} for c, n in counts]}
 
     async def _flags(self, _: Asked) -> Json:
-        return {"query.lookback-delta": f"{LOOKBACK_MS // 60_000}m", "query.timeout": f"{TIMEOUT_S:.0f}s"}
+        return {
+            "query.lookback-delta": f"{LOOKBACK_MS // 60_000}m",
+            "query.timeout": f"{TIMEOUT_S:.0f}s",
+            "storage.tsdb.retention.time": self._retention,
+        }
 
     async def _rules(self, _: Asked) -> Json:
         return {"groups": []}
@@ -240,24 +257,35 @@ class Api:
     async def _alerts(self, _: Asked) -> Json:
         return {"alerts": []}
 
+    async def _alertmanagers(self, _: Asked) -> Json:
+        return {"activeAlertmanagers": [], "droppedAlertmanagers": []}
 
-_FORMS = ("query", "query_range", "series", "labels")
+
+_LABEL = re.compile(r"label/[^/]+/values")
+_FORMS = ("query", "query_range", "query_exemplars", "series", "labels")
 _PAGES: dict[str, Handler] = {
     "query": Api._query,
     "query_range": Api._query_range,
     "series": Api._series,
     "labels": Api._labels,
     "label/{label}/values": Api._values,
+    "query_exemplars": Api._exemplars,
     "metadata": Api._metadata,
     "targets": Api._targets,
+    "scrape_pools": Api._pools,
     "rules": Api._rules,
     "alerts": Api._alerts,
+    "alertmanagers": Api._alertmanagers,
     "status/buildinfo": Api._build,
     "status/runtimeinfo": Api._runtime,
     "status/config": Api._config,
     "status/flags": Api._flags,
     "status/tsdb": Api._tsdb,
 }
+
+
+def _methods(path: str) -> tuple[str, ...]:
+    return ("GET", "POST") if path in _FORMS else ("GET",)
 
 
 async def _asked(request: web.Request) -> Asked:
@@ -270,55 +298,3 @@ async def _asked(request: web.Request) -> Asked:
             raise refused(f"the form cannot be read: {e}") from None
         pairs = [*((k, v) for k, v in form.items() if isinstance(v, str)), *pairs]
     return Asked(pairs, dict(request.match_info), time.time())
-
-
-# --- answers ----------------------------------------------------------------------------------------------------------
-
-
-def _point(at_ms: int, value: float) -> list[object]:
-    return [at_ms / 1000 if at_ms % 1000 else at_ms // 1000, text(value)]
-
-
-def _instant(value: Value, at: int, limit: int) -> Json:
-    if isinstance(value, str):
-        return {"resultType": "string", "result": [at / 1000, value]}
-    if not isinstance(value, Vector):
-        return {"resultType": "scalar", "result": _point(at, float(value[0]))}
-    rows = np.flatnonzero(value.there[:, 0]).tolist()[:limit]
-    _within(len(rows))
-    result = [{"metric": value.labels[i], "value": _point(at, float(value.values[i, 0]))} for i in rows]
-    return {"resultType": "vector", "result": result}
-
-
-def _matrix(value: Value, steps: Steps, limit: int) -> Json:
-    if isinstance(value, str):
-        raise refused('invalid expression type "string" for range query, must be Scalar or instant Vector')
-    if not isinstance(value, Vector):
-        value = Vector([{}], value[None, :], np.ones((1, len(value)), np.bool_))
-    _within(int(value.there.sum()))
-    times = steps.times.tolist()
-    result = []
-    for row in sorted(np.flatnonzero(value.there.any(axis=1)).tolist(), key=lambda i: sorted(value.labels[i].items())):
-        present = np.flatnonzero(value.there[row])
-        numbers = value.values[row, present].tolist()
-        points = [_point(times[j], v) for j, v in zip(present.tolist(), numbers, strict=True)]
-        result.append({"metric": value.labels[row], "values": points})
-    return {"resultType": "matrix", "result": result[:limit]}
-
-
-def _samples(found: Ranges, limit: int) -> Json:
-    """The samples of a range of time themselves."""
-    whole = found.whole()
-    inside = whole.valid & (whole.times > whole.ends[0] - whole.range_ms)
-    _within(int(inside.sum()))
-    result: list[Json] = []
-    for row in np.flatnonzero(inside.any(axis=1)).tolist()[:limit]:
-        at = np.flatnonzero(inside[row])
-        pairs = zip(whole.times[at].tolist(), whole.values[row, at].tolist(), strict=True)
-        result.append({"metric": found.labels[row], "values": [_point(t, v) for t, v in pairs]})
-    return {"resultType": "matrix", "result": result}
-
-
-def _within(count: int) -> None:
-    if count > MAX_VALUES:
-        raise failed(f"the answer would have more than {MAX_VALUES:,} values; ask for fewer series or a longer step")

@@ -114,9 +114,9 @@ def ranked(op: str, vector: Vector, group: Grouping, wanted: Floats) -> Vector:
             order = np.lexsort((np.isnan(found), -judged if op == "topk" else judged))
             there[present[order[: int(min(count, len(present)))]], step] = True
     kept = np.flatnonzero(there.any(axis=1))
-    if there.shape[1] == 1:  # an instant query answers in the order of rank
-        values = np.nan_to_num(vector.values[kept, 0], nan=worst)
-        kept = kept[np.argsort(-values if op == "topk" else values, kind="stable")]
+    if there.shape[1] == 1:  # an instant query answers in the order of rank, group by group
+        values = np.where(np.isnan(vector.values[kept, 0]), worst, vector.values[kept, 0])
+        kept = kept[np.lexsort((-values if op == "topk" else values, index[kept]))]
     return Vector(vector.labels, vector.values, there).row_subset(kept)
 
 

@@ -108,13 +108,14 @@ def _sets(op: str, left: Vector, right: Vector, matching: Matching) -> Vector:
     return merged(Vector([*left.labels, *right.labels], values, np.concatenate([left.there, added])))
 
 
-def _unique(vector: Vector, keys: list[Key], side: str) -> dict[Key, list[int]]:
-    """Signature -> rows. Raises QueryError if two rows of it have a value at the same step."""
+def _unique(vector: Vector, keys: list[Key], side: str, compared: Bools) -> dict[Key, list[int]]:
+    """Signature -> rows. Raises QueryError if two rows of it have a value at the same one of the steps that are
+    ``compared``: those at which the other side has anything at all, as in Prometheus."""
     rows: dict[Key, list[int]] = {}
     for row, k in enumerate(keys):
         rows.setdefault(k, []).append(row)
     for k, several in rows.items():
-        if len(several) > 1 and (vector.there[several].sum(axis=0) > 1).any():
+        if len(several) > 1 and ((vector.there[several].sum(axis=0) > 1) & compared).any():
             group = ", ".join(f'{n}="{v}"' for n, v in k)
             raise failed(
                 f"found duplicate series for the match group {{{group}}} on the {side} hand-side of the operation; "
@@ -128,7 +129,7 @@ def _matched(op: str, left: Vector, right: Vector, matching: Matching) -> Vector
     many, one = (right, left) if swapped else (left, right)
     many_keys = [matching.signature(labels) for labels in many.labels]
     one_keys = [matching.signature(labels) for labels in one.labels]
-    ones = _unique(one, one_keys, "left" if swapped else "right")
+    ones = _unique(one, one_keys, "left" if swapped else "right", np.asarray(many.there.any(axis=0)))
     pairs = [(i, j) for i, k in enumerate(many_keys) for j in ones.get(k, ())]
     steps = left.there.shape[1]
     if not pairs:

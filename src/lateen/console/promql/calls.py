@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import numpy as np
 import promql_parser as ast
 
-from lateen.console.promql import functions, histograms, relabel, selecting, windows
+from lateen.console.promql import calendar, functions, histograms, parsing, relabel, selecting, windows
 from lateen.console.promql.selecting import Steps
 from lateen.console.promql.values import Scalar, Value, Vector, refused, unnamed
 from lateen.console.promql.windows import Ranges, Windows
@@ -39,6 +39,9 @@ def call(e: Evaluator, node: ast.Call, steps: Steps) -> Value:
         return _over_range(e, name, args, steps)
     if name in functions.MAPS:
         return e.vector(args[0], steps).mapped(functions.MAPS[name])
+    if name in calendar.PARTS:
+        moments = e.vector(args[0], steps) if args else _all_one(steps.times / 1000)
+        return moments.mapped(calendar.PARTS[name])
     special: Callable[[Evaluator, list[ast.Expr], Steps], Value] | None = _SPECIAL.get(name)
     if special is None:
         raise refused(f'the function "{name}" is not supported')
@@ -76,7 +79,7 @@ def _windowed(e: Evaluator, found: Ranges, function: Callable[[Windows], windows
 
 
 def _timestamp(e: Evaluator, args: list[ast.Expr], steps: Steps) -> Value:
-    node = args[0]
+    node = parsing.bare(args[0])
     if isinstance(node, ast.VectorSelector):
         found = selecting.latest(e.store, node, steps)
         return unnamed(Vector(found.labels, *found.chunked(windows.measured)))
@@ -95,8 +98,12 @@ def _absent_over_time(e: Evaluator, args: list[ast.Expr], steps: Steps) -> Value
 
 
 def _vector_of(e: Evaluator, args: list[ast.Expr], steps: Steps) -> Value:
-    values = e.scalar(args[0], steps)[None, :]
-    return Vector([{}], values, np.ones(values.shape, np.bool_))
+    return _all_one(e.scalar(args[0], steps))
+
+
+def _all_one(values: Scalar) -> Vector:
+    """A scalar as a series without labels."""
+    return Vector([{}], values[None, :], np.ones((1, len(values)), np.bool_))
 
 
 def _clamp(e: Evaluator, args: list[ast.Expr], steps: Steps) -> Value:
@@ -135,6 +142,7 @@ def _label_join(e: Evaluator, args: list[ast.Expr], steps: Steps) -> Value:
 
 _OVER_RANGES = ("quantile_over_time", "predict_linear")
 _SPECIAL: dict[str, Callable[[Evaluator, list[ast.Expr], Steps], Value]] = {
+    "pi": lambda _e, _a, s: np.full(len(s.times), np.pi),
     "time": lambda _e, _a, s: s.times / 1000,
     "timestamp": _timestamp,
     "absent": _absent,

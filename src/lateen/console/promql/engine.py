@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import promql_parser as ast
 
-from lateen.console.promql import aggregates, calls, functions, selecting, windows
+from lateen.console.promql import aggregates, calls, functions, parsing, relabel, selecting, windows
 from lateen.console.promql.binary import Matching, operate
 from lateen.console.promql.selecting import MAX_SAMPLES, MAX_SERIES, Steps, bounded, milliseconds
 from lateen.console.promql.values import Scalar, Value, Vector, empty, failed, refused
@@ -60,8 +60,7 @@ class Engine:
 
     def ranges(self, node: ast.Expr, steps: Steps) -> Ranges:
         """Of an expression that is a range of time. Raises QueryError for others."""
-        while isinstance(node, ast.ParenExpr):
-            node = node.expr
+        node = parsing.bare(node)
         if isinstance(node, ast.MatrixSelector):
             return selecting.within(self.store, node, steps)
         if isinstance(node, ast.SubqueryExpr):
@@ -105,7 +104,7 @@ class Engine:
         if op == "quantile":
             return aggregates.quantiles(vector, group, self.scalar(node.param, steps))
         if op == "count_values":
-            label = self.text(node.param, steps)
+            label = relabel.name(self.text(node.param, steps), "invalid label name")
             return aggregates.counted_values(vector, group, label, functions.text, MAX_SERIES)
         return aggregates.aggregate(op, vector, group)
 

@@ -53,12 +53,26 @@ MAPS: dict[str, Callable[[Floats], Floats]] = {
     "log2": np.log2,
     "log10": np.log10,
     "sgn": np.sign,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "deg": np.degrees,
+    "rad": np.radians,
 }
 
 
 def clamped(vector: Vector, low: Scalar, high: Scalar) -> Vector:
     out = vector.mapped(lambda v: np.maximum(low, np.minimum(high, v)))
-    return Vector(out.labels, out.values, out.there & (low <= high))
+    return Vector(out.labels, out.values, out.there & ~(low > high))
 
 
 def rounded(vector: Vector, to: Scalar) -> Vector:

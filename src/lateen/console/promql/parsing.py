@@ -35,6 +35,13 @@ def parse(text: str) -> ast.Expr:
         raise refused(f"parse error: {e}") from None
 
 
+def bare(node: ast.Expr) -> ast.Expr:
+    """Without the brackets around it."""
+    while isinstance(node, ast.ParenExpr):
+        node = node.expr
+    return node
+
+
 def selector(node: ast.VectorSelector) -> Selector:
     """Raises QueryError for a regular expression that RE2 does not take."""
     shared = node.matchers.matchers

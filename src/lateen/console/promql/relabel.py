@@ -13,15 +13,16 @@ _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _REFERENCE = re.compile(r"\$(?:(\$)|\{(\w+)\}|(\w+))")
 
 
-def _checked(label: str, function: str) -> str:
+def name(label: str, problem: str) -> str:
+    """A label that the result is to have. Raises QueryError for what is no label's name."""
     if not _NAME.fullmatch(label):
-        raise failed(f"invalid destination label name in {function}(): {label}")
+        raise failed(f'{problem}: "{label}"')
     return label
 
 
-def _with(labels: Labels, name: str, value: str) -> Labels:
-    out = {k: v for k, v in labels.items() if k != name}
-    return {**out, name: value} if value else out
+def _with(labels: Labels, label: str, value: str) -> Labels:
+    out = {k: v for k, v in labels.items() if k != label}
+    return {**out, label: value} if value else out
 
 
 def label_replace(vector: Vector, to: str, replacement: str, source: str, expression: str) -> Vector:
@@ -30,7 +31,7 @@ def label_replace(vector: Vector, to: str, replacement: str, source: str, expres
         compiled = compile_(expression)
     except QueryError:
         raise failed(f"invalid regular expression in label_replace(): {expression}") from None
-    name = _checked(to, "label_replace")
+    name(to, "invalid destination label name in label_replace()")
     out: list[Labels] = []
     for labels in vector.labels:
         found = compiled.fullmatch(labels.get(source, ""))
@@ -42,7 +43,7 @@ def label_replace(vector: Vector, to: str, replacement: str, source: str, expres
             **{str(i + 1): g for i, g in enumerate(found.groups())},
             **found.groupdict(),
         }
-        out.append(_with(labels, name, _REFERENCE.sub(partial(_referred, groups), replacement)))
+        out.append(_with(labels, to, _REFERENCE.sub(partial(_referred, groups), replacement)))
     return merged(Vector(out, vector.values, vector.there))
 
 
@@ -52,6 +53,6 @@ def _referred(groups: dict[str, str | None], reference: re.Match[str]) -> str:
 
 def label_join(vector: Vector, to: str, separator: str, sources: tuple[str, ...]) -> Vector:
     """Raises QueryError."""
-    name = _checked(to, "label_join")
-    out = [_with(labels, name, separator.join(labels.get(s, "") for s in sources)) for labels in vector.labels]
+    name(to, "invalid destination label name in label_join()")
+    out = [_with(labels, to, separator.join(labels.get(s, "") for s in sources)) for labels in vector.labels]
     return merged(Vector(out, vector.values, vector.there))

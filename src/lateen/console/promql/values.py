@@ -15,7 +15,15 @@ from lateen.console.series.registry import NAME
 Key = tuple[tuple[str, str], ...]
 
 
-STATUS = {"bad_data": 400, "not_found": 404, "execution": 422, "timeout": 503, "unavailable": 503, "internal": 500}
+STATUS = {
+    "bad_data": 400,
+    "not_found": 404,
+    "not_allowed": 405,
+    "execution": 422,
+    "timeout": 503,
+    "unavailable": 503,
+    "internal": 500,
+}
 """HTTP status by Prometheus' errorType."""
 
 
