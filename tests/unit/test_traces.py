@@ -5,34 +5,19 @@ import contextlib
 import gzip
 import json
 import random
-import time
 
-import aiohttp
 import apsw
 import grpc
 import pytest
-from aiohttp import web
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from spans import DAY_S, NOW, OTLP, TRACE, serving, span
 
 from lateen.console.traces import otlp, zipkin
 from lateen.console.traces.asking import Query
 from lateen.console.traces.query import BadQuery, jaeger_query, zipkin_query
-from lateen.console.traces.receiving import MAX_BODY, METHOD
-from lateen.console.traces.serving import Traces
-from lateen.console.traces.spans import BadSpans, Span
+from lateen.console.traces.receiving import METHOD
+from lateen.console.traces.spans import BadSpans
 from lateen.console.traces.store import MAX_SPANS, Store
-from lateen.kit import tasks
-
-NOW = time.time_ns() // 1000
-DAY_S = 24 * 3600
-TRACE = "5af7183fb1d4cf5f" * 2
-
-
-def span(number, *, trace=TRACE, parent="", service="web", kind="SERVER", start=0, duration=1000, tags=None, **more):
-    return Span(
-        trace, f"{number:016x}", parent and f"{parent:016x}", service, more.pop("name", "GET /"), kind,
-        NOW - 60_000_000 + start, duration, tags or {}, [], more.pop("error", False), **more,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -55,34 +40,6 @@ ZIPKIN = {
     "annotations": [{"timestamp": NOW + 1, "value": "ws"}],
     "tags": {"http.status_code": "503"},
 }
-OTLP = {
-    "resourceSpans": [
-        {
-            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "backend"}}]},
-            "scopeSpans": [
-                {
-                    "spans": [
-                        {
-                            "traceId": TRACE.upper(),
-                            "spanId": "6b221d5bc9e6496c",
-                            "parentSpanId": "5af7183fb1d4cf5f",
-                            "name": "get /api",
-                            "kind": 3,
-                            "startTimeUnixNano": str(NOW * 1000),
-                            "endTimeUnixNano": str((NOW + 1431) * 1000),
-                            "attributes": [
-                                {"key": "n", "value": {"intValue": "3"}},
-                                {"key": "l", "value": {"arrayValue": {"values": [{"stringValue": "a"}]}}},
-                            ],
-                            "events": [{"timeUnixNano": str(NOW * 1000), "name": "retry"}],
-                            "status": {"code": 2, "message": "no"},
-                        }
-                    ]
-                }
-            ],
-        }
-    ]
-}
 
 
 # --- protocols ---------------------------------------------------------------------------------------------------
@@ -98,14 +55,14 @@ def test_a_span_of_zipkin_is_read_and_written_again():
 
 
 def test_a_span_of_opentelemetry_is_the_same_as_json_and_as_protobuf():
-    (found,) = otlp.decode_json(json.dumps(OTLP).encode())
+    (found,), _ = otlp.decode_json(json.dumps(OTLP).encode())
     assert (found.trace, found.id, found.parent) == (TRACE, "6b221d5bc9e6496c", "5af7183fb1d4cf5f")
     assert (found.service, found.kind, found.start, found.duration) == ("backend", "CLIENT", NOW, 1431)
     assert found.tags["n"] == "3"
     assert found.tags["l"] == "[a]"
     assert found.error
     assert found.events[0].fields == {"event": "retry"}
-    assert otlp.decode(otlp.encode([found])) == [found]
+    assert otlp.decode(otlp.encode([found])) == ([found], [])
 
 
 @pytest.mark.parametrize(
@@ -299,27 +256,6 @@ def test_a_service_that_does_not_pass_headers_on_is_found(store):
 # --- over HTTP and gRPC ------------------------------------------------------------------------------------------
 
 
-def serving(tmp_path, work):
-    """The result of ``work(base URL, gRPC port, session)``."""
-
-    async def main():
-        traces = Traces(Store(tmp_path / "traces.sqlite", 10_000_000, DAY_S))
-        runner = web.AppRunner(traces.app())
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = site._server.sockets[0].getsockname()[1]
-        writing = tasks.spawn(traces.run(), "writing")
-        try:
-            async with aiohttp.ClientSession() as session:
-                return await work(f"http://127.0.0.1:{port}", traces, session)
-        finally:
-            await tasks.cancel(writing)
-            await runner.cleanup()
-
-    return asyncio.run(main())
-
-
 async def until(session, url, wanted):
     async with asyncio.timeout(10):
         while True:
@@ -397,40 +333,6 @@ def test_spans_come_by_grpc(tmp_path):
     assert "not a trace id" in refused.details()
     assert unread.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "not a protobuf" in unread.details()
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "body", "status", "says"),
-    [
-        ("/api/v2/spans", "application/json", b"{", 400, "Zipkin"),
-        ("/api/v2/spans", "application/x-thrift", b"", 415, "JSON"),
-        ("/v1/traces", "application/x-protobuf", b"\xff\xff", 400, "protobuf"),
-        ("/v1/traces", "text/plain", b"", 415, "x-protobuf"),
-        ("/v1/traces", "application/json", b" " * (MAX_BODY + 1), 413, "fewer spans"),
-        ("/api/v2/spans", "application/json", gzip.compress(b" " * (2 * MAX_BODY)), 413, "fewer spans"),
-        ("/api/v2/spans", "application/json", b"\x1f\x8bnot gzip", 400, "unpacked"),
-    ],
-)
-def test_bodies_that_cannot_be_taken_get_a_clear_answer(tmp_path, path, kind, body, status, says):
-    async def work(url, _traces, session):
-        async with session.post(url + path, data=body, headers={"Content-Type": kind}) as answer:
-            return answer.status, (await answer.json())["message"]
-
-    found, message = serving(tmp_path, work)
-    assert found == status
-    assert says in message
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_body_that_is_not_packed_as_it_says_is_refused(tmp_path, encoding):
-    async def work(url, traces, session):
-        headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
-        async with session.post(f"{url}/v1/traces", data=b"nothing of the kind", headers=headers) as answer:
-            return answer.status, await answer.text()
-
-    status, text = serving(tmp_path, work)
-    assert status == 400
-    assert "unpacked" in text
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_a_collector_of_the_user_s_own_gets_every_span_also_after_an_outage(tmp_
     async def take(request):
         status = next(answers)
         if status == 200:
-            got.extend(otlp.decode(await request.read()))
+            got.extend(otlp.decode(await request.read())[0])
         return web.Response(status=status)
 
     async def work():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from google.protobuf import json_format
+from google.protobuf import json_format, wrappers_pb2
 from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from lateen.console.traces.spans import (
@@ -39,8 +40,8 @@ _RENAMED = dict.fromkeys(("scopeSpans", "scope_spans"), "instrumentationLibraryS
 _IDS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
 
 
-def decode(body: bytes) -> list[Span]:
-    """An ExportTraceServiceRequest. Raises BadSpans."""
+def decode(body: bytes) -> tuple[list[Span], list[str]]:
+    """An ExportTraceServiceRequest: see ``spans``."""
     request = trace_service_pb2.ExportTraceServiceRequest()
     try:
         request.ParseFromString(body)
@@ -49,8 +50,8 @@ def decode(body: bytes) -> list[Span]:
     return spans(request)
 
 
-def decode_json(body: bytes) -> list[Span]:
-    """Raises BadSpans."""
+def decode_json(body: bytes) -> tuple[list[Span], list[str]]:
+    """The same as JSON."""
     try:
         given = jsons.loads(body)
         if not isinstance(given, dict):
@@ -71,23 +72,53 @@ def _with_base64(node: Any, depth: int) -> Any:
         raise BadSpans("the body is nested too deeply")
     if isinstance(node, dict):
         return {
-            _RENAMED.get(k, k): base64.b64encode(bytes.fromhex(v)).decode()
-            if k in _IDS and isinstance(v, str)
-            else _with_base64(v, depth + 1)
+            _RENAMED.get(k, k): _id(v) if k in _IDS and isinstance(v, str) else _with_base64(v, depth + 1)
             for k, v in node.items()
         }
     return [_with_base64(v, depth + 1) for v in node] if isinstance(node, list) else node
 
 
-def spans(request: Any) -> list[Span]:
-    """Of an ExportTraceServiceRequest. Raises BadSpans."""
-    out = []
+def _id(hexadecimal: str) -> str:
+    try:
+        return base64.b64encode(bytes.fromhex(hexadecimal)).decode()
+    except ValueError:
+        raise BadSpans(f'"{hexadecimal[:64]}" is not an id: it must have 16 or 32 hexadecimal digits') from None
+
+
+def spans(request: Any) -> tuple[list[Span], list[str]]:
+    """Of an ExportTraceServiceRequest, and what is wrong with those that are left out: a body may have spans of many
+    services. Raises BadSpans if there are only such."""
+    out, problems = [], []
     for resource in request.resource_spans:
         about = _attributes(resource.resource.attributes)
-        service = about.pop("service.name", "unknown")
+        service = short(about.pop("service.name", "unknown"), MAX_NAME)
         for scope in resource.instrumentation_library_spans:
-            out += [_span(s, short(service, MAX_NAME), about) for s in scope.spans]
-    return out
+            for span in scope.spans:
+                try:
+                    out.append(_span(span, service, about))
+                except BadSpans as e:
+                    problems.append(f"{service}: {e}")
+    if problems and not out:
+        raise BadSpans(problems[0])
+    return out, problems
+
+
+def _rejected(problems: Sequence[str]) -> str:
+    return f"{len(problems)} spans were rejected, such as one of {problems[0]}"
+
+
+def accepted(problems: Sequence[str]) -> bytes:
+    """An ExportTraceServiceResponse. Our edition does not have its ``partial_success``, which is field 1 with the
+    fields ``int64 rejected_spans = 1; string error_message = 2``; others that are written like these stand in."""
+    if not problems:
+        return b""
+    part = status_pb2.Status(code=len(problems), message=_rejected(problems))
+    return wrappers_pb2.BytesValue(value=part.SerializeToString()).SerializeToString()
+
+
+def accepted_json(problems: Sequence[str]) -> bytes:
+    part = {"rejectedSpans": str(len(problems)), "errorMessage": _rejected(problems)} if problems else {}
+    return jsons.dumps({"partialSuccess": part} if part else {})
 
 
 def _span(s: Any, service: str, about: dict[str, str]) -> Span:

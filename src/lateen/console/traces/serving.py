@@ -58,6 +58,10 @@ class Traces:
         app.add_routes([web.get("/", self._home), web.get("/health", self._health), web.get("/metrics", self._metrics)])
         return app
 
+    def runner(self) -> web.AppRunner:
+        """Of an HTTP server that leaves it to the receiver to unpack bodies."""
+        return web.AppRunner(self.app(), access_log=None, auto_decompress=False)
+
     async def run(self) -> None:
         """Write queued spans. Never returns."""
         loop = asyncio.get_running_loop()
@@ -126,7 +130,7 @@ async def serve() -> None:
     path = Path(env.get("TRACES_FILE") or "/data/traces.sqlite")
     megabytes, hours = int(env.get("TRACES_MAX_MB") or 150), int(env.get("TRACES_MAX_HOURS") or 24)
     traces = Traces(Store(path, megabytes * 1_000_000, hours * 3600), env.get("TRACES_EXPORT", ""))
-    runner = web.AppRunner(traces.app(), access_log=None)
+    runner = traces.runner()
     await runner.setup()
     for port in (ZIPKIN, OTLP_HTTP, QUERY):
         await web.TCPSite(runner, None, port).start()
