@@ -8,6 +8,7 @@ from apiserver import Cluster
 from click.testing import CliRunner
 
 from lateen.api import kinds
+from lateen.cli import gateways
 from lateen.cli import install as cli
 from lateen.cli.connect import Target
 from lateen.cli.output import CliError
@@ -35,6 +36,7 @@ class Mesh:
         monkeypatch.setattr(Target, "run", lambda _, work: asyncio.run(self._carried_out(work)))
         monkeypatch.setattr(installer, "wait_available", self._ready)
         monkeypatch.setattr(installer, "_stays", self._definitions_stay)
+        monkeypatch.setattr(gateways, "TRIES", 1)
         self.run(cli.install, "--set", "profile=default")
 
     async def _carried_out(self, work):
