@@ -4,6 +4,9 @@ import base64
 from datetime import UTC, datetime, timedelta
 
 from apiserver import Cluster
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from lateen.api import kinds
 from lateen.ca import rotation, signer
@@ -27,6 +30,29 @@ def plugged(root, *, key=None, middle=True, now=NOW, **more):
     chain = own.certificate + (above.certificate if middle else "") + root.certificate
     data = {"ca-cert.pem": own.certificate, "ca-key.pem": own.key, "cert-chain.pem": chain}
     return {**data, "root-cert.pem": root.certificate, **more}
+
+
+def restricted(issuer, *extensions, key=None):
+    """A CA with further extensions, self-signed or by ``issuer``, without its chain."""
+    key = key or certs.new_key()
+    above = x509.load_pem_x509_certificate(issuer.certificate.encode()) if issuer else None
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "restricted")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(above.subject if above else name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=300))
+    )
+    if not any(isinstance(e, x509.BasicConstraints) for e in extensions):
+        extensions = (x509.BasicConstraints(True, None), *extensions)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=not isinstance(extension, x509.ExtendedKeyUsage))
+    signing = serialization.load_pem_private_key(issuer.key.encode(), None) if issuer else key
+    made = builder.sign(signing, None if isinstance(signing, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+    return certs.Pair(made.public_bytes(serialization.Encoding.PEM).decode(), certs.key_pem(key))
 
 
 def own(name, now=NOW):

@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from authorities import HOUR, NOW, PACE, broken, own, plugged
+from authorities import HOUR, NOW, PACE, broken, own, plugged, restricted
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509 import ExtendedKeyUsageOID as Use
 
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
@@ -88,6 +89,95 @@ def bad(root):
         "weak": ({**good, "ca-cert.pem": weak.certificate, "ca-key.pem": weak.key}, "RSA key of at least"),
         "small": ({**good, "ca-cert.pem": small.certificate, "ca-key.pem": small.key}, "an elliptic-curve key"),
     }  # fmt: skip
+
+
+def under(*path, root):
+    """The data of a Secret with the first CA of a path, which may have several ways up."""
+    chain = "".join(c.certificate for c in path[1:])
+    data = {"ca-cert.pem": path[0].certificate, "ca-key.pem": path[0].key, "root-cert.pem": root.certificate}
+    return {**data, "cert-chain.pem": chain}
+
+
+def names(permitted=None, excluded=None):
+    return x509.NameConstraints(permitted, excluded)
+
+
+def uri(*hosts):
+    return [x509.UniformResourceIdentifier(h) for h in hosts]
+
+
+def dns(*hosts):
+    return [x509.DNSName(h) for h in hosts]
+
+
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+ONE = {
+    "server only": (x509.ExtendedKeyUsage([Use.SERVER_AUTH]), "without both serverAuth and clientAuth"),
+    "any use": (x509.ExtendedKeyUsage([Use.ANY_EXTENDED_KEY_USAGE]), "without both serverAuth and clientAuth"),
+    "other URIs": (names(uri("example.com")), "does not permit spiffe://cluster.local/"),
+    "below the domain": (names(uri(".cluster.local")), "does not permit spiffe://cluster.local/"),
+    "not the domain": (names(None, uri(".local")), "does not permit spiffe://cluster.local/"),
+    "other hosts": (names(dns("example.com")), "does not permit istiod.istio-system.svc"),
+    "not the host": (names(None, dns("svc")), "does not permit istiod.istio-system.svc"),
+    "unknown": (UNKNOWN, r"has the critical extension 1.2.3.4"),
+    "no further CA": (x509.BasicConstraints(True, 0), "permits 0 certificate authorities below itself"),
+}
+MEANT = ("cluster.local", ["istiod.istio-system.svc"])
+
+
+@pytest.mark.parametrize("at", ["root", "middle"])
+@pytest.mark.parametrize("what", ONE)
+def test_a_ca_whose_certificates_proxies_would_reject_is_refused_with_the_reason(root, what, at):
+    """Else all connections would end with the first certificates under it."""
+    extension, says = ONE[what]
+    middle = restricted(None if at == "root" else root, extension)
+    data = under(certs.intermediate(middle, "istio", NOW), middle, root=middle if at == "root" else root)
+    with pytest.raises(Unusable, match=says):
+        signer.read(data, PLUGGED, NOW, *MEANT)
+
+
+PERMITS = [
+    x509.ExtendedKeyUsage([Use.SERVER_AUTH, Use.CLIENT_AUTH]),
+    names(uri("cluster.local")),
+    names(uri("example.com", ".local")),
+    names(dns("svc", "example.com")),
+    names(None, uri("example.com")),
+    names([x509.RFC822Name("example.com")]),
+    x509.BasicConstraints(True, 1),
+]
+
+
+@pytest.mark.parametrize("extension", PERMITS, ids=repr)
+def test_a_ca_that_permits_what_is_signed_is_taken(root, extension):
+    middle = restricted(root, extension)
+    assert signer.read(under(certs.intermediate(middle, "istio", NOW), middle, root=root), PLUGGED, NOW, *MEANT)
+
+
+def test_a_weak_or_unknown_key_above_the_ca_is_refused():
+    for key, says in (
+        (rsa.generate_private_key(65537, 1024), "RSA key of at least 2048 bits"),
+        (ec.generate_private_key(ec.BrainpoolP256R1()), "P-256, P-384 or P-521"),
+    ):
+        above = restricted(None, key=key)
+        with pytest.raises(Unusable, match=f'"CN=restricted" must have .*{says}'):
+            signer.read(under(restricted(above), root=above), PLUGGED, NOW, *MEANT)
+    above = restricted(None, key=ed25519.Ed25519PrivateKey.generate())
+    assert signer.read(under(restricted(above), root=above), PLUGGED, NOW, *MEANT), "Envoy and OpenSSL know it"
+
+
+def test_of_several_certificates_of_one_authority_one_that_leads_to_the_root_is_chosen(root):
+    """Renewed with the same key, or signed by two roots."""
+    key, other = certs.new_key(), certs.authority("other", NOW)
+    here, there = (certs.intermediate(above, "middle", NOW, key=key, path_length=1) for above in (root, other))
+    old = certs.intermediate(root, "middle", NOW - timedelta(days=400), key=key, path_length=1)
+    bottom = certs.intermediate(here, "istio", NOW)
+    found = signer.read(under(bottom, old, there, here, root=root), PLUGGED, NOW)
+    assert found.between == (here.certificate,)
+    renewed = certs.authority("root", NOW, key=key)
+    former = certs.authority("root", NOW - timedelta(days=400), 100, key=key)
+    data = {**under(certs.intermediate(renewed, "istio", NOW), root=root)}
+    found = signer.read({**data, "root-cert.pem": former.certificate + renewed.certificate}, PLUGGED, NOW)
+    assert found.anchor == renewed.certificate
 
 
 @pytest.mark.parametrize("what", bad(certs.authority("x", NOW)))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from lateen.ca import constraints
 from lateen.ca.revocation import KEY
 from lateen.kit import certs
 from lateen.kit.certs import Pair
@@ -81,10 +82,17 @@ def decoded(secret: Json) -> dict[str, str]:
         raise Unusable(f"the data of Secret {dig(secret, 'metadata', 'name', default='')} is not base64: {e}") from e
 
 
-def read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
-    """The CA in a Secret's (decoded) data. Raises Unusable."""
+def read(
+    data: Mapping[str, str], source: str, now: datetime, trust_domain: str = "", hosts: Iterable[str] = ()
+) -> Signer:
+    """The CA in a Secret's (decoded) data. ``trust_domain``, ``hosts``: what it has to sign (``constraints``). Raises
+    Unusable."""
     try:
-        return _read(data, source, now)
+        found = _read(data, source, now)
+        path = [x509.load_pem_x509_certificate(c.encode()) for c in found.path]
+        if why := constraints.violated(path, trust_domain, hosts):
+            raise Unusable(f"Secret {source}: {why}")
+        return found
     except Unusable:
         raise
     except (
@@ -116,7 +124,8 @@ def _read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
     roots = _certificates(data, root_name, source)
     known = [*signing[1:], *(_certificates(data, CHAIN, source) if data.get(CHAIN, "").strip() else [])]
     _check_key(signing[0], data[names[1]], f"{source}/{names[0]}", f"{source}/{names[1]}")
-    path, anchor = _path(signing[0], known, roots, f"{source}/{names[0]}", f"{source}/{root_name}")
+    current = sorted(known, key=lambda c: not _valid(c, now)), sorted(roots, key=lambda c: not _valid(c, now))
+    path, anchor = _path(signing[0], *current, f"{source}/{names[0]}", f"{source}/{root_name}")
     for certificate in (signing[0], *path, anchor):
         _check_authority(certificate, source, now)
     ordered = dict.fromkeys((_pem(anchor), *map(_pem, roots)))
@@ -147,27 +156,34 @@ def _check_key(certificate: x509.Certificate, key: str, where: str, key_where: s
 def _path(
     signing: x509.Certificate, known: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: str, root: str
 ) -> tuple[list[x509.Certificate], x509.Certificate]:
-    """The intermediates above the signing certificate, and its root."""
-    path: list[x509.Certificate] = []
-    here = signing
-    while True:
+    """The intermediates above the signing certificate, and its root. A certificate may be there several times, renewed
+    or signed by different authorities (cross-signed), so that not every way leads to a root."""
+    ways: list[list[x509.Certificate]] = [[signing]]
+    seen, missing = {signing}, signing
+    while ways:
+        way = ways.pop()
+        here = way[-1]
         for anchor in roots:
             if here == anchor or certs.issued(here, anchor):
-                return (path[:-1] if here == anchor and path else path), anchor
-        above = next((c for c in known if c != here and c not in path and certs.issued(here, c)), None)
-        if above is None:
-            raise Unusable(
-                f"no certificate of {root} has issued {at}, nor is there a way to one through {CHAIN}: "
-                f'"{here.issuer.rfc4514_string()}" is missing'
-            )
-        path.append(above)
-        here = above
+                return (way[1:-1] if here == anchor else way[1:]), anchor
+        above = [c for c in known if c not in seen and certs.issued(here, c)]
+        seen.update(above)
+        missing = here if not above else missing
+        ways += [[*way, c] for c in reversed(above)]  # the first one is tried first
+    raise Unusable(
+        f"no certificate of {root} has issued {at}, nor is there a way to one through {CHAIN}: "
+        f'"{missing.issuer.rfc4514_string()}" is missing'
+    )
+
+
+def _valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
 
 
 def _check_authority(certificate: x509.Certificate, source: str, now: datetime | None) -> None:
     name = f'the certificate "{certificate.subject.rfc4514_string()}" of Secret {source}'
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if now is not None and not start <= now < end:
+    if now is not None and not _valid(certificate, now):
         raise Unusable(f"{name} is valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} (UTC), not now")
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value

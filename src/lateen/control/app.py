@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -206,7 +207,8 @@ async def run(settings: Settings, analysis: Child | None) -> None:
         settings.insecure,
         settings.serves,
     )
-    roots = Roots(client, settings.namespace, settings.trust_domain, settings.ca, lambda: istiod.leading.held())
+    authority = replace(settings.ca, hosts=tuple(settings.host_names))
+    roots = Roots(client, settings.namespace, settings.trust_domain, authority, lambda: istiod.leading.held())
     await roots.start()
     istiod = Istiod(settings, client, roots, control, analysis)
     await istiod.learn()

@@ -33,6 +33,8 @@ class Settings:
     grace_percent: float = 20.0
     """A self-signed root is replaced when less than this share of its lifetime is left."""
     jitter: bool = True
+    hosts: tuple[str, ...] = ()
+    """The DNS names of istiod, whose certificate the CA signs."""
 
 
 DEFAULTS = Settings()
@@ -61,7 +63,12 @@ class Wanted:
         if PLUGGED not in self.secrets and SELF_SIGNED not in self.secrets and not await self.make_root():
             return None
         name = PLUGGED if PLUGGED in self.secrets else SELF_SIGNED
-        return self.with_lists(signer.read(signer.decoded(self.secrets[name]), name, times.now()), "")
+        return self.with_lists(self._read(name), "")
+
+    def _read(self, name: str) -> Signer:
+        """Raises Unusable."""
+        data = signer.decoded(self.secrets[name])
+        return signer.read(data, name, times.now(), self._trust_domain, self._settings.hosts)
 
     def note(self, name: str) -> str:
         """An annotation of the record, which is removed when the state that fulfils it is stored."""
@@ -72,7 +79,7 @@ class Wanted:
         if SELF_SIGNED not in self.secrets:
             return True
         try:
-            found = signer.read(signer.decoded(self.secrets[SELF_SIGNED]), SELF_SIGNED, times.now())
+            found = self._read(SELF_SIGNED)
         except Unusable as e:
             log.error("a new root certificate is made, because the current one cannot be used: %s", e)
             return True
@@ -85,7 +92,7 @@ class Wanted:
         try:
             if follows not in self.secrets:
                 raise Unusable(f"Secret {follows} is gone")
-            found = signer.read(signer.decoded(self.secrets[follows]), follows, times.now())
+            found = self._read(follows)
             present = state.signer
             found = self.with_lists(found, present.crl if present.source == found.source else "")
         except Unusable as e:

@@ -23,8 +23,9 @@ warnings.filterwarnings("ignore", "Parsed a serial number", CryptographyDeprecat
 SKEW = timedelta(minutes=2)
 """Certificates become valid slightly in the past, to tolerate clock skew."""
 RSA_BITS = 2048
-"""The minimum size of RSA keys; elliptic-curve keys need at least ``EC_BITS``."""
-EC_BITS = 256
+"""The minimum size of RSA keys"""
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+"""The curves that Envoy knows"""
 MACHINE = x509.ObjectIdentifier("2.25.279862249368158230209448911899279130912")
 """The extension that marks certificates issued to machines; its value is the name of a WorkloadGroup. (2.25 is the arc
 for OIDs derived from a UUID.)"""
@@ -241,12 +242,12 @@ def verify(chain: str, roots: str, key: PublicKey, name: str, now: datetime) -> 
 
 def strong(key: object, whose: str) -> PublicKey:
     """``key``, if its type and size are acceptable. Raises ValueError."""
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= EC_BITS:
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES):
         return key
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= RSA_BITS:
         return key
     raise ValueError(
-        f"{whose} must have an elliptic-curve key of at least {EC_BITS} bits or an RSA key of at least {RSA_BITS}"
+        f"{whose} must have an elliptic-curve key of P-256, P-384 or P-521, or an RSA key of at least {RSA_BITS} bits"
     )
 
 

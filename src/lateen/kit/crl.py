@@ -26,4 +26,8 @@ def revoked(chain: str, lists: str) -> bool:
 
 
 def _parsed(lists: str) -> list[x509.CertificateRevocationList]:
-    return [x509.load_pem_x509_crl(f"{part}{END}\n".lstrip().encode()) for part in lists.split(END)[:-1]]
+    """Proxies skip silently what is no list, so that it is an error. Raises ValueError."""
+    *found, rest = lists.removeprefix("\ufeff").split(END)
+    if rest.strip():
+        raise ValueError("there is more than revocation lists")
+    return [x509.load_pem_x509_crl(f"{part}{END}\n".lstrip().encode()) for part in found]
