@@ -151,7 +151,7 @@ spec:
 def encoded(**data):
     import base64
 
-    names_ = {"crt": "tls.crt", "key": "tls.key", "ca": "ca.crt"}
+    names_ = {"crt": "tls.crt", "key": "tls.key", "ca": "ca.crt", "crl": "ca.crl"}
     return {
         "metadata": {"namespace": "istio-system", "name": "web"},
         "data": {names_[k]: base64.b64encode(v.encode()).decode() for k, v in data.items()},
@@ -165,12 +165,14 @@ def encoded(**data):
         ({"crt": CA.certificate, "key": "y"}, "key is not the PEM"),
         ({"crt": CA.certificate, "key": pair("a").key}, "does not belong"),
         ({"ca": "nothing"}, "CA certificates are not"),
+        ({"ca": CA.certificate, "crl": "nothing"}, "revocation lists are not"),
     ],
 )
 def test_an_invalid_secret_does_not_replace_the_last_valid_one(data, word):
     world = World("istio-system", lambda: None)
     key = ("istio-system", "web")
-    world.changed(kinds.SECRET, key, None, encoded(crt=CA.certificate, key=CA.key))
+    own = pair("books.example.com")
+    world.changed(kinds.SECRET, key, None, encoded(crt=own.certificate, key=own.key))
     good = world.objects.credentials[key]
     world.changed(kinds.SECRET, key, None, encoded(**data))
     assert world.objects.credentials[key] is good

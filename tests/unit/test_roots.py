@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from authorities import HOUR, NOW, PACE, Mesh, broken, own, pem, plugged
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lateen.api import kinds
 from lateen.ca import rotation, signer
@@ -298,7 +299,7 @@ def test_a_bad_ca_from_the_beginning_is_said_and_nothing_is_made_up():
 
 def test_no_gateway_can_serve_what_the_mesh_signs_with(root):
     """A Secret of type kubernetes.io/tls looks like any other certificate."""
-    own = certs.intermediate(root, "istio", NOW)
+    own = certs.intermediate(root, "istio", NOW, key=rsa.generate_private_key(65537, 2048))
     data = pem({"tls.crt": own.certificate, "tls.key": own.key, "ca.crt": root.certificate})
     world = World("istio-system", lambda: None)
     for name in ("cacerts", "istio-ca-secret", "lateen-ca", "shop"):

@@ -20,8 +20,9 @@ from lateen.control.clusters import Clusters
 from lateen.control.discovery import Discovery, Held, read_again
 from lateen.control.inventory import KINDS, Inventory
 from lateen.control.meshconfig import MeshConfigSource
-from lateen.kit import certs, tasks
+from lateen.kit import credentials, tasks
 from lateen.kit.jsons import Json, dig
+from lateen.kit.pair import Pair
 from lateen.kube.informer import Key
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.objects import Objects
@@ -203,10 +204,7 @@ class World:
         self.bad.pop(ref, None)
         try:
             found = decoding.credential(new) if new else None
-            if found and found.chain:
-                certs.check_pair(found.chain, found.key)
-            if found and found.ca:
-                certs.check_authorities(found.ca)
+            found = _usable(found) if found else None
         except ValueError as e:
             self.bad[ref] = str(e)
             self.left_out(ref)
@@ -230,14 +228,20 @@ class World:
         return True
 
 
+def _usable(found: o.Credential) -> o.Credential:
+    """Raises ValueError."""
+    pair = credentials.served(found.chain, found.key) if found.chain else Pair("", "")
+    ca = credentials.authorities(found.ca) if found.ca else ""
+    return replace(found, chain=pair.certificate, key=pair.key, ca=ca, crl=credentials.lists(found.crl))
+
+
 def _authorities(config_map: Json) -> str | None:
     """The CA certificates in a ConfigMap, if any: objects of the Gateway API may refer to them."""
     text = str(dig(config_map, "data", "ca.crt", default=""))
     try:
-        certs.check_authorities(text)
+        return credentials.authorities(text)
     except ValueError:
         return None
-    return text
 
 
 def _alike(old: Json, new: Json) -> bool:
