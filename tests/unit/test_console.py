@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from consoles import added, edges, line
 
-from lateen.console import scraping
+from lateen.console import metrics, scraping
 from lateen.console.collector import Collector
 from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
@@ -121,6 +121,17 @@ def test_series_that_disappear_leave_only_their_last_values():
     target.read(samples(line(source="a") + line(source="b")), {})
     target.read(samples(line(source="b")), {})
     assert len(target._last) == len(target._known) == len(target._absent) == 1
+
+
+def test_of_series_that_are_gone_the_oldest_are_forgotten_and_counted_from_then_on(monkeypatch):
+    monkeypatch.setattr(metrics, "MAX_ABSENT", 2)
+    target, out = Target(fresh=True), {}
+    for name in "abcd":
+        target.read(samples(line(target=name, value=100)), out)
+    assert len(target._absent) == 2, "of a, b and c"
+    target.read(samples(line(target="a", value=101)), out)
+    target.read(samples(line(target="a", value=103) + line(target="c", value=105)), out)
+    assert sum(out.values()) == 4 * 100 + 2 + 5
 
 
 def test_a_series_that_was_idle_continues_with_its_total():

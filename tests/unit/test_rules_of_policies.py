@@ -278,6 +278,7 @@ def log(expression):
     ("of headers", override(a={"value": "request.headers['a'] + request.host"}), "warn Envoy does not join texts"),
     ("with a plus in a text", override(a={"value": "request.host == 'a+b' ? 'c' : 'd'"}), None),
     ("with a name of Prometheus", override(**{"1st": {"value": "request.host"}}), "no cannot begin with a digit"),
+    ("with a name of its own", override(lateen_labels={"value": "request.host"}), "no pass their labels to the agent"),
     ("which is not its own", override(__name__={"value": "request.host"}), "no Prometheus' own"),
     ("nor becomes so", override(**{"--a": {"value": "request.host"}}), "no Prometheus' own"),
     ("nor a bucket's", override(le={"value": "request.host"}), "no limits of histograms"),

@@ -252,6 +252,14 @@ def test_a_socket_that_is_named_must_be_there(name):
         proxy_of.Agent(options_of.Options(env={"WORKLOAD_IDENTITY_SOCKET_FILE": name}))
 
 
+@pytest.mark.parametrize("value", ["web", "70000", "15001"])
+def test_a_port_of_the_http_proxy_that_cannot_be_is_named_in_the_log(value, caplog):
+    """In the environment of the pod's own container, which nobody validates."""
+    proxy_of.Agent(options_of.Options(env={"ISTIO_META_HTTP_PROXY_PORT": value}))
+    assert "ISTIO_META_HTTP_PROXY_PORT is ignored" in caplog.text
+    assert value in caplog.text
+
+
 def test_spires_validator_has_the_roots_of_each_trust_domain(place):
     directory, theirs = place / "proxy", certs.authority("theirs", times.now())
 

@@ -29,6 +29,7 @@ from lateen.agent.probing import Prober
 from lateen.agent.requests import Requests
 from lateen.agent.serving import Server
 from lateen.agent.tap import Tap
+from lateen.api import proxy_ports
 from lateen.kit import http, tasks
 from lateen.kit.files import write_atomic
 from lateen.wire import ports
@@ -49,6 +50,8 @@ NAMES_S = 30.0
 class Agent:
     def __init__(self, options: Options) -> None:
         self._options = options
+        if says := proxy_ports.unfit_text(options.env):
+            log.warning("the environment variable %s is ignored: %s", proxy_ports.VARIABLE, says)
         output = Path(options.env.get("OUTPUT_CERTS") or DIRECTORY)
         directory = output if options.proxyless else DIRECTORY
         group = options.env.get("ISTIO_META_AUTO_REGISTER_GROUP", "")

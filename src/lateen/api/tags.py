@@ -11,6 +11,8 @@ import re
 
 _UNSUITED = re.compile("[^a-zA-Z0-9_]")
 _RESERVED = {"le": "the limits of histograms", "quantile": "summaries"}
+JOINED = "lateen_labels"
+"""The label by which proxies pass all others to their agents (``wire.labels``), which take it apart."""
 
 
 def label(name: str) -> str:
@@ -26,4 +28,6 @@ def problem(name: str) -> str | None:
         return "names that begin with two underscores (or characters that become some) are Prometheus' own"
     if label(name) in _RESERVED:
         return f"is Prometheus' label of {_RESERVED[label(name)]}; choose another name"
+    if label(name) == JOINED:
+        return "is the name under which proxies pass their labels to the agent; choose another name"
     return None

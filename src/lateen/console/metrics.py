@@ -70,6 +70,8 @@ METRICS = {
     "istio_tcp_received_bytes_total": "received",
     "istio_tcp_connections_opened_total": "opened",
 }
+MAX_ABSENT = 10_000
+"""How many series of a proxy that are gone are remembered: about 1 MB"""
 _SLOW = (b"istio_request_bytes_sum", b"istio_response_bytes_sum")
 """They are only in the texts with all metrics."""
 _NAMES = frozenset(name.encode() for name in METRICS)
@@ -217,6 +219,9 @@ class Target:
         if complete:
             gone = {k for k in self._last.keys() - now.keys() if whole or not k.startswith(_SLOW)}
             self._absent |= {hash(k): self._last[k] for k in gone}
+            for oldest in list(self._absent)[: max(0, len(self._absent) - MAX_ABSENT)]:
+                del self._absent[oldest]
+                self.old = True  # a series that is forgotten is not known to be new when it comes back
             for k in gone:
                 del self._last[k]
             self._known = {k: self._known[k] for k in self._last.keys() - now.keys()}

@@ -15,9 +15,11 @@ and the reporter's own cluster.
 
 from __future__ import annotations
 
+from lateen.api import tags
+
 METADATA = "LATEEN_LABELS"
 """The key of the node metadata with which an agent declares (``true``) that it takes labels apart."""
-NAME = "lateen_labels"
+NAME = tags.JOINED
 """The label with all others."""
 PIECE, PART = "|", ";"
 PARTS = ("workload", "namespace", "service", "revision", "app", "version")
