@@ -13,7 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from lateen.kit import certs
+from lateen.kit import certs, crl
 from lateen.kit.pair import Pair
 
 _BEGINS = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
@@ -40,7 +40,7 @@ def authorities(text: str) -> str:
 
 def lists(text: str) -> str:
     """Revocation lists; empty if there are none. Raises ValueError."""
-    certs.check_lists(text)
+    crl.check(text)
     return text.strip().removeprefix("\ufeff").strip()
 
 
