@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from certificate_service import ME, OWN, Machine, Pod, World, csr, names_in
 
+from lateen.agent import certificates
 from lateen.agent.certificates import Certificates, Renewal, Trusted, renewal, write_files
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, parse
@@ -14,6 +15,12 @@ from lateen.control.ca_service import BURST
 from lateen.kit import certs, pkcs10, tasks, times
 
 PACE = Pace(timedelta(hours=1), timedelta(hours=24))
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """Agents look at their roots more often than outside of tests."""
+    monkeypatch.setattr(certificates, "LOOK_S", 0.05)
 
 
 def other(world, signs=False):
@@ -44,7 +51,7 @@ def test_an_agent_follows_the_roots_and_renews_when_another_one_signs(tmp_path):
             await pod.until(lambda _, found: found == announced.bundle)
             assert pod.written()[0] == first, "the former root signs as yet"
             pod.root.write_text("nonsense")  # nobody's roots are taken away by a bad file
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(10 * certificates.LOOK_S)
             assert pod.written()[1] == announced.bundle
             world.authority.state = signing
             world.certificate.replace()
@@ -234,7 +241,7 @@ def test_an_agent_outlives_a_full_disk(tmp_path):
             renewing = tasks.spawn(pod.certificates.renew(wait), "renewal")
             world.authority.state = other(world)
             pod.root.write_text(world.authority.root)
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(10 * certificates.LOOK_S)
             assert not renewing.done()
             full.clear()
             await pod.until(lambda chain, root: chain != first and root == world.authority.root)
