@@ -341,6 +341,15 @@ def test_quantiles_and_rows_are_bounded(monkeypatch):
     assert set(rows) == {("a", "x"), ("b", "x"), (requests.OTHERS, "")}
 
 
+@pytest.fixture
+def interruptible():
+    """A shell lets what it starts in the background ignore SIGINT: there, too, the tests pass."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_top_into_a_pipe_prints_what_it_has_when_it_is_ended(number, monkeypatch):
     """``timeout 5 lateen x top | tail``"""
