@@ -324,8 +324,8 @@ def test_what_is_remembered_of_series_is_bounded(monkeypatch):
     stays = counter(5, "stays")
     for i in range(100):
         clock.now += 1
-        found.text(stays + b"".join(counter(1, f"{i}-{n}") for n in range(10)))
-        assert max(len(found._totals), len(found._changed)) <= 40
+        found.text(stays + b"".join(counter(1, f"{i}-{n}") for n in range(10)), scraper="p")
+        assert max(len(found._totals), len(found._changed), len(found._scrapers["p"].seen)) <= 50
     clock.now = IDLE_S + 2
     assert b"stays" not in found.text(stays), "nor is it taken for new"
     assert found.text(b"".join(counter(1, str(n)) for n in range(100))).count(b"{") == 100
@@ -336,3 +336,41 @@ def test_an_envoy_that_has_lost_its_counters_is_believed():
     found.text(counter(5))
     found.restarted()
     assert b"} 3\n" in found.text(counter(3))
+
+
+def counts(text):
+    return [line for line in text.decode().splitlines() if not line.startswith("#")]
+
+
+def test_prometheus_sees_each_series_before_its_first_call():
+    """``increase`` is what is added between two samples."""
+    found = Exposition(Clock())
+    assert counts(found.text(counter(5), scraper="p")) == ['istio_requests_total{a="b"} 5'], "it began long ago"
+    both = counter(5), counter(2, "new"), HISTOGRAM.encode()
+    first = counts(found.text(*both, scraper="p"))
+    assert first[:2] == ['istio_requests_total{a="b"} 5', 'istio_requests_total{a="new"} 0']
+    assert {line.rpartition(" ")[2] for line in first[2:]} == {"0"}
+    assert found.text(*both, scraper="p") == found.text(*both), "who does not scrape sees what there is"
+    assert found.text(*both, scraper="q") == found.text(*both), "nor has it begun for one that comes later"
+
+
+def test_prometheus_sees_what_a_series_was_before_it_was_idle():
+    clock = Clock()
+    found = Exposition(clock)
+    before = found.text(counter(5), HISTOGRAM.encode(), scraper="p")
+    clock.now = IDLE_S + 1
+    assert counts(found.text(counter(5), HISTOGRAM.encode(), scraper="p")) == []
+    after = counter(6), HISTOGRAM.replace("} 2", "} 3").encode()
+    assert found.text(*after) != before, "the collector remembers it itself"
+    assert found.text(*after, scraper="p") == before
+    assert found.text(*after, scraper="p") == found.text(*after)
+    clock.now *= 3
+    found.text(*after, scraper="p")
+    assert found.text(counter(7), scraper="p") == found.text(counter(6))
+
+
+def test_what_is_remembered_of_scrapers_is_bounded():
+    found = Exposition(Clock())
+    for i in range(20):
+        found.text(counter(1), scraper=str(i))
+    assert len(found._scrapers) == exposition.MOST_SCRAPERS

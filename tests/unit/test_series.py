@@ -7,7 +7,7 @@ import pytest
 from test_promql import ask
 
 from lateen.console import calls
-from lateen.console.series import codec, store
+from lateen.console.series import codec, scrape, store
 from lateen.console.series.disk import Disk
 from lateen.console.series.intake import Intake, Look
 from lateen.console.series.scrape import labels_of, samples
@@ -228,6 +228,26 @@ def test_a_call_after_a_long_silence_is_one_call_in_lists_and_in_suggestions():
     found = ask(intake.store, asked, 295.0, 1195.0, calls.step(900))
     assert sum(sum(at.values()) for at in found.values()) == pytest.approx(1, rel=0.1)
     assert ask(intake.store, "sum(increase(istio_requests_total[15m]))", 1195.0)[""] == pytest.approx(1, rel=0.1)
+
+
+def test_a_histogram_after_a_long_silence_has_the_duration_of_the_next_call():
+    intake, key, since = Intake(None), ("shop", "web-1", "u"), START // 1000
+    name = b'istio_request_duration_milliseconds_bucket{le="%s"} %d\n'
+    for i in range(240):
+        counts = (1000, 1000) if i < 2 else () if i < 200 else (1000, 1001)
+        text = b"".join(name % (le, n) for le, n in zip((b"1", b"+Inf"), counts, strict=False))
+        intake.frame(since + 5 * i, {key: look(b"a 1\n" + text)}, {key})
+    asked = "sum by (le) (increase(istio_request_duration_milliseconds_bucket[3m]))"
+    found = ask(intake.store, asked, 1010.0 + 160)
+    assert found == pytest.approx({"le=1": 0, "le=+Inf": 1}, rel=0.1)
+
+
+def test_what_is_remembered_of_histograms_is_bounded(monkeypatch):
+    monkeypatch.setattr(scrape, "MAX_RESTING", 5)
+    found = scrape.Scraped({}, lambda labels: hash(labels["i"]))
+    for i in range(30):
+        found.read([(b'istio_request_bytes_sum{i="%d"}' % i, 1.0)], True, {})
+    assert len(found._resting) == 5
 
 
 def test_it_goes_on_when_the_target_answers_again_and_ends_with_it():

@@ -56,20 +56,22 @@ class Metrics:
         self._requests.restarted()
         self._exposition.restarted()
 
-    async def all(self) -> bytes:
+    async def all(self, scraper: str = "") -> bytes:
+        """``scraper``: the name of one that computes rates (see ``Exposition``)."""
         parts: list[bytes | None] = []
         if not self._options.proxyless:
-            parts.append(await self._envoy("/stats/prometheus"))
+            parts.append(await self._envoy("/stats/prometheus", scraper=scraper))
         parts.append(self.own.text())
         parts += await asyncio.gather(*(_get("127.0.0.1", port, path) for port, path in self._options.scrape_targets))
         return b"\n".join(p.rstrip(b"\n") for p in parts if p) + b"\n"
 
-    async def envoy(self, query: str) -> bytes | None:
-        """Envoy's alone, for port 15090; None if it does not answer. ``query``: for it (``usedonly``, ``filter=…``)."""
+    async def envoy(self, query: str, scraper: str = "") -> bytes | None:
+        """Envoy's alone, for port 15090; None if it does not answer. ``query``: for it (``usedonly``, ``filter=…``);
+        ``scraper``: as for ``all``."""
         if self._options.proxyless:
             return None
         found = await _get("127.0.0.1", ports.ADMIN, f"/stats/prometheus?{query}")
-        return None if found is None else self._joined(found, asked(query))
+        return None if found is None else self._joined(found, asked(query), scraper)
 
     async def standard(self) -> bytes:
         """Istio's own metrics, and the agent's, without most of Envoy's and the application's."""
@@ -79,17 +81,18 @@ class Metrics:
         """Only the metrics needed for edges of the graph: cheap enough to be read every second."""
         return await self._envoy(_GRAPH, _in_graph)
 
-    async def _envoy(self, path: str, wanted: Wanted = everything) -> bytes:
-        return self._joined(await _get("127.0.0.1", ports.ADMIN, path), wanted)
+    async def _envoy(self, path: str, wanted: Wanted = everything, scraper: str = "") -> bytes:
+        return self._joined(await _get("127.0.0.1", ports.ADMIN, path), wanted, scraper)
 
-    def _joined(self, found: bytes | None, wanted: Wanted) -> bytes:
+    def _joined(self, found: bytes | None, wanted: Wanted, scraper: str) -> bytes:
         """``found``: Envoy's metrics; requests and the bytes of open connections are added. None if it did not answer:
         what the agent has counted is there all the same, since a series that is gone for a moment would seem to begin
         anew. ``wanted``: the metrics of requests."""
         self._connections.read_now()
         self._requests.read_now()
         series = self._requests.series(wanted)
-        return self._exposition.text(found or b"", self._connections.text(), series=series, whole=found is not None)
+        counted = self._connections.text()
+        return self._exposition.text(found or b"", counted, series=series, whole=found is not None, scraper=scraper)
 
 
 async def _get(host: str, port: int, path: str) -> bytes | None:

@@ -25,6 +25,11 @@ def from_inside(peer: str) -> bool:
     return peer == "::1" or (peer.startswith("127.") and peer != ports.GUARD)
 
 
+def _scraper(request: http.Request) -> str:
+    """The name of a Prometheus, or of a collector that scrapes like one: all of them say how long they wait."""
+    return request.peer if "x-prometheus-scrape-timeout-seconds" in request.headers else ""
+
+
 class Server:
     """``ready``: None, or what is missing. ``drain`` and ``quit`` implement the commands of these names."""
 
@@ -52,11 +57,11 @@ class Server:
                 return await self._prober.handle(path, request.headers)
             case ("GET", "/stats/prometheus" | "/metrics"):
                 only = parse_qs(request.path.partition("?")[2]).get("only", [""])[0]
-                asked = {"istio": self._metrics.graph, "standard": self._metrics.standard}.get(only, self._metrics.all)
-                body = await asked()
+                some = {"istio": self._metrics.graph, "standard": self._metrics.standard}.get(only)
+                body = await (some() if some else self._metrics.all(_scraper(request)))
                 return http.Response(200, body, TEXT)
             case ("GET", labels.ENVOY_METRICS_PATH):
-                found = await self._metrics.envoy(request.path.partition("?")[2])
+                found = await self._metrics.envoy(request.path.partition("?")[2], _scraper(request))
                 return (
                     http.Response(200, found, TEXT)
                     if found is not None

@@ -17,6 +17,9 @@ JOB = "kubernetes-pods"
 _LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 COUNTER = re.compile(r"istio_(requests|tcp_\w+)_total")
+HISTOGRAM = re.compile(r"istio_\w+_(bucket|sum|count)")
+MAX_RESTING = 3_000
+"""Samples of histograms that are remembered of one target, which are those of about 50 callers."""
 _UNSUITED = re.compile(r"[^a-zA-Z0-9_]")
 OWN = ("up", "scrape_duration_seconds", "scrape_samples_scraped")
 MAX_LABELS, LONGEST_VALUE = 64, 1024
@@ -93,7 +96,8 @@ class Scraped:
 
     Agents leave out counters that have not changed for an hour (``agent.exposition``), and continue them later. So
     counters of calls that are gone keep their value: otherwise ``increase()`` would miss the next call, and who takes
-    series that begin for new ones would count all calls of the past. ``idle``: number of the series -> its value."""
+    series that begin for new ones would count all calls of the past. ``idle``: number of the series -> its value.
+    Histograms, of which there is twenty times as much, are remembered, and begin again with what they were."""
 
     labels: Labels
     intern: Intern
@@ -102,6 +106,8 @@ class Scraped:
     _known: dict[bytes, int | None] = field(default_factory=dict)
     _whole: dict[bytes, float] = field(default_factory=dict)
     """Those of the last whole text, and what others have said since."""
+    _resting: dict[bytes, float] = field(default_factory=dict)
+    """Samples of histograms that are gone -> their value; the latest are the last ones"""
 
     @property
     def size(self) -> int:
@@ -123,7 +129,7 @@ class Scraped:
                 if number is None:
                     self.dropped += 1
                     continue
-            into[number] = value
+            into[number] = self._resting.pop(key, value)
             now[key] = value
         if self.idle:
             self.idle = {number: value for number, value in self.idle.items() if number not in into}
@@ -137,6 +143,7 @@ class Scraped:
                 self.idle[number] = self._whole[key]
             else:
                 self._end(key, into)
+                self._remember(key)
         self._whole = now
         into |= self.idle
 
@@ -146,6 +153,12 @@ class Scraped:
         if number is not None:
             self._known[key] = number
         return number
+
+    def _remember(self, key: bytes) -> None:
+        if HISTOGRAM.fullmatch(key.partition(b"{")[0].decode(errors="replace")):
+            self._resting[key] = self._whole[key]
+            if len(self._resting) > MAX_RESTING:
+                del self._resting[next(iter(self._resting))]
 
     def _end(self, key: bytes, into: dict[int, float]) -> None:
         number = self._known.pop(key, None)
