@@ -176,8 +176,10 @@ def test_who_is_silent_in_its_handshake_makes_room_for_those_who_wait(monkeypatc
     asyncio.run(run())
 
 
-def test_who_is_known_by_a_certificate_is_disconnected_when_it_ends(monkeypatch):
+def test_who_is_known_by_a_certificate_is_disconnected_when_it_ends(monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setattr(http2, "PING_S", 0.1)
+    monkeypatch.setattr(http2, "PONG_S", 1.0)
 
     async def run():
         short = certs.issue(CA.state.signer.pair, [MINE], times.now(), timedelta(seconds=2))
@@ -189,6 +191,7 @@ def test_who_is_known_by_a_certificate_is_disconnected_when_it_ends(monkeypatch)
             await settled(server)
 
     asyncio.run(run())
+    assert "the certificate of a client has expired" in caplog.text
 
 
 def test_clients_connect_again_when_a_root_is_no_longer_trusted_and_not_for_a_mere_renewal(monkeypatch):

@@ -70,7 +70,7 @@ def kubeconfig(request, tmp_path_factory):
             """Clients that have read enough end the connection."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         path = tmp_path_factory.mktemp("strange") / "kubeconfig"
         path.write_text(
             "apiVersion: v1\nkind: Config\ncurrent-context: a\n"

@@ -110,10 +110,14 @@ def test_a_token_counts_in_the_cluster_whose_api_server_has_issued_it():
 
 
 class BlackHole:
-    """The API server of a cluster that takes requests and never answers."""
+    """The API server of a cluster that takes requests and does not answer before it is ``over``."""
+
+    def __init__(self):
+        self.over = asyncio.Event()
 
     async def request(self, *_):
-        await asyncio.Event().wait()
+        await self.over.wait()
+        raise OSError("over")
 
 
 def test_pods_get_certificates_while_another_cluster_does_not_answer(monkeypatch):
@@ -132,7 +136,9 @@ def test_pods_get_certificates_while_another_cluster_does_not_answer(monkeypatch
             own = await west.ask(west.of_web, {"csr": csr()}, clusterid="west")
             await tasks.cancel(*waiting)
             monkeypatch.setattr(ca_service, "REMOTE_S", 0.01)
-            return full, own, await west.ask("x", {}, "/roots", clusterid="east")
+            roots = await west.ask("x", {}, "/roots", clusterid="east")
+            others._east.over.set()
+            return full, own, roots
 
     full, own, roots = asyncio.run(work())
     assert (full[0], own[0], roots[0]) == (503, 200, 503)
