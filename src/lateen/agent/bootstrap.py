@@ -129,53 +129,55 @@ def _listener(name: str, port: int, ipv6: bool, path: str, at_agent: str = "") -
     }
 
 
+def _control_plane(p: Proxy) -> Json:
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    keepalive = {"connection_keepalive": {"interval": "30s", "timeout": "10s"}}
+    return _cluster(
+        "xds-grpc",
+        p.control_plane,
+        p.control_plane_port,
+        connect_timeout="2s",
+        respect_dns_ttl=True,
+        dns_lookup_family="V4_ONLY" if not p.ipv6 else "ALL" if p.ipv4 else "V6_ONLY",
+        transport_socket=_tls(p.control_plane, p.known),
+        upstream_connection_options={"tcp_keepalive": {"keepalive_time": 30}},
+        typed_extension_protocol_options={
+            options: {
+                "@type": f"type.googleapis.com/{options}",
+                "explicit_http_config": {"http2_protocol_options": keepalive},
+            }
+        },
+    )
+
+
+def _connections(p: Proxy) -> Json:
+    """The limit of the proxy's connections from clients."""
+    config = {
+        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
+        "DownstreamConnectionsConfig",
+        "max_active_downstream_connections": statistics.most_connections(p.runtime, p.most_connections),
+    }
+    return {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": config}
+
+
 def bootstrap(p: Proxy) -> Json:
+    """Envoy's configuration file: ``envoy.config.bootstrap.v3.Bootstrap`` as JSON."""
     ads = {
         "api_type": "DELTA_GRPC",
         "transport_api_version": "V3",
         "set_node_on_first_message_only": True,
         "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
     }
+    from_ads = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
     out: Json = {
-        "node": {
-            "id": str(p.node),
-            "cluster": p.service_cluster,
-            "metadata": p.metadata,
-            "locality": {},
-        },
+        "node": {"id": str(p.node), "cluster": p.service_cluster, "metadata": p.metadata, "locality": {}},
         "admin": {
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": ports.ADMIN}},
             "profile_path": f"{DIRECTORY}/envoy.prof",
         },
-        "dynamic_resources": {
-            "ads_config": ads,
-            "cds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
-            "lds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
-        },
+        "dynamic_resources": {"ads_config": ads, "cds_config": from_ads, "lds_config": from_ads},
         "static_resources": {
-            "clusters": [
-                _cluster(
-                    "xds-grpc",
-                    p.control_plane,
-                    p.control_plane_port,
-                    connect_timeout="2s",
-                    respect_dns_ttl=True,
-                    dns_lookup_family="V4_ONLY" if not p.ipv6 else "ALL" if p.ipv4 else "V6_ONLY",
-                    transport_socket=_tls(p.control_plane, p.known),
-                    upstream_connection_options={"tcp_keepalive": {"keepalive_time": 30}},
-                    typed_extension_protocol_options={
-                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                            "explicit_http_config": {
-                                "http2_protocol_options": {
-                                    "connection_keepalive": {"interval": "30s", "timeout": "10s"}
-                                }
-                            },
-                        }
-                    },
-                ),
-                _cluster("agent", "127.0.0.1", p.agent_port),
-            ],
+            "clusters": [_control_plane(p), _cluster("agent", "127.0.0.1", p.agent_port)],
             "listeners": [
                 _listener("agent", ports.HEALTH, p.ipv6, "/healthz/ready"),
                 _listener("metrics", ports.ENVOY_METRICS, p.ipv6, "/stats/prometheus", ENVOY_METRICS_PATH),
@@ -188,25 +190,11 @@ def bootstrap(p: Proxy) -> Json:
         "stats_config": p.statistics.config(),
         "layered_runtime": {
             "layers": [
-                {
-                    "name": "limits",
-                    "static_layer": statistics.runtime(p.runtime),
-                },
+                {"name": "limits", "static_layer": statistics.runtime(p.runtime)},
                 {"name": "admin", "admin_layer": {}},
             ]
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
-                        "DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": statistics.most_connections(p.runtime, p.most_connections),
-                    },
-                }
-            ]
-        },
+        "overload_manager": {"resource_monitors": [_connections(p)]},
     }
     if p.mark is not None:
         out["cluster_manager"]["upstream_bind_config"] = {
