@@ -19,6 +19,16 @@ AGENT = {connections.METADATA: "true", labels.METADATA: "true", requests.METADAT
 LOGGING = MeshConfig(reporting=Reporting("/dev/stdout"))
 EVERY_CLUSTER = MeshConfig(Cluster(filtered=False), reporting=Reporting("/dev/stdout"))
 """At gateways, whether they call it or not."""
+FRONT = """
+kind: Gateway
+metadata: {name: front, namespace: default}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+kind: VirtualService
+metadata: {name: front, namespace: default}
+spec: {hosts: ["*"], gateways: [front], http: [{route: [{destination: {host: reviews}}]}]}
+"""
+"""Whatever comes to the ingress gateway goes to the reviews."""
 
 
 def pod(name, address, namespace="default", meshed=True, **labels):

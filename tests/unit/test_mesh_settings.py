@@ -76,21 +76,8 @@ def test_without_automatic_mutual_tls_only_a_rule_asks_for_it():
     assert not found[reviews].transport_socket_matches
     assert found[ratings].HasField("transport_socket")
     assert made("{}", rule)[names.CDS][reviews].HasField("transport_socket")
-    at_gateway = made("enableAutoMtls: false", rule, GATEWAY, name="ingress")[names.CDS]
+    at_gateway = made("enableAutoMtls: false", rule, mesh.FRONT, name="ingress")[names.CDS]
     assert not at_gateway[reviews].HasField("transport_socket")
-
-
-GATEWAY = """
-kind: Gateway
-metadata: {name: web}
-spec:
-  selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
----
-kind: VirtualService
-metadata: {name: web}
-spec: {hosts: ["*"], gateways: [web], http: [{route: [{destination: {host: reviews}}]}]}
-"""
 
 
 def test_applications_find_an_http_proxy_at_the_port_that_the_mesh_has_for_it():
@@ -104,14 +91,14 @@ def test_applications_find_an_http_proxy_at_the_port_that_the_mesh_has_for_it():
     for port, wanted in (("15008", "127.0.0.1_15008"), ("0", None), ("15001", "127.0.0.1_15007")):
         of_proxy = made("proxyHttpPort: 15007", agent=mesh.AGENT | {"HTTP_PROXY_PORT": port})[names.LDS]
         assert [n for n in of_proxy if n.startswith("127.")] == [n for n in (wanted,) if n]
-    assert "127.0.0.1_15007" not in made("proxyHttpPort: 15007", GATEWAY, name="ingress")[names.LDS]
+    assert "127.0.0.1_15007" not in made("proxyHttpPort: 15007", mesh.FRONT, name="ingress")[names.LDS]
 
 
 @pytest.mark.parametrize(("more", "logged"), [("", True), ("disableEnvoyListenerLog: true", False)])
 def test_connections_that_nothing_takes_are_logged_unless_the_mesh_says_otherwise(more, logged):
     text = "accessLogFile: /dev/stdout\n" + more
     assert bool(made(text)[names.LDS][names.VIRTUAL_INBOUND].access_log) == logged
-    assert bool(made(text, GATEWAY, name="ingress")[names.LDS]["0.0.0.0_8080"].access_log) == logged
+    assert bool(made(text, mesh.FRONT, name="ingress")[names.LDS]["0.0.0.0_8080"].access_log) == logged
 
 
 @pytest.mark.parametrize("port", [80000, -1, *sorted(proxy_ports.OWN)])
@@ -297,7 +284,7 @@ def test_a_sidecar_or_a_gateway_resolves_no_unknown_hosts_if_it_has_a_policy_of_
     rest = next(h for h in judge.routes(found, "9080").virtual_hosts if list(h.domains) == ["*"])
     assert rest.routes[0].direct_response.status == 502
     assert names.DYNAMIC not in found[names.CDS]
-    assert names.DYNAMIC not in made(RESOLVED % "", GATEWAY, name="ingress")[names.CDS]
+    assert names.DYNAMIC not in made(RESOLVED % "", mesh.FRONT, name="ingress")[names.CDS]
 
 
 @pytest.mark.parametrize(("addresses", "family"), [("10.0.0.1,fd00::2", "V4_PREFERRED"), ("fd00::2", "V6_ONLY")])

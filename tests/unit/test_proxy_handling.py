@@ -17,17 +17,6 @@ from lateen.mesh import proxies
 from lateen.mesh.configuration import settings
 from lateen.wire import names
 
-GATEWAY = """
-kind: Gateway
-metadata: {name: gw}
-spec:
-  selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
----
-kind: VirtualService
-metadata: {name: web}
-spec: {hosts: ["*"], gateways: [gw], http: [{route: [{destination: {host: reviews}}]}]}
-"""
 SIDECAR, INGRESS = ("default", "reviews-v1"), ("istio-system", "ingress")
 EVERYTHING = """
 proxyHeaders:
@@ -57,7 +46,7 @@ connectionSettings:
 
 def view(pod, text="{}", annotation=""):
     config = settings(mesh_config(yamldoc.dump({"defaultConfig": yamldoc.load(text)})), "istio-system")
-    found = mesh.objects(GATEWAY, config)
+    found = mesh.objects(mesh.FRONT, config)
     own = replace(found.pods[pod], notes=((proxies.ANNOTATION, annotation),))
     return mesh.view(found.put(kinds.POD, pod, own), pod[1], pod[0])
 
@@ -143,7 +132,7 @@ LAX = "{httpMergeSlashes: false, httpPathWithEscapedSlashesAction: KEEP_UNCHANGE
 )
 def test_connection_settings_do_not_let_a_path_get_past_a_policy(pod, text, action):
     config = settings(mesh_config(f"defaultConfig: {{connectionSettings: {text}}}"), "istio-system")
-    seen = mesh.view(mesh.objects(GATEWAY + HIDDEN, config), pod[1], pod[0])
+    seen = mesh.view(mesh.objects(mesh.FRONT + HIDDEN, config), pod[1], pod[0])
     names_ = (names.VIRTUAL_INBOUND,) if pod is SIDECAR else ("0.0.0.0_8080",)
     found = [m for n in names_ for m in managers(judge.messages(seen)[names.LDS][n])]
     assert found
@@ -237,8 +226,8 @@ def plain_http(view):
 
 @pytest.mark.parametrize("pod", [SIDECAR, INGRESS], ids=lambda p: p[1])
 def test_http_1_0_is_accepted_where_the_mesh_or_the_pod_says_so(pod, tmp_path):
-    plain = mesh.objects(GATEWAY)
-    everywhere = mesh.objects(GATEWAY, replace(plain.config, cluster=replace(plain.config.cluster, http10=True)))
+    plain = mesh.objects(mesh.FRONT)
+    everywhere = mesh.objects(mesh.FRONT, replace(plain.config, cluster=replace(plain.config.cluster, http10=True)))
     assert accepts_http_10(mesh.view(plain, pod[1], pod[0])) == {False}
     assert accepts_http_10(mesh.view(everywhere, pod[1], pod[0])) == {True}
     judge.validate(mesh.view(everywhere, pod[1], pod[0]), tmp_path)

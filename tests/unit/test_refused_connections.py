@@ -11,15 +11,6 @@ from lateen.mesh.settings import MeshConfig
 from lateen.wire import names
 
 OF_SERVERS, OF_CLIENTS = (f"%{side}_TRANSPORT_FAILURE_REASON%" for side in ("UPSTREAM", "DOWNSTREAM"))
-GATEWAY = """
-kind: Gateway
-metadata: {name: g}
-spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
----
-kind: VirtualService
-metadata: {name: v}
-spec: {hosts: ["*"], gateways: [g], http: [{route: [{destination: {host: reviews}}]}]}
-"""
 
 
 @pytest.mark.parametrize(
@@ -28,7 +19,7 @@ spec: {hosts: ["*"], gateways: [g], http: [{route: [{destination: {host: reviews
 )
 @pytest.mark.parametrize(("pod", "namespace"), [("ratings-v1", "default"), ("ingress", "istio-system")])
 def test_what_they_say_of_tls_is_about_the_client(pod, namespace, shape, tmp_path):
-    seen = mesh.view(mesh.objects(GATEWAY, MeshConfig(reporting=Reporting("/dev/stdout", shape))), pod, namespace)
+    seen = mesh.view(mesh.objects(mesh.FRONT, MeshConfig(reporting=Reporting("/dev/stdout", shape))), pod, namespace)
     listeners = [found for found in judge.messages(seen)[names.LDS].values() if found.access_log]
     assert listeners
     for listener in listeners:

@@ -2,7 +2,7 @@
 
 import judge
 import pytest
-from meshes import AGENT, objects, pod, view
+from meshes import AGENT, FRONT, objects, pod, view
 
 from lateen.api import kinds
 from lateen.mesh.model import Mesh
@@ -19,16 +19,6 @@ ROUTE = """
 kind: VirtualService
 metadata: {{name: {host}}}
 spec: {{hosts: [{host}], http: [{{route: [{route}], retries: {{attempts: 3{more}}}}}]}}
----
-"""
-GATEWAY = """
-kind: Gateway
-metadata: {name: gw}
-spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
----
-kind: VirtualService
-metadata: {name: web}
-spec: {hosts: ["*"], gateways: [gw], http: [{route: [{destination: {host: reviews}}]}]}
 ---
 """
 OF_SERVICE = """
@@ -97,8 +87,8 @@ def test_a_hash_without_a_key_sends_requests_anywhere():
 
 def test_gateways_do_the_same():
     client = ("ingress", "istio-system")
-    assert elsewhere(GATEWAY, "*:80", client, "http.8080")
-    assert not elsewhere(GATEWAY + hashed(), "*:80", client, "http.8080")
+    assert elsewhere(FRONT, "*:80", client, "http.8080")
+    assert not elsewhere(FRONT + "---" + hashed(), "*:80", client, "http.8080")
 
 
 @pytest.mark.parametrize(

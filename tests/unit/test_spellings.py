@@ -17,15 +17,6 @@ kind: AuthorizationPolicy
 metadata: {name: p, namespace: NAMESPACE, annotations: ANNOTATIONS}
 spec: {action: ACTION, rules: [{to: [{operation: OPERATION}]}]}
 """
-GATEWAY = """
-kind: Gateway
-metadata: {name: g, namespace: default}
-spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
----
-kind: VirtualService
-metadata: {name: v, namespace: default}
-spec: {hosts: ["*"], gateways: [g], http: [{route: [{destination: {host: reviews}}]}]}
-"""
 UNCHANGED, DECODED = 0, hcm.HttpConnectionManager.UNESCAPE_AND_FORWARD
 BASE, STRICT = (True, False, UNCHANGED), (True, True, DECODED)
 
@@ -71,7 +62,7 @@ def test_every_normalization_of_the_mesh_reaches_sidecars_and_gateways(chosen, w
     found = sidecar(normalization=chosen)
     assert set(found) > {"virtualInbound", "0.0.0.0_9080"}
     assert set().union(*found.values()) == {wanted}
-    gateway = normalizations(mesh.view(mesh.objects(GATEWAY, config(chosen)), "ingress", "istio-system"))
+    gateway = normalizations(mesh.view(mesh.objects(mesh.FRONT, config(chosen)), "ingress", "istio-system"))
     assert gateway == {"0.0.0.0_8080": {wanted}}
 
 
@@ -98,7 +89,7 @@ def test_what_the_mesh_configuration_says_precedes_that():
 
 
 def test_a_policy_about_paths_on_a_gateway_makes_its_paths_strict():
-    text = f"{GATEWAY}---{policy(namespace='istio-system')}"
+    text = f"{mesh.FRONT}---{policy(namespace='istio-system')}"
     found = normalizations(mesh.view(mesh.objects(text, config()), "ingress", "istio-system"))
     assert found == {"0.0.0.0_8080": {STRICT}}
 
