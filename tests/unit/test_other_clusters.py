@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import math
 import socket
 
 import pytest
@@ -220,7 +221,7 @@ def test_statuses_know_the_hosts_of_other_clusters_as_they_come_and_go():
     async def story(world, config, client):
         statuses = Statuses(world, None, None, None, None)
         writer = StatusWriter(None, world, statuses, "istio-system", "istiod-1", dict)
-        writer.leadership.held = True
+        writer.leadership.until = math.inf
         clusters = world.clusters
         clusters.happened, clusters.moved = writer.elsewhere, writer.elsewhere
         clusters.joined = lambda other: writer.elsewhere(other.name)

@@ -158,7 +158,7 @@ def test_an_istiod_that_stops_releases_the_lease():
     async def main():
         leases, living = Leases(), {"a", "b"}
         a, b = member(leases, "a", living), member(leases, "b", living)
-        a.held = await a._held()
+        assert await a._held()
         assert not await b._held()
         await a.release()
         assert await b._held()

@@ -2,6 +2,7 @@
 and the clock are fakes; objects, mesh and sessions are real."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -11,7 +12,7 @@ from lateen.ads.server import AdsServer
 from lateen.ads.session import Session
 from lateen.api import kinds
 from lateen.control.findings import Found
-from lateen.control.leadership import RENEW_S, TAKEOVER_S, Leadership
+from lateen.control.leadership import DURATION_S, RENEW_S, TAKEOVER_S, Leadership
 from lateen.control.patching import Patching
 from lateen.control.status import QUIET_S, StatusWriter
 from lateen.control.statuses import Statuses
@@ -80,7 +81,7 @@ class Mine:
                 informer._change(key, obj)
             self.api.informers[kind] = informer
             self.statuses.informers.append(informer)
-        self.writer.leadership.held = True
+        self.writer.leadership.until = math.inf
         self.writer._gained()
 
     def _changed(self, kind, key, old, new):
@@ -328,6 +329,92 @@ def test_another_istiod_has_the_lease_within_five_seconds_of_its_writers_death(p
 
     assert asyncio.run(main()) <= limit + shift
     assert TAKEOVER_S + QUIET_S <= 5
+
+
+def istiods(*names):
+    clock, leases = Clock(), Leases()
+    made = [Leadership(leases, "istio-system", m, set(names).__contains__, clock=clock) for m in names]
+    gained = {}
+    for name, one in zip(names, made, strict=True):
+        gained[name] = []
+        one.gained.append(lambda name=name: gained[name].append(clock.now))
+    return clock, leases, made, gained
+
+
+def test_an_istiod_that_was_stopped_does_not_write_before_it_has_looked_at_the_lease():
+    """A frozen machine, kill -STOP and -CONT: in the meantime another one may have begun."""
+    clock, _, (a, b), gained = istiods("a", "b")
+
+    async def main():
+        await a.renew()
+        await b.renew()
+        assert (a.held, b.held) == (True, False)
+        clock.now += DURATION_S
+        assert not a.held
+        await b.renew()
+        assert b.held
+        await a.renew()
+        assert (a.held, b.held, a.holder) == (False, True, "b")
+        assert len(gained["a"]) == len(gained["b"]) == 1
+
+    asyncio.run(main())
+
+
+def test_an_istiod_whose_lease_ran_out_unnoticed_looks_at_everything_again():
+    """What was due in the meantime has been left out."""
+    clock, _, (a, _), gained = istiods("a", "b")
+
+    async def main():
+        await a.renew()
+        clock.now += DURATION_S + 1
+        await a.renew()
+        assert a.held
+        clock.now += RENEW_S
+        await a.renew()
+        assert len(gained["a"]) == 2
+
+    asyncio.run(main())
+
+
+def test_a_slow_answer_does_not_lengthen_the_lease():
+    """Others count from the write, which was before the answer."""
+    clock, leases, (a, b), _ = istiods("a", "b")
+    update = leases.update
+
+    async def slow(*args):
+        await update(*args)
+        clock.now += 2
+
+    async def main():
+        await a.renew()
+        leases.update = slow
+        await a.renew()
+        leases.update = update
+        await b.renew()
+        clock.now += DURATION_S - 2
+        assert not a.held
+
+    asyncio.run(main())
+
+
+def test_a_lease_that_somebody_has_deleted_stays_its_holders():
+    clock, leases, (a, b), _ = istiods("a", "b")
+
+    async def main():
+        await a.renew()
+        await b.renew()
+        leases.lease = None
+        await b.renew()
+        assert (a.held, b.held) == (True, False)
+        await a.renew()
+        await b.renew()
+        assert (a.held, b.held) == (True, False)
+        leases.lease = None
+        clock.now += DURATION_S
+        await b.renew()
+        assert b.held
+
+    asyncio.run(main())
 
 
 def test_conflicts_are_counted_while_they_last():
