@@ -46,7 +46,7 @@ class Server:
         self.headers: dict[str, str] = {}
 
     async def connect(self) -> Connection:
-        self.headers = self.headers or await self.auth.headers()
+        self.headers = self.headers or dict(await self.auth.headers())
         return Connection(self, *await asyncio.open_connection(self.host, self.port, ssl=self.context))
 
 

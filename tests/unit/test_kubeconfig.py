@@ -1,16 +1,21 @@
 """Kubeconfigs of clouds and companies are honoured, or refused with a sentence; long lists and quiet watches work."""
 
 import asyncio
+import base64
+import json
 import os
+import ssl
 import stat
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from aiohttp import web
 
 from lateen.api import kinds
-from lateen.kit import yamldoc
+from lateen.kit import certs, times, yamldoc
+from lateen.kube import proxies
 from lateen.kube.client import KubeError
 from lateen.kube.kubeconfig import ConfigError, from_file, from_files, namespace_of
 
@@ -24,7 +29,7 @@ class Api:
         self.token, self.seen, self.expired = token, [], False
 
     async def namespaces(self, request):
-        self.seen.append({k: v for k, v in request.headers.items() if k.startswith(("Auth", "Imper"))})
+        self.seen.append([(k, v) for k, v in request.headers.items() if k.startswith(("Auth", "Imper"))])
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             status = {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}
             return web.json_response(status, status=401)
@@ -130,12 +135,172 @@ def test_a_plugin_that_fails_is_named(tmp_path):
             {"token": "abc", "as": "bob", "as-groups": ["devs"]},
             {"Authorization": "Bearer abc", "Impersonate-User": "bob", "Impersonate-Group": "devs"},
         ),
+        (
+            {"as": "bob", "as-uid": "7", "as-user-extra": {"example.com/Why": ["because"]}},
+            {"Impersonate-User": "bob", "Impersonate-Uid": "7", "Impersonate-Extra-example.com%2FWhy": "because"},
+        ),
     ],
 )
 def test_requests_carry_the_users_credentials(tmp_path, user, headers):
     api = Api()
     ask(tmp_path, user, api)
-    assert api.seen[0] == headers
+    assert dict(api.seen[0]) == headers
+
+
+def test_several_groups_are_impersonated(tmp_path):
+    """kubectl config set-credentials --as-group"""
+    api = Api()
+    ask(tmp_path, {"as": "bob", "as-groups": ["devs", "ops"], "as-user-extra": {"why": ["a", "b"]}}, api)
+    groups = [("Impersonate-Group", "devs"), ("Impersonate-Group", "ops")]
+    assert api.seen[0] == [
+        ("Impersonate-User", "bob"),
+        *groups,
+        ("Impersonate-Extra-why", "a"),
+        ("Impersonate-Extra-why", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "exempt", "direct"),
+    [
+        ("https://api.example.com:6443", "", False),
+        ("https://api.example.com:6443", "example.com", True),
+        ("https://api.example.com:6443", ".example.com", True),
+        ("https://example.com", ".example.com", False),
+        ("https://example.com", "*.example.com", False),
+        ("https://notexample.com", "example.com", False),
+        ("https://API.example.com:6443", "a.com, api.EXAMPLE.com:6443", True),
+        ("https://api.example.com:6443", "api.example.com:443", False),
+        ("https://10.1.2.3", "10.0.0.0/8", True),
+        ("https://11.1.2.3", "10.0.0.0/8,11.1.2.4", False),
+        ("https://[fd00::1]:6443", "fd00::/8", True),
+        ("https://[fd00::1]:6443", "[fd00::1]:6443", True),
+        ("https://10.1.2.3", "*", True),
+        ("https://127.0.0.1:6443", "", True),
+        ("https://localhost:6443", "", True),
+        ("http://api.example.com", "", True),
+    ],
+)
+def test_the_environment_names_the_proxy_and_what_needs_none(url, exempt, direct):
+    """As for kubectl: HTTPS_PROXY and NO_PROXY, in capitals or not."""
+    for change in (str.upper, str.lower):
+        environment = {change("HTTPS_PROXY"): "proxy:3128", change("NO_PROXY"): exempt}
+        assert proxies.of_environment(url, environment) == ("" if direct else "http://proxy:3128")
+
+
+def test_a_proxy_of_another_kind_is_refused_without_its_password():
+    with pytest.raises(ConfigError, match=r"HTTPS_PROXY is proxy:1080; only http and https") as e:
+        proxies.of_environment("https://a.com", {"HTTPS_PROXY": "socks5://me:secret@proxy:1080"})
+    assert "secret" not in str(e.value)
+
+
+@pytest.mark.parametrize("by", ["environment", "kubeconfig"])
+def test_an_api_behind_a_proxy_is_reached_by_its_own_name(tmp_path, monkeypatch, by):
+    """The proxy resolves it; the certificate is for another name (tls-server-name)."""
+    authority = certs.authority("test", times.now())
+    pair = certs.issue(authority, ["kubernetes"], times.now(), timedelta(days=1))
+    (tmp_path / "pair").write_text(pair.certificate + pair.key)
+    (tmp_path / "ca").write_text(authority.certificate)
+    asked = []
+
+    async def main():
+        app, api = web.Application(), Api()
+        app.add_routes([web.get("/api/v1/namespaces", api.namespaces)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "pair")
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        port = runner.addresses[0][1]
+
+        async def pipe(reader, writer):
+            while data := await reader.read(65536):
+                writer.write(data)
+
+        async def connect(reader, writer):
+            head = await reader.readuntil(b"\r\n\r\n")
+            asked.append(head.split(b"\r\n")[0].decode())
+            there = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            await asyncio.gather(pipe(reader, there[1]), pipe(there[0], writer), return_exceptions=True)
+
+        proxy = await asyncio.start_server(connect, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        cluster = {"tls-server-name": "kubernetes", "certificate-authority": "ca"}
+        if by == "environment":
+            monkeypatch.setenv("HTTPS_PROXY", url)
+        else:
+            cluster["proxy-url"] = url
+        async with from_file(config(tmp_path, {}, "https://api.example.test:6443", **cluster)) as client:
+            found, _ = await client.list(kinds.NAMESPACE)
+        proxy.close()
+        await runner.cleanup()
+        return [o["metadata"]["name"] for o in found]
+
+    assert asyncio.run(main()) == NAMES
+    assert asked == ["CONNECT api.example.test:6443 HTTP/1.1"]
+
+
+def test_certificates_that_kubectl_takes_are_taken_with_every_python(tmp_path, monkeypatch):
+    """Python 3.13 refuses by default what names no key of its authority."""
+    made = ssl.create_default_context
+
+    def strict(*args, **more):
+        context = made(*args, **more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    assert not from_file(config(tmp_path, {})).context.verify_flags & ssl.VERIFY_X509_STRICT
+
+
+def exec_user(tmp_path, script, **more):
+    path = tmp_path / "bin" / "login"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./bin/login", **more}}
+
+
+SAYS_TOKEN = """echo '{"kind": "ExecCredential", "status": {"token": "abc"}}'"""
+
+
+def test_a_plugin_beside_the_kubeconfig_is_told_the_cluster(tmp_path, monkeypatch):
+    """provideClusterInfo: the certificates themselves, and what is meant for plugins."""
+    authority = certs.authority("test", times.now()).certificate
+    (tmp_path / "ca").write_text(authority)
+    monkeypatch.chdir(os.sep)
+    script = f'printf %s "$KUBERNETES_EXEC_INFO" > {tmp_path}/info\n{SAYS_TOKEN}'
+    extension = [{"name": "client.authentication.k8s.io/exec", "extension": {"audience": "x"}}, {"name": "other"}]
+    user = exec_user(tmp_path, script, provideClusterInfo=True, env=[{"name": "EMPTY"}])
+    more = {"certificate-authority": "ca", "extensions": extension, "tls-server-name": "kube"}
+    ask(tmp_path, user, Api(token="abc"), **more)
+    told = json.loads((tmp_path / "info").read_text())["spec"]
+    assert told["interactive"] is False
+    assert told["cluster"].pop("server").startswith("http://127.0.0.1:")
+    data = base64.b64encode(authority.encode()).decode()
+    assert told["cluster"] == {
+        "tls-server-name": "kube",
+        "certificate-authority-data": data,
+        "config": {"audience": "x"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "says"),
+    [
+        (SAYS_TOKEN, {"interactiveMode": "Always"}, "needs a terminal to ask at"),
+        (SAYS_TOKEN, {"interactiveMode": "Sometimes"}, "expected Never, IfAvailable or Always"),
+        (
+            """echo '{"status": {"token": "abc", "expirationTimestamp": "2026-01-01T00:00:00"}}'""",
+            {},
+            "but no time: 2026-01-01T00:00:00",
+        ),
+    ],
+)
+def test_plugins_that_cannot_be_used_are_told_of(tmp_path, script, more, says):
+    with pytest.raises((KubeError, ConfigError), match=says):
+        ask(tmp_path, exec_user(tmp_path, script, **more))
 
 
 def test_a_token_file_is_found_beside_the_kubeconfig(tmp_path, monkeypatch):
@@ -151,7 +316,7 @@ def test_a_token_file_is_found_beside_the_kubeconfig(tmp_path, monkeypatch):
         ({"exec": {"apiVersion": "client.authentication.k8s.io/v1alpha1", "command": "x"}}, {}, "v1alpha1"),
         ({"colour": "red"}, {}, "user.colour is not supported"),
         ({"client-certificate-data": "eA=="}, {}, "both client-certificate and client-key"),
-        ({"as": "x", "as-user-extra": {"a": ["b"]}}, {}, "as-user-extra"),
+        ({"as-groups": ["x"]}, {}, "needs as: whom to impersonate"),
         ({}, {"proxy-url": "socks5://127.0.0.1:1"}, "only http and https proxies"),
         ({}, {"server": "127.0.0.1"}, "expected an address"),
     ],

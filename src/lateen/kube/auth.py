@@ -9,14 +9,16 @@ import asyncio
 import base64
 import os
 import ssl
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 from lateen.kit import jsons, times
-from lateen.kit.jsons import Json, dig
+from lateen.kit.jsons import Json
 
 API_GROUP = "client.authentication.k8s.io"
 VERSIONS = (f"{API_GROUP}/v1", f"{API_GROUP}/v1beta1")
@@ -28,8 +30,12 @@ class AuthError(ValueError):
     """The user cannot be authenticated; the message says why and what to do."""
 
 
+Headers = list[tuple[str, str]]
+"""One may be there several times."""
+
+
 class Auth(Protocol):
-    async def headers(self) -> dict[str, str]:
+    async def headers(self) -> Headers:
         """The headers for one request. Raises AuthError."""
 
     def refused(self) -> bool:
@@ -44,30 +50,35 @@ class Fixed:
     token_file: str = ""
     username: str = ""
     password: str = ""
-    more: dict[str, str] = field(default_factory=dict)
+    more: Headers = field(default_factory=list)
     """Headers other than ``Authorization``: impersonation."""
 
-    async def headers(self) -> dict[str, str]:
+    async def headers(self) -> Headers:
         if self.username:
             pair = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-            return {"Authorization": f"Basic {pair}", **self.more}
+            return [("Authorization", f"Basic {pair}"), *self.more]
         token = self.token
         if self.token_file:
             try:
                 token = Path(self.token_file).read_text().strip()
             except OSError as e:
                 raise AuthError(f"the token file {self.token_file} cannot be read: {e.strerror}") from None
-        return {"Authorization": f"Bearer {token}", **self.more} if token else dict(self.more)
+        return _bearer(token) + self.more
 
     def refused(self) -> bool:
         return False
 
 
+def _bearer(token: str) -> Headers:
+    return [("Authorization", f"Bearer {token}")] if token else []
+
+
 class Plugin:
     """A command that prints an ExecCredential, as used in the kubeconfigs of cloud providers."""
 
-    def __init__(self, spec: Json, cluster: Json, context: ssl.SSLContext, more: dict[str, str]) -> None:
-        """``context`` receives the plugin's client certificate, if it prints one. Raises AuthError."""
+    def __init__(self, spec: Json, folder: Path, cluster: Json, context: ssl.SSLContext, more: Headers) -> None:
+        """``folder``: of the kubeconfig, which a command with a slash is relative to. ``cluster``: as an ExecCredential
+        has it. ``context`` receives the plugin's client certificate, if it prints one. Raises AuthError."""
         self._spec, self._cluster, self._context, self._more = spec, cluster, context, more
         self._version = str(spec.get("apiVersion"))
         if self._version not in VERSIONS:
@@ -75,18 +86,22 @@ class Plugin:
                 f"user.exec has apiVersion {self._version}; {' and '.join(VERSIONS)} are supported: "
                 "update the plugin's kubeconfig (aws eks update-kubeconfig, gcloud … get-credentials)"
             )
-        if not isinstance(spec.get("command"), str):
+        command, mode = spec.get("command"), str(spec.get("interactiveMode") or "IfAvailable")
+        if not isinstance(command, str) or not command:
             raise AuthError("user.exec has no command")
+        if mode not in ("Never", "IfAvailable", "Always"):
+            raise AuthError(f"user.exec has interactiveMode {mode}; expected Never, IfAvailable or Always")
+        self._command, self._mode = str(folder / command) if "/" in command else command, mode
         self._token = ""
         self._until: datetime | None = None
         self._asked = False
         self._lock = asyncio.Lock()
 
-    async def headers(self) -> dict[str, str]:
+    async def headers(self) -> Headers:
         async with self._lock:
             if not self._asked or (self._until is not None and times.now() >= self._until):
                 await self._ask()
-        return {"Authorization": f"Bearer {self._token}", **self._more} if self._token else dict(self._more)
+        return _bearer(self._token) + self._more
 
     def refused(self) -> bool:
         again = self._asked
@@ -94,15 +109,21 @@ class Plugin:
         return again
 
     async def _ask(self) -> None:
-        command = [str(self._spec["command"]), *(str(a) for a in self._spec.get("args") or [])]
-        info: Json = {"apiVersion": self._version, "kind": "ExecCredential", "spec": {"interactive": False}}
+        command = [self._command, *(str(a) for a in self._spec.get("args") or [])]
+        asks = self._mode != "Never" and sys.stdin is not None and sys.stdin.isatty()
+        if self._mode == "Always" and not asks:
+            raise AuthError(
+                f'the kubeconfig\'s command "{command[0]}" needs a terminal to ask at (interactiveMode: Always); '
+                "there is none here"
+            )
+        info: Json = {"apiVersion": self._version, "kind": "ExecCredential", "spec": {"interactive": asks}}
         if self._spec.get("provideClusterInfo"):
             info["spec"]["cluster"] = self._cluster
-        env = os.environ | {str(e["name"]): str(e["value"]) for e in self._spec.get("env") or []}
+        env = os.environ | {str(e.get("name")): str(e.get("value") or "") for e in self._spec.get("env") or []}
         env["KUBERNETES_EXEC_INFO"] = jsons.dumps(info).decode()
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, env=env
+                *command, stdin=None if asks else asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, env=env
             )
         except FileNotFoundError:
             hint = str(self._spec.get("installHint") or "install it, or use another context").strip()
@@ -127,12 +148,15 @@ class Plugin:
         try:
             found = jsons.loads(out)
             status = found["status"]
-            until = dig(status, "expirationTimestamp")
-            self._until = datetime.fromisoformat(str(until)) if until else None
+            until = status.get("expirationTimestamp")
+            self._until = times.moment(until)
             self._token = str(status.get("token") or "")
             certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
         except (ValueError, KeyError, TypeError, AttributeError):
             raise AuthError(f'the kubeconfig\'s command "{command}" printed no ExecCredential with a status') from None
+        if until and self._until is None:
+            says = f'the kubeconfig\'s command "{command}" says when its credentials expire, but no time: {until}'
+            raise AuthError(says)
         if certificate and key:
             load_pair(self._context, str(certificate).encode(), str(key).encode())
         elif not self._token:
@@ -148,16 +172,21 @@ def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
         context.load_cert_chain(pair.name)
 
 
-def impersonation(user: Json) -> dict[str, str]:
-    """The headers for ``as``, ``as-uid``, ``as-groups``. Raises AuthError for more groups than a header can carry."""
-    out = {}
-    if user.get("as"):
-        out["Impersonate-User"] = str(user["as"])
-    if user.get("as-uid"):
-        out["Impersonate-Uid"] = str(user["as-uid"])
-    groups = user.get("as-groups") or []
-    if len(groups) > 1 or user.get("as-user-extra"):
-        raise AuthError("several as-groups, or as-user-extra, are not supported; impersonate with one group")
-    if groups:
-        out["Impersonate-Group"] = str(groups[0])
+def impersonation(user: Json) -> Headers:
+    """The headers for ``as``, ``as-uid``, ``as-groups`` and ``as-user-extra``.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
+    """
+    out = [
+        (f"Impersonate-{name}", str(user[key])) for name, key in (("User", "as"), ("Uid", "as-uid")) if user.get(key)
+    ]
+    out += [("Impersonate-Group", str(g)) for g in user.get("as-groups") or []]
+    for key, values in (user.get("as-user-extra") or {}).items():
+        out += [(f"Impersonate-Extra-{quote(str(key), safe=_IN_HEADERS)}", str(v)) for v in values]
+    if out and not user.get("as"):
+        raise AuthError("a user with as-uid, as-groups or as-user-extra needs as: whom to impersonate")
     return out
+
+
+_IN_HEADERS = "!#$&'*+^`|"
+"""What names of headers may contain besides letters, digits, and what ``quote`` leaves alone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from lateen import __version__
 from lateen.kit import jsons
@@ -14,12 +14,19 @@ from lateen.kube.auth import Auth, AuthError, Fixed
 from lateen.kube.errors import KubeError, Stranger, Unreachable
 
 if TYPE_CHECKING:
-    from aiohttp.abc import AbstractResolver
+    from multidict import CIMultiDict
 
 MAX_LINE = 8 * 1024 * 1024
 USER_AGENT = f"lateen/{__version__}"
 """Servers name the manager of fields by it.
 https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers"""
+
+
+class Options(TypedDict):
+    """What every request of aiohttp is given."""
+
+    proxy: str | None
+    server_hostname: str | None
 
 
 class Connection:
@@ -31,9 +38,9 @@ class Connection:
         """``tls_name``: the name in the server's certificate, if it is not the host's."""
         url = yarl.URL(base)
         self.url, self.tls_name = url, tls_name
-        self._resolver = _elsewhere(tls_name, str(url.host)) if tls_name else None
-        self.base = str(url.with_host(tls_name) if tls_name else url).rstrip("/")
+        self.base = str(url).rstrip("/")
         self.context, self.auth, self.proxy = context, auth or Fixed(), proxy or None
+        self.options: Options = {"proxy": self.proxy, "server_hostname": tls_name or None}
         self._session: aiohttp.ClientSession | None = None
         self.warnings: list[str] = []
 
@@ -48,16 +55,20 @@ class Connection:
             await self._session.close()
             self._session = None
 
-    async def headers(self, more: dict[str, str] | None = None) -> dict[str, str]:
+    async def headers(self, more: dict[str, str] | None = None) -> CIMultiDict[str]:
+        from multidict import CIMultiDict  # aiohttp's, imported as late
+
+        out = CIMultiDict({"Accept": "application/json", "User-Agent": USER_AGENT, **(more or {})})
         try:
-            return {"Accept": "application/json", "User-Agent": USER_AGENT, **(more or {}), **await self.auth.headers()}
+            out.extend(await self.auth.headers())
+            return out
         except AuthError as e:
             raise KubeError(401, "Unauthorized", str(e)) from e
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self.context, limit=64, resolver=self._resolver)
-            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=MAX_LINE, proxy=self.proxy)
+            connector = aiohttp.TCPConnector(ssl=self.context, limit=64)
+            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=MAX_LINE)
         return self._session
 
     async def call(
@@ -97,6 +108,7 @@ class Connection:
                 data=None if body is None else jsons.dumps(body),
                 headers=await self.headers({"Content-Type": content_type, "Accept": accept}),
                 timeout=aiohttp.ClientTimeout(total=timeout),
+                **self.options,
             ) as response:
                 raw = await response.read()
                 self.warnings += [_warning(w) for w in response.headers.getall("Warning", [])]
@@ -129,19 +141,13 @@ class Connection:
         try:
             limit = aiohttp.ClientTimeout(total=10)
             async with self.session().get(
-                self.base + "/version", headers=await self.headers(), timeout=limit
+                self.base + "/version", headers=await self.headers(), timeout=limit, **self.options
             ) as answer:
                 return parsedate_to_datetime(answer.headers["Date"])
         except (KeyError, ValueError):
             return None
         except (aiohttp.ClientConnectionError, TimeoutError) as e:
             raise self.unreachable(e) from e
-
-
-def _elsewhere(name: str, host: str) -> AbstractResolver:
-    from lateen.kube.elsewhere import Elsewhere  # imported late: its base class is aiohttp's
-
-    return Elsewhere(name, host)
 
 
 def error_of(code: int, raw: bytes) -> KubeError:

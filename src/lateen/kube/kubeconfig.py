@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lateen.kit import tls
 from lateen.kit.jsons import Json
-from lateen.kube import configfiles
-from lateen.kube.auth import Auth, AuthError, Fixed, Plugin, impersonation, load_pair
+from lateen.kube import configfiles, proxies
+from lateen.kube.auth import API_GROUP, Auth, AuthError, Fixed, Plugin, impersonation, load_pair
 from lateen.kube.client import HttpClient
 from lateen.kube.configfiles import ConfigError, Entry
 
@@ -52,8 +53,9 @@ def in_cluster() -> HttpClient:
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
         raise ConfigError("this process is not running in a pod (KUBERNETES_SERVICE_HOST is not set)")
-    context = ssl.create_default_context(cafile=str(TOKEN_DIR / "ca.crt"))
-    return HttpClient(f"https://{host}:{port}", context, Fixed(token_file=str(TOKEN_DIR / "token")))
+    context = tls.client_context((TOKEN_DIR / "ca.crt").read_text())
+    url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+    return HttpClient(url, context, Fixed(token_file=str(TOKEN_DIR / "token")), proxy=proxies.of_environment(url))
 
 
 def from_files(paths: Sequence[Path], context_name: str = "") -> HttpClient:
@@ -129,7 +131,7 @@ def _client(of_cluster: Entry, of_user: Entry) -> HttpClient:
     if urlsplit(server).scheme not in ("https", "http") or not urlsplit(server).hostname:
         raise ConfigError(f'cluster.server is "{server}"; expected an address such as https://127.0.0.1:6443')
     ca = _material(of_cluster, "certificate-authority")
-    context = ssl.create_default_context(cadata=ca.decode() if ca else None)
+    context = tls.client_context(ca.decode() if ca else None)
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     certificate, key = _material(of_user, "client-certificate"), _material(of_user, "client-key")
@@ -138,17 +140,36 @@ def _client(of_cluster: Entry, of_user: Entry) -> HttpClient:
     if certificate and key:
         load_pair(context, certificate, key)
     proxy = str(cluster.get("proxy-url") or "")
-    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+    if proxy and urlsplit(proxy).scheme not in proxies.SCHEMES:
         raise ConfigError(f'cluster.proxy-url is "{proxy}"; only http and https proxies are supported')
-    auth = _auth(of_user, cluster, context)
-    return HttpClient(server, context, auth, proxy=proxy, tls_name=str(cluster.get("tls-server-name") or ""))
+    auth = _auth(of_user, _for_plugins(cluster, ca), context)
+    return HttpClient(
+        server,
+        context,
+        auth,
+        proxy=proxy or proxies.of_environment(server),
+        tls_name=str(cluster.get("tls-server-name") or ""),
+    )
+
+
+def _for_plugins(cluster: Json, ca: bytes | None) -> Json:
+    """The cluster as an ExecCredential has it: the certificates themselves, and what the plugin's own extension says.
+
+    Source: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/#client-authentication-k8s-io-v1-Cluster
+    """
+    kept = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url", "disable-compression")
+    out = {key: cluster[key] for key in kept if cluster.get(key)}
+    if ca:
+        out["certificate-authority-data"] = base64.b64encode(ca).decode()
+    own = [e for e in cluster.get("extensions") or [] if e.get("name") == f"{API_GROUP}/exec"]
+    return out | ({"config": own[0].get("extension")} if own else {})
 
 
 def _auth(of_user: Entry, cluster: Json, context: ssl.SSLContext) -> Auth:
     user = of_user.value
     more = impersonation(user)
     if user.get("exec"):
-        return Plugin(user["exec"], cluster, context, more)
+        return Plugin(user["exec"], of_user.folder, cluster, context, more)
     token_file = _text(user, "tokenFile")
     file = str(of_user.folder / token_file) if token_file else ""
     return Fixed(

@@ -67,6 +67,7 @@ class Streams(Connection):
                     params=params,
                     protocols=("v5.channel.k8s.io",),
                     headers=await self.headers(),
+                    **self.options,
                 ) as ws,
             ):
                 with contextlib.suppress(ConnectionResetError):  # the command may have ended without reading its input
@@ -102,7 +103,9 @@ class Streams(Connection):
         limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=None if follow else 30)
         url = self.base + POD.path(namespace, pod, "log")
         try:
-            async with self.session().get(url, params=params, headers=await self.headers(), timeout=limit) as answer:
+            async with self.session().get(
+                url, params=params, headers=await self.headers(), timeout=limit, **self.options
+            ) as answer:
                 if answer.status >= 400:
                     raise error_of(answer.status, await answer.read())
                 async for line in answer.content:
@@ -120,6 +123,7 @@ class Streams(Connection):
                 protocols=("SPDY/3.1+portforward.k8s.io",),
                 headers=await self.headers(),
                 max_msg_size=4 * 1024 * 1024,
+                **self.options,
             ) as ws:
                 reader = asyncio.StreamReader(limit=4 * 1024 * 1024)
                 session = Session(reader, ws.send_bytes)
@@ -151,6 +155,7 @@ class Streams(Connection):
                 params=query,
                 headers=await self.headers(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_S),
+                **self.options,
             ) as response:
                 if response.status >= 400:
                     if response.status == 401:

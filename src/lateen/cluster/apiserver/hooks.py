@@ -8,7 +8,7 @@ import ssl
 from typing import Any
 
 from lateen.cluster.store.objects import Store
-from lateen.kit import bodies, jsons
+from lateen.kit import bodies, jsons, tls
 from lateen.kit.jsons import Json
 from lateen.kit.later import aiohttp
 
@@ -87,7 +87,7 @@ class Caller:
         key = bundle or ""
         if key not in self._contexts:
             try:
-                made = ssl.create_default_context(cadata=base64.b64decode(key).decode() if key else None)
+                made = tls.client_context(base64.b64decode(key).decode() if key else None)
             except (ValueError, ssl.SSLError):
                 raise Failure("the caBundle of the webhook is no certificate in PEM form") from None
             while len(self._contexts) >= MAX_CONTEXTS:
