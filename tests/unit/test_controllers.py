@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -41,12 +42,18 @@ CRD = {
 }
 
 
+@dataclass
+class Measured:
+    containers: dict
+    window: float = 15.0
+
+
 class Told:
     def __init__(self):
         self.events, self.used = [], {}
 
     async def usage(self):
-        return self.used
+        return Measured(self.used)
 
     def event(self, obj, type_, reason, message, path=""):
         self.events.append((obj["kind"], obj["metadata"]["name"], type_, reason, message + path))

@@ -92,7 +92,7 @@ async def run(home: Home, runtime_fd: int, portal_fd: int) -> None:
     ways.behind = proxy.behind
     await resolver.serve(plan.DNS_IP)
     told = functools.partial(Recorder, client)
-    loop_of_controllers = controllers(client, told, pki.authority(), access.containers, api.tokens.of_secret)
+    loop_of_controllers = controllers(client, told, pki.authority(), access.usage, api.tokens.of_secret)
     running = [
         tasks.spawn(tasks.forever(work, name), name)
         for name, work in (

@@ -39,6 +39,16 @@ def _expression(e: Json, labels: Labels) -> bool:
     return False
 
 
+def text(selector: Json) -> str:
+    """A LabelSelector object in the form that ``parse`` reads, with its keys in order, as Kubernetes writes it."""
+    parts = [(k, f"{k}={v}") for k, v in (selector.get("matchLabels") or {}).items()]
+    for e in selector.get("matchExpressions") or []:
+        key, values = str(e.get("key")), ",".join(sorted(e.get("values") or []))
+        shown = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}
+        parts.append((key, shown.get(str(e.get("operator")), f"!{key}")))
+    return ",".join(part for _, part in sorted(parts, key=lambda p: p[0]))
+
+
 def parse(text: str) -> Callable[[Labels], bool]:
     """``a=b,c!=d,e in (f,g),!h,i``. Raises ValueError."""
     tests: list[Callable[[Labels], bool]] = []

@@ -26,7 +26,7 @@ Failures = list[tuple[Change, KubeError | Unreachable]]
 class Client(Protocol):
     """Every method raises KubeError, and Unreachable if the API server does not respond."""
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+    async def get(self, kind: Kind, namespace: str, name: str, subresource: str = "") -> Json | None:
         """None if there is no such object."""
 
     async def list(self, kind: Kind, namespace: str = "", labels: str = "", fields: str = "") -> tuple[list[Json], str]:
@@ -65,9 +65,9 @@ class Client(Protocol):
 class HttpClient(Streams):
     """The verbs over HTTPS."""
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+    async def get(self, kind: Kind, namespace: str, name: str, subresource: str = "") -> Json | None:
         try:
-            return self._object(kind, await self.call("GET", kind.path(namespace, name)))
+            return self._object(kind, await self.call("GET", kind.path(namespace, name, subresource)))
         except KubeError as e:
             if e.code == 404:
                 return None
@@ -115,10 +115,11 @@ class HttpClient(Streams):
         return self._object(kind, await self.call("PATCH", path, obj, query, content_type=APPLY))
 
     async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
-        if self.proxy or len(changes) <= bulk.FEW:
-            return [f for f in await asyncio.gather(*(self._patched(c, subresource) for c in changes)) if f]
         headers = await self.headers({"Content-Type": MERGE})
-        failed = await bulk.patch_all(self.url, self.context, self.tls_name, headers, changes, subresource)
+        several = len(headers) > len(set(headers))
+        if self.proxy or several or len(changes) <= bulk.FEW:
+            return [f for f in await asyncio.gather(*(self._patched(c, subresource) for c in changes)) if f]
+        failed = await bulk.patch_all(self.url, self.context, self.tls_name, dict(headers), changes, subresource)
         if any(not isinstance(e, OSError) and e.status == 401 for _, e in failed):
             self.auth.refused()
         return [(c, self.unreachable(e) if isinstance(e, OSError) else error_of(e.status, e.body)) for c, e in failed]

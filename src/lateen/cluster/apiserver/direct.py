@@ -28,9 +28,10 @@ class DirectClient:
         query = {"fieldValidation": "Ignore", "fieldManager": self._manager}
         return Call(resource, kind.version, namespace, name, subresource, query, body, user=ADMIN)
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+    async def get(self, kind: Kind, namespace: str, name: str, subresource: str = "") -> Json | None:
+        read = self._api.scale if subresource == "scale" else self._api.get
         try:
-            return await self._api.get(self._call(kind, namespace, name))
+            return await read(self._call(kind, namespace, name, subresource))
         except ApiError as e:
             if e.code == 404:
                 return None
@@ -56,8 +57,9 @@ class DirectClient:
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, subresource: str = "") -> Json:
         call = self._call(kind, namespace, name, subresource, change)
         call.patch_type = MERGE
+        write = self._api.set_scale if subresource == "scale" else self._api.patch
         with _translated():
-            return await self._api.patch(call)
+            return await write(call)
 
     async def apply(self, kind: Kind, obj: Json, manager: str) -> Json:
         meta = obj["metadata"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lateen.cluster.apiserver.resources import Resource
-from lateen.kit import jsons
+from lateen.kit import jsons, selectors
 from lateen.kit.jsons import Json, dig
 
 KIND = ("autoscaling", "v1", "Scale")
@@ -17,7 +17,8 @@ def of(r: Resource, version: str, obj: Json) -> Json:
     meta = {k: v for k in _META if (v := obj["metadata"].get(k)) is not None}
     selector: Any = dig(obj, *paths.selector, default={})
     if isinstance(selector, dict):
-        selector = ",".join(f"{k}={v}" for k, v in (selector.get("matchLabels") or {}).items())
+        plain = r.kind == "ReplicationController"
+        selector = selectors.text({"matchLabels": selector} if plain else selector)
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",

@@ -175,10 +175,6 @@ class Access:
                 seconds.setdefault(pod_key, {})[name] = used[pid].seconds
         return usage.Measured((used[0].cpu, used[0].memory), containers, window, used[0].seconds, seconds)
 
-    async def containers(self) -> dict[tuple[str, str], dict[str, tuple[float, int]]]:
-        """What the running containers use, for the controllers. Raises OSError."""
-        return (await self.usage()).containers
-
     async def logs(self, namespace: str, pod: str, container: str, options: Options) -> AsyncGenerator[bytes]:
         worker, found = self._container(namespace, pod, container)
         attempt = _attempt(found, pod, options.previous)
