@@ -9,7 +9,7 @@ from apiserver import Cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lateen.cluster.apiserver.custom import checking, programs, types
+from lateen.cluster.apiserver.custom import checking, macros, programs, types
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NO = "found no matching overload for"
@@ -189,8 +189,9 @@ def test_the_place_of_a_mistake_is_shown() -> None:
         "self.objs.map(o, o.n).exists(n, n.size() > 1)",
         "'%s %d'.format([self.text, self.a]) == ''",
         "sets.contains(self.list, ['a'])",
-        "self.list.all(i, v, v == 'x')",
-        "cel.bind(x, self.a, x > 0)",
+        "self.list.all(i, v, i > 0 && v == 'x')",
+        "self.map.transformList(k, v, v.size() > 1, k).exists(x, x == 'a')",
+        "self.objs.transformMap(i, o, o.n)[0].size() > 1",
     ],
 )  # fmt: skip
 def test_a_rule_whose_types_fit_is_taken(rule: str) -> None:
@@ -198,9 +199,18 @@ def test_a_rule_whose_types_fit_is_taken(rule: str) -> None:
     assert code == 201, answer
 
 
+def test_what_no_kubernetes_has_is_refused() -> None:
+    assert "1:9: undeclared reference to 'bind' (in container '')" in refused({"rule": "cel.bind(x, self.a, x > 0)"})[1]
+
+
+def test_the_types_of_an_index_and_its_value_are_known() -> None:
+    says = refused({"rule": "self.list.all(i, v, i == v)"})[1]
+    assert f"1:23: {NO} '_==_' applied to '(int, string)'" in says
+
+
 def test_what_kubernetes_has_and_the_library_lacks_is_named_in_a_warning() -> None:
-    _, _, cluster = applied({"rule": "sets.contains(self.list, ['a'])"})
-    assert "this rule is not evaluated here, which lacks the functions of sets" in cluster.head
+    _, _, cluster = applied({"rule": "format.uuid().validate(self.text).hasValue()"})
+    assert "this rule is not evaluated here, which lacks the function or macro uuid" in cluster.head
 
 
 @pytest.mark.parametrize(
@@ -275,7 +285,7 @@ def test_items_that_have_a_key_have_old_values() -> None:
 
 def test_every_function_that_is_evaluated_is_known_to_the_checker() -> None:
     named = {name for name, _ in types.overloads()} | types.UNTYPED
-    assert set(programs.FUNCTIONS) - named == {"optSelect", "optIndex"}
+    assert set(programs.FUNCTIONS) - named == {"optSelect", "optIndex", *macros.FUNCTIONS}
 
 
 def test_an_optional_old_value_has_a_type_of_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 
+from lateen.cluster.apiserver.custom import macros
 from lateen.cluster.apiserver.custom.syntax import Node, Unreadable, parsed
 from lateen.cluster.apiserver.custom.types import (
     BOOL,
@@ -19,12 +20,13 @@ from lateen.cluster.apiserver.custom.types import (
     overloads,
 )
 
-_MACROS = {"all": (2,), "exists": (2,), "exists_one": (2,), "filter": (2,), "map": (2, 3)}
-BINDING = frozenset({"bind", "block", "optMap", "optFlatMap", "existsOne", "sortBy", *_MACROS})
-BINDING |= {"transformList", "transformMap", "transformMapEntry"}
-"""Macros that declare names. Those that Lateen does not evaluate are not looked into."""
+_MACROS = {"all": (2,), "exists": (2,), "exists_one": (2,), "existsOne": (2,), "filter": (2,), "map": (2, 3)}
+BINDING = frozenset({"sortBy", *macros.OPTIONAL, *macros.PAIRED, *_MACROS})
+"""Macros that declare names. Those that are neither loops nor pairs are not looked into."""
+_ONE = ("exists_one", "existsOne")
+_TRANSFORMS = ("transformList", "transformMap", "transformMapEntry")
 _NAMES_OF_TYPES = ("bool", "bytes", "double", "duration", "int", "list", "map", "string", "timestamp", "type", "uint")
-NAMESPACES = frozenset({"base64", "cel", "format", "google", "ip", "math", "net", "optional", "sets", "strings"})
+NAMESPACES = frozenset({"base64", "format", "google", "ip", "math", "net", "optional", "sets", "strings"})
 """Names before functions (``sets.contains``) that are no variables."""
 DEEPEST = 60
 """Of a chain of operators or fields; what is deeper is not looked at."""
@@ -45,6 +47,11 @@ def checked(expression: str, variables: dict[str, Type], authorizer: bool = Fals
 def is_loop(node: Node) -> bool:
     """Whether a method is a macro over the items of its receiver, with one variable."""
     return len(node.args) - 1 in _MACROS.get(node.name, ()) and node.args[1].kind == "name"
+
+
+def is_paired(node: Node) -> bool:
+    """Whether a method is a macro over the indexes or keys of its receiver and their values."""
+    return len(node.args) - 1 in macros.PAIRED.get(node.name, ()) and all(n.kind == "name" for n in node.args[1:3])
 
 
 def types_of(tree: Node, variables: dict[str, Type]) -> dict[int, Type]:
@@ -99,6 +106,8 @@ class _Checker:
                 return self._selected(node, scope)
         if node.kind == "method" and is_loop(node):
             return self._loop(node, scope)
+        if node.kind == "method" and is_paired(node):
+            return self._paired(node, scope)
         if node.kind == "method" and node.name in BINDING:
             self.of(node.args[0], scope)
             return UNKNOWN
@@ -143,26 +152,52 @@ class _Checker:
             found = made
         return Type("optional_type", (found,)) if optional and found != UNKNOWN else found
 
+    def _range(self, node: Node, scope: dict[str, Type]) -> Type | None:
+        """The type of what a macro goes through; None if nothing can."""
+        given = self.of(node.args[0], scope)
+        if loose(given) or given.name in ("list", "map"):
+            return given
+        says = "cannot be range of a comprehension (must be list, map, or dynamic)"
+        self._error(node.args[0].at, f"expression of type '{given}' {says}")
+        return None
+
     def _loop(self, node: Node, scope: dict[str, Type]) -> Type:
-        given, variable = self.of(node.args[0], scope), node.args[1].name
-        if not loose(given) and given.name not in ("list", "map"):
-            says = "cannot be range of a comprehension (must be list, map, or dynamic)"
-            return self._error(node.args[0].at, f"expression of type '{given}' {says}")
+        given, variable = self._range(node, scope), node.args[1].name
+        if given is None:
+            return UNKNOWN
         item = given if loose(given) else given.inner[0]
         inner = scope | {variable: item}
         conditions = node.args[2:-1] if node.name == "map" else node.args[2:]
-        made = {"filter": Type("list", (item,)), "exists_one": Type("int")}.get(node.name, BOOL)
+        made = Type("list", (item,)) if node.name == "filter" else Type("int") if node.name in _ONE else BOOL
         if node.name == "map":
             made = Type("list", (self.of(node.args[-1], inner),))
+        self._conditions(node, conditions, inner, made)
+        return BOOL if node.name in _ONE else made
+
+    def _paired(self, node: Node, scope: dict[str, Type]) -> Type:
+        given = self._range(node, scope)
+        if given is None:
+            return UNKNOWN
+        key, value = (given, given) if loose(given) else (Type("int"), *given.inner)[-2:]
+        inner = scope | {node.args[1].name: key, node.args[2].name: value}
+        if node.name not in _TRANSFORMS:
+            self._conditions(node, node.args[3:], inner, Type("int") if node.name in _ONE else BOOL)
+            return BOOL
+        item = self.of(node.args[-1], inner)
+        made = Type("list", (item,)) if node.name == "transformList" else item
+        made = Type("map", (key, item)) if node.name == "transformMap" else made
+        self._conditions(node, node.args[3:-1], inner, made)
+        return made
+
+    def _conditions(self, node: Node, conditions: tuple[Node, ...], scope: dict[str, Type], made: Type) -> None:
         for condition in conditions:
-            found = self.of(condition, inner)
+            found = self.of(condition, scope)
             if loose(found) or found == BOOL:
                 continue
             if node.name in ("all", "exists"):
                 self._error(condition.at, f"expected type 'bool' but found '{found}'")
             else:
                 self._error(node.at, f"found no matching overload for '_?_:_' applied to '({found}, {made}, {made})'")
-        return BOOL if node.name == "exists_one" else made
 
     def _called(self, node: Node, scope: dict[str, Type]) -> Type:
         if (node.name, node.kind) == ("has", "call"):

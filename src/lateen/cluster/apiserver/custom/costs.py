@@ -1,7 +1,7 @@
 """What a rule costs at most, in the units and by the estimates of Kubernetes' compiler.
 
 After cel-go's checker/cost.go and k8s.io/apiserver/pkg/cel/library/cost.go: the steps that a rule takes for the largest
-value that its schema allows. What this module does not know (macros with two variables) costs nothing. What is computed
+value that its schema allows. What this module does not know (macros of optional values) costs nothing. What is computed
 is looked up in the schema as in Kubernetes, whose path of it lacks the variable: items of a computed list, when a macro
 goes through it, are as large as ``self``; optional fields have no path at all.
 """
@@ -99,6 +99,8 @@ class _Estimate:
                 return self._selected(node, made, scope)
         if node.kind == "method" and checking.is_loop(node):
             return self._loop(node, made, scope)
+        if node.kind == "method" and checking.is_paired(node):
+            return self._paired(node, made, scope)
         if node.kind == "method" and node.name in checking.BINDING:
             return Value(self.of(node.args[0], scope).cost)
         return self._called(node, made, scope)
@@ -130,6 +132,18 @@ class _Estimate:
         once, each = _LOOPS[node.name](*(v.cost for v in found))
         cost = over.cost + once + over.most.high * each
         return Value(_capped(cost), made, size=over.most if node.name in ("map", "filter") else Size(1, 1))
+
+    def _paired(self, node: Node, made: Type, scope: Scope) -> Value:
+        """The same with two variables."""
+        over = self.of(node.args[0], scope)
+        listed = over.type.name == "list"
+        kinds = (Type("int"), *(over.type.inner or (UNKNOWN, UNKNOWN)))[-2:]
+        key = Value(1, kinds[0], size=Size(1, 1)) if listed else self._placed(1, kinds[0], (*over.path, sizes.KEYS))
+        item = self._placed(1, kinds[1], (*over.path, sizes.ITEMS if listed else sizes.VALUES), over.inner)
+        inner = {**scope, node.args[1].name: key, node.args[2].name: item}
+        once, each = _PAIRS[node.name](*(self.of(n, inner).cost for n in node.args[3:]))
+        size = over.most if made.name in ("list", "map") else Size(1, 1)
+        return Value(_capped(over.cost + once + over.most.high * each), made, size=size)
 
     def _called(self, node: Node, made: Type, scope: Scope) -> Value:
         if (node.name, node.kind) == ("has", "call") and node.args and node.args[0].args:
@@ -176,8 +190,22 @@ _LOOPS: dict[str, Callable[..., tuple[int, int]]] = {
     "all": lambda test: (1, 2 + 1 + test),
     "exists": lambda test: (1, 3 + 1 + test),
     "exists_one": lambda test: (2, test + 2),
+    "existsOne": lambda test: (2, test + 2),
     "filter": lambda test: (_LIST + 1, test + _APPEND + 1),
     "map": _mapped,
+}
+
+
+def _inserted(step: int) -> Callable[..., tuple[int, int]]:
+    """Into the map that is the result."""
+    return lambda *given: (_MAP + 1, sum(given) + step)
+
+
+_PAIRS: dict[str, Callable[..., tuple[int, int]]] = {
+    **_LOOPS,
+    "transformList": _mapped,
+    "transformMap": _inserted(3),
+    "transformMapEntry": _inserted(2),
 }
 
 # --- functions: what a call costs beside its arguments, and how large its result is ----------------------------------

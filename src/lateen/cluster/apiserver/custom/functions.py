@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from lateen.cluster.apiserver.custom import optionals
+from lateen.cluster.apiserver.custom import macros, optionals
 from lateen.cluster.rules import amounts
 from lateen.kit import regex
 
@@ -153,6 +153,7 @@ def _part(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **macros.FUNCTIONS,
     "matches": lambda text, pattern: regex.compiled(pattern).search(text) is not None,
     "optSelect": optionals.select,
     "optIndex": optionals.select,

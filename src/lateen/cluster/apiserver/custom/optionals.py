@@ -19,17 +19,22 @@ def rewritten(expression: str) -> str:
     """The same expression without optional syntax. Raises ValueError where brackets do not match."""
     if ".?" not in expression.replace(" ", "") and "[?" not in expression.replace(" ", ""):
         return expression
-    tokens = [m[0] for m in _TOKEN.finditer(expression)]
-    out, at = _chain(tokens, 0, "")
-    if at != len(tokens):
-        raise ValueError(f"compilation failed: unexpected '{tokens[at].strip()}'")
+    found = tokens(expression)
+    out, at = _chain(found, 0, "")
+    if at != len(found):
+        raise ValueError(f"compilation failed: unexpected '{found[at].strip()}'")
     return out
+
+
+def tokens(expression: str) -> list[str]:
+    """All of its text, in pieces."""
+    return [m[0] for m in _TOKEN.finditer(expression)]
 
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 DEEPEST = 250
 """Brackets in brackets; the limit of cel-go's parser."""
-_CLOSED = {"(": ")", "[": "]", "{": "}"}
+CLOSED = {"(": ")", "[": "]", "{": "}"}
 
 
 def _chain(tokens: list[str], at: int, until: str, deep: int = 0) -> tuple[str, int]:
@@ -47,9 +52,9 @@ def _chain(tokens: list[str], at: int, until: str, deep: int = 0) -> tuple[str, 
         elif plain == "[?" or (plain == "[" and lenient):
             inner, at = _chain(tokens, at + 1, "]", deep + 1)
             out, at, lenient = f"{out}.optIndex({inner})", at + 1, True
-        elif plain in _CLOSED:
-            inner, end = _chain(tokens, at + 1, _CLOSED[plain], deep + 1)
-            out, at, lenient = f"{out}{tokens[at]}{inner}{_CLOSED[plain]}", end + 1, False
+        elif plain in CLOSED:
+            inner, end = _chain(tokens, at + 1, CLOSED[plain], deep + 1)
+            out, at, lenient = f"{out}{tokens[at]}{inner}{CLOSED[plain]}", end + 1, False
         elif plain == ".":
             out, at, lenient = f"{out}.{following}", at + 2, False
         else:

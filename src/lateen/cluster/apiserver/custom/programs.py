@@ -1,7 +1,7 @@
 """CEL expressions as programs of the library, and what they cost at most for an object.
 
 The library evaluates expressions without types; ``checking`` finds what does not fit them. What the library does not
-have (macros with two variables) is named.
+have is rewritten (``macros``, ``optionals``) or named.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from lateen.cluster.apiserver.custom import optionals
+from lateen.cluster.apiserver.custom import macros, optionals
 from lateen.cluster.apiserver.custom.checking import NAMESPACES
 from lateen.cluster.apiserver.custom.functions import FUNCTIONS
 from lateen.kit.jsons import Json
@@ -21,6 +21,7 @@ _STANDARD = {
     *("contains", "endsWith", "matches", "startsWith", "size", "type", "bool", "bytes", "double", "duration", "dyn"),
     *("int", "string", "timestamp", "uint", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear"),
     *("getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "hasValue", "orValue", "value"),
+    *("of", "ofNonZeroValue", "none", "or"),
 }
 _TYPES = {
     "bool",
@@ -32,12 +33,13 @@ _TYPES = {
     "list",
     "map",
     "null_type",
+    "optional",
     "string",
     "timestamp",
     "uint",
 }
 _STRINGS = re.compile(r"""[rRbB]*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
-_MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*(\w+)\s*,")
+_MACRO = re.compile(r"\.\s*(?:all|exists|exists_?[oO]ne|filter|map|transform(?:List|Map|MapEntry))\s*\(\s*(\w+)\s*,")
 _SIZE = re.compile(r"\bsize\s*\(")
 
 logging.getLogger("cel").setLevel(
@@ -61,7 +63,7 @@ def compiled(expression: str, known: frozenset[str] = _OF_OBJECTS, more: frozens
     ones. Raises ValueError for a mistake, and Unsupported."""
     import cel
 
-    plain = _sized(optionals.rewritten(expression))
+    plain = _sized(optionals.rewritten(macros.rewritten(expression)))
     try:
         program = cel.compile(plain)
     except ValueError as e:
@@ -74,7 +76,7 @@ def compiled(expression: str, known: frozenset[str] = _OF_OBJECTS, more: frozens
     named = {f for f in program.functions() if f[0].isalpha()} - _STANDARD - set(FUNCTIONS) - more - {"codePoints"}
     if named:
         raise Unsupported(f"the function or macro {min(named)}")
-    bound = set(_MACRO.findall(_STRINGS.sub('""', expression)))
+    bound = set(_MACRO.findall(_STRINGS.sub('""', plain)))
     if unknown := sorted(set(program.variables()) - bound - _TYPES - known):
         if of := NAMESPACES.intersection(unknown):
             raise Unsupported(f"the functions of {min(of)}")
