@@ -11,6 +11,7 @@ from lateen.api import kinds
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.kubelet.images import UnknownImage
 from lateen.cluster.kubelet.pod import Pod
+from lateen.kit import tasks
 from lateen.kit.rounds import Rounds
 from lateen.kube.client import KubeError
 
@@ -86,3 +87,41 @@ def test_a_pod_whose_last_status_nobody_takes_goes_all_the_same(tmp_path, monkey
     client = Deaf(Cluster().api, "kubelet")
     kept = asyncio.run(ended(client, tmp_path, "Never", 143))
     assert (client.tries, kept["metadata"]["deletionGracePeriodSeconds"]) == (2, 0)
+
+
+GATE = "example.com/open"
+
+
+def said(pod, condition):
+    return next((c["status"] for c in pod.get("status", {}).get("conditions", []) if c["type"] == condition), "")
+
+
+def test_a_pod_is_ready_as_soon_as_somebody_has_opened_its_gate(tmp_path):
+    """Also if nothing else about it changes."""
+    client = DirectClient(Cluster().api, "kubelet")
+
+    async def told(pod, ready):
+        async with asyncio.timeout(20):
+            while said(now := await client.get(kinds.POD, "default", "p"), "Ready") != ready:
+                pod.update(now)
+                await asyncio.sleep(0.01)
+        return now
+
+    async def story():
+        spec = {"containers": [{"name": "app", "image": "app"}], "readinessGates": [{"conditionType": GATE}]}
+        made = await client.create(kinds.POD, {"metadata": {"name": "p", "namespace": "default"}, "spec": spec})
+        node = Node(client, tmp_path, 0)
+        node.statuses = Rounds(0.001)
+        pod = Pod(node, made, {})
+        pod.main[0].starts(0, "u/app/0", 100.0, {})
+        pod.main[0].has_started()
+        pod.main[0].is_ready(True)
+        publishing = tasks.spawn(pod._publish_loop(), "status")
+        now = await told(pod, "False")
+        conditions = [*now["status"]["conditions"], {"type": GATE, "status": "True"}]
+        await client.patch(kinds.POD, "default", "p", {"status": {"conditions": conditions}}, "status")
+        now = await told(pod, "True")
+        await tasks.cancel(publishing)
+        return now
+
+    assert said(asyncio.run(story()), GATE) == "True"

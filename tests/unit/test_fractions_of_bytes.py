@@ -3,7 +3,7 @@
 import pytest
 
 from lateen.cluster.apiserver import pod_warnings
-from lateen.cluster.kubelet import volumes
+from lateen.cluster.kubelet import downward
 
 
 def pod(**limits):
@@ -41,4 +41,4 @@ def test_a_fraction_of_a_byte_is_warned_of_in_the_words_of_kubernetes(kind, arou
 )
 def test_a_variable_of_a_resource_knows_every_unit_and_is_rounded_up(given, divisor, told):
     container = {"resources": {"limits": {"memory": given}}}
-    assert volumes.resource(container, {"resource": "limits.memory", "divisor": divisor}) == told
+    assert downward.resource(container, {"resource": "limits.memory", "divisor": divisor}) == told

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from lateen.cluster.kubelet import names, security, volumes
+from lateen.cluster.kubelet import limits, names, security, volumes
 from lateen.cluster.network import services
 from lateen.cluster.runtime.privileges import CAPABILITIES
 from lateen.kit import beneath
@@ -141,10 +141,73 @@ def test_an_items_path_that_leaves_its_volume_is_refused(tmp_path, path):
 def test_a_volume_has_the_files_of_its_config_map_and_no_others(tmp_path):
     volume = {"name": "v", "configMap": {"name": "c", "defaultMode": 0o400}}
     found = prepare(tmp_path, {"c": {"data": {"a": "1", "b": "2"}}}, volume)
-    assert {p.name: p.read_text() for p in (found / "v").iterdir()} == {"a": "1", "b": "2"}
+    assert texts(found / "v") == {"a": "1", "b": "2"}
     assert (found / "v/a").stat().st_mode & 0o777 == 0o400
     prepare(tmp_path, {"c": {"data": {"b": "3"}}}, volume)
-    assert {p.name: p.read_text() for p in (found / "v").iterdir()} == {"b": "3"}
+    assert texts(found / "v") == {"b": "3"}
+
+
+def texts(volume):
+    """The files that a user sees in a volume."""
+    return {p.name: p.read_text() for p in volume.iterdir() if not p.name.startswith("..")}
+
+
+def test_all_files_of_a_config_map_change_at_once(tmp_path):
+    """Programs that reload their configuration wait for another ..data, and find all files of one version there."""
+    volume = {
+        "name": "v",
+        "configMap": {"name": "c", "items": [{"key": "a", "path": "x/a"}, {"key": "b", "path": "b"}]},
+    }
+    found = prepare(tmp_path, {"c": {"data": {"a": "1", "b": "1"}}}, volume) / "v"
+    assert (os.readlink(found / "x"), os.readlink(found / "b")) == ("..data/x", "..data/b")
+    first = os.readlink(found / "..data")
+    prepare(tmp_path, {"c": {"data": {"a": "1", "b": "1"}}}, volume)
+    assert os.readlink(found / "..data") == first  # nothing has changed
+    prepare(tmp_path, {"c": {"data": {"a": "2", "b": "1"}}}, volume)
+    assert os.readlink(found / "..data") != first
+    assert ((found / "x/a").read_text(), (found / "b").read_text()) == ("2", "1")
+    assert sorted(p.name for p in found.iterdir()) == [os.readlink(found / "..data"), "..data", "b", "x"]
+
+
+def test_a_volume_of_an_earlier_version_gets_the_layout_of_this_one(tmp_path):
+    old = tmp_path / "pod/volumes/v"
+    (old / "x").mkdir(parents=True)
+    (old / "x/a").write_text("0")
+    (old / "b").write_text("0")
+    items = [{"key": "a", "path": "x/a"}, {"key": "b", "path": "b"}]
+    prepare(tmp_path, {"c": {"data": {"a": "1", "b": "2"}}}, {"name": "v", "configMap": {"name": "c", "items": items}})
+    assert ((old / "x/a").read_text(), (old / "b").read_text()) == ("1", "2")
+
+
+# --- what containers know about their pods ---------------------------------------------------------------------------
+
+
+def test_a_variable_may_be_about_another_container_and_about_the_node():
+    side = {"name": "side", "resources": {"limits": {"cpu": "250m"}, "requests": {"memory": "1Mi"}}}
+
+    def env(**ref):
+        container = {"name": "main", "env": [{"name": "A", "valueFrom": {"resourceFieldRef": ref}}]}
+        made = volumes.environment(Api({}), pod(containers=[container, side]), container, {})
+        return asyncio.run(made)["A"]
+
+    assert env(containerName="side", resource="limits.cpu", divisor="1m") == "250"
+    assert env(resource="limits.cpu") == str(os.cpu_count())  # as much as the node has
+    assert env(containerName="side", resource="limits.memory", divisor="1Ki") == limits.capacity()["memory"][:-2]
+    assert env(resource="requests.memory") == "0"
+
+
+def test_a_variable_has_the_addresses_of_the_pod():
+    item = {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}
+    container, known = {"name": "main", "env": [item]}, {"status": {"podIP": "10.244.0.7", "podIPs": []}}
+    made = volumes.environment(Api({}), {**pod(containers=[container]), **known}, container, {})
+    assert asyncio.run(made) == {"A": "10.244.0.7"}
+
+
+def test_what_a_pod_wants_of_the_machine_and_does_not_get_is_named():
+    assert security.unsupported(pod(hostNetwork=True, hostPID=False, hostIPC=True)).startswith(
+        "hostNetwork, hostIPC: no"
+    )
+    assert security.unsupported(pod(hostNetwork=False)) == ""
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------

@@ -53,11 +53,12 @@ def test_containers_find_the_api_server_and_services_of_their_own_namespace_only
         folders=tmp_path,
         rootless=False,
         plugins=SimpleNamespace(seen={}),
+        runtime=None,
     )
 
     def found(**spec):
         pod = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": spec}
-        services = asyncio.run(Sandbox(node, pod).services())
+        services = asyncio.run(Sandbox(node, pod, {}).services())
         return {key for key in service_links.variables([*services, service_links.API]) if key.endswith("_HOST")}
 
     assert found() == found(enableServiceLinks=True) == {"WEB_SERVICE_HOST", "KUBERNETES_SERVICE_HOST"}

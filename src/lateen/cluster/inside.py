@@ -42,9 +42,10 @@ def programs() -> forking.Entries:
     """What containers run as forks of this process, loaded and rehearsed."""
     from lateen.agent import main as agent
     from lateen.agent import rehearsal
+    from lateen.cluster.runtime import pause
 
     rehearsal.rehearse()
-    return {"pilot-agent": agent.main}
+    return {"pilot-agent": agent.main, pause.NAME: pause.main}
 
 
 if __name__ == "__main__":

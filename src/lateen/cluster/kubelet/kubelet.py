@@ -9,7 +9,7 @@ from functools import partial
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.kubelet import names, registration, removal
+from lateen.cluster.kubelet import names, registration, removal, scratch
 from lateen.cluster.kubelet.pod import Pod
 from lateen.cluster.kubelet.sandbox import Node
 from lateen.cluster.kubelet.scheduler import SCHEDULER, Scheduler
@@ -126,4 +126,5 @@ class Kubelet:
                 await links.remove_pod(uid)
         for directory in self.node.root.iterdir():
             if directory.name not in known:
+                scratch.release(directory)
                 await asyncio.to_thread(shutil.rmtree, directory, True)

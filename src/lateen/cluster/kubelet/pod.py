@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from lateen.api import kinds
-from lateen.cluster.kubelet import limits, pod_status, removal, volumes
+from lateen.cluster.kubelet import limits, pod_status, removal, scratch, security, volumes
 from lateen.cluster.kubelet.container import Container, Role, Terminated
 from lateen.cluster.kubelet.keeper import Keeper
 from lateen.cluster.kubelet.sandbox import Node, Sandbox
@@ -23,6 +23,8 @@ from lateen.kube.client import KubeError
 log = logging.getLogger("lateen.kubelet")
 
 REFRESH_S = 15.0
+EVICTION_S = 1.0
+"""The grace period of a pod that uses more than it may, as in Kubernetes."""
 LAST_TRIES = 5
 """How often a terminating pod tries to report its last status: a control plane that refuses it must not keep the
 pod."""
@@ -32,11 +34,15 @@ SIDECAR_GRACE_S = 2.0
 """Seconds that sidecars get at least to stop when the application has used up the pod's grace period."""
 
 
+class _Evicted(Exception):
+    """The pod uses more than it may; the message says of what."""
+
+
 class Pod:
     """Runs as one task; ``end`` stops it gracefully. ``adopted``: containers that outlived a node daemon, by name."""
 
     def __init__(self, node: Node, pod: Json, adopted: dict[str, Json]) -> None:
-        self.sandbox = Sandbox(node, pod, kept=bool(adopted))
+        self.sandbox = Sandbox(node, pod, adopted)
         self.uid, self.key = self.sandbox.uid, self.sandbox.key
         self.init = [
             Container(c, Role.SIDECAR if c.get("restartPolicy") == "Always" else Role.INIT, self._changed)
@@ -92,6 +98,8 @@ class Pod:
             self._published = {}
             self._dirty.set()
         self.sandbox.update(pod)
+        if pod["spec"].get("readinessGates"):
+            self._dirty.set()  # somebody else may have opened one
         for c in self._add_ephemeral(pod):
             if self._prepared:
                 self._keep(c)
@@ -178,20 +186,22 @@ class Pod:
             async with asyncio.timeout(self._deadline()):
                 await self._contain()
         except TimeoutError:
-            says = "Pod was active on the node longer than the specified deadline"
-            self.sandbox.event("Warning", "DeadlineExceeded", says)
-            self._fail("DeadlineExceeded", says)
-            await tasks.cancel(*self._tasks)
-            await self._stop_all()
+            await self._fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+        except _Evicted as e:
+            self.grace = min(self.grace, EVICTION_S)
+            await self._fail("Evicted", str(e))
         else:
             self._prepared = False
             await self._stop([*self._sidecars(), *self.ephemeral])
         self._dirty.set()
         await self.sandbox.disconnect()
 
-    def _fail(self, reason: str, message: str) -> None:
+    async def _fail(self, reason: str, message: str) -> None:
+        self.sandbox.event("Warning", reason, message)
         self._failure = (reason, message)
         self._dirty.set()
+        await tasks.cancel(*self._tasks)
+        await self._stop_all()
 
     def _deadline(self) -> float | None:
         limit = self.sandbox.pod["spec"].get("activeDeadlineSeconds")
@@ -201,9 +211,12 @@ class Pod:
 
     async def _contain(self) -> None:
         """Everything from the sandbox until the last container has exited."""
+        if says := security.unsupported(self.sandbox.pod):
+            self.sandbox.event("Warning", "NotSupported", says)
         await self._until_done(self.sandbox.connect, "FailedCreatePodSandBox")
         await self._until_done(lambda: self.sandbox.volumes.prepare(self.sandbox.pod), "FailedMount")
-        self._tasks.append(tasks.spawn(self._refresh_volumes(), f"volumes of {self.key[1]}"))
+        refreshing = tasks.spawn(self._refresh_volumes(), f"volumes of {self.key[1]}")
+        self._tasks.append(refreshing)
         self._prepared = True
         for c in self.ephemeral:
             if not isinstance(c.state, Terminated):
@@ -217,6 +230,16 @@ class Pod:
             if not _final(c.state, self.sandbox.policy):
                 self._keep(c)
                 await self._keepers[c.name].launched.wait()
+        ended = tasks.spawn(self._ended(), f"end of {self.key[1]}")
+        try:
+            await asyncio.wait((ended, refreshing), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done() and refreshing.exception() is None:
+                raise _Evicted(refreshing.result())
+            await ended
+        finally:
+            await tasks.cancel(ended)
+
+    async def _ended(self) -> None:
         policy = self.sandbox.policy
         for c in self.main:
             await c.until(lambda c: isinstance(c.state, Terminated) and not c.restarts(policy))
@@ -249,10 +272,14 @@ class Pod:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 5.0)
 
-    async def _refresh_volumes(self) -> None:
+    async def _refresh_volumes(self) -> str:
+        """Returns which volume is larger than it may be, once one is."""
         while True:
             await asyncio.sleep(REFRESH_S)
             try:
+                pod, seen = self.sandbox.pod, self.sandbox.volumes
+                if scratch.limited(pod) and (says := await asyncio.to_thread(seen.exceeded, pod)):
+                    return says
                 await self.sandbox.volumes.prepare(self.sandbox.pod)
             except (volumes.NotReady, OSError, KubeError) as e:
                 log.warning("volumes of %s/%s: %s", *self.key, e)
@@ -331,7 +358,10 @@ class Pod:
 
     async def _publish(self, status: Json) -> bool:
         """False when the pod no longer exists. The UID makes it a conflict (409) if another pod has its name by now."""
-        change = {"metadata": {"uid": self.uid}, "status": status}
+        meta = {"uid": self.uid}
+        if self.sandbox.pod["spec"].get("readinessGates"):  # whose conditions are in the same list
+            meta["resourceVersion"] = self.sandbox.pod["metadata"]["resourceVersion"]
+        change = {"metadata": meta, "status": status}
         try:
             await self.sandbox.node.client.patch(kinds.POD, *self.key, change, "status")
             self._published = status

@@ -11,7 +11,7 @@ from lateen.cluster.rules import amounts
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 
-OWN_CONDITIONS = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 RESIZE = "PodResizePending"
 
 
@@ -132,7 +132,8 @@ def conditions(pod: Json, init: Sequence[Container], main: Sequence[Container], 
         says = f'corresponding condition of pod readiness gate "{closed[0]}" does not exist or is not "True".'
         ready = {"status": "False", "reason": "ReadinessGatesNotReady", "message": says}
     out = [c for c in before.values() if c["type"] not in (*OWN_CONDITIONS, RESIZE)]
-    own = dict(zip(OWN_CONDITIONS, (initialized, ready, containers, {"status": "True"}), strict=True))
+    connected = {"status": "True" if facts.address and not over else "False"}
+    own = dict(zip(OWN_CONDITIONS, (connected, initialized, ready, containers, {"status": "True"}), strict=True))
     if facts.infeasible and not over:
         own[RESIZE] = {"status": "True", "reason": "Infeasible", "message": facts.infeasible}
     for kind, value in own.items():

@@ -58,8 +58,8 @@ async def of_command(sandbox: Sandbox, c: Container, command: list[str]) -> Json
 
 
 async def of_start(sandbox: Sandbox, c: Container, attempt: int) -> Json:
-    """Add the standard streams, the log and the file for the termination message."""
-    spec = await of(sandbox, c)
+    """Add the standard streams, the log, the file for the termination message, and whose processes it sees."""
+    spec = {**await of(sandbox, c), "beside": await sandbox.beside()}
     streams = {key: bool(c.spec.get(key)) for key in ("stdin", "stdinOnce", "tty")}
     if streams["tty"]:
         spec["env"] = {"TERM": "xterm", **spec["env"]}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lateen.api import kinds
-from lateen.cluster.kubelet import volumes
+from lateen.cluster.kubelet import etc_files, shared_processes, volumes
 from lateen.cluster.kubelet.catalogue import Catalogue
 from lateen.cluster.kubelet.chained import Plugins
 from lateen.cluster.kubelet.container import Container, Role
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.network_policies import Policies
+from lateen.cluster.kubelet.shared_processes import SharedProcesses
 from lateen.cluster.network import links, plan
 from lateen.cluster.runtime import cgroups
 from lateen.cluster.runtime.client import RuntimeClient
@@ -57,11 +59,11 @@ class Node:
 
 
 class Sandbox:
-    """``pod`` is the latest object; ``hurry`` is set once the grace period is used up. ``kept``: containers of it have
-    outlived a node daemon, which may have ended before it could report the pod's address."""
+    """``pod`` is the latest object; ``hurry`` is set once the grace period is used up. ``adopted``: containers of it
+    that have outlived a node daemon, which may have ended before it could report the pod's address."""
 
-    def __init__(self, node: Node, pod: Json, kept: bool = False) -> None:
-        self.node, self.pod, self._kept = node, pod, kept
+    def __init__(self, node: Node, pod: Json, adopted: Mapping[str, Json]) -> None:
+        self.node, self.pod, self._kept = node, pod, bool(adopted)
         self.uid = str(pod["metadata"]["uid"])
         self.key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
         self.directory = node.root / self.uid
@@ -69,6 +71,7 @@ class Sandbox:
         self.address = ""
         self._services: list[Json] | None = None
         self.hurry = asyncio.Event()
+        self._processes = SharedProcesses(node.runtime, self.uid, adopted.get(shared_processes.NAME))
 
     @property
     def policy(self) -> str:
@@ -78,6 +81,13 @@ class Sandbox:
         """Take a newer object; the address in its status is ours to set, not the API's."""
         known = {"podIP": self.address, "hostIP": plan.NODE_IP} if self.address else {}
         self.pod = {**pod, "status": {**(pod.get("status") or {}), **known}}
+
+    async def beside(self) -> str:
+        """The container whose processes every container of the pod sees; empty if each sees its own. Raises OSError."""
+        if not self.pod["spec"].get("shareProcessNamespace"):
+            return ""
+        name = etc_files.hostname(self.pod)
+        return await self._processes.first(links.path(self.uid), self.directory, name, self.node.rootless)
 
     async def services(self) -> list[Json]:
         """Those that the containers' environment names: of the pod's namespace, as they are when the first container
@@ -117,7 +127,8 @@ class Sandbox:
         self.update(self.pod)
 
     async def disconnect(self) -> None:
-        """Release the network; only the status keeps the address."""
+        """End the processes that are left, and release the network; only the status keeps the address."""
+        await self._processes.end()
         try:
             await self.node.plugins.remove(self.pod, self.uid)
         except OSError as e:  # what plugins keep for a pod may remain, but the pod must go

@@ -150,6 +150,12 @@ def _without_root(wanted: Privileges, shared: Json, keeps_root: bool) -> Privile
     return replace(wanted, groups=None, nested=True, notes=tuple(notes))
 
 
+def unsupported(pod: Json) -> str:
+    """What of the machine the pod asks for and does not get; empty if it asks for nothing."""
+    asked = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod["spec"].get(name)]
+    return f"{', '.join(asked)}: no effect, the pod has its own namespaces, as every pod here" if asked else ""
+
+
 def sysctls(pod: Json, rootless: bool) -> dict[str, str]:
     """File below /proc/sys -> value. As in containerd, everybody may ping, and low ports need no capability. Raises
     Misconfigured for a sysctl that is not safe."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import os
 import re
 import shutil
@@ -13,44 +12,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lateen.api import kinds
-from lateen.cluster.kubelet import claims, names
+from lateen.cluster.kubelet import claims, downward, names, scratch
+from lateen.cluster.kubelet.published import Files, publish
 from lateen.cluster.rules import amounts, storage
 from lateen.kit import beneath
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
-Files = dict[str, tuple[bytes, int]]
-"""Path in the volume -> contents and mode."""
-
-_FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]$")
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 
 
 class NotReady(Exception):
     """Something that the pod refers to does not exist (yet); the message names it."""
-
-
-def field(pod: Json, path: str) -> str:
-    """The value of a field reference of the downward API."""
-    if m := _FIELD.match(path):
-        return str(dig(pod, "metadata", m[1], m[2], default=""))
-    if path in ("metadata.labels", "metadata.annotations"):
-        values = dig(pod, *path.split("."), default={})
-        return "".join(f"{k}={_quote(str(v))}\n" for k, v in sorted(values.items()))
-    return str(dig(pod, *path.split("."), default=""))
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def resource(container: Json, ref: Json) -> str:
-    name = str(ref.get("resource", ""))
-    kind, _, what = name.partition(".")
-    value = dig(container, "resources", kind, what) or dig(container, "resources", "requests", what, default="0")
-    divisor = amounts.parse(ref.get("divisor") or "1") or 1
-    return str(math.ceil(amounts.parse(value) / divisor))
 
 
 def expand(text: str, env: dict[str, str]) -> str:
@@ -74,9 +47,9 @@ async def environment(client: Client, pod: Json, container: Json, base: dict[str
             continue
         source = item["valueFrom"]
         if ref := source.get("fieldRef"):
-            env[item["name"]] = field(pod, ref["fieldPath"])
+            env[item["name"]] = downward.field(pod, ref["fieldPath"])
         elif ref := source.get("resourceFieldRef"):
-            env[item["name"]] = resource(container, ref)
+            env[item["name"]] = downward.resource(_container(pod, ref.get("containerName")) or container, ref)
         else:
             kind, ref = (
                 (kinds.CONFIG_MAP, source["configMapKeyRef"])
@@ -162,12 +135,17 @@ class Volumes:
         else:
             files = await self._files(pod, volume)
         path = f"volumes/{volume['name']}"
-        with beneath.Directory.open(self._root) as own, own.directory(path, make=True) as directory:
+        with beneath.Directory.open(self._root) as own:
+            if scratch.in_memory(volume) and not os.path.ismount(self.path(volume["name"])):
+                with own.directory(path, make=True) as directory:
+                    scratch.mount(directory.fd, pod, volume)
+            directory = own.directory(path, make=True)
+        with directory:
             if files is None:
                 _owned(directory, 0o777 if group < 0 else 0o2777, group)
             else:
                 _owned(directory, 0o755, group)
-                _write(directory, files, group)
+                publish(directory, files, group)
 
     async def _files(self, pod: Json, volume: Json) -> Files:
         if "configMap" in volume:
@@ -211,16 +189,15 @@ class Volumes:
         return out
 
     def _downward(self, pod: Json, source: Json, mode: object = None) -> Files:
-        containers = {c["name"]: c for c in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]}
         out: Files = {}
         for item in source.get("items") or []:
             if "fieldRef" in item:
-                text = field(pod, item["fieldRef"]["fieldPath"])
+                text = downward.field(pod, item["fieldRef"]["fieldPath"])
             else:
                 ref = item.get("resourceFieldRef") or {}
-                if ref.get("containerName") not in containers:
+                if (container := _container(pod, ref.get("containerName"))) is None:
                     raise NotReady(f"downwardAPI: there is no container {ref.get('containerName')!r:.80}")
-                text = resource(containers[ref["containerName"]], ref)
+                text = downward.resource(container, ref)
             out[item["path"]] = (text.encode(), _mode(item.get("mode", source.get("defaultMode", mode))))
         return out
 
@@ -283,12 +260,22 @@ class Volumes:
                     "target": str(m["mountPath"]),
                     "readOnly": bool(m.get("readOnly")) or fixed,
                     "own": claimed.own if claimed else not host,
+                    "links": fixed and not claimed,
                 }
             )
         return out
 
+    def exceeded(self, pod: Json) -> str:
+        """Which volume is larger than it may be; empty if none is."""
+        return scratch.exceeded(pod, self._root / "volumes")
+
     def remove(self) -> None:
+        scratch.release(self._root)
         shutil.rmtree(self._root, ignore_errors=True)
+
+
+def _container(pod: Json, name: object) -> Json | None:
+    return next((c for c in amounts.containers(pod["spec"]) if c["name"] == name), None)
 
 
 def _sub_path(mount: Json, env: dict[str, str]) -> str:
@@ -311,16 +298,6 @@ def _owned(directory: beneath.Directory, mode: int, group: int) -> None:
     if group >= 0:
         os.fchown(directory.fd, -1, group)
     os.fchmod(directory.fd, mode)
-
-
-def _write(directory: beneath.Directory, files: Files, group: int) -> None:
-    """Make the directory contain exactly these files."""
-    for path, (data, mode) in files.items():
-        if directory.read(path) != data:
-            directory.write(path, data, mode | (0o040 if group >= 0 else 0), group)
-    for path in list(directory.files()):
-        if path not in {"/".join(beneath.parts(p)) for p in files}:
-            directory.unlink(path)
 
 
 def host_path(path: Path, kind: str) -> None:

@@ -197,8 +197,9 @@ def _proc(root: str, privileged: bool) -> None:
 
 def _mount(top: beneath.Directory, inside: Inside, mount: dict[str, Any]) -> None:
     """``source`` (trusted), ``sub`` (a path below it, created if missing), ``target``, ``readOnly``, ``own``
-    (a directory of the pod itself, in which mount points may be created)."""
-    source = _source(mount["source"], mount.get("sub") or "")
+    (a directory of the pod itself, in which mount points may be created), ``links`` (that ``sub`` may pass through,
+    because no container writes there)."""
+    source = _source(mount["source"], mount.get("sub") or "", bool(mount.get("links")))
     try:
         names = inside(mount["target"])
         target = _target(top, names, stat.S_ISDIR(os.fstat(source).st_mode))
@@ -229,10 +230,11 @@ def _by(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-def _source(path: str, sub: str) -> int:
+def _source(path: str, sub: str, links: bool) -> int:
     if not sub:
         return os.open(path, os.O_PATH | os.O_CLOEXEC)
-    *above, name = beneath.parts(sub)
+    names = beneath.parts(sub)
+    *above, name = beneath.resolved(path, names) if links else names
     with beneath.Directory.open(path) as volume:
         mode = stat.S_IMODE(os.fstat(volume.fd).st_mode)
         try:
