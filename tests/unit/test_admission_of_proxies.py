@@ -8,7 +8,7 @@ import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from lateen.ads import listening
+from lateen.ads import listening, server
 from lateen.api import kinds
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
@@ -59,7 +59,9 @@ class Istiod:
                 return e.code().name, e.details()
             return None
 
-    def asked(self, pair, node=NODE):
+    def asked(self, pair, node=NODE, streams=1):
+        """How istiod ends the last of several streams, one after the other."""
+
         async def work():
             control = Control(None, "istio-system", Revision())
             control.world.changed(kinds.POD, ("shop", "cart-1"), None, POD)
@@ -67,7 +69,11 @@ class Istiod:
             self.port = free_port()
             server = await listening.serve(control.ads.accept, "127.0.0.1", self.port, lambda: certificate.mutual)
             try:
-                return await self.ask(pair, node)
+                for _ in range(streams):
+                    answer = await self.ask(pair, node)
+                    while control.ads.connections:
+                        await asyncio.sleep(0.01)
+                return answer
             finally:
                 await server.stop()
 
@@ -87,6 +93,17 @@ def istiod():
 
 def test_a_proxy_may_be_what_its_certificate_says(istiod):
     assert istiod.asked(istiod.pair(OWN)) is None
+
+
+def test_one_pod_has_a_limited_number_of_streams(istiod, monkeypatch):
+    """Each costs memory and time with each change; a proxy has one."""
+    monkeypatch.setattr(server, "MAX_STREAMS", 0)
+    assert istiod.asked(istiod.pair(OWN)) == ("RESOURCE_EXHAUSTED", "cart-1 has 0 streams already")
+
+
+def test_streams_that_have_ended_do_not_count(istiod, monkeypatch):
+    monkeypatch.setattr(server, "MAX_STREAMS", 1)
+    assert istiod.asked(istiod.pair(OWN), streams=3) is None
 
 
 CLAIMS = {

@@ -339,3 +339,34 @@ def test_istiod_may_deploy_only_where_it_is_to(env, deploys):
 
     found = [r for o in core.permissions(Revision(), deploys) for r in o.get("rules", [])]
     assert any("deployments" in r["resources"] and "create" in r["verbs"] for r in found) is deploys
+
+
+def test_istiod_may_write_statuses_of_the_meshs_objects_but_not_what_users_have_written():
+    """Whoever gets its token changes no policy with it."""
+    from lateen.api import kinds
+    from lateen.wire.revision import Revision
+
+    writes = {
+        (group, resource, verb, *r.get("resourceNames", []))
+        for o in core.permissions(Revision())
+        for r in o.get("rules", [])
+        for group in r["apiGroups"]
+        for resource in r["resources"]
+        for verb in {*r["verbs"]} & {"create", "update", "patch", "delete"}
+        if group in ("", *kinds.groups()) and not resource.endswith(("/status", "/finalizers"))
+    }
+    roots = ("istio-ca-root-cert", "istio-ca-crl")
+    cas = ("istio-ca-secret", "lateen-ca", "lateen-jwks", "lateen-acme")
+    assert writes == {
+        *(("networking.istio.io", "workloadentries", v) for v in ("create", "patch", "delete")),
+        *(("cert-manager.io", "certificates", v) for v in ("create", "patch")),
+        ("gateway.networking.k8s.io", "gatewayclasses", "create"),
+        ("", "configmaps", "create"),
+        *(("", "configmaps", v, *roots) for v in ("update", "patch")),
+        *(("", "configmaps", v, "istio-accepted-config") for v in ("update", "patch")),
+        ("", "secrets", "create"),
+        ("", "secrets", "update", *cas),
+        *(("", "secrets", v) for v in ("create", "update")),  # where istiod binds its role for certificates
+        *(("", r, v) for r in ("serviceaccounts", "services") for v in ("create", "patch")),
+        ("", "events", "create"),
+    }

@@ -123,14 +123,44 @@ def test_a_connection_that_is_being_closed_is_not_asked_for_signs_of_life(monkey
 def test_there_are_not_more_connections_than_allowed(monkeypatch):
     monkeypatch.setattr(clients, "MAX_CONNECTIONS", 1)
 
+    def refused(port):
+        with contextlib.suppress(OSError), dialled(port) as raw:
+            while raw.recv(4096):
+                pass
+
     async def run():
         async with listening(CERTIFICATE.http2) as (server, port, _):
             first = await asyncio.to_thread(dialled, port)
-            with pytest.raises(OSError):  # noqa: PT011 - reset or closed, as it comes
-                await asyncio.to_thread(dialled, port)
+            await asyncio.to_thread(refused, port)
+            assert server.counts() == (1, 0)
             first.close()
             await settled(server)
             (await asyncio.to_thread(dialled, port)).close()
+
+    asyncio.run(run())
+
+
+def test_who_takes_all_connections_keeps_nobody_else_out(monkeypatch):
+    monkeypatch.setattr(clients, "MAX_CONNECTIONS", 5)
+    greedy, modest = (f"spiffe://cluster.local/ns/default/sa/{n}" for n in ("greedy", "modest"))
+    pairs = {n: certs.issue(CA.state.signer.pair, [n], times.now(), timedelta(hours=1)) for n in (greedy, modest)}
+
+    async def run():
+        async with listening() as (server, port, _), contextlib.AsyncExitStack() as stack:
+            calls = []
+
+            async def come(who):
+                made = await stack.enter_async_context(channel(port, pairs[who]))
+                calls.append(call := made.stream_stream("/test/Echo")())
+                await call.write(b"who")
+                assert await call.read() == who.encode()
+
+            for who in [modest, *[greedy] * 4, modest]:
+                await come(who)
+            assert server.counts() == (5, 0)
+            (ended,) = [c for c in calls if c.done()] or [calls[4]]
+            assert await ended.code() is grpc.StatusCode.UNAVAILABLE, "the newest one of who has most"
+            assert not calls[0].done()
 
     asyncio.run(run())
 

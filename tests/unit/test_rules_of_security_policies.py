@@ -68,6 +68,8 @@ def rule(**principal):
             "no give both authorizationEndpoint and tokenEndpoint",
         ),
         (oidc(redirectURL="https://a.test"), "no must be one that the application does not have"),
+        (oidc(redirectURL="https://a.test/a:b", logoutPath="/a:b"), "no to which the provider sends browsers back"),
+        (oidc(redirectURL="https://a.test/a:b?x=/c", logoutPath="/c"), None),
         (oidc(redirectURL="https://a.test/bye", logoutPath="/bye"), "no to which the provider sends browsers back"),
         (oidc(cookieDomain="a b"), "no is not a domain"),
         (spec(extAuth={}), "no one of grpc or http must be specified"),

@@ -74,7 +74,8 @@ class Connection(Streams):
     def __init__(self, context: ssl.SSLContext, accept: Accept, server: Owner) -> None:
         super().__init__(context)
         self._accept, self._server = accept, server
-        self._identities: tuple[str, ...] = ()
+        self.known_as: tuple[str, ...] = ()
+        """The identities in the client's certificate, after the handshake."""
         self._rest = b""
         """The beginning of a frame."""
         self._preface = PREFACE
@@ -88,8 +89,8 @@ class Connection(Streams):
     # --- the connection itself -------------------------------------------------------------------------------
 
     def established(self) -> None:
+        self.known_as = self.identities()
         self._server.established(self)
-        self._identities = self.identities()
         self._h2.initiate_connection()
         self._flush()
         self._grant(0, ROOM - CALL_ROOM)
@@ -216,7 +217,7 @@ class Connection(Streams):
             raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {MAX_NOISE} frames that are no messages")
 
     def _open(self, number: int, headers: Mapping[str, str]) -> None:
-        call = self._calls[number] = Call(self, number, headers, self._identities)
+        call = self._calls[number] = Call(self, number, headers, self.known_as)
         call.window, call.room = self._h2.remote_settings.initial_window_size, CALL_ROOM
         if headers.get(":method") != "POST" or not headers.get("content-type", "").startswith("application/grpc"):
             call.finish(Status.UNIMPLEMENTED, "only gRPC is served here")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from lateen.ads.http2 import Connection
@@ -15,8 +16,9 @@ from lateen.kit import tasks
 log = logging.getLogger("lateen.ads")
 
 MAX_CONNECTIONS = 10_000
-"""The limit for one server, unfinished handshakes included. Further clients are refused, so that they may try another
-istiod; each connection costs about 100 KB (``bench/fanout.py``)."""
+"""The limit for one server, without unfinished handshakes. Beyond it, the newest connection of the identity with most
+of them is closed: clients may try another istiod, and one that takes all the room keeps nobody else out. Each costs
+about 100 KB (``bench/fanout.py``)."""
 MAX_HANDSHAKES = 1000
 """The limit for unfinished handshakes. Further clients wait in the kernel's queue: all proxies of a mesh reconnect at
 once after a restart of istiod, and if they were refused, they would back off longer each time."""
@@ -37,7 +39,8 @@ class Server:
     def __init__(self, listeners: Sequence[socket.socket], made: Callable[[Server], Connection]) -> None:
         self._listeners, self._made = listeners, made
         self._loop = asyncio.get_running_loop()
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
+        """The oldest first."""
         self._shaking: dict[Connection, float] = {}
         """Connections in a handshake, the oldest first, and when each was accepted."""
         self._full = self._stopped = False
@@ -63,16 +66,9 @@ class Server:
             self._admit(client)
 
     def _admit(self, client: socket.socket) -> None:
-        full = len(self._connections) >= MAX_CONNECTIONS
-        if full and not self._full:
-            log.warning("no more connections: %d are open, %d in TLS handshakes", *self.counts())
-        self._full = full
-        if full:
-            client.close()
-            return
         client.setblocking(False)
         connection = self._made(self)
-        self._connections.add(connection)
+        self._connections[connection] = None
         self._shaking[connection] = self._loop.time()
         tasks.spawn(self._start(connection, client), "xds connection")
 
@@ -116,13 +112,26 @@ class Server:
         return len(self._connections), len(self._shaking)
 
     def established(self, connection: Connection) -> None:
+        self._shaken(connection)
+        full = len(self._connections) - len(self._shaking) > MAX_CONNECTIONS
+        if full:
+            known = [c for c in self._connections if c not in self._shaking]
+            most, many = Counter(c.known_as for c in known).most_common(1)[0]
+            if not self._full:
+                log.warning(
+                    "no more connections: %d are open, %d of %s", len(known), many, " ".join(most) or "no identity"
+                )
+            next(c for c in reversed(known) if c.known_as == most).abort()
+        self._full = full
+
+    def _shaken(self, connection: Connection) -> None:
         self._shaking.pop(connection, None)
         if self._pause is not None and len(self._shaking) < MAX_HANDSHAKES:
             self._resume()
 
     def lost(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        self.established(connection)
+        self._connections.pop(connection, None)
+        self._shaken(connection)
 
     def disconnect(self) -> None:
         """Make all clients reconnect, so that they are verified against the current trust roots."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -37,6 +37,10 @@ SLICE_S = 0.005
 """Seconds after which a push, or the handling of requests, yields to other work."""
 
 
+MAX_STREAMS = 100
+"""The limit of streams of one pod: a proxy has one, a proxyless client one for each channel of each process."""
+
+
 Allow = Callable[[NodeId, str, dict[str, str]], str | None]
 """(claimed identity, identity in the certificate, metadata) -> why the proxy is not admitted, or None."""
 Sets_ = Callable[[Connection], Mapping[str, Sets]]
@@ -51,6 +55,8 @@ class AdsServer:
         self._proxyless_sets = proxyless_sets
         self.proxyless: set[Proxyless] = set()
         self.connections: set[Connection] = set()
+        self._streams: Counter[tuple[str, str]] = Counter()
+        """How many there are, by namespace and pod."""
         self.joined: Callable[[Connection], None] = lambda _: None
         self.left: Callable[[Connection], None] = lambda _: None
         self.answered: Callable[[], None] = lambda: None
@@ -106,6 +112,7 @@ class AdsServer:
         version, metadata = messages.version(first), messages.metadata(first)
         connection = Connection(node, identity_of(call), version, metadata, session, call=call)
         self.connections.add(connection)
+        self._joined(node)
         self.joined(connection)
         log.info("connected: %s (%s)", node, connection.identity)
         try:
@@ -122,11 +129,12 @@ class AdsServer:
             return None
         stream = Proxyless(node, call, messages.metadata(first))
         self.proxyless.add(stream)
+        self._joined(node)
         log.info("proxyless gRPC client connected: %s", node)
         try:
             stream.send(stream.session.offer(self._proxyless_sets(node, stream.metadata)))
         except Exception:
-            self.proxyless.discard(stream)
+            self.leave_proxyless(stream)
             raise
         return stream
 
@@ -140,13 +148,30 @@ class AdsServer:
             log.warning("%s refused: %s", node, why)
             call.finish(Status.PERMISSION_DENIED, why)
             return None
+        if self._streams[node.namespace, node.pod] >= MAX_STREAMS:
+            call.finish(Status.RESOURCE_EXHAUSTED, f"{node.pod} has {MAX_STREAMS} streams already")
+            return None
         return node
+
+    def _joined(self, node: NodeId) -> None:
+        self._streams[node.namespace, node.pod] += 1
+
+    def _left(self, node: NodeId) -> None:
+        place = node.namespace, node.pod
+        self._streams[place] -= 1
+        if not self._streams[place]:
+            del self._streams[place]
 
     def leave(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        self._left(connection.node)
         self.left(connection)
         self.answered()
         log.info("disconnected: %s", connection.node)
+
+    def leave_proxyless(self, stream: Proxyless) -> None:
+        self.proxyless.discard(stream)
+        self._left(stream.node)
 
     def receive(self, connection: Connection, request: Request) -> None:
         try:
@@ -296,7 +321,7 @@ class _Sotw:
         if self._questions is not None:
             self._questions.closed()
         if self._stream is not None:
-            self._server.proxyless.discard(self._stream)
+            self._server.leave_proxyless(self._stream)
 
 
 _SHORT = {t: short.lower() for t, short in names.SHORT.items()}

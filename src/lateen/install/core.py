@@ -8,7 +8,7 @@ from lateen.api import crds, kinds
 from lateen.api.decoding import NETWORK
 from lateen.inject import deployment
 from lateen.install.control_plane import pilot_env
-from lateen.install.objects import NAMESPACE, RBAC, READ, READ_SECRETS, bound, meta, source
+from lateen.install.objects import NAMESPACE, RBAC, READ, READ_SECRETS, WRITES_ROOTS, bound, meta, source
 from lateen.install.operator import Operator
 from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import Json, dig
@@ -60,7 +60,7 @@ def _issuing(writer: str) -> list[Json]:
     """Permissions for certificates: creating the Certificates that Gateways and Ingresses ask for, writing their
     status, and binding this role to be able to write Secrets in their namespaces."""
     return [
-        {"apiGroups": [kinds.CERT_MANAGER], "resources": ["certificates"], "verbs": ["create"]},
+        {"apiGroups": [kinds.CERT_MANAGER], "resources": ["certificates"], "verbs": ["create", "patch"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
         {"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": ["get", "create", "patch"]},
         {"apiGroups": [RBAC], "resources": ["clusterroles"], "resourceNames": [writer], "verbs": ["bind"]},
@@ -91,16 +91,17 @@ def permissions(revision: Revision, deploys: bool = True, external: Sequence[str
     signers that it delegates signing to."""
     reader, writer = deployment.reader(revision), deployment.writer(revision)
     rules = [
-        {
-            "apiGroups": kinds.groups(),
-            "resources": ["*"],
-            "verbs": [*READ, "update", "patch"],
-        },
+        {"apiGroups": kinds.groups(), "resources": ["*"], "verbs": READ},
+        {"apiGroups": kinds.groups(), "resources": ["*/status", "*/finalizers"], "verbs": ["update", "patch"]},
         *({"apiGroups": [group], "resources": plurals, "verbs": READ} for group, plurals in _watched().items()),
-        {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["create", "delete"]},
+        {
+            "apiGroups": ["networking.istio.io"],
+            "resources": ["workloadentries"],
+            "verbs": ["create", "patch", "delete"],
+        },
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gatewayclasses"], "verbs": ["create"]},
         {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["get"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "update", "patch"]},
+        *WRITES_ROOTS,
         {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update", "patch"]},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
         {
@@ -121,6 +122,12 @@ def permissions(revision: Revision, deploys: bool = True, external: Sequence[str
             "verbs": ["update"],
         },
         READ_SECRETS,
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [revision.accepted_config_map],
+            "verbs": ["update", "patch"],
+        },
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],

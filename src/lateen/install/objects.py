@@ -14,6 +14,16 @@ HUB = "docker.io/lateen"
 RBAC = "rbac.authorization.k8s.io"
 READ = ["get", "list", "watch"]
 READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": READ}
+WRITES_ROOTS: list[Json] = [
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
+    {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": ["istio-ca-root-cert", "istio-ca-crl"],
+        "verbs": ["update", "patch"],
+    },
+]
+"""The trusted roots and revocation lists, in every namespace"""
 UNPRIVILEGED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},

@@ -6,7 +6,7 @@ Source: Istio's chart ``base``, ``templates/reader-serviceaccount.yaml``, and ``
 
 from __future__ import annotations
 
-from lateen.install.objects import NAMESPACE, RBAC, READ
+from lateen.install.objects import NAMESPACE, RBAC, READ, WRITES_ROOTS
 from lateen.kit.jsons import Json
 
 ACCOUNT = "istio-reader-service-account"
@@ -14,11 +14,8 @@ LABELS = {"app": "istio-reader", "release": "istio"}
 
 
 SERVING = [
-    {
-        "apiGroups": [""],
-        "resources": ["configmaps"],
-        "verbs": [*READ, "create", "update", "patch"],
-    },
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": READ},
+    *WRITES_ROOTS,
     {
         "apiGroups": ["admissionregistration.k8s.io"],
         "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],

@@ -6,7 +6,6 @@ Source: as of ``security_policy``.
 from __future__ import annotations
 
 import re
-import urllib.parse
 from collections.abc import Sequence
 
 from lateen.api import security_policy as sp
@@ -126,4 +125,4 @@ def _paths(oidc: sp.OIDC) -> Findings:
 def callback(oidc: sp.OIDC) -> str:
     """The path of ``redirectURL``, whose scheme and host may be Envoy's variables."""
     _, _, rest = (oidc.redirect_url or sp.REDIRECT).partition("://")
-    return "/" + urllib.parse.urlsplit(rest.partition("/")[2]).path
+    return "/" + re.split("[?#]", rest.partition("/")[2])[0]
