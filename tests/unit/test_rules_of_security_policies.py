@@ -72,6 +72,18 @@ def rule(**principal):
         (oidc(redirectURL="https://a.test/a:b?x=/c", logoutPath="/c"), None),
         (oidc(redirectURL="https://a.test/bye", logoutPath="/bye"), "no to which the provider sends browsers back"),
         (oidc(cookieDomain="a b"), "no is not a domain"),
+        (oidc(cookieConfig={"sameSite": "Strict"}), "warn come back from a provider of another site"),
+        (oidc(cookieConfig={"sameSite": "Lax"}), None),
+        (spec(extAuth={"failOpen": True, "http": {"backendRefs": [{"name": "a", "port": 80}]}}), None),
+        (
+            spec(
+                extAuth={
+                    "failOpen": True,
+                    "http": {"backendRefs": [{"name": "a", "port": 80}], "headersToBackend": ["x-user"]},
+                }
+            ),
+            "warn requests pass with what clients write",
+        ),
         (spec(extAuth={}), "no one of grpc or http must be specified"),
         (spec(extAuth={"http": {}}), "no name the service that is asked"),
         (spec(extAuth={"http": {"backendRefs": [{"name": "a", "port": 0}]}}), "no port number 0"),

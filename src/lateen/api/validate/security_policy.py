@@ -67,6 +67,23 @@ def _less_than_hoped(policy: sp.SecurityPolicy) -> Findings:
                     "taken; use ipBlocks of an AuthorizationPolicy for the address of the connection"
                 )
                 yield warn(f"spec.authorization.rules[{i}].principal.clientCIDRs", says)
+    if (cookies := policy.oidc and policy.oidc.cookie_config) and cookies.same_site == "Strict":
+        says = (
+            "browsers do not send these cookies when they come back from a provider of another site (another "
+            "registrable domain), so that its logins never end; Lax is the default"
+        )
+        yield warn("spec.oidc.cookieConfig.sameSite", says)
+    if (
+        policy.ext_auth
+        and policy.ext_auth.fail_open
+        and policy.ext_auth.http
+        and policy.ext_auth.http.headers_to_backend
+    ):
+        says = (
+            "while the authorization service does not answer, requests pass with what clients write into the headers "
+            "of headersToBackend"
+        )
+        yield warn("spec.extAuth.failOpen", says)
     anew = [
         (f"jwt.providers[{i}]", p.recompute_route) for i, p in enumerate(policy.jwt.providers if policy.jwt else ())
     ]
