@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 # Each process of the embedded cluster imports the checkout; without bytecode each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two files of tests at a time, each worker of the system tests with a cluster of its own; failures once more, alone.
-SUITE := $(BIN)/python tools/suite.py
+# Files of tests at a time; failures once more, alone. Unit tests wait more than they compute, for sockets and timers.
+UNIT := $(BIN)/python tools/suite.py 4
+# Each worker has a cluster of its own.
+SYSTEM := $(BIN)/python tools/suite.py 2
 
 CONSOLE := src/lateen/console/static/index.html
 
@@ -47,7 +49,7 @@ check: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 unit: setup ## tests without processes
-	$(SUITE) tests/unit
+	$(UNIT) tests/unit
 
 conformance: setup ## the conformance runner on our own cases
 	@for cases in tests/conformance/samples/*/; do mode=$$(basename $$cases); \
@@ -55,12 +57,14 @@ conformance: setup ## the conformance runner on our own cases
 
 system: console ## tests with the real Envoy, kubectl and namespaces
 	@bash tools/browser.sh
-	$(SUITE) -m "not long" tests/system
+	$(SYSTEM) -m "not long" tests/system
 
-test: check unit conformance system ## all tests but the suites that have targets of their own
+test: setup ## all tests but the suites that have targets of their own
+	@$(MAKE) --no-print-directory -j 2 check unit conformance
+	@$(MAKE) --no-print-directory system
 
 test-long: setup ## system tests that take minutes: roots replaced under load, limits, several clusters, the pages of docs
-	$(SUITE) -m long tests/system
+	$(SYSTEM) -m long tests/system
 
 test-clients: setup ## clients that others have made: Python libraries, kopf; with Go, built once: client-go, istioctl, Helm 3 and 4, stern, Pebble, SPIRE
 	$(BIN)/python tests/clients/run.py

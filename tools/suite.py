@@ -1,4 +1,5 @@
-"""Run tests, two files at a time; run those that fail beside others once more, alone: ``suite.py PYTEST-ARGUMENT…``
+"""Run tests, some files at a time; run those that fail beside others once more, alone:
+``suite.py FILES-AT-A-TIME PYTEST-ARGUMENT…``
 
 A system test waits for real processes, and a busy machine can exceed any limit of time. A test that fails again is
 a failure; one that passes alone is named at the end, because it may have found a race. More than ``AGAIN`` failures
@@ -10,16 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-AT_ONCE = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]  # in the order of the files' names
+BY_FILES = ("--dist", "loadfile", "--no-loadscope-reorder")  # in the order of the files' names
 AGAIN = 8
 FAILED = Path(".pytest_cache/v/cache/lastfailed")
 SOME_FAILED = 1  # pytest's exit code; all others are errors of the run itself
 
 
-def main(arguments: list[str]) -> int:
+def main(at_once: str, arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest"]
     FAILED.unlink(missing_ok=True)
-    code = subprocess.run([*pytest, *AT_ONCE, *arguments], check=False).returncode
+    code = subprocess.run([*pytest, "-n", at_once, *BY_FILES, *arguments], check=False).returncode
     failed = sorted(json.loads(FAILED.read_text())) if code == SOME_FAILED and FAILED.exists() else []
     if not failed or len(failed) > AGAIN:
         return code
@@ -33,4 +34,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

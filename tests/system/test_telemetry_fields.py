@@ -4,7 +4,6 @@ proxies: the productpage calls the details."""
 import itertools
 import json
 import re
-import time
 
 import pytest
 from talkers import COLLECTOR, TALK
@@ -41,8 +40,7 @@ SERVER_LOG = {
     },
 }
 """The called side's log shows what the caller's proxy has sent."""
-SETTLED_S = 2.0
-"""Four times what a line takes to the agent (``fileFlushInterval``)."""
+SIDES = (("productpage", "source"), ("details", "destination"))
 
 
 class Calls:
@@ -93,26 +91,28 @@ class Calls:
         paths = [self.one(*headers)]
         return self._mesh.until(sent, what="a span")[0]
 
-    def counted(self, app, reporter, metric="istio_requests_total"):
-        """What a proxy has counted of the calls, and the labels of one of the series."""
+    def counted(self, app, reporter, code=""):
+        """What a proxy has counted of the calls with a status, or of all, and the labels of one of the series."""
         text = self._mesh.inside(app, "curl", "-s", "localhost:15020/stats/prometheus").stdout
         rows = [
-            line for line in text.splitlines() if line.startswith(f"{metric}{{") and f'reporter="{reporter}"' in line
+            line
+            for line in text.splitlines()
+            if line.startswith("istio_requests_total{") and f'reporter="{reporter}"' in line
         ]
+        rows = [line for line in rows if f'response_code="{code}' in line]
         rows = [line for line in rows if 'destination_workload="details-v1"' in line]
         labels = dict(re.findall(r'(\w+)="([^"]*)"', rows[-1])) if rows else {}
         return sum(int(line.rpartition(" ")[2]) for line in rows), labels
 
-    def settled(self, app, reporter):
-        """What a proxy has counted, once it has told its agent of all that was before: Envoy writes twice a second."""
-
-        def twice():
-            before, _ = self.counted(app, reporter)
-            time.sleep(SETTLED_S)
-            found, _ = self.counted(app, reporter)
-            return (found,) if found == before else None
-
-        return self._mesh.until(twice, what="a count that stays")[0]
+    def settled(self):
+        """What the client's and the server's proxy have counted, when that is all there was: agents count in the order
+        of the calls, and wait here for a last one, whose status no other has."""
+        before = [self.counted(*side, code="404")[0] for side in SIDES]
+        asked = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://details:9080/none")
+        assert self._mesh.inside("productpage", *asked).stdout == "404"
+        for side, known in zip(SIDES, before, strict=True):
+            self._mesh.until(lambda s=side, n=known: self.counted(*s, code="404")[0] == n + 1, what="the last count")
+        return [self.counted(*side)[0] for side in SIDES]
 
 
 @pytest.fixture(scope="module")
@@ -222,9 +222,8 @@ def test_the_request_id_tells_whether_a_request_is_traced_unless_it_must_not(cal
     ids=json.dumps,
 )
 def test_calls_are_not_counted_by_whom_they_must_not(calls, metrics):
+    before, server = calls.settled()
     calls.apply(metrics=[metrics])
-    before = calls.settled("productpage", "source")
-    server = calls.settled("details", "destination")
     calls.one()
     calls._mesh.until(lambda: calls.counted("details", "destination")[0] == server + 1, what="the server's count")
     calls.apply(metrics=[{"providers": [{"name": "prometheus"}]}])
@@ -304,11 +303,11 @@ def test_what_must_not_be_logged_is_not(calls, logging):
 
 
 def test_default_providers_are_used_where_a_telemetry_names_none(calls, mesh):
+    before, _ = calls.settled()
     calls.settings(defaultProviders={"accessLogging": ["fields"], "tracing": ["sink"], "metrics": ["sink"]})
     calls.apply(tracing=[{"randomSamplingPercentage": 100}])
     mesh.until(lambda: calls.logged("productpage", calls.one()), what="an entry in the default provider's format")
     assert calls.span()["istio.canonical_service"] == "productpage"
-    before = calls.settled("productpage", "source")
     calls.received(calls.one())
     calls.settings()
     calls.apply(metrics=[{"providers": [{"name": "prometheus"}]}])

@@ -83,7 +83,9 @@ class Mesh:
         return self.kubectl("get", *argv).stdout
 
     def pod(self, app, namespace="default"):
-        return self.get("pod", "-n", namespace, "-l", f"app={app}", "-o", "jsonpath={.items[0].metadata.name}").strip()
+        found = self.ask(f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{app}")["items"]
+        assert found, f"no pod of {app} in {namespace}"
+        return found[0]["metadata"]["name"]
 
     def inside(self, app, *command, container=None, ok=True):
         return self.kubectl("exec", self.pod(app), "-c", container or app, "--", *command, ok=ok)
