@@ -67,8 +67,7 @@ class Tasks:
         return self.mesh.until(test, limit_s, what)
 
     def sh(self, script, app="sleep", container="sleep", ok=True):
-        name = self.mesh.pod(app, NS)
-        return self.mesh.kubectl("exec", name, "-n", NS, "-c", container, "--", "sh", "-c", script, ok=ok).stdout
+        return self.mesh.inside(app, "sh", "-c", script, container=container, namespace=NS, ok=ok).stdout
 
     def get(self, url, *curl):
         """(code, body)"""

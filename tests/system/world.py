@@ -1,5 +1,6 @@
 """The product as a user meets it: commands, kubectl, HTTP."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from lateen.kit import certs, times
+from lateen.kube.errors import KubeError, Unreachable
 from lateen.kube.kubeconfig import from_file
 
 ROOT = Path(__file__).parents[2]
@@ -87,8 +89,22 @@ class Mesh:
         assert found, f"no pod of {app} in {namespace}"
         return found[0]["metadata"]["name"]
 
-    def inside(self, app, *command, container=None, ok=True):
-        return self.kubectl("exec", self.pod(app), "-c", container or app, "--", *command, ok=ok)
+    def inside(self, app, *command, container=None, namespace="default", ok=True):
+        """Run a command in a container of an application's pod, without starting a program for it."""
+        pod = self.pod(app, namespace)
+        api = from_file(Path(self.environment["KUBECONFIG"]))
+
+        async def run():
+            async with api:
+                return await api.run(namespace, pod, container or app, command, b"", timeout=120)
+
+        try:
+            out, err, code = asyncio.run(run())
+        except (KubeError, Unreachable) as e:
+            out, err, code = b"", str(e).encode(), 1
+        found = subprocess.CompletedProcess(command, code, *(text.decode(errors="replace") for text in (out, err)))
+        assert code == 0 or not ok, f"{' '.join(command)}\n{found.stdout}\n{found.stderr}"
+        return found
 
     def host_port(self, port):
         """Where the ingress gateway's port is on this host."""
