@@ -15,7 +15,8 @@ SECONDS = 120
 
 
 def everything(mesh):
-    """(kind as kubectl takes it, namespace, name) of each object that can be deleted and has no owner."""
+    """(kind as kubectl takes it, namespace, name) of each object that can be deleted and has no owner. One whose owner
+    is gone counts: garbage collection comes later, and the processes of such a pod would end during the next test."""
 
     def listed():
         """Nothing while a kind is being taken away."""
@@ -25,10 +26,11 @@ def everything(mesh):
         return None if done.returncode else json.loads(done.stdout)
 
     found = mesh.until(listed, SECONDS, "a list of everything")["items"]
+    known = {o["metadata"]["uid"] for o in found}
     return {
         (o["kind"], _argument(o), o["metadata"].get("namespace", ""), o["metadata"]["name"])
         for o in found
-        if not o["metadata"].get("ownerReferences")
+        if not any(owner["uid"] in known for owner in o["metadata"].get("ownerReferences", ()))
     }
 
 
