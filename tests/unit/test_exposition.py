@@ -205,7 +205,7 @@ def test_single_labels_believe_a_description_only_beside_its_identity():
 
 
 def test_what_envoy_leaves_empty_is_unknown_except_where_istio_leaves_it_empty_too():
-    found = told('destination_workload="",source_app="-",grpc_response_status="",response_flags="-"')
+    found = told('destination_workload="",source_app="-",grpc_response_status="-",response_flags="-"')
     wanted = {"destination_workload": "unknown", "source_app": "unknown"}
     assert found == {**wanted, "grpc_response_status": "", "response_flags": "-"}
 

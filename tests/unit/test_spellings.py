@@ -1,5 +1,7 @@
 """Alternative spellings of paths and hosts: what a rule denies stays denied, however a request spells it."""
 
+from dataclasses import replace
+
 import judge
 import meshes as mesh
 import pytest
@@ -7,6 +9,7 @@ import re2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 
+from lateen.api import kinds
 from lateen.api.mesh.reading import mesh_config
 from lateen.mesh.configuration import settings
 from lateen.wire import names
@@ -162,3 +165,14 @@ def test_several_host_lines_are_always_refused(text):
 def test_envoy_accepts_the_spellings(tmp_path):
     text = policy("DENY", "{hosts: [a.test, '*.b', 'c.*', 'd:80', '*', '[::1]:1'], paths: [/x]}")
     judge.validate(mesh.view(mesh.objects(text, config())), tmp_path)
+
+
+def test_pods_of_a_headless_service_are_called_by_every_spelling():
+    """As ``db-0.db``: what matches no virtual host is passed through, without mutual TLS."""
+    found = mesh.objects()
+    reviews = replace(found.services["default", "reviews"], address="None", addresses=())
+    found = found.put(kinds.SERVICE, ("default", "reviews"), reviews)
+    resources = judge.messages(mesh.view(found))
+    domains = next(h.domains for n, h in resources[names.VHDS].items() if "reviews" in n)
+    spelled = ["reviews", "reviews.default", "reviews.default.svc", "reviews.default.svc.cluster.local"]
+    assert {f"*.{name}" for name in spelled} <= set(domains)

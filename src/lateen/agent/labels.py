@@ -117,8 +117,11 @@ def _completed(found: Labels) -> Labels:
             said, _, own = value.rpartition(PIECE.encode())
             found[where] = _cluster(said if side != b"source" or _believed(said, found) else b"", own)
     out = {k: UNKNOWN if v in _EMPTY and k not in _KEPT else v for k, v in found.items()}
-    if digits(out.get(b"grpc_response_status", b"")) and out.get(b"request_protocol") == b"http":
+    status = out.get(b"grpc_response_status", b"")
+    if digits(status) and out.get(b"request_protocol") == b"http":
         out[b"request_protocol"] = b"grpc"
+    elif status == b"-":
+        out[b"grpc_response_status"] = b""
     policy = out.get(b"connection_security_policy")
     if out.get(b"reporter") == b"source" and policy == UNKNOWN:
         out[b"connection_security_policy"] = _secured(out)

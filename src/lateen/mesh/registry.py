@@ -116,9 +116,10 @@ def of_workload_entry(found: o.Resource[WorkloadEntry]) -> o.Pod:
 
 @derived
 def inline(entry: Entry) -> tuple[o.Pod, ...]:
-    return tuple(
-        workload(entry.ref.namespace, f"{entry.ref.name}-{i}", e, {}) for i, e in enumerate(entry.spec.endpoints)
-    )
+    """In metrics they have the entry's name, as in Istio."""
+    name = entry.ref.name
+    made = (workload(entry.ref.namespace, f"{name}-{i}", e, {}) for i, e in enumerate(entry.spec.endpoints))
+    return tuple(replace(w, owner=name) for w in made)
 
 
 def _port(w: o.Pod, port: o.ServicePort, selected_pod: bool) -> int:

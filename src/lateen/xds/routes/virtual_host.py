@@ -41,9 +41,9 @@ def domains(view: HostView, port: Port, viewer: str, silent: frozenset[str] = fr
         for s in name.spellings
         if "." in s or s in ("*", view.host) or name.namespace == viewer
     ]
+    if view.resolution == "HEADLESS":  # pods of a StatefulSet, by every spelling, too
+        found += [f"*.{s}" for s in found if s not in silent]
     found += [f"[{a}]" if ":" in a else a for a in view.addresses if "/" not in a]
-    if view.resolution == "HEADLESS":
-        found += (f"*.{view.host}", f"*.{view.host}.")  # pods of a StatefulSet
     return [f for f in dict.fromkeys(found) if f not in silent]
 
 
