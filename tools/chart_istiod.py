@@ -22,7 +22,7 @@ from chart_marks import (
 )
 from chart_values import PILOT
 
-from lateen.install import control_plane, manifests, objects, remote, webhooks
+from lateen.install import absent, control_plane, manifests, objects, remote, webhooks
 from lateen.install import reader as readers
 from lateen.install.objects import NAMESPACE
 from lateen.install.operator import Operator
@@ -125,7 +125,14 @@ def _config_maps(revision: str) -> list[Json]:
     return out
 
 
-_ELSEWHERE = '"meshConfig" "revision" "revisionTags" "istiodRemote"'
+_NOTHING = {at.removeprefix("pilot.").partition(".")[0] for at in absent.VALUES["istiod"]}
+_ELSEWHERE = " ".join(
+    json.dumps(name)
+    for name in sorted(
+        (_NOTHING | {"meshConfig", "revision", "revisionTags", "istiodRemote"}) - {"global", "sidecarInjectorWebhook"}
+    )
+)
+"""What is not for the injector."""
 _TOP = " ".join(json.dumps(name) for name in PILOT)
 _INJECTOR = (
     "templates",

@@ -190,6 +190,36 @@ REFUSED: dict[str, dict[str, str]] = {
 """Values of Istio's charts that these refuse (chart -> value -> why, or what to use instead)."""
 
 
+def _asks_for_nothing(value: Any) -> Json:
+    if isinstance(value, dict):
+        return {"type": ["object", "null"], "maxProperties": 0}
+    if isinstance(value, list):
+        return {"type": ["array", "null"], "maxItems": 0}
+    return {"enum": [None, *([""] if value == "" else ["", value])]}
+
+
+def tolerant(made: Json, chart: str) -> Json:
+    """The schema of a chart that takes, of the values that it refuses, what asks for nothing."""
+    out, said = jsons.copy(made), absent.ANYWAY.get(chart, {})
+    if chart == "istiod":
+        said = {at.removeprefix("pilot."): value for at, value in said.items()} | said
+    inside = {at.rpartition(".")[0] for at in said}
+    for path in [*said, *(at for at in REFUSED.get(chart, {}) if at not in inside)]:
+        at = out
+        *above, last = path.split(".")
+        for step in above:
+            at = at.get("properties", {}).get(step) or _opened(at, step)
+        if "properties" in at:
+            at["properties"].setdefault(last, _asks_for_nothing(said.get(path, "")))
+    return out
+
+
+def _opened(at: Json, step: str) -> Json:
+    """A mapping that there was not, in one whose keys are known."""
+    made: Json = {"type": "object", "properties": {}, "additionalProperties": False}
+    return at["properties"].setdefault(step, made) if "properties" in at else {}
+
+
 TYPES = {
     bool: ["boolean", "null"],
     int: ["integer", "null"],

@@ -35,6 +35,7 @@ from chart_values import (
     GATEWAY_VALUES,
     istiod_values,
     schema,
+    tolerant,
 )
 
 from lateen import __version__
@@ -138,13 +139,17 @@ def addon_files() -> dict[str, str]:
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
+UNNAMED = f'{{{{- if not .Values.revision }}}}{{{{- $_ := set .Values "revision" "{DEFAULT}" }}}}{{{{- end }}}}\n'
+"""Istio's charts call the default revision by an empty text. Each template has this: their order is not known."""
+
+
 def chart(name: str, says: str, values: Json, free: tuple[str, ...], files: dict[str, str]) -> dict[str, str]:
     about = {"apiVersion": "v2", "name": name, "description": says, "version": __version__, "appVersion": __version__}
     return {
         f"{name}/Chart.yaml": NOTE + yamldoc.dump(about),
         f"{name}/values.yaml": NOTE + yamldoc.dump(values),
-        f"{name}/values.schema.json": json.dumps(schema(values, free), indent=1) + "\n",
-        **{f"{name}/{at}": text for at, text in files.items()},
+        f"{name}/values.schema.json": json.dumps(tolerant(schema(values, free), name), indent=1) + "\n",
+        **{f"{name}/{at}": (UNNAMED if "revision" in values else "") + text for at, text in files.items()},
     }
 
 

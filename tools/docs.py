@@ -254,7 +254,13 @@ def chart_values() -> str:
         for path, default in charts.leaves(values(), free):
             shown = "the version" if default == __version__ else f"`{json.dumps(default)}`"
             out.append(f"| `{path}` | {shown} |")
-        out += ["", "Of Istio's chart, refused:", "", "| value | instead, or why |", "| --- | --- |"]
+        out += [
+            "",
+            "Of Istio's chart, refused unless it is empty or says what is so anyway (as Istio's defaults do):",
+            "",
+            "| value | instead, or why |",
+            "| --- | --- |",
+        ]
         out += [f"| `{path}` | {why} |" for path, why in charts.REFUSED[name].items()]
     return "\n".join([*out, ""])
 

@@ -71,6 +71,16 @@ def test_values_of_pilot_may_be_at_the_top_as_in_istios_chart(helm):
     assert found[0] == found[1] != helm("template", "istiod", "istiod").stdout
 
 
+def test_values_copied_from_istios_charts_are_taken_where_they_ask_for_nothing_else(helm):
+    """helm show values istio/gateway > values.yaml"""
+    plain = helm("template", "gw", "gateway").stdout
+    given = ("kind=Deployment", "rbac.enabled=true", "revision=", "platform=", "autoscaling.enabled=false")
+    assert helm("template", "gw", "gateway", *(w for value in given for w in ("--set", value))).stdout == plain
+    done = helm("template", "gw", "gateway", "--set", "kind=DaemonSet", ok=False)
+    assert "'/kind'" in done.stderr
+    assert "Deployment" in done.stderr
+
+
 def test_charts_install_a_mesh_that_serves(helm):
     mesh = helm.mesh
     helm("install", "istio-base", "base", "--create-namespace")

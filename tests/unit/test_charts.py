@@ -222,7 +222,7 @@ def test_values_that_a_chart_does_not_know_are_refused_by_its_schema():
     assert known["additionalProperties"] is False
     pilot = known["properties"]["pilot"]
     assert pilot["additionalProperties"] is False
-    assert "traceSampling" not in pilot["properties"]
+    assert "strange" not in pilot["properties"]
     assert pilot["properties"]["env"]["additionalProperties"] is False
     assert known["properties"]["meshConfig"]["additionalProperties"] is True
 
@@ -290,7 +290,41 @@ def allowed(chart, path):
         if key not in found.get("properties", {}):
             return found.get("additionalProperties", True)
         found = found["properties"][key]
-    return True
+    return not nothing(found)
+
+
+def nothing(schema):
+    """Whether all that somebody may say is that he asks for nothing."""
+    if inner := schema.get("properties"):
+        return not schema.get("additionalProperties", True) and all(map(nothing, inner.values()))
+    return "enum" in schema or 0 in (schema.get("maxProperties"), schema.get("maxItems"))
+
+
+@pytest.mark.parametrize("chart", values.REFUSED)
+def test_what_istios_values_say_of_what_is_so_anyway_may_be_said(chart):
+    """helm show values istio/gateway > values.yaml; helm install -f values.yaml"""
+    schema = yamldoc.load(FILES[f"{chart}/values.schema.json"])
+    for path, value in values.absent.ANYWAY[chart].items():
+        assert any(at == path or path.startswith(f"{at}.") for at in values.REFUSED[chart]), path
+        found = schema
+        for key in path.split("."):
+            found = found.get("properties", {}).get(key, {})
+        kinds = {dict: "object", list: "array"}
+        if found:  # Helm gives what is below ``global`` to every chart
+            assert value in found.get("enum", []) or kinds.get(type(value)) in found.get("type", []), path
+            assert nothing(found), path
+
+
+@pytest.mark.parametrize("chart", ["istiod", "gateway", "cni"])
+def test_an_empty_revision_is_the_default_one_as_in_istios_charts(chart):
+    for given in ("", None):
+        assert helm(chart, {"revision": given}) == helm(chart)
+
+
+def test_values_that_ask_for_nothing_reach_neither_objects_nor_the_injector():
+    said = {"ownerName": "", "traceSampling": None, "configMap": True, "memory": {}, "experimental": {}, "variant": ""}
+    assert helm("istiod", said) == helm("istiod")
+    assert helm("gateway", {"kind": "Deployment", "rbac": {"enabled": True}}) == helm("gateway")
 
 
 @pytest.mark.parametrize("chart", values.REFUSED)

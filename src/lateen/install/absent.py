@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lateen.install.objects import NAMESPACE
 
 _AMBIENT = "the ambient mode is not there"
@@ -122,6 +124,73 @@ VALUES: dict[str, dict[str, str]] = {
     },
 }
 """Chart -> value -> what to use instead (in backticks), or why there is none."""
+
+
+ANYWAY: dict[str, dict[str, Any]] = {
+    "base": {"experimental.stableValidationPolicy": False},
+    "istiod": {
+        "pilot.configMap": True,
+        "pilot.memory": {},
+        "pilot.extraContainerArgs": [],
+        "sidecarInjectorWebhookAnnotations": {},
+        "gatewayClasses": {},
+        "deploymentAnnotations": {},
+        "pdb": {},
+        "global.certSigners": [],
+        "global.podDNSSearchNamespaces": [],
+        "global.defaultResources": {},
+        "pilot.taint.enabled": False,
+        "pilot.taint.namespace": "",
+        "sidecarInjectorWebhook.reinvocationPolicy": "Never",
+        "sidecarInjectorWebhook.enableNamespacesByDefault": False,
+        "experimental.stableValidationPolicy": False,
+        "global.configValidation": True,
+        "global.configCluster": False,
+        "global.omitSidecarInjectorConfigMap": False,
+        "global.operatorManageWebhooks": False,
+        "global.mountMtlsCerts": False,
+        "global.pilotCertProvider": "istiod",
+        "global.sds.token.aud": "istio-ca",
+        "global.sts.servicePort": 0,
+        "global.proxy.tracer": "none",
+        "global.networkPolicy.enabled": False,
+        "global.trustBundleName": "istio-ca-root-cert",
+        "global.resourceScope": "all",
+        "base.enableIstioConfigCRDs": True,
+    },
+    "gateway": {
+        "kind": "Deployment",
+        "rbac.enabled": True,
+        "runAsRoot": False,
+        "networkGatewayPorts": [],
+        "lifecycle": {},
+        "dnsConfig": {},
+    },
+    "cni": {
+        "ambient.enabled": False,
+        "ambient.redirectMode": "iptables",
+        "ambient.configDir": "",
+        "chained": True,
+        "provider": "default",
+        "repair.labelPods": False,
+        "repair.repairPods": False,
+        "repair.deletePods": True,
+        "repair.initContainerName": "istio-validation",
+        "istioOwnedCNIConfig": False,
+        "global.logAsJson": False,
+        "global.networkPolicy.enabled": False,
+        "global.resourceScope": "all",
+        "resourceQuotas.enabled": False,
+        "resourceQuotas.pods": 5000,
+        "useAppArmorAnnotation": False,
+        "privileged": False,
+        "seLinuxOptions": {},
+        "serviceAccountAnnotations": {},
+        "updateStrategy": {},
+    },
+}
+"""Chart -> what those values say where they ask for nothing that is not so anyway: whoever brings all of Istio's values
+with them brings these, too. Null and an empty text ask for nothing anywhere."""
 
 
 def of_value(path: str) -> str:
