@@ -72,6 +72,46 @@ def test_every_namespace_gets_the_roots_and_gets_them_back():
     asyncio.run(work())
 
 
+def test_webhooks_that_somebody_makes_anew_get_the_ca_again():
+    """helm upgrade with revisionTags, which moves a tag; kubectl delete and apply of the injector."""
+    mesh = Mesh()
+    revision = Revision("canary")
+
+    def hook(name, rev):
+        labels = {"istio.io/rev": rev, "app": "sidecar-injector", "istio.io/tag": "prod"}
+        calls = {"service": {"name": "istiod-canary", "namespace": "istio-system", "path": "/inject"}}
+        made = {"name": "a.istio.io", "clientConfig": calls, "sideEffects": "None", "admissionReviewVersions": ["v1"]}
+        return {"metadata": {"name": name, "labels": labels}, "webhooks": [made]}
+
+    async def work():
+        istiod = await mesh.istiod()
+        spaces = None
+        trust = Trust(mesh.client, revision, lambda: istiod.authority.told, lambda: spaces, istiod.distributed)
+        running = tasks.spawn(trust.watch(), "watch")
+        await mesh.client.create(kinds.MUTATING_WEBHOOK, hook("before", "canary"))
+        await asyncio.sleep(0.1)
+        spaces = []
+        for name, rev in (("mine", "canary"), ("theirs", "other")):
+            await mesh.client.create(kinds.MUTATING_WEBHOOK, hook(name, rev))
+
+        async def bundle(name):
+            found = await mesh.client.get(kinds.MUTATING_WEBHOOK, "", name)
+            return found["webhooks"][0]["clientConfig"].get("caBundle")
+
+        async with asyncio.timeout(20):
+            while not await bundle("mine"):
+                await asyncio.sleep(0.01)
+            assert not await bundle("theirs")
+            await mesh.client.patch(
+                kinds.MUTATING_WEBHOOK, "", "mine", {"webhooks": hook("mine", "canary")["webhooks"]}
+            )
+            while not await bundle("mine"):
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+    asyncio.run(work())
+
+
 def test_a_namespace_that_refuses_the_roots_holds_up_nobody_else():
     """A tenant's immutable ConfigMap (the API's 422), or its quota (403)."""
     mesh = Mesh()

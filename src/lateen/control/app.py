@@ -175,6 +175,7 @@ class Istiod:
             tasks.spawn(tasks.forever(identities.certificate.renew, "server certificate"), "server certificate"),
             tasks.spawn(tasks.forever(self.roots.run, "certificate authority"), "certificate authority"),
             tasks.spawn(tasks.forever(identities.trust.run, "root certificates"), "root certificates"),
+            tasks.spawn(tasks.forever(identities.trust.watch, "webhooks"), "webhooks"),
             tasks.spawn(tasks.forever(leading.kept_keys.run, "keys of issuers"), "keys of issuers"),
             tasks.spawn(tasks.forever(self.quotas.run, "quotas"), "quotas"),
             tasks.spawn(tasks.forever(leading.issuing.run, "certificates"), "certificates"),

@@ -38,6 +38,14 @@ class Reached:
     refused: str = ""
 
 
+HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
+
+
+def hooks_of(revision: Revision) -> str:
+    """The selector of the webhook configurations that lead to a revision's istiod, by its name or by a tag."""
+    return f"{LABEL}={revision.name},app in (sidecar-injector,istiod)"
+
+
 class Teller:
     def __init__(
         self,
@@ -153,10 +161,8 @@ class Teller:
     async def webhooks(self) -> None:
         """Set the webhooks' CA bundle, so that the API server trusts istiod. Raises KubeError, OSError."""
         bundle = self._bundle()
-        for kind in (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK):
-            found, _ = await self._client.list(
-                kind, labels=f"{LABEL}={self._revision.name},app in (sidecar-injector,istiod)"
-            )
+        for kind in HOOKS:
+            found, _ = await self._client.list(kind, labels=hooks_of(self._revision))
             for config in found:
                 hooks = [{**h, "clientConfig": {**h["clientConfig"], "caBundle": bundle}} for h in config["webhooks"]]
                 if hooks != config["webhooks"]:

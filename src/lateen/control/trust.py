@@ -11,13 +11,14 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from lateen.api import kinds
 from lateen.ca.authority import Told
 from lateen.control.measures import Measures
-from lateen.control.telling import Reached, Round, Teller
+from lateen.control.telling import HOOKS, Reached, Round, Teller, hooks_of
 from lateen.kit import tasks
 from lateen.kit.jsons import Json
 from lateen.kube.client import Client
-from lateen.kube.informer import Key
+from lateen.kube.informer import Informer, Key
 from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.trust")
@@ -53,7 +54,7 @@ class Trust:
         self._revision, self._trusted = revision, trusted
         self._spaces, self._told = spaces, told
         self._woken = asyncio.Event()
-        self._own = self.teller(client)
+        self._client, self._own = client, self.teller(client)
         self._rounds: dict[Teller, tuple[Told, asyncio.Task[Round]]] = {}
         """Running publications to other clusters; slow ones do not delay others."""
         self.others: Others = list
@@ -139,6 +140,16 @@ class Trust:
     def altered(self, key: Key, new: Json | None) -> bool:
         """Whether somebody else has changed or deleted the roots of a namespace."""
         return self._own.altered(key, new)
+
+    async def watch(self) -> None:
+        """Set the CA bundle of webhooks that somebody makes anew or takes it from: Helm that moves a tag, or a GitOps
+        controller. Never returns."""
+        informers = [Informer(self._client, k, self._hook, labels=hooks_of(self._revision)) for k in HOOKS]
+        await asyncio.gather(*(i.run() for i in informers))
+
+    def _hook(self, _: kinds.Kind, __: Key, ___: Json | None, new: Json | None) -> None:
+        if self._spaces() is not None and self._own.unannounced(new):
+            tasks.spawn(tasks.until_done(self.webhooks, "webhooks"), "webhooks")
 
     async def webhooks(self) -> None:
         """Set the CA bundle of the webhooks of istiod's own cluster. Raises KubeError, OSError."""
