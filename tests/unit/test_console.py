@@ -30,6 +30,16 @@ def test_a_call_goes_through_the_service_to_the_version():
     assert all(e["rate"] == 1.0 for e in found.values())
 
 
+def test_the_graph_calls_applications_as_lists_do():
+    """By the canonical name, which pods of charts have by labels of their own; without a version by none."""
+    chart = 'canonical_service="shop-web",source_canonical_revision="1.4",source_app="unknown"'
+    named = line(value=60).replace(b'app="web",source_version="v1"', chart.encode() + b',source_version="unknown"')
+    known = b'destination_canonical_revision="latest",destination_app="cart",destination_version="unknown"'
+    named = named.replace(b'destination_app="cart",destination_version="v1"', known)
+    found = edges(Graph().build(added(named), 60))
+    assert set(found) == {("app/shop/shop-web/1.4", "service/shop/cart"), ("service/shop/cart", "app/shop/cart/")}
+
+
 def test_both_reports_of_a_call_count_once_and_the_servers_shows_mutual_tls():
     both = line(value=10) + line(reporter="destination", policy="mutual_tls", value=10)
     edge = edges(Graph().build(added(both), 10))["app/shop/web/v1", "service/shop/cart"]

@@ -62,6 +62,12 @@ def test_a_workload_with_pods_without_a_sidecar_shows_it_in_every_kind_of_graph(
     assert badges(whole.inventory()) == {"nodes": {}}
 
 
+def test_badges_find_the_nodes_of_applications_that_are_named_by_other_labels():
+    labels = {"app.kubernetes.io/name": "store", "app.kubernetes.io/version": "1.4"}
+    found = badges(cluster(SHOP[0], shop_pod("x-5d4f-a", labels, proxy=False, owner="x")).inventory())["nodes"]
+    assert set(found) == {"workload/shop/x", "app/shop/store", "app/shop/store/1.4"}
+
+
 def test_a_circuit_breaker_is_shown_at_the_service_or_at_its_version():
     policy = {"connectionPool": {"tcp": {"maxConnections": 1}}}
     whole = kubernetes(kinds.DESTINATION_RULE, "cart", spec={"host": "cart", "trafficPolicy": policy})

@@ -8,6 +8,7 @@ from typing import cast, get_args
 from lateen.api import kinds
 from lateen.console import routes, shapes
 from lateen.console.inventory import Inventory
+from lateen.inject.workload import LATEST
 from lateen.kit.jsons import Json, dig
 
 ORDER = get_args(shapes.Badge)
@@ -33,8 +34,7 @@ def badges(inventory: Inventory) -> shapes.Badges:
     nodes = Nodes()
     for w in inventory.workloads():
         if w["bare"]:
-            labels = inventory.labels(w["namespace"], w["kind"], w["name"])
-            nodes.add(_workload(w["namespace"], w["name"], labels), ["no-sidecar"])
+            nodes.add(_workload(w), ["no-sidecar"])
     exposed = _behind_gateways(inventory) | inventory.routed_from_gateways()
     for row in inventory.services():
         if row["origin"] != "Service":
@@ -84,18 +84,14 @@ def _subsets(nodes: Nodes, inventory: Inventory, namespace: str, name: str, subs
         labels = inventory.labels(row["namespace"], row["kind"], row["name"])
         for subset in subsets:
             if (subset.get("labels") or {}).items() <= labels.items():
-                nodes.add(
-                    _workload(row["namespace"], row["name"], labels), _of_policy(subset.get("trafficPolicy") or {})
-                )
+                nodes.add(_workload(row), _of_policy(subset.get("trafficPolicy") or {}))
 
 
-def _workload(namespace: str, name: str, labels: dict[str, str]) -> list[str]:
+def _workload(row: shapes.WorkloadRow) -> list[str]:
     """A workload's nodes in all kinds of graph."""
-    out = [f"workload/{namespace}/{name}"]
-    if app := labels.get("app"):
-        version = labels.get("version", "")
-        out += [f"app/{namespace}/{app}", f"app/{namespace}/{app}/{version}"]
-    return out
+    namespace, app = row["namespace"], row["app"]
+    version = "" if row["version"] == LATEST else row["version"]
+    return [f"workload/{namespace}/{row['name']}", f"app/{namespace}/{app}", f"app/{namespace}/{app}/{version}"]
 
 
 def _behind_gateways(inventory: Inventory) -> set[str]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from lateen.agent.exposition import IDLE_S
 from lateen.console.series.scrape import Pair
 from lateen.dump import failures
+from lateen.inject.workload import LATEST
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
@@ -30,6 +31,7 @@ class Workload(NamedTuple):
     name: str
     app: str
     version: str
+    """``unknown`` where its pods have no label that tells it."""
 
 
 class Flow(NamedTuple):
@@ -93,11 +95,18 @@ def sample(name: str, labels: Mapping[str, str]) -> Sample | None:
         return None
 
     def workload(side: str) -> Workload:
+        """By its canonical name and revision, as lists call it; by the labels app and version where a user's Telemetry
+        leaves those out."""
+
+        def of(*names: str, none: str = UNKNOWN) -> str:
+            found = (labels.get(f"{side}_{name}", "") for name in names)
+            return next((text for text in found if text not in ("", UNKNOWN, none)), UNKNOWN)
+
         return Workload(
-            labels.get(f"{side}_workload_namespace", UNKNOWN),
-            labels.get(f"{side}_workload", UNKNOWN),
-            labels.get(f"{side}_app", UNKNOWN),
-            labels.get(f"{side}_version", UNKNOWN),
+            of("workload_namespace"),
+            of("workload"),
+            of("canonical_service", "app"),
+            of("canonical_revision", "version", none=LATEST),
         )
 
     flow = Flow(

@@ -29,6 +29,7 @@ from lateen.console.logs import Logs
 from lateen.console.pages import Pages
 from lateen.console.plain_callers import PlainCallers
 from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Traffic
+from lateen.inject.workload import canonical_name, canonical_revision, of_pod
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
@@ -252,15 +253,21 @@ class Console:
         return [o for o in self._objects(kind) if o["metadata"].get("namespace") == namespace]
 
     async def _pods(self, request: web.Request) -> web.Response:
-        """The pods of ``namespace``, optionally only those of a workload's ``app`` and ``version``."""
-        wanted = {k: v for k in ("app", "version") if (v := request.query.get(k))}
+        """The pods of ``namespace``, optionally only those of an ``app``, a ``version`` or a ``workload``, as the graph
+        calls them."""
+        wanted = {k: v for k in ("app", "version", "workload") if (v := request.query.get(k))}
         out = [
             pod(p)
             for p in self._objects(kinds.POD)
-            if p["metadata"]["namespace"] == request.query.get("namespace")
-            and all(dig(p, "metadata", "labels", k) == v for k, v in wanted.items())
+            if p["metadata"]["namespace"] == request.query.get("namespace") and wanted.items() <= _called(p).items()
         ]
         return web.Response(body=jsons.dumps(out), content_type="application/json")
+
+
+def _called(pod: Json) -> dict[str, str]:
+    labels, workload = dig(pod, "metadata", "labels", default={}), of_pod(pod, "").name
+    app, version = canonical_name(labels, workload), canonical_revision(labels)
+    return {"app": app, "version": version, "workload": workload}
 
 
 def _own_first(namespace: Json) -> tuple[bool, bool, str]:

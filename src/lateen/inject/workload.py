@@ -10,6 +10,10 @@ from lateen.kit.jsons import Json, dig
 
 CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"
+REVISIONS = (CANONICAL_REVISION, "app.kubernetes.io/version", "version")
+"""The labels that tell a pod's version, the first one first."""
+LATEST = "latest"
+"""The revision of pods without such a label."""
 WORKLOAD_NAME = "service.istio.io/workload-name"
 MAX_LABEL = 63
 _CRON_JOB = re.compile(r"^(.+)-\d{8,10}$")
@@ -67,8 +71,7 @@ def canonical_name(labels: Mapping[str, str], workload: str) -> str:
 
 
 def canonical_revision(labels: Mapping[str, str]) -> str:
-    names = (CANONICAL_REVISION, "app.kubernetes.io/version", "version")
-    return str(next((labels[k] for k in names if labels.get(k)), "latest"))
+    return str(next((labels[k] for k in REVISIONS if labels.get(k)), LATEST))
 
 
 def display_name(labels: Mapping[str, str], workload: Workload) -> str:
