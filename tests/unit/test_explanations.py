@@ -100,7 +100,9 @@ def test_details_with_more_behind_them_are_explained(details, says):
 
 
 def test_what_the_application_answered_itself_needs_no_explanation():
-    assert explain("-", "via_upstream") == []
+    assert explain("-", "via_upstream") == explain("-", "via_upstream", status=404) == []
+    (said,) = explain("-", "via_upstream", status=503)
+    assert "the called application answered so itself" in said
     assert explain("", "") == []
     assert detail("-") is None
 

@@ -40,7 +40,8 @@ class Logs:
         return [web.get(f"{root}/pods/{{namespace}}/{{pod}}/log", self._log)]
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events, one per line of ``container``; without it, of all of the pod's."""
+        """Server-sent events, one per line of ``container``; without it, of all of the pod's. The last one is ``end``:
+        nothing more will be written."""
         namespace, pod = request.match_info["namespace"], request.match_info["pod"]
         asked = request.query.get("container", "")
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
@@ -60,6 +61,7 @@ class Logs:
                 else:
                     item["says"] = await explainer.of(item)
                     await answer.write(b"data: " + jsons.dumps(item) + b"\n\n")
+            await answer.write(b"event: end\ndata: {}\n\n")
         except (ConnectionError, asyncio.CancelledError):
             pass  # the page was closed
         finally:
@@ -111,14 +113,15 @@ class Explainer:
         if not seen:
             return []
         flags, details, failure = told(seen)
-        if not explain(flags, details, failure):
+        status = int(seen.get("status") or 0)
+        if not explain(flags, details, failure, status=status):
             return []
         if not self._asked:
             self._asked = True
             with contextlib.suppress(web.HTTPException, DumpError):  # then objects are not named
                 self._dump = ConfigDump(await self._istiod.dump(f"{self._pod[1]}.{self._pod[0]}"))
         found = origins(self._dump, seen) if self._dump else ()
-        return explain(flags, details, failure, found, self._refusing(seen))
+        return explain(flags, details, failure, found, self._refusing(seen), status)
 
     def _refusing(self, seen: Json) -> tuple[str, ...]:
         pods = self._cluster.objects(kinds.POD)

@@ -23,6 +23,8 @@ class Meaning(NamedTuple):
     do: str = ""
 
 
+FAILED = 500
+"""From this status on, an answer of the application itself is explained, too."""
 RULE = "look at the timeouts and retries of the VirtualService that routes it"
 POOL = "look at trafficPolicy.connectionPool of the host's DestinationRule"
 
@@ -285,7 +287,12 @@ def told(seen: Json) -> tuple[str, str, str]:
 
 
 def explain(
-    flags: str, details: str, failure: str = "", objects: tuple[str, ...] = (), refusing: tuple[str, ...] = ()
+    flags: str,
+    details: str,
+    failure: str = "",
+    objects: tuple[str, ...] = (),
+    refusing: tuple[str, ...] = (),
+    status: int = 0,
 ) -> list[str]:
     """Sentences about one request, the most specific first. ``flags``: separated by commas; ``objects``: the user's
     objects that routed it; ``refusing``: those of which one has refused it. Empty if there is nothing to explain."""
@@ -298,7 +305,7 @@ def explain(
         return [*refused, handshakes.meaning(details)]
     found = [(f, flag(f)) for f in names]
     said = detail(details)
-    if said and (found or details.partition("{")[0] not in ("via_upstream", "")):
+    if said and (found or status >= FAILED or details.partition("{")[0] not in ("via_upstream", "")):
         found.append((details, said))
     cause = reset(details)
     if cause:

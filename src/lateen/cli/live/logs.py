@@ -174,12 +174,13 @@ class Explainer:
 
     async def of(self, pod: Json, seen: Json) -> list[str]:
         flags, details, failure = told(seen)
-        if not explain(flags, details, failure):
+        status = int(seen.get("status") or 0)
+        if not explain(flags, details, failure, status=status):
             return []
         dump = await self._dump(pod)
         objects = {kind: await self._of_kind(kind) for kind in asked(details)}
         refusing = refused_by(seen, dump, objects, pod, self._root)
-        return explain(flags, details, failure, origins(dump, seen) if dump else (), refusing)
+        return explain(flags, details, failure, origins(dump, seen) if dump else (), refusing, status)
 
     async def _of_kind(self, kind: kinds.Kind) -> list[Json]:
         if kind not in self._policies:
