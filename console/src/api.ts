@@ -1,6 +1,6 @@
 // Asking the console's server; the shapes of its answers are written by tools/shapes.py.
 
-import { authorization } from './session.svelte'
+import { authorization, ended } from './session.svelte'
 import type {
   Applied,
   ApplicationPage,
@@ -14,6 +14,7 @@ import type {
   Edge,
   Effect,
   EnvoyPage,
+  Forms,
   Graph,
   History,
   LogLine,
@@ -35,11 +36,18 @@ export type GraphKind = 'versionedApp' | 'app' | 'workload' | 'service'
 
 const ROOT = '/kiali/api'
 
-async function get<T>(path: string, init?: RequestInit): Promise<T> {
-  const answer = await fetch(ROOT + path, init)
-  if (!answer.ok) throw new Error((await answer.text()) || `HTTP ${answer.status}`)
-  return (await answer.json()) as T
+/** What the console answers. Raises Error with a sentence. */
+export async function asked(path: string, init?: RequestInit): Promise<Response> {
+  const answer = await fetch(ROOT + path, init).catch(() => {
+    throw new Error('The console does not answer; start it again with: lateen dashboard kiali')
+  })
+  if (answer.ok) return answer
+  const text = (await answer.text()) || `HTTP ${answer.status}`
+  if (answer.status === 401) ended(text)
+  throw new Error(text)
 }
+
+const get = async <T>(path: string, init?: RequestInit): Promise<T> => (await (await asked(path, init)).json()) as T
 
 export const namespaces = () => get<Namespace[]>('/namespaces')
 
@@ -98,12 +106,13 @@ export async function labelValues(label: string, match: string): Promise<string[
   return found.data.filter((v) => v && v !== 'unknown')
 }
 
+/** What the forms about a service begin with. */
+export const forms = (namespace: string, service: string) => get<Forms>(path('wizards', namespace, service))
+
 /** The YAML that does what a form about a service says. */
 export async function wizard(name: string, namespace: string, service: string, form: unknown): Promise<string> {
-  const answer = await fetch(`${ROOT}${path('wizards', name, namespace, service)}`, { method: 'POST', body: JSON.stringify(form) })
-  const text = await answer.text()
-  if (!answer.ok) throw new Error(text || `HTTP ${answer.status}`)
-  return text
+  const answer = await asked(path('wizards', name, namespace, service), { method: 'POST', body: JSON.stringify(form) })
+  return answer.text()
 }
 
 /** The graph as it is now, or as it was at a time (seconds since 1970). */
@@ -127,8 +136,9 @@ export const changes = (namespace: string) => get<Change[]>(`/changes${where(nam
 export const apply = (text: string, dry: boolean) =>
   get<Applied>(`/apply?dryRun=${dry}`, { method: 'POST', body: text, headers: authorization() })
 
-export const remove = (kind: string, namespace: string, name: string) =>
-  get<unknown>(path('config', kind, namespace, name), { method: 'DELETE', headers: authorization() })
+/** `generation`: only if nobody has changed the object since. */
+export const remove = (kind: string, namespace: string, name: string, generation?: number) =>
+  get<unknown>(`${path('config', kind, namespace, name)}${generation ? `?generation=${generation}` : ''}`, { method: 'DELETE', headers: authorization() })
 
 /** Whom the token is of that the user signed in with. */
 export const whoami = () => get<Who>('/whoami', { headers: authorization() })
@@ -144,6 +154,8 @@ export function pods(node: Node): Promise<Pod[]> {
   const query = new URLSearchParams({ namespace: node.namespace })
   if (node.app) query.set('app', node.app)
   if (node.version) query.set('version', node.version)
+  // An application's node names one of its workloads; it has the pods of all.
+  if (node.kind === 'workload') query.set('workload', node.name)
   return get<Pod[]>(`/pods?${query}`)
 }
 
@@ -164,14 +176,15 @@ export function watchGraph(
   return () => source.close()
 }
 
-/** Follows the log of a container, or (without a name) of all of the pod's. */
-export function watchLog(pod: Pod, container: string, line: (line: LogLine) => void, failed: (text: string) => void) {
+/** Follows the log of a container, or (without a name) of all of the pod's. `begin`: its first lines come, for the first time or
+ * again after the connection was lost. */
+export function watchLog(pod: Pod, container: string, begin: () => void, line: (line: LogLine) => void, failed: (text: string) => void) {
   const path = `${ROOT}/pods/${pod.namespace}/${pod.name}/log?container=${encodeURIComponent(container)}`
   const source = new EventSource(path)
+  source.onopen = begin
   source.onmessage = (event) => line(JSON.parse(event.data as string) as LogLine)
-  source.addEventListener('failure', (event) => {
-    failed(JSON.parse((event as MessageEvent).data as string) as string)
-    if (container) source.close()
-  })
+  source.onerror = () => failed('The console does not answer; trying again.')
+  source.addEventListener('failure', (event) => failed(JSON.parse((event as MessageEvent).data as string) as string))
+  source.addEventListener('end', () => source.close())
   return () => source.close()
 }

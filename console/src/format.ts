@@ -2,14 +2,21 @@ import type { BoardPanel, State } from './shapes'
 
 export type Unit = BoardPanel['unit']
 
+/** A number and its noun: `1 proxy`, `2 proxies`. */
+export const count = (n: number, one: string, many = `${one}s`) => `${n} ${n === 1 ? one : many}`
+
+/** Little is never shown as nothing, nor almost all as all: SREs act on the difference. */
 export function rate(perSecond: number): string {
   if (!perSecond) return '0 rps'
+  if (perSecond < 0.01) return '<0.01 rps'
   if (perSecond >= 100) return `${Math.round(perSecond)} rps`
   if (perSecond >= 10) return `${perSecond.toFixed(1)} rps`
   return `${perSecond.toFixed(2)} rps`
 }
 
 export function bytes(perSecond: number): string {
+  if (perSecond > 0 && perSecond < 1) return '<1 B/s'
+  if (perSecond >= 1e9) return `${(perSecond / 1e9).toFixed(1)} GB/s`
   if (perSecond >= 1e6) return `${(perSecond / 1e6).toFixed(1)} MB/s`
   if (perSecond >= 1e3) return `${(perSecond / 1e3).toFixed(1)} kB/s`
   return `${Math.round(perSecond)} B/s`
@@ -17,7 +24,9 @@ export function bytes(perSecond: number): string {
 
 export function percent(share: number): string {
   const value = share * 100
-  return `${value > 0 && value < 0.1 ? '<0.1' : value.toFixed(value < 10 && value > 0 ? 1 : 0)} %`
+  if (value > 0 && value < 0.1) return '<0.1 %'
+  if (value > 99.9 && value < 100) return '>99.9 %'
+  return `${value.toFixed((value > 0 && value < 10) || (value > 99 && value < 100) ? 1 : 0)} %`
 }
 
 export function milliseconds(value: number | null): string {
@@ -27,7 +36,7 @@ export function milliseconds(value: number | null): string {
 
 /** A value of a chart in its unit, short enough for an axis. */
 export function amount(value: number, unit: Unit): string {
-  if (unit === 'share') return `${+(value * 100).toFixed(1)} %`
+  if (unit === 'share') return `${exactly(value * 100)} %`
   if (unit === 'ms') return value >= 1000 ? `${+(value / 1000).toFixed(2)} s` : `${+value.toFixed(value < 10 ? 1 : 0)} ms`
   if (unit === 's') return value < 1 ? `${+(value * 1000).toFixed(1)} ms` : `${+value.toFixed(2)} s`
   if (unit === 'bytes' || unit === 'Bps') {
@@ -37,6 +46,12 @@ export function amount(value: number, unit: Unit): string {
   const text = `${+value.toFixed(value < 1 ? 3 : value < 100 ? 2 : 0)}`
   if (unit === 'cores') return `${text} ${value === 1 ? 'core' : 'cores'}`
   return unit === 'rps' ? `${text} rps` : text
+}
+
+/** Of one hundred, with as many places as tell it from 0 and from 100. */
+function exactly(value: number): number {
+  const places = [1, 2, 3, 4].find((n) => (+value.toFixed(n) !== 0 || !value) && (+value.toFixed(n) !== 100 || value === 100))
+  return +value.toFixed(places ?? 4)
 }
 
 /** A time of day in 24 hours; `ms` since 1970. */

@@ -15,10 +15,13 @@ export const serviceLink = (r: Pick<ServiceRow, 'namespace' | 'name'>) => path('
 
 export const configLink = (r: Pick<ConfigRow, 'kind' | 'namespace' | 'name'>) => path('config', r.kind, r.namespace, r.name)
 
+/** An object as findings spell it: `Gateway default/web`, `GatewayClass istio`. */
+export const ref = (r: Pick<ConfigRow, 'kind' | 'namespace' | 'name'>) => `${r.kind} ${r.namespace ? `${r.namespace}/` : ''}${r.name}`
+
 /** The link of an object as it is spelled in findings: `Gateway default/web`. */
 export function refLink(ref: string): string {
   const [kind = '', where = ''] = ref.split(' ')
-  const [namespace = '', name = ''] = where.split('/')
+  const [namespace, name] = where.includes('/') ? where.split('/') as [string, string] : ['', where]
   return configLink({ kind, namespace, name })
 }
 

@@ -290,9 +290,47 @@ export interface Mesh {
   collector: string
 }
 
+export interface LimitsForm {
+  timeout: string
+  attempts: number | null
+  perTryTimeout: string
+}
+
+export interface FaultForm {
+  delay: string
+  delayed: number
+  status: number
+  aborted: number
+}
+
+export interface BreakerForm {
+  connections: number
+  pending: number
+  errors: number
+  ejection: string
+}
+
+export interface Forms {
+  weights: Record<string, number> | null
+  limits: LimitsForm | null
+  fault: FaultForm | null
+  breaker: BreakerForm | null
+  mode: string
+}
+
+export interface Undo {
+  kind: string
+  namespace: string
+  name: string
+  yaml: string
+  generation: number
+}
+
 export interface Applied {
   written: string[]
   failed: Record<string, string>
+  yaml: string
+  undo: Undo[]
 }
 
 export interface Who {

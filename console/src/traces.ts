@@ -52,27 +52,6 @@ export interface Trace {
   errors: number
 }
 
-const ROOT = '/kiali/api/tracing'
-
-async function get<T>(path: string): Promise<T> {
-  const answer = await fetch(ROOT + path)
-  const text = await answer.text()
-  if (answer.ok) return (JSON.parse(text) as { data: T }).data
-  let says = text
-  try {
-    says = (JSON.parse(text) as { errors: { msg: string }[] }).errors[0]!.msg
-  } catch {
-    // the console's own answer is a sentence
-  }
-  throw new Error(says || `HTTP ${answer.status}`)
-}
-
-export const services = () => get<string[]>('/services')
-export const operations = (service: string) => get<string[]>(`/services/${encodeURIComponent(service)}/operations`)
-export const dropped = () => get<Dropped[]>('/dropped-headers?lookback=3600000')
-export const find = async (query: URLSearchParams) => (await get<RawTrace[]>(`/traces?${query}`)).map(arranged)
-export const one = async (id: string) => arranged((await get<RawTrace[]>(`/traces/${encodeURIComponent(id)}`))[0]!)
-
 const tag = (span: RawSpan, key: string) => span.tags.find((t) => t.key === key)?.value
 
 function failed(span: RawSpan): boolean {

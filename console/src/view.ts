@@ -21,14 +21,17 @@ const SHAPES: Record<Node['kind'], string> = {
   unknown: 'diamond',
 }
 const TCP = '#2a6fdb'
+/** The height that the legend takes at the bottom. */
+const LEGEND = 24
 
 /** `home`: the namespace that needs no mention. */
 function nodeLabel(node: Node, boxed: boolean, home: string): string {
   if (boxed && node.version) return node.version
   const version = node.kind === 'app' ? (node.version ?? '') : ''
-  const lines = version && node.name.length + version.length < 14 ? [`${node.name} ${version}`] : [node.name, ...(version ? [version] : [])]
-  if (node.namespace && node.namespace !== home) lines.push(`(${node.namespace})`)
-  return lines.join('\n')
+  const where = node.namespace && node.namespace !== home ? `(${node.namespace})` : ''
+  const short = version && node.name.length + version.length < 14
+  const below = short ? where : `${version} ${where}`.trim()
+  return [short ? `${node.name} ${version}` : node.name, ...(below ? [below] : [])].join('\n')
 }
 
 /** The namespace of most nodes. */
@@ -110,11 +113,12 @@ export class View {
 
   fit() {
     this.moved = false
-    this.cy.fit(this.cy.elements(':visible'), this.padding())
-    if (this.cy.zoom() > 1.25) {
-      this.cy.zoom(1.25)
-      this.cy.center(this.cy.elements(':visible'))
-    }
+    const { x1, x2, y1, y2, w, h } = this.cy.elements(':visible').boundingBox()
+    const [width, height, padding] = [this.cy.width(), this.cy.height(), this.padding()]
+    const below = this.narrow() ? 0 : LEGEND
+    const best = Math.min((width - 2 * padding) / Math.max(w, 1), (height - 2 * padding - below) / Math.max(h, 1), 1.25)
+    const zoom = Math.max(best, this.cy.minZoom())
+    this.cy.viewport({ zoom, pan: { x: (width - zoom * (x1 + x2)) / 2, y: (height - below - zoom * (y1 + y2)) / 2 } })
   }
 
   zoom(by: number) {

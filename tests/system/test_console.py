@@ -75,7 +75,7 @@ def test_the_overview_has_the_namespaces_with_their_health(page, console):
 
 def test_a_request_is_in_the_graph_within_three_seconds(page, console, mesh):
     page.goto(f"{console}#/graph?namespaces=default&window=10")
-    page.get_by_role("status").filter(has_text="proxies").wait_for(timeout=10000)
+    page.locator(".count", has_text="proxies").wait_for(timeout=10000)
     page.get_by_text("No traffic in this time range").wait_for(timeout=20000)
     assert mesh.page()[0] == 200
     edge(page, INGRESS, "service/default/productpage").wait_for(state="attached", timeout=3000)

@@ -47,7 +47,7 @@ def test_labels_of_edges_are_chosen_and_the_address_remembers_it(page, console):
     page.wait_for_function("+document.querySelector('.canvas').dataset.labels < 16")
     assert "labels=errors" in page.url
     page.reload()
-    page.get_by_role("status").filter(has_text="proxies").wait_for()
+    page.locator(".count", has_text="proxies").wait_for()
     assert page.get_by_label("Edge labels").input_value() == "errors"
 
 
@@ -201,3 +201,91 @@ def test_an_object_is_not_shown_under_the_name_of_the_next_one(page, console):
     while not held:
         page.wait_for_timeout(50)
     held[0].continue_()
+
+
+NEW = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: web, namespace: default}\nspec: {}\n"
+
+
+def test_what_was_written_after_a_dry_run_is_said_to_be_written_and_can_be_undone(page, console):
+    step = {"kind": "Gateway", "namespace": "default", "name": "web", "yaml": "", "generation": 1}
+    stored = NEW.replace("namespace: default", "namespace: default, resourceVersion: '8', generation: 1")
+    done = {"written": ["Gateway default/web"], "failed": {}, "yaml": stored, "undo": [step]}
+    page.route("**/api/apply?dryRun=false", lambda route: route.fulfill(status=200, body=json.dumps(done)))
+    deleted = []
+
+    def undo(route):
+        deleted.append((route.request.method, route.request.url.partition("/config/")[2]))
+        route.fulfill(status=200, body="{}")
+
+    page.route("**/api/config/Gateway/**", undo)
+    sign_in(page, "editor")
+    page.goto(f"{console}#/new")
+    page.get_by_label("YAML").fill(NEW)
+    page.get_by_role("button", name="Dry run").click()
+    page.get_by_text("nothing was written").wait_for()
+    page.get_by_role("button", name="Apply", exact=True).click()
+    page.get_by_text("Written:").wait_for()
+    assert page.get_by_text("nothing was written").count() == 0
+    assert "resourceVersion: '8'" in page.get_by_label("YAML").input_value(), "the next change is based on it"
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("Undone").wait_for()
+    assert deleted == [("DELETE", "Gateway/default/web?generation=1")]
+    assert page.get_by_label("YAML").input_value() == NEW
+
+
+def test_a_session_that_has_ended_asks_for_another_token_and_keeps_the_text(page, console):
+    sign_in(page, "editor")
+    page.goto(f"{console}#/new")
+    page.get_by_text("who may change the configuration").wait_for()
+    page.expected = "a status of 401"
+    page.route("**/api/check", lambda route: route.fulfill(status=401, body="the token is not valid (any more)"))
+    page.get_by_label("YAML").fill(NEW)
+    page.get_by_role("alert").get_by_text("not valid (any more)").wait_for()
+    page.unroute("**/api/check")
+    assert page.get_by_label("YAML").input_value() == NEW
+    page.get_by_label("Token").fill("editor")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("who may change the configuration").wait_for()
+
+
+def test_nothing_is_called_valid_before_it_was_checked(page, console):
+    held = []
+    page.route("**/api/check", lambda route: held.append(route))
+    sign_in(page, "editor")
+    page.goto(f"{console}#/new")
+    page.get_by_text("Checking.").wait_for()
+    assert page.get_by_text("No validation issues").count() == 0
+    while not held:
+        page.wait_for_timeout(50)
+    held[0].continue_()
+    page.get_by_role("list").get_by_text("IST0101").wait_for()
+
+
+def test_a_pause_keeps_the_graph_and_no_answer_to_another_question(page, console):
+    page.goto(f"{console}#/graph?namespaces=default")
+    page.get_by_text("As a table").click()
+    page.locator('#nodes tr[data-node="app/default/reviews/v1"]').wait_for()
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_label("Graph type").select_option("workload")
+    page.locator('#nodes tr[data-node="workload/default/reviews-v1"]').wait_for()
+    assert page.locator('#nodes tr[data-node^="app/"]').count() == 0
+    page.get_by_role("button", name="Replay").click()
+    page.locator("[data-at]").wait_for()
+
+
+def test_the_pods_of_a_workload_are_its_own(page, console):
+    page.goto(f"{console}#/graph?namespaces=default&kind=workload")
+    page.get_by_text("As a table").click()
+    page.locator('#nodes tr[data-node="workload/default/reviews-v1"] button').click()
+    panel = page.get_by_role("complementary", name="Details")
+    panel.get_by_role("button", name="Log").first.wait_for()
+    assert panel.get_by_role("button", name="Log").count() == 1
+
+
+def test_a_wizard_begins_with_what_is_set_now(page, console):
+    page.goto(f"{console}#/services/default/reviews?tab=Actions")
+    page.get_by_label("Share of v1").wait_for()
+    assert [page.get_by_label(f"Share of {v}").input_value() for v in ("v1", "v2", "v3")] == ["34", "33", "33"]
+    page.get_by_label("Action").last.select_option("limits")
+    assert page.get_by_label("Timeout", exact=True).input_value() == "3s"
+    assert page.get_by_role("spinbutton", name="Retries").input_value() == ""

@@ -30,7 +30,7 @@ def shop_pod(name, labels, owner="cart-v1", ready=True, proxy=True):
 
 
 def place(obj):
-    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
 class NoClient:

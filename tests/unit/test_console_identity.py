@@ -1,6 +1,7 @@
 """Who is signed in to the console, what they may do there, and what they see of proxies."""
 
 import asyncio
+import json
 
 import aiohttp
 import pytest
@@ -13,8 +14,11 @@ from lateen.console.envoy import Envoy, Istiod
 from lateen.console.identity import Identity
 from lateen.console.pages import Pages
 from lateen.dump import DumpError
+from lateen.kit import yamldoc
 from lateen.kube.client import HttpClient
 
+BUSY = "busy"
+"""The token for which the API has no answer."""
 MAY = {"editor": {"update", "get", "list"}, "viewer": {"get", "list"}, "nobody": set()}
 CLUSTER = {
     "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -37,13 +41,33 @@ spec: {hosts: [web], http: [{route: [{destination: {host: web}}]}]}
 """
 
 
+STORED = {
+    **next(yamldoc.objects(RULE)),
+    "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "7", "generation": 3},
+}
+"""What is there; the version of its specification is the third one, and its status has been written since."""
+
+
 async def api(request):
     """The reviews of an API whose tokens are the names of their users."""
     user = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if user == BUSY:
+        return web.json_response({"kind": "Status", "message": "try again later", "code": 503}, status=503)
     if user not in MAY:
         return web.json_response({"kind": "Status", "message": "Unauthorized", "code": 401}, status=401)
     if request.path.endswith("selfsubjectreviews"):
         return web.json_response({"status": {"userInfo": {"username": user}}})
+    if "virtualservices" in request.path:
+        if request.method in ("GET", "DELETE"):
+            return web.json_response(STORED)
+        given = await request.json()
+        if given["metadata"].get("resourceVersion", "7") != "7":
+            return web.json_response({"kind": "Status", "message": "it was modified", "code": 409}, status=409)
+        now = {**given["metadata"], "resourceVersion": "8", "generation": 4, "uid": "u"}
+        return web.json_response({**given, "metadata": now})
+    if request.method == "DELETE":
+        there = request.path == "/apis/gateway.networking.k8s.io/v1/gatewayclasses/lateen"
+        return web.json_response({"kind": "Status", "code": 200 if there else 404}, status=200 if there else 404)
     verb = (await request.json())["spec"]["resourceAttributes"]["verb"]
     return web.json_response({"status": {"allowed": verb in MAY[user]}})
 
@@ -99,6 +123,7 @@ def asked(path, token, tmp_path, monkeypatch, method="GET", data=None):
         ("editor", 200, '{"name":"editor","edits":true}'),
         ("viewer", 200, '{"name":"viewer","edits":false}'),
         ("stranger", 401, "the token is not valid"),
+        (BUSY, 502, "try again later"),
         ("", 401, "sign in with a token"),
     ],
 )
@@ -121,6 +146,67 @@ def test_a_proxys_configuration_is_shown_to_those_who_may_read_its_pod(token, po
     found = asked(f"/envoy/shop/{pod}", token, tmp_path, monkeypatch)
     assert found[0] == status
     assert says in found[1]
+
+
+def test_what_was_written_is_answered_as_it_is_stored(tmp_path, monkeypatch):
+    """So that the next change is based on it."""
+    status, text = asked("/apply?dryRun=false", "editor", tmp_path, monkeypatch, "POST", RULE)
+    found = json.loads(text)
+    assert (status, found["written"], found["failed"]) == (200, ["VirtualService shop/web"], {})
+    (stored,) = yamldoc.objects(found["yaml"])
+    assert stored["metadata"] == {"name": "web", "namespace": "shop", "resourceVersion": "8", "generation": 4}
+    dry = json.loads(asked("/apply?dryRun=true", "editor", tmp_path, monkeypatch, "POST", RULE)[1])
+    assert "resourceVersion" not in dry["yaml"]
+
+
+@pytest.mark.parametrize(("generation", "says"), [(3, ""), (2, "load the object again")])
+def test_a_status_that_was_written_meanwhile_is_no_conflict(generation, says, tmp_path, monkeypatch):
+    based = RULE.replace("namespace: shop", f"namespace: shop, resourceVersion: '5', generation: {generation}")
+    failed = json.loads(asked("/apply?dryRun=false", "editor", tmp_path, monkeypatch, "POST", based)[1])["failed"]
+    assert says in failed.get("VirtualService shop/web", "")
+    assert bool(failed) is bool(says)
+
+
+def test_what_was_written_can_be_taken_back(tmp_path, monkeypatch):
+    based = RULE.replace("namespace: shop", "namespace: shop, resourceVersion: '7'").replace("host: web", "host: other")
+    (step,) = json.loads(asked("/apply?dryRun=false", "editor", tmp_path, monkeypatch, "POST", based)[1])["undo"]
+    (before,) = yamldoc.objects(step["yaml"])
+    assert before["spec"] == STORED["spec"]
+    assert (before["metadata"]["resourceVersion"], before["metadata"]["generation"]) == ("8", 4)
+    (step,) = json.loads(asked("/apply?dryRun=false", "editor", tmp_path, monkeypatch, "POST", RULE)[1])["undo"]
+    assert step == {"kind": "VirtualService", "namespace": "shop", "name": "web", "yaml": "", "generation": 4}
+
+
+@pytest.mark.parametrize(("generation", "status"), [("3", 200), ("2", 409)])
+def test_what_somebody_has_changed_since_is_not_deleted(generation, status, tmp_path, monkeypatch):
+    where = f"/config/VirtualService/shop/web?generation={generation}"
+    assert asked(where, "editor", tmp_path, monkeypatch, "DELETE")[0] == status
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "---\n---\n"])
+def test_a_text_without_objects_is_not_written(text, tmp_path, monkeypatch):
+    status, says = asked("/apply?dryRun=true", "editor", tmp_path, monkeypatch, "POST", text)
+    assert status == 400
+    assert "there is no object" in says
+
+
+def test_a_session_that_has_ended_is_told_from_an_object_that_is_refused(tmp_path, monkeypatch):
+    assert asked("/apply?dryRun=true", "stranger", tmp_path, monkeypatch, "POST", RULE)[0] == 401
+    status, text = asked("/apply?dryRun=true", BUSY, tmp_path, monkeypatch, "POST", RULE)
+    assert (status, json.loads(text)["failed"]) == (200, {"VirtualService shop/web": "try again later"})
+
+
+@pytest.mark.parametrize(
+    ("where", "status"),
+    [
+        ("GatewayClass//lateen", 200),
+        ("GatewayClass//other", 404),
+        ("GatewayClass/shop/lateen", 404),
+        ("Gateway//x", 404),
+    ],
+)
+def test_what_the_whole_cluster_has_is_deleted_without_a_namespace(where, status, tmp_path, monkeypatch):
+    assert asked(f"/config/{where}", "editor", tmp_path, monkeypatch, "DELETE")[0] == status
 
 
 def test_nothing_is_written_without_a_token(tmp_path, monkeypatch):

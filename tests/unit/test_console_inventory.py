@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from consoles import added, edges, line
-from shop import SHOP, cluster, place
+from shop import SHOP, cluster, kubernetes, place
 
 from lateen.analysis import model
 from lateen.api import kinds
@@ -321,3 +321,11 @@ def test_what_no_rule_routes_is_an_error_though_its_status_is_404(flags, share):
     assert flags.encode() in text
     edge = edges(Graph().build(added(text), 10))["app/shop/web/v1", "service/shop/cart"]
     assert edge["errorRate"] == share
+
+
+def test_an_object_of_the_whole_cluster_has_a_page():
+    spec = {"controllerName": "istio.io/gateway-controller"}
+    found = kubernetes(kinds.GATEWAY_CLASS, "istio", spec=spec)
+    del found["metadata"]["namespace"]
+    page = cluster(found).inventory().configuration.page("GatewayClass", "", "istio")
+    assert page["yaml"].startswith("apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\n")

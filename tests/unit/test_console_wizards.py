@@ -6,6 +6,7 @@ from shop import SHOP, cluster, kubernetes, shop_pod
 from lateen.api import kinds
 from lateen.console.cluster import what_if
 from lateen.console.pages import sources
+from lateen.console.presets import forms
 from lateen.console.wizards import Wizards
 from lateen.kit import yamldoc
 
@@ -39,6 +40,23 @@ def test_shares_make_subsets_and_routes():
     assert [(r["destination"]["subset"], r["weight"]) for r in http["route"]] == [("v1", 90), ("v2", 10)]
 
 
+def test_subsets_have_the_label_by_which_the_pods_tell_their_version():
+    charted = shop_pod("cart-c-5d4f-a", {"app": "cart", "app.kubernetes.io/version": "1.4.0"}, owner="cart-c")
+    there = {"host": "cart", "subsets": [{"name": "old", "labels": {"app": "cart", "version": "v2"}}]}
+    rule = kubernetes(kinds.DESTINATION_RULE, "cart", spec=there)
+    found = made("weights", {"weights": {"1.4.0": 90, "v2": 10}}, *SHOP[:3], V2, charted, rule)
+    added = {"name": "1-4-0", "labels": {"app.kubernetes.io/version": "1.4.0"}}
+    assert found["DestinationRule"]["spec"]["subsets"] == [*there["subsets"], added]
+    (http,) = found["VirtualService"]["spec"]["http"]
+    assert {r["destination"]["subset"]: r["weight"] for r in http["route"]} == {"1-4-0": 90, "old": 10}
+
+
+def test_traffic_is_not_shifted_to_pods_that_no_rule_can_select():
+    bare = shop_pod("cart-5d4f-a", {"app": "cart"}, owner="cart")
+    with pytest.raises(ValueError, match="no label version"):
+        made("weights", {"weights": {"latest": 100}}, *SHOP[:3], bare)
+
+
 def test_a_wizard_changes_the_rule_that_is_there_and_keeps_the_rest_of_it():
     rule = made("weights", {"weights": {"v1": 50, "v2": 50}}, *SHOP[:3], V2, ROUTED)["VirtualService"]
     assert (rule["metadata"]["name"], rule["metadata"]["resourceVersion"]) == ("carts", "7")
@@ -54,8 +72,27 @@ def test_limits_and_faults_are_set_and_taken_away():
     assert [(h["timeout"], h["retries"]) for h in rule["spec"]["http"]] == [("3s", tried)] * 2
     bare = made("limits", {}, *SHOP[:3], ROUTED)["VirtualService"]
     assert not any("timeout" in h or "retries" in h for h in bare["spec"]["http"])
+    never = made("limits", {"attempts": 0}, *SHOP[:3], ROUTED)["VirtualService"]["spec"]["http"]
+    assert [h["retries"] for h in never] == [{"attempts": 0}] * 2, "without it there are two"
     fault = made("fault", {"aborted": 50, "status": 500}, *SHOP[:3])["VirtualService"]["spec"]["http"][0]["fault"]
     assert fault == {"abort": {"httpStatus": 500, "percentage": {"value": 50}}}
+
+
+def test_forms_begin_with_what_is_set_now():
+    def now(*objects):
+        inventory = cluster(*SHOP[:3], V2, *objects).inventory()
+        return forms(Wizards(inventory), inventory, "shop", "cart")
+
+    nothing = {"weights": None, "limits": None, "fault": None, "breaker": None}
+    assert nothing.items() <= now().items()
+    weights = made("weights", {"weights": {"v1": 90, "v2": 10}}, *SHOP[:3], V2)
+    assert now(*weights.values())["weights"] == {"v1": 90, "v2": 10}
+    for name, form in (
+        ("limits", {"timeout": "3s", "attempts": 0, "perTryTimeout": ""}),
+        ("fault", {"delay": "2s", "delayed": 10, "status": 500, "aborted": 0.5}),
+        ("breaker", {"connections": 10, "pending": 5, "errors": 3, "ejection": "1m"}),
+    ):
+        assert now(*made(name, form, *SHOP[:3]).values())[name] == form
 
 
 def test_only_the_callers_that_are_named_are_let_in():

@@ -12,8 +12,8 @@ from lateen.kit import yamldoc
 from lateen.kit.jsons import Json
 
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-KEPT = ("managedFields", "uid", "selfLink", "generation", "creationTimestamp")
-"""Metadata fields that users do not edit."""
+KEPT = ("managedFields", "uid", "selfLink", "creationTimestamp")
+"""Metadata fields that users do not edit. The generation stays: with the version, it says what a text is based on."""
 
 
 def checked(text: str, found: Iterable[Message]) -> list[shapes.Check]:

@@ -83,7 +83,7 @@ def find(objects: Objects, kind: kinds.Kind | None, namespace: str, name: str) -
 
 
 def in_namespace(objects: Objects, kind: kinds.Kind, namespace: str) -> list[Json]:
-    return [o for o in objects.get(kind, ()) if o["metadata"].get("namespace") == namespace]
+    return [o for o in objects.get(kind, ()) if o["metadata"].get("namespace", "") == namespace]
 
 
 def worst(found: Iterable[Message]) -> str:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from lateen.console import shapes
 from lateen.console.answers import answer, why
-from lateen.console.identity import Identity, may, says
+from lateen.console.identity import Identity, may, refused
 from lateen.dump import ConfigDump, DumpError, secrets, tables
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json
@@ -71,7 +71,7 @@ class Envoy:
             try:
                 allowed = await may(client, "get", "", "pods", namespace)
             except (KubeError, Unreachable) as e:
-                raise web.HTTPUnauthorized(text=says(e)) from None
+                raise refused(e) from None
         if not allowed:
             raise web.HTTPForbidden(text=f"your account may not read the pods of namespace {namespace}")
         try:

@@ -42,7 +42,7 @@ class Identity:
             try:
                 allowed = await may(client, "list", kind.group, kind.plural, "")
             except (KubeError, Unreachable) as e:
-                raise web.HTTPUnauthorized(text=says(e)) from None
+                raise refused(e) from None
         if not allowed:
             raise web.HTTPForbidden(text=f"your account may not read the configuration of the mesh; {SIGN_IN}")
 
@@ -53,7 +53,7 @@ class Identity:
                 kind = kinds.VIRTUAL_SERVICE
                 edits = await may(client, "update", kind.group, kind.plural, "")
             except (KubeError, Unreachable) as e:
-                raise web.HTTPUnauthorized(text=says(e)) from None
+                raise refused(e) from None
         found: shapes.Who = {"name": str(dig(review, "status", "userInfo", "username", default="")), "edits": edits}
         return answer(found)
 
@@ -63,6 +63,13 @@ async def may(client: HttpClient, verb: str, group: str, resource: str, namespac
     body = _review("authorization.k8s.io/v1", "SelfSubjectAccessReview")
     body["spec"] = {"resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": namespace}}
     return bool(dig(await client.call("POST", MAY, body), "status", "allowed", default=False))
+
+
+def refused(e: KubeError | Unreachable) -> web.HTTPException:
+    """The answer to a user whom the API has refused, or given none: only 401 says that the token is not valid."""
+    code = e.code if isinstance(e, KubeError) else 0
+    answers = {401: web.HTTPUnauthorized, 403: web.HTTPForbidden, 404: web.HTTPNotFound, 409: web.HTTPConflict}
+    return answers.get(code, web.HTTPBadGateway)(text=says(e))
 
 
 def says(e: Exception) -> str:

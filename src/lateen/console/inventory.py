@@ -118,6 +118,10 @@ class Inventory:
             "findings": [shown(m) for p in pods for m in self._findings.get(reference(kinds.POD, p), ())],
         }
 
+    def mode(self, namespace: str, labels: Mapping[str, str]) -> str:
+        """Of mutual TLS, for workloads with these labels."""
+        return str(self._mesh.mtls(namespace, labels)[0])
+
     def _concerning(self, namespace: str, labels: Mapping[str, str]) -> list[kinds.Ref]:
         """The policies, telemetry, filters and the Sidecar that apply to a workload."""
         mesh = self._mesh

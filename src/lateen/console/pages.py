@@ -17,6 +17,7 @@ from lateen.console.checks import placed
 from lateen.console.cluster import Cluster, what_if
 from lateen.console.effect import effect
 from lateen.console.identity import Identity
+from lateen.console.presets import forms
 from lateen.console.wizards import Wizards
 from lateen.dump.outcomes import FLAGS
 from lateen.kit import jsons, yamldoc
@@ -40,10 +41,11 @@ class Pages:
             web.get(f"{root}/services", self._services),
             web.get(f"{root}/services/{{namespace}}/{{name}}", self._service),
             web.get(f"{root}/config", self._config),
-            web.get(f"{root}/config/{{kind}}/{{namespace}}/{{name}}", self._object),
+            web.get(f"{root}/config/{{kind}}/{{namespace:[^/]*}}/{{name}}", self._object),
             web.post(f"{root}/check", self._check),
             web.post(f"{root}/effect", self._effect),
             web.get(f"{root}/schemas/{{kind}}", self._schema),
+            web.get(f"{root}/wizards/{{namespace}}/{{service}}", self._forms),
             web.post(f"{root}/wizards/{{wizard}}/{{namespace}}/{{service}}", self._wizard),
         ]
 
@@ -138,6 +140,15 @@ class Pages:
             live = self._cluster.sources()
             return answer(await asyncio.to_thread(effect, live, changes, self._cluster.root))
 
+    async def _forms(self, request: web.Request) -> web.Response:
+        """What is set now of what wizards set."""
+        where = request.match_info
+        try:
+            inventory = self._cluster.inventory()
+            return answer(forms(Wizards(inventory), inventory, where["namespace"], where["service"]))
+        except LookupError as e:
+            raise web.HTTPNotFound(text=str(e.args[0])) from None
+
     async def _wizard(self, request: web.Request) -> web.Response:
         """The YAML for a wizard's form; nothing is written."""
         where = request.match_info
@@ -163,10 +174,13 @@ def sources(text: str) -> list[Source]:
             line, column = document.position(())
             raise yamldoc.YamlError("expected an object with apiVersion, kind and metadata", line, column)
         out.append(Source(document.value, "editor", document.position))
+    if not out:
+        raise yamldoc.YamlError("there is no object: expected apiVersion, kind and metadata", 1, 1)
     return out
 
 
 def _there(found: Any, kind: str, namespace: str, name: str) -> Any:
     if found is None:
-        raise web.HTTPNotFound(text=f"there is no {kind} {name} in namespace {namespace}; it may have been deleted")
+        where = f" in namespace {namespace}" if namespace else ""
+        raise web.HTTPNotFound(text=f"there is no {kind} {name}{where}; it may have been deleted")
     return found

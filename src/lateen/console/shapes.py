@@ -316,11 +316,62 @@ class Mesh(TypedDict):
     collector: str
 
 
+class LimitsForm(TypedDict):
+    """``attempts``: null where the mesh's default holds."""
+
+    timeout: str
+    attempts: int | None
+    perTryTimeout: str
+
+
+class FaultForm(TypedDict):
+    """Shares in percent."""
+
+    delay: str
+    delayed: float
+    status: int
+    aborted: float
+
+
+class BreakerForm(TypedDict):
+    """0 where there is no limit."""
+
+    connections: int
+    pending: int
+    errors: int
+    ejection: str
+
+
+class Forms(TypedDict):
+    """What the wizards' forms begin with, as it is set now; null where nothing is. ``weights``: percent by version."""
+
+    weights: dict[str, int] | None
+    limits: LimitsForm | None
+    fault: FaultForm | None
+    breaker: BreakerForm | None
+    mode: str
+
+
+class Undo(TypedDict):
+    """How one write is taken back: by writing ``yaml``, what was there before, or where that is empty by deleting the
+    ``generation`` that was written."""
+
+    kind: str
+    namespace: str
+    name: str
+    yaml: str
+    generation: int
+
+
 class Applied(TypedDict):
-    """``failed``: object -> why it could not be written; nothing is written where the dry run of any fails."""
+    """``failed``: object -> why it could not be written; nothing is written where the dry run of any fails. ``yaml``:
+    the objects as they are stored now, and those that could not be written as they were given. ``undo``: of what was
+    written, in that order."""
 
     written: list[str]
     failed: dict[str, str]
+    yaml: str
+    undo: list[Undo]
 
 
 class Who(TypedDict):

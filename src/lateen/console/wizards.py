@@ -6,6 +6,8 @@ A wizard writes nothing: the page shows the result, checked and ready to be appl
 from __future__ import annotations
 
 import copy
+import itertools
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
@@ -15,6 +17,7 @@ from lateen.api import kinds
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.console.checks import written
 from lateen.console.inventory import Inventory
+from lateen.inject.workload import REVISIONS
 from lateen.kit.jsons import Json, dig
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -35,10 +38,10 @@ class Weights(Struct, forbid_unknown_fields=True):
 
 
 class Limits(Struct, forbid_unknown_fields=True):
-    """Timeouts and retries; empty durations leave the setting out."""
+    """Timeouts and retries; empty durations, and no number of attempts, leave the setting out."""
 
     timeout: Duration = ""
-    attempts: Annotated[int, Meta(ge=0, le=10)] = 0
+    attempts: Annotated[int, Meta(ge=0, le=10)] | None = None
     perTryTimeout: Duration = ""  # noqa: N815 - as in VirtualService
 
 
@@ -83,9 +86,7 @@ class Wizards:
         that cannot be followed."""
         if wizard not in FORMS:
             raise LookupError(f"there is no wizard {wizard}; there are {', '.join(FORMS)}")
-        found = self._inventory.find(kinds.SERVICE, namespace, service)
-        if found is None:
-            raise LookupError(f"there is no Service {service} in namespace {namespace}")
+        found = self.service(namespace, service)
         shape, make = FORMS[wizard]
         try:
             filled = convert(form, shape)
@@ -93,43 +94,46 @@ class Wizards:
             raise ValueError(str(e)) from None
         return [written(o) for o in make(self, found, filled)]
 
+    def service(self, namespace: str, name: str) -> Json:
+        found = self._inventory.find(kinds.SERVICE, namespace, name)
+        if found is None:
+            raise LookupError(f"there is no Service {name} in namespace {namespace}")
+        return found
+
     # --- routes ----------------------------------------------------------------------------------------------
 
     def weights(self, service: Json, form: Weights) -> list[Json]:
         if sum(form.weights.values()) != 100:
             raise ValueError(f"the shares add up to {sum(form.weights.values())}; they must add up to 100")
-        known = self._versions(service)
+        known = self.versions(service)
         if missing := sorted(form.weights.keys() - known):
             raise ValueError(f"no pod of the service has version {', '.join(missing)}; there are {', '.join(known)}")
-        rule, traffic = self._rule(service), self._traffic(service)
+        rule, traffic = self.rule(service), self.traffic(service)
         subsets = traffic["spec"].setdefault("subsets", [])
-        names = {dig(s, "labels", "version"): s["name"] for s in subsets}
-        for version in form.weights:
-            if version not in names:
-                names[version] = version
-                subsets.append({"name": version, "labels": {"version": version}})
+        names = {version: _subset(subsets, version, known[version]) for version in form.weights}
         host = service["metadata"]["name"]
         routes = [
             {"destination": {"host": host, "subset": names[version]}, "weight": weight}
             for version, weight in form.weights.items()
         ]
-        for http in _last(rule):
+        for http in last(rule):
             http["route"] = copy.deepcopy(routes)
         return [traffic, rule]
 
     def limits(self, service: Json, form: Limits) -> list[Json]:
-        rule = self._rule(service)
+        rule = self.rule(service)
         for http in rule["spec"]["http"]:
             _set(http, "timeout", form.timeout)
             retries = {"retryOn": TRIED_AGAIN, **(http.get("retries") or {}), "attempts": form.attempts}
             _set(retries, "perTryTimeout", form.perTryTimeout)
-            _set(http, "retries", retries if form.attempts else None)
+            # without the field, requests are tried again twice
+            _set(http, "retries", retries if form.attempts else {"attempts": 0} if form.attempts == 0 else None)
         return [rule]
 
     def fault(self, service: Json, form: Fault) -> list[Json]:
         if form.delayed and not form.delay:
             raise ValueError("enter how long requests are to be delayed")
-        rule = self._rule(service)
+        rule = self.rule(service)
         delay = {"fixedDelay": form.delay, "percentage": {"value": form.delayed}} if form.delayed else None
         abort = {"httpStatus": form.status, "percentage": {"value": form.aborted}} if form.aborted else None
         fault = {k: v for k, v in (("delay", delay), ("abort", abort)) if v}
@@ -140,7 +144,7 @@ class Wizards:
     # --- connections and policies ----------------------------------------------------------------------------
 
     def breaker(self, service: Json, form: Breaker) -> list[Json]:
-        traffic = self._traffic(service)
+        traffic = self.traffic(service)
         policy = traffic["spec"].setdefault("trafficPolicy", {})
         pool = policy.setdefault("connectionPool", {})
         tcp, http = dict(pool.get("tcp") or {}), dict(pool.get("http") or {})
@@ -193,12 +197,17 @@ class Wizards:
 
     # --- existing objects ---------------------------------------------------------------------------------------
 
-    def _versions(self, service: Json) -> list[str]:
+    def versions(self, service: Json) -> dict[str, dict[str, str]]:
+        """The labels of the pods of each version."""
         meta = service["metadata"]
         page = self._inventory.service(meta["namespace"], meta["name"])
-        return sorted({w["version"] for w in page["behind"]}) if page else []
+        found = {
+            w["version"]: self._inventory.labels(w["namespace"], w["kind"], w["name"])
+            for w in (page["behind"] if page else ())
+        }
+        return dict(sorted(found.items()))
 
-    def _rule(self, service: Json) -> Json:
+    def rule(self, service: Json) -> Json:
         """The service's VirtualService in its own namespace, or a new one."""
         found = self._existing(
             kinds.VIRTUAL_SERVICE, service, lambda spec: "mesh" in (spec.get("gateways") or ["mesh"])
@@ -209,7 +218,7 @@ class Wizards:
         rule["spec"].setdefault("http", [{"route": [{"destination": {"host": host}}]}])
         return rule
 
-    def _traffic(self, service: Json) -> Json:
+    def traffic(self, service: Json) -> Json:
         found = self._existing(kinds.DESTINATION_RULE, service, lambda spec: not spec.get("workloadSelector"))
         rule = found or self._new(kinds.DESTINATION_RULE, service)
         rule["spec"] = rule.get("spec") or {"host": service["metadata"]["name"]}
@@ -235,7 +244,8 @@ class Wizards:
         out["metadata"] = {"name": f"{meta['name']}{suffix}", "namespace": meta["namespace"]}
         old = self._inventory.find(kind, meta["namespace"], out["metadata"]["name"])
         if old is not None:
-            out["metadata"]["resourceVersion"] = old["metadata"].get("resourceVersion")
+            base = {k: old["metadata"].get(k) for k in ("resourceVersion", "generation")}
+            out["metadata"] |= {k: v for k, v in base.items() if v}
         return out
 
 
@@ -251,10 +261,26 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-def _last(rule: Json) -> list[Json]:
+def last(rule: Json) -> list[Json]:
     """The routes for requests that no other match is about; all where each has a match."""
     https: list[Json] = rule["spec"]["http"]
     return [h for h in https if not h.get("match")] or https
+
+
+def _subset(subsets: list[Json], version: str, labels: Mapping[str, str]) -> str:
+    """The name of the subset of a version's pods; one is added where there is none. Raises ValueError."""
+    by = next((k for k in REVISIONS if labels.get(k)), "")
+    if not by:
+        raise ValueError("some pods of the service have no label version, so no rule can tell them apart: add one")
+    for subset in subsets:
+        chosen = subset.get("labels") or {}
+        if chosen.get(by) == labels[by] and chosen.items() <= labels.items():
+            return str(subset["name"])
+    taken = {s["name"] for s in subsets}
+    base = re.sub(r"[^a-z0-9]+", "-", version.lower()).strip("-")[:60]
+    name = next(n for i in itertools.count(1) if (n := base if i == 1 else f"{base}-{i}") not in taken)
+    subsets.append({"name": name, "labels": {by: labels[by]}})
+    return name
 
 
 def _set(obj: Json, key: str, value: object) -> None:
