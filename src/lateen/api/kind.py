@@ -123,6 +123,10 @@ class Kind:
         where = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
         return "/".join(p for p in (f"{base}{where}/{self.plural}", name, subresource) if p)
 
+    def typed(self, obj: Json) -> Json:
+        """The object with ``apiVersion`` and ``kind``, which lists leave out."""
+        return {"apiVersion": self.api_version, "kind": self.kind, **obj}
+
     def ref(self, namespace: str, name: str, cluster: str = "") -> Ref:
         return Ref(self.group, self.kind, namespace, name, cluster)
 

@@ -128,9 +128,9 @@ def _read(data: Mapping[str, str], source: str, now: datetime) -> Signer:
     path, anchor = _path(signing[0], *current, f"{source}/{names[0]}", f"{source}/{root_name}")
     for certificate in (signing[0], *path, anchor):
         _check_authority(certificate, source, now)
-    ordered = dict.fromkeys((_pem(anchor), *map(_pem, roots)))
-    pair = Pair(_pem(signing[0]), data[names[1]].strip() + "\n")
-    return Signer(pair, tuple(map(_pem, path)), tuple(ordered), source, data.get(KEY, "").strip())
+    ordered = dict.fromkeys((certs.pem_of(anchor), *map(certs.pem_of, roots)))
+    pair = Pair(certs.pem_of(signing[0]), data[names[1]].strip() + "\n")
+    return Signer(pair, tuple(map(certs.pem_of, path)), tuple(ordered), source, data.get(KEY, "").strip())
 
 
 def _certificates(data: Mapping[str, str], name: str, source: str) -> list[x509.Certificate]:
@@ -197,7 +197,3 @@ def _check_authority(certificate: x509.Certificate, source: str, now: datetime |
         return
     if not usage.key_cert_sign:
         raise Unusable(f"{name} may not sign certificates (keyUsage keyCertSign)")
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()

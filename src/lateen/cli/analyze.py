@@ -79,7 +79,7 @@ async def live(client: HttpClient, timeout_s: float) -> Live:
             if e.code == 404:
                 return []
             raise
-        return [Source({"apiVersion": kind.api_version, "kind": kind.kind, **o}) for o in found]
+        return [Source(kind.typed(o)) for o in found]
 
     try:
         async with asyncio.timeout(timeout_s):

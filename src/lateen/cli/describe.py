@@ -82,7 +82,7 @@ async def _ingresses(client: HttpClient, root: str) -> Sequence[Resource[Ingress
     sources = []
     for kind in (kinds.INGRESS, kinds.INGRESS_CLASS):
         found, _ = await client.list(kind)
-        sources += [Source({"apiVersion": kind.api_version, "kind": kind.kind, **obj}) for obj in found]
+        sources += [Source(kind.typed(obj)) for obj in found]
     settings = await client.get(kinds.CONFIG_MAP, root, "istio")
     if settings is not None:
         sources.append(Source({"apiVersion": "v1", "kind": "ConfigMap", **settings}))

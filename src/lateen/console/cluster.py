@@ -56,9 +56,9 @@ class Cluster:
             self._inventory = None
             self._changes.seen(kind, old, new, time.time())
             if new is not None:
-                self._standing.put(typed(kind, new))
+                self._standing.put(kind.typed(new))
             elif old is not None:
-                self._standing.drop(typed(kind, old))
+                self._standing.drop(kind.typed(old))
 
         return Informer(client, kind, changed, optional=kind.owned)
 
@@ -102,7 +102,7 @@ class Cluster:
         return self._changes.all((k, o) for k, i in self.informers.items() if k in owned for o in i.objects.values())
 
     def sources(self) -> list[Source]:
-        return [Source(typed(k, o)) for k, i in self.informers.items() for o in i.objects.values()]
+        return [Source(k.typed(o)) for k, i in self.informers.items() for o in i.objects.values()]
 
 
 def what_if(live: Iterable[Source], written: Iterable[Source], root: str) -> list[Message]:
@@ -110,8 +110,3 @@ def what_if(live: Iterable[Source], written: Iterable[Source], root: str) -> lis
     written = list(written)
     found = analyze(Snapshot([*live, *written], root=root, unread=UNREAD))
     return [m for m in found if m.source in written]
-
-
-def typed(kind: kinds.Kind, obj: Json) -> Json:
-    """The object with ``apiVersion`` and ``kind``, which lists leave out."""
-    return {"apiVersion": kind.api_version, "kind": kind.kind, **obj}

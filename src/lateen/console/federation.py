@@ -19,6 +19,7 @@ from lateen.console.promql.values import STATUS, QueryError
 from lateen.console.series.codec import Labels
 from lateen.console.series.registry import NAME
 from lateen.console.series.store import Store
+from lateen.kit import metrics
 
 
 class Federation:
@@ -57,9 +58,5 @@ def exposed(store: Store, asked: list[str], now_ms: int, in_time: Callable[[], N
 
 
 def _written(labels: Labels) -> str:
-    inside = ",".join(f'{k}="{_escaped(v)}"' for k, v in sorted(labels.items()) if k != NAME)
+    inside = ",".join(f'{k}="{metrics.escaped(v)}"' for k, v in sorted(labels.items()) if k != NAME)
     return f"{labels.get(NAME, '')}{{{inside}}}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

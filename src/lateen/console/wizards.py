@@ -234,7 +234,7 @@ class Wizards:
                 continue
             spec = obj.get("spec") or {}
             if set(spec.get("hosts") or [spec.get("host")]) <= names and fits(spec):
-                return {"apiVersion": kind.api_version, "kind": kind.kind, **copy.deepcopy(obj)}
+                return kind.typed(copy.deepcopy(obj))
         return None
 
     def _new(self, kind: kinds.Kind, service: Json, suffix: str = "") -> Json:

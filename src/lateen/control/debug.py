@@ -29,6 +29,7 @@ from lateen.kit.jsons import Json
 from lateen.mesh.workloads import BOTH
 from lateen.wire import names
 from lateen.wire.node import ISTIO_VERSION
+from lateen.xds import pb
 
 Query = Mapping[str, str]
 
@@ -137,7 +138,7 @@ class Debug:
         caller = self.caller(identity)
         match type_url:
             case "istio.io/debug/syncz":
-                return [dumps.packed(dumps.client_config(c, self._cluster)) for c in self._visible(caller)]
+                return [pb.any_of(dumps.client_config(c, self._cluster)) for c in self._visible(caller)]
             case "istio.io/debug/config_dump":
                 found = self._connection(wanted[0], caller) if len(wanted) == 1 else None
                 return dumps.config_dump(found) if found else []

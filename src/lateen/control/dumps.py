@@ -22,6 +22,7 @@ from udpa.annotations import sensitive_pb2
 from lateen.ads.peers import Connection
 from lateen.wire import names
 from lateen.wire.node import ISTIO_VERSION
+from lateen.xds import pb
 
 REDACTED = "[redacted]"
 _STATUS = {"NOT SENT": "NOT_SENT", "SYNCED": "SYNCED", "STALE": "STALE", "ERROR": "ERROR"}
@@ -93,13 +94,13 @@ def _redacted(found: Any) -> Any:
         secret.generic_secret.secret.inline_string = REDACTED
     if secret.HasField("session_ticket_keys"):
         secret.ClearField("session_ticket_keys")
-    return packed(secret)
+    return pb.any_of(secret)
 
 
 def _without_keys(found: Any) -> Any:
     """A filter's configuration without the fields that Envoy's API marks as sensitive, as in Envoy's dumps."""
     filter_ = extension_pb2.TypedExtensionConfig.FromString(found.value)
-    return packed(filter_) if _redact(filter_) else found
+    return pb.any_of(filter_) if _redact(filter_) else found
 
 
 def _redact(message: Any, inside: bool = False) -> bool:
@@ -150,7 +151,7 @@ def _with_hosts(c: Connection, found: Any) -> Any:
     for name in sorted(mine):
         host = discovery_pb2.Resource.FromString(mine[name].wrapped).resource
         route.virtual_hosts.append(route_components_pb2.VirtualHost.FromString(host.value))
-    return packed(route)
+    return pb.any_of(route)
 
 
 def config_dump(c: Connection, endpoints: bool = False) -> list[Any]:
@@ -177,13 +178,7 @@ def config_dump(c: Connection, endpoints: bool = False) -> list[Any]:
             of_endpoints.dynamic_endpoint_configs.add().endpoint_config.CopyFrom(r)
         parts.append(of_endpoints)
     parts += [listeners, config_dump_shared_pb2.ScopedRoutesConfigDump(), routes, secrets, extensions]
-    return [packed(p) for p in parts]
-
-
-def packed(message: Any) -> Any:
-    out = any_pb2.Any()
-    out.Pack(message, deterministic=True)
-    return out
+    return [pb.any_of(p) for p in parts]
 
 
 def raw(type_url: str, value: bytes) -> Any:

@@ -100,7 +100,7 @@ class StatusWriter:
             return
         obj = new or old
         if kind is not kinds.ENDPOINT_SLICE and obj is not None and self.leadership.held:
-            self._analyst.changed(_typed(kind, obj), gone=new is None)
+            self._analyst.changed(kind.typed(obj), gone=new is None)
             self._stale.set()
         if kind.owned:
             self.statuses.written.pop((kind, key), None)
@@ -122,13 +122,13 @@ class StatusWriter:
         changes = [(now[key], False) for key in now if now[key] is not before.get(key)]
         changes += [(before[key], True) for key in before.keys() - now.keys()]
         for obj, gone in changes:
-            self._analyst.changed(_typed(kind, obj), gone, cluster)
+            self._analyst.changed(kind.typed(obj), gone, cluster)
             self._stale.set()
 
     def _services_elsewhere(self) -> Iterator[tuple[str, Json]]:
         self._told = {name: self._services_of(name) for name in self._world.clusters.others}
         for name, found in self._told.items():
-            yield from ((name, _typed(kinds.SERVICE, obj)) for obj in found.values())
+            yield from ((name, kinds.SERVICE.typed(obj)) for obj in found.values())
 
     def _services_of(self, cluster: str) -> dict[Key, Json]:
         """The Services of another cluster, as far as they belong to the mesh."""
@@ -193,7 +193,7 @@ class StatusWriter:
     def _everything(self) -> Iterator[Json]:
         for informer in (*self.statuses.informers, *self._secrets().values()):
             if informer.kind is not kinds.ENDPOINT_SLICE:
-                yield from (_typed(informer.kind, obj) for obj in informer.objects.values())
+                yield from (informer.kind.typed(obj) for obj in informer.objects.values())
 
     async def write(self) -> None:
         """Write the statuses of all objects that are due."""
@@ -211,10 +211,6 @@ class StatusWriter:
             self.statuses.due.mark([where])
             self.statuses.ingresses_due |= c.kind is kinds.INGRESS
             asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
-
-
-def _typed(kind: kinds.Kind, obj: Json) -> Json:
-    return {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
 
 
 def _substance(kind: kinds.Kind, obj: Json) -> Any:

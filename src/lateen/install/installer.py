@@ -150,7 +150,7 @@ async def labelled(client: Client, revisions: list[Revision]) -> list[Json]:
         chosen = f"{LABEL}={revision.name},{OWNER}={NAMESPACE},{COMPONENT}"
         for kind in OWN:
             found, _ = await client.list(kind, labels=chosen)
-            out += [{"apiVersion": kind.api_version, "kind": kind.kind, **o} for o in found]
+            out += [kind.typed(o) for o in found]
     return out
 
 

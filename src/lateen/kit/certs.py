@@ -77,7 +77,7 @@ def authority(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Pair(_pem(certificate), key_pem(key))
+    return Pair(pem_of(certificate), key_pem(key))
 
 
 def general_name(name: str) -> x509.GeneralName:
@@ -118,10 +118,10 @@ def intermediate(
         .add_extension(_issued_by(issuer), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    return Pair(_pem(certificate), key_pem(key))
+    return Pair(pem_of(certificate), key_pem(key))
 
 
-def _pem(certificate: x509.Certificate) -> str:
+def pem_of(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -181,7 +181,7 @@ def sign(
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=not common and not organizations)
     if group:
         builder = builder.add_extension(x509.UnrecognizedExtension(MACHINE, _utf8(group)), critical=False)
-    return _pem(builder.sign(issuer_key, hashes.SHA256()))
+    return pem_of(builder.sign(issuer_key, hashes.SHA256()))
 
 
 def machine(der: bytes) -> str:
@@ -260,7 +260,7 @@ def validity(pem: str) -> tuple[datetime, datetime]:
 def split(pem: str) -> tuple[str, ...]:
     """The certificates one by one, in a normalized form, so that equal certificates compare equal. Raises
     ValueError."""
-    return tuple(_pem(c) for c in x509.load_pem_x509_certificates(pem.encode())) if pem.strip() else ()
+    return tuple(pem_of(c) for c in x509.load_pem_x509_certificates(pem.encode())) if pem.strip() else ()
 
 
 def fingerprint(pem: str) -> str:

@@ -29,13 +29,15 @@ def served(chain: str, key: str) -> Pair:
         raise ValueError(f"the certificate cannot be used: {e}") from e
     found = serialization.load_pem_private_key(key.encode(), None)
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return Pair("".join(map(_pem, path)), found.private_bytes(encoding, form, serialization.NoEncryption()).decode())
+    return Pair(
+        "".join(map(certs.pem_of, path)), found.private_bytes(encoding, form, serialization.NoEncryption()).decode()
+    )
 
 
 def authorities(text: str) -> str:
     """CA certificates that verify peers. Raises ValueError."""
     certs.check_authorities(text)
-    return "".join(map(_pem, _certificates(text, "one of the CA certificates")))
+    return "".join(map(certs.pem_of, _certificates(text, "one of the CA certificates")))
 
 
 def lists(text: str) -> str:
@@ -66,7 +68,3 @@ def _check_kind(leaf: x509.Certificate) -> None:
             return
         if not usage.digital_signature:
             raise ValueError("the certificate may not sign (keyUsage digitalSignature), which TLS needs of its key")
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()

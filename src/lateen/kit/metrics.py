@@ -44,7 +44,7 @@ class Metric:
             log.warning("%s has more than %d series: further ones are counted together", self.name, MAX_SERIES - 1)
 
     def _written(self, values: Values, *more: str) -> str:
-        pairs = [f'{k}="{_escaped(v)}"' for k, v in zip(self.labels, values, strict=True)]
+        pairs = [f'{k}="{escaped(v)}"' for k, v in zip(self.labels, values, strict=True)]
         inside = ",".join((*pairs, *more))
         return f"{{{inside}}}" if inside else ""
 
@@ -152,7 +152,8 @@ class Registry:
         return "\n".join(lines) + "\n"
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """A label's value as the text format has it between quotes."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 import time
 import uuid
@@ -12,7 +11,7 @@ from typing import Any, cast
 
 from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.cluster.store.objects import Store
-from lateen.kit import jsons
+from lateen.kit import jose, jsons
 from lateen.kit.jsons import Json, dig
 
 ISSUER = f"https://{service_host('kubernetes', 'default', CLUSTER_DOMAIN)}"
@@ -73,7 +72,7 @@ class Tokens:
             "jti": str(uuid.uuid4()),
             "kubernetes.io": bound,
         }
-        head = _b64(jsons.dumps({"alg": "HS256", "typ": "JWT"})) + "." + _b64(jsons.dumps(claims))
+        head = jose.encode(jsons.dumps({"alg": "HS256", "typ": "JWT"})) + "." + jose.encode(jsons.dumps(claims))
         return f"{head}.{self._sign(head)}", now + seconds
 
     def of_secret(self, account: Json, secret: Json) -> str:
@@ -84,7 +83,7 @@ class Tokens:
         )[0]
 
     def _sign(self, head: str) -> str:
-        return _b64(hmac.new(self._key, head.encode(), sha256).digest())
+        return jose.encode(hmac.new(self._key, head.encode(), sha256).digest())
 
     def verify(self, token: str, audiences: list[str]) -> tuple[User, Json] | None:
         """The user and the claims of a token that is genuine, not expired, for one of ``audiences``, and whose
@@ -93,7 +92,7 @@ class Tokens:
         try:
             if len(token) > 8192 or not hmac.compare_digest(signature.encode(), self._sign(head).encode()):
                 return None
-            claims = cast(Json, jsons.loads(_unb64(head.partition(".")[2])))
+            claims = cast(Json, jsons.loads(jose.decode(head.partition(".")[2])))
         except (ValueError, TypeError):
             return None
         now = time.time()
@@ -118,14 +117,6 @@ class Tokens:
             extra.append(("authentication.kubernetes.io/pod-name", (pod["name"],)))
             extra.append(("authentication.kubernetes.io/pod-uid", (pod["uid"],)))
         return User(claims["sub"], groups, account["uid"], tuple(extra)), claims
-
-
-def _b64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _unb64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def from_certificate(peer: dict[str, Any] | None) -> User | None:

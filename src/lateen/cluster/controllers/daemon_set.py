@@ -7,10 +7,11 @@ from datetime import datetime
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.api.reading import is_finished
 from lateen.cluster.controllers import revisions
 from lateen.cluster.controllers.claims import claim
 from lateen.cluster.controllers.loop import Events, Key, Loop, controller_of, set_status
-from lateen.cluster.controllers.ownership import Plan, is_over, is_ready, pod_of, share, waits_s
+from lateen.cluster.controllers.ownership import Plan, is_ready, pod_of, share, waits_s
 from lateen.cluster.rules import fitting
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
@@ -131,8 +132,8 @@ def _delete(plan: Plan, pods: list[Json]) -> None:
 def _on_node(plan: Plan, ds: Json, node: str, here: list[Json], revision: str, now: datetime) -> None:
     """A pod if there is none. One that has ended is deleted first, and two of one revision are one too many; of two
     revisions the new one must be available before the old one goes (``maxSurge``)."""
-    _delete(plan, [p for p in here if is_over(p)])
-    alive = [p for p in here if not is_over(p)]
+    _delete(plan, [p for p in here if is_finished(p)])
+    alive = [p for p in here if not is_finished(p)]
     if not here:
         plan.create.append((kinds.POD, _pod(ds, node, revision)))
     new, old = ([p for p in alive if (_revision(p) == revision) is now_] for now_ in (True, False))
@@ -165,7 +166,9 @@ def _replace(plan: Plan, ds: Json, wanted: list[Json], pods: list[Json], revisio
         return
     rolling = strategy.get("rollingUpdate") or {}
     nodes = {n["metadata"]["name"] for n in wanted}
-    alive = [p for p in pods if not p["metadata"].get("deletionTimestamp") and not is_over(p) and _node_of(p) in nodes]
+    alive = [
+        p for p in pods if not p["metadata"].get("deletionTimestamp") and not is_finished(p) and _node_of(p) in nodes
+    ]
     deleted = {name for _, name in plan.delete}
     old = [p for p in alive if _revision(p) != revision and p["metadata"]["name"] not in deleted]
     surge = share(rolling.get("maxSurge"), len(nodes), up=True)
@@ -187,7 +190,9 @@ def _replace(plan: Plan, ds: Json, wanted: list[Json], pods: list[Json], revisio
 def _status(ds: Json, wanted: list[Json], pods: list[Json], revision: str, misscheduled: int, now: datetime) -> Json:
     """Of several pods on a node, the oldest counts."""
     names = {n["metadata"]["name"] for n in wanted}
-    there = [p for p in pods if not (p["metadata"].get("deletionTimestamp") and is_over(p)) and _node_of(p) in names]
+    there = [
+        p for p in pods if not (p["metadata"].get("deletionTimestamp") and is_finished(p)) and _node_of(p) in names
+    ]
     there.sort(key=lambda p: (str(p["metadata"].get("creationTimestamp")), p["metadata"]["name"]), reverse=True)
     alive = list({_node_of(p): p for p in there}.values())
     ready = [p for p in alive if is_ready(p)]

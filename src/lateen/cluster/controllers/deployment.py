@@ -11,11 +11,12 @@ from datetime import datetime
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.api.reading import is_finished
 from lateen.cluster.controllers import deployment_status as status
 from lateen.cluster.controllers.claims import claim
 from lateen.cluster.controllers.deployment_status import available_of, room, spec_count
 from lateen.cluster.controllers.loop import Events, Key, controller_of, set_status
-from lateen.cluster.controllers.ownership import Plan, is_over, owned_by, owner, template_hash
+from lateen.cluster.controllers.ownership import Plan, owned_by, owner, template_hash
 from lateen.cluster.controllers.revisions import LAST_APPLIED
 from lateen.kit import jsons, times
 from lateen.kit.digits import digits
@@ -70,7 +71,7 @@ class Deployments:
             return []
         found, _ = await self._client.list(kinds.POD, d["metadata"]["namespace"])
         uids = [s["metadata"]["uid"] for s in sets]
-        return [p for p in found if not is_over(p) and any(owned_by(p, uid) for uid in uids)]
+        return [p for p in found if not is_finished(p) and any(owned_by(p, uid) for uid in uids)]
 
     async def _carry_out(self, d: Json, plan: Plan, sets: list[Json]) -> None:
         namespace = d["metadata"]["namespace"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from lateen.api.reading import is_finished
 from lateen.cluster.controllers import job_indexes
 from lateen.cluster.controllers.job_indexes import Indexes, index_of
-from lateen.cluster.controllers.ownership import is_over, is_ready
+from lateen.cluster.controllers.ownership import is_ready
 from lateen.kit.jsons import Json, dig
 
 FINALIZER = "batch.kubernetes.io/job-tracking"
@@ -71,13 +72,13 @@ def _add(out: Tally, job: Json, pod: Json, seen: set[str], indexed: bool) -> Non
     meta, phase = pod["metadata"], dig(pod, "status", "phase")
     going = bool(meta.get("deletionTimestamp"))
     decided = [c["type"] for c in dig(job, "status", "conditions", default=[]) if c["type"] in DECIDED]
-    if going and decided and not is_over(pod):  # it goes because of the Job's end: that is no failure of an index
+    if going and decided and not is_finished(pod):  # it goes because of the Job's end: that is no failure of an index
         if tracked(pod):
             out.ended.append(pod)
             if meta["uid"] not in seen and "SuccessCriteriaMet" not in decided:
                 out.uncounted["failed"].append(meta["uid"])
         out.terminating.append(pod)
-    elif phase == "Succeeded" or is_over(pod) or (going and not _waits_for_end(job)):
+    elif phase == "Succeeded" or is_finished(pod) or (going and not _waits_for_end(job)):
         outcome = "succeeded" if phase == "Succeeded" else "failed"
         action, why = _by_policy(job, pod) if outcome == "failed" else ("Count", "")
         if tracked(pod):
@@ -89,7 +90,7 @@ def _add(out: Tally, job: Json, pod: Json, seen: set[str], indexed: bool) -> Non
                 out.uncounted[outcome].append(meta["uid"])
         if indexed and outcome == "failed":
             out.indexes.fails(job["spec"], pod, action, ended_at(pod))
-        if going and not is_over(pod):
+        if going and not is_finished(pod):
             out.terminating.append(pod)
     elif going:
         out.terminating.append(pod)

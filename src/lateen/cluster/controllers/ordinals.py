@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from lateen.api.reading import is_finished
 from lateen.cluster.controllers import revisions
-from lateen.cluster.controllers.ownership import is_over, is_ready, share, waits_s
+from lateen.cluster.controllers.ownership import is_ready, share, waits_s
 from lateen.kit.jsons import Json, dig
 
 BURST = 50
@@ -85,7 +86,7 @@ def _fill(pods: Pods, out: Step, ordered: bool) -> bool:
             out.create.append((ordinal, pods.revision_for(ordinal)))
             if ordered or len(out.create) == BURST:
                 return True
-        elif is_over(pod) and not pods.going(ordinal):
+        elif is_finished(pod) and not pods.going(ordinal):
             out.delete.append(ordinal)
             if ordered:
                 return True

@@ -66,10 +66,6 @@ def is_active(pod: Json) -> bool:
     return not pod["metadata"].get("deletionTimestamp") and dig(pod, "status", "phase") not in ("Succeeded", "Failed")
 
 
-def is_over(pod: Json) -> bool:
-    return dig(pod, "status", "phase") in ("Succeeded", "Failed")
-
-
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 

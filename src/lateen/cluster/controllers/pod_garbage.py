@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.api.reading import is_finished
 from lateen.cluster.controllers import conditions
 from lateen.cluster.controllers.loop import Key, Loop
-from lateen.cluster.controllers.ownership import is_over
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
@@ -65,7 +65,7 @@ class PodGarbage:
 
     async def _remove(self, pod: Json) -> None:
         meta = pod["metadata"]
-        if not is_over(pod):
+        if not is_finished(pod):
             mark = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
             mark |= {"message": "PodGC: node no longer exists", "lastTransitionTime": times.stamp()}
             found = conditions.replace(dig(pod, "status", "conditions", default=[]), mark)

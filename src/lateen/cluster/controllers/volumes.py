@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.api.reading import is_finished
 from lateen.cluster.controllers.loop import Events, Key, Loop
-from lateen.cluster.controllers.ownership import is_over, owner
+from lateen.cluster.controllers.ownership import owner
 from lateen.cluster.rules import amounts, storage
 from lateen.cluster.rules.storage import BOUND, DRIVER, PROTECTED, PROVISIONED
 from lateen.kit import times
@@ -71,7 +72,7 @@ class Volumes:
 
     async def _pods(self, namespace: str) -> list[Json]:
         found, _ = await self._client.list(kinds.POD, namespace)
-        return [p for p in found if not is_over(p)]
+        return [p for p in found if not is_finished(p)]
 
     async def _for_pod(self, namespace: str, name: str, users: list[Json]) -> None:
         """A claim of a pod's own (``volumes[].ephemeral``)."""

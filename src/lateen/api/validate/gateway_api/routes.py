@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
@@ -60,7 +59,7 @@ def grpc_route(route: g.GRPCRoute, _: Json) -> Findings:
 def tls_route(route: connections.TLSRoute, meta: Json) -> Findings:
     yield from plain_route(route, meta)
     for i, host in enumerate(route.hostnames):
-        if _is_address(host):
+        if s.is_ip(host):
             yield no(f"spec.hostnames[{i}]", f"Hostnames cannot contain an IP: {host} is one")
 
 
@@ -288,11 +287,3 @@ def _timeouts(timeouts: g.RouteTimeouts | None, at: str) -> Findings:
 def _retry(retry: g.RouteRetry | None, at: str) -> Findings:
     if retry and retry.backoff and not retry.backoff.nanoseconds:
         yield no(f"{at}.backoff", "the backoff between attempts must be longer than 0s")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -21,7 +21,9 @@ _DURATION = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+|0|\d+
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S*|/\S*")
 
 
-def _raises(parse: Callable[[str], object]) -> Callable[[str], bool]:
+def parses(parse: Callable[[str], object]) -> Callable[[str], bool]:
+    """Whether a text can be parsed: ``parse`` raises ValueError where it cannot."""
+
     def test(text: str) -> bool:
         try:
             parse(text)
@@ -40,16 +42,16 @@ def _base64(text: str) -> None:
 
 
 _TESTS: dict[str, Callable[[str], bool]] = {
-    "byte": _raises(_base64),
-    "cidr": _raises(lambda t: ipaddress.ip_network(t, strict=False) if "/" in t else ipaddress.ip_network("-")),
-    "date": _raises(date.fromisoformat),
-    "date-time": _raises(times.parse),
-    "datetime": _raises(times.parse),
+    "byte": parses(_base64),
+    "cidr": parses(lambda t: ipaddress.ip_network(t, strict=False) if "/" in t else ipaddress.ip_network("-")),
+    "date": parses(date.fromisoformat),
+    "date-time": parses(times.parse),
+    "datetime": parses(times.parse),
     "duration": lambda t: bool(_DURATION.fullmatch(t)),
     "email": lambda t: bool(_EMAIL.fullmatch(t)),
     "hostname": lambda t: bool(_HOST.fullmatch(t)),
-    "ipv4": _raises(ipaddress.IPv4Address),
-    "ipv6": _raises(ipaddress.IPv6Address),
+    "ipv4": parses(ipaddress.IPv4Address),
+    "ipv6": parses(ipaddress.IPv6Address),
     "mac": lambda t: bool(_MAC.fullmatch(t)),
     "uri": lambda t: bool(_URI.fullmatch(t)),
     "uuid": lambda t: bool(_UUID.fullmatch(t)),

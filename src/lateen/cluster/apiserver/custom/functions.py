@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from lateen.cluster.apiserver.custom import macros, optionals
+from lateen.cluster.apiserver.custom.formats import parses
 from lateen.cluster.rules import amounts
 from lateen.kit import regex
 
@@ -107,17 +108,6 @@ def _made(value: Decimal) -> dict[str, str]:
 # --- addresses -------------------------------------------------------------------------------------------------------
 
 
-def _parses(parse: Callable[[str], object]) -> Callable[[str], bool]:
-    def test(text: str) -> bool:
-        try:
-            parse(text)
-        except ValueError:
-            return False
-        return True
-
-    return test
-
-
 def _network(text: str) -> Any:
     if "/" not in text:
         raise ValueError(f"{text} is not a CIDR")
@@ -179,7 +169,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "findAll": _find_all,
     "format": _format,
     "quantity": _quantity,
-    "isQuantity": _parses(amounts.parse),
+    "isQuantity": parses(amounts.parse),
     "compareTo": lambda a, b: (_amount(a) > _amount(b)) - (_amount(a) < _amount(b)),
     "isGreaterThan": lambda a, b: _amount(a) > _amount(b),
     "isLessThan": lambda a, b: _amount(a) < _amount(b),
@@ -189,9 +179,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "isInteger": lambda q: _amount(q) == _amount(q).to_integral_value(),
     "asInteger": lambda q: int(_amount(q)),
     "asApproximateFloat": lambda q: float(_amount(q)),
-    "isIP": _parses(ipaddress.ip_address),
+    "isIP": parses(ipaddress.ip_address),
     "ip": lambda value: {IP: str(ipaddress.ip_address(value))} if isinstance(value, str) else {IP: str(_net(value)[0])},
-    "isCIDR": _parses(_network),
+    "isCIDR": parses(_network),
     "cidr": lambda text: {CIDR: str(_network(text))},
     "family": _family,
     "isLoopback": lambda a: _address(a).is_loopback,
@@ -200,7 +190,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "containsIP": lambda n, a: _address(a) in _net(n),
     "containsCIDR": _within,
     "url": _url,
-    "isURL": _parses(_url),
+    "isURL": parses(_url),
     "getScheme": _part(lambda u: u.scheme),
     "getHost": _part(lambda u: u.netloc.rpartition("@")[2]),
     "getHostname": _part(lambda u: u.hostname or ""),

@@ -23,7 +23,7 @@ from lateen.api.gateway_api.gateway import Listener as Written
 from lateen.api.kinds import GroupKind
 from lateen.api.networking.server_tls import ServerTLS
 from lateen.kit import selectors
-from lateen.mesh.patterns import covers
+from lateen.mesh.patterns import covers, meet
 from lateen.mesh.routing import Listener
 
 Object = o.Resource[Gateway]
@@ -181,12 +181,8 @@ def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
 def shared_hosts(li: Written, hostnames: Sequence[str]) -> tuple[str, ...]:
     """The intersection of the hostnames of a listener and of a route; a wildcard covers one or more labels."""
     own = li.hostname or "*"
-    met = (_meet(own, h) for h in hostnames or ("*",))
+    met = (meet(own, h) for h in hostnames or ("*",))
     return tuple(dict.fromkeys(h for h in met if h))
-
-
-def _meet(a: str, b: str) -> str:
-    return b if covers(a, b) else a if covers(b, a) else ""
 
 
 def isolated(li: Written, others: Iterable[Written], hosts: Sequence[str]) -> tuple[str, ...]:
