@@ -294,11 +294,12 @@ every proxy about once a second, less often if that would take more than a quart
 def metrics() -> str:
     from lateen.agent.own_metrics import MEASURES
     from lateen.control.measures import ABSENT, Measures
+    from lateen.xds import standard_metrics as standard
     from lateen.xds import telemetry
 
     proxies = [
         (f"istio_{m.name}", "histogram" if m.unit else "counter", f"`{key}`", m.help)
-        for key, m in (*telemetry.HTTP_METRICS.items(), *telemetry.TCP_METRICS.items())
+        for key, m in {**standard.HTTP_METRICS, **standard.GRPC_METRICS, **standard.TCP_METRICS}.items()
     ]
     labels = [f"| `{name}` | {telemetry.MEANINGS[name]} |" for name, _ in telemetry.tags(None, True, "")]
     istiod = [

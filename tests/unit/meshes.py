@@ -14,7 +14,7 @@ from lateen.mesh.settings import Cluster, MeshConfig
 from lateen.mesh.views import Views
 from lateen.wire import connections, labels, requests
 
-AGENT = {connections.METADATA: "true", labels.METADATA: "true", requests.METADATA: "true"}
+AGENT = dict.fromkeys((connections.METADATA, labels.METADATA, requests.METADATA, requests.MESSAGES_METADATA), "true")
 """What an agent says of itself."""
 LOGGING = MeshConfig(reporting=Reporting("/dev/stdout"))
 EVERY_CLUSTER = MeshConfig(Cluster(filtered=False), reporting=Reporting("/dev/stdout"))

@@ -22,19 +22,25 @@ def hcms(found):
                     yield listener.name, out
 
 
-def lines(manager):
-    """Of the loggers that tell the agent about requests: metric -> label -> format."""
+COUNTS = "%FILTER_STATE(envoy.filters.http.grpc_stats:PLAIN)%"
+
+
+def lines(manager, messages=False):
+    """Of the loggers that tell the agent about requests, or about ``messages`` of gRPC: metric -> label -> format."""
     out = {}
     for log in manager.access_log:
         config = file_pb2.FileAccessLog()
         if log.typed_config.Unpack(config) and config.path == requests.PIPE:
             text = config.log_format.text_format_source.inline_string
             start, values, kinds, *fields, end = text.split(f"%ENVIRONMENT({requests.MARK})%")
-            assert (start, values, end) == ("", "%DURATION% %BYTES_RECEIVED% %BYTES_SENT%", "\n")
-            assert not log.HasField("filter")
-            for kind in kinds:
-                assert requests.METRICS[int(kind)] not in out
-                out[requests.METRICS[int(kind)]] = dict(f.split("=", 1) for f in fields)
+            assert (start, end) == ("", "\n")
+            named = [requests.KINDS[int(kind)] for kind in kinds]
+            of_grpc = not set(named).isdisjoint(requests.MESSAGES)
+            assert values == (COUNTS if of_grpc else "%DURATION% %BYTES_RECEIVED% %BYTES_SENT%")
+            assert log.HasField("filter") == of_grpc
+            for name in named if of_grpc == messages else ():
+                assert name not in out
+                out[name] = dict(f.split("=", 1) for f in fields)
     return out
 
 

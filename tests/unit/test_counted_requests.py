@@ -60,6 +60,16 @@ def test_requests_of_equal_labels_add_up_and_a_limit_belongs_to_its_bucket():
     assert found[f'istio_request_duration_milliseconds_bucket{{{NAMED},le="+Inf"}}'] == "4"
 
 
+def test_messages_of_grpc_are_counted_apart():
+    of = {"kinds": "45"}
+    found = counted(
+        {"values": "3,17", **of}, {"values": "3,17", **of}, {"values": "1,0", **of}, {"values": "-", **of}, {}
+    )
+    assert found[f"istio_request_messages_total{{{NAMED}}}"] == "7"
+    assert found[f"istio_response_messages_total{{{NAMED}}}"] == "34"
+    assert found[f"istio_requests_total{{{NAMED}}}"] == "1"
+
+
 def test_a_request_without_an_end_has_no_duration():
     found = counted({"values": "- 0 7"})
     assert found[f"istio_requests_total{{{NAMED}}}"] == "1"
@@ -96,7 +106,8 @@ def junk(mark):
         whole.removesuffix(mark),
         whole[: len(whole) // 2] + whole,
         whole + whole,
-        f"{mark}3 0 1{mark}4{mark}a=b{mark}",
+        f"{mark}3 0 1{mark}6{mark}a=b{mark}",
+        f"{mark}3 0 1{mark}34{mark}a=b{mark}",
         f"{mark}3 0 1{mark}00000{mark}a=b{mark}",
         f"{mark}3 0 1{mark}\u00b2{mark}a=b{mark}",
         f"{mark}3 0 1{mark}{mark}a=b{mark}",

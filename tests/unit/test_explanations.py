@@ -402,3 +402,12 @@ def test_a_rate_limit_service_is_asked_by_envoy_filters():
     ]
     found = refused_by({"details": "request_rate_limited"}, None, {kinds.ENVOY_FILTER: filters}, GATE, "istio-system")
     assert found == ("EnvoyFilter limit.istio-system",)
+
+
+@pytest.mark.parametrize(
+    "details", ["response_timeout", "upstream_per_try_timeout", "stream_idle_timeout", "request_overall_timeout"]
+)
+def test_a_late_answer_is_not_taken_for_an_address_that_does_not_answer(details):
+    assert not any("does not answer" in said for said in explain("UT", details))
+    inside = "upstream_reset_before_response_started{connection_timeout}"
+    assert any("does not answer" in said for said in explain("UF", inside))

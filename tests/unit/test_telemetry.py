@@ -183,7 +183,7 @@ spec:
     assert differ == [{names.LDS}, set()]
 
 
-@pytest.mark.parametrize(("added", "single"), [("method", False), (labels.NAME, True)])
+@pytest.mark.parametrize(("added", "single"), [("method", False), ("source_app", True)])
 def test_a_tag_that_is_added_leaves_istios_labels_joined(added, single):
     override = {"match": {"metric": "REQUEST_COUNT"}, "tagOverrides": {added: {"value": "request.method"}}}
     found = found_at(
@@ -192,7 +192,7 @@ def test_a_tag_that_is_added_leaves_istios_labels_joined(added, single):
     )
     for _, manager in hcms(found):
         count, size = (lines(manager)[name] for name in ("requests_total", "request_bytes"))
-        assert [*count] == ([*MEANINGS, added] if single else [labels.NAME, added])
+        assert [*count] == ([*MEANINGS] if single else [labels.NAME, added])
         assert [*size] == [labels.NAME]
 
 

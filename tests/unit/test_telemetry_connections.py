@@ -87,7 +87,9 @@ def test_connections_that_nothing_takes_are_in_the_log():
     assert no_chain.response_flag_filter.flags == ["NR"]
     said = cel_pb2.ExpressionFilter()
     assert no_certificate.extension_filter.typed_config.Unpack(said)
-    assert said.expression == "connection.transport_failure_reason != ''", "the client has shown no valid certificate"
+    assert said.expression == "connection.transport_failure_reason != '' && request.size == 0", (
+        "the client has shown no valid certificate"
+    )
 
 
 def test_lines_about_clients_that_are_refused_say_why_in_nested_labels_too():

@@ -15,6 +15,7 @@ from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import MeshConfig
 from lateen.mesh.views import Views
 from lateen.wire import connections, labels, names, requests
+from lateen.xds.standard_metrics import GRPC_FILTER
 
 OLDER = {connections.METADATA: "true", labels.METADATA: "true"}
 """An agent that does not count requests."""
@@ -39,7 +40,7 @@ def test_all_metrics_of_a_request_are_one_line_with_its_labels_in_one():
     for _, manager in hcms(found):
         assert [*lines(manager)] == [*requests.METRICS]
         assert len({json.dumps(of) for of in lines(manager).values()}) == 1
-        assert sum(requests.PIPE in str(log) for log in manager.access_log) == 1
+        assert sum(requests.PIPE in str(log) for log in manager.access_log) == 2  # one is about messages
         assert not any(log.name == "envoy.access_loggers.stats" for log in manager.access_log)
 
 
@@ -78,7 +79,48 @@ def test_metrics_whose_labels_differ_have_lines_of_their_own():
         found = lines(manager)
         assert [*found["requests_total"]] == [labels.NAME, "method"]
         assert [*found["response_bytes"]] == [labels.NAME]
-        assert sum(requests.PIPE in str(log) for log in manager.access_log) == 2
+        assert sum(requests.PIPE in str(log) for log in manager.access_log) == 3
+
+
+def counts_messages(manager):
+    return [f.name for f in manager.http_filters if f.name == GRPC_FILTER and f.disabled] == [GRPC_FILTER]
+
+
+def test_messages_of_grpc_have_a_line_of_their_own_where_the_agent_takes_it():
+    older = {key: value for key, value in mesh.AGENT.items() if key != requests.MESSAGES_METADATA}
+    for agent, wanted in ((mesh.AGENT, [*requests.MESSAGES]), (older, [])):
+        for _, manager in hcms(found_at("", agent=agent)):
+            assert [*lines(manager, messages=True)] == wanted
+            assert counts_messages(manager) == bool(wanted)
+
+
+def test_a_telemetry_changes_and_disables_metrics_of_messages():
+    text = telemetry(
+        changed("GRPC_REQUEST_MESSAGES", tagOverrides={"method": {"value": "request.method"}}),
+        changed("GRPC_RESPONSE_MESSAGES", "SERVER", disabled=True),
+    )
+    for name, manager in hcms(found_at(text)):
+        found = lines(manager, messages=True)
+        assert [*found["request_messages_total"]] == [labels.NAME, "method"]
+        assert ("response_messages_total" in found) == (name != "virtualInbound")
+    off = telemetry(*(changed(f"GRPC_{what}_MESSAGES", disabled=True) for what in ("REQUEST", "RESPONSE")))
+    for _, manager in hcms(found_at(off)):
+        assert lines(manager, messages=True) == {}
+        assert not counts_messages(manager)
+
+
+@pytest.mark.parametrize(("protocol", "counted"), [("grpc", True), ("http2", True), ("auto", True), ("http", False)])
+def test_messages_are_counted_on_ports_that_may_have_some(protocol, counted):
+    found = judge.messages(mesh.view(mesh.objects(protocol=protocol), "ratings-v1"))
+    hosts = [h for n, h in found[names.VHDS].items() if "ratings" in n] + [
+        h for n, r in found[names.RDS].items() if "ratings" in n for h in r.virtual_hosts
+    ]
+    inbound = [
+        h for name, manager in hcms(found) for h in manager.route_config.virtual_hosts if h.name.endswith("|9080")
+    ]
+    assert hosts
+    assert inbound
+    assert {GRPC_FILTER in h.typed_per_filter_config for h in (*hosts, *inbound)} == {counted}
 
 
 def test_a_labels_name_is_spelt_as_prometheus_wants_it():

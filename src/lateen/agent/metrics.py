@@ -14,7 +14,7 @@ from lateen.agent.own_metrics import Own
 from lateen.agent.requests import Requests, Wanted, everything
 from lateen.kit import http
 from lateen.wire import ports
-from lateen.wire.requests import HISTOGRAMS, METRICS
+from lateen.wire.requests import HISTOGRAMS, KINDS, MESSAGES, METRICS
 
 _STANDARD = "/stats/prometheus?usedonly&filter=%5Eistio%5C.%7Crbac%5C.istio_%28audit%7Cdry_run%29_"
 """Also what policies have matched without a consequence."""
@@ -28,8 +28,8 @@ def asked(query: str) -> Wanted:
     """The metrics of requests that a query for Envoy asks for. Regular expressions are only understood as far as they
     are names, or parts of names, joined by ``|``; others are taken to ask for everything."""
     given = {key: values[0] for key, values in parse_qs(query).items()}
-    types = {"counters": METRICS[:1], "histograms": HISTOGRAMS}
-    names = METRICS if (kind := given.get("type", "all").lower()) == "all" else types.get(kind, ())
+    types = {"counters": (*METRICS[:1], *MESSAGES), "histograms": HISTOGRAMS}
+    names = KINDS if (kind := given.get("type", "all").lower()) == "all" else types.get(kind, ())
     pattern = given.get("filter", "")
     plain = pattern.removeprefix("^").replace("\\.", ".")
     parts = plain.split("|") if _LITERAL.fullmatch(pattern) else [""]

@@ -178,6 +178,7 @@ class Options:
             connections.METADATA: "true",
             labels.METADATA: "true",
             **({requests.METADATA: "true"} if self.flush_s <= requests.LATEST_S else {}),
+            requests.MESSAGES_METADATA: "true",
         }
 
 

@@ -28,7 +28,8 @@ GATHERED = 20_000
 LIMITS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000,
           1_800_000, 3_600_000)  # fmt: skip
 """Envoy's default buckets, in milliseconds and bytes alike."""
-_KINDS = re.compile(b"[0-%d]{1,%d}" % (len(wire.METRICS) - 1, len(wire.METRICS)))
+_KINDS = re.compile(b"[0-3]{1,4}|[45]{1,2}")
+"""Positions in ``wire.KINDS``: of metrics of requests, or of messages."""
 _LABEL = re.compile(rb"([a-zA-Z0-9_]+)=(.*)", re.DOTALL)
 Wanted = Callable[[str], bool]
 """Whether somebody asks for the metric of a name."""
@@ -62,6 +63,8 @@ class _Counted:
     """In Prometheus' text format without braces"""
     metrics: frozenset[str]
     histograms: tuple[_Histogram, ...]
+    """Empty for lines about messages"""
+    messages: list[int] = field(default_factory=lambda: [0] * len(wire.MESSAGES))
     count: int = 0
     news: int = 0
     """The number of the piece of text with the last of them"""
@@ -124,8 +127,9 @@ class Requests:
         if len(named) < len(fields):
             return None
         labels = b",".join(b'%s="%s"' % pair for pair in named)
-        metrics = frozenset(wire.METRICS[int(kind)] for kind in kinds.decode())
-        empty = tuple(_Histogram([0] * (len(found) + 1)) for found in self._limits)
+        metrics = frozenset(wire.KINDS[int(kind)] for kind in kinds.decode())
+        limits = self._limits if metrics.isdisjoint(wire.MESSAGES) else ()
+        empty = tuple(_Histogram([0] * (len(found) + 1)) for found in limits)
         self._known[rest] = _Counted(labels, metrics, empty)
         self._size += len(rest)
         return self._known[rest]
@@ -138,6 +142,9 @@ class Requests:
                 if digits(value):
                     found.total += int(value) * times
                     found.counts[bisect_left(at, int(value))] += times
+            if not counted.histograms:
+                for i, value in enumerate(text.split(b",")[: len(wire.MESSAGES)]):
+                    counted.messages[i] += int(value) * times if digits(value) else 0
         self._gathered -= len(counted.values)
         counted.values.clear()
 
@@ -153,12 +160,15 @@ class Requests:
         """All metrics that are asked for, for the agent's own exposition."""
         for counted in self._known.values():
             self._sort(counted)
-            for name in wire.METRICS:
+            for name in wire.KINDS:
                 if name in counted.metrics and wanted(name):
                     yield self._series(name, counted)
 
     def _series(self, name: str, counted: _Counted) -> Series:
         full = f"istio_{name}".encode()
+        if name in wire.MESSAGES:
+            count = counted.messages[wire.MESSAGES.index(name)]
+            return Series(full, b"counter", counted.labels, {(full, b""): b"%d" % count})
         if name not in wire.HISTOGRAMS:
             return Series(full, b"counter", counted.labels, {(full, b""): b"%d" % counted.count})
         i = wire.HISTOGRAMS.index(name)

@@ -314,7 +314,7 @@ def explain(
         line = f"{name}: {meaning.says} ({SIDES[meaning.who]})"
         if all(meaning.says not in other for other in out):
             out.append(line)
-    if deeper := transport(failure) or transport(details):
+    if deeper := transport(failure) or transport(details.partition("{")[2]):
         out.insert(0, f"{failure if failure and transport(failure) else details}: {deeper}")
     if policy := denied_by(details):
         out.insert(0, f"denied by {policy}")

@@ -72,6 +72,10 @@ class AccessLog:
     """The cluster of the service that it sends to."""
 
 
+GRPC_MESSAGES = ("GRPC_REQUEST_MESSAGES", "GRPC_RESPONSE_MESSAGES")
+"""Metrics of messages, as in the Telemetry API."""
+
+
 @dataclass(frozen=True)
 class MetricRule:
     """A change to one of Istio's metrics."""
@@ -95,6 +99,14 @@ class Metrics:
     """Whether the proxy's agent takes labels apart (``wire.labels``)."""
     requests: bool = True
     """Whether it counts requests (``wire.requests``)."""
+    messages: bool = True
+    """Whether it counts messages of gRPC."""
+
+    @property
+    def of_messages(self) -> bool:
+        """Whether somebody wants these, and is told."""
+        wanted = any(not self.rule(metric).disabled for metric in GRPC_MESSAGES)
+        return wanted and self.requests and self.messages and not self.lean
 
     def rule(self, metric: str) -> MetricRule:
         return next((r for r in self.rules if r.metric == metric), MetricRule(metric))

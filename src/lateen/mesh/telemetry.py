@@ -197,7 +197,8 @@ def _metrics(reporting: Reporting, levels: Sequence[t.Telemetry], mode: Mode, ag
         for metric in sorted(disabled.keys() | tags.keys())
     ]
     changed = tuple(r for r in rules if r.disabled or r.tags)
-    return Metrics(changed, reporting.lean, every_s if agent.counting else None, agent.joined, agent.requests)
+    reported = every_s if agent.counting else None
+    return Metrics(changed, reporting.lean, reported, agent.joined, agent.requests, agent.messages)
 
 
 def _matched(match: t.MetricSelector | None) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ class Abilities:
     """It takes labels apart (``labels``)."""
     requests: bool = True
     """It counts requests (``requests``)."""
+    messages: bool = True
+    """It counts messages of gRPC."""
     http10: bool = False
     """Its application speaks HTTP/1.0: ``ISTIO_META_HTTP10`` is 1, as in Istio."""
 
@@ -66,6 +68,7 @@ def abilities(metadata: Mapping[str, str]) -> Abilities:
         counting=metadata.get(connections.METADATA) == "true",
         joined=metadata.get(labels.METADATA) == "true",
         requests=metadata.get(requests.METADATA) == "true",
+        messages=metadata.get(requests.MESSAGES_METADATA) == "true",
         http10=metadata.get("HTTP10") == "1",
     )
 

@@ -5,7 +5,9 @@ that a pair of sidecars spends on a small request, a fifth. A line, whose labels
 
     MARK duration SPACE bytes received SPACE bytes sent MARK metrics MARK label=value MARK label=value … MARK
 
-``metrics`` are digits, positions in ``METRICS``; a value that is not known is ``-``. Values may contain anything, since
+Of a request of gRPC there is another line, with ``messages received , messages sent`` in place of the values.
+
+``metrics`` are digits, positions in ``KINDS``; a value that is not known is ``-``. Values may contain anything, since
 certificates of other authorities and expressions of Telemetry objects have a say. So a mark is what no peer can guess:
 the agent draws it when it starts and puts it into Envoy's environment, from which Envoy's formats take it.
 """
@@ -24,3 +26,8 @@ longer, Envoy counts requests itself."""
 HISTOGRAMS = ("request_duration_milliseconds", "request_bytes", "response_bytes")
 """In the order of a line's values."""
 METRICS = ("requests_total", *HISTOGRAMS)
+MESSAGES = ("request_messages_total", "response_messages_total")
+"""In the order of a line's values."""
+KINDS = (*METRICS, *MESSAGES)
+MESSAGES_METADATA = "LATEEN_MESSAGES"
+"""The key of the node metadata with which an agent declares (``true``) that it takes lines about messages of gRPC."""

@@ -60,6 +60,14 @@ def flagged(*flags: str) -> accesslog_pb2.AccessLogFilter:
     return accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=flags))
 
 
+def of_grpc() -> accesslog_pb2.AccessLogFilter:
+    """A filter for requests of gRPC."""
+    out = accesslog_pb2.AccessLogFilter()
+    out.header_filter.header.name = "content-type"
+    out.header_filter.header.string_match.prefix = "application/grpc"
+    return out
+
+
 def lasting(ms: int, longer: bool) -> accesslog_pb2.AccessLogFilter:
     """A filter by duration: at least ``ms``, or less. Envoy requires a runtime key, which is never set."""
     out = accesslog_pb2.AccessLogFilter()

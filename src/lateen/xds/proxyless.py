@@ -32,6 +32,7 @@ def _routes(view: HostView, port: Port) -> route_pb2.RouteConfiguration:
     host = virtual_host.virtual_host(view, port)
     del host.domains[:]
     host.domains.append("*")
+    host.ClearField("typed_per_filter_config")
     for route in host.routes:
         route.route.ClearField("retry_policy")  # gRPC's retry conditions are not Envoy's
         route.ClearField("typed_per_filter_config")

@@ -26,6 +26,14 @@ HTTP_METRICS = {
     "REQUEST_SIZE": Metric("request_bytes", "%BYTES_RECEIVED%", "Bytes", help="Sizes of request bodies."),
     "RESPONSE_SIZE": Metric("response_bytes", "%BYTES_SENT%", "Bytes", help="Sizes of response bodies."),
 }
+GRPC_FILTER = "envoy.filters.http.grpc_stats"
+GRPC_MESSAGES = f"%FILTER_STATE({GRPC_FILTER}:PLAIN)%"
+"""What the filter has counted: messages of the request, a comma, messages of the response."""
+GRPC_METRICS = {
+    "GRPC_REQUEST_MESSAGES": Metric("request_messages_total", "", help="Messages of requests of gRPC."),
+    "GRPC_RESPONSE_MESSAGES": Metric("response_messages_total", "", help="Messages of responses of gRPC."),
+}
+"""Counted when a request has ended."""
 TCP_METRICS = {
     "TCP_OPENED_CONNECTIONS": Metric(
         "tcp_connections_opened_total",

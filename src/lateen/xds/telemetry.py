@@ -25,7 +25,7 @@ from lateen.mesh.workloads import UNKNOWN, Described, spoken
 from lateen.wire import connections, labels, requests
 from lateen.wire.node import own_key
 from lateen.xds import access_log, pb
-from lateen.xds.standard_metrics import HTTP_METRICS, TCP_METRICS, Metric
+from lateen.xds.standard_metrics import GRPC_MESSAGES, GRPC_METRICS, HTTP_METRICS, TCP_METRICS, Metric
 
 
 def _literal(text: str) -> str:
@@ -189,11 +189,13 @@ def _stat(name: str, found: list[tuple[str, str]]) -> stats_pb2.Config.Stat:
 
 
 MARK = f"%ENVIRONMENT({requests.MARK})%"
+VALUES = " ".join(m.value for m in HTTP_METRICS.values() if m.name in requests.HISTOGRAMS)
 OF_BYTES = ("TCP_SENT_BYTES", "TCP_RECEIVED_BYTES")
 NEVER_CONNECTED = "!has(upstream.local_address)"
 
-NO_TLS = "connection.transport_failure_reason != ''"
-"""True of connections on which TLS with the client has failed"""
+NO_TLS = "connection.transport_failure_reason != '' && request.size == 0"
+"""True of connections on which TLS with the client has failed. The inspector says of plain text, too, that it is no
+TLS; but where that is taken, some of it has passed."""
 
 
 @lru_cache(maxsize=4096)
@@ -203,7 +205,13 @@ def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) ->
     end where it takes no reports."""
     if http:
         config = _config(server, HTTP_METRICS, True, wanted, cluster)
-        return tuple(_lines(config)) if wanted.requests else (_stats(config),)
+        if not wanted.requests:
+            return (_stats(config),)
+        found = [*_lines(config, VALUES)]
+        if wanted.of_messages:
+            messages = _config(server, GRPC_METRICS, True, wanted, cluster)
+            found += _lines(messages, GRPC_MESSAGES, access_log.of_grpc())
+        return tuple(found)
     some = {k: _config(server, {k: m}, False, wanted, cluster) for k, m in TCP_METRICS.items()}
     opened, closed = some["TCP_OPENED_CONNECTIONS"], some["TCP_CLOSED_CONNECTIONS"]
     carried = stats_pb2.Config(stat_prefix="istio")
@@ -225,19 +233,20 @@ def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) ->
     return tuple(out)
 
 
-def _lines(config: stats_pb2.Config) -> Iterator[accesslog_pb2.AccessLog]:
+def _lines(
+    config: stats_pb2.Config, values: str, when: accesslog_pb2.AccessLogFilter | None = None
+) -> Iterator[accesslog_pb2.AccessLog]:
     """The same for an agent that counts requests: one logger for all metrics of equal labels."""
     groups: dict[tuple[tuple[str, str], ...], str] = {}
     for stat in (*(c.stat for c in config.counters), *(h.stat for h in config.histograms)):
         pairs = tuple((tag.name, tag.value_format) for tag in stat.tags)
-        groups[pairs] = groups.get(pairs, "") + str(requests.METRICS.index(stat.name))
-    values = " ".join(m.value for m in HTTP_METRICS.values() if m.name in requests.HISTOGRAMS)
+        groups[pairs] = groups.get(pairs, "") + str(requests.KINDS.index(stat.name))
     for pairs, kinds in groups.items():
         fields = [values, kinds, *(f"{label(name)}={value}" for name, value in pairs)]
         source = substitution_format_string_pb2.SubstitutionFormatString()
         source.text_format_source.inline_string = MARK + "".join(field + MARK for field in fields) + "\n"
         made = file_pb2.FileAccessLog(path=requests.PIPE, log_format=source)
-        yield accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=pb.any_of(made))
+        yield accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=pb.any_of(made), filter=when)
 
 
 def _told(carried: stats_pb2.Config, every_s: float) -> accesslog_pb2.AccessLog:

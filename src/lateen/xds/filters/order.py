@@ -11,6 +11,7 @@ from lateen.xds.filters import (
     cors,
     dynamic_forward,
     fault,
+    grpc_messages,
     mongo,
     plugins,
     protocol_mark,
@@ -44,6 +45,7 @@ HTTP = (
     protocol_mark.http,  # before the router connects
     fault.http,  # a fault replaces the response, that of a preflight included, as in Istio
     cors.http,
+    grpc_messages.http,  # of what is let in, and forwarded
     sessions.http,  # says which endpoint the router chooses
     router.http,  # forwards: nothing can follow it
 )

@@ -38,7 +38,14 @@ def filters(
     ``server``: at an inbound chain; ``place``: at a gateway."""
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
-        http_filters=order.http(replace(chain, hooks=seen.hooks, envoy_headers=seen.handling.envoy_headers)),
+        http_filters=order.http(
+            replace(
+                chain,
+                hooks=seen.hooks,
+                messages=seen.metrics is not None and seen.metrics.of_messages,
+                envoy_headers=seen.handling.envoy_headers,
+            )
+        ),
         access_log=[*telemetry.loggers(seen, True, server), tap.logger(server is not None)],
         stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],

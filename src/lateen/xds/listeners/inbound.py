@@ -93,7 +93,7 @@ def _filters(
         # if requests are protected, bytes that are not HTTP must not reach the application
         closed = any(found.guards for found in i.secured)
         return tcp.weighted(seen, ((names.BLACK_HOLE if closed else cluster, 100),), server, option, screen)
-    route = virtual_host.inbound(cluster, i.port.number)
+    route = virtual_host.inbound(cluster, i.port.number, i.port.protocol)
     policies.across(route.virtual_hosts[0].routes[0], i.secured)
     requests = replace(
         _requests(view, screen), limits=rate_limit.slots(i), quotas=quota.slots(i), guards=security.at_port(i)

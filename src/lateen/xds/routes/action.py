@@ -23,6 +23,7 @@ from lateen.mesh.routing import Route
 from lateen.xds import pb
 from lateen.xds.routes import sessions
 from lateen.xds.routes.match import string
+from lateen.xds.standard_metrics import GRPC_FILTER
 
 DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
 """Istio's default; nothing in it repeats a request that the application may have seen."""
@@ -39,6 +40,20 @@ def as_requests() -> Any:
     value.format_string.text_format_source.inline_string = "istio-http/1.1,istio"
     value.shared_with_upstream = state_value_pb2.FilterStateValue.ONCE
     return pb.any_of(state_pb2.Config(on_request_headers=[value]))
+
+
+@cache
+def _on() -> Any:
+    found = rc.FilterConfig()
+    found.config.SetInParent()
+    return pb.any_of(found)
+
+
+def count_messages(host: Any, protocol: str) -> None:
+    """Count the messages of gRPC. ``host``: a virtual host; ``protocol``: of its port, whose requests are none of gRPC
+    if it says HTTP/1."""
+    if protocol != "http":
+        host.typed_per_filter_config[GRPC_FILTER].CopyFrom(_on())
 
 
 def announce(target: Any, sniffed: bool) -> None:

@@ -16,6 +16,7 @@ from lateen.mesh.secured import Secured
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb, rate_limits, security
+from lateen.xds.routes.action import count_messages
 from lateen.xds.routes.virtual_host import layered
 from lateen.xds.routes.virtual_host import routes as made_routes
 
@@ -113,6 +114,7 @@ def _made_host(
 ) -> Resource:
     # Envoy removes virtual hosts by resource name but keys them by their own name; the two must be equal.
     out = rc.VirtualHost(name=names.host(routes, name), domains=[domain], include_request_attempt_count=True)
+    count_messages(out, "auto")  # routes of one host may lead to ports of any protocol
     kinds = rate_limits.kinds_of(some for part in parts for some in part.limits)
     last: list[rc.Route] = []
     for part in parts:

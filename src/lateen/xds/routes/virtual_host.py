@@ -146,6 +146,7 @@ def virtual_host(view: HostView, port: Port, viewer: str = "", silent: frozenset
         domains=domains(view, port, viewer, silent),
         include_request_attempt_count=True,
     )
+    action.count_messages(host, port.protocol)
     rules = view.routed(port.number)
     host.routes.extend(routes(rules.requests, view.transport.retries))
     if not host.routes and view.resolution != "RULES":
@@ -289,10 +290,11 @@ def _has_names_in(view: HostView, viewer: str) -> bool:
     return bool(viewer) and any(n.namespace == viewer for n in view.names)
 
 
-def inbound(cluster: str, number: int) -> Any:
-    """Inline: one virtual host that leads to the application."""
+def inbound(cluster: str, number: int, protocol: str = "auto") -> Any:
+    """Inline: one virtual host that leads to the application. ``protocol``: of its port."""
     out = route_pb2.RouteConfiguration(name=cluster, validate_clusters=pb.boolean(False))
     host = out.virtual_hosts.add(name=f"inbound|http|{number}", domains=["*"])
+    action.count_messages(host, protocol)
     route = host.routes.add(name="default", match=rc.RouteMatch(prefix="/"))
     route.route.cluster = cluster
     action.set_timeout(route.route, 0)
