@@ -122,6 +122,29 @@ def test_webhooks_bindings_and_ports_get_their_defaults(cluster):
     assert found["ports"] == [{"port": 80, "name": "", "protocol": "TCP"}]
 
 
+def test_an_autoscaler_that_says_how_to_go_one_way_goes_the_other_as_usual(cluster):
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    each = {"periodSeconds": 15, "value": 100, "type": "Percent"}
+
+    def behavior(**given):
+        path, spec = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers", {"maxReplicas": 3}
+        spec |= {"scaleTargetRef": target, **({"behavior": given} if given else {})}
+        return dry(cluster, path, "HorizontalPodAutoscaler", "autoscaling/v2", spec=spec)["spec"].get("behavior")
+
+    assert behavior() is None
+    found = behavior(
+        scaleDown={"policies": [{"type": "Percent", "value": 10, "periodSeconds": 60}], "selectPolicy": "Min"}
+    )
+    up = {"policies": [{**each, "type": "Pods", "value": 4}, each], "selectPolicy": "Max"}
+    assert found["scaleUp"] == {**up, "stabilizationWindowSeconds": 0}
+    assert found["scaleDown"]["selectPolicy"] == "Min"
+    found = behavior(scaleUp={"stabilizationWindowSeconds": 5})
+    assert found == {
+        "scaleUp": {**up, "stabilizationWindowSeconds": 5},
+        "scaleDown": {"policies": [each], "selectPolicy": "Max"},
+    }
+
+
 def test_a_job_without_labels_has_those_of_its_pods(cluster):
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
     found = dry(cluster, "/apis/batch/v1/namespaces/default/jobs", "Job", "batch/v1", spec={"template": template})

@@ -407,3 +407,56 @@ def test_faults_beyond_what_an_answer_can_say_are_faults_all_the_same() -> None:
         code, answer = cluster.ask("POST", LAMPS, lamp(m={"k" * 100_000: {f"b{n}": wrong for n in range(100)}}))
         causes = answer["details"]["causes"]
         assert (code, len(causes), max(len(c["field"]) for c in causes) < 2000) == (422, 100, True)
+
+
+# --- the end of a definition -----------------------------------------------------------------------------------------
+
+
+def test_objects_with_finalizers_keep_their_definition_until_they_are_gone() -> None:
+    """An operator still has to clean up after them."""
+    cluster = defined(fields(a=NUMBER))
+    cluster.must("POST", LAMPS, {**lamp("held"), "metadata": {"name": "held", "finalizers": ["example.com/lamp"]}})
+    cluster.must("POST", LAMPS, lamp("free"))
+    cluster.must("DELETE", f"{CRDS}/lamps.example.com")
+    meta = cluster.must("GET", f"{CRDS}/lamps.example.com")["metadata"]
+    assert meta["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
+    said = {c["type"]: c for c in cluster.must("GET", f"{CRDS}/lamps.example.com")["status"]["conditions"]}
+    assert said["Terminating"]["message"] == "CustomResource deletion is in progress"
+    (left,) = cluster.must("GET", LAMPS)["items"]
+    assert (left["metadata"]["name"], "deletionTimestamp" in left["metadata"]) == ("held", True)
+    code, answer = cluster.ask("POST", LAMPS, lamp("new"))
+    says = "create not allowed while custom resource definition is terminating"
+    assert (code, answer["message"]) == (405, says)
+    cluster.must("PATCH", f"{CRDS}/lamps.example.com", {"metadata": {"labels": {"a": "b"}}})
+    assert cluster.must("GET", f"{CRDS}/lamps.example.com")["status"]["conditions"][-1]["type"] == "Terminating"
+    cluster.must("PATCH", f"{LAMPS}/held", {"metadata": {"finalizers": None}})
+    assert cluster.ask("GET", f"{CRDS}/lamps.example.com")[0] == 404
+
+
+def test_a_definition_may_have_finalizers_of_others_beside() -> None:
+    cluster = defined(fields(a=NUMBER))
+    cluster.must("PATCH", f"{CRDS}/lamps.example.com", {"metadata": {"finalizers": ["example.com/lamps"]}})
+    cluster.must("POST", LAMPS, {**lamp(), "metadata": {"name": "l", "finalizers": ["example.com/lamp"]}})
+    cluster.must("DELETE", f"{CRDS}/lamps.example.com")
+    cluster.must("PATCH", f"{CRDS}/lamps.example.com", {"metadata": {"finalizers": None}})
+    assert cluster.must("GET", f"{LAMPS}/l")["metadata"]["deletionTimestamp"]
+    cluster.must("PATCH", f"{LAMPS}/l", {"metadata": {"finalizers": None}})
+    assert cluster.ask("GET", f"{CRDS}/lamps.example.com")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [({}, "example.com/v1 Lamp is deprecated"), ({"deprecationWarning": "use lanterns"}, "use lanterns")],
+)
+def test_whoever_uses_a_deprecated_version_is_warned(more: dict[str, Any], says: str) -> None:
+    cluster = defined(fields(a=NUMBER), deprecated=True, **more)
+    for asked in (("GET", LAMPS), ("POST", LAMPS, lamp()), ("GET", f"{LAMPS}/l"), ("DELETE", f"{LAMPS}/l")):
+        cluster.must(*asked)
+        assert f'Warning: 299 - "{says}"' in cluster.head
+
+
+def test_an_object_in_an_object_says_what_it_is() -> None:
+    made = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    cluster = defined(fields(template=made))
+    assert "spec.template.kind: Required value: must not be empty" in refused(cluster, template={"apiVersion": "v1"})
+    cluster.must("POST", LAMPS, lamp(template={"apiVersion": "v1", "kind": "Pod"}))

@@ -108,6 +108,13 @@ def test_without_a_way_out_nobody_is_asked():
     assert ask(("shop.example",), (SHOP,), beyond=False) == ([("NXDOMAIN", [])] * 2, [])
 
 
+def test_a_pods_name_says_its_address():
+    names = ("10-244-0-9.shop.pod.cluster.local", "10-244-0-256.shop.pod.cluster.local", "web.shop.pod.cluster.local")
+    answers, asked = ask(*((name,) for name in names))
+    assert answers == [("NOERROR", ["10.244.0.9"]), ("NXDOMAIN", []), ("NXDOMAIN", [])]
+    assert asked == []
+
+
 def test_names_and_addresses_of_the_cluster_do_not_leave_it():
     ours = [("web.default.svc.cluster.local",), ("shop.example.default.svc.cluster.local",), ("web",)]
     reverse = [("7.0.96.10.in-addr.arpa", "PTR"), ("9.9.244.10.in-addr.arpa", "PTR")]

@@ -6,7 +6,7 @@ import base64
 import logging
 import uuid
 
-from lateen.cluster.apiserver import hooks, matching
+from lateen.cluster.apiserver import hooks, matching, pod_security
 from lateen.cluster.apiserver import patch as patches
 from lateen.cluster.apiserver.errors import ApiError, forbidden
 from lateen.cluster.apiserver.matching import Review
@@ -51,6 +51,7 @@ class Webhooks:
     async def validate(self, review: Review) -> None:
         """Raises ApiError."""
         review = review.afresh()
+        pod_security.check(self._store, review)
         await evaluation.check(self._store, self._registry, self.versions, review)
         for hook in self._hooks("validatingwebhookconfigurations", review):
             if seen := await self._seen(hook, review):

@@ -18,7 +18,9 @@ from lateen.kit.jsons import Json
 from lateen.kit.later import web
 
 META = "meta.k8s.io"
-MAX_WARNINGS = 20
+MAX_WARNINGS, WARNINGS_LENGTH, WARNING_LENGTH = 20, 4096, 256
+"""How many warnings an answer has, and the characters of all of them, and of one where these are exceeded (as in
+kube-apiserver)."""
 CONTENT = "application/json"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
@@ -160,8 +162,16 @@ def _date(second: int) -> str:
 
 
 def made(raw: bytes, code: int = 200, warnings: list[str] | None = None, kind: str = CONTENT) -> Answer:
-    headers = [("Warning", f'299 - "{_header(text)}"') for text in (warnings or [])[:MAX_WARNINGS]]
+    headers = [("Warning", f'299 - "{_header(text)}"') for text in _bounded(warnings or [])]
     return Answer(raw, code, tuple(headers), kind=kind)
+
+
+def _bounded(warnings: list[str]) -> list[str]:
+    """Each once; where they are long together, only the beginning of each."""
+    given = list(dict.fromkeys(warnings))
+    if sum(map(len, given)) > WARNINGS_LENGTH:
+        given = [text[:WARNING_LENGTH] for text in given]
+    return given[:MAX_WARNINGS]
 
 
 def refused(e: ApiError) -> Answer:
@@ -180,4 +190,4 @@ def failure(e: ApiError) -> web.Response:
 
 def _header(text: str) -> str:
     plain = "".join(ch if ch.isprintable() and ord(ch) < 128 else " " for ch in text)
-    return plain.replace("\\", "").replace('"', '\\"')[:500]
+    return plain.replace("\\", "").replace('"', '\\"')

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from lateen.cluster.apiserver import (
+    cleanup,
     decoding,
     defaults,
     errors,
@@ -195,8 +196,13 @@ class Committer:
 
     def _write(self, c: Call, obj: Json, entry: Entry | None) -> Entry:
         r, name = c.resource, str(obj["metadata"]["name"])
-        if r.custom and self._store.get(CRDS, "", r.qualified) is None:  # it has been removed since the request arrived
-            raise errors.not_found(r.plural, name, r.group)
+        if r.custom:
+            definition = self._store.get(CRDS, "", r.qualified)
+            if definition is None:  # it has been removed since the request arrived
+                raise errors.not_found(r.plural, name, r.group)
+            if entry is None and definition.obj["metadata"].get("deletionTimestamp"):
+                says = "create not allowed while custom resource definition is terminating"
+                raise ApiError(405, "MethodNotAllowed", says)
         if entry is None:
             written = self.stored(r, name, lambda: self._store.create(r.collection, c.namespace, name, obj))
         else:
@@ -224,14 +230,17 @@ class Committer:
             raise ApiError(507, "InsufficientStorage", says) from None
 
     def remove(self, r: Resource, namespace: str, name: str) -> None:
-        """Remove an object; a CustomResourceDefinition takes its objects with it."""
-        try:
-            self._store.delete(r.collection, namespace, name)
-        except Missing:
+        """Remove an object; a CustomResourceDefinition takes its objects with it, and waits for those that have
+        finalizers."""
+        entry = self._store.get(r.collection, namespace, name)
+        if entry is None:
             return
-        if r.kind == "CustomResourceDefinition":
-            for entry in self._store.list(name):
-                self._store.delete(name, entry.namespace, entry.name)
+        if r.kind == "CustomResourceDefinition" and cleanup.left(self._store, name):
+            cleanup.hold(self._store, entry)
+            return
+        self._store.delete(r.collection, namespace, name)
+        if r.custom:
+            cleanup.release(self._store, r.qualified)
 
 
 async def durably(written: Awaitable[None]) -> None:

@@ -67,6 +67,7 @@ class Deleter:
         marked = self._mark(r, entry, options.get("gracePeriodSeconds"), policy == "Foreground")
         if marked is None:
             self._committer.remove(r, c.namespace, c.name)
+            return self._store.get(r.collection, c.namespace, c.name)
         return marked
 
     def _mark(self, r: Resource, entry: Entry, grace: int | None, foreground: bool) -> Entry | None:

@@ -13,14 +13,14 @@ from lateen.cluster.rules import amounts
 from lateen.kit.jsons import Json, dig
 
 BYTES = ("memory", "ephemeral-storage")
-_WHERE = {"Pod": (), "Deployment": ("spec", "template"), "ReplicaSet": ("spec", "template"), **TEMPLATES}
+WHERE = {"Pod": (), "Deployment": ("spec", "template"), "ReplicaSet": ("spec", "template"), **TEMPLATES}
 
 
 def of(kind: str, obj: Json) -> Iterator[str]:
     """Of an object that has been validated."""
-    if kind not in _WHERE:
+    if kind not in WHERE:
         return
-    at = (*_WHERE[kind], "spec")
+    at = (*WHERE[kind], "spec")
     for field in ("initContainers", "containers"):
         for i, container in enumerate(dig(obj, *at, field, default=[])):
             for part in ("limits", "requests"):

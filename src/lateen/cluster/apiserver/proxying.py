@@ -134,6 +134,8 @@ class Proxy:
             if request.headers.get("Upgrade", "").lower() == "websocket":
                 return await self._websocket(request, url, headers)
             return await self._request(request, to, url, headers)
+        except aiohttp.ClientSSLError as e:
+            raise ApiError(503, "ServiceUnavailable", f"error trying to reach service: tls: {_reason(e)}") from e
         except aiohttp.ClientConnectorError as e:
             why = os.strerror(e.os_error.errno).lower() if e.os_error.errno else str(e.os_error)
             says = f"error trying to reach service: dial tcp {to.host}:{to.port}: connect: {why}"
@@ -199,6 +201,11 @@ async def _copy(source: Any, target: Any) -> None:
     except (ConnectionError, asyncio.CancelledError):
         await target.close()
         raise
+
+
+def _reason(e: aiohttp.ClientSSLError) -> str:
+    """Why there is no TLS connection, in a few words."""
+    return str(getattr(e.os_error, "reason", None) or e.os_error).lower().replace("_", " ")
 
 
 def _passes(header: str) -> bool:

@@ -43,6 +43,8 @@ class Resource:
     columns: dict[str, list[Json]] = field(default_factory=dict, hash=False, compare=False)
     scales: dict[str, ScalePaths] = field(default_factory=dict, hash=False, compare=False)
     selectable: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False, compare=False)
+    deprecated: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
+    """The warning about a version, for those that nobody should use any more."""
     singular: str = ""
     custom: bool = False
     computed: bool = False
@@ -106,8 +108,15 @@ def from_crd(crd: Json) -> Resource:
         converter=converter,
         uniform=converter is None and all(s == schemas[stored] for s in schemas.values()),
         columns={v["name"]: v.get("additionalPrinterColumns") or [] for v in served},
+        deprecated={v["name"]: _deprecated(spec, v) for v in served if v.get("deprecated")},
         singular=names.get("singular") or names["kind"].lower(),
         custom=True,
+    )
+
+
+def _deprecated(spec: Json, version: Json) -> str:
+    return str(
+        version.get("deprecationWarning") or f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
     )
 
 

@@ -38,7 +38,8 @@ def call(registry: Registry, parts: list[str], query: dict[str, str], user: User
         raise unknown_path()
     if (dry := query.get("dryRun")) and dry != "All":
         raise bad_request(f'dryRun: Unsupported value: "{dry[:40]}": supported values: "All"')
-    return Call(resource, version, namespace, name, sub, query, user=user)
+    says = resource.deprecated.get(version)
+    return Call(resource, version, namespace, name, sub, query, user=user, warnings=[says] if says else [])
 
 
 def _subresources(r: Resource) -> set[str]:

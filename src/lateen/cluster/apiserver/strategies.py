@@ -344,5 +344,6 @@ def _names(obj: Json, old: Json | None) -> None:
             before.get(t)
             or {"type": t, "status": "True", "reason": reasons[t], "message": said[t], "lastTransitionTime": now}
             for t in reasons
-        ],
+        ]
+        + [condition for t, condition in before.items() if t not in reasons],
     }

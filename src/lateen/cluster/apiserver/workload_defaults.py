@@ -124,6 +124,13 @@ def _autoscaler(obj: Json) -> None:
     if not spec.get("metrics"):
         target = {"type": "Utilization", "averageUtilization": 80}
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    if behavior := spec.get("behavior"):
+        each = {"value": 100, "periodSeconds": 15}
+        pods = [{**each, "type": "Pods", "value": 4}]
+        for way, policies, more in (("scaleUp", pods, {"stabilizationWindowSeconds": 0}), ("scaleDown", [], {})):
+            rules = fill(behavior.setdefault(way, {}), selectPolicy="Max", **more)
+            if rules.get("policies") is None:
+                rules["policies"] = [*policies, {**each, "type": "Percent"}]
 
 
 def _limit_range(obj: Json) -> None:

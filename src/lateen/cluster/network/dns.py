@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 import struct
 from typing import Protocol
@@ -84,6 +85,7 @@ class Resolver:
                 reply.header.rcode = RCODE.NXDOMAIN
             return reply
         addresses = self._names.lookup(name)
+        addresses = _of_pod(name) if addresses is None else addresses
         ports = self._names.srv(name) if kind == "SRV" else []
         if addresses is None and not ports:
             reply.header.rcode = RCODE.NXDOMAIN
@@ -124,6 +126,17 @@ def _parsed(packet: bytes) -> tuple[DNSRecord, str, str]:
         return found, str(found.q.qname).rstrip(".").lower(), str(QTYPE[found.q.qtype])
     except Exception as e:  # dnslib raises errors of its own and struct's
         raise ValueError("no DNS message") from e
+
+
+_POD = re.compile(rf"(\d+)-(\d+)-(\d+)-(\d+)\.[a-z0-9-]+\.pod\.{re.escape(plan.DOMAIN)}", re.ASCII)
+
+
+def _of_pod(name: str) -> list[str] | None:
+    """A pod's name says its address, which is answered whether or not there is such a pod, as by CoreDNS where kubeadm
+    has set it up (``pods insecure``)."""
+    if (found := _POD.fullmatch(name)) is None or any(int(part) > 255 for part in found.groups()):
+        return None
+    return [".".join(str(int(part)) for part in found.groups())]
 
 
 def _reversed(name: str) -> str:

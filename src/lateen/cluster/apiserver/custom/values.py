@@ -92,6 +92,8 @@ def _type(schema: Json, value: Any, path: str) -> Causes:
 
 
 def _object(schema: Json, value: Json, path: str, kept: Kept) -> Iterator[Cause]:
+    if schema.get("x-kubernetes-embedded-resource"):
+        yield from (required(below(path, k), "must not be empty") for k in ("apiVersion", "kind") if not value.get(k))
     properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
     for key in schema.get("required") or ():
         if key not in value:
