@@ -14,6 +14,7 @@ from lateen.cli.analyze import live
 from lateen.cli.checking import LIMIT_S, Context, Skip, Wrong
 from lateen.cli.mesh import ask_istiods
 from lateen.cli.output import CliError
+from lateen.dump.loaded import Loaded, loaded
 from lateen.kit import certs, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError, Unreachable
@@ -287,26 +288,30 @@ async def proxies_certificates(c: Context) -> str:
     gate = asyncio.Semaphore(8)
     now = times.now()
 
-    async def one(pod: Json) -> str:
+    async def one(pod: Json) -> Loaded | None:
         async with gate:
             try:
-                found = await pods.ask_json(c.api(), pod, "certs")
+                return loaded(await pods.ask_json(c.api(), pod, "certs"), now)
             except (KubeError, Unreachable, CliError):
-                now_ = await c.api().get(kinds.POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
+                now_ = await c.api().get(kinds.POD, _space(pod), _name(pod))
                 if now_ is None or is_terminating(now_) or is_finished(now_):
-                    return ""  # the proxy exited in the meantime
+                    return None  # the proxy exited in the meantime
                 raise
-        ends = [
-            times.parse(x["expiration_time"])
-            for certificate in found.get("certificates") or []
-            for x in [*(certificate.get("ca_cert") or []), *(certificate.get("cert_chain") or [])]
-        ]
-        return "" if ends and min(ends) > now else str(pod["metadata"]["name"])
 
-    found = await asyncio.gather(*(one(p) for p in c.pods[:50]))
-    bad = [n for n in found if n]
+    asked = c.pods[:50]
+    found = list(zip(asked, await asyncio.gather(*map(one, asked)), strict=True))
+    bad = [_name(pod) for pod, has in found if has and not has.own]
     if bad:
         raise Wrong(f"certificates are not valid: {', '.join(bad[:3])}", f"kubectl delete pod {bad[0]}")
+    for late in ("expired", "soon"):
+        for pod, has in found:
+            if has and (hosts := getattr(has, late)):
+                what = "has expired" if late == "expired" else "expires soon"
+                raise Wrong(
+                    f"the certificate for {', '.join(hosts[:3])} that {_name(pod)} shows {what}",
+                    f"replace the Secret or file that has it: lateen proxy-config secret {_name(pod)}.{_space(pod)}",
+                    warning=late == "soon",
+                )
     return f"{len(found)} proxies"
 
 
