@@ -110,6 +110,51 @@ def test_a_server_without_its_secret_does_not_block_the_others():
     assert [list(c.filter_chain_match.server_names) for c in chains] == [["b.example.com"]]
 
 
+def answers(found):
+    """Route configuration -> its hosts, with the status of a direct response (0: they are routed)."""
+    out = {}
+    for name, host in judge.messages(found)[names.VHDS].items():
+        out.setdefault(name.rpartition("/")[0], {})[host.name] = {r.direct_response.status for r in host.routes}
+    return out
+
+
+ANY = "{port: {number: 443, name: any, protocol: HTTPS}, hosts: %s, tls: {mode: %s, credentialName: web}}"
+OTHERS = MUTUAL.replace("client.example.com", "other.example.com").replace(
+    "[a.example.com]", "['default/*.example.com']"
+)
+
+
+@pytest.mark.parametrize("credentials", [True, False])
+def test_a_server_that_asks_for_no_certificate_is_no_way_around_one_that_does(credentials):
+    """TLS chooses the server by the name that a client announces, but the request's Host may be another's."""
+    found = view(MUTUAL, ANY % ("['*']", "SIMPLE"))
+    if not credentials:  # the server is left out, and its connections go to the other one
+        secret = MUTUAL.replace("credentialName: web", "credentialName: nowhere")
+        found = view(secret, ANY % ("['*']", "SIMPLE"))
+    of = {chain: hosts for chain, hosts in answers(found).items() if ".any." in chain}
+    ((_, hosts),) = of.items()
+    found = {x: [s for h, s in hosts.items() if f"{x}.example.com" in h] for x in "ab"}
+    assert found["a"]
+    assert all(s == {421} for s in found["a"])
+    assert found["b"]
+    assert all(s == {0} for s in found["b"])
+
+
+@pytest.mark.parametrize(
+    ("servers", "elsewhere"),
+    [
+        ((SIMPLE, ANY % ("['*']", "SIMPLE")), False),
+        ((MUTUAL, ANY % ("[b.example.com]", "SIMPLE")), False),
+        ((OTHERS, ANY % ("['*', a.example.com]", "SIMPLE")), True),
+        ((MUTUAL, OTHERS), True),
+        ((MUTUAL, MUTUAL.replace("[a.example.com]", "['*.example.com']").replace("https", "any")), False),
+    ],
+)
+def test_hosts_are_refused_only_where_another_server_demands_more(servers, elsewhere):
+    statuses = {s for hosts in answers(view(*servers)).values() for found in hosts.values() for s in found}
+    assert (421 in statuses) is elsewhere
+
+
 def test_passthrough_is_by_name_and_plain_connections_by_weight(tmp_path):
     found = listeners(view(SIMPLE, PASSTHROUGH, TCP))
     chains = found["0.0.0.0_443"].filter_chains

@@ -76,6 +76,22 @@ def test_tls_on_a_port_of_plain_tcp_is_refused_and_old_versions_need_ciphers():
 
 
 @pytest.mark.parametrize(
+    ("lowest", "highest", "warned"),
+    [
+        ("TLSV1_3", "TLSV1_2", True),
+        ("", "TLSV1_1", True),
+        ("TLSV1_2", "TLSV1_2", False),
+        ("TLSV1_0", "TLSV1_1", False),
+        ("TLSV1_3", "TLS_AUTO", False),
+    ],
+)
+def test_versions_of_tls_that_no_client_can_have_are_warned_about(lowest, highest, warned):
+    tls = {"mode": "SIMPLE", "credentialName": "n", "minProtocolVersion": lowest, "maxProtocolVersion": highest}
+    warnings = said("Gateway", gateway(protocol="HTTPS", tls=tls))[1]
+    assert any("nobody can connect" in w for w in warnings) is warned
+
+
+@pytest.mark.parametrize(
     ("policy", "words"),
     [
         ({"tunnel": {"targetHost": "a.test", "targetPort": 443}, "proxyProtocol": {}}, "must not be set together"),

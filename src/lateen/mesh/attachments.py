@@ -14,14 +14,24 @@ from lateen.api.domain import service_host
 from lateen.api.ingress import Ingress
 from lateen.api.networking import Gateway, TrafficPolicy
 from lateen.kit.queries import query
-from lateen.mesh import challenges, policy, rivals
+from lateen.mesh import challenges, demands, policy, rivals
 from lateen.mesh.challenges import Challenges
 from lateen.mesh.dialects import gateway, ingress, istio, source
+from lateen.mesh.dialects.gateway_api import templates
 from lateen.mesh.dialects.gateway_api.listeners import FOR_REQUESTS
 from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.rivals import Chosen
-from lateen.mesh.routing import Attached, Backend, ConnectionRoute, DatagramRoute, Listener, PortRoutes, Route
+from lateen.mesh.routing import (
+    Attached,
+    Backend,
+    ConnectionRoute,
+    DatagramRoute,
+    HostRoutes,
+    Listener,
+    PortRoutes,
+    Route,
+)
 from lateen.mesh.rules import Rule
 from lateen.mesh.securing import Securing
 from lateen.mesh.selecting import has_labels
@@ -50,8 +60,9 @@ class Attachments(Securing):
         ref = kinds.SECRET.ref(self.root_namespace, challenges.SECRET)
         return challenges.read(self.objects.credentials.get((ref.namespace, ref.name)), str(ref))
 
-    def requests_at(self, listeners: Sequence[Listener], pod: o.Pod) -> list[Attached]:
-        """The HTTP routes at listeners of one port of a workload, in order of precedence."""
+    def requests_at(self, listeners: Sequence[Listener], pod: o.Pod, refused: demands.Refused = ()) -> list[Attached]:
+        """The HTTP routes at listeners of one port of a workload, in order of precedence. ``refused``: hosts of other
+        listeners (``demands``)."""
         find, changed = self._finder(pod.namespace), self._changes(pod.namespace, pod.labels, gateway=True)
         of_ingress = [(li, own) for li in listeners if (own := self._ingress_of(li)) is not None]
         of_gateway = [(li, self._rules_at(li, pod)) for li in listeners if li.source.group_kind == kinds.GATEWAY.id]
@@ -61,6 +72,14 @@ class Attachments(Securing):
             found += ingress.requests(of_ingress, self._ingresses_by_host(), self._service_named)
         if changed:
             found = [Attached(a.age, tuple(replace(h, routes=changed(h.routes)) for h in a.hosts)) for a in found]
+        if refused:
+            mine = [h for li in listeners for h in demands.hosts(li)]
+            found = [
+                Attached(a.age, tuple(h for h in a.hosts if demands.belongs(h.host, mine, refused))) for a in found
+            ]
+            port = listeners[0].port
+            wrong = (HostRoutes(host, port, (templates.misdirected(ref, port),)) for host, ref in refused)
+            found.append(Attached(listeners[0].age, tuple(wrong)))
         return sorted(found, key=lambda a: a.age)
 
     def connections_at(self, listener: Listener, pod: o.Pod) -> tuple[ConnectionRoute, ...]:

@@ -188,10 +188,9 @@ class GatewayRoutes(GatewayListeners):
         hosts = self._by_host(space, name, at.name)
         made = [self._host_requests(space, name, at.name, host, at.port, scheme) for host in hosts]
         if at.secure:
-            gateway = self.objects.kubernetes_gateways[space, name]
             rivals = (p.written for p in self._placed(space, name) if p.id != at.name)
             others = {li.hostname or "*" for li in rivals if li.port == at.port}
-            wrong = templates.misdirected(gateway, at.port)
+            wrong = templates.misdirected(at.source, at.port)
             made += [HostRoutes(host, at.port, (wrong,)) for host in sorted(others - hosts.keys())]
         return Attached(at.age, tuple(made))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lateen.api import objects as o
 from lateen.kit.derived import Shared
-from lateen.mesh import credentials, proxies
+from lateen.mesh import credentials, demands, proxies
 from lateen.mesh.challenges import HTTPS_PORT, Challenges
 from lateen.mesh.gateway_view import Datagrams, GatewayServer, GatewayView
 from lateen.mesh.model import Mesh
@@ -46,7 +46,8 @@ def view(mesh: Mesh, pod: o.Pod, ipv6: bool, shared: Shared) -> tuple[GatewayVie
         if needed is not None:
             used += needed
             route = f"https.{listener.port}.{listener.label}{_at(listener)}" if listener.requests else ""
-            servers.append(_server(mesh, pod, place, route, [listener], shared))
+            refused = demands.elsewhere(listener, (li for at, li in rest if at == place and li is not listener))
+            servers.append(_server(mesh, pod, place, route, [listener], shared, refused))
     where = proxies.place(mesh.proxy_defaults, pod)
     who = identity(pod, mesh.transport.trust_domain)
     plugins = mesh.plugins(pod.namespace, pod.label_map)
@@ -76,11 +77,17 @@ def _challenges(mesh: Mesh, pod: o.Pod) -> Challenges | None:
 
 
 def _server(
-    mesh: Mesh, pod: o.Pod, place: Place, route: str, listeners: Sequence[Listener], shared: Shared
+    mesh: Mesh,
+    pod: o.Pod,
+    place: Place,
+    route: str,
+    listeners: Sequence[Listener],
+    shared: Shared,
+    refused: demands.Refused = (),
 ) -> GatewayServer:
     first = listeners[0]
     hosts = tuple(dict.fromkeys(_name(h) for li in listeners for h in li.hosts))
-    requests = tuple(h for a in mesh.requests_at(listeners, pod) for h in a.hosts) if route else ()
+    requests = tuple(h for a in mesh.requests_at(listeners, pod, refused) for h in a.hosts) if route else ()
     values: dict[str, Any] = {
         "transport": mesh.transport,
         "port": first.port,

@@ -128,6 +128,9 @@ def server_tls(tls: n.ServerTLS, path: str) -> Findings:
     for field, value in (("minProtocolVersion", minimum), ("maxProtocolVersion", maximum)):
         if value and value not in VERSIONS:
             yield no(f"{path}.{field}", f'"{value}" is not one of {", ".join(VERSIONS)}')
+    lowest = minimum if minimum in VERSIONS[1:] else "TLSV1_2"
+    if maximum in VERSIONS[1:] and VERSIONS.index(maximum) < VERSIONS.index(lowest):
+        yield warn(f"{path}.maxProtocolVersion", f"is below the minimum ({lowest}), so that nobody can connect")
 
 
 def _cipher_suites(tls: n.ServerTLS, path: str) -> Findings:

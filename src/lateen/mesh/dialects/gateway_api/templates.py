@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lateen.api import objects as o
-from lateen.api.gateway_api import Gateway
 from lateen.api.gateway_api import requests as api
 from lateen.api.networking.http import RequestMatch, RouteSettings, StringMatch
 from lateen.mesh.dialects.gateway_api import backends, settings
@@ -275,11 +274,11 @@ def in_order(found: Sequence[tuple[Rank, tuple[str, str, str], tuple[int, int, i
     return tuple(r for *_, r in sorted(found, key=lambda f: f[:3]))
 
 
-def misdirected(gateway: o.Resource[Gateway], port: int) -> Route:
+def misdirected(gateway: o.Ref, port: int) -> Route:
     """The 421 response to requests for a host of another listener of the port: clients may retry on a new connection
     (RFC 9110, 15.5.20)."""
     return Route(
-        (gateway.ref, "misdirected", port),
+        (gateway, "misdirected", port),
         name="misdirected",
         match=None,
         settings=settings.answer(421),
@@ -287,6 +286,6 @@ def misdirected(gateway: o.Resource[Gateway], port: int) -> Route:
         mirrors=(),
         port=port,
         scheme="https",
-        rule=gateway.ref,
-        origins=(str(gateway.ref),),
+        rule=gateway,
+        origins=(str(gateway),),
     )
