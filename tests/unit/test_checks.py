@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from lateen.analysis.snapshot import Source
 from lateen.cli.checking import Wrong
 from lateen.cli.checks import istiods_ready
-from lateen.cli.checks_mesh import open_by_ipv6, proxies_redirecting
+from lateen.cli.checks_mesh import open_by_ipv6, proxies_redirecting, without_sidecars
 
 
 def istiod(name="istiod", ready=1, wanted=1):
@@ -30,6 +31,35 @@ def test_every_revision_counts():
 def test_none_at_all_is_told_with_the_remedy():
     with pytest.raises(Wrong, match="there is no istiod in namespace istio-system"):
         istiods_ready([], "istio-system")
+
+
+def test_pods_without_a_sidecar_are_named_whatever_label_asks_for_one():
+    """A tag that was gone for a moment: pods of namespaces with istio.io/rev started without."""
+    space, container = {"apiVersion": "v1", "kind": "Namespace"}, {"name": "c", "image": "i"}
+    spaces = [
+        space | {"metadata": {"name": name, "labels": labels}}
+        for name, labels in (("tagged", {"istio.io/rev": "prod"}), ("old", {"istio-injection": "enabled"}), ("out", {}))
+    ]
+
+    def pod(where, name, *containers, **more):
+        meta = {"name": name, "namespace": where, "labels": more.pop("labels", {})}
+        spec = {"containers": [{"name": c, "image": "i"} for c in ("c", *containers)], **more}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+    pods = [
+        pod("tagged", "bare"),
+        pod("tagged", "whole", "istio-proxy"),
+        pod("tagged", "native", initContainers=[container | {"name": "istio-proxy"}]),
+        pod("tagged", "never", labels={"sidecar.istio.io/inject": "false"}),
+        pod("tagged", "host", hostNetwork=True),
+        pod("old", "bare"),
+        pod("out", "bare"),
+        pod("out", "asks", labels={"sidecar.istio.io/inject": "true"}),
+        pod("istio-system", "asks", labels={"istio.io/rev": "prod"}),
+    ]
+    sources = [Source(o) for o in (*spaces, *pods)]
+    assert without_sidecars(sources, "istio-system") == ["tagged/bare", "old/bare", "out/asks"]
+    assert without_sidecars(sources, "istio-system", "old") == ["old/bare"]
 
 
 def test_pods_with_ipv6_addresses_that_an_earlier_version_has_redirected_are_named():

@@ -7,8 +7,9 @@ import base64
 from datetime import timedelta
 
 from lateen.analysis import analyze
+from lateen.analysis.snapshot import SYSTEM, Source
 from lateen.api import kinds
-from lateen.api.reading import PROXY, asks_for_sidecar, has_envoy, is_finished, is_terminating
+from lateen.api.reading import PROXY, asks_for_sidecar, has_envoy, has_proxy, is_finished, is_terminating
 from lateen.cli import pods
 from lateen.cli.analyze import live
 from lateen.cli.checking import LIMIT_S, Context, Skip, Wrong
@@ -197,15 +198,26 @@ async def some_namespace(c: Context) -> str:
     return ", ".join(sorted(names))
 
 
+def without_sidecars(sources: list[Source], root: str, only: str = "") -> list[str]:
+    """``namespace/name`` of pods that would have a sidecar if they were made now, whatever label asks for it (the
+    analysis looks at ``istio-injection`` alone, as Istio's does). ``only``: the one namespace that is looked at."""
+    labels = {s.name: s.labels for s in sources if s.id == kinds.NAMESPACE.id}
+    return [
+        s.full
+        for s in sources
+        if s.id == kinds.POD.id
+        and only in ("", s.namespace)
+        and s.namespace not in (*SYSTEM, root)
+        and not s.spec.get("hostNetwork")
+        and asks_for_sidecar(labels.get(s.namespace, {}), s.labels, s.annotations)
+        and not (has_envoy(s.obj) or has_proxy(s.obj) or is_terminating(s.obj) or is_finished(s.obj))
+    ]
+
+
 async def all_injected(c: Context) -> str:
     seen = await live(c.api(), LIMIT_S)
-    found = [
-        m
-        for m in analyze(seen.snapshot(), ["injection.Analyzer"])
-        if m.kind.code == "IST0103" and c.only in ("", m.source.namespace)
-    ]
-    if found:
-        names = ", ".join(m.source.full for m in found[:3])
+    if found := without_sidecars(seen.sources, c.namespace, c.only):
+        names = ", ".join(found[:3])
         raise Wrong(f"{len(found)} pods have no sidecar: {names}", "kubectl rollout restart deployment", warning=True)
     c.pods = [
         s.obj
