@@ -3,6 +3,7 @@
 import http.server
 import random
 import re
+import socket
 
 import judge
 import meshes as mesh
@@ -181,6 +182,43 @@ def test_requests_are_admitted_as_the_policies_say(seed, tmp_path):
                 if (got := answered(connection, asked)) != (want := decided(mine, asked)):
                     wrong.append((asked, want, got, mine))
     assert not wrong, f"{len(wrong)} requests were judged otherwise, the first: {wrong[0]}"
+
+
+KEPT_OUT = """
+kind: AuthorizationPolicy
+metadata: {name: a, namespace: istio-system}
+spec: {action: DENY, rules: [{to: [{operation: {paths: ["/users/{*}/keys", "/files/{**}"]}}]}]}
+---
+kind: AuthorizationPolicy
+metadata: {name: b, namespace: istio-system}
+spec:
+  action: DENY
+  rules:
+  - when: [{key: "request.headers[:authority]", values: [admin.test]}]
+  - when: [{key: "request.headers[:path]", values: [/admin]}]
+"""
+
+
+def test_what_is_kept_out_is_so_whatever_characters_stand_for_the_stars(tmp_path):
+    asked = [
+        *((b"/users/a%cb/keys" % byte, b"x.test") for byte in (*range(0x21, 0x7F), *range(0x80, 0x100))),
+        *((b"/files/a/%cb" % byte, b"x.test") for byte in (*range(0x21, 0x7F), *range(0x80, 0x100))),
+        *((b"/b", host) for host in (b"admin.test", b"Admin.test.:80", b"x@admin.test", b"%61dmin.test")),
+        *((path, b"x.test") for path in (b"/admin", b"/admin?", b"/admin?x")),
+    ]
+    left = {b"/users/a/b/keys", b"/users/a?b/keys", b"/users/a#b/keys"}  # other paths
+    found = judge.decoded(
+        generate(mesh.view(mesh.objects(f"{GATEWAY}---{OPEN}---{KEPT_OUT}"), "ingress", "istio-system"))
+    )
+    with envoy({"127.78.0.1": found}, tmp_path):
+        status = {}
+        for path, host in asked:
+            with socket.create_connection(("127.78.0.1", PORT), 5) as s:
+                s.sendall(b"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (path, host))
+                status[path, host] = s.makefile("rb").readline().split()[1]
+    assert {path for (path, _), code in status.items() if code == b"200"} <= left
+    assert set(status.values()) <= {b"200", b"403", b"400"}
+    assert sum(code == b"403" for code in status.values()) > 300
 
 
 ASKS = """

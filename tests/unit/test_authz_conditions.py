@@ -92,6 +92,72 @@ def test_claims_that_are_no_strings_are_kept_out_as_they_are_written(action, fie
     assert "bool_match" not in str(unpacked(allowed, rbac_pb2.RBAC))
 
 
+@pytest.mark.parametrize(
+    ("value", "path", "matches"),
+    [
+        ("/users/{*}", "/users/joe", True),
+        ("/users/{*}", "/users/a=b", True),
+        ("/users/{*}", "/users/a|b*", True),
+        ("/users/{*}", "/users/\u00ff", True),
+        ("/users/{*}", b"/users/\xff", True),
+        ("/users/{*}", "/users/", False),
+        ("/users/{*}", "/users/a/b", False),
+        ("/users/{*}/keys", "/users/a=b/keys", True),
+        ("/users/{*}/keys", "/users/a/b/keys", False),
+        ("/users/{*}/keys", b"/users/\xff/b/keys", True),  # rather too much than a byte with which nothing matches
+        ("/users/{*}/keys", b"/users/\xff/b", False),
+        ("/files/{**}", "/files/a=b/\u00ff", True),
+        ("/files/{**}", b"/files/\xff/{}", True),
+        ("/{*}/x/{**}.jpg", "/=/x/a/b.jpg", True),
+        ("/{*}/x/{**}.jpg", "/=/x/a/bjpg", False),
+        ("/users/*", "/users/a=b", True),
+    ],
+)
+def test_a_template_that_keeps_out_takes_whatever_characters_a_path_has(value, path, matches):
+    def holds(permission):
+        match permission.WhichOneof("rule"):
+            case "or_rules":
+                return any(map(holds, permission.or_rules.rules))
+            case "and_rules":
+                return all(map(holds, permission.and_rules.rules))
+            case "not_rule":
+                return not holds(permission.not_rule)
+        given = permission.url_path.path
+        if given.prefix:
+            return path.startswith(given.prefix)
+        return re2.fullmatch(given.safe_regex.regex, path) is not None
+
+    assert holds(matchers.path_kept_out(value)) is matches
+
+
+@pytest.mark.parametrize(
+    ("action", "operation", "wanted"),
+    [
+        ("DENY", {"paths": ["/a/{*}"]}, False),
+        ("DENY", {"notPaths": ["/a/{*}"]}, True),
+        ("ALLOW", {"paths": ["/a/{*}"]}, True),
+        ("ALLOW", {"notPaths": ["/a/{*}"]}, False),
+    ],
+)
+def test_a_template_that_lets_in_takes_what_envoy_takes(action, operation, wanted):
+    name = f"{action}-{next(iter(operation))}".lower()
+    made = filters.plain((policy(name, action, rules=[{"to": [{"operation": operation}]}]),), False, spelled=True)
+    assert ("uri_template" in str(unpacked(made[0], rbac_pb2.RBAC))) is wanted
+
+
+@pytest.mark.parametrize("name", [":authority", "host", "Host"])
+def test_a_host_that_is_kept_out_as_a_header_is_kept_out_in_all_its_spellings(name):
+    found = matchers.header_as_spelled(name, "admin.test").header.string_match.safe_regex.regex
+    for host in ("admin.test", "ADMIN.test.", "x@admin.test:80", "%61dmin.test"):
+        assert re2.fullmatch(found, host), host
+    assert not re2.fullmatch(found, "other.test")
+
+
+def test_a_path_that_is_kept_out_as_a_header_is_kept_out_with_any_query():
+    exact, path = matchers.header_as_spelled(":path", "/admin").or_ids.ids
+    assert exact.header.string_match.exact == path.url_path.path.exact == "/admin"
+
+
 def test_anything_is_also_what_is_no_text():
     for value in ("*", "\n", "a\nb", b"\xff", "\u00ff"):
         assert re2.fullmatch(matchers.ANYTHING, value)

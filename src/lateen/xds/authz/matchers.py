@@ -22,8 +22,12 @@ from lateen.xds import claims, pb
 
 IDENTITY = 4
 """The slashes of ``domain/ns/NAMESPACE/sa/ACCOUNT``"""
+_HOSTS = (":authority", "host")
+"""The names of the header with a request's host"""
 _META = frozenset("\\.+*?()|[]{}^$")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,300})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
+_STAR = re.compile(r"\{\*\*?\}")
+"""What stands for segments in a path"""
 ANYTHING = r"\C+"
 """Any non-empty value. Istio uses ``.+``, but RE2's ``.`` matches neither line ends nor invalid UTF-8, so a path, an
 SNI or a claim with such a byte would count as absent."""
@@ -68,12 +72,37 @@ def block(text: str) -> address_pb2.CidrRange:
 
 
 def path(value: str) -> rbac_pb2.Permission:
-    if "{*}" in value or "{**}" in value:
+    if _STAR.search(value):
         template = value.replace("{**}", "**").replace("{*}", "*")
         config = uri_template_match_pb2.UriTemplateMatchConfig(path_template=template)
         named = extension_pb2.TypedExtensionConfig(name="uri-template", typed_config=pb.any_of(config))
         return rbac_pb2.Permission(uri_template=named)
     return rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=string(value)))
+
+
+def path_kept_out(value: str) -> rbac_pb2.Permission:
+    """As ``path``; but the stars of a template stand for whatever characters come. Envoy's own templates know only some
+    of those that RFC 3986 has for paths (no ``=``), so that ``/users/a=b`` would be no path of ``/users/{*}``. Where a
+    path is not valid UTF-8, a star may take slashes, too: rather that than a byte with which nothing matches."""
+    if not _STAR.search(value):
+        return path(value)
+    exact = rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=regex(template(value, "[^/]+"))))
+    if "{*}" not in value:
+        return exact
+    loose = rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=regex(template(value, ANYTHING))))
+    valid = rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=regex("(?s).*")))
+    both = [loose, rbac_pb2.Permission(not_rule=valid)]
+    either = [exact, rbac_pb2.Permission(and_rules=rbac_pb2.Permission.Set(rules=both))]
+    return rbac_pb2.Permission(or_rules=rbac_pb2.Permission.Set(rules=either))
+
+
+def template(value: str, segment: str) -> str:
+    """The regular expression of a path's template. ``segment``: that of ``{*}``; ``{**}`` is whatever comes."""
+    stars = iter(_STAR.findall(value))
+    first, *rest = map(quoted, _STAR.split(value))
+    return first + "".join(
+        (r"\C*" if star == "{**}" else segment) + text for star, text in zip(stars, rest, strict=True)
+    )
 
 
 def method(value: str) -> rbac_pb2.Permission:
@@ -86,14 +115,19 @@ def host(value: str) -> rbac_pb2.Permission:
 
 def host_as_spelled(value: str) -> rbac_pb2.Permission:
     """A host with any port, trailing dot and user information: ``admin.test`` also matches ``admin.test:8080``,
-    ``ADMIN.TEST.`` and ``x@admin.test``, which servers treat as the same host."""
+    ``ADMIN.TEST.`` and ``x@admin.test``, which servers treat as the same host. A host with a ``%`` is any host: some
+    servers decode ``%61dmin.test``, and then fold what Unicode has instead of letters (WHATWG URL, 3.5)."""
     if value == "*":
         return host(value)
+    return rbac_pb2.Permission(header=_spelled_host(":authority", value))
+
+
+def _spelled_host(header: str, value: str) -> rc.HeaderMatcher:
     name, _, number = (value, "", "") if value.endswith("]") else value.partition("]:" if "]" in value else ":")
     name += "]" if number and "[" in name else ""
     after = f":{_glob(number)}" if number else r"(:\C*)?"
-    matcher = regex(rf"(?i)(\C*@)?{_glob(name)}\.*{after}")
-    return rbac_pb2.Permission(header=rc.HeaderMatcher(name=":authority", string_match=matcher))
+    matcher = regex(rf"(?i)(\C*@)?{_glob(name)}\.*{after}|\C*%\C*")
+    return rc.HeaderMatcher(name=header, string_match=matcher)
 
 
 def _glob(text: str) -> str:
@@ -220,6 +254,11 @@ def header_as_spelled(name: str, value: str) -> rbac_pb2.Principal:
     which Envoy compares separately. The other items may have any bytes."""
     if value == "*":
         return request_header(name, value)
+    if name.lower() in _HOSTS:
+        return rbac_pb2.Principal(header=_spelled_host(name, value))
+    if name == ":path":  # with or without a query
+        found = [request_header(name, value), rbac_pb2.Principal(url_path=path_pb2.PathMatcher(path=string(value)))]
+        return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=found))
     return _one_of_list(name, r"\C*".join(quoted(part) for part in value.split("*")))
 
 

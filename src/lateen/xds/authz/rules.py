@@ -30,9 +30,9 @@ class Scope(NamedTuple):
     lenient: bool
     """On TCP: conditions about requests count as met (DENY, CUSTOM) instead of dropping their rule (ALLOW)."""
     spelled: bool = False
-    """Whether a host that is kept out is kept out in every spelling of its name, a header's value also where it is one
-    of a list or among bytes that are no text, and a claim's also where it is no string; Istio compares all as
-    written."""
+    """Whether a host that is kept out is kept out in every spelling of its name, a template's path with any characters,
+    a header's value also where it is one of a list or among bytes that are no text, and a claim's also where it is no
+    string; Istio compares all as written."""
 
     def kept_out(self, as_written: Compared, as_spelled: Compared) -> tuple[Compared, Compared]:
         """How values and ``not`` values are compared: other spellings count where that means less access, which are
@@ -71,11 +71,13 @@ def _both(one: One, values: Iterable[str] | None, but: Iterable[str] | None, per
 def _operation(op: sec.Operation, scope: Scope) -> list[Any]:
     out: list[Any] = []
     denied, exempt = scope.kept_out(m.host, m.host_as_spelled)
+    denied_path, exempt_path = scope.kept_out(m.path, m.path_kept_out)
     http: tuple[tuple[One, Any, Any], ...] = (
         (denied, op.hosts, None),
         (exempt, None, op.not_hosts),
         (m.method, op.methods, op.not_methods),
-        (m.path, op.paths, op.not_paths),
+        (denied_path, op.paths, None),
+        (exempt_path, None, op.not_paths),
     )
     for one, values, but in http:
         if (values or but) and _left_out(scope):
