@@ -108,8 +108,8 @@ def reviewed(spec, pods, namespace="default"):
     return json.loads(said)["response"].get("warnings", [])
 
 
-def a_pod(name, namespace, *labels):
-    return o.Pod(namespace, name, name, "10.0.0.1", labels, "default", name, (), True)
+def a_pod(name, namespace, *labels, notes=()):
+    return o.Pod(namespace, name, name, "10.0.0.1", labels, "default", name, (), True, notes=notes)
 
 
 def test_strict_mutual_tls_warns_with_the_pods_that_have_no_sidecar():
@@ -120,6 +120,14 @@ def test_strict_mutual_tls_warns_with_the_pods_that_have_no_sidecar():
     assert "lateen x authz plaintext" in warning
     assert reviewed({"mtls": {"mode": "PERMISSIVE"}}, pods) == []
     assert reviewed({"mtls": {"mode": "STRICT"}}, [meshed]) == []
+
+
+@pytest.mark.parametrize("template", ["grpc-agent", "grpc-simple", "mine, grpc-agent"])
+def test_applications_whose_grpc_library_has_mutual_tls_do_not_call_in_plaintext(template):
+    speaking = a_pod("pricing", "default", notes=(("inject.istio.io/templates", template),))
+    assert reviewed({"mtls": {"mode": "STRICT"}}, [speaking]) == []
+    (warning,) = reviewed({"mtls": {"mode": "STRICT"}}, [speaking, a_pod("old", "default")])
+    assert "these pods have no sidecar: default/old;" in warning
 
 
 def test_a_policy_of_one_namespace_tells_no_names_of_pods_in_others():

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from aiohttp import web
 
 from lateen.api import kinds
+from lateen.api import objects as o
 from lateen.api.effective import ineffective
 from lateen.api.mesh import effect, reading
 from lateen.control.injection import Injector
 from lateen.control.measures import Measures
-from lateen.inject import pods
+from lateen.inject import grpc, pods
 from lateen.inject.notes import notes
 from lateen.inject.required import SKIPPED_NAMESPACES
 from lateen.kit import bodies, faults, jsons, yamldoc
@@ -175,13 +176,19 @@ def in_plaintext(obj: Json, mesh: Mesh) -> list[str]:
     found = [
         p
         for p in mesh.objects.pods.values()
-        if not p.meshed and p.namespace not in (mesh.root_namespace, *SKIPPED_NAMESPACES)
+        if not p.meshed and not _speaks_xds(p) and p.namespace not in (mesh.root_namespace, *SKIPPED_NAMESPACES)
     ]
     if not found:
         return []
     told = sorted(f"{p.namespace}/{p.name}" for p in found if namespace in (p.namespace, mesh.root_namespace))
     says = f"calls in plaintext are refused, and {_without_sidecar(told, len(found) - len(told))}"
     return [f'spec.mtls.mode: {says}; "lateen x authz plaintext" lists callers seen in plaintext']
+
+
+def _speaks_xds(pod: o.Pod) -> bool:
+    """Whether its application needs no sidecar for mutual TLS."""
+    templates = dict(pod.notes).get(pods.TEMPLATES, "").split(",")
+    return any(name.strip() in grpc.NAMES for name in templates)
 
 
 def _without_sidecar(told: list[str], others: int) -> str:

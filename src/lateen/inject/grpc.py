@@ -9,8 +9,8 @@ from lateen.inject.context import PROXY, Context
 from lateen.kit.jsons import Json
 from lateen.wire import ports
 
-AGENT = "grpc-agent"
-"""The name of the template"""
+AGENT, SIMPLE = NAMES = "grpc-agent", "grpc-simple"
+"""The names of the templates"""
 BOOTSTRAP_VOLUME = "grpc-io-proxyless-bootstrap"
 DATA = "/var/lib/grpc/data/"
 

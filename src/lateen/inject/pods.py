@@ -29,7 +29,7 @@ _BUILT_IN: dict[str, Callable[[Context], Json]] = {
     "sidecar": sidecar.template,
     "gateway": gateway.template,
     grpc.AGENT: grpc.agent,
-    "grpc-simple": grpc.simple,
+    grpc.SIMPLE: grpc.simple,
 }
 
 
