@@ -34,7 +34,7 @@ def resource(ref: Ref, obj: Json, spec: Any) -> Resource[Any]:
         f"{meta.get('uid')}/{meta.get('generation')}",
         str(meta.get("creationTimestamp")),
         with_lower_hosts(spec),
-        dry_run=_is_dry_run(meta),
+        dry_run=is_dry_run(meta),
         labels=tuple(sorted((meta.get("labels") or {}).items())),
         notes=notes(meta),
         healthy=is_healthy(obj),
@@ -62,7 +62,8 @@ def is_healthy(obj: Json) -> bool:
     return not any(c.get("type") == "Healthy" and c.get("status") == "False" for c in conditions)
 
 
-def _is_dry_run(meta: Json) -> bool:
+def is_dry_run(meta: Json) -> bool:
+    """Whether an AuthorizationPolicy is only counted (https://istio.io/latest/docs/tasks/security/authorization/authz-dry-run/)."""
     return str((meta.get("annotations") or {}).get("istio.io/dry-run", "")).lower() in ("true", "t", "1")
 
 

@@ -18,8 +18,8 @@ from lateen.kit import duration, yamldoc
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
 
-_SEEN = ("istio_requests_total", "istio_tcp_connections_opened_total")
-_BY = "source_principal, destination_workload_namespace, destination_canonical_service"
+REQUESTS, CONNECTIONS = "istio_requests_total", "istio_tcp_connections_opened_total"
+BY = "source_principal, destination_workload_namespace, destination_canonical_service"
 
 
 @dataclass
@@ -78,7 +78,7 @@ def authz_suggest(target: Target, everywhere: bool, since: str) -> None:
         raise CliError(f"--since: {e}", USAGE) from None
 
     async def work(client: HttpClient) -> tuple[list[Json], list[Json]]:
-        series = await called(client, target.istio_namespace, seconds)
+        series = [s for found in (await called(client, target.istio_namespace, seconds, BY)).values() for s in found]
         pods, _ = await client.list(kinds.POD, "" if everywhere else target.namespace)
         return series, pods
 
@@ -102,10 +102,9 @@ def authz_suggest(target: Target, everywhere: bool, since: str) -> None:
     click.echo("---\n".join(yamldoc.dump(p) for p in made).rstrip())
 
 
-async def called(client: HttpClient, namespace: str, seconds: int) -> list[Json]:
-    """The collector's series of requests and connections, by caller and service."""
-    out = []
-    for metric in _SEEN:
-        query = calls.counted(metric, _BY, seconds)
-        out += await ranged(client, namespace, query, seconds, calls.step(seconds))
-    return out
+async def called(client: HttpClient, namespace: str, seconds: int, by: str) -> dict[str, list[Json]]:
+    """The collector's series of requests (REQUESTS) and of connections (CONNECTIONS), by the labels ``by``."""
+    return {
+        metric: await ranged(client, namespace, calls.counted(metric, by, seconds), seconds, calls.step(seconds))
+        for metric in (REQUESTS, CONNECTIONS)
+    }

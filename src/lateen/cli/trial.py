@@ -7,32 +7,58 @@ these are counted separately.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from lateen.api import kinds, validate
+from lateen.api import decoding, kinds, validate
 from lateen.api import security as sec
 from lateen.api.config import decode
+from lateen.api.decoding import is_dry_run
+from lateen.api.domain import TRUST_DOMAIN
+from lateen.api.mesh.reading import Invalid, mesh_config
+from lateen.api.reading import has_proxy
 from lateen.cli.base import command
 from lateen.cli.collected import total
 from lateen.cli.connect import Target, target_options
 from lateen.cli.output import BAD_DATA, USAGE, CliError
-from lateen.cli.suggest import called
-from lateen.console.plaintext import SCHEME, services
+from lateen.cli.suggest import BY, CONNECTIONS, called
+from lateen.console.plaintext import SCHEME
 from lateen.kit import duration, yamldoc
-from lateen.kit.jsons import Json
+from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
 from lateen.mesh.selecting import has_labels
+from lateen.mesh.workloads import described
+from lateen.xds.authz import matchers
 
 Place = tuple[str, str]
 """(namespace, service)"""
 NOBODY = ""
 """A caller without an identity"""
+_BY = f"{BY}, destination_canonical_revision"
+_ABOUT_CALLERS = {
+    "source.principal": ("principals", "not_principals"),
+    "source.namespace": ("namespaces", "not_namespaces"),
+    "source.trustDomain": ("trust_domains", "not_trust_domains"),
+    "source.serviceAccount": ("service_accounts", "not_service_accounts"),
+}
+"""Keys of conditions that say the same as fields of sources"""
+
+
+class Call(NamedTuple):
+    """Calls of one caller: requests, or with ``tcp`` connections."""
+
+    place: Place
+    revision: str
+    """Of the service: pods of other versions may have other policies."""
+    caller: str
+    times: float
+    tcp: bool = False
 
 
 @dataclass
@@ -50,94 +76,127 @@ class Verdict:
         return self.allowed + self.depends + sum(self.denied.values())
 
 
-def judged(
-    policies: Sequence[Json], calls: Iterable[tuple[Place, str, float]], labels: dict[Place, Json], root: str
-) -> dict[Place, Verdict]:
-    """``calls``: (service, the caller's principal, number); ``labels``: of the services' pods."""
+class Known(NamedTuple):
+    """What is known of the mesh."""
+
+    labels: Mapping[tuple[Place, str], Json]
+    """(service, revision) -> the labels of its pods"""
+    root: str
+    """The namespace whose policies are for all"""
+    domains: tuple[str, ...] = ()
+    """The mesh's trust domain, then its aliases"""
+
+
+def judged(policies: Sequence[Json], calls: Iterable[Call], known: Known) -> dict[Place, Verdict]:
     out: dict[Place, Verdict] = {}
-    for place, caller, times in calls:
-        if place not in labels:
-            continue
-        mine = [p for p in policies if _is_for(p, place, labels[place], root)]
+    for call in calls:
+        labels = known.labels.get((call.place, call.revision))
+        mine = [p for p in policies if labels is not None and _is_for(p, call.place, labels, known.root)]
         if not mine:
             continue
-        verdict = out.setdefault(place, Verdict())
-        passes = allows(mine, caller)
+        verdict = out.setdefault(call.place, Verdict())
+        passes = allows(mine, call.caller, call.tcp, known.domains)
         if passes is None:
-            verdict.depends += times
+            verdict.depends += call.times
         elif passes:
-            verdict.allowed += times
+            verdict.allowed += call.times
         else:
-            verdict.denied[caller] = verdict.denied.get(caller, 0) + times
+            verdict.denied[call.caller] = verdict.denied.get(call.caller, 0) + call.times
     return out
 
 
 def _is_for(policy: Json, place: Place, labels: Json, root: str) -> bool:
     """Whether a policy applies to a service. Policies with targetRefs, and those in dry-run mode, are left out."""
-    spec, notes = policy.get("spec") or {}, policy["metadata"].get("annotations") or {}
-    if (
-        spec.get("targetRef")
-        or spec.get("targetRefs")
-        or (notes.get("istio.io/dry-run") == "true" and "uid" in policy["metadata"])
-    ):
+    spec, meta = policy.get("spec") or {}, policy["metadata"]
+    if spec.get("targetRef") or spec.get("targetRefs") or (is_dry_run(meta) and "uid" in meta):
         return False
     wanted = (spec.get("selector") or {}).get("matchLabels") or {}
-    return policy["metadata"].get("namespace") in (place[0], root) and has_labels(wanted, labels)
+    return meta.get("namespace") in (place[0], root) and has_labels(wanted, labels)
 
 
-def allows(policies: Sequence[Json], caller: str) -> bool | None:
+def allows(policies: Sequence[Json], caller: str, tcp: bool = False, domains: tuple[str, ...] = ()) -> bool | None:
     """The decision as in proxies, DENY before ALLOW; None if it depends on the request."""
     found = [(p["metadata"], decode(sec.AuthorizationPolicy, p.get("spec") or {})) for p in policies]
-    denied = [_matches(s, m["namespace"], caller) for m, s in found if s.action == "DENY"]
+
+    def matched(action: str) -> list[bool | None]:
+        """Of each policy with the action."""
+        at = [_Judge(m["namespace"], caller, tcp, action != "ALLOW", domains) for m, _ in found]
+        return [judge.policy(s) for judge, (_, s) in zip(at, found, strict=True) if s.action == action]
+
+    denied, wanted = matched("DENY"), matched("ALLOW")
     if True in denied:
         return False
-    wanted = [_matches(s, m["namespace"], caller) for m, s in found if s.action == "ALLOW"]
     # an external provider may deny any request
-    asks = any(s.action == "CUSTOM" and _matches(s, m["namespace"], caller) is not False for m, s in found)
+    asks = any(one is not False for one in matched("CUSTOM"))
     if wanted and True not in wanted:
         return None if None in wanted else False
     return None if None in denied or asks else True
 
 
-def _matches(policy: sec.AuthorizationPolicy, own: str, caller: str) -> bool | None:
-    found = [_rule(r, own, caller) for r in policy.rules]
+class _Judge(NamedTuple):
+    """Whether something matches the calls of a caller; None if that depends on the request."""
+
+    own: str
+    """The policy's namespace"""
+    caller: str
+    tcp: bool
+    lenient: bool
+    """What is about requests counts as met by connections, instead of dropping its rule."""
+    domains: tuple[str, ...]
+
+    def policy(self, policy: sec.AuthorizationPolicy) -> bool | None:
+        return _any([self.rule(r) for r in policy.rules])
+
+    def rule(self, rule: sec.Rule) -> bool | None:
+        sources = _any([self.source(f.source or sec.Source()) for f in rule.from_ or ()] or [True])
+        operations = _any([self.operation(t.operation or sec.Operation()) for t in rule.to or ()] or [True])
+        return _all([sources, operations, *map(self.condition, rule.when)])
+
+    def operation(self, operation: sec.Operation) -> bool | None:
+        ports = (operation.ports, operation.not_ports)
+        requests = (operation.hosts, operation.not_hosts, operation.methods, operation.not_methods)
+        requests += (operation.paths, operation.not_paths)
+        return _all([None if any(ports) else True, self._of_request() if any(requests) else True])
+
+    def condition(self, condition: sec.Condition) -> bool | None:
+        if fields := _ABOUT_CALLERS.get(condition.key):
+            given = (condition.values or None, condition.not_values or None)
+            return self.source(sec.Source(**dict(zip(fields, given, strict=True))))
+        return self._of_request() if condition.key.startswith("request.") else None
+
+    def _of_request(self) -> bool | None:
+        return self.lenient if self.tcp else None
+
+    def source(self, source: sec.Source) -> bool | None:
+        caller = self.caller
+        domain, _, rest = caller.partition("/ns/")
+        namespace, _, account = rest.partition("/sa/")
+        spread = partial(matchers.in_every_domain, domains=self.domains)
+        every = partial(matchers.with_aliases, domains=self.domains)
+        known: tuple[tuple[Any, Any, Any], ...] = (
+            (spread(source.principals or ()), spread(source.not_principals or ()), lambda v: _like(v, caller)),
+            (source.namespaces, source.not_namespaces, lambda v: _like(v, namespace)),
+            (every(source.trust_domains or ()), every(source.not_trust_domains or ()), lambda v: _like(v, domain)),
+            (
+                source.service_accounts,
+                source.not_service_accounts,
+                lambda v: f"{namespace}/{account}" == (v if "/" in v else f"{self.own}/{v}"),
+            ),
+        )
+        for values, but, is_ in known:
+            if (values and not (caller and any(map(is_, values)))) or (but and caller and any(map(is_, but))):
+                return False
+        addresses = (source.ip_blocks, source.not_ip_blocks, source.remote_ip_blocks, source.not_remote_ip_blocks)
+        tokens = (source.request_principals, source.not_request_principals)
+        return _all([None if any(addresses) else True, self._of_request() if any(tokens) else True])
+
+
+def _any(found: Sequence[bool | None]) -> bool | None:
     return True if True in found else None if None in found else False
 
 
-def _rule(rule: sec.Rule, own: str, caller: str) -> bool | None:
-    sources = [_source(f.source or sec.Source(), own, caller) for f in rule.from_ or ()] or [True]
-    best = True if True in sources else None if None in sources else False
-    if best is False:
-        return False
-    open_ = any(t.operation is None or t.operation == sec.Operation() for t in rule.to or (sec.To(),))
-    return best if open_ and not rule.when else None
-
-
-def _source(source: sec.Source, own: str, caller: str) -> bool | None:
-    domain, _, rest = caller.partition("/ns/")
-    namespace, _, account = rest.partition("/sa/")
-    known: tuple[tuple[Any, Any, Any], ...] = (
-        (source.principals, source.not_principals, lambda v: caller and _like(v, caller)),
-        (source.namespaces, source.not_namespaces, lambda v: caller and _like(v, namespace)),
-        (source.trust_domains, source.not_trust_domains, lambda v: caller and _like(v, domain)),
-        (
-            source.service_accounts,
-            source.not_service_accounts,
-            lambda v: caller and f"{namespace}/{account}" == (v if "/" in v else f"{own}/{v}"),
-        ),
-    )
-    for values, but, is_ in known:
-        if (values and not any(map(is_, values))) or (but and any(map(is_, but))):
-            return False
-    rest_of_it = (
-        source.request_principals,
-        source.not_request_principals,
-        source.ip_blocks,
-        source.not_ip_blocks,
-        source.remote_ip_blocks,
-        source.not_remote_ip_blocks,
-    )
-    return None if any(rest_of_it) else True
+def _all(found: Sequence[bool | None]) -> bool | None:
+    return False if False in found else None if None in found else True
 
 
 def _like(pattern: str, text: str) -> bool:
@@ -175,39 +234,53 @@ def authz_test(target: Target, names: tuple[str, ...], more: tuple[str, ...], si
     if not given:
         raise CliError("name a file with AuthorizationPolicies: lateen x authz test -f FILE", USAGE)
 
-    async def work(client: HttpClient) -> tuple[list[Json], list[Json], list[Json]]:
-        series = await called(client, target.istio_namespace, seconds)
+    async def work(client: HttpClient) -> tuple[list[Call], list[Json], Known]:
+        found = await called(client, target.istio_namespace, seconds, _BY)
         pods, _ = await client.list(kinds.POD, "")
         policies, _ = await client.list(kinds.AUTHORIZATION_POLICY, "")
-        return series, pods, policies
+        config = await client.get(kinds.CONFIG_MAP, target.istio_namespace, "istio")
+        return calls(found), policies, _known(pods, config, target.istio_namespace)
 
-    series, pods, applied = target.run(work)
+    made, applied, known = target.run(work)
     mine = {_name(p) for p in given}
-    labels = {place: pod["metadata"].get("labels") or {} for pod in pods for place in services([pod])}
-    found = judged(
-        [*given, *(p for p in applied if _name(p) not in mine)], calls(series), labels, target.istio_namespace
-    )
-    lines = told(
-        {
-            place: v
-            for place, v in found.items()
-            if any(_is_for(p, place, labels[place], target.istio_namespace) for p in given)
-        }
-    )
+    found = judged([*given, *(p for p in applied if _name(p) not in mine)], made, known)
+    concerned = {
+        place for (place, _), labels in known.labels.items() for p in given if _is_for(p, place, labels, known.root)
+    }
+    lines = told({place: verdict for place, verdict in found.items() if place in concerned})
     if not lines:
         raise CliError(f"none of the policies applies to a service that was called in {since}")
     click.echo("\n".join(lines))
 
 
-def calls(series: Iterable[Json]) -> list[tuple[Place, str, float]]:
+def calls(found: Mapping[str, Iterable[Json]]) -> list[Call]:
+    """From the answers of ``called``."""
     out = []
-    for one in series:
-        labels, value = one["metric"], total(one)
-        place = (labels.get("destination_workload_namespace", ""), labels.get("destination_canonical_service", ""))
-        principal = labels.get("source_principal", "")
-        if value > 0:
-            out.append((place, principal.removeprefix(SCHEME) if principal.startswith(SCHEME) else NOBODY, value))
+    for metric, series in found.items():
+        for one in series:
+            labels, times = one["metric"], total(one)
+            place = (labels.get("destination_workload_namespace", ""), labels.get("destination_canonical_service", ""))
+            principal = labels.get("source_principal", "")
+            caller = principal.removeprefix(SCHEME) if principal.startswith(SCHEME) else NOBODY
+            if times > 0:
+                revision = labels.get("destination_canonical_revision", "")
+                out.append(Call(place, revision, caller, times, metric == CONNECTIONS))
     return out
+
+
+def _known(pods: Iterable[Json], config: Json | None, namespace: str) -> Known:
+    """``config``: the ConfigMap of the mesh configuration; without one that is valid, its defaults count."""
+    labels = {}
+    for pod in filter(has_proxy, pods):
+        one = decoding.pod(pod)
+        of = described(one)
+        labels[(of["namespace"], of["service"]), of["revision"]] = one.label_map
+    try:
+        mesh = mesh_config(dig(config or {}, "data", "mesh") or "{}")
+    except Invalid:
+        mesh = mesh_config("{}")
+    root = mesh.root_namespace or namespace
+    return Known(labels, root, (mesh.trust_domain or TRUST_DOMAIN, *mesh.trust_domain_aliases))
 
 
 def _name(policy: Json) -> tuple[str, str]:
