@@ -23,6 +23,7 @@ from lateen.mesh.settings import Transport
 from lateen.wire import names
 from lateen.xds import clusters, pb
 from lateen.xds.filters.several import several
+from lateen.xds.generate import generate
 
 GATEWAY = """
 kind: Gateway
@@ -296,12 +297,37 @@ def test_a_preflight_needs_a_token_but_where_it_is_answered():
 def test_claims_of_one_provider_are_no_others():
     """Also where two services of different policies lead to one port."""
     of = "{name: %s, issuer: 'https://a.test', remoteJWKS: {uri: 'https://a.test/keys'}}"
-    text = f"jwt: {{providers: [{of % 'one'}, {of % 'two'}]}}"
+    rule = "{action: Allow, principal: {jwt: {provider: %s, scopes: [x]}}}"
+    rules = f"authorization: {{rules: [{rule % 'one'}, {rule % 'two'}]}}"
+    text = f"jwt: {{providers: [{of % 'one'}, {of % 'two'}]}}, {rules}"
     both = policy("p", SERVICE, text) + policy("q", f"{SERVICE[:-1]}, sectionName: http}}", text)
     found = extensions(mesh.objects(policy("p", SERVICE, text))) | extensions(mesh.objects(both))
     made = [held(f, jwt_pb2.JwtAuthentication) for n, f in found.items() if ".jwt/" in n]
     places = [p.payload_in_metadata for m in made for p in m.providers.values()]
     assert sorted(places) == ["default/p/one", "default/p/two", "default/q/one", "default/q/two"]
+
+
+def test_claims_are_stored_before_rules_read_them_and_until_none_does():
+    of = "{name: %s, issuer: 'https://%s.test', remoteJWKS: {uri: 'https://a.test/keys'}}"
+    jwt = f"jwt: {{providers: [{of % ('one', 'a')}, {of % ('two', 'b')}]}}"
+    rule = "authorization: {rules: [{action: Allow, principal: {jwt: {provider: one, scopes: [x]}}}]}"
+    near = "authorization: {rules: [{action: Allow, principal: {clientCIDRs: [10.0.0.0/8]}}]}"
+    target = "{group: networking.istio.io, kind: Gateway, name: g}"
+
+    def made(text, target=SERVICE, pod="productpage-v1", namespace="default"):
+        """The places of claims, and the ranks of the slot of tokens and of that of rules."""
+        objects = mesh.objects(GATEWAY + policy("p", target, text) if text else GATEWAY)
+        found = mesh.view(objects, pod, namespace)
+        made = {n: r for one in generate(found)[names.ECDS] for n, r in one.resources.items()}
+        (place, slot), (_, ruled) = sorted((n, r) for n, r in made.items() if n.startswith("lateen.security/"))
+        held_ = [held(m, jwt_pb2.JwtAuthentication) for m in judge.inside(judge.messages(found)[names.ECDS][place])]
+        places = [p.payload_in_metadata for m in held_ for p in m.providers.values()]
+        return sorted(places), slot.rank, ruled.rank
+
+    for where in ((), (target, "ingress", "istio-system")):
+        assert made(f"{jwt}, {rule}", *where) == (["", "default/p/one"], -1, 0)
+        assert made(f"{jwt}, {near}", *where) == (["", ""], 1, 0)
+    assert made("") == ([], 1, 0)
 
 
 @pytest.mark.parametrize("again", [True, False])

@@ -97,16 +97,19 @@ def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
     elif part == OIDC and found.login is not None and spec.oidc:
         made = oauth.OAuth2(config=oidc.config(found.policy, found.login, spec.oidc))
     elif part == JWT and spec.jwt:
-        again = gateway and chooses_again(spec)
-        made = jwt.required(
-            found.tokens,
-            [security_rules.payload(found.policy, p.name) for p in spec.jwt.providers],
-            spec.jwt.optional,
-            again,
-        )
+        again, read = gateway and chooses_again(spec), providers_read(spec)
+        places = [security_rules.payload(found.policy, p.name) if p.name in read else "" for p in spec.jwt.providers]
+        made = jwt.required(found.tokens, places, spec.jwt.optional, again)
     elif part == RULES and spec.authorization:
         made = security_rules.rules(found.policy, spec.authorization)
     return pb.any_of(made)
+
+
+def providers_read(spec: sp.SecurityPolicy) -> frozenset[str]:
+    """The providers whose tokens the policy's rules read; to store the claims of others costs as much as to verify
+    them."""
+    rules = spec.authorization.rules if spec.authorization else ()
+    return frozenset(r.principal.jwt.provider for r in rules if r.principal and r.principal.jwt)
 
 
 def chooses_again(spec: sp.SecurityPolicy) -> bool:

@@ -33,10 +33,11 @@ from lateen.wire import names
 from lateen.wire.names import SECURITY
 from lateen.wire.resource import Resource
 from lateen.xds import oidc, pb, sds, security
+from lateen.xds.filters.authentication import FIRST, LAST
 from lateen.xds.filters.chain import Guard, HttpFilter, Requests, http_filter
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import slot
-from lateen.xds.security import AROUND, CORS, EXT, GATE, OIDC, RULED
+from lateen.xds.security import AROUND, CORS, EXT, GATE, JWT, OIDC, RULED
 
 
 def cors(chain: Requests) -> list[HttpFilter]:
@@ -174,12 +175,14 @@ def _resource(
         for one in found
         if part in security.parts(one) and not (part == EXT and one in elsewhere)
     )
-    return _packed(names.of_workload(name, workload), held, found)
+    read = any(security.providers_read(one.policy.spec) for one in found)
+    rank = (FIRST if read else LAST) if JWT in parts else 0
+    return _packed(names.of_workload(name, workload), held, found, rank)
 
 
-def _packed(name: str, held: any_pb2.Any, found: Iterable[Secured]) -> Resource:
+def _packed(name: str, held: any_pb2.Any, found: Iterable[Secured], rank: int = 0) -> Resource:
     message = extension_pb2.TypedExtensionConfig(name=name, typed_config=held)
-    return pb.resource(name, message, tuple(str(one.policy.ref) for one in found))
+    return pb.resource(name, message, tuple(str(one.policy.ref) for one in found), rank)
 
 
 def of_workload(view: InboundView) -> tuple[Secured, ...]:
