@@ -76,6 +76,17 @@ def test_a_limit_is_at_the_port_of_the_pods_behind_a_service():
     assert slots("") == {}
 
 
+def test_an_inverted_header_counts_whoever_leaves_it_out():
+    (limit,) = slots(
+        policy("{clientSelectors: [{headers: [{name: X-Plan, value: paid, invert: true}]}], limit: {requests: 2}}")
+    ).values()
+    (match,) = [a.header_value_match for a in limit.rate_limits[0].actions if a.HasField("header_value_match")]
+    (header,) = match.headers
+    assert (header.name, header.string_match.exact) == ("x-plan", "paid")
+    assert header.invert_match
+    assert header.treat_missing_header_as_empty
+
+
 def test_shadow_mode_is_a_filter_that_refuses_nothing():
     both = f"{ONE}, {{limit: {{requests: 1, unit: Hour}}, shadowMode: true}}"
     found = slots(policy(both))

@@ -97,6 +97,29 @@ def test_a_policy_about_paths_on_a_gateway_makes_its_paths_strict():
     assert found == {"0.0.0.0_8080": {STRICT}}
 
 
+LIMIT = """
+kind: BackendTrafficPolicy
+metadata: {name: p, namespace: default}
+spec: {targetRefs: [TARGET], rateLimit: {SCOPE: {rules: [{clientSelectors: [SELECTOR], limit: {requests: 5}}]}}}
+"""
+SERVICE = '{group: "", kind: Service, name: productpage}'
+
+
+def limit(selector="{path: {value: /login}}", scope="local", target=SERVICE):
+    return LIMIT.replace("SELECTOR", selector).replace("SCOPE", scope).replace("TARGET", target)
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_limits_about_paths_hold_for_all_their_spellings(scope):
+    at_port = sidecar(limit(scope=scope))["virtualInbound"]
+    assert at_port == {BASE, STRICT}  # other ports of the pod are as they were
+    assert sidecar(limit("{methods: [{value: GET}]}", scope))["virtualInbound"] == {BASE}
+    assert sidecar(limit(scope=scope), "BASE")["virtualInbound"] == {BASE}
+    target = "{group: networking.istio.io, kind: Gateway, name: g}"
+    objects = mesh.objects(f"{GATEWAY}---{limit(scope=scope, target=target)}", config())
+    assert normalizations(mesh.view(objects, "ingress", "istio-system")) == {"0.0.0.0_8080": {STRICT}}
+
+
 @pytest.mark.parametrize(
     ("value", "host", "matches"),
     [
@@ -107,6 +130,8 @@ def test_a_policy_about_paths_on_a_gateway_makes_its_paths_strict():
         ("admin.test", "admin.test.:80", True),
         ("admin.test", "admin.test:", True),
         ("admin.test", "x@admin.test", True),
+        ("admin.test", "%61dmin.test", True),
+        ("admin.test:80", "admin%2etest:81", True),
         ("admin.test", "admin-test", False),
         ("admin.test", "admin.test.other", False),
         ("admin.test", "an-admin.test", False),

@@ -17,6 +17,10 @@ from lateen.mesh.secured import Secured
 from lateen.mesh.settings import Transport
 from lateen.mesh.workloads import Described, Seat
 
+STRICT_PATHS = "DECODE_AND_MERGE_SLASHES"
+"""The normalization where decisions depend on paths: a server that treats ``//admin`` or ``/%2fadmin`` as ``/admin``
+would otherwise answer what a policy denies (Istio's bulletin 2021-005). Istio's default is BASE."""
+
 
 @dataclass(frozen=True)
 class InboundPort:
@@ -51,6 +55,8 @@ class Authorization:
     """The providers that CUSTOM policies may use; empty if no policy uses one."""
     paths: str = "BASE"
     """How paths are normalized before policies are evaluated: a value of ``meshConfig.pathNormalization``."""
+    strict_paths: str = STRICT_PATHS
+    """The same where something else that is decided at a port depends on paths, such as rate limits."""
     askable: int = 0
     """The number of providers in the mesh configuration that policies could use, whether or not one does."""
 

@@ -16,7 +16,7 @@ from lateen.kit.queries import query
 from lateen.mesh import authentication, plugins
 from lateen.mesh.authentication import UNAUTHENTICATED, Authentication, KeySource
 from lateen.mesh.dialects.gateway_api.listeners import NAME_LABEL
-from lateen.mesh.inbound_view import UNRESTRICTED, Authorization
+from lateen.mesh.inbound_view import STRICT_PATHS, UNRESTRICTED, Authorization
 from lateen.mesh.plugins import Extension, ModuleSource, Plugin
 from lateen.mesh.rules import Rules
 from lateen.mesh.selecting import Selecting, has_labels, selector_labels, targets_of
@@ -24,10 +24,6 @@ from lateen.mesh.selecting import Selecting, has_labels, selector_labels, target
 C = TypeVar("C")
 OF_CLASS = "gateway.networking.k8s.io/gateway-class-name"
 """The label with the class of the Gateway that pods are deployed for"""
-
-STRICT_PATHS = "DECODE_AND_MERGE_SLASHES"
-"""The normalization applied if policies depend on paths: a server that treats ``//admin`` or ``/%2fadmin`` as
-``/admin`` would otherwise answer what the policy denies (Istio's bulletin 2021-005). Istio's default is BASE."""
 
 
 def about_paths(policies: Iterable[o.Resource[AuthorizationPolicy]]) -> bool:
@@ -123,15 +119,17 @@ class Policies(Rules):
 
     def access(self, namespace: str, labels: Mapping[str, str]) -> Authorization:
         policies = self.authorization(namespace, labels)
+        strict = self.path_normalization or STRICT_PATHS
         paths = self.path_normalization or (STRICT_PATHS if about_paths(policies) else UNRESTRICTED.paths)
         if not policies:
-            return Authorization(paths=paths, askable=len(self.trust.providers))
+            return Authorization(paths=paths, strict_paths=strict, askable=len(self.trust.providers))
         asks = any(p.spec.action == "CUSTOM" for p in policies)
         return Authorization(
             policies,
             (self.transport.trust_domain, *self.trust.aliases),
             self.providers() if asks else (),
             paths,
+            strict,
             len(self.trust.providers),
         )
 

@@ -198,9 +198,10 @@ def _headers(c: eg.SelectCondition) -> Iterator[rc.HeaderMatcher]:
     """All that is compared and the same for every value."""
     for h in c.headers:
         if h.type != "Distinct" and not h.name.startswith("@"):
-            yield rc.HeaderMatcher(
-                name=h.name.lower(), string_match=_text(h.type, h.value or ""), invert_match=h.invert
-            )
+            # inverted, without the header, too: Envoy would not count who leaves it out
+            found = rc.HeaderMatcher(name=h.name.lower(), string_match=_text(h.type, h.value or ""))
+            found.invert_match = found.treat_missing_header_as_empty = h.invert
+            yield found
     if c.methods:
         wanted = "|".join(escape(m.value) for m in c.methods)
         inverted = c.methods[0].invert

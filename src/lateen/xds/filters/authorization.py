@@ -67,8 +67,9 @@ def screen(access: Authorization) -> Screen:
     """The same object for policies that differ only in what they say about requests."""
     made = filters.of_workload(access, access.policies, tcp=True)
     refs = tuple(str(p.ref) for p in access.policies)
-    key = (access.paths, questions(access), refs, *(f.SerializeToString(deterministic=True) for f in made))
-    return _screens(key, lambda: Screen(access.paths, questions(access), made, refs))
+    paths = access.paths, access.strict_paths
+    key = (paths, questions(access), refs, *(f.SerializeToString(deterministic=True) for f in made))
+    return _screens(key, lambda: Screen(*paths, questions(access), made, refs))
 
 
 def extensions(access: Authorization, workload: str = "", tapped: bool = False) -> tuple[Resource, ...]:

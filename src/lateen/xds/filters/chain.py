@@ -70,15 +70,16 @@ class Screen:
     (``filters.authorization.screen``)."""
 
     paths: str
+    strict_paths: str
     questions: int
-    """See ``Requests``."""
+    """See ``Requests`` and ``Authorization``."""
     connections: tuple[NetworkFilter, ...]
     """The filters of connections."""
     origins: tuple[str, ...]
     """The policies."""
 
 
-OPEN = Screen(UNRESTRICTED.paths, 1, (), ())
+OPEN = Screen(UNRESTRICTED.paths, UNRESTRICTED.strict_paths, 1, (), ())
 
 
 @dataclass(frozen=True)

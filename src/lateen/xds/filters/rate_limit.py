@@ -1,26 +1,36 @@
 """Local rate limits at the ports of workloads and at gateways (their configuration is in ``xds.rate_limits``).
 
 At a workload's ports they are in a slot, which is always there: no limit drains a listener, nor does the first one of a
-port. At gateways the filters are off, but for the routes that have limits.
+port (but for the first one about paths, which changes how they are normalized). At gateways the filters are off, but
+for the routes that have limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from envoy.config.core.v3 import extension_pb2
 
+from lateen.api import envoy_gateway as eg
 from lateen.mesh.inbound_view import InboundPort
+from lateen.mesh.outbound_view import Limits
 from lateen.mesh.protocols import HTTP
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
-from lateen.xds.filters.chain import HttpFilter, Requests, http_filter
+from lateen.xds.filters.chain import HttpFilter, Requests, Screen, http_filter
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import slot
 from lateen.xds.rate_limits import ENFORCED, SHADOW, SLOT, config, nothing
 
 AT_GATEWAY = (ENFORCED, SHADOW)
+
+
+def paths(screen: Screen, limits: Iterable[Limits]) -> str:
+    """How paths are normalized where these limits apply: one for ``/login`` must not let ``//login`` pass."""
+    found = (rule for some in limits for p in some for rule in (*eg.rules(p.spec), *eg.quotas(p.spec)))
+    about = any(c.path is not None for rule in found for c in rule.client_selectors)
+    return screen.strict_paths if about else screen.paths
 
 
 def http(chain: Requests) -> list[HttpFilter]:

@@ -38,7 +38,7 @@ def _requests(
     """The chain of a server that routes requests."""
     requests = Requests(
         "gateway",
-        paths=screen.paths,
+        paths=rate_limit.paths(screen, (some for _, some in server.limits)),
         limits=rate_limit.AT_GATEWAY,
         quotas=quota.at_gateway(server),
         questions=screen.questions,

@@ -96,7 +96,11 @@ def _filters(
     route = virtual_host.inbound(cluster, i.port.number, i.port.protocol)
     policies.across(route.virtual_hosts[0].routes[0], i.secured)
     requests = replace(
-        _requests(view, screen), limits=rate_limit.slots(i), quotas=quota.slots(i), guards=security.at_port(i)
+        _requests(view, screen),
+        paths=rate_limit.paths(screen, [i.limits]),
+        limits=rate_limit.slots(i),
+        quotas=quota.slots(i),
+        guards=security.at_port(i),
     )
     return http.filters(seen, requests, f"inbound_{stat}", route=route, server=server)
 
