@@ -206,7 +206,7 @@ def test_what_is_kept_out_is_so_whatever_characters_stand_for_the_stars(tmp_path
         *((b"/b", host) for host in (b"admin.test", b"Admin.test.:80", b"x@admin.test", b"%61dmin.test")),
         *((path, b"x.test") for path in (b"/admin", b"/admin?", b"/admin?x")),
     ]
-    left = {b"/users/a/b/keys", b"/users/a?b/keys", b"/users/a#b/keys"}  # other paths
+    left = {b"/users/a%cb/keys" % c for c in b"/\\?#"}  # other paths
     found = judge.decoded(
         generate(mesh.view(mesh.objects(f"{GATEWAY}---{OPEN}---{KEPT_OUT}"), "ingress", "istio-system"))
     )
@@ -218,7 +218,7 @@ def test_what_is_kept_out_is_so_whatever_characters_stand_for_the_stars(tmp_path
                 status[path, host] = s.makefile("rb").readline().split()[1]
     assert {path for (path, _), code in status.items() if code == b"200"} <= left
     assert set(status.values()) <= {b"200", b"403", b"400"}
-    assert sum(code == b"403" for code in status.values()) > 300
+    assert sum(code == b"403" for code in status.values()) > 180
 
 
 ASKS = """

@@ -239,6 +239,8 @@ def bootstrap(found, directory, pem=None, change=None):
                     f.typed_config.Pack(hcm)
         out.static_resources.listeners.append(listener)
     out.node.id, out.node.cluster = "test", "test"
+    # as the bootstrap of proxies
+    out.layered_runtime.layers.add(name="static").static_layer.update({"re2.max_program_size.error_level": 32768})
     if change:
         change(out)
     ca = certs.authority("test", times.now())

@@ -158,6 +158,18 @@ def test_a_path_that_is_kept_out_as_a_header_is_kept_out_with_any_query():
     assert exact.header.string_match.exact == path.url_path.path.exact == "/admin"
 
 
+@pytest.mark.parametrize(
+    "rule", [{"from": [{"source": {"namespaces": ["b"]}}]}, {"when": [{"key": "source.namespace", "values": ["b"]}]}]
+)
+def test_a_subject_that_looks_like_an_identity_is_in_no_namespace(rule):
+    """A client of a gateway whose certificate has no identity is known by its subject."""
+    (made,) = filters.plain((policy(f"in-{next(iter(rule))}", "ALLOW", rules=[rule]),), False, spelled=True)
+    (found,) = unpacked(made, rbac_pb2.RBAC).rules.policies.values()
+    pattern = found.principals[0].authenticated.principal_name.safe_regex.regex
+    assert re2.fullmatch(pattern, "spiffe://cluster.local/ns/b/sa/c")
+    assert not re2.fullmatch(pattern, "CN=a/ns/b/c")
+
+
 def test_anything_is_also_what_is_no_text():
     for value in ("*", "\n", "a\nb", b"\xff", "\u00ff"):
         assert re2.fullmatch(matchers.ANYTHING, value)

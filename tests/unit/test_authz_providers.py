@@ -3,9 +3,10 @@
 import judge
 import meshes as mesh
 import pytest
-from authorizing import CONFIG, EVERYTHING, HTTP, chain_filters, unpacked
+from authorizing import CONFIG, EVERYTHING, HTTP, chain_filters, chains, unpacked
 from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
 
 from lateen.api.config import decode
 from lateen.api.mesh import ExtensionProvider
@@ -20,6 +21,31 @@ from lateen.wire import names
 def test_a_provider_that_speaks_http_is_not_asked_about_tcp():
     found = chain_filters(EVERYTHING.replace("PROVIDER", "http"), protocol="tcp")
     assert found == ["envoy.filters.network.rbac"] * 2
+
+
+def test_where_clients_decide_what_is_http_whatever_else_they_send_is_denied_as_if_nobody_could_be_asked():
+    """Servers answer what Envoy does not take for a request, such as one after an empty line."""
+
+    def connections(protocol):
+        """Chain -> the actions and policies of the filters before connections are forwarded."""
+        text = EVERYTHING.replace("PROVIDER", "http")
+        found = judge.messages(mesh.view(mesh.objects(text, CONFIG, protocol=protocol)))
+        out = {}
+        for chain in chains(found):
+            for f in chain.filters:
+                rules = tcp_rbac.RBAC()
+                if f.typed_config.Unpack(rules):
+                    out.setdefault(chain.name, []).append((rules.rules.action, sorted(rules.rules.policies)))
+        return out
+
+    bad = (
+        rbac_pb2.RBAC().rules.DENY,
+        ["istio-ext-authz-ns[default]-policy[ask]-rule[0]-deny-due-to-bad-CUSTOM-action"],
+    )
+    for protocol, denied in (("auto", True), ("tcp", False), ("http", False)):
+        found = connections(protocol)
+        assert (bad in found.get("0.0.0.0_9080", ())) is denied, protocol
+        assert bad in found["virtualInbound"], "ports that nothing is known of"
 
 
 INGRESS = """

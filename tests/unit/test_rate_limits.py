@@ -87,6 +87,24 @@ def test_an_inverted_header_counts_whoever_leaves_it_out():
     assert header.treat_missing_header_as_empty
 
 
+@pytest.mark.parametrize(
+    ("rules", "protocol", "closed"),
+    [
+        (ONE, "auto", True),
+        (ONE, "tcp", False),
+        ("{limit: {requests: 2}, shadowMode: true}", "auto", False),
+        ("", "auto", False),
+    ],
+)
+def test_what_is_no_request_does_not_get_past_a_limit(rules, protocol, closed):
+    """Servers answer requests that Envoy does not recognize, such as those after an empty line."""
+    found = judge.messages(mesh.view(mesh.objects(policy(rules) if rules else "", protocol=protocol)))
+    chains = [c for c in found[names.LDS]["virtualInbound"].filter_chains if c.name == "0.0.0.0_9080"]
+    tcp = [f for c in chains for f in c.filters if f.name.endswith("tcp_proxy")]
+    assert tcp
+    assert {names.BLACK_HOLE.encode() in f.typed_config.value for f in tcp} == {closed}
+
+
 def test_shadow_mode_is_a_filter_that_refuses_nothing():
     both = f"{ONE}, {{limit: {{requests: 1, unit: Hour}}, shadowMode: true}}"
     found = slots(policy(both))

@@ -201,3 +201,18 @@ def test_pods_of_a_headless_service_are_called_by_every_spelling():
     domains = next(h.domains for n, h in resources[names.VHDS].items() if "reviews" in n)
     spelled = ["reviews", "reviews.default", "reviews.default.svc", "reviews.default.svc.cluster.local"]
     assert {f"*.{name}" for name in spelled} <= set(domains)
+
+
+@pytest.mark.parametrize(
+    ("action", "field", "wanted"),
+    [("DENY", "values", True), ("DENY", "notValues", False), ("ALLOW", "values", False), ("ALLOW", "notValues", True)],
+)
+def test_a_server_name_is_the_same_in_any_case_and_with_a_dot_where_that_means_less_access(action, field, wanted):
+    text = policy(action).replace(
+        "to: [{operation: {paths: [/admin]}}]", f"when: [{{key: connection.sni, {field}: [A.test, '*.B']}}]"
+    )
+    said = str(rules(text, action.lower()).policies["ns[default]-policy[p]-rule[0]"].permissions)
+    assert said.count("requested_server_name") == 2
+    assert said.count("(?i)") == (2 if wanted else 0)
+    found = matchers.sni_as_spelled("*.Test").requested_server_name.safe_regex.regex
+    assert [re2.fullmatch(found, name) is not None for name in ("a.test", "a.test.", "a.test.b")] == [True, True, False]

@@ -154,9 +154,9 @@ class _Judge(NamedTuple):
 
     def operation(self, operation: sec.Operation) -> bool | None:
         ports = (operation.ports, operation.not_ports)
-        requests = (operation.hosts, operation.not_hosts, operation.methods, operation.not_methods)
-        requests += (operation.paths, operation.not_paths)
-        return _all([None if any(ports) else True, self._of_request() if any(requests) else True])
+        names = (operation.hosts, operation.not_hosts, operation.methods, operation.not_methods)
+        paths = (operation.paths, operation.not_paths)
+        return _all([None if any(ports) else True, self._of_request() if any((*names, *paths)) else True])
 
     def condition(self, condition: sec.Condition) -> bool | None:
         if fields := _ABOUT_CALLERS.get(condition.key):

@@ -86,8 +86,8 @@ def _policies(dump: ConfigDump) -> list[list[str]]:
         for field in ("rules",) if audits else ("rules", "shadow_rules"):
             rules = dig(f, "typed_config", field, default={})
             for name in rules.get("policies") or {}:
-                if name == names.SEVERAL_HOSTS:
-                    continue  # always present, and not from an object
+                if name in names.BUILT_IN:
+                    continue  # not from an object
                 named = _POLICY.match(name)
                 plain = f"{named[2]}.{named[1]}" if named else name
                 action = "AUDIT" if audits else str(rules.get("action", "ALLOW"))

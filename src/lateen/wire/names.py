@@ -80,8 +80,10 @@ def client_ca(name: str) -> str:
     return f"kubernetes://{name}-cacert"
 
 
-SEVERAL_HOSTS = "several-hosts"
-"""The built-in RBAC rule that rejects requests with more than one Host header."""
+SEVERAL_HOSTS, UNVERIFIED, UNVERIFIED_COOKIES = "several-hosts", "unverified-tokens", "unverified-tokens-in-cookies"
+BUILT_IN = SEVERAL_HOSTS, UNVERIFIED, UNVERIFIED_COOKIES
+"""The built-in RBAC rules: they reject requests with more than one Host header, and such with tokens, or claims, that a
+RequestAuthentication did not verify because they are not quite where it looks for them."""
 VIRTUAL_OUTBOUND = "virtualOutbound"
 VIRTUAL_INBOUND = "virtualInbound"
 GRPC_SERVER = "xds.istio.io/grpc/lds/inbound/"

@@ -107,10 +107,15 @@ def entry(of: Cel, key: str) -> Cel:
     return {"call_expr": {"function": "_[_]", "args": [of, _constant(key)]}}
 
 
+def cel(function: str, left: Cel, value: str) -> Cel:
+    """A function of something and a text, as a whole expression."""
+    return _numbered({"call_expr": {"function": function, "args": [left, _constant(value)]}}, iter(range(1, 1000)))
+
+
 def cel_is(left: Cel, value: str) -> Predicate:
     """A missing field is an error in CEL, which matches nothing."""
-    expr = _numbered({"call_expr": {"function": "_==_", "args": [left, _constant(value)]}}, iter(range(1, 1000)))
-    matcher = json_format.ParseDict({"expr_match": {"cel_expr_parsed": {"expr": expr}}}, cel_pb2.CelMatcher())
+    parsed = {"expr_match": {"cel_expr_parsed": {"expr": cel("_==_", left, value)}}}
+    matcher = json_format.ParseDict(parsed, cel_pb2.CelMatcher())
     return _custom(cel_inputs_pb2.HttpAttributesCelMatchInput(), matcher)
 
 

@@ -25,6 +25,7 @@ from lateen.wire import names
 from lateen.xds import pb
 from lateen.xds.authz import matchers, rules
 from lateen.xds.authz.shorter import shorter
+from lateen.xds.authz.tokens import Places, unverified
 
 Policies = tuple[o.Resource[AuthorizationPolicy], ...]
 HTTP_RBAC, TCP_RBAC = "envoy.filters.http.rbac", "envoy.filters.network.rbac"
@@ -118,6 +119,16 @@ def custom(
     return (*refused, *out)
 
 
+def unasked(access: Authorization) -> tuple[Any, ...]:
+    """Denies connections that CUSTOM policies match whose provider speaks HTTP, which cannot be asked about them. For
+    ports of unknown protocol, where it is the client that decides what is taken for HTTP: a request after an empty line
+    is not, but servers answer it. On TCP ports such policies have no effect, as in Istio."""
+    http = [p.name for p in access.providers if not p.envoy_ext_authz_grpc]
+    mine = [p for name in http for p in of_provider(access.policies, name)]
+    denied = _rbac(mine, "CUSTOM", True, access.domains, "istio-ext-authz-", True, BAD)
+    return () if denied is None else (_filter(True, denied, None, ""),)
+
+
 def asked(policies: Policies) -> tuple[str, ...]:
     """The providers of CUSTOM policies, in the order in which they are asked."""
     return tuple(sorted({_provider(p) for p in policies if p.spec.action == "CUSTOM" and not p.dry_run}))
@@ -151,13 +162,15 @@ def audited(policies: Policies, domains: tuple[str, ...]) -> any_pb2.Any:
     return pb.any_of(http_rbac.RBAC(rules=logged, shadow_rules=seen, shadow_rules_stat_prefix=LOGGED))
 
 
-def denied(policies: Policies, domains: tuple[str, ...]) -> any_pb2.Any:
-    """The filter for requests denied by DENY policies, or denied without any policy."""
+def denied(policies: Policies, domains: tuple[str, ...], where: Places) -> any_pb2.Any:
+    """The filter for requests denied by DENY policies, or without any policy. ``where`` tokens are looked for."""
     out = http_rbac.RBAC()
     for found in plain(policies, False, domains, spelled=True):
         found.typed_config.Unpack(out)
     out.rules.action = rbac_pb2.RBAC.DENY
     out.rules.policies[names.SEVERAL_HOSTS].CopyFrom(rules.several_hosts())
+    for name, policy in unverified(where):
+        out.rules.policies[name].CopyFrom(policy)
     return pb.any_of(out)
 
 

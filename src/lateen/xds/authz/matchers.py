@@ -20,6 +20,7 @@ from envoy.type.matcher.v3 import metadata_pb2, number_pb2, path_pb2, regex_pb2,
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.xds import claims, pb
 
+SCHEME = "spiffe://"
 IDENTITY = 4
 """The slashes of ``domain/ns/NAMESPACE/sa/ACCOUNT``"""
 _HOSTS = (":authority", "host")
@@ -155,6 +156,14 @@ def sni(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(requested_server_name=string(value))
 
 
+def sni_as_spelled(value: str) -> rbac_pb2.Permission:
+    """A name in any case (Envoy compares those of clients in lower case), and with dots at its end, which some servers
+    take away."""
+    if value == "*":
+        return sni(value)
+    return rbac_pb2.Permission(requested_server_name=regex(rf"(?i){_glob(value)}\.*"))
+
+
 def filter_metadata(key: str, values: Iterable[str]) -> rbac_pb2.Permission:
     """``experimental.envoy.filters.NAME[KEY]``; a value in brackets is an item of a list."""
     name, _, rest = key.removeprefix("experimental.").partition("[")
@@ -183,10 +192,10 @@ def identity(value: str) -> Any:
     if value == "*":
         return _named(regex(ANYTHING))
     if value.startswith("*"):
-        return _named(regex(f"spiffe://.*{quoted(value[1:])}"))
+        return _named(regex(f"{SCHEME}.*{quoted(value[1:])}"))
     if value.endswith("*"):
-        return _named(string_pb2.StringMatcher(prefix=f"spiffe://{value[:-1]}"))
-    return _named(string_pb2.StringMatcher(exact=f"spiffe://{value}"))
+        return _named(string_pb2.StringMatcher(prefix=f"{SCHEME}{value[:-1]}"))
+    return _named(string_pb2.StringMatcher(exact=f"{SCHEME}{value}"))
 
 
 def trust_domain(value: str) -> Any:
@@ -199,9 +208,11 @@ def trust_domain(value: str) -> Any:
     return _named(regex(f"spiffe://{pattern}/.*"))
 
 
-def namespace(value: str) -> Any:
+def namespace(value: str, scheme: str = "") -> Any:
+    """``scheme``: with which an identity begins. A certificate without one, such as that of a gateway's client, is
+    known by its subject, which may be ``CN=a/ns/b/c``; Istio takes that for the namespace b."""
     pattern = ".*".join(quoted(part) for part in value.split("*"))
-    return _named(regex(f".*/ns/{pattern}/.*"))
+    return _named(regex(f"{scheme}.*/ns/{pattern}/.*"))
 
 
 def account(value: str, own_namespace: str) -> Any:

@@ -30,9 +30,9 @@ class Scope(NamedTuple):
     lenient: bool
     """On TCP: conditions about requests count as met (DENY, CUSTOM) instead of dropping their rule (ALLOW)."""
     spelled: bool = False
-    """Whether a host that is kept out is kept out in every spelling of its name, a template's path with any characters,
-    a header's value also where it is one of a list or among bytes that are no text, and a claim's also where it is no
-    string; Istio compares all as written."""
+    """Whether a host or SNI that is kept out is so in every spelling of its name, a template's path with any
+    characters, a header's value also where it is one of a list or among bytes that are no text, and a claim's also
+    where it is no string; Istio compares all as written."""
 
     def kept_out(self, as_written: Compared, as_spelled: Compared) -> tuple[Compared, Compared]:
         """How values and ``not`` values are compared: other spellings count where that means less access, which are
@@ -88,12 +88,13 @@ def _operation(op: sec.Operation, scope: Scope) -> list[Any]:
 
 def _source(src: sec.Source, scope: Scope) -> list[Any]:
     account = partial(m.account, own_namespace=scope.namespace)
+    namespace = partial(m.namespace, scheme=m.SCHEME if scope.spelled else "")
     out = _identities(src.principals or (), src.not_principals or (), scope)
     if (src.request_principals or src.not_request_principals) and not _left_out(scope):
         out += _tokens(src.request_principals, src.not_request_principals)
     out += _both(account, src.service_accounts, src.not_service_accounts, False)
     out += _trust_domains(src.trust_domains or (), src.not_trust_domains or (), scope)
-    out += _both(m.namespace, src.namespaces, src.not_namespaces, False)
+    out += _both(namespace, src.namespaces, src.not_namespaces, False)
     out += _both(m.remote_ip, src.remote_ip_blocks, src.not_remote_ip_blocks, False)
     return out + _both(m.direct_ip, src.ip_blocks, src.not_ip_blocks, False)
 
@@ -128,10 +129,12 @@ def _left_out(scope: Scope) -> bool:
 def _condition(c: sec.Condition, scope: Scope) -> tuple[list[Any], list[Any]]:
     """(permissions, principals)"""
     key = c.key
+    if key == "connection.sni":
+        one, but = scope.kept_out(m.sni, m.sni_as_spelled)
+        return [*_both(one, c.values, None, True), *_both(but, None, c.not_values, True)], []
     permissions: dict[str, One] = {
         "destination.ip": m.destination_ip,
         "destination.port": m.port,
-        "connection.sni": m.sni,
     }
     if key in permissions:
         return _both(permissions[key], c.values, c.not_values, True), []
@@ -141,7 +144,7 @@ def _condition(c: sec.Condition, scope: Scope) -> tuple[list[Any], list[Any]]:
     principals: dict[str, One] = {
         "source.ip": m.direct_ip,
         "remote.ip": m.remote_ip,
-        "source.namespace": m.namespace,
+        "source.namespace": partial(m.namespace, scheme=m.SCHEME if scope.spelled else ""),
         "source.serviceAccount": partial(m.account, own_namespace=scope.namespace),
     }
     if key in principals:

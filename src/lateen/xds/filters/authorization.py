@@ -26,10 +26,12 @@ from lateen.wire import names, tap
 from lateen.wire.resource import Resource
 from lateen.xds import pb
 from lateen.xds.authz import filters
+from lateen.xds.authz.tokens import Places
 from lateen.xds.filters.chain import Connections, HttpFilter, NetworkFilter, Requests, Screen
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import ALLOW, CUSTOM, DENY, slot
 
+NOWHERE = Places()
 TAP = "envoy.filters.http.tap"
 _BY_ADMIN = common_pb2.AdminConfig(config_id=tap.CONFIG)
 _TAP = tap_pb2.Tap(common_config=common_pb2.CommonExtensionConfig(admin_config=_BY_ADMIN))
@@ -65,17 +67,20 @@ _screens = Shared()
 @held
 def screen(access: Authorization) -> Screen:
     """The same object for policies that differ only in what they say about requests."""
-    made = filters.of_workload(access, access.policies, tcp=True)
+    made, more = filters.of_workload(access, access.policies, tcp=True), filters.unasked(access)
     refs = tuple(str(p.ref) for p in access.policies)
     paths = access.paths, access.strict_paths
-    key = (paths, questions(access), refs, *(f.SerializeToString(deterministic=True) for f in made))
-    return _screens(key, lambda: Screen(*paths, questions(access), made, refs))
+    key = (paths, questions(access), refs, *(f.SerializeToString(deterministic=True) for f in (*made, *more)))
+    return _screens(key, lambda: Screen(*paths, questions(access), made, refs, more))
 
 
-def extensions(access: Authorization, workload: str = "", tapped: bool = False) -> tuple[Resource, ...]:
-    """The contents of a workload's slots. ``tapped``: somebody looks at bodies (``wire.tap``)."""
+def extensions(
+    access: Authorization, workload: str = "", tapped: bool = False, where: Places = NOWHERE
+) -> tuple[Resource, ...]:
+    """The contents of a workload's slots. ``tapped``: somebody looks at bodies (``wire.tap``). ``where`` tokens are
+    looked for."""
     asked = [_resource(_numbered(i), access, found, workload) for i, found in enumerate(_asked(access))]
-    denied = _resource(DENY, access, _of(access, "AUDIT", "DENY"), workload, tapped)
+    denied = _resource(DENY, access, _of(access, "AUDIT", "DENY"), workload, tapped, where)
     return (*asked, denied, _resource(ALLOW, access, _of(access, "ALLOW"), workload))
 
 
@@ -97,26 +102,33 @@ def _of(access: Authorization, *actions: str) -> filters.Policies:
 
 @held
 def _resource(
-    slot: str, access: Authorization, policies: filters.Policies, workload: str, tapped: bool = False
+    slot: str,
+    access: Authorization,
+    policies: filters.Policies,
+    workload: str,
+    tapped: bool = False,
+    where: Places = NOWHERE,
 ) -> Resource:
     name = names.of_workload(slot, workload)
-    message = extension_pb2.TypedExtensionConfig(name=name, typed_config=_content(slot, access, policies, tapped))
+    message = extension_pb2.TypedExtensionConfig(
+        name=name, typed_config=_content(slot, access, policies, tapped, where)
+    )
     return pb.resource(name, message, tuple(str(p.ref) for p in policies))
 
 
-def _content(slot: str, access: Authorization, policies: filters.Policies, tapped: bool) -> any_pb2.Any:
+def _content(slot: str, access: Authorization, policies: filters.Policies, tapped: bool, where: Places) -> any_pb2.Any:
     if slot == DENY:
-        return _denied(access, policies, tapped)
+        return _denied(access, policies, tapped, where)
     found = filters.of_workload(access, policies, tcp=False)
     if slot == ALLOW:
         return found[0].typed_config if found else pb.any_of(rbac_pb2.RBAC())
     return several((f.name, f.typed_config) for f in found)
 
 
-def _denied(access: Authorization, policies: filters.Policies, tapped: bool) -> any_pb2.Any:
+def _denied(access: Authorization, policies: filters.Policies, tapped: bool, where: Places) -> any_pb2.Any:
     """AUDIT comes first, so that denied requests are recorded, too; before it the tap of bodies."""
     audits = tuple(p for p in policies if p.spec.action == "AUDIT")
-    denied = filters.denied(tuple(p for p in policies if p.spec.action == "DENY"), access.domains)
+    denied = filters.denied(tuple(p for p in policies if p.spec.action == "DENY"), access.domains, where)
     looking = [(TAP, pb.any_of(_TAP))] if tapped else []
     if not audits and not looking:
         return denied

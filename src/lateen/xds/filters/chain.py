@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2 as lc
@@ -77,6 +78,13 @@ class Screen:
     """The filters of connections."""
     origins: tuple[str, ...]
     """The policies."""
+    more: tuple[NetworkFilter, ...] = ()
+    """Further filters of connections to ports of unknown protocol."""
+
+    @cached_property
+    def of_unknown(self) -> Screen:
+        """For connections to such ports."""
+        return replace(self, connections=(*self.more, *self.connections)) if self.more else self
 
 
 OPEN = Screen(UNRESTRICTED.paths, UNRESTRICTED.strict_paths, 1, (), ())

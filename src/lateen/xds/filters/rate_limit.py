@@ -26,6 +26,11 @@ from lateen.xds.rate_limits import ENFORCED, SHADOW, SLOT, config, nothing
 AT_GATEWAY = (ENFORCED, SHADOW)
 
 
+def enforced(limits: Limits) -> bool:
+    """Whether some requests may be refused."""
+    return any(not rule.shadow_mode for p in limits for rule in (*eg.rules(p.spec), *eg.quotas(p.spec)))
+
+
 def paths(screen: Screen, limits: Iterable[Limits]) -> str:
     """How paths are normalized where these limits apply: one for ``/login`` must not let ``//login`` pass."""
     found = (rule for some in limits for p in some for rule in (*eg.rules(p.spec), *eg.quotas(p.spec)))

@@ -90,8 +90,11 @@ def _filters(
     cluster = names.inbound(i.port.number, view.seat.name)
     if not is_http:
         option = tcp.option(i.pool)
-        # if requests are protected, bytes that are not HTTP must not reach the application
-        closed = any(found.guards for found in i.secured)
+        # if requests are protected, bytes that Envoy does not take for HTTP must not reach the application: servers
+        # answer requests that it does not recognize, such as those after an empty line
+        unknown = i.port.protocol == "auto"
+        closed = any(found.guards for found in i.secured) or (unknown and rate_limit.enforced(i.limits))
+        screen = screen.of_unknown if unknown else screen
         return tcp.weighted(seen, ((names.BLACK_HOLE if closed else cluster, 100),), server, option, screen)
     route = virtual_host.inbound(cluster, i.port.number, i.port.protocol)
     policies.across(route.virtual_hosts[0].routes[0], i.secured)
@@ -166,7 +169,7 @@ def _passthrough(view: InboundView, screen: Screen, seen: Side, port: int | None
             stat = f"{names.INBOUND_PASSTHROUGH}{suffix}"
             filters = http.filters(seen, _requests(view, screen), stat, route=route, server=server)
         else:
-            filters = tcp.proxy(seen, rest, server, screen)
+            filters = tcp.proxy(seen, rest, server, screen.of_unknown)
         chain = lc.FilterChain(
             name=f"virtualInbound-catchall-http{suffix}" if kind.http else f"virtualInbound{suffix}",
             filters=filters,

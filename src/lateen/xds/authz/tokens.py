@@ -1,0 +1,123 @@
+"""Requests with what an application may take for a verified token, or for a claim of one, and Envoy's JWT filter does
+not see: it reads the places that a rule names exactly as they are written there, and of several values the first.
+
+RFC 9110, section 11.1 (schemes have no case); RFC 3875, section 4.1.18 (CGI, and so WSGI and PHP, has one variable for
+``x-user`` and ``x_user``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from envoy.config.rbac.v3 import rbac_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
+from envoy.type.matcher.v3 import string_pb2
+from google.protobuf import json_format
+
+from lateen.api.security import JWTRule
+from lateen.wire import names
+from lateen.xds import predicates
+from lateen.xds.authz.matchers import quoted, regex
+
+DEFAULT = (("authorization", "Bearer "),), ("access_token",)
+"""Headers with their prefixes, and parameters, where a rule names no places"""
+MOST = 4
+"""The number of dashes of a name that are written otherwise independently of each other"""
+
+
+class Places(NamedTuple):
+    """Where the rules of a workload look for tokens, and where they write what these say."""
+
+    written: tuple[str, ...] = ()
+    """Headers with claims and payloads"""
+    headers: tuple[tuple[str, str], ...] = ()
+    """(name, prefix)"""
+    parameters: tuple[str, ...] = ()
+    cookies: tuple[str, ...] = ()
+
+
+def places(rules: Iterable[JWTRule]) -> Places:
+    written: dict[str, None] = {}
+    headers: dict[tuple[str, str], None] = {}
+    parameters: dict[str, None] = {}
+    cookies: dict[str, None] = {}
+    for rule in rules:
+        outputs = (*(c.header for c in rule.output_claim_to_headers), rule.output_payload_to_header)
+        written |= dict.fromkeys(name.lower() for name in outputs if name)
+        given = tuple((h.name.lower(), h.prefix) for h in rule.from_headers), rule.from_params
+        if not (any(given) or rule.from_cookies):
+            given = DEFAULT
+        headers |= dict.fromkeys(given[0])
+        parameters |= dict.fromkeys(given[1])
+        cookies |= dict.fromkeys(rule.from_cookies)
+    return Places(tuple(written), tuple(headers), tuple(parameters), tuple(cookies))
+
+
+def unverified(given: Places) -> Iterator[tuple[str, rbac_pb2.Policy]]:
+    """(name, policy) of what denies such requests; nothing where there are no tokens."""
+    found = [*_alike(given), *_schemes(given.headers), *map(_parameter, given.parameters)]
+    if found:
+        yield names.UNVERIFIED, _policy(found)
+    if given.cookies:
+        # Envoy's RBAC compares each line of a header by itself, but expressions have all of them, with commas.
+        of_header = predicates.entry(predicates.field("request", "headers"), "cookie")
+        out = _policy([rbac_pb2.Permission(header=rc.HeaderMatcher(name="cookie", present_match=True))])
+        pattern = "|".join(map(_cookie, given.cookies))
+        json_format.ParseDict(predicates.cel("matches", of_header, pattern), out.condition)
+        yield names.UNVERIFIED_COOKIES, out
+
+
+def _policy(permissions: Sequence[rbac_pb2.Permission]) -> rbac_pb2.Policy:
+    out = rbac_pb2.Policy(permissions=permissions)
+    out.principals.add(any=True)
+    return out
+
+
+def _alike(given: Places) -> Iterator[rbac_pb2.Permission]:
+    """Headers whose names servers do not tell from those of verified claims."""
+    own = {*given.written, *(name for name, _ in given.headers)}
+    for name in given.written:
+        for other in _spellings(name):
+            if other not in own:
+                yield rbac_pb2.Permission(header=rc.HeaderMatcher(name=other, present_match=True))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Of a header's name, with each dash as an underscore or not; beyond the first few, all or none."""
+    first, *rest = name.replace("_", "-").split("-")
+    free, last = rest[:MOST], rest[MOST:]
+    for signs in itertools.product("-_", repeat=len(free)):
+        made = first + "".join(sign + part for sign, part in zip(signs, free, strict=True))
+        yield from (made + sign + sign.join(last) for sign in "-_") if last else (made,)
+
+
+def _header(name: str, matcher: string_pb2.StringMatcher) -> rbac_pb2.Permission:
+    return rbac_pb2.Permission(header=rc.HeaderMatcher(name=name, string_match=matcher))
+
+
+def _schemes(headers: Iterable[tuple[str, str]]) -> Iterator[rbac_pb2.Permission]:
+    """``bearer TOKEN`` where the prefix is ``Bearer ``; and several schemes, of which only one may be the prefix."""
+    for name, prefix in headers:
+        word = prefix.strip()
+        if not word or word + " " != prefix:
+            continue
+        start = r"(?:\C*,)?[ \t]*"
+        other = [rf"{quoted(word)}\t"]
+        for i, c in enumerate(word):
+            if c.swapcase() != c:
+                other.append(rf"{quoted(word[:i])}{c.swapcase()}(?i:{quoted(word[i + 1 :])})[ \t]")
+        yield _header(name, regex(rf"{start}(?:{'|'.join(other)})\C*"))
+        yield _header(name, regex(rf"{start}{quoted(prefix)}\C*,[ \t]*(?i:{quoted(word)})[ \t]\C*"))
+
+
+def _cookie(name: str) -> str:
+    """A cookie that is there twice, or with a space before the ``=``, which servers take away."""
+    return rf"(?:^|[;,])[ \t]*{quoted(name)}(?:[ \t]+=|=(?:\C*[;,])[ \t]*{quoted(name)}[ \t]*=)"
+
+
+def _parameter(name: str) -> rbac_pb2.Permission:
+    """A parameter that is there twice, or after a semicolon, which some servers take for an ampersand."""
+    spelled = "".join(f"(?:{quoted(c)}|%(?i:{ord(c):02x}))" if c.isascii() else quoted(c) for c in name)
+    return _header(":path", regex(rf"\C*\?(?:\C*;|(?:\C*&)?{spelled}=\C*[&;]){spelled}=\C*"))

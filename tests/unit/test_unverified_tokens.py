@@ -1,0 +1,131 @@
+"""Requests with tokens, or claims, beside those that were verified."""
+
+import json
+
+import judge
+import meshes as mesh
+import pytest
+import re2
+import tokens
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+
+from lateen.api.config import decode
+from lateen.api.security import JWTRule
+from lateen.wire import names
+from lateen.xds.authz.tokens import Places, places, unverified
+
+
+def rules(*given):
+    return places(decode(JWTRule, {"issuer": "a", **one}) for one in given)
+
+
+def holds(permission, headers):
+    header = permission.header
+    if header.name not in headers or header.present_match:
+        return header.name in headers
+    return re2.fullmatch(header.string_match.safe_regex.regex, headers[header.name]) is not None
+
+
+def refused(where, **headers):
+    """``headers``: of which each has one line, but for cookies, whose lines are joined by commas."""
+    made, given = dict(unverified(where)), {n.replace("__", ":"): v for n, v in headers.items()}
+    if cookies := made.get(names.UNVERIFIED_COOKIES):
+        _, pattern = cookies.condition.call_expr.args
+        return re2.search(pattern.const_expr.string_value, given["cookie"]) is not None
+    return any(holds(p, given) for p in made[names.UNVERIFIED].permissions)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("Bearer a.b.c", False),
+        ("Basic Ym9iOngK", False),
+        ("Bearerx a", False),
+        ("bearer a.b.c", True),
+        ("BEARER  a.b.c", True),
+        ("Bearer\ta.b.c", True),
+        ("Basic x,bearer a.b.c", True),
+        ("Bearer a.b.c,bearer d", True),
+        ("bearer a.b.c, Bearer d", True),
+        ("Bearer a.b.c, Bearer d", True),
+        ("BEARER", False),
+        ("bearerx a", False),
+    ],
+)
+def test_schemes_have_no_case_and_are_there_once(value, wanted):
+    assert refused(rules({}), authorization=value) is wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("a=b; session=x", False),
+        ("session=x; mysession=y", False),
+        ("a=session=x; session=y", False),
+        ("session=x; session=y", True),
+        ("session=x;session =y", True),
+        ("session=x; a=b,session=y", True),
+        ("a=b; session = x", True),
+    ],
+)
+def test_cookies_are_there_once(value, wanted):
+    assert refused(rules({"fromCookies": ["session"]}), cookie=value) is wanted
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/?tok=x", False),
+        ("/?a=tok&tok=x", False),
+        ("/tok=x&tok=y", False),
+        ("/?tok=x&mytok=y", False),
+        ("/?tok=x&tok=y", True),
+        ("/?%74ok=x&a=b&to%6B=y", True),
+        ("/?a=b;tok=x", True),
+        ("/?tok=x;tok=y", True),
+    ],
+)
+def test_parameters_are_there_once(path, wanted):
+    assert refused(rules({"fromParams": ["tok"]}), __path=path) is wanted
+
+
+def test_headers_that_servers_take_for_those_of_claims_are_refused():
+    where = rules(
+        {
+            "fromHeaders": [{"name": "a"}],
+            "outputClaimToHeaders": [{"header": "X-User-Id", "claim": "sub"}],
+            "outputPayloadToHeader": "x_all",
+        }
+    )
+    for name in ("x_user_id", "x-user_id", "x_user-id", "x-all"):
+        assert refused(where, **{name: "admin"}), name
+    for name in ("x-user-id", "x_all", "x-user", "xuserid"):  # the first two are removed by Envoy
+        assert not refused(where, **{name: "admin"}), name
+    many = Places(written=("-".join("abcdefgh"),))
+    assert refused(many, **{"_".join("abcdefgh"): "x"})
+    assert len(dict(unverified(many))[names.UNVERIFIED].permissions) < 40
+
+
+def test_workloads_without_tokens_refuse_nothing_of_this():
+    assert list(unverified(places([]))) == []
+
+
+def test_workloads_with_tokens_refuse_it_and_the_rule_is_no_object(tmp_path):
+    text = f"""
+kind: RequestAuthentication
+metadata: {{name: p}}
+spec:
+  jwtRules:
+  - issuer: a.test
+    jwks: '{tokens.key_set("a")}'
+    fromCookies: [session]
+    fromParams: [tok, "é("]
+    fromHeaders: [{{name: x-a, prefix: "A+ "}}, {{name: x-b}}]
+    outputClaimToHeaders: [{{header: x-user, claim: sub}}]
+"""
+    view = mesh.view(mesh.objects(text))
+    made = rbac_pb2.RBAC()
+    judge.messages(view)[names.ECDS]["istio.authorization.deny"].typed_config.Unpack(made)
+    assert set(made.rules.policies) == set(names.BUILT_IN)
+    assert json.dumps("x_user") in str(made.rules.policies[names.UNVERIFIED])
+    judge.validate(view, tmp_path)
