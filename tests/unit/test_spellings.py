@@ -115,8 +115,8 @@ def test_limits_about_paths_hold_for_all_their_spellings(scope):
     assert at_port == {BASE, STRICT}  # other ports of the pod are as they were
     assert sidecar(limit("{methods: [{value: GET}]}", scope))["virtualInbound"] == {BASE}
     assert sidecar(limit(scope=scope), "BASE")["virtualInbound"] == {BASE}
-    target = "{group: networking.istio.io, kind: Gateway, name: g}"
-    objects = mesh.objects(f"{GATEWAY}---{limit(scope=scope, target=target)}", config())
+    target = "{group: networking.istio.io, kind: Gateway, name: front}"
+    objects = mesh.objects(f"{mesh.FRONT}---{limit(scope=scope, target=target)}", config())
     assert normalizations(mesh.view(objects, "ingress", "istio-system")) == {"0.0.0.0_8080": {STRICT}}
 
 
