@@ -12,6 +12,9 @@ from lateen.wire.resource import ResourceSet
 FILTER, PAYLOAD = "envoy.filters.http.jwt_authn", "payload"
 """The namespace of the dynamic metadata, and the key there, as in Istio"""
 
+FIRST, LAST = -1, 1
+"""The ranks of what stores claims, and of what does not any more: they are there before something reads them, and until
+nothing does."""
 _READERS = (FILTER.encode(), b"metadata", b"envoy.extensions.access_loggers.grpc.v3.Http")
 """In what reads them: their namespace, a word of expressions about all of it, and loggers that send all of it"""
 

@@ -9,12 +9,10 @@ from lateen.mesh.authentication import Authentication
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
+from lateen.xds.claims import FIRST, LAST
 from lateen.xds.filters.chain import HttpFilter, Requests
 from lateen.xds.filters.slots import AUTHENTICATION, slot
 from lateen.xds.jwt import configuration
-
-FIRST, LAST = -1, 1
-"""Claims are there before something reads them, and until nothing does."""
 
 
 def http(chain: Requests) -> list[HttpFilter]:

@@ -33,7 +33,7 @@ from lateen.wire import names
 from lateen.wire.names import SECURITY
 from lateen.wire.resource import Resource
 from lateen.xds import oidc, pb, sds, security
-from lateen.xds.filters.authentication import FIRST, LAST
+from lateen.xds.claims import FIRST, LAST
 from lateen.xds.filters.chain import Guard, HttpFilter, Requests, http_filter
 from lateen.xds.filters.several import several
 from lateen.xds.filters.slots import slot
