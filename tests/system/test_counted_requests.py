@@ -139,10 +139,11 @@ def by_envoy(port):
 
 
 def parsed(text):
-    """(sample, labels, limit of a bucket) -> value, of requests."""
+    """(sample, labels, limit of a bucket) -> value, of requests. (Envoy's statistics have no messages of gRPC.)"""
     out = {}
     for line in text.decode().splitlines():
-        if found := re.fullmatch(r"istio_(request\w*|response\w*)\{(.*?)(?:,le=\"(.*?)\")?\} (\S+)", line):
+        found = re.fullmatch(r"istio_(request\w*|response\w*)\{(.*?)(?:,le=\"(.*?)\")?\} (\S+)", line)
+        if found and found[1] not in wire.MESSAGES:
             out[found[1], found[2], found[3] or ""] = float(found[4])
     return out
 
