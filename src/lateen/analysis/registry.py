@@ -37,6 +37,7 @@ _MODULES = (
     "routing",
     "schema",
     "service",
+    "targets",
     "telemetry",
     "virtual_service",
     "webhook",
