@@ -323,6 +323,26 @@ def test_a_namespace_ends_without_new_pods_and_complaints():
     play(story, persist=lambda _: time.sleep(0.002))  # a disk
 
 
+def test_a_daemon_set_follows_nodes_that_come_with_labels(caplog):
+    """Labels of a pod may be what a DaemonSet selects, those of a node are not."""
+
+    async def story(client, told):
+        made = {**deployment("web"), "kind": "DaemonSet"}
+        del made["spec"]["replicas"]
+        await client.create(kinds.DAEMON_SET, made)
+        meta = {"name": "late", "labels": {"app": "web"}}
+        await client.create(kinds.NODE, {"apiVersion": "v1", "kind": "Node", "metadata": meta})
+
+        async def there():
+            found, _ = await client.list(kinds.POD, "default")
+            return len(found) == 1
+
+        await until(there)
+
+    play(story)
+    assert not [r for r in caplog.records if "cannot read" in r.getMessage()]
+
+
 @pytest.mark.parametrize(
     ("kind", "controller"),
     [

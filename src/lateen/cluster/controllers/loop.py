@@ -155,7 +155,7 @@ class Loop:
         """Objects of ``controller.adopts`` whose selectors match one that has no controller, and may not have been
         theirs before."""
         owner: Kind | None = getattr(controller, "adopts", None)
-        if owner is None or kind == owner or new is None or controlled(new):
+        if owner is None or kind == owner or new is None or controlled(new) or not kind.namespaced:
             return
         labels = dig(new, "metadata", "labels", default={})
         if not labels or (old and not controlled(old) and labels == dig(old, "metadata", "labels", default={})):
