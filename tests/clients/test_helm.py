@@ -146,6 +146,13 @@ def test_an_autoscaler_has_the_replicas_and_a_budget_keeps_one(helm):
     mesh.until(lambda: replicas() == "1", 60, "one replica")
 
 
+@pytest.mark.parametrize("verb", ["upgrade", "install"])
+def test_what_helm_has_installed_is_left_to_helm(helm, verb):
+    done = helm.mesh.lateen(verb, "-y", ok=False)
+    assert done.returncode
+    assert "helm upgrade istiod" in done.stderr
+
+
 def test_values_that_have_no_effect_are_refused(helm):
     done = helm("upgrade", "istiod", "istiod", "--set", "pilot.traceSampling=50", ok=False)
     assert done.returncode

@@ -383,7 +383,7 @@ class Objects:
     async def get(self, kind, namespace, name):
         return self.kept.get((kind.kind, namespace, name))
 
-    async def list(self, kind, namespace="", **_):
+    async def list(self, kind, namespace="", labels="", **_):  # noqa: ARG002
         ready = {"observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 1, "replicas": 1}
         return [{"status": ready, **o} for (k, n, _), o in self.kept.items() if (k, n) == (kind.kind, namespace)], ""
 
@@ -397,6 +397,27 @@ class Objects:
 
     async def delete(self, kind, namespace, name):
         return self.kept.pop((kind.kind, namespace, name), None) is not None
+
+
+def test_what_helm_has_installed_is_known_as_helms():
+    """lateen upgrade would give it the default profile's gateways, and take its objects from Helm."""
+    client = Objects()
+
+    async def found(**meta):
+        meta = {"name": "istiod", "namespace": "istio-system", **meta}
+        await client.create(kinds.DEPLOYMENT, {"metadata": meta, "spec": {}})
+        return (await state.installed(client))["default"]
+
+    notes = {"meta.helm.sh/release-name": "mesh", "meta.helm.sh/release-namespace": "istio-system"}
+    labels = {"app": "istiod", "istio.io/rev": "default"}
+    helms = labels | {"app.kubernetes.io/managed-by": "Helm"}
+    here = asyncio.run(found(labels=helms, annotations=notes))
+    assert 'revision default is the Helm release "mesh"' in here.helms
+    assert "helm upgrade mesh CHART -n istio-system" in here.helms
+    assert not asyncio.run(found(labels=labels, annotations=notes)).helms
+    record = {"metadata": {"name": Revision().installation, "namespace": "istio-system"}, "data": {}}
+    asyncio.run(client.create(kinds.CONFIG_MAP, record))
+    assert not asyncio.run(found(labels=helms, annotations=notes)).helms, "it has been taken over before"
 
 
 def test_settings_that_are_taken_back_leave_nothing_behind():

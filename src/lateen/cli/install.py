@@ -176,7 +176,10 @@ def install(
     async def look(client: HttpClient) -> state.Installation | None:
         return (await state.installed(client)).get(found.revision.name) if found.records else None
 
-    before = _recorded(target.run(look))
+    here = target.run(look)
+    if here and here.helms:
+        raise CliError(here.helms)
+    before = _recorded(here)
     if before and (changes := state.changes(before, found)):
         say(f"This changes the installation of revision {found.revision.name}:")
         show(changes)
@@ -226,6 +229,8 @@ def upgrade(
         return chosen(await state.installed(client), revision)
 
     here = target.run(look)
+    if here.helms:
+        raise CliError(here.helms)
     for text in here.trouble:
         warn(text)
     if not here.recorded:

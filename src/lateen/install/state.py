@@ -31,6 +31,19 @@ class Installation:
     """The current contents of the mesh configuration's ConfigMap, if they are valid."""
     recorded: bool = True
     trouble: list[str] = field(default_factory=list)
+    release: str = ""
+    """The Helm release that it belongs to."""
+
+    @property
+    def helms(self) -> str:
+        """Why its settings are not to be changed but by Helm, and how; empty if they may be."""
+        if not self.release or self.recorded:
+            return ""
+        return (
+            f'revision {self.revision.name} is the Helm release "{self.release}", which knows its settings: '
+            f"helm upgrade {self.release} CHART -n {NAMESPACE}; or, to leave Helm: helm uninstall {self.release} -n "
+            f"{NAMESPACE}, and lateen install with the same settings"
+        )
 
     def operator(
         self, overlays: list[Json] | None = None, settings: list[str] | None = None, recorded: bool = False
@@ -52,16 +65,26 @@ async def installed(client: Client) -> dict[str, Installation]:
     for d in deployments:
         name = str(dig(d, "metadata", "labels", LABEL, default=DEFAULT))
         image = str(dig(d, "spec", "template", "spec", "containers", 0, "image", default=""))
-        out[name] = await _installation(client, Revision(name), image.rpartition(":")[2])
+        out[name] = await _installation(client, Revision(name), image.rpartition(":")[2], release_of(d))
     hooks, _ = await client.list(kinds.MUTATING_WEBHOOK, labels=REMOTE)
     for h in hooks:  # the control plane is in another cluster
         name = str(dig(h, "metadata", "labels", LABEL, default=DEFAULT))
         if name not in out:
-            out[name] = await _installation(client, Revision(name), "")
+            out[name] = await _installation(client, Revision(name), "", release_of(h))
     return dict(sorted(out.items()))
 
 
-async def _installation(client: Client, revision: Revision, version: str) -> Installation:
+def release_of(obj: Json) -> str:
+    """The Helm release that an object belongs to; empty if none.
+
+    Source: https://helm.sh/docs/chart_best_practices/labels/
+    """
+    if dig(obj, "metadata", "labels", "app.kubernetes.io/managed-by") != "Helm":
+        return ""
+    return str(dig(obj, "metadata", "annotations", "meta.helm.sh/release-name", default=""))
+
+
+async def _installation(client: Client, revision: Revision, version: str, release: str) -> Installation:
     record = await client.get(kinds.CONFIG_MAP, NAMESPACE, revision.installation)
     text = dig(await client.get(kinds.CONFIG_MAP, NAMESPACE, revision.config_map), "data", "mesh", default="")
     trouble: list[str] = []
@@ -74,7 +97,7 @@ async def _installation(client: Client, revision: Revision, version: str) -> Ins
     except yamldoc.YamlError as e:
         trouble.append(f"the mesh configuration cannot be kept: {e}")
     if record is None:
-        return Installation(revision, version, mesh=mesh, recorded=False, trouble=trouble)
+        return Installation(revision, version, mesh=mesh, recorded=False, trouble=trouble, release=release)
     data = record.get("data") or {}
     return Installation(
         revision,
@@ -84,6 +107,7 @@ async def _installation(client: Client, revision: Revision, version: str) -> Ins
         tuple(yamldoc.load(data.get("settings") or "") or ()),
         mesh,
         trouble=trouble,
+        release=release,
     )
 
 
