@@ -4,13 +4,15 @@ from datetime import timedelta
 
 import pytest
 from apiserver import Cluster
+from test_autoscaling import SCALED_CRD
 from test_controllers import deployment, play, until
 
 from lateen.api import kinds
+from lateen.api.kinds import Kind
 from lateen.cluster.controllers.disruption import status_of
 from lateen.cluster.controllers.taints import tolerated_s
 from lateen.cluster.rules import fitting
-from lateen.kit import times
+from lateen.kit import jsons, times
 from lateen.kit.jsons import dig
 from lateen.kube.client import KubeError
 
@@ -53,6 +55,47 @@ def test_a_budget_allows_what_leaves_enough(spec, ready, unready, scale, allowed
     found = status_of(budget(**spec), pods(ready, unready), scale, NOW)
     assert found["disruptionsAllowed"] == allowed
     assert found["conditions"][0]["status"] == str(allowed > 0)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_budget_of_pods_of_a_custom_resource_goes_by_its_scale(scaled):
+    """Such as those of operators of databases."""
+
+    async def story(client, told):
+        crd = jsons.copy(SCALED_CRD)
+        if not scaled:
+            crd["spec"]["versions"][0].pop("subresources")
+        await client.create(kinds.CRD, crd)
+        kind = Kind("example.com", "v1", "rollouts", "Rollout")
+        meta = {"name": "web", "namespace": "default"}
+        body = {"apiVersion": "example.com/v1", "kind": "Rollout", "metadata": meta, "spec": {"size": 4}}
+
+        async def served():
+            try:
+                return await client.create(kind, body)
+            except KubeError:
+                return None
+
+        owner = await until(served)
+        ref = {"apiVersion": "example.com/v1", "kind": "Rollout", "name": "web", "controller": True}
+        meta = {"namespace": "default", "labels": {"app": "web"}}
+        meta["ownerReferences"] = [ref | {"uid": owner["metadata"]["uid"]}]
+        for name in ("a", "b"):
+            spec = {"containers": [{"name": "c", "image": "i"}]}
+            await client.create(
+                kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": meta | {"name": name}, "spec": spec}
+            )
+        await client.create(kinds.POD_DISRUPTION_BUDGET, budget(maxUnavailable=1))
+
+        async def counted():
+            found = await client.get(kinds.POD_DISRUPTION_BUDGET, "default", "b")
+            said = [c["message"] for c in dig(found, "status", "conditions", default=[])]
+            without = "rollouts.example.com does not implement the scale subresource"
+            return dig(found, "status", "expectedPods") == 4 if scaled else without in said
+
+        await until(counted)
+
+    play(story)
 
 
 def test_an_eviction_that_has_been_granted_counts_until_the_pod_has_gone():

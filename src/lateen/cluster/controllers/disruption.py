@@ -7,15 +7,15 @@ from datetime import datetime
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.controllers import conditions
+from lateen.cluster.controllers import conditions, scale_targets
 from lateen.cluster.controllers.loop import Events, Key, Loop, set_status
 from lateen.cluster.controllers.ownership import is_ready, share
+from lateen.cluster.controllers.scale_targets import NoScale
 from lateen.kit import selectors, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client
 
 WORKLOADS = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET, kinds.REPLICATION_CONTROLLER)
-UNSCALED = {"Job": "jobs.batch", "DaemonSet": "daemonsets.apps"}
 ALLOWED = "DisruptionAllowed"
 PENDING_S = 120.0
 """Seconds for which an eviction that has been granted counts although its pod is still there."""
@@ -95,8 +95,8 @@ class DisruptionBudgets:
         for _ in range(2):
             ref = next((r for r in dig(obj, "metadata", "ownerReferences", default=[]) if r.get("controller")), None)
             kind = next((k for k in WORKLOADS if ref and k.kind == ref.get("kind")), None)
-            if ref and ref.get("kind") in UNSCALED:
-                raise LookupError(f"{UNSCALED[ref['kind']]} does not implement the scale subresource")
+            if ref and kind is None and found is None:
+                return await self._scaled(namespace, ref)
             if ref is None or kind is None:
                 break
             above = await self._client.get(kind, namespace, str(ref["name"]))
@@ -104,6 +104,17 @@ class DisruptionBudgets:
                 break
             obj = found = above
         return found
+
+    async def _scaled(self, namespace: str, ref: Json) -> Json | None:
+        """Something else that a pod belongs to, which has a scale. Raises LookupError where its kind has none."""
+        try:
+            _, scale = await scale_targets.find(self._client, namespace, ref)
+        except NoScale as e:
+            if e.absent:
+                return None
+            says = f"{e.unscaled} does not implement the scale subresource" if e.unscaled else str(e)
+            raise LookupError(says) from None
+        return scale if scale["metadata"].get("uid") == ref.get("uid") else None
 
 
 def _needs_scale(budget: Json) -> bool:

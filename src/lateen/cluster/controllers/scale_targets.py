@@ -14,7 +14,12 @@ NOT_SERVED = "the server could not find the requested resource"
 
 
 class NoScale(Exception):
-    """There is none; the message says why, as Kubernetes' clients do."""
+    """There is none; the message says why, as Kubernetes' clients do. ``absent``: whether it is only the object that is
+    missing; ``unscaled``: the resource that has no scale."""
+
+    def __init__(self, says: str, absent: bool = False, unscaled: str = "") -> None:
+        super().__init__(says)
+        self.absent, self.unscaled = absent, unscaled
 
 
 async def find(client: Client, namespace: str, ref: Json) -> tuple[Kind, Json]:
@@ -24,8 +29,7 @@ async def find(client: Client, namespace: str, ref: Json) -> tuple[Kind, Json]:
     kind = await _kind(client, group, str(ref["kind"]))
     found = await client.get(kind, namespace, str(ref["name"]), "scale")
     if found is None:
-        what = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
-        raise NoScale(f'{what} "{ref["name"]}" not found')
+        raise NoScale(f'{_qualified(kind)} "{ref["name"]}" not found', absent=True)
     return kind, found
 
 
@@ -33,16 +37,20 @@ async def _kind(client: Client, group: str, name: str) -> Kind:
     known = next((k for k in kinds.BUILT_IN if (k.group, k.kind) == (group, name)), None)
     if known is not None:
         if known not in SCALED:
-            raise NoScale(NOT_SERVED)
+            raise NoScale(NOT_SERVED, unscaled=_qualified(known))
         return known
     crds, _ = await client.list(kinds.CRD)
     for crd in crds:
         if (crd["spec"]["group"], dig(crd, "spec", "names", "kind")) == (group, name) and (kind := custom(crd)):
             version = next(v for v in crd["spec"]["versions"] if v["name"] == kind.version)
             if not dig(version, "subresources", "scale"):
-                raise NoScale(NOT_SERVED)
+                raise NoScale(NOT_SERVED, unscaled=_qualified(kind))
             return kind
     raise NoScale(f'no matches for kind "{name}" in group "{group}"')
+
+
+def _qualified(kind: Kind) -> str:
+    return f"{kind.plural}.{kind.group}" if kind.group else kind.plural
 
 
 async def resize(client: Client, kind: Kind, scale: Json, replicas: int) -> None:
