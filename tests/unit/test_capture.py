@@ -360,6 +360,12 @@ def test_inbound_traffic_is_taken_in_one_way_by_all_families_of_the_pod(kernel, 
     assert bool(why) == bool(says)
 
 
+def test_without_root_on_the_host_tproxy_has_no_mark_of_its_own(kernel):
+    written, why = capture.write(capture.parse(["-m", "TPROXY"], mark=1338))
+    assert (written.tproxy, kernel.written, kernel.routes) == (False, {"iptables": False, "ip6tables": False}, set())
+    assert why.startswith("TPROXY is not possible here (without root on the host")
+
+
 def test_tproxy_of_some_ports_only():
     mangle = rules.mangle(capture.parse(["-m", "TPROXY", "-b", "8080,9090"]))
     assert mangle.count("-j ISTIO_TPROXY") == 2
