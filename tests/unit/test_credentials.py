@@ -77,7 +77,19 @@ TAKEN = {
     "may sign": leaf(certs.new_key(), usage(digital_signature=True)),
     "an RSA key that may only encrypt": leaf(rsa.generate_private_key(65537, 2048), usage(key_encipherment=True)),
 }
+
+
+def inconsistent():
+    key = rsa.generate_private_key(65537, 2048)
+    x, one = key.private_numbers(), leaf(key)
+    wrong = rsa.RSAPrivateNumbers(x.p, x.q, x.d, x.dmp1 + 2, x.dmq1, x.iqmp, x.public_numbers)
+    made = wrong.private_key(unsafe_skip_rsa_key_validation=True)
+    form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return Pair(one.certificate, made.private_bytes(PEM, form, none).decode())
+
+
 REFUSED = {
+    "an RSA key whose parts do not belong together": (inconsistent(), "do not belong together"),
     "a small RSA key": (leaf(rsa.generate_private_key(65537, 1024)), "RSA key of at least 2048 bits"),
     "P-224": (unusual(ec.SECP224R1), "P-256, P-384 or P-521"),
     "secp256k1": (unusual(ec.SECP256K1), "P-256, P-384 or P-521"),

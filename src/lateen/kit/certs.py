@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -298,16 +299,30 @@ def issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
     return True
 
 
+def private_key(pem: str) -> PrivateKeyTypes:
+    """A key without a passphrase. OpenSSL would test whether the factors of RSA keys are prime, which takes 40 ms with
+    2048 bits and 300 ms with 4096; Envoy checks no more than these equations. Raises ValueError."""
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
+        raise ValueError("the key is not the PEM text of a private key without a passphrase") from e
+    if isinstance(key, rsa.RSAPrivateKey):
+        x = key.private_numbers()
+        product, inverse = x.d * x.public_numbers.e - 1, x.iqmp * x.q % x.p
+        if x.p * x.q != x.public_numbers.n or product % (x.p - 1) or product % (x.q - 1) or inverse != 1:
+            raise ValueError("the parts of the RSA key do not belong together")
+        if (x.dmp1, x.dmq1) != (x.d % (x.p - 1), x.d % (x.q - 1)):
+            raise ValueError("the parts of the RSA key do not belong together")
+    return key
+
+
 def check_pair(chain: str, key: str) -> None:
     """Check that a certificate chain and a key can be parsed and belong together. Raises ValueError."""
     try:
         leaf = x509.load_pem_x509_certificates(chain.encode())[0]
     except ValueError as e:
         raise ValueError("the certificate is not PEM text of X.509 certificates") from e
-    try:
-        found = serialization.load_pem_private_key(key.encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
-        raise ValueError("the key is not the PEM text of a private key without a passphrase") from e
+    found = private_key(key)
     if found.public_key() != leaf.public_key():
         raise ValueError("the key does not belong to the certificate")
 

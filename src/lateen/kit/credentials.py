@@ -27,7 +27,7 @@ def served(chain: str, key: str) -> Pair:
         _check_kind(path[0])
     except UnsupportedAlgorithm as e:
         raise ValueError(f"the certificate cannot be used: {e}") from e
-    found = serialization.load_pem_private_key(key.encode(), None)
+    found = certs.private_key(key)
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     return Pair(
         "".join(map(certs.pem_of, path)), found.private_bytes(encoding, form, serialization.NoEncryption()).decode()
