@@ -49,6 +49,13 @@ spec:
 """
 
 
+def counted(mesh, pods, metric):
+    """By the sidecars of some pods."""
+    curl = ("-c", "istio-proxy", "--", "curl", "-s", "localhost:15020/metrics")
+    text = "".join(mesh.kubectl("exec", pod, *curl).stdout for pod in pods)
+    return sum(int(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{metric}{{"))
+
+
 def test_grpcs_own_client_finds_and_calls_a_meshed_service(mesh):
     mesh.apply(OBJECTS)
     try:
@@ -72,6 +79,8 @@ def test_grpcs_own_client_finds_and_calls_a_meshed_service(mesh):
         pods = {line.rpartition(" ")[2] for line in done.stdout.splitlines()}
         assert len(done.stdout.splitlines()) == 20
         assert len(pods) == 2, done.stdout
+        for what in ("request", "response"):  # of each call, one message
+            mesh.until(lambda name=what: counted(mesh, pods, f"istio_{name}_messages_total") == 20, what="20 messages")
     finally:
         mesh.kubectl("delete", "--wait=false", "-f", "-", stdin=OBJECTS)
     mesh.until(lambda: "echo" not in mesh.get("pods"), 30, "the end of the echo pods")

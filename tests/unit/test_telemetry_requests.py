@@ -90,7 +90,9 @@ def test_messages_of_grpc_have_a_line_of_their_own_where_the_agent_takes_it():
     older = {key: value for key, value in mesh.AGENT.items() if key != requests.MESSAGES_METADATA}
     for agent, wanted in ((mesh.AGENT, [*requests.MESSAGES]), (older, [])):
         for _, manager in hcms(found_at("", agent=agent)):
-            assert [*lines(manager, messages=True)] == wanted
+            found = lines(manager, messages=True)
+            assert [*found] == wanted
+            assert all("|grpc|%RESPONSE_CODE%" in of[labels.NAME] for of in found.values()), "also without a status"
             assert counts_messages(manager) == bool(wanted)
 
 

@@ -20,6 +20,7 @@ from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
 from lateen.api.tags import label
+from lateen.mesh import observability
 from lateen.mesh.observability import MetricRule, Metrics, Side
 from lateen.mesh.workloads import UNKNOWN, Described, spoken
 from lateen.wire import connections, labels, requests
@@ -79,11 +80,12 @@ class Server:
 
 
 def tags(
-    server: Server | None, http: bool, cluster: str, apart: bool = True, remembered: bool = False
+    server: Server | None, http: bool, cluster: str, apart: bool = True, remembered: bool = False, protocol: str = ""
 ) -> list[tuple[str, str]]:
     """Istio's labels in Istio's order, with formats; ``server`` is None for the reporter ``source``. ``apart``:
     whether the agent takes descriptions apart; an older one can tell neither callers nor their clusters.
-    ``remembered``: whether the connection's filter state has the caller."""
+    ``remembered``: whether the connection's filter state has the caller; ``protocol``: of the requests, if it is known
+    to be a special one."""
     source: Callable[[str], str]
     destination: Callable[[str], str]
     if server is None:
@@ -118,7 +120,7 @@ def tags(
         ("destination_service_name", service["name"]),
         ("destination_service_namespace", service["namespace"]),
         ("destination_cluster", of_destination),
-        ("request_protocol", "http" if http else "tcp"),
+        ("request_protocol", protocol or ("http" if http else "tcp")),
     ]
     if http:
         out += [("response_code", "%RESPONSE_CODE%"), ("grpc_response_status", "%GRPC_STATUS_NUMBER%")]
@@ -165,9 +167,9 @@ def _server_principal(server: Server | None) -> str:
     return server.own_principal or UNKNOWN
 
 
-def joined(server: Server | None, http: bool, cluster: str, remembered: bool = False) -> str:
+def joined(server: Server | None, http: bool, cluster: str, remembered: bool = False, protocol: str = "") -> str:
     """All labels in one format, see ``wire.labels``. ``remembered``: whether the connection's filter state has whose it
-    is in one text."""
+    is in one text; ``protocol``: as for ``tags``."""
     identity = [_caller(labels.OF_IDENTITY)] if remembered else []
     if server is None:
         who = identity or [_caller(labels.OF_DESCRIPTION), _caller("principal")]
@@ -179,7 +181,7 @@ def joined(server: Server | None, http: bool, cluster: str, remembered: bool = F
         who += [_literal(spoken(server.workload)), server.own_principal]
         service = _literal(labels.joined((server.host, server.name, server.namespace)))
     pieces = ["destination" if server else "source", _literal(cluster), *who, service]
-    pieces += ["http", "%RESPONSE_CODE%", "%GRPC_STATUS_NUMBER%"] if http else ["tcp", "", ""]
+    pieces += [protocol or "http", "%RESPONSE_CODE%", "%GRPC_STATUS_NUMBER%"] if http else ["tcp", "", ""]
     pieces += ["%RESPONSE_FLAGS%", server.security if server else ""]
     return labels.PIECE.join(pieces)
 
@@ -302,10 +304,11 @@ def _labels(
     """With a Telemetry's ``tagOverrides``: values are CEL expressions."""
     changes = dict(rule.tags)
     remembered = http and wanted.requests
+    protocol = "grpc" if rule.metric in observability.GRPC_MESSAGES else ""
     if wanted.joined and changes.keys().isdisjoint((*MEANINGS, labels.NAME)):
-        found = [(labels.NAME, joined(server, http, cluster, remembered))]
+        found = [(labels.NAME, joined(server, http, cluster, remembered, protocol))]
     else:
-        found = tags(server, http, cluster, wanted.joined, remembered)
+        found = tags(server, http, cluster, wanted.joined, remembered, protocol)
     out = []
     for name, value in found:
         expression = changes.pop(name, "")
