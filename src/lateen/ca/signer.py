@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from lateen.ca import constraints
 from lateen.ca.revocation import KEY
@@ -142,7 +141,7 @@ def _certificates(data: Mapping[str, str], name: str, source: str) -> list[x509.
 
 def _check_key(certificate: x509.Certificate, key: str, where: str, key_where: str) -> None:
     try:
-        found = serialization.load_pem_private_key(key.strip().encode(), None)
+        found = certs.private_key(key.strip())
     except Exception as e:  # libraries raise various exceptions for bad keys
         raise Unusable(f"{key_where} is not the PEM text of a private key without a passphrase") from e
     try:

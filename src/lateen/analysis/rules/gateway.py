@@ -120,14 +120,15 @@ def _validity(certificate: bytes, key: bytes) -> Validity | None:
     """None if one of them cannot be parsed. Checks as much as Istio does, which includes the first certificate's
     dates; whether certificate and key belong together is left to Envoy."""
     from cryptography import x509
-    from cryptography.hazmat.primitives import serialization
+
+    from lateen.kit import certs
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = x509.load_pem_x509_certificates(certificate)
-        serialization.load_pem_private_key(key, password=None)
-    except (ValueError, TypeError):
+        certs.private_key(key.decode(errors="replace"))
+    except ValueError:
         return None
     return (found[0].not_valid_before_utc, found[0].not_valid_after_utc) if found else None
 
