@@ -47,7 +47,7 @@ def _json(value: Any, status: int = 200) -> web.Response:
 class Queries:
     def __init__(self, store: Store, executor: Executor) -> None:
         """``executor``: the one thread that uses the store."""
-        self._store, self._executor, self._waiting = store, executor, 0
+        self.store, self._executor, self._waiting = store, executor, 0
 
     def routes(self) -> list[web.RouteDef]:
         found = [
@@ -70,13 +70,13 @@ class Queries:
         ]
         return out + [web.get(prefix + path, _zipkins(h)) for prefix in ("", "/zipkin") for path, h in theirs]
 
-    async def _ask(self, work: Callable[..., T], *given: Any) -> T:
-        """Raises Busy and TooMuch."""
+    async def ask(self, work: Callable[..., T], *given: Any) -> T:
+        """What ``work`` with the store says. Raises Busy and TooMuch."""
         if self._waiting >= WAITING:
             raise Busy("too many questions are waiting; try again later")
         self._waiting += 1
         try:
-            timed = partial(self._store.within, LIMIT_S, partial(work, *given))
+            timed = partial(self.store.within, LIMIT_S, partial(work, *given))
             return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
         finally:
             self._waiting -= 1
@@ -84,10 +84,10 @@ class Queries:
     # --- Jaeger ------------------------------------------------------------------------------------------------------
 
     async def _services(self, _: web.Request) -> web.Response:
-        return _json(jaeger.answer(await self._ask(self._store.services)))
+        return _json(jaeger.answer(await self.ask(self.store.services)))
 
     async def _operations_of(self, request: web.Request) -> web.Response:
-        found = await self._ask(self._store.names, request.match_info["service"])
+        found = await self.ask(self.store.names, request.match_info["service"])
         return _json(jaeger.answer(sorted({name for name, _ in found})))
 
     async def _operations(self, request: web.Request) -> web.Response:
@@ -95,7 +95,7 @@ class Queries:
         if not service:
             raise BadQuery("service: is missing")
         kind = request.query.get("spanKind", "").upper()
-        found = await self._ask(self._store.names, service, kind)
+        found = await self.ask(self.store.names, service, kind)
         return _json(jaeger.answer([{"name": n, "spanKind": k.lower()} for n, k in found]))
 
     async def _traces(self, request: web.Request) -> web.Response:
@@ -103,50 +103,50 @@ class Queries:
         if ids := asked.getall("traceID", []):
             if len(ids) > MAX_TRACES:
                 raise BadQuery(f"traceID: at most {MAX_TRACES} traces at once")
-            found = await self._ask(self._store.traces, [trace_id(i) for i in ids])
+            found = await self.ask(self.store.traces, [trace_id(i) for i in ids])
         else:
-            found = await self._ask(self._store.find, jaeger_query(asked, _now()))
+            found = await self.ask(self.store.find, jaeger_query(asked, now_us()))
         return _json(jaeger.answer([jaeger.trace(t) for t in found]))
 
     async def _trace(self, request: web.Request) -> web.Response:
-        found = await self._ask(self._store.traces, [trace_id(request.match_info["id"])])
+        found = await self.ask(self.store.traces, [trace_id(request.match_info["id"])])
         if not found:
             return _json(jaeger.answer(None, [{"code": 404, "msg": "trace not found"}]), 404)
         return _json(jaeger.answer([jaeger.trace(t) for t in found]))
 
     async def _dependencies(self, request: web.Request) -> web.Response:
-        calls = await self._ask(self._store.calls, *_window(request.query))
+        calls = await self.ask(self.store.calls, *_window(request.query))
         return _json(jaeger.answer([{"parent": p, "child": c, "callCount": n} for p, c, n, _ in calls]))
 
     async def _dropped(self, request: web.Request) -> web.Response:
         """Lateen's own endpoint: services that do not propagate trace headers."""
-        found = await self._ask(self._store.dropped, *_window(request.query))
+        found = await self.ask(self.store.dropped, *_window(request.query))
         return _json(jaeger.answer([asdict(d) for d in found]))
 
     # --- Zipkin ------------------------------------------------------------------------------------------------------
 
     async def _zipkin_services(self, _: web.Request) -> web.Response:
-        return _json(await self._ask(self._store.services))
+        return _json(await self.ask(self.store.services))
 
     async def _zipkin_names(self, request: web.Request) -> web.Response:
-        found = await self._ask(self._store.names, request.query.get("serviceName", ""))
+        found = await self.ask(self.store.names, request.query.get("serviceName", ""))
         return _json(sorted({name for name, _ in found}))
 
     async def _zipkin_remotes(self, request: web.Request) -> web.Response:
-        return _json(await self._ask(self._store.remotes, request.query.get("serviceName", "")))
+        return _json(await self.ask(self.store.remotes, request.query.get("serviceName", "")))
 
     async def _zipkin_traces(self, request: web.Request) -> web.Response:
-        found = await self._ask(self._store.find, zipkin_query(request.query, _now()))
+        found = await self.ask(self.store.find, zipkin_query(request.query, now_us()))
         return _json([[zipkin.encode(s) for s in t] for t in found])
 
     async def _zipkin_trace(self, request: web.Request) -> web.Response:
-        found = await self._ask(self._store.traces, [trace_id(request.match_info["id"])])
+        found = await self.ask(self.store.traces, [trace_id(request.match_info["id"])])
         if not found:
             return web.Response(status=404, text="trace not found")
         return _json([zipkin.encode(s) for s in found[0]])
 
     async def _zipkin_dependencies(self, request: web.Request) -> web.Response:
-        calls = await self._ask(self._store.calls, *_window(request.query))
+        calls = await self.ask(self.store.calls, *_window(request.query))
         return _json([{"parent": p, "child": c, "callCount": n, "errorCount": e} for p, c, n, e in calls])
 
 
@@ -221,7 +221,7 @@ def zipkin_query(asked: Mapping[str, str], now: int) -> Query:
 
 def _window(asked: Mapping[str, str]) -> tuple[int, int]:
     """``endTs`` and ``lookback``, both in milliseconds."""
-    stop = _number(asked, "endTs", _now() // 1000) * 1000
+    stop = _number(asked, "endTs", now_us() // 1000) * 1000
     return stop - _number(asked, "lookback", DAY_US // 1000) * 1000, stop
 
 
@@ -275,5 +275,5 @@ def _span_us(asked: Mapping[str, str], name: str, usual: int) -> int:
         raise BadQuery(f"{name}: {e}") from None
 
 
-def _now() -> int:
+def now_us() -> int:
     return time.time_ns() // 1000

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from lateen.console.traces import otlp
+from lateen.console.traces.jaeger_grpc import GrpcQueries
 from lateen.console.traces.query import Queries
 from lateen.console.traces.receiving import Receiver
 from lateen.console.traces.spans import Span
@@ -23,7 +24,7 @@ from lateen.kit import tasks
 
 log = logging.getLogger("lateen.console.traces")
 
-QUERY, ZIPKIN, OTLP_GRPC, OTLP_HTTP = 16686, 9411, 4317, 4318
+QUERY, QUERY_GRPC, ZIPKIN, OTLP_GRPC, OTLP_HTTP = 16686, 16685, 9411, 4317, 4318
 """Jaeger's and OpenTelemetry's ports."""
 WRITE_S, TRIM_S = 0.2, 30.0
 BATCH, WAITING = 2000, 20_000
@@ -135,17 +136,17 @@ async def serve() -> None:
     for port in (ZIPKIN, OTLP_HTTP, QUERY):
         await web.TCPSite(runner, None, port).start()
     await _serve_health(env.get("TRACES_HEALTH_PORTS", ""))
-    grpc = await traces.receiver.serve_grpc(OTLP_GRPC)
-    log.info(
-        "receiving spans: Zipkin %d, OTLP %d (gRPC) and %d (HTTP); queries %d", ZIPKIN, OTLP_GRPC, OTLP_HTTP, QUERY
-    )
+    servers = [await traces.receiver.serve_grpc(OTLP_GRPC), await GrpcQueries(traces.queries).serve(QUERY_GRPC)]
+    log.info("receiving spans: Zipkin %d, OTLP %d (gRPC) and %d (HTTP)", ZIPKIN, OTLP_GRPC, OTLP_HTTP)
+    log.info("queries: %d (HTTP) and %d (gRPC)", QUERY, QUERY_GRPC)
     jobs = [tasks.spawn(traces.run(), "traces")]
     if env.get("TRACES_EXPORT"):
         jobs.append(tasks.spawn(traces.export(), "export"))
     try:
         await asyncio.gather(*jobs)
     finally:
-        await grpc.stop(1)
+        for server in servers:
+            await server.stop(1)
         await runner.cleanup()
 
 
