@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-MODULES = {
+CLIENTS = {
     "helm4": "helm.sh/helm/v4/cmd/helm@v4.2.0",
     "helm3": "helm.sh/helm/v3/cmd/helm@v3.19.0",
     "stern": "github.com/stern/stern@v1.33.0",
@@ -23,6 +23,12 @@ MODULES = {
     # Of the commit whose behaviour the tests expect.
     "istioctl": "istio.io/istio/istioctl/cmd/istioctl@v0.0.0-20260827124520-eed52ebb66ad",
 }
+OBSERVERS = {
+    "jaeger": "github.com/jaegertracing/jaeger/cmd/jaeger@v1.76.0",
+    # The last version whose module path has its version's number: later ones are no versions of a Go module.
+    "kiali": "github.com/kiali/kiali@v1.89.0",
+}
+MODULES = CLIENTS | OBSERVERS
 WITH_C = {"spire-server"}
 """Programs that have SQLite, which is in C."""
 GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")

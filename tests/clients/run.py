@@ -104,7 +104,7 @@ class Trial:
 
     def programs(self) -> None:
         """Programs in Go; their tests start clusters of their own."""
-        for name in binaries.MODULES:
+        for name in binaries.CLIENTS:
             try:
                 binaries.built(name)
             except binaries.Missing as e:
@@ -129,7 +129,7 @@ def main() -> int:
         finally:
             trial.run(sys.executable, "-m", "lateen", "cluster", "delete")
         trial.programs()
-    tried = len(PYTHON) + 1 + len(binaries.MODULES) - len(trial.left_out)
+    tried = len(PYTHON) + 1 + len(binaries.CLIENTS) - len(trial.left_out)
     print(f"{tried} clients tried, {len(trial.failed)} failed: {', '.join(trial.failed) or 'none'}")
     if trial.left_out:
         print(f"not tried here: {', '.join(trial.left_out)}")

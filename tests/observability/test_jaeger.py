@@ -1,23 +1,16 @@
-"""The real Jaeger receives the mesh's spans over OTLP and shows them by its API: ``make test-observability``.
-
-It is built from its Go module; ``LATEEN_TEST_JAEGER`` names a program that is there already.
-"""
+"""The real Jaeger receives the mesh's spans over OTLP and shows them by its API: ``make test-observability``."""
 
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
+import binaries
 import pytest
 
 from lateen.kit import yamldoc
 
 pytestmark = pytest.mark.system
 
-PROGRAM, VERSION = "github.com/jaegertracing/jaeger/cmd/jaeger", "v1.76.0"
 IMAGE = "example.com/real-jaeger"
-GO = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
 OBJECTS = f"""
 apiVersion: v1
 kind: Service
@@ -50,29 +43,10 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    if given := os.environ.get("LATEEN_TEST_JAEGER"):
-        return Path(given)
-    if GO is None:
-        pytest.skip("Jaeger is built from its Go module, and there is no Go here")
-    folder = tmp_path_factory.mktemp("jaeger")
-    environment = os.environ | {"CGO_ENABLED": "0"}
-
-    def go(*argv):
-        done = subprocess.run([GO, *argv], env=environment, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-
-    # As a tool of a module of its own: its own module has replace directives, which "go install" refuses.
-    go("mod", "init", "observed")
-    go("get", "-tool", f"{PROGRAM}@{VERSION}")
-    go("build", "-p", "1", "-trimpath", "-ldflags=-s -w", "-o", str(folder / "bin" / "jaeger"), PROGRAM)
-    return folder / "bin" / "jaeger"
-
-
-@pytest.fixture(scope="module")
-def jaeger(mesh, program):
+def jaeger(mesh):
     """Ask Jaeger's API for a path, from inside of the cluster."""
-    mesh.lateen("image", "add", "--mount", str(program.parent), IMAGE, "--", str(program))
+    program = Path(binaries.needed("jaeger"))
+    mesh.lateen("image", "add", "--mount", str(program), IMAGE, "--", str(program))
     mesh.kubectl("create", "namespace", "observed")
     mesh.apply(OBJECTS)
     mesh.kubectl("wait", "-n", "observed", "--for=condition=Ready", "pod/real-jaeger", "--timeout=60s")

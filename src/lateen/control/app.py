@@ -158,6 +158,7 @@ class Istiod:
             await serving.http(to_agents, ports.CA, certificate.asking),
             await serving.http(self.hooks.routes(), ports.WEBHOOK, certificate.context),
             await serving.http(monitoring.routes(), ports.MONITORING, None),
+            await serving.http(monitoring.routes(), ports.READINESS, None),
             await serving.http(controlz.routes(), ports.CONTROLZ, None, "127.0.0.1"),
             await serving.xds(certificate, self.control.ads.accept, self.quotas.accept),
             await serving.debug_xds(TokenServer(self.identities.whose, self.questions), certificate),

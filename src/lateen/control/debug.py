@@ -20,7 +20,7 @@ from lateen.ads.peers import Connection
 from lateen.ads.rpc import Status
 from lateen.api import kinds
 from lateen.ca.authority import parse
-from lateen.control import dumps
+from lateen.control import dumps, registryz
 from lateen.control.plane import Control
 from lateen.control.reach import Reach, reach
 from lateen.control.roots import Roots
@@ -103,7 +103,7 @@ class Debug:
             "networkz": self._networkz,
             "ndsz": self._ndsz,
             "push_status": self._push_status,
-            "registryz": self._registryz,
+            "registryz": lambda _q, _c: registryz.services(self._control.mesh(), self._cluster),
             "resourcesz": lambda _q, _c: [f"{k.api_version}/{k.kind}" for k in kinds.watched()],
             "statusz": self._statusz,
             "syncz": self._syncz,
@@ -255,9 +255,6 @@ class Debug:
                 }
             )
         return out
-
-    def _registryz(self, _query: Query, _caller: Caller) -> list[Any]:
-        return [msgspec.to_builtins(s, enc_hook=str) for _, s in sorted(self._control.world.objects.services.items())]
 
     def _endpointz(self, _query: Query, _caller: Caller) -> list[Json]:
         out = []

@@ -64,7 +64,7 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
         {"name": "CLUSTER_ID", "value": reading.cluster_name(values)},
         {"name": "CLUSTER_DOMAIN", "value": reading.cluster_domain(values)},
     ]
-    listened = (ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
+    listened = (ports.READINESS, ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
     return {
         "name": "discovery",
         "image": image(spec, "pilot", dig(spec, "components", "pilot", default={}), values.get("pilot")),

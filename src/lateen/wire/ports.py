@@ -8,6 +8,7 @@ INBOUND = 15006  # incoming connections of the application are redirected here
 XDS = 15012  # istiod: delta ADS over mTLS; on the pod's loopback interface, debug xDS with tokens (istioctl)
 CA = 15010  # istiod: issues certificates for service account tokens (TLS, no client certificate)
 MONITORING = 15014  # istiod: metrics and debug
+READINESS = 8080  # istiod: the same, at the port where Kiali and Istio's probes ask whether it is ready
 CONTROLZ = 9876  # istiod: log levels, on the pod's loopback interface
 WEBHOOK = 15017  # istiod: injection and validation
 MERGED_METRICS = 15020  # agent: metrics of Envoy, the agent and the application; drain
