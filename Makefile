@@ -77,7 +77,8 @@ test-kubernetes: setup ## the article, and outages, on Kubernetes' own control p
 		$(BIN)/python tests/real-kubernetes/building.py; \
 		$(BIN)/python -m pytest tests/real-kubernetes -rs -o timeout=900; done
 
-test-observability: setup ## the mesh's spans in the real Jaeger, boards and Grafana's schema (need Go), its metrics in the real Prometheus (Debian's)
+test-observability: setup ## the mesh in the real Kiali and Jaeger, boards and Grafana's schema (need Go), metrics in the real Prometheus (Debian's)
+	$(BIN)/python tests/clients/binaries.py jaeger kiali
 	$(BIN)/python -m pytest tests/observability -rs
 	$(BIN)/python -m pytest tests/unit/test_real_prometheus.py tests/system/test_series.py -rs
 

@@ -185,3 +185,15 @@ def test_who_does_not_answer_is_named_without_the_clients_own_words():
 
     assert asyncio.run(served(work)) == "127.0.0.1:1: Connection refused"
     assert why(TimeoutError()) == "timeout"
+
+
+def test_programs_find_prometheus_health_and_version_outside_of_its_api():
+    """Kiali asks for them, and takes a Prometheus without for unreachable."""
+
+    async def work(session, _):
+        async with session.get("/-/healthy") as health, session.get("/version") as version:
+            return health.status, await version.json()
+
+    status, version = asyncio.run(served(work))
+    assert status == 200
+    assert version["version"].partition(".")[0].isdecimal()

@@ -46,7 +46,8 @@ def test_a_sample_is_valid_and_its_images_are_known(file, tmp_path):
     for obj in yamldoc.objects((SAMPLES / file).read_text()):
         assert validate.findings(obj) == []
         for container in dig(obj, "spec", "template", "spec", "containers", default=[]):
-            catalogue.find(container["image"])
+            if file.parent.name != "kiali":  # its image is the user's own
+                catalogue.find(container["image"])
 
 
 @pytest.mark.parametrize(("said", "word", "status"), [("allow", "allowed", 0), ("deny", "denied", 7)])

@@ -95,7 +95,12 @@ class Api:
         out = []
         for path, handler in _PAGES.items():
             out += [web.route(m, f"/api/v1/{path}", self._answering(handler)) for m in _methods(path)]
+        out.append(web.get("/version", self._version))
         return [*out, web.route("*", "/api/v1/{rest:.*}", self._answering(Api._unknown))]
+
+    async def _version(self, request: web.Request) -> web.Response:
+        """Outside of the API, where Kiali asks for it: the same without its envelope."""
+        return web.Response(body=jsons.dumps(await self._build(await _asked(request))), content_type="application/json")
 
     def _answering(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(request: web.Request) -> web.Response:
