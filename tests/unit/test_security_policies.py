@@ -307,6 +307,32 @@ def test_claims_of_one_provider_are_no_others():
     assert sorted(places) == ["default/p/one", "default/p/two", "default/q/one", "default/q/two"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "refused"),
+    [
+        (
+            "apiKeyAuth: {credentialRefs: [{name: a}], extractFrom: [{headers: [k]}], forwardClientIDHeader: X-Client}",
+            "x_client",
+        ),
+        ("basicAuth: {users: {name: a}, forwardUsernameHeader: x-user}", "x_user"),
+        (
+            (
+                "jwt: {providers: [{name: one, issuer: 'https://a.test', remoteJWKS: {uri: 'https://a.test/keys'},"
+                " claimToHeaders: [{header: x-role, claim: role}]}]}"
+            ),
+            "x_role",
+        ),
+    ],
+)
+def test_headers_that_servers_take_for_those_of_verified_clients_are_refused(spec, refused):
+    found = extensions(mesh.objects(policy("p", SERVICE, spec)))
+    made = held(found["lateen.security.rules/default/p"], rbac_pb2.RBAC).rules
+    assert made.action == made.DENY
+    assert set(made.policies) == {"ns[default]-policy[SecurityPolicy/p]-unverified-tokens"}
+    (denied,) = made.policies.values()
+    assert refused in [p.header.name for p in denied.permissions]
+
+
 def test_claims_are_stored_before_rules_read_them_and_until_none_does():
     of = "{name: %s, issuer: 'https://%s.test', remoteJWKS: {uri: 'https://a.test/keys'}}"
     jwt = f"jwt: {{providers: [{of % ('one', 'a')}, {of % ('two', 'b')}]}}"

@@ -27,6 +27,7 @@ from lateen.mesh.secured import Policy, Secured
 from lateen.wire.names import BASIC, KEYS, LOGIN, SECURITY, secured
 from lateen.xds import claims, jwt, oidc, pb, security_rules
 from lateen.xds.authz import filters, matchers
+from lateen.xds.authz.tokens import Places, places, unverified
 
 CORS = f"{SECURITY}.cors"
 """The CORS filter of SecurityPolicies: not a slot, since its settings belong to routes"""
@@ -52,7 +53,7 @@ def parts(found: Secured) -> tuple[str, ...]:
         EXT: spec.ext_auth,
         OIDC: spec.oidc,
         JWT: spec.jwt,
-        RULES: spec.authorization,
+        RULES: spec.authorization or any(_places(found)) or None,
     }
     return tuple(part for part in PARTS if has[part] is not None)
 
@@ -100,9 +101,21 @@ def config(found: Secured, part: str, gateway: bool) -> any_pb2.Any:
         again, read = gateway and chooses_again(spec), providers_read(spec)
         places = [security_rules.payload(found.policy, p.name) if p.name in read else "" for p in spec.jwt.providers]
         made = jwt.required(found.tokens, places, spec.jwt.optional, again)
-    elif part == RULES and spec.authorization:
-        made = security_rules.rules(found.policy, spec.authorization)
+    elif part == RULES:
+        made = security_rules.rules(found.policy, spec.authorization or sp.Authorization(default_action="Allow"))
+        for name, policy in unverified(_places(found)):
+            made.rules.policies[f"{security_rules.called(found.policy)}-{name}"].CopyFrom(policy)
     return pb.any_of(made)
+
+
+def _places(found: Secured) -> Places:
+    """Where tokens are looked for, and the headers that say to applications who it is."""
+    spec, given = found.policy.spec, places(rule for rule, _ in found.tokens)
+    headers = (
+        spec.api_key_auth.forward_client_id_header if spec.api_key_auth else "",
+        spec.basic_auth.forward_username_header if spec.basic_auth else "",
+    )
+    return given._replace(written=(*given.written, *(name.lower() for name in headers if name)))
 
 
 def providers_read(spec: sp.SecurityPolicy) -> frozenset[str]:
