@@ -15,6 +15,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import heade
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api.effective import ineffective
 from lateen.control import dumps
 from lateen.mesh import secured
 from lateen.mesh.authentication import KeySource
@@ -539,3 +540,10 @@ def test_where_requests_are_guarded_nothing_else_reaches_the_application():
     tcp = [f for c in chains for f in c.filters if f.name == "envoy.filters.network.tcp_proxy"]
     assert tcp
     assert all(names.BLACK_HOLE.encode() in f.typed_config.value for f in tcp)
+
+
+def test_a_field_that_says_what_is_so_anyway_is_no_matter():
+    spec = {"jwt": {"providers": [{"name": "one", "localJWKS": {"type": "Inline", "inline": "{}"}}]}}
+    assert ineffective(kinds.SECURITY_POLICY, spec) == []
+    spec["jwt"]["providers"][0]["localJWKS"] = {"valueRef": {"name": "keys"}}
+    assert "write the keys into inline" in ineffective(kinds.SECURITY_POLICY, spec)[0]

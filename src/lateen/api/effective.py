@@ -190,6 +190,8 @@ _VALUES = {
     (kinds.ENVOY_FILTER, "configPatches[].match.context"): ("ANY", "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"),
 }
 """Fields of which only these values have an effect."""
+_ANYWAY = {(kinds.SECURITY_POLICY, "jwt.providers[].localJWKS.type"): ("Inline",)}
+"""Values of fields without effect that say what is so anyway."""
 
 
 def reason(kind: Kind, path: str) -> str | None:
@@ -245,6 +247,8 @@ def ineffective(kind: Kind, spec: Any) -> list[str]:
         form = general(path)
         why = reason(kind, form)
         if why is not None:
+            if value in _ANYWAY.get((kind, form), ()):
+                continue
             out.append(
                 f"{name} field spec.{path} has no effect in this version of Lateen: {why}; it is stored and ignored"
             )
