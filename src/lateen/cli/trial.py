@@ -40,6 +40,7 @@ Place = tuple[str, str]
 """(namespace, service)"""
 NOBODY = ""
 """A caller without an identity"""
+UNKNOWN = "paths, methods, headers, ports, addresses, tokens"
 _BY = f"{BY}, destination_canonical_revision"
 _ABOUT_CALLERS = {
     "source.principal": ("principals", "not_principals"),
@@ -210,7 +211,9 @@ def told(found: dict[Place, Verdict]) -> list[str]:
         denied = sum(v.denied.values())
         says = f"{name}.{namespace}: would deny {denied:,.0f} of {v.total:,.0f}"
         if v.depends:
-            says += f"; {v.depends:,.0f} depend on the request itself (paths, methods, headers, ports, addresses, tokens)"
+            says += (
+                f"; {v.depends:,.0f} depend on the request itself (paths, methods, headers, ports, addresses, tokens)"
+            )
         out.append(says)
         for caller, times in sorted(v.denied.items(), key=lambda item: -item[1]):
             out.append(f"  {times:,.0f} from {caller or 'callers without an identity (in plaintext, or from outside)'}")
