@@ -130,7 +130,7 @@ def test_every_page_of_the_collector_is_in_the_table():
         app.add_routes(collector.routes())
         return paths(app.router.routes())
 
-    assert asyncio.run(served(work)) - {"/", "/-/ready"} <= PAGES.keys()
+    assert asyncio.run(served(work)) - {"/", "/-/healthy", "/-/ready"} <= PAGES.keys()
 
 
 @pytest.mark.parametrize("text", ["9" * 400 + "h", "9223372036854775807s", "2562048h"])
