@@ -44,7 +44,7 @@ class Server:
             writer.close()
 
 
-def patched(server, number, base=""):
+def patched(server, number, base="", still=bulk.always):
     async def main():
         listening = await asyncio.start_server(server, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
@@ -52,7 +52,7 @@ def patched(server, number, base=""):
         url = URL(f"http://127.0.0.1:{port}{base}")
         try:
             headers = {"Authorization": "Bearer t"}
-            return await bulk.patch_all(url, ssl.create_default_context(), "", headers, changes, "status")
+            return await bulk.patch_all(url, ssl.create_default_context(), "", headers, changes, "status", still)
         finally:
             listening.close()
             await asyncio.gather(*server.tasks)
@@ -69,6 +69,13 @@ def test_every_object_is_patched_once_over_a_few_connections():
     assert path.startswith("/k8s/clusters/c-1/apis/networking.istio.io/v1/namespaces/shop/virtualservices/v")
     assert path.endswith("/status")
     assert "Authorization: Bearer t" in head
+
+
+def test_what_is_left_when_it_is_no_longer_ours_is_not_sent():
+    """An istiod that was stopped while it wrote the statuses of a large cluster."""
+    server = Server()
+    assert patched(server, 40, still=lambda: len(server.seen) < 10) == []
+    assert 10 <= len(server.seen) < 10 + bulk.CONNECTIONS
 
 
 def test_answers_in_chunks_and_connections_that_end_are_read_too():

@@ -34,11 +34,13 @@ class Api:
     def __init__(self):
         self.informers, self.written, self.fails = {}, [], None
 
-    async def patch_all(self, changes, subresource=""):
+    async def patch_all(self, changes, subresource, still):
         assert subresource == "status"
         if self.fails:
             return [(c, self.fails) for c in changes]
         for c in changes:
+            if not still():
+                break
             self.written.append((c.kind.kind, c.name))
             self.set(c.kind, c.name, status=c.body["status"])
         return []

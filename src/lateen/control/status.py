@@ -201,7 +201,8 @@ class StatusWriter:
         for c in changes:
             if c.kind.owned:
                 self.statuses.written[c.kind, (c.namespace, c.name)] = c.body["status"]
-        failed = await self._client.patch_all(changes, "status")
+        # A process that was stopped in the middle may have a successor when it goes on.
+        failed = await self._client.patch_all(changes, "status", lambda: self.leadership.held)
         for c, e in failed:
             where = (c.kind, (c.namespace, c.name))
             self.statuses.written.pop(where, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from lateen.api.kinds import Kind
@@ -19,6 +19,14 @@ from lateen.kit.later import yarl
 CONNECTIONS = 8
 FEW = 16
 """Up to this many patches, reusing the open connections costs less than new ones."""
+
+
+Still = Callable[[], bool]
+"""Whether changes are still to be made."""
+
+
+def always() -> bool:
+    return True
 
 
 class Change(NamedTuple):
@@ -37,8 +45,10 @@ async def patch_all(
     headers: dict[str, str],
     changes: Sequence[Change],
     subresource: str,
+    still: Still = always,
 ) -> list[tuple[Change, http.Response | OSError]]:
-    """The changes that failed, each with the API's response, or with the error if there was none."""
+    """The changes that failed, each with the API's response, or with the error if there was none. ``still``: asked
+    before each; what is left when it says no is not sent."""
     host, port, base = str(url.host), int(url.port or 443), url.raw_path.rstrip("/")
     secure = url.scheme == "https"
     failed: list[tuple[Change, http.Response | OSError]] = []
@@ -50,6 +60,8 @@ async def patch_all(
         )
         try:
             for change in left:
+                if not still():
+                    return
                 path = base + change.kind.path(change.namespace, change.name, subresource)
                 try:
                     answer = await connection.ask("PATCH", path, headers, jsons.dumps(change.body))

@@ -12,7 +12,7 @@ from typing import Protocol
 from lateen.api.kinds import Kind
 from lateen.kit.jsons import Json
 from lateen.kube import bulk
-from lateen.kube.bulk import Change
+from lateen.kube.bulk import Change, Still, always
 from lateen.kube.connection import error_of
 from lateen.kube.errors import KubeError, Unreachable
 from lateen.kube.streams import Streams, selecting
@@ -43,8 +43,9 @@ class Client(Protocol):
         """Server-side apply: ``manager`` becomes the owner of the fields of ``obj``, even if others own them
         (force)."""
 
-    async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
-        """Send merge patches whose responses do not matter; returns those that failed."""
+    async def patch_all(self, changes: Sequence[Change], subresource: str = "", still: Still = always) -> Failures:
+        """Send merge patches whose responses do not matter; returns those that failed. ``still``: whether to go on,
+        asked before each."""
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, grace: int | None = None, version: str = "", uid: str = ""
@@ -114,18 +115,22 @@ class HttpClient(Streams):
         path = kind.path(meta.get("namespace", ""), meta["name"])
         return self._object(kind, await self.call("PATCH", path, obj, query, content_type=APPLY))
 
-    async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
+    async def patch_all(self, changes: Sequence[Change], subresource: str = "", still: Still = always) -> Failures:
         headers = await self.headers({"Content-Type": MERGE})
         several = len(headers) > len(set(headers))
         if self.proxy or several or len(changes) <= bulk.FEW:
-            return [f for f in await asyncio.gather(*(self._patched(c, subresource) for c in changes)) if f]
-        failed = await bulk.patch_all(self.url, self.context, self.tls_name, dict(headers), changes, subresource)
+            return [f for f in await asyncio.gather(*(self._patched(c, subresource, still) for c in changes)) if f]
+        failed = await bulk.patch_all(self.url, self.context, self.tls_name, dict(headers), changes, subresource, still)
         if any(not isinstance(e, OSError) and e.status == 401 for _, e in failed):
             self.auth.refused()
         return [(c, self.unreachable(e) if isinstance(e, OSError) else error_of(e.status, e.body)) for c, e in failed]
 
-    async def _patched(self, c: Change, subresource: str) -> tuple[Change, KubeError | Unreachable] | None:
+    async def _patched(
+        self, c: Change, subresource: str, still: Still
+    ) -> tuple[Change, KubeError | Unreachable] | None:
         try:
+            if not still():
+                return None
             await self.patch(c.kind, c.namespace, c.name, c.body, subresource)
         except (KubeError, Unreachable) as e:
             return c, e

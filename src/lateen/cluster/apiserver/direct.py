@@ -11,7 +11,7 @@ from lateen.cluster.apiserver.auth import ADMIN
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.errors import ApiError
 from lateen.kit.jsons import Json
-from lateen.kube.bulk import Change
+from lateen.kube.bulk import Change, Still, always
 from lateen.kube.client import APPLY, MERGE, Failures, KubeError
 
 
@@ -68,9 +68,11 @@ class DirectClient:
         with _translated():
             return await self._api.patch(call)
 
-    async def patch_all(self, changes: Sequence[Change], subresource: str = "") -> Failures:
+    async def patch_all(self, changes: Sequence[Change], subresource: str = "", still: Still = always) -> Failures:
         failed: Failures = []
         for c in changes:
+            if not still():
+                break
             try:
                 await self.patch(c.kind, c.namespace, c.name, c.body, subresource)
             except KubeError as e:
