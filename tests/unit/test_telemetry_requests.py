@@ -40,7 +40,7 @@ def test_all_metrics_of_a_request_are_one_line_with_its_labels_in_one():
     for _, manager in hcms(found):
         assert [*lines(manager)] == [*requests.METRICS]
         assert len({json.dumps(of) for of in lines(manager).values()}) == 1
-        assert sum(requests.PIPE in str(log) for log in manager.access_log) == 2  # one is about messages
+        assert sum(requests.PIPE in str(log) for log in manager.access_log) == 1 + counts_messages(manager)
         assert not any(log.name == "envoy.access_loggers.stats" for log in manager.access_log)
 
 
@@ -79,7 +79,12 @@ def test_metrics_whose_labels_differ_have_lines_of_their_own():
         found = lines(manager)
         assert [*found["requests_total"]] == [labels.NAME, "method"]
         assert [*found["response_bytes"]] == [labels.NAME]
-        assert sum(requests.PIPE in str(log) for log in manager.access_log) == 3
+        assert sum(requests.PIPE in str(log) for log in manager.access_log) == 2 + counts_messages(manager)
+
+
+def of_grpc(text="", agent=mesh.AGENT):
+    """Of a mesh whose ports are gRPC's."""
+    return hcms(judge.messages(mesh.view(mesh.objects(text, CONFIG, protocol="grpc"), agent=agent)))
 
 
 def counts_messages(manager):
@@ -89,7 +94,7 @@ def counts_messages(manager):
 def test_messages_of_grpc_have_a_line_of_their_own_where_the_agent_takes_it():
     older = {key: value for key, value in mesh.AGENT.items() if key != requests.MESSAGES_METADATA}
     for agent, wanted in ((mesh.AGENT, [*requests.MESSAGES]), (older, [])):
-        for _, manager in hcms(found_at("", agent=agent)):
+        for _, manager in of_grpc(agent=agent):
             found = lines(manager, messages=True)
             assert [*found] == wanted
             assert all("|grpc|%RESPONSE_CODE%" in of[labels.NAME] for of in found.values()), "also without a status"
@@ -101,7 +106,7 @@ def test_a_telemetry_changes_and_disables_metrics_of_messages():
         changed("GRPC_REQUEST_MESSAGES", tagOverrides={"method": {"value": "request.method"}}),
         changed("GRPC_RESPONSE_MESSAGES", "SERVER", disabled=True),
     )
-    for name, manager in hcms(found_at(text)):
+    for name, manager in of_grpc(text):
         found = lines(manager, messages=True)
         assert [*found["request_messages_total"]] == [labels.NAME, "method"]
         assert ("response_messages_total" in found) == (name != "virtualInbound")
@@ -117,12 +122,12 @@ def test_messages_are_counted_on_ports_that_may_have_some(protocol, counted):
     hosts = [h for n, h in found[names.VHDS].items() if "ratings" in n] + [
         h for n, r in found[names.RDS].items() if "ratings" in n for h in r.virtual_hosts
     ]
-    inbound = [
-        h for name, manager in hcms(found) for h in manager.route_config.virtual_hosts if h.name.endswith("|9080")
-    ]
     assert hosts
-    assert inbound
-    assert {GRPC_FILTER in h.typed_per_filter_config for h in (*hosts, *inbound)} == {counted}
+    assert {GRPC_FILTER in h.typed_per_filter_config for h in hosts} == {counted}
+    own = [m for _, m in hcms(found) if any(h.name.endswith("|9080") for h in m.route_config.virtual_hosts)]
+    assert own
+    for manager in own:
+        assert (counts_messages(manager), bool(lines(manager, messages=True))) == (counted, counted)
 
 
 def test_a_labels_name_is_spelt_as_prometheus_wants_it():

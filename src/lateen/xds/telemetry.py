@@ -201,7 +201,9 @@ TLS; but where that is taken, some of it has passed."""
 
 
 @lru_cache(maxsize=4096)
-def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) -> tuple[accesslog_pb2.AccessLog, ...]:
+def metrics(
+    server: Server | None, http: bool, wanted: Metrics, cluster: str, grpc: bool = False
+) -> tuple[accesslog_pb2.AccessLog, ...]:
     """The loggers of one filter chain that metrics are made of. Connections count as opened once they are connected, or
     have failed to; the bytes of those that stay open are told to the agent (``wire.connections``), or count at their
     end where it takes no reports."""
@@ -210,7 +212,7 @@ def metrics(server: Server | None, http: bool, wanted: Metrics, cluster: str) ->
         if not wanted.requests:
             return (_stats(config),)
         found = [*_lines(config, VALUES)]
-        if wanted.of_messages:
+        if grpc:
             messages = _config(server, GRPC_METRICS, True, wanted, cluster)
             found += _lines(messages, GRPC_MESSAGES, access_log.of_grpc())
         return tuple(found)
@@ -317,8 +319,9 @@ def _labels(
     return [*out, *((name, f"%CEL({expression})%") for name, expression in changes.items() if expression is not None)]
 
 
-def loggers(seen: Side, http: bool, server: Server | None = None) -> list[Any]:
-    """Access loggers of a filter chain; Istio's metrics come from the last ones. Of connections, Envoy logs the
+def loggers(seen: Side, http: bool, server: Server | None = None, grpc: bool = False) -> list[Any]:
+    """Access loggers of a filter chain; Istio's metrics come from the last ones. ``grpc``: whether they tell of the
+    messages of gRPC, which a filter counts. Of connections, Envoy logs the
     beginning as well (``tcp_proxy``), which is for the metrics alone."""
     out = [made for log in seen.logs if (made := access_log.logger(log, http)) is not None]
     if not seen.metrics:
@@ -326,7 +329,7 @@ def loggers(seen: Side, http: bool, server: Server | None = None) -> list[Any]:
     if not http:
         end = access_log.moment(connections.END)
         out = [_only(end, log) for log in out]
-    return [*out, *metrics(server, http, seen.metrics, seen.cluster)]
+    return [*out, *metrics(server, http, seen.metrics, seen.cluster, grpc)]
 
 
 def refused(seen: Side) -> list[accesslog_pb2.AccessLog]:

@@ -59,8 +59,8 @@ class Requests:
     away as well, but once it has chosen a route, and it chooses again only where there is a valid token."""
     challenges: bool = False
     """Whether requests of ACME servers are answered."""
-    messages: bool = False
-    """Whether messages of gRPC are counted."""
+    messages: bool = True
+    """Whether messages of gRPC are counted, if somebody wants them: not on ports that say they have HTTP/1."""
     envoy_headers: bool = True
     """Whether x-envoy headers are added to requests and responses."""
 

@@ -36,17 +36,18 @@ def filters(
 ) -> list[lc.Filter]:
     """The network filters of a chain that routes requests. Routes come by name (``rds``) or inline (``route``);
     ``server``: at an inbound chain; ``place``: at a gateway."""
+    messages = chain.messages and seen.metrics is not None and seen.metrics.of_messages
     out = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
         http_filters=order.http(
             replace(
                 chain,
                 hooks=seen.hooks,
-                messages=seen.metrics is not None and seen.metrics.of_messages,
+                messages=messages,
                 envoy_headers=seen.handling.envoy_headers,
             )
         ),
-        access_log=[*telemetry.loggers(seen, True, server), tap.logger(server is not None)],
+        access_log=[*telemetry.loggers(seen, True, server, messages), tap.logger(server is not None)],
         stream_idle_timeout=pb.duration(0),
         upgrade_configs=[hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         use_remote_address=pb.boolean(chain.kind == "gateway"),

@@ -104,6 +104,7 @@ def _filters(
         limits=rate_limit.slots(i),
         quotas=quota.slots(i),
         guards=security.at_port(i),
+        messages=i.port.protocol != "http",
     )
     return http.filters(seen, requests, f"inbound_{stat}", route=route, server=server)
 
