@@ -82,7 +82,8 @@ PATHS = [
 ]
 NAMES = """
 admin.site.test ADMIN.Site.test admin.site.test:80 admin.site.test:1234 admin.site.test. admin.site.test:
-admin.site.test.:80 x@admin.site.test x:y@admin.site.test:80 admin.site.test,site.test
+admin.site.test.:80 x@admin.site.test x:y@admin.site.test:80 admin.site.test,site.test %61dmin.site.test
+%EF%BD%81dmin.site.test ad%C2%ADmin.site.test:80
 """
 HOSTS = [*NAMES.split(), " admin.site.test ", "\xff@admin.site.test", "\xff:\xff@admin.site.test:80"]
 AUTHORITIES = "admin.site.test x@admin.site.test:80 ADMIN.site.test. admin.site.test:1234 site.test@admin.site.test"
