@@ -13,8 +13,9 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
+from lateen.agent.istiod import Istiod
 from lateen.api import kinds
-from lateen.kit import certs, times, yamldoc
+from lateen.kit import certs, times, tls, yamldoc
 from lateen.kube import proxies
 from lateen.kube.client import KubeError
 from lateen.kube.kubeconfig import ConfigError, from_file, from_files, namespace_of
@@ -251,7 +252,14 @@ def test_certificates_that_kubectl_takes_are_taken_with_every_python(tmp_path, m
         return context
 
     monkeypatch.setattr(ssl, "create_default_context", strict)
-    assert not from_file(config(tmp_path, {})).context.verify_flags & ssl.VERIFY_X509_STRICT
+    root = tmp_path / "root"
+    root.write_text(certs.authority("test", times.now()).certificate)
+    contexts = (
+        from_file(config(tmp_path, {})).context,
+        Istiod("localhost", None, root, root)._context(None),  # an authority of the user's own
+        tls.client_context(None),
+    )
+    assert not any(c.verify_flags & ssl.VERIFY_X509_STRICT for c in contexts)
 
 
 def exec_user(tmp_path, script, **more):

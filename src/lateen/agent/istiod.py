@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lateen.kit import certs, http, times
+from lateen.kit import certs, http, times, tls
 from lateen.wire import ports
 from lateen.wire.node import CLUSTER_HEADER
 
@@ -125,7 +125,7 @@ class Istiod:
         return chain if usable else None
 
     def _context(self, chain: Path | None) -> ssl.SSLContext:
-        made = ssl.create_default_context(cadata=self.root.read_text())
+        made = tls.client_context(self.root.read_text())
         made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust anchors may be intermediates, as in Envoy
         lists = self.root.parent / CRL
         if lists.exists() and lists.stat().st_size:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from yarl import URL
 
 from lateen.control.fetching import Fetcher, NotFetched, absolute, shown
-from lateen.kit import jose
+from lateen.kit import jose, tls
 from lateen.kit.bodies import TooLong, whole
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
@@ -105,7 +104,7 @@ class Acme:
 
     def __init__(self, fetcher: Fetcher, account: Account) -> None:
         self._fetcher, self._account = fetcher, account
-        self._tls = ssl.create_default_context(cadata=account.authorities or None)
+        self._tls = tls.client_context(account.authorities or None)
         self._directory: dict[str, URL] = {}
         self._nonce, self._who = "", ""
         self._session: aiohttp.ClientSession
