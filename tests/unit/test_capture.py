@@ -360,6 +360,11 @@ def test_inbound_traffic_is_taken_in_one_way_by_all_families_of_the_pod(kernel, 
     assert bool(why) == bool(says)
 
 
+def test_where_there_is_no_program_ip_there_is_no_tproxy(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert not capture.transparent()
+
+
 def test_without_root_on_the_host_tproxy_has_no_mark_of_its_own(kernel):
     written, why = capture.write(capture.parse(["-m", "TPROXY"], mark=1338))
     assert (written.tproxy, kernel.written, kernel.routes) == (False, {"iptables": False, "ip6tables": False}, set())

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from lateen.kit.digits import digits
 from lateen.kube.configfiles import ConfigError
 
 SCHEMES = ("http", "https")
@@ -57,7 +58,7 @@ def _named(host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | N
         except ValueError:
             return False
     name, colon, number = entry.rpartition(":")
-    if colon and number.isdecimal() and (":" not in name or name.endswith("]")):
+    if colon and digits(number) and (":" not in name or name.endswith("]")):
         if int(number) != port:
             return False
         entry = name
