@@ -153,6 +153,14 @@ def test_a_host_that_is_kept_out_as_a_header_is_kept_out_in_all_its_spellings(na
     assert not re2.fullmatch(found, "other.test")
 
 
+@pytest.mark.parametrize("value", ["evil", "*"])
+def test_a_header_that_is_kept_out_is_so_with_underscores_for_dashes(value):
+    for make in (matchers.header_as_spelled, matchers.header_with):
+        names = [p.header.name for p in make("x-a-role", value).or_ids.ids]
+        assert names == ["x-a-role", "x-a_role", "x_a-role", "x_a_role"]
+    assert matchers.header_as_spelled("role", value).header.name == "role"
+
+
 def test_a_path_that_is_kept_out_as_a_header_is_kept_out_with_any_query():
     exact, path = matchers.header_as_spelled(":path", "/admin").or_ids.ids
     assert exact.header.string_match.exact == path.url_path.path.exact == "/admin"

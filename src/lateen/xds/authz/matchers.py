@@ -7,8 +7,9 @@ principals. ``*`` alone means "any value, but there must be one".
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from envoy.config.core.v3 import address_pb2, extension_pb2
@@ -25,6 +26,8 @@ IDENTITY = 4
 """The slashes of ``domain/ns/NAMESPACE/sa/ACCOUNT``"""
 _HOSTS = (":authority", "host")
 """The names of the header with a request's host"""
+MOST = 4
+"""The number of dashes of a name that are written otherwise independently of each other"""
 _META = frozenset("\\.+*?()|[]{}^$")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,300})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
 _STAR = re.compile(r"\{\*\*?\}")
@@ -262,20 +265,34 @@ def _listed(value: str, between: str) -> str:
 
 def header_as_spelled(name: str, value: str) -> rbac_pb2.Principal:
     """A header with this value, or with a list containing it: servers may treat ``ok,evil`` on one line like two lines,
-    which Envoy compares separately. The other items may have any bytes."""
-    if value == "*":
-        return request_header(name, value)
-    if name.lower() in _HOSTS:
+    which Envoy compares separately. The other items may have any bytes. The name may have underscores for dashes."""
+    if name.lower() in _HOSTS and value != "*":
         return rbac_pb2.Principal(header=_spelled_host(name, value))
     if name == ":path":  # with or without a query
         found = [request_header(name, value), rbac_pb2.Principal(url_path=path_pb2.PathMatcher(path=string(value)))]
         return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=found))
-    return _one_of_list(name, r"\C*".join(quoted(part) for part in value.split("*")))
+    item = r"\C*".join(quoted(part) for part in value.split("*"))
+    return _alike(name, lambda n: request_header(n, value) if value == "*" else _one_of_list(n, item))
+
+
+def _alike(name: str, one: Callable[[str], rbac_pb2.Principal]) -> rbac_pb2.Principal:
+    found = [one(n) for n in names_alike(name)]
+    return found[0] if len(found) == 1 else rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=found))
+
+
+def names_alike(name: str) -> Iterator[str]:
+    """The names of a header with each dash as an underscore or not (beyond the first few, all or none), which CGI, WSGI
+    and PHP do not tell apart (RFC 3875, 4.1.18)."""
+    first, *rest = name.replace("_", "-").split("-")
+    free, last = rest[:MOST], rest[MOST:]
+    for signs in itertools.product("-_", repeat=len(free)):
+        made = first + "".join(sign + part for sign, part in zip(signs, free, strict=True))
+        yield from (made + sign + sign.join(last) for sign in "-_") if last else (made,)
 
 
 def header_with(name: str, value: str) -> rbac_pb2.Principal:
     """Like ``header_as_spelled``, but a star in the text is literal."""
-    return _one_of_list(name, quoted(value))
+    return _alike(name, lambda n: _one_of_list(n, quoted(value)))
 
 
 def _one_of_list(name: str, item: str) -> rbac_pb2.Principal:

@@ -7,7 +7,6 @@ RFC 9110, section 11.1 (schemes have no case); RFC 3875, section 4.1.18 (CGI, an
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,12 +18,10 @@ from google.protobuf import json_format
 from lateen.api.security import JWTRule
 from lateen.wire import names
 from lateen.xds import predicates
-from lateen.xds.authz.matchers import quoted, regex
+from lateen.xds.authz.matchers import names_alike, quoted, regex
 
 DEFAULT = (("authorization", "Bearer "),), ("access_token",)
 """Headers with their prefixes, and parameters, where a rule names no places"""
-MOST = 4
-"""The number of dashes of a name that are written otherwise independently of each other"""
 
 
 class Places(NamedTuple):
@@ -79,18 +76,9 @@ def _alike(given: Places) -> Iterator[rbac_pb2.Permission]:
     """Headers whose names servers do not tell from those of verified claims."""
     own = {*given.written, *(name for name, _ in given.headers)}
     for name in given.written:
-        for other in _spellings(name):
+        for other in names_alike(name):
             if other not in own:
                 yield rbac_pb2.Permission(header=rc.HeaderMatcher(name=other, present_match=True))
-
-
-def _spellings(name: str) -> Iterator[str]:
-    """Of a header's name, with each dash as an underscore or not; beyond the first few, all or none."""
-    first, *rest = name.replace("_", "-").split("-")
-    free, last = rest[:MOST], rest[MOST:]
-    for signs in itertools.product("-_", repeat=len(free)):
-        made = first + "".join(sign + part for sign, part in zip(signs, free, strict=True))
-        yield from (made + sign + sign.join(last) for sign in "-_") if last else (made,)
 
 
 def _header(name: str, matcher: string_pb2.StringMatcher) -> rbac_pb2.Permission:
