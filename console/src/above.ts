@@ -94,7 +94,7 @@ export class Above {
       all.push({ text: mark.label, at, bold: false, rank: mark.traffic / 1e6, must: this.marked(e), faded: faded(e) })
     })
     const size = Math.round(12 * Math.min(1.2, Math.max(0.92, zoom)))
-    this.host.dataset.labels = String(texts(pen, room, all.filter((t) => t.at.some(inside)), size, this.ink))
+    this.host.dataset.labels = String(texts(pen, room, all.filter((t) => t.at.some(inside)), size, this.ink, w))
     this.signs(pen, room, Math.min(1, Math.max(0.6, zoom)), inside, marks)
   }
 

@@ -1,5 +1,6 @@
 // Labels, badges and locks, drawn above the graph in the size of the screen: they can be read at every zoom.
 
+import { into } from './into'
 import { BADGES } from './labels'
 import type { Point } from './path'
 import type { Badge } from './shapes'
@@ -54,7 +55,7 @@ export class Room {
 export const FADED = 0.25
 const FONT = "px system-ui, 'DejaVu Sans', sans-serif"
 
-export function texts(pen: CanvasRenderingContext2D, room: Room, all: Text[], size: number, ink: Ink): number {
+export function texts(pen: CanvasRenderingContext2D, room: Room, all: Text[], size: number, ink: Ink, width: number): number {
   let drawn = 0
   const line = Math.round(size * 1.25)
   pen.textAlign = 'center'
@@ -64,7 +65,8 @@ export function texts(pen: CanvasRenderingContext2D, room: Room, all: Text[], si
     const lines = t.text.split('\n')
     const w = Math.max(...lines.map((l) => pen.measureText(l).width)) + 6
     const h = line * lines.length
-    const at = t.at.find((p, i) => room.take(p.x - w / 2, p.y - h / 2, w, h, t.must && i === t.at.length - 1))
+    const places = t.at.map(({ x, y }) => ({ x: into(x, w, width), y }))
+    const at = places.find((p, i) => room.take(p.x - w / 2, p.y - h / 2, w, h, t.must && i === t.at.length - 1))
     if (!at) continue
     pen.globalAlpha = t.faded ? FADED : 1
     pen.fillStyle = ink.back

@@ -116,9 +116,18 @@ export class View {
     const { x1, x2, y1, y2, w, h } = this.cy.elements(':visible').boundingBox()
     const [width, height, padding] = [this.cy.width(), this.cy.height(), this.padding()]
     const below = this.narrow() ? 0 : LEGEND
-    const best = Math.min((width - 2 * padding) / Math.max(w, 1), (height - 2 * padding - below) / Math.max(h, 1), 1.25)
+    // Names are drawn above the graph, in the size of the screen: those at its sides need room of their own.
+    const side = (near: (x: number) => boolean) => Math.min(width / 4, Math.max(padding, ...this.halves(near)))
+    const [left, right] = [side((x) => x < x1 + w / 8), side((x) => x > x2 - w / 8)]
+    const best = Math.min((width - left - right) / Math.max(w, 1), (height - 2 * padding - below) / Math.max(h, 1), 1.25)
     const zoom = Math.max(best, this.cy.minZoom())
-    this.cy.viewport({ zoom, pan: { x: (width - zoom * (x1 + x2)) / 2, y: (height - below - zoom * (y1 + y2)) / 2 } })
+    this.cy.viewport({ zoom, pan: { x: (width + left - right - zoom * (x1 + x2)) / 2, y: (height - below - zoom * (y1 + y2)) / 2 } })
+  }
+
+  /** About half of the widths of the names of some nodes, in pixels of the screen. */
+  private halves(near: (x: number) => boolean): number[] {
+    const nodes = this.cy.nodes(':childless:visible').toArray().filter((n) => near((n as cytoscape.NodeSingular).position('x')))
+    return nodes.map((n) => 8 + 3.5 * Math.max(0, ...(this.texts.get(n.id())?.label ?? '').split('\n').map((l) => l.length)))
   }
 
   zoom(by: number) {

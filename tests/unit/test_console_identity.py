@@ -183,11 +183,18 @@ def test_what_somebody_has_changed_since_is_not_deleted(generation, status, tmp_
     assert asked(where, "editor", tmp_path, monkeypatch, "DELETE")[0] == status
 
 
-@pytest.mark.parametrize("text", ["", "# nothing", "---\n---\n"])
-def test_a_text_without_objects_is_not_written(text, tmp_path, monkeypatch):
-    status, says = asked("/apply?dryRun=true", "editor", tmp_path, monkeypatch, "POST", text)
-    assert status == 400
-    assert "there is no object" in says
+@pytest.mark.parametrize("text", ["", "# nothing", "---\n---\n", "metadata: {name: web}\n", "kind: Gateway\n"])
+@pytest.mark.parametrize("path", ["/apply?dryRun=true", "/effect", "/check"])
+def test_a_text_without_objects_is_refused(path, text, tmp_path, monkeypatch):
+    status, says = asked(path, "editor", tmp_path, monkeypatch, "POST", text)
+    assert status == {"/apply?dryRun=true": 400, "/effect": 422, "/check": 200}[path]
+    assert "apiVersion, kind and metadata" in says
+
+
+def test_a_kind_that_is_spelled_wrong_is_named(tmp_path, monkeypatch):
+    text = RULE.replace("VirtualService", "VirtualServce")
+    (says,) = json.loads(asked("/apply", "editor", tmp_path, monkeypatch, "POST", text)[1])["failed"].values()
+    assert "VirtualServce of networking.istio.io/v1 is not a kind of the mesh" in says
 
 
 def test_a_session_that_has_ended_is_told_from_an_object_that_is_refused(tmp_path, monkeypatch):

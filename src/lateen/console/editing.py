@@ -103,7 +103,8 @@ async def _write(client: HttpClient, obj: Json, dry: bool) -> tuple[Json | None,
     then. Raises ValueError for objects that the console does not write."""
     kind, meta = kinds.of(obj), obj["metadata"]
     if kind is None or not kind.owned:
-        raise ValueError("the console only writes the mesh's configuration; apply the rest with kubectl")
+        says = f"{obj['kind']} of {obj['apiVersion']} is not a kind of the mesh's configuration"
+        raise ValueError(f"{says}, and the console writes nothing else; apply it with kubectl")
     namespace, name = str(meta.get("namespace") or ""), str(meta.get("name") or "")
     if not _named(kind, namespace, name):
         needed = "metadata.name and metadata.namespace are needed" if kind.namespaced else "metadata.name is needed"

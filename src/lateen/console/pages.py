@@ -170,7 +170,9 @@ def sources(text: str) -> list[Source]:
     """The objects of a YAML text. Raises YamlError."""
     out = []
     for document in yamldoc.documents(text):
-        if not isinstance(document.value, dict) or not isinstance(document.value.get("metadata"), dict):
+        value = document.value
+        whole = isinstance(value, dict) and isinstance(value.get("metadata"), dict)
+        if not whole or not all(isinstance(value.get(k), str) and value[k] for k in ("apiVersion", "kind")):
             line, column = document.position(())
             raise yamldoc.YamlError("expected an object with apiVersion, kind and metadata", line, column)
         out.append(Source(document.value, "editor", document.position))
