@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -99,7 +100,8 @@ class Mesh:
                 return await api.run(namespace, pod, container or app, command, b"", timeout=120)
 
         try:
-            out, err, code = asyncio.run(run())
+            with ThreadPoolExecutor(1) as own:  # beside a browser: Playwright's loop runs in the thread of the test
+                out, err, code = own.submit(asyncio.run, run()).result()
         except (KubeError, Unreachable) as e:
             out, err, code = b"", str(e).encode(), 1
         found = subprocess.CompletedProcess(command, code, *(text.decode(errors="replace") for text in (out, err)))
