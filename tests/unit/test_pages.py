@@ -50,7 +50,7 @@ def test_whatever_is_not_run_has_a_reason_that_holds(name):
     """A test that a reason names is there."""
     for block in blocks(PAGES[name]):
         for test in re.findall(r"test_\w+\.py", block.not_run):
-            assert (ROOT / "tests" / "system" / test).exists(), f"{name}:{block.line}: {test}"
+            assert any((ROOT / "tests").glob(f"*/{test}")), f"{name}:{block.line}: {test}"
         for target in re.findall(r"make ([a-z-]+) runs", block.not_run):
             assert f"\n{target}:" in (ROOT / "Makefile").read_text(), f"{name}:{block.line}: make {target}"
 
