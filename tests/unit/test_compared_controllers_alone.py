@@ -9,10 +9,11 @@ from test_controllers import Told, deployment, play, pods_of, until
 from lateen.api import kinds
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.controllers import conditions, endpoints, pod_garbage
-from lateen.cluster.controllers.daemon_set import daemon_set
+from lateen.cluster.controllers.daemon_set import DaemonSets, daemon_set
 from lateen.cluster.controllers.deployment import deployment as rollout
 from lateen.cluster.controllers.disruption import DisruptionBudgets
 from lateen.cluster.controllers.job_indexes import shown
+from lateen.cluster.controllers.loop import Loop
 from lateen.cluster.controllers.namespace import remaining
 from lateen.cluster.controllers.ownership import DELETION_COST, surplus
 from lateen.cluster.controllers.revisions import hash_of
@@ -357,3 +358,16 @@ def test_the_pods_of_a_daemon_set_stay_when_its_history_is_of_an_earlier_version
     found = daemon_set({"metadata": {"name": "agent"}, "spec": spec}, [NODE], [there], hash_of(revision), NOW)
     assert (found.create, found.delete) == ([], [])
     assert found.status["updatedNumberScheduled"] == 1
+
+
+def test_a_daemon_set_is_told_of_a_node_that_gets_a_label(monkeypatch, caplog):
+    """Nodes have no namespace, in which something could adopt them."""
+    told, client = [], DirectClient(Cluster().api, "kube-controller-manager")
+    loop = Loop(client)
+    daemons = DaemonSets(client, loop, Told())
+    loop.register(daemons)
+    monkeypatch.setattr(loop, "objects", lambda *_: [{"metadata": {"name": "disks", "namespace": "default"}}])
+    monkeypatch.setattr(loop, "add", lambda _, key: told.append(key))
+    node = {"metadata": {"name": "n", "labels": {"a": "b"}}, "spec": {}}
+    loop._tell(daemons, kinds.NODE, node, {**node, "metadata": {"name": "n", "labels": {"disktype": "ssd"}}})
+    assert (told, caplog.text) == ([("default", "disks")], "")

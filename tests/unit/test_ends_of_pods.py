@@ -89,6 +89,30 @@ def test_a_pod_whose_last_status_nobody_takes_goes_all_the_same(tmp_path, monkey
     assert (client.tries, kept["metadata"]["deletionGracePeriodSeconds"]) == (2, 0)
 
 
+def left(code):
+    """What the runtime says of a container that the previous node daemon has started."""
+    return {"app": {"id": "u/app/0", "pid": 7, "code": code, "started": 100.0, "finished": 200.0}}
+
+
+@pytest.mark.parametrize("policy", ["Never", "OnFailure", "Always"])
+@pytest.mark.parametrize(
+    ("adopted", "ended"),
+    [(left(None), None), (left(0), (0, "Completed")), (left(3), (3, "Error")), ({}, (255, "Unknown"))],
+)
+def test_a_container_that_outlives_the_node_daemon_has_not_ended(tmp_path, policy, adopted, ended):
+    """And one that has ended meanwhile has ended as the runtime says: a Job does not run it again."""
+    running = {"name": "app", "restartCount": 0, "containerID": "lateen://u/app/0"}
+    running["state"] = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+    spec = {"containers": [{"name": "app", "image": "app"}], "restartPolicy": policy}
+    status = {"phase": "Running", "containerStatuses": [running]}
+    meta = {"name": "p", "namespace": "default", "uid": "u"}
+    (app,) = Pod(Node(None, tmp_path, 0), {"metadata": meta, "spec": spec, "status": status}, adopted).main
+    assert app.attempt == 0
+    assert (app.ended and (app.ended.code, app.ended.reason)) == ended
+    over = ended is not None and (policy == "Never" or (policy == "OnFailure" and ended[0] == 0))
+    assert (app.state is app.ended) == over
+
+
 GATE = "example.com/open"
 
 

@@ -206,6 +206,9 @@ def test_what_no_kubernetes_has_is_refused() -> None:
 def test_the_types_of_an_index_and_its_value_are_known() -> None:
     says = refused({"rule": "self.list.all(i, v, i == v)"})[1]
     assert f"1:23: {NO} '_==_' applied to '(int, string)'" in says
+    assert "1:18: duplicate variable name: i" in refused({"rule": "self.list.all(i, i, true)"})[1]
+    says = refused({"rule": "self.list.transformMapEntry(i, v, v).size() > 1"})[1]
+    assert f"1:28: {NO} 'cel.@mapInsert' applied to '(map(dyn, dyn), string)'" in says
 
 
 def test_what_kubernetes_has_and_the_library_lacks_is_named_in_a_warning() -> None:

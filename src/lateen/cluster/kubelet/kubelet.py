@@ -43,8 +43,8 @@ class Kubelet:
             group.create_task(registration.stay(self.node, self._scheduler is not None), name="heartbeat")
 
     async def _adopt(self) -> None:
-        """Containers that have outlived a previous node daemon, by pod and container name; the latest attempt of
-        each."""
+        """Containers that have outlived a previous node daemon, or have ended after it, by pod and container name; the
+        latest attempt of each."""
         for address in (await links.in_use()).values():  # before anybody takes one
             self.node.addresses.keep(address)
         found = (await self.node.runtime.call("list"))["containers"]
@@ -52,9 +52,8 @@ class Kubelet:
             if str(state["id"]).startswith("exec/"):
                 continue
             uid, name, _ = str(state["id"]).split("/")
-            if state["code"] is None:
-                self._adopted.setdefault(uid, {})[name] = state
-            else:
+            self._adopted.setdefault(uid, {})[name] = state
+            if state["code"] is not None:
                 await self.node.runtime.call("forget", id=state["id"])
 
     def _changed(self, _: Kind, key: Key, old: Json | None, new: Json | None) -> None:

@@ -149,12 +149,11 @@ class Pod:
         if "resources" in was and limits.infeasible(self.sandbox.pod["spec"]):
             c.spec = {**c.spec, "resources": was["resources"]}
         state, last = pod_status.parse(was.get("state")), pod_status.parse(was.get("lastState"))
-        if running := dig(was, "state", "running"):
-            began = times.parse(running["startedAt"]).timestamp()
-            key = str(was.get("containerID") or "").removeprefix("lateen://")
-            state = Terminated(key, 255, began, time.time(), "Unknown", "the cluster was stopped")
         count = int(was.get("restartCount") or 0)
-        attempt = count if state or last or count else -1
+        running = dig(was, "state", "running")
+        if running:
+            state = self._since(c, was, running, count)
+        attempt = count if state or last or count or running else -1
         stays = (
             self._over
             or (c.role is Role.INIT and self._resumed)
@@ -162,6 +161,18 @@ class Pod:
             or (c.role is Role.MAIN and _final(state, self.sandbox.policy))
         )
         c.restore(state if stays else None, last if stays else state or last, attempt)
+
+    def _since(self, c: Container, was: Json, running: Json, attempt: int) -> Terminated | None:
+        """What has become of a container that ran when the pod's status was written; None if it still runs."""
+        key = str(was.get("containerID") or "").removeprefix("lateen://")
+        found = self._adopted.get(c.name)
+        if found is None or (found["code"] is not None and found["id"] != key):
+            began = times.parse(running["startedAt"]).timestamp()
+            return Terminated(key, 255, began, time.time(), "Unknown", "the cluster was stopped")
+        if (code := found["code"]) is None:
+            return None
+        message = self.sandbox.message(c, attempt, code != 0)
+        return Terminated(key, code, found["started"], found["finished"], "Error" if code else "Completed", message)
 
     # --- the life --------------------------------------------------------------------------------------------
 

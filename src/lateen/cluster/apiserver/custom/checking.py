@@ -178,12 +178,17 @@ class _Checker:
         given = self._range(node, scope)
         if given is None:
             return UNKNOWN
+        if node.args[1].name == node.args[2].name:
+            return self._error(node.args[2].at, f"duplicate variable name: {node.args[2].name}")
         key, value = (given, given) if loose(given) else (Type("int"), *given.inner)[-2:]
         inner = scope | {node.args[1].name: key, node.args[2].name: value}
         if node.name not in _TRANSFORMS:
             self._conditions(node, node.args[3:], inner, Type("int") if node.name in _ONE else BOOL)
             return BOOL
         item = self.of(node.args[-1], inner)
+        if node.name == "transformMapEntry" and not loose(item) and item.name != "map":
+            says = f"found no matching overload for 'cel.@mapInsert' applied to '(map(dyn, dyn), {item})'"
+            return self._error(node.at, says)
         made = Type("list", (item,)) if node.name == "transformList" else item
         made = Type("map", (key, item)) if node.name == "transformMap" else made
         self._conditions(node, node.args[3:-1], inner, made)
