@@ -14,6 +14,7 @@ from lateen.cluster.apiserver import auth, containers, streams
 from lateen.cluster.apiserver.access import PodAccess, Running
 from lateen.cluster.apiserver.errors import ApiError, unknown_path
 from lateen.cluster.apiserver.front_door import FrontDoor, listen
+from lateen.kit import servers
 from lateen.kit.later import web
 from lateen.kit.spdy import Session
 
@@ -26,7 +27,7 @@ API_SERVER = "kube-apiserver-kubelet-client"
 class NodeApi:
     def __init__(self, access: PodAccess) -> None:
         self._access = access
-        self._http = web.Server(self._handle, keepalive_timeout=75)
+        self._http = servers.server(self._handle, keepalive_s=75)
 
     async def serve(self, address: str, port: int, context: ssl.SSLContext) -> None:
         await listen(self.protocol, (address, port), context)

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from lateen.api import kinds
 from lateen.cni import chain, protocol
-from lateen.kit import jsons, log, tasks, yamldoc
+from lateen.kit import jsons, log, servers, tasks, yamldoc
 from lateen.kit.files import write_atomic
 from lateen.kit.jsons import Json, dig
 from lateen.kube import kubeconfig
@@ -194,7 +194,7 @@ class Daemon:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         app = web.Application()
         app.add_routes([web.get("/readyz", self._ready), web.get("/healthz", self._alive)])
-        runner = web.AppRunner(app, access_log=None)
+        runner = servers.runner(app)
         await runner.setup()
         await web.TCPSite(runner, None, PORT).start()
         running = [tasks.spawn(tasks.forever(self._keep, "installation"), "installation")]

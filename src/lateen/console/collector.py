@@ -26,7 +26,7 @@ from lateen.console.reports import Reports
 from lateen.console.series.intake import Intake, Key, Look
 from lateen.console.series.scrape import Meta
 from lateen.console.series.selection import TooMany
-from lateen.kit import jsons, tasks
+from lateen.kit import jsons, servers, tasks
 from lateen.kube.client import Client
 from lateen.kube.informer import Informer
 from lateen.wire import ports
@@ -333,7 +333,7 @@ async def serve(client: Client, listen: tuple[int, ...], folder: Path | None = N
     app.add_routes(collector.routes())
     app.add_routes(Api(collector.intake.store, collector.intake, collector.gate).routes())
     app.add_routes(Federation(collector.intake.store, collector.gate).routes())
-    runner = web.AppRunner(app, access_log=None)
+    runner = servers.runner(app)
     await runner.setup()
     for port in listen:
         await web.TCPSite(runner, None, port).start()

@@ -21,7 +21,7 @@ from aiohttp import web
 from lateen.api.kinds import Kind
 from lateen.console import collector, discovery
 from lateen.console.scrape_config import Asked, matching, translated
-from lateen.kit import jsons, tasks, yamldoc
+from lateen.kit import jsons, servers, tasks, yamldoc
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
 from lateen.kube.informer import Informer
@@ -101,7 +101,7 @@ class Launcher:
         """Prometheus' exit code. Raises OSError, ValueError."""
         app = web.Application()
         app.add_routes([web.get(r"/{number:\d+}", self._targets)])
-        runner = web.AppRunner(app, access_log=None)
+        runner = servers.runner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

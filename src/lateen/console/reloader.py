@@ -10,6 +10,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from lateen.kit import servers
+
 log = logging.getLogger("lateen.console.reloader")
 
 LOOK_S = 2.0
@@ -54,7 +56,7 @@ async def serve(args: list[str]) -> None:
     listen = next((v for n in LISTEN for v in given.get(n, [])), ":8080")
     app = web.Application()
     app.add_routes([web.get("/healthz", _healthy)])
-    runner = web.AppRunner(app, access_log=None)
+    runner = servers.runner(app)
     await runner.setup()
     await web.TCPSite(runner, None, int(listen.rpartition(":")[2])).start()
     known = contents(folders)

@@ -30,7 +30,7 @@ from lateen.console.pages import Pages
 from lateen.console.plain_callers import PlainCallers
 from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Traffic
 from lateen.inject.workload import canonical_name, canonical_revision, of_pod
-from lateen.kit import jsons
+from lateen.kit import jsons, servers
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient
 
@@ -289,7 +289,7 @@ async def serve(client: HttpClient, port: int, collector: str) -> None:
     """Never returns."""
     console = Console(client, collector)
     console.cluster.start()
-    runner = web.AppRunner(application(console), access_log=None)
+    runner = servers.runner(application(console))
     await runner.setup()
     await web.TCPSite(runner, None, port).start()
     log.info("console: http://localhost:%d%s", port, ROOT)

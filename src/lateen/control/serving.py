@@ -13,7 +13,7 @@ from aiohttp import web
 from lateen.ads import listening, rpc
 from lateen.ads.debug import TokenServer
 from lateen.ca.authority import Authority, Identity
-from lateen.kit import certs, times
+from lateen.kit import certs, servers, times
 from lateen.kit.certs import Pair
 from lateen.wire import ports
 
@@ -124,7 +124,7 @@ async def http(
     """Listen, without a ``host`` at all addresses of both families."""
     app = web.Application(client_max_size=MAX_BODY)
     app.add_routes(routes)
-    runner = web.AppRunner(app, access_log=None)
+    runner = servers.runner(app)
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=context).start()
     return runner

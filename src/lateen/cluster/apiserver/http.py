@@ -40,6 +40,7 @@ from lateen.cluster.apiserver.lane import Plain
 from lateen.cluster.apiserver.resources import API_SERVICES, METRICS, PARTS
 from lateen.cluster.apiserver.upgrades import Upgrades
 from lateen.cluster.store.history import Entry
+from lateen.kit import servers
 from lateen.kit.jsons import Json
 from lateen.kit.later import web
 
@@ -72,7 +73,7 @@ class Server:
 
     @functools.cached_property
     def _http(self) -> web.Server:
-        return web.Server(self._handle, keepalive_timeout=75, lingering_time=2)
+        return servers.server(self._handle, keepalive_s=75, lingering_s=2)
 
     def ends(self) -> None:
         """It answers until ``close``, and is no longer ready."""

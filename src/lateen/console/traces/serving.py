@@ -20,7 +20,7 @@ from lateen.console.traces.query import Queries
 from lateen.console.traces.receiving import Receiver
 from lateen.console.traces.spans import Span
 from lateen.console.traces.store import Store
-from lateen.kit import tasks
+from lateen.kit import servers, tasks
 
 log = logging.getLogger("lateen.console.traces")
 
@@ -61,7 +61,7 @@ class Traces:
 
     def runner(self) -> web.AppRunner:
         """Of an HTTP server that leaves it to the receiver to unpack bodies."""
-        return web.AppRunner(self.app(), access_log=None, auto_decompress=False)
+        return servers.runner(self.app())
 
     async def run(self) -> None:
         """Write queued spans. Never returns."""
@@ -158,7 +158,7 @@ async def _serve_health(ports: str) -> None:
 
     app = web.Application()
     app.add_routes([web.get("/", healthy), web.get("/status", healthy)])
-    runner = web.AppRunner(app, access_log=None)
+    runner = servers.runner(app)
     await runner.setup()
     for port in filter(None, ports.split(",")):
         await web.TCPSite(runner, None, int(port)).start()
