@@ -289,9 +289,16 @@ buckets are Envoy's, or those of the annotation `sidecar.istio.io/statsHistogram
 AFTER_LABELS = """\
 A Telemetry changes, adds and removes labels (`tagOverrides`) and disables metrics. The collector of the console reads
 every proxy about once a second, less often if that would take more than a quarter of its time."""
+ENVOYS_OWN = """\
+Envoy's own metrics have the names and labels that they have in Istio's proxies, as in
+`envoy_cluster_upstream_cx_total{{cluster_name="xds-grpc"}}`. Kept are those of Envoy itself, of its connection to
+istiod, of authorization policies, rate limits and Wasm plugins, and what `proxyStatsMatcher` names. Its patterns are
+about whole names (`cluster.xds-grpc.upstream_cx_total`), which `lateen x envoy-stats` and statsd have, too. The labels:
+{labels}."""
 
 
 def metrics() -> str:
+    from lateen.agent import stat_tags
     from lateen.agent.own_metrics import MEASURES
     from lateen.control.measures import ABSENT, Measures
     from lateen.xds import standard_metrics as standard
@@ -323,6 +330,8 @@ def metrics() -> str:
             *labels,
             "",
             AFTER_LABELS,
+            "",
+            ENVOYS_OWN.format(labels=", ".join(f"`{name}`" for name in dict(stat_tags.TAGS))),
             "",
             "The agent's own metrics:",
             "",

@@ -1,6 +1,7 @@
 """AuthorizationPolicy and PeerAuthentication between real proxies."""
 
 import json
+import re
 import time
 
 import pytest
@@ -106,7 +107,10 @@ def test_a_dry_run_denies_nothing(mesh, policies):
     mesh.until(counted, what="counted what it would have refused")
     where = "localhost:15020/stats/prometheus?only=standard"
     shown = mesh.inside("details", "curl", "-s", where, container="istio-proxy").stdout
-    assert "_rbac_istio_dry_run_deny__shadow_denied{" in shown, "what the console's dashboards are drawn from"
+    denied = (
+        r'envoy_http_rbac{http_conn_manager_prefix="inbound_.*authz_dry_run_action="deny",.*_result="denied"} [1-9]'
+    )
+    assert re.search(denied, shown), "what the console's dashboards are drawn from"
 
 
 def test_the_object_says_that_its_proxies_have_it_and_authz_check_shows_it(mesh, policies):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lateen.agent import stat_tags
 from lateen.kit import duration
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
@@ -26,6 +27,7 @@ _PREFIXES = (
     "cluster.xds-grpc",
     "istio",
     "access_logger",
+    "wasm",
 )
 _SUFFIXES = ("downstream_cx_active", "ssl.handshake")
 _PARTS = ("rbac.", "http_local_rate_limit.")
@@ -61,6 +63,7 @@ class Statistics:
         ]
         return {
             "use_all_default_tags": False,
+            "stats_tags": stat_tags.config(),
             "stats_matcher": {"inclusion_list": {"patterns": keep}},
             "histogram_bucket_settings": [
                 {"match": {"prefix": name}, "buckets": found} for name, found in sorted(self.buckets.items())

@@ -43,9 +43,9 @@ def _bytes(title: str, *matchers: str, by: str = "", legend: str = "") -> Panel:
     return Panel(title, "Bps", (Query(sent, f"{legend} sent".strip()), Query(received, f"{legend} received".strip())))
 
 
-def _shadow(counter: str) -> str:
-    """Of each pod, since its proxy started: the name of the counter has the port in it, so that a rate has no name."""
-    return f'sum by (namespace, pod) ({{__name__=~"envoy_http_.*_rbac_istio_{counter}"}}) > 0'
+def _shadow(statistics: str) -> str:
+    """Of each pod, since its proxy started: such policies match rarely."""
+    return f"sum by (namespace, pod) ({statistics}) > 0"
 
 
 LATENCY = "istio_request_duration_milliseconds"
@@ -129,9 +129,13 @@ MESH = Board(
             "count",
             (
                 Query(
-                    _shadow("dry_run_(allow|deny)__shadow_denied"), "would be denied (dry run): {{pod}}.{{namespace}}"
+                    _shadow('envoy_http_rbac{authz_dry_run_action=~".+", authz_dry_run_result="denied"}'),
+                    "would be denied (dry run): {{pod}}.{{namespace}}",
                 ),
-                Query(_shadow("audit__shadow_allowed"), "audited: {{pod}}.{{namespace}}"),
+                Query(
+                    _shadow('envoy_http_rbac_istio_audit_{authz_dry_run_result="allowed"}'),
+                    "audited: {{pod}}.{{namespace}}",
+                ),
             ),
         ),
         VERSIONS,
