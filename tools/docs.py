@@ -277,8 +277,9 @@ graph is made of. `lateen.telemetry: lean` in the mesh configuration makes fewer
 changed for an hour are left out; when they change again, they continue where they were. A Prometheus (a request with
 the header `X-Prometheus-Scrape-Timeout-Seconds`) gets a series that begins with 0 first, and one that returns with
 the value with which it was left out, and the present one with its next request: so `increase()` and `rate()` count the
-first call, too. The console's collector keeps what counters of calls were meanwhile, so it misses none, as long as less
-than 15,000 series are active at once, and remembers the histograms of about 50 callers of each proxy.
+first call, too. The console's collector stores a 0 before a series that begins, keeps what counters of calls were
+meanwhile, so it misses none, as long as less than 15,000 series are active at once, and remembers the histograms of
+about 50 callers of each proxy.
 
 Both ports have the labels below. Requests are counted by the agent, to which Envoy writes a line about each, within
 half a second; they go on counting when Envoy has to be started again. Envoy itself (port 15000) has no metrics of

@@ -230,6 +230,63 @@ def test_a_call_after_a_long_silence_is_one_call_in_lists_and_in_suggestions():
     assert ask(intake.store, "sum(increase(istio_requests_total[15m]))", 1195.0)[""] == pytest.approx(1, rel=0.1)
 
 
+def since_a_minute(found):
+    """Of a pod that began to run a minute before START."""
+    return found._replace(began=START / 1000 - 60)
+
+
+FIRST = b'istio_requests_total{reporter="destination"} %d\nistio_request_bytes_bucket{le="+Inf"} %d\n'
+
+
+@pytest.mark.parametrize("at", [*range(58, 64), 100])
+@pytest.mark.parametrize("every", [1, 5])
+def test_the_first_calls_of_a_series_count(at, every):
+    """Wherever a block of the store ends, and in every resolution."""
+    intake, key, since = Intake(None), ("shop", "web-1", "u"), START // 1000
+    for i in range(300):
+        text = FIRST % (20, 20) if i >= at else b""
+        whole = (i * every) % 5 == 0
+        intake.frame(since + every * i, {key: since_a_minute(look(b"a 1\n" + text, whole))}, {key})
+    end = 300 * every - 1
+    for name in ("istio_requests_total", "istio_request_bytes_bucket"):
+        asked = f"sum(increase({name}[{end}s]))"
+        assert ask(intake.store, asked, end)[""] == pytest.approx(20, rel=0.1)
+        steps = ask(intake.store, f"sum(increase({name}[60s]))", 0.0, end, 30)
+        assert max(steps[""].values()) == pytest.approx(20, rel=0.35)
+
+
+def test_what_a_pod_that_is_new_has_counted_counts_and_what_an_old_one_has_does_not():
+    intake, new, old = Intake(None), ("shop", "web-2", "v"), ("shop", "web-1", "u")
+    other = {"instance": "10.0.0.2:15020", "pod": "web-2"}
+    since = START // 1000
+    for i in range(60):
+        looks = {old: since_a_minute(look(CALLS % 700))}
+        if i >= 5:
+            looks[new] = look(CALLS % 3, **other)._replace(began=since + 20.0)
+        intake.frame(since + 5 * i, looks, looks.keys())
+    found = ask(intake.store, "sum by (pod) (increase(istio_requests_total[5m]))", 295.0)
+    assert found == pytest.approx({"pod=web-1": 0, "pod=web-2": 3}, rel=0.1)
+
+
+@pytest.mark.parametrize("reason", ["not asked before", "no answer", "no room", "other labels", "idle before us"])
+def test_what_may_have_been_there_unread_is_not_taken_for_new(reason):
+    intake, key, since = Intake(None, 8 if reason == "no room" else 100), ("shop", "web-1", "u"), START // 1000
+    many = b"".join(b'istio_requests_total{i="%d"} 1\n' % i for i in range(9))
+    for i in range(12):
+        found = look(b"a 1\n" + (CALLS % 500 if i > 5 else b""))
+        began = START / 1000 - (7200 if reason == "idle before us" else 60)
+        if reason == "not asked before":
+            found = look(b"a 1\n" if i <= 5 else CALLS % 500, whole=i > 5)
+        if reason == "no answer" and i in (4, 5):
+            found = look(b"", problem="timeout")
+        if reason == "no room" and i <= 5:
+            found = look(many)
+        if reason == "other labels":
+            found = look(CALLS % 500, version="v2" if i > 5 else "v1")
+        intake.frame(since + 5 * i, {key: found._replace(began=began)}, {key})
+    assert sum(ask(intake.store, "sum(increase(istio_requests_total[1m]))", 59.0).values()) < 9
+
+
 def test_a_histogram_after_a_long_silence_has_the_duration_of_the_next_call():
     intake, key, since = Intake(None), ("shop", "web-1", "u"), START // 1000
     name = b'istio_request_duration_milliseconds_bucket{le="%s"} %d\n'

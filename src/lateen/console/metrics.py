@@ -13,8 +13,7 @@ from datetime import datetime
 from math import isnan
 from typing import NamedTuple
 
-from lateen.agent.exposition import IDLE_S
-from lateen.console.series.scrape import Pair
+from lateen.console.series.scrape import Age, Pair
 from lateen.dump import failures
 from lateen.inject.workload import LATEST
 from lateen.kit.digits import digits
@@ -189,8 +188,8 @@ class Target:
     @classmethod
     def of(cls, pod: Json, since: float, now: float) -> Target:
         """``since``: when we began to count."""
-        start = began(pod)
-        return cls(fresh=start > since, old=start <= since and now - start > IDLE_S)
+        age = Age.of(began(pod), since, now)
+        return cls(age.fresh, age.old)
 
     def read(self, pairs: Iterable[Pair], into: Added, complete: bool = True, whole: bool = True) -> None:
         """Add what was counted since the last text. A series that is gone may come back with its total; where a counter

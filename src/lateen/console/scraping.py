@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from lateen.api.reading import has_proxy
+from lateen.console.metrics import began
 from lateen.console.series.intake import Key, Look
 from lateen.console.series.scrape import Meta, samples, target_labels
 from lateen.kit import bodies
@@ -56,7 +57,7 @@ def processes(pods: list[Json], proxy_port: int = ports.MERGED_METRICS) -> dict[
 
 async def read(session: aiohttp.ClientSession, process: Process, whole: bool, meta: dict[str, Meta]) -> Look:
     """Scrape one process; errors are part of the result. ``meta`` is filled with the metrics' descriptions."""
-    url, began = process.url(whole), time.monotonic()
+    url, asked = process.url(whole), time.monotonic()
     text, problem, complete = b"", "", True
     try:
         async with session.get(url) as answer:
@@ -66,5 +67,6 @@ async def read(session: aiohttp.ClientSession, process: Process, whole: bool, me
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         problem = str(e) or "timeout"
     pairs = samples(text, meta if whole else None)
-    labels, seconds = target_labels(process.pod, process.port), time.monotonic() - began
-    return Look(labels, url, pairs, whole, seconds, problem, complete and (not text or text.endswith(b"\n")))
+    labels, seconds = target_labels(process.pod, process.port), time.monotonic() - asked
+    complete = complete and (not text or text.endswith(b"\n"))
+    return Look(labels, url, pairs, whole, seconds, problem, complete, began(process.pod))

@@ -14,7 +14,7 @@ from lateen.console.series import codec
 from lateen.console.series.codec import Labels
 from lateen.console.series.disk import Disk
 from lateen.console.series.registry import Selector
-from lateen.console.series.scrape import COUNTER, JOB, Meta, Pair, Scraped
+from lateen.console.series.scrape import COUNTER, JOB, Age, Meta, Pair, Scraped
 from lateen.console.series.selection import TooMany
 from lateen.console.series.store import Store
 from lateen.kit.jsons import Json
@@ -33,7 +33,7 @@ Key = tuple[str, str, str]
 
 class Look(NamedTuple):
     """What one target answered: ``problem`` says why not; ``whole``: all of its metrics were asked for;
-    ``complete``: the text was not cut off."""
+    ``complete``: the text was not cut off; ``began``: when its pod began to run, in seconds since 1970, or 0."""
 
     labels: Labels
     url: str
@@ -42,6 +42,7 @@ class Look(NamedTuple):
     seconds: float
     problem: str = ""
     complete: bool = True
+    began: float = 0.0
 
 
 def _disk(folder: Path) -> Disk | None:
@@ -61,6 +62,8 @@ class Intake:
         self._held = np.empty(0, np.int64)
         self._scraped: dict[Key, Scraped] = {}
         self._former = self._counters()
+        self._since = 0.0
+        """When the first frame was made"""
         self._looks: dict[Key, tuple[float, Look]] = {}
         self.dropped: set[str] = set()
         """The targets that have series without room, or have said more than is read."""
@@ -89,18 +92,20 @@ class Intake:
                     out.setdefault(labels.get("instance", ""), []).append((labels, float(values[0])))
         return out
 
-    def _begun(self, labels: Labels) -> Scraped:
+    def _found(self, labels: Labels, age: Age) -> Scraped:
         """A target, with the counters that it had for a former process: some may be idle now."""
         idle: dict[int, float] = {}
         for known, value in self._former.pop(labels["instance"], ()):
             number = self._intern(known) if labels.items() <= known.items() else None
             if number is not None:
                 idle[number] = value
-        return Scraped(labels, self._intern, idle)
+        return Scraped(labels, self._intern, idle, age=age)
 
     def frame(self, at: float, looks: Mapping[Key, Look], there: Collection[Key]) -> None:
         """One round: ``at`` in seconds since 1970. Targets that are no longer ``there`` have ended."""
         into: dict[int, float] = {}
+        begun: list[int] = []
+        self._since = self._since or at
         self._active = sum(s.size for s in self._scraped.values())
         for gone in [key for key in self._scraped if key not in there]:
             self._scraped.pop(gone).forget(into)
@@ -112,28 +117,31 @@ class Intake:
         self.dropped = set()
         for key, look in looks.items():
             scraped = self._scraped.get(key)
-            if scraped is None or scraped.labels != look.labels:
-                if scraped is not None:
-                    scraped.forget(into)
-                scraped = self._scraped[key] = self._begun(look.labels)
+            if scraped is None:
+                scraped = self._scraped[key] = self._found(look.labels, Age.of(look.began, self._since, at))
+            elif scraped.labels != look.labels:  # what it counted before is not new
+                scraped.forget(into)
+                scraped = self._scraped[key] = self._found(look.labels, Age(fresh=False, old=True))
             if look.problem:
                 scraped.end(into)
             else:
                 scraped.read(look.pairs, look.whole and look.complete, into)
+                begun += scraped.begun
             if scraped.dropped or not look.complete:
                 self.dropped.add(f"{key[0]}/{key[1]}")
             if look.whole or look.problem:
                 scraped.report(not look.problem, look.seconds, len(look.pairs), into)
                 self._looks[key] = at, look._replace(pairs=[])  # what they say is in the store
-        self._put(round(at * 1000), into)
+        self._put(round(at * 1000), into, begun)
 
-    def _put(self, at_ms: int, into: Mapping[int, float]) -> None:
+    def _put(self, at_ms: int, into: Mapping[int, float], begun: list[int]) -> None:
         """What is scraped now stays known, whatever the store drops."""
         active = [number for scraped in self._scraped.values() for number in scraped.numbers()]
         now = np.unique(np.array(active, np.int64))
         self.store.registry.hold(np.setdiff1d(now, self._held, assume_unique=True))
         ids = np.fromiter(into.keys(), np.int64, len(into))
-        self.store.put(at_ms, ids, np.fromiter(into.values(), np.float64, len(into)))
+        values = np.fromiter(into.values(), np.float64, len(into))
+        self.store.put(at_ms, ids, values, np.unique(np.array(begun, np.int64)))
         self.store.release(np.setdiff1d(self._held, now, assume_unique=True))
         self._held = now
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import NamedTuple
 
+from lateen.agent.exposition import IDLE_S
 from lateen.console.series.codec import STALE_BITS, Labels, marker
 from lateen.console.series.registry import NAME
 from lateen.kit.jsons import Json
@@ -16,7 +17,7 @@ JOB = "kubernetes-pods"
 """As in the configuration of Istio's Prometheus add-on."""
 _LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
-COUNTER = re.compile(r"istio_(requests|tcp_\w+)_total")
+COUNTER = re.compile(r"istio_(requests|(request|response)_messages|tcp_\w+)_total")
 HISTOGRAM = re.compile(r"istio_\w+_(bucket|sum|count)")
 MAX_RESTING = 3_000
 """Samples of histograms that are remembered of one target, which are those of about 50 callers."""
@@ -27,6 +28,23 @@ MAX_LABELS, LONGEST_VALUE = 64, 1024
 Pair = tuple[bytes, float]
 Intern = Callable[[Labels], int | None]
 """The number of a series; None where there are too many already."""
+
+
+class Age(NamedTuple):
+    """Of a process with metrics, when it is read for the first time."""
+
+    fresh: bool
+    """Whether it started after us, so that everything that it has counted is new."""
+    old: bool
+    """Whether it may have had idle series before we came: then one that appears is not known to be new."""
+
+    @classmethod
+    def of(cls, start: float, since: float, now: float) -> Age:
+        """``start``: when it began to run, in seconds since 1970, 0 where that is not known; ``since``: when we did."""
+        return cls(fresh=start > since, old=start <= since and now - start > IDLE_S)
+
+
+YOUNG = Age(fresh=False, old=False)
 
 
 class Meta(NamedTuple):
@@ -59,11 +77,15 @@ def _comment(line: bytes, into: dict[str, Meta]) -> None:
         into[parts[2]] = known._replace(**{"kind" if parts[1] == "TYPE" else "help": parts[3]})
 
 
+def _name(key: bytes) -> str:
+    return key.partition(b"{")[0].decode(errors="replace")
+
+
 def labels_of(key: bytes, target: Labels) -> Labels | None:
     """The labels of a series; where it has one that the target has as well, its own is called ``exported_…``, as
     without Prometheus' ``honor_labels``. None where there are too many, or one is too long."""
-    name, _, rest = key.partition(b"{")
-    out = {NAME: name.decode(errors="replace").strip()}
+    rest = key.partition(b"{")[2]
+    out = {NAME: _name(key).strip()}
     for k, v in _LABEL.findall(rest):
         label, value = k.decode(), v.decode(errors="replace")
         if "\\" in value:
@@ -97,17 +119,33 @@ class Scraped:
     Agents leave out counters that have not changed for an hour (``agent.exposition``), and continue them later. So
     counters of calls that are gone keep their value: otherwise ``increase()`` would miss the next call, and who takes
     series that begin for new ones would count all calls of the past. ``idle``: number of the series -> its value.
-    Histograms, of which there is twenty times as much, are remembered, and begin again with what they were."""
+    Histograms, of which there is twenty times as much, are remembered, and begin again with what they were.
+
+    What appears between two texts has begun between them, and was 0 before: otherwise ``increase()`` would miss the
+    first calls. Not so where it may have been there without being read."""
 
     labels: Labels
     intern: Intern
     idle: dict[int, float] = field(default_factory=dict)
     dropped: int = 0
+    age: InitVar[Age] = YOUNG
+    begun: list[int] = field(default_factory=list)
+    """The series of the last text that have begun since the one before"""
     _known: dict[bytes, int | None] = field(default_factory=dict)
     _whole: dict[bytes, float] = field(default_factory=dict)
     """Those of the last whole text, and what others have said since."""
     _resting: dict[bytes, float] = field(default_factory=dict)
     """Samples of histograms that are gone -> their value; the latest are the last ones"""
+    _lost: set[bytes] = field(default_factory=set)
+    """Those that were there before the target did not answer"""
+    _follows: bool = False
+    """Whether there was a whole text before this one, or nothing"""
+    _old: bool = False
+    """Whether a series may come back that is not remembered"""
+    _old_histograms: bool = False
+
+    def __post_init__(self, age: Age) -> None:
+        self._follows, self._old = age.fresh, age.old
 
     @property
     def size(self) -> int:
@@ -120,7 +158,7 @@ class Scraped:
     def read(self, pairs: Iterable[Pair], whole: bool, into: dict[int, float]) -> None:
         """Add samples. After a ``whole`` text, series that were in the one before and are gone are idle where they
         count calls; others get a STALE marker."""
-        known, self.dropped = self._known, 0
+        known, self.dropped, self.begun = self._known, 0, []
         now: dict[bytes, float] = {}
         for key, value in pairs:
             number = known.get(key)
@@ -129,23 +167,34 @@ class Scraped:
                 if number is None:
                     self.dropped += 1
                     continue
+                if self._begins(key, number):
+                    self.begun.append(number)
             into[number] = self._resting.pop(key, value)
             now[key] = value
         if self.idle:
             self.idle = {number: value for number, value in self.idle.items() if number not in into}
+        self._old |= self.dropped > 0
         if not whole:
             self._whole |= now
             return
         for key in self._whole.keys() - now.keys():
             number = known.get(key)
-            if number is not None and COUNTER.fullmatch(key.partition(b"{")[0].decode(errors="replace")):
+            if number is not None and COUNTER.fullmatch(_name(key)):
                 del known[key]
                 self.idle[number] = self._whole[key]
             else:
                 self._end(key, into)
                 self._remember(key)
         self._whole = now
+        self._old |= not self._lost <= now.keys()
+        self._lost, self._follows = set(), True
         into |= self.idle
+
+    def _begins(self, key: bytes, number: int) -> bool:
+        """Whether a series that was not in the text before was 0 then."""
+        if self._old or not self._follows or key in self._resting or number in self.idle:
+            return False
+        return bool(COUNTER.fullmatch(_name(key)) or (HISTOGRAM.fullmatch(_name(key)) and not self._old_histograms))
 
     def _number(self, key: bytes) -> int | None:
         labels = labels_of(key, self.labels)
@@ -155,10 +204,11 @@ class Scraped:
         return number
 
     def _remember(self, key: bytes) -> None:
-        if HISTOGRAM.fullmatch(key.partition(b"{")[0].decode(errors="replace")):
+        if HISTOGRAM.fullmatch(_name(key)):
             self._resting[key] = self._whole[key]
             if len(self._resting) > MAX_RESTING:
                 del self._resting[next(iter(self._resting))]
+                self._old_histograms = True
 
     def _end(self, key: bytes, into: dict[int, float]) -> None:
         number = self._known.pop(key, None)
@@ -171,10 +221,13 @@ class Scraped:
             self._end(key, into)
         if self._whole:
             into |= dict.fromkeys(self.idle, STALE)
+            self._lost = {k for k in self._whole if COUNTER.fullmatch(_name(k)) or HISTOGRAM.fullmatch(_name(k))}
+            self._follows = False
         self._whole = {}
 
     def end_idle(self, into: dict[int, float]) -> None:
         """Make room."""
+        self._old |= bool(self.idle)
         into |= dict.fromkeys(self.idle, STALE)
         self.idle = {}
 

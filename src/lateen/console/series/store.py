@@ -23,7 +23,7 @@ from lateen.console.series.disk import Disk
 from lateen.console.series.names import Names
 from lateen.console.series.registry import Registry, Selector
 from lateen.console.series.selection import Decoded, Part, Selection, TooMany, decoded, part
-from lateen.console.series.tier import FRAMES, Block, Tier
+from lateen.console.series.tier import FRAMES, NONE, Block, Tier
 
 log = logging.getLogger("lateen.console.series")
 
@@ -53,13 +53,14 @@ class Store:
 
     # --- writing ---------------------------------------------------------------------------------------------
 
-    def put(self, at_ms: int, ids: Ints, values: Floats) -> None:
-        """One frame: what was scraped at ``at_ms``, later than all before. ``ids`` are the registry's, each once."""
+    def put(self, at_ms: int, ids: Ints, values: Floats, begun: Ints = NONE) -> None:
+        """One frame: what was scraped at ``at_ms``, later than all before. ``ids`` are the registry's, each once.
+        ``begun``: those of counters that have begun since the frame before, in which they were 0."""
         with self._lock:
             if not len(ids) or at_ms <= self.tiers[0].newest:
                 return
             for tier in self.tiers:
-                tier.offer(at_ms, ids, values)
+                tier.offer(at_ms, ids, values, begun)
                 if len(tier.head.times) >= FRAMES:
                     self._seal(tier)
             if not self.tiers[0].head.times:

@@ -12,6 +12,7 @@ from lateen.console.series.registry import Registry
 
 FRAMES = 60
 """The samples of a series in one block."""
+NONE: Ints = np.empty(0, np.int64)
 
 
 @dataclass(eq=False)
@@ -44,6 +45,16 @@ class Head:
         self.ids: list[int] = []
 
     def put(self, at_ms: int, ids: Ints, values: Floats) -> None:
+        self.times.append(at_ms)
+        rows = self._rows_of(ids)
+        self._values[rows, len(self.times) - 1] = values
+
+    def begin(self, ids: Ints) -> None:
+        """These were 0 at the last frame, if it has no sample of them."""
+        rows, last = self._rows_of(ids), len(self.times) - 1
+        self._values[rows[absent(self._values[rows, last])], last] = 0.0
+
+    def _rows_of(self, ids: Ints) -> Ints:
         if self._registry.size > len(self._rows):
             more = np.full(self._registry.size + 1024 - len(self._rows), -1, np.int64)
             self._rows = np.concatenate([self._rows, more])
@@ -56,8 +67,7 @@ class Head:
             rows = self._rows[ids]
             if len(self.ids) > len(self._values):
                 self._values = np.concatenate([self._values, gaps(len(self.ids) + 256 - len(self._values), FRAMES)])
-        self._values[rows, len(self.times)] = values
-        self.times.append(at_ms)
+        return rows
 
     def read(self, ids: Ints) -> Floats:
         """The values of these series, gaps where it has none."""
@@ -90,18 +100,28 @@ class Tier:
         self.head = Head(self.registry)
         self._pending = gaps(1, 0)[0]
 
-    def offer(self, at_ms: int, ids: Ints, values: Floats) -> None:
+    def offer(self, at_ms: int, ids: Ints, values: Floats, begun: Ints = NONE) -> None:
         """A frame of the next finer resolution. Of those in one step the last sample of each series is kept, under the
-        time of the last frame."""
+        time of the last frame. ``begun``: the series that were 0 before it."""
+        if self.step_ms > 0 and self._last and at_ms // self.step_ms != self._last // self.step_ms:
+            self.settle()
+        if len(begun):
+            self._begin(at_ms, begun)
         if self.step_ms <= 0:
             self.head.put(at_ms, ids, values)
             return
-        if self._last and at_ms // self.step_ms != self._last // self.step_ms:
-            self.settle()
         if self.registry.size > len(self._pending):
             self._pending = np.concatenate([self._pending, gaps(1, self.registry.size + 1024 - len(self._pending))[0]])
         self._pending[ids] = values
         self._last = at_ms
+
+    def _begin(self, at_ms: int, ids: Ints) -> None:
+        if self.head.times:
+            self.head.begin(ids)
+            return
+        # A block has just ended.
+        before = at_ms // self.step_ms * self.step_ms - 1 if self.step_ms else at_ms - 1000
+        self.head.put(max(before, self.newest + 1), ids, np.zeros(len(ids)))
 
     def forget(self, ids: Ints) -> None:
         """Series whose numbers may be given to others."""
