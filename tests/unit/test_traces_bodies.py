@@ -13,6 +13,7 @@ from spans import OTLP, TRACE, serving, span
 
 from lateen.console.traces import otlp
 from lateen.console.traces.receiving import MAX_BODY, METHOD
+from lateen.console.traces.spans import BadSpans
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,30 @@ def test_a_body_that_is_not_packed_as_it_says_is_refused(tmp_path, caplog, encod
     assert found == status
     assert says in text
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("gzip", gzip.compress(b"") * 100_000), ("gzip, " * 1_000 + "gzip", gzip.compress(b" "))],
+)
+def test_many_parts_or_encodings_of_a_body_cost_no_time(tmp_path, encoding, body):
+    """Each would cost as much as the whole body."""
+
+    async def work(url, _traces, session):
+        headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+        async with session.post(f"{url}/v1/traces", data=body, headers=headers) as answer:
+            return answer.status
+
+    assert serving(tmp_path, work) in (400, 415)
+
+
+def test_a_body_of_nothing_but_empty_spans_costs_no_memory():
+    body = trace_service_pb2.ExportTraceServiceRequest.FromString(otlp.encode([span(1)]))
+    scope = body.resource_spans[0].instrumentation_library_spans[0]
+    for _ in range(otlp.MAX_PROBLEMS + 500):
+        scope.spans.add()
+    with pytest.raises(BadSpans, match=f"{otlp.MAX_PROBLEMS + 1} spans were rejected"):
+        otlp.spans(body)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Jaeger's query API over gRPC, as Kiali asks it."""
 
 import asyncio
+import contextlib
 import time
 
 import grpc
@@ -35,7 +36,7 @@ def asking(tmp_path, spans, work):
         await server.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                return await work(lambda *given: called(channel, *given))
+                return await work(Call(channel))
         finally:
             await server.stop(0)
             store.close()
@@ -43,14 +44,18 @@ def asking(tmp_path, spans, work):
     return asyncio.run(run())
 
 
-async def called(channel, method, answer, request):
-    """The answer; of a stream, its messages."""
-    path = f"/{SERVICE}/{method}"
-    serialize = bytes if isinstance(request, bytes) else lambda m: m.SerializeToString()
-    given = {"request_serializer": serialize, "response_deserializer": MESSAGES[answer].FromString}
-    if answer != "SpansResponseChunk":
-        return await channel.unary_unary(path, **given)(request)
-    return [chunk async for chunk in channel.unary_stream(path, **given)(request)]
+class Call:
+    def __init__(self, channel):
+        self.channel = channel
+
+    async def __call__(self, method, answer, request):
+        """The answer; of a stream, its messages."""
+        path = f"/{SERVICE}/{method}"
+        serialize = bytes if isinstance(request, bytes) else lambda m: m.SerializeToString()
+        given = {"request_serializer": serialize, "response_deserializer": MESSAGES[answer].FromString}
+        if answer != "SpansResponseChunk":
+            return await self.channel.unary_unary(path, **given)(request)
+        return [chunk async for chunk in self.channel.unary_stream(path, **given)(request)]
 
 
 def find(service="web", **more):
@@ -131,6 +136,23 @@ def test_spans_come_in_messages_that_clients_take(tmp_path, monkeypatch):
     assert len(found) > 3
     assert all(chunk.ByteSize() < 500 for chunk in found)
     assert len({s.span_id for chunk in found for s in chunk.spans}) == 19
+
+
+def test_an_answer_that_nobody_reads_ends(tmp_path, monkeypatch):
+    """Or it would stay in memory, and keep its place from others."""
+    monkeypatch.setattr(jaeger_grpc, "ANSWER_S", 0.1)
+
+    async def work(call):
+        answer = call.channel.unary_stream(f"/{SERVICE}/FindTraces")(find()[2].SerializeToString())
+        await answer.read()
+        await asyncio.sleep(2 * jaeger_grpc.ANSWER_S)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            while await answer.read() is not grpc.aio.EOF:
+                pass
+        return await answer.code()
+
+    long = [span(i, tags={f"t{n}": "x" * 4000 for n in range(100)}) for i in range(1, 40)]
+    assert asking(tmp_path, long, work) is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 @pytest.mark.parametrize(

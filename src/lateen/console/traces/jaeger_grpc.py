@@ -5,7 +5,8 @@ Source: https://github.com/jaegertracing/jaeger-idl (``proto/api_v2/query.proto`
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -26,6 +27,8 @@ MAX_QUESTION = 64 * 1024
 AT_ONCE = 32
 CHUNK = 1024 * 1024
 """Bytes of spans in a message. Clients in Go refuse messages of more than 4 MB."""
+ANSWER_S = 60.0
+"""How long a client may take to read an answer, which is in memory until then."""
 
 _TIME, _SPAN_OF_TIME = ".google.protobuf.Timestamp", ".google.protobuf.Duration"
 _MESSAGES = {
@@ -237,12 +240,17 @@ def _refusing(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return run
 
 
-def _refusing_stream(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _refusing_stream(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     whole = _refusing(handler)
 
-    async def run(asked: Any, context: Any) -> AsyncIterator[Any]:
-        for chunk in chunks(await whole(asked, context)):
-            yield chunk
+    async def run(asked: Any, context: Any) -> None:
+        found = await whole(asked, context)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                for chunk in chunks(found):
+                    await context.write(chunk)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"the answer was not read within {ANSWER_S:.0f} s")
 
     return run
 

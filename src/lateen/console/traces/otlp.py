@@ -38,6 +38,8 @@ STATUS_ERROR = 2
 DEEPEST = 8
 _RENAMED = dict.fromkeys(("scopeSpans", "scope_spans"), "instrumentationLibrarySpans")
 _IDS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
+MAX_PROBLEMS = 1_000
+"""Of one body: one of nothing but empty spans has millions"""
 
 
 def decode(body: bytes) -> tuple[list[Span], list[str]]:
@@ -87,8 +89,9 @@ def _id(hexadecimal: str) -> str:
 
 def spans(request: Any) -> tuple[list[Span], list[str]]:
     """Of an ExportTraceServiceRequest, and what is wrong with those that are left out: a body may have spans of many
-    services. Raises BadSpans if there are only such."""
-    out, problems = [], []
+    services. Raises BadSpans if there are only such, or very many."""
+    out: list[Span] = []
+    problems: list[str] = []
     for resource in request.resource_spans:
         about = _attributes(resource.resource.attributes)
         service = short(about.pop("service.name", "unknown"), MAX_NAME)
@@ -98,6 +101,8 @@ def spans(request: Any) -> tuple[list[Span], list[str]]:
                     out.append(_span(span, service, about))
                 except BadSpans as e:
                     problems.append(f"{service}: {e}")
+                    if len(problems) > MAX_PROBLEMS:
+                        raise BadSpans(f"{_rejected(problems)}, and nothing is read beyond") from None
     if problems and not out:
         raise BadSpans(problems[0])
     return out, problems
