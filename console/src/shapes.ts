@@ -316,6 +316,7 @@ export interface Forms {
   fault: FaultForm | null
   breaker: BreakerForm | null
   mode: string
+  replaces: Record<string, string[]>
 }
 
 export interface Undo {

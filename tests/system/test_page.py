@@ -137,10 +137,11 @@ def test_a_dashboard_says_that_it_cannot_be_renewed_beside_what_it_shows(page, c
     figure = page.get_by_role("figure").first
     figure.get_by_role("table").wait_for()
     page.route("**/v1/query_range?*", lambda route: route.fulfill(status=200, body='"no answer"'))
-    figure.get_by_role("alert").wait_for()
+    page.locator(".sheet > [role=alert]").wait_for()
+    assert page.get_by_role("alert").count() == 1, "one for all panels"
     assert figure.get_by_role("table").is_visible()
     page.unroute("**/v1/query_range?*")
-    figure.get_by_role("alert").wait_for(state="detached")
+    page.get_by_role("alert").wait_for(state="detached")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +232,31 @@ def test_what_was_written_after_a_dry_run_is_said_to_be_written_and_can_be_undon
     page.get_by_text("Undone").wait_for()
     assert deleted == [("DELETE", "Gateway/default/web?generation=1")]
     assert page.get_by_label("YAML").input_value() == NEW
+
+
+def test_an_undo_that_fails_half_way_goes_on_where_it_has_failed(page, console):
+    made = [
+        {"kind": "Gateway", "namespace": "default", "name": name, "yaml": "", "generation": 1} for name in ("a", "b")
+    ]
+    done = {"written": ["Gateway default/a", "Gateway default/b"], "failed": {}, "yaml": NEW, "undo": made}
+    page.route("**/api/apply?dryRun=false", lambda route: route.fulfill(status=200, body=json.dumps(done)))
+    deleted = []
+
+    def undo(route):
+        deleted.append(route.request.url.rpartition("/")[2])
+        route.fulfill(status=502 if len(deleted) == 2 else 200, body="{}" if len(deleted) != 2 else "try again later")
+
+    page.expected = "a status of 502"
+    page.route("**/api/config/Gateway/**", undo)
+    sign_in(page, "editor")
+    page.goto(f"{console}#/new")
+    page.get_by_label("YAML").fill(NEW)
+    page.get_by_role("button", name="Apply", exact=True).click()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("alert").get_by_text("try again later").wait_for()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("Undone").wait_for()
+    assert deleted == ["b?generation=1", "a?generation=1", "a?generation=1"]
 
 
 def test_a_session_that_has_ended_asks_for_another_token_and_keeps_the_text(page, console):

@@ -68,6 +68,7 @@ def test_all_that_analyzers_read_is_read_from_a_cluster():
         ("labels: {istio-injection: enabled}", "labels: {}", ("IST0102", "Namespace shop")),
         ("hosts: [cart]", "hosts: [cart, cart]", ("IST0106", "VirtualService shop/cart")),
         ("hosts: [cart]", "hosts: [cart]\n  gatways: [g]", ("IST0106", "VirtualService shop/cart")),
+        ("spec:\n  hosts: [cart]", "bogus: 1\nspec:\n  hosts: [cart]", ("IST0106", "VirtualService shop/cart")),
     ],
 )
 def test_a_mistake_is_found_with_its_code(old, new, expected):

@@ -61,10 +61,14 @@ async def api(request):
         if request.method in ("GET", "DELETE"):
             return web.json_response(STORED)
         given = await request.json()
+        if request.query["fieldValidation"] == "Strict" and "bogus" in given:
+            return web.json_response({"kind": "Status", "message": 'unknown field "bogus"', "code": 400}, status=400)
         if given["metadata"].get("resourceVersion", "7") != "7":
             return web.json_response({"kind": "Status", "message": "it was modified", "code": 409}, status=409)
         now = {**given["metadata"], "resourceVersion": "8", "generation": 4, "uid": "u"}
         return web.json_response({**given, "metadata": now})
+    if request.method == "GET":
+        return web.json_response({"kind": "Status", "message": "not found", "code": 404}, status=404)
     if request.method == "DELETE":
         there = request.path == "/apis/gateway.networking.k8s.io/v1/gatewayclasses/lateen"
         return web.json_response({"kind": "Status", "code": 200 if there else 404}, status=200 if there else 404)
@@ -175,6 +179,18 @@ def test_what_was_written_can_be_taken_back(tmp_path, monkeypatch):
     assert (before["metadata"]["resourceVersion"], before["metadata"]["generation"]) == ("8", 4)
     (step,) = json.loads(asked("/apply?dryRun=false", "editor", tmp_path, monkeypatch, "POST", RULE)[1])["undo"]
     assert step == {"kind": "VirtualService", "namespace": "shop", "name": "web", "yaml": "", "generation": 4}
+
+
+def test_an_unknown_field_is_refused_by_the_dry_run(tmp_path, monkeypatch):
+    found = json.loads(asked("/apply?dryRun=true", "editor", tmp_path, monkeypatch, "POST", RULE + "bogus: 1\n")[1])
+    assert found["failed"] == {"VirtualService shop/web": 'unknown field "bogus"'}
+
+
+def test_what_is_gone_already_is_taken_back(tmp_path, monkeypatch):
+    status, _ = asked("/config/Gateway/shop/web?generation=1", "editor", tmp_path, monkeypatch, "DELETE")
+    assert status == 200
+    status, _ = asked("/config/Gateway/shop/web", "editor", tmp_path, monkeypatch, "DELETE")
+    assert status == 404
 
 
 @pytest.mark.parametrize(("generation", "status"), [("3", 200), ("2", 409)])

@@ -95,6 +95,20 @@ def test_forms_begin_with_what_is_set_now():
         assert now(*made(name, form, *SHOP[:3]).values())[name] == form
 
 
+def test_forms_tell_which_objects_they_would_replace():
+    def replaced(*objects):
+        inventory = cluster(*SHOP[:3], *objects).inventory()
+        return forms(Wizards(inventory), inventory, "shop", "cart")["replaces"]
+
+    assert not any(replaced().values())
+    given = {"mutual-tls": {"mode": "STRICT"}, "callers": {"callers": []}, "expose": {"host": "shop.example"}}
+    for wizard, form in given.items():
+        there = made(wizard, form, *SHOP[:3]).values()
+        found = replaced(*(kubernetes(kinds.of(o), o["metadata"]["name"], spec=o["spec"]) for o in there))
+        assert found[wizard] == [str(kinds.of(o).ref("shop", o["metadata"]["name"])) for o in there]
+        assert not any(names for other, names in found.items() if other != wizard)
+
+
 def test_only_the_callers_that_are_named_are_let_in():
     policy = made("callers", {"callers": ["shop/cart-v1"]})["AuthorizationPolicy"]
     assert policy["spec"]["rules"] == [{"from": [{"source": {"principals": ["cluster.local/ns/shop/sa/default"]}}]}]
@@ -106,7 +120,11 @@ def test_only_the_callers_that_are_named_are_let_in():
     [
         ("weights", {"weights": {"v1": 90}}, "add up to 90"),
         ("weights", {"weights": {"v9": 100}}, "version v9"),
-        ("limits", {"timeout": "5 parsecs"}, "timeout"),
+        ("limits", {"timeout": "5 parsecs"}, 'timeout: expected a duration such as "5s"'),
+        ("limits", {"attempts": "two"}, "attempts: expected an integer, got a string"),
+        ("limits", {"attempts": 11}, "attempts: expected an integer of at most 10"),
+        ("weights", {}, 'missing field "weights"'),
+        ("expose", {"host": "no host"}, "host: expected a host such as"),
         ("fault", {"delayed": 10}, "how long"),
         ("expose", {"host": "shop.example", "port": 99}, "no port 99"),
         ("callers", {"callers": ["shop/nobody"]}, "no workload shop/nobody"),

@@ -19,7 +19,7 @@ GOOD = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "revi
 @pytest.mark.parametrize(
     ("spec", "word"),
     [
-        ({"hosts": 7}, "Expected `array`"),
+        ({"hosts": 7}, "spec.hosts: expected a list, got an integer"),
         ({**GOOD, "http": [{"match": [{"uri": {"regex": "("}}], **GOOD["http"][0]}]}, "spec.http[0].match[0].uri"),
         ({**GOOD, "hosts": ["a b"]}, "spec.hosts[0]"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -102,6 +103,46 @@ class DecodeError(ValueError):
         self.path, self.says = path, says
 
 
+_WORDS = {
+    "array": "a list",
+    "object": "a map",
+    "str": "a string",
+    "Duration": 'a duration such as "5s"',
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+    "null": "null",
+    "list": "a list",
+    "dict": "a map",
+    "NoneType": "null",
+}
+"""YAML's names of msgspec's and Python's types."""
+_EXPECTED = re.compile(r"expected `?([\w |]+?)`?(?: ([<>]=) ([\d.]+))?(?:, got `?(\w+)`?)?", re.IGNORECASE)
+_BOUNDS = {"<=": "at most", ">=": "at least"}
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
+
+
+def named(value: object) -> str:
+    """The type of a value in YAML."""
+    name = type(value).__name__
+    return _WORDS.get(name, name)
+
+
+def plain(e: msgspec.ValidationError) -> tuple[str, str]:
+    """What msgspec says of a value, with YAML's names of types, and where it is: ``.hosts[0]``, or nothing."""
+    says, _, where = str(e).partition(" - at `$")
+    if found := _EXPECTED.fullmatch(says):
+        kinds = [_WORDS.get(kind, kind) for kind in found[1].split(" | ") if kind != "null"]
+        says = f"expected {' or '.join(kinds)}"
+        if found[2]:
+            says += f" of {_BOUNDS[found[2]]} {float(found[3]):g}"
+        if found[4]:
+            says += f", got {_WORDS.get(found[4], found[4])}"
+    elif found := _FIELD.fullmatch(says):
+        says = f'{"missing" if found[1] == "missing required" else "unknown"} field "{found[2]}"'
+    return says, where.rstrip("`")
+
+
 def _leaf(kind: type, value: object) -> object:
     if kind is Duration and isinstance(value, str):
         duration.nanoseconds(value)
@@ -114,8 +155,8 @@ def decode(kind: type[T], value: Any, path: str = "spec") -> T:
     try:
         return msgspec.convert(value, kind, dec_hook=_leaf, strict=True)
     except msgspec.ValidationError as e:
-        says, _, where = str(e).partition(" - at `$")
-        raise DecodeError(path + where.rstrip("`"), says) from e
+        says, where = plain(e)
+        raise DecodeError(path + where, says) from e
 
 
 def unwrap(kind: Any) -> Any:
@@ -210,6 +251,12 @@ def unknown(kind: Any, value: Any, path: str = "spec") -> list[str]:
 
 
 NESTED = (dict, list)
+ROOT = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+def beside_spec(obj: Json) -> list[str]:
+    """Fields of an object of the mesh that no kind has."""
+    return [str(key) for key in obj if key not in ROOT]
 
 
 _PLAIN = {str: "string", Duration: "string", int: "integer", bool: "boolean", float: "number"}

@@ -16,7 +16,7 @@ from lateen.analysis.messages import DOCUMENTS, documentation
 from lateen.analysis.snapshot import kind_of, message
 from lateen.api import kinds
 from lateen.api import validate as rules
-from lateen.api.config import unknown
+from lateen.api.config import beside_spec, unknown
 from lateen.api.crds import OURS
 from lateen.cli import structure
 from lateen.cli.base import command
@@ -328,7 +328,9 @@ def _validate(path: Path | None, namespace: str) -> int:
             found = [("kind", stranger, False)] if stranger else []
         else:
             found = [("apiVersion", stranger, False)] if stranger else []
-            found += [(p, f'unknown field "{p}"', False) for p in unknown(kind.spec, source.spec)]
+            found += [
+                (p, f'unknown field "{p}"', False) for p in (*beside_spec(source.obj), *unknown(kind.spec, source.spec))
+            ]
         found += [] if malformed else [(f.path, f"{f.path}: {f.says}", f.warning) for f in _rules(source.obj)]
         for where, says, warning in found:
             row, column = source.position(path_of(where))

@@ -46,7 +46,8 @@ class Editing:
         return answer(out)
 
     async def _delete(self, request: web.Request) -> web.Response:
-        """With ``?generation=`` only if nobody has changed the object since."""
+        """With ``?generation=``, which takes a write back: unless somebody has changed the object since; it may be
+        gone."""
         where = request.match_info
         kind, namespace, name = kinds.named(where["kind"]), where["namespace"], where["name"]
         missing = web.HTTPNotFound(text=f"there is no {where['kind']} {namespace}{'/' if namespace else ''}{name}")
@@ -58,7 +59,7 @@ class Editing:
                 found = await _drop(client, kind, (namespace, name), generation)
             except (KubeError, Unreachable) as e:
                 raise refused(e) from None
-        if not found:
+        if not found and not generation:
             raise missing
         return answer({})
 
@@ -109,7 +110,7 @@ async def _write(client: HttpClient, obj: Json, dry: bool) -> tuple[Json | None,
     if not _named(kind, namespace, name):
         needed = "metadata.name and metadata.namespace are needed" if kind.namespaced else "metadata.name is needed"
         raise ValueError(f"{needed}, of lower-case letters, digits, - and .")
-    query = {"fieldManager": "lateen-console", **({"dryRun": "All"} if dry else {})}
+    query = {"fieldManager": "lateen-console", "fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})}
     if not meta.get("resourceVersion"):
         return None, await client.call("POST", kind.path(namespace), obj, query=query)
     before = await client.get(kind, namespace, name)

@@ -29,6 +29,7 @@ def forms(wizards: Wizards, inventory: Inventory, namespace: str, service: str) 
         "fault": _fault(http["fault"]) if http.get("fault") else None,
         "breaker": _breaker(traffic["spec"].get("trafficPolicy") or {}),
         "mode": inventory.mode(namespace, dig(found, "spec", "selector", default={})),
+        "replaces": wizards.replaced(found),
     }
 
 

@@ -343,13 +343,15 @@ class BreakerForm(TypedDict):
 
 
 class Forms(TypedDict):
-    """What the wizards' forms begin with, as it is set now; null where nothing is. ``weights``: percent by version."""
+    """What the wizards' forms begin with, as it is set now; null where nothing is. ``weights``: percent by version;
+    ``replaces``: by the wizard's name, objects that are there and would be replaced, with all that they say."""
 
     weights: dict[str, int] | None
     limits: LimitsForm | None
     fault: FaultForm | None
     breaker: BreakerForm | None
     mode: str
+    replaces: dict[str, list[str]]
 
 
 class Undo(TypedDict):

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, ValidationError, convert
 
 from lateen.api import kinds
+from lateen.api.config import plain
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.console.checks import written
 from lateen.console.inventory import Inventory
@@ -22,7 +23,11 @@ from lateen.kit.jsons import Json, dig
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Count = Annotated[int, Meta(ge=0, le=100_000)]
-Duration = Annotated[str, Meta(pattern=r"^(\d+(\.\d+)?(h|m|s|ms))*$", max_length=20)]
+DURATION = r"^(\d+(\.\d+)?(h|m|s|ms))*$"
+HOST, PATH = r"^(\*|[a-z0-9*]([-a-z0-9.]*[a-z0-9])?)$", r"^/[^\s]*$"
+LIKE = {DURATION: 'a duration such as "5s"', HOST: 'a host such as "shop.example.com"', PATH: 'a path such as "/cart"'}
+"""Patterns -> how they are explained to users."""
+Duration = Annotated[str, Meta(pattern=DURATION, max_length=20)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
@@ -72,8 +77,8 @@ class Callers(Struct, forbid_unknown_fields=True):
 
 
 class Expose(Struct, forbid_unknown_fields=True):
-    host: Annotated[str, Meta(pattern=r"^(\*|[a-z0-9*]([-a-z0-9.]*[a-z0-9])?)$", max_length=253)]
-    path: Annotated[str, Meta(pattern=r"^/[^\s]*$", max_length=200)] = "/"
+    host: Annotated[str, Meta(pattern=HOST, max_length=253)]
+    path: Annotated[str, Meta(pattern=PATH, max_length=200)] = "/"
     port: Annotated[int, Meta(ge=1, le=65535)] = 80
 
 
@@ -91,7 +96,9 @@ class Wizards:
         try:
             filled = convert(form, shape)
         except ValidationError as e:
-            raise ValueError(str(e)) from None
+            says, where = plain(e)
+            says = next((f"expected {like}" for p, like in LIKE.items() if says.endswith(f"regex {p!r}")), says)
+            raise ValueError(f"{where.lstrip('.')}: {says}" if where else says) from None
         return [written(o) for o in make(self, found, filled)]
 
     def service(self, namespace: str, name: str) -> Json:
@@ -237,6 +244,18 @@ class Wizards:
                 return kind.typed(copy.deepcopy(obj))
         return None
 
+    def replaced(self, service: Json) -> dict[str, list[str]]:
+        """By wizard, the objects that it would replace as a whole."""
+        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+        return {
+            wizard: [
+                str(kind.ref(namespace, name + suffix))
+                for kind in own
+                if self._inventory.find(kind, namespace, name + suffix) is not None
+            ]
+            for wizard, (own, suffix) in OWN.items()
+        }
+
     def _new(self, kind: kinds.Kind, service: Json, suffix: str = "") -> Json:
         """An object named after the service; the present one of that name is replaced, so that its version is known."""
         meta = service["metadata"]
@@ -250,6 +269,12 @@ class Wizards:
 
 
 Form = tuple[type[Struct], Callable[..., list[Json]]]
+OWN: Mapping[str, tuple[tuple[kinds.Kind, ...], str]] = {
+    "mutual-tls": ((kinds.PEER_AUTHENTICATION,), ""),
+    "callers": ((kinds.AUTHORIZATION_POLICY,), ""),
+    "expose": ((kinds.GATEWAY, kinds.VIRTUAL_SERVICE), "-exposed"),
+}
+"""The objects that a wizard writes anew: their kinds, and what follows the service's name in theirs."""
 FORMS: Mapping[str, Form] = {
     "weights": (Weights, Wizards.weights),
     "limits": (Limits, Wizards.limits),

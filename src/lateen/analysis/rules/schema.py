@@ -8,7 +8,7 @@ from lateen.analysis import decoded
 from lateen.analysis.registry import Run, analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
 from lateen.api import kinds
-from lateen.api.config import unknown
+from lateen.api.config import beside_spec, unknown
 from lateen.api.kinds import Kind
 from lateen.api.networking import VirtualService
 from lateen.api.validate.unreachable import unreachable
@@ -48,7 +48,7 @@ def _known(kind: Kind, source: Source) -> list[Message]:
 def _one(kind: Kind, source: Source) -> Iterator[Message]:
     if says := kinds.stranger(source.obj):
         yield message("IST0106", source, says, path=("apiVersion",))
-    for path in unknown(kind.spec, source.spec):
+    for path in (*beside_spec(source.obj), *unknown(kind.spec, source.spec)):
         yield message("IST0106", source, f'unknown field "{path}"', path=path_of(path))
     found = decoded.findings(kind, source)
     for f in found:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from lateen.api import kinds
-from lateen.api.config import Config, DecodeError, Defaulted, complete, decode, without_nulls
+from lateen.api.config import Config, DecodeError, Defaulted, complete, decode, named, without_nulls
 from lateen.api.kinds import Kind
 from lateen.api.validate.findings import Finding
 from lateen.api.validate.limits import limited
@@ -39,7 +39,7 @@ def examine(kind: Kind, spec: Any, meta: Json) -> Examined:
     """Decode the spec of a kind that has a type, and check it if the kind is one of the mesh's own. ``meta``: the
     object's metadata."""
     if not isinstance(spec, dict):
-        says = f"expected a mapping, got {type(spec).__name__}"
+        says = f"expected a map, got {named(spec)}"
         return Examined(None, [Finding("spec", says)], f"spec: {says}")
     assert kind.spec is not None
     exact, undecodable = None, ""
