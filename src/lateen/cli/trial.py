@@ -211,9 +211,7 @@ def told(found: dict[Place, Verdict]) -> list[str]:
         denied = sum(v.denied.values())
         says = f"{name}.{namespace}: would deny {denied:,.0f} of {v.total:,.0f}"
         if v.depends:
-            says += (
-                f"; {v.depends:,.0f} depend on the request itself (paths, methods, headers, ports, addresses, tokens)"
-            )
+            says += f"; {v.depends:,.0f} depend on the request itself ({UNKNOWN})"
         out.append(says)
         for caller, times in sorted(v.denied.items(), key=lambda item: -item[1]):
             out.append(f"  {times:,.0f} from {caller or 'callers without an identity (in plaintext, or from outside)'}")

@@ -51,7 +51,7 @@ def _fault(fault: Json) -> shapes.FaultForm:
     delay, abort = fault.get("delay") or {}, fault.get("abort") or {}
     return {
         "delay": str(delay.get("fixedDelay", "2s")),
-        "delayed": float(dig(delay, "percentage", "value", default=100)) if delay else 0,
+        "delayed": float(dig(delay, "percentage", "value", default=delay.get("percent", 100))) if delay else 0,
         "status": int(abort.get("httpStatus", 503)),
         "aborted": float(dig(abort, "percentage", "value", default=100)) if abort else 0,
     }
