@@ -56,6 +56,18 @@ def test_schemes_have_no_case_and_are_there_once(value, wanted):
     assert refused(rules({}), authorization=value) is wanted
 
 
+@pytest.mark.parametrize("word", ["bearer", "BEARER", "Bearer"])
+def test_a_scheme_that_another_rule_has_in_another_case_is_taken(word):
+    prefixes = [{"name": "Authorization", "prefix": f"{word} "}, {"name": "Authorization", "prefix": "Bearer "}]
+    where = rules({}, {"fromHeaders": prefixes})
+    assert not refused(where, authorization=f"{word} a.b.c")
+    assert not refused(where, authorization="Bearer a.b.c")
+    assert refused(where, authorization="bEARER a.b.c")
+    assert refused(where, authorization="beareR a.b.c")
+    assert refused(where, authorization=f"{word}\ta.b.c")
+    assert refused(where, authorization=f"{word} a.b.c,Bearer d")
+
+
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [

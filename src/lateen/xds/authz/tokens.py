@@ -86,18 +86,29 @@ def _header(name: str, matcher: string_pb2.StringMatcher) -> rbac_pb2.Permission
 
 
 def _schemes(headers: Iterable[tuple[str, str]]) -> Iterator[rbac_pb2.Permission]:
-    """``bearer TOKEN`` where the prefix is ``Bearer ``; and several schemes, of which only one may be the prefix."""
+    """``bearer TOKEN`` where the prefix is ``Bearer ``, unless another rule has it so; and several schemes, of which
+    only one may be the prefix."""
+    known: dict[tuple[str, str], list[str]] = {}
     for name, prefix in headers:
         word = prefix.strip()
-        if not word or word + " " != prefix:
-            continue
+        if word and word + " " == prefix:
+            known.setdefault((name, word.lower()), []).append(word)
+    for (name, word), spellings in known.items():
         start = r"(?:\C*,)?[ \t]*"
-        other = [rf"{quoted(word)}\t"]
-        for i, c in enumerate(word):
-            if c.swapcase() != c:
-                other.append(rf"{quoted(word[:i])}{c.swapcase()}(?i:{quoted(word[i + 1 :])})[ \t]")
+        known_so = "|".join(map(quoted, spellings))
+        other = [rf"(?:{known_so})\t", *(rf"{one}[ \t]" for one in _other_cases(spellings))]
         yield _header(name, regex(rf"{start}(?:{'|'.join(other)})\C*"))
-        yield _header(name, regex(rf"{start}{quoted(prefix)}\C*,[ \t]*(?i:{quoted(word)})[ \t]\C*"))
+        yield _header(name, regex(rf"{start}(?:{known_so}) \C*,[ \t]*(?i:{quoted(word)})[ \t]\C*"))
+
+
+def _other_cases(words: Sequence[str]) -> Iterator[str]:
+    """Regular expressions of all spellings of words in other cases; ``words`` differ only in these."""
+    for i in range(len(words[0])):
+        for start in sorted({word[:i] for word in words}):
+            following = {word[i] for word in words if word.startswith(start)}
+            rest = quoted(words[0][i + 1 :])
+            for c in sorted({c for f in following for c in (f.lower(), f.upper())} - following):
+                yield rf"{quoted(start)}{quoted(c)}(?i:{rest})"
 
 
 def _cookie(name: str) -> str:
