@@ -5,10 +5,11 @@ import json
 import pytest
 from injecting import PROBED, argument, env, init, injected, pod, proxy
 
+from lateen.api.canonical import canonical_name
 from lateen.api.values import read
 from lateen.inject import manifest, openshift, parts, pods, sidecar
 from lateen.inject.merge import merge
-from lateen.inject.workload import canonical_name, of_pod
+from lateen.inject.workload import of_pod
 
 # --- probes and metrics --------------------------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import cast, get_args
 
 from lateen.api import kinds
+from lateen.api.canonical import LATEST
 from lateen.console import routes, shapes
 from lateen.console.inventory import Inventory
-from lateen.inject.workload import LATEST
 from lateen.kit.jsons import Json, dig
 
 ORDER = get_args(shapes.Badge)

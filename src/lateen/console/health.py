@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lateen.api.canonical import canonical_name
 from lateen.api.reading import PROXY, is_finished, is_terminating, outside
 from lateen.console.shapes import App, ControlPlane, Gateway, State
 from lateen.inject.deployment import GATEWAY_NAME
-from lateen.inject.workload import canonical_name, of_pod
+from lateen.inject.workload import of_pod
 from lateen.kit.jsons import Json, dig
 
 GRAVITY: tuple[State, ...] = ("healthy", "idle", "degraded", "down")

@@ -11,13 +11,14 @@ from typing import Any
 
 from lateen.analysis.attached import Place
 from lateen.api import kinds
+from lateen.api.canonical import canonical_name, canonical_revision
 from lateen.api.domain import service_host
 from lateen.api.reading import has_proxy, is_finished, is_terminating, outside
 from lateen.console import health, routes, shapes
 from lateen.console.checks import shown
 from lateen.console.configuration import Configuration, Findings, Objects, find, in_namespace, reference, worst
 from lateen.inject.required import SKIPPED_NAMESPACES
-from lateen.inject.workload import canonical_name, canonical_revision, of_pod
+from lateen.inject.workload import of_pod
 from lateen.kit.jsons import Json, dig
 from lateen.mesh.model import Mesh
 

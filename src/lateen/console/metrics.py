@@ -13,9 +13,9 @@ from datetime import datetime
 from math import isnan
 from typing import NamedTuple
 
+from lateen.api.canonical import LATEST
 from lateen.console.series.scrape import Age, Pair
 from lateen.dump import failures
-from lateen.inject.workload import LATEST
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 

@@ -17,14 +17,13 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from lateen.api import kinds
+from lateen.api.canonical import NAMES
 from lateen.console import calls
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 from lateen.mesh.selecting import has_labels
 
-LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-"""The labels that name a service's workloads, in Istio's order."""
 SCHEME = "spiffe://"
 Place = tuple[str, str]
 """(namespace, service)"""
@@ -118,7 +117,7 @@ def services(pods: Iterable[Json]) -> dict[tuple[str, str], Json]:
         if not any(c["name"] == "istio-proxy" for c in containers):
             continue
         labels = pod["metadata"].get("labels") or {}
-        label = next((name for name in LABELS if labels.get(name)), None)
+        label = next((name for name in NAMES if labels.get(name)), None)
         if label is not None:
             out[(pod["metadata"]["namespace"], labels[label])] = {label: labels[label]}
     return out

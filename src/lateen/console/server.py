@@ -16,6 +16,7 @@ from yarl import URL
 
 from lateen.analysis.effective import PeerModes
 from lateen.api import kinds
+from lateen.api.canonical import canonical_name, canonical_revision
 from lateen.api.domain import CLUSTER_DOMAIN, service_host
 from lateen.api.reading import has_proxy, is_finished, is_terminating
 from lateen.console import health
@@ -29,7 +30,7 @@ from lateen.console.logs import Logs
 from lateen.console.pages import Pages
 from lateen.console.plain_callers import PlainCallers
 from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Traffic
-from lateen.inject.workload import canonical_name, canonical_revision, of_pod
+from lateen.inject.workload import of_pod
 from lateen.kit import jsons, servers
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient

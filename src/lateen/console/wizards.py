@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, ValidationError, convert
 
 from lateen.api import kinds
+from lateen.api.canonical import REVISIONS
 from lateen.api.config import plain
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.console.checks import written
 from lateen.console.inventory import Inventory
-from lateen.inject.workload import REVISIONS
 from lateen.kit.jsons import Json, dig
 
 Percent = Annotated[float, Meta(ge=0, le=100)]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from lateen.api.canonical import MAX_LABEL
 from lateen.inject import pods
 from lateen.inject.context import PROXY
 from lateen.inject.merge import merge
 from lateen.inject.settings import Settings
-from lateen.inject.workload import MAX_LABEL, Workload
+from lateen.inject.workload import Workload
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lateen.api.canonical import CANONICAL_NAME, CANONICAL_REVISION, canonical_name, canonical_revision
 from lateen.api.domain import service_suffix
-from lateen.inject import workload as w
 from lateen.inject.context import Context, text
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -116,6 +116,6 @@ def default_containers(c: Context) -> Json:
 
 def canonical(c: Context) -> Json:
     return {
-        w.CANONICAL_NAME: w.canonical_name(c.labels, c.workload.name),
-        w.CANONICAL_REVISION: w.canonical_revision(c.labels),
+        CANONICAL_NAME: canonical_name(c.labels, c.workload.name),
+        CANONICAL_REVISION: canonical_revision(c.labels),
     }

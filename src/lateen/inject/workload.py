@@ -6,16 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lateen.api.canonical import WORKLOAD_NAME
 from lateen.kit.jsons import Json, dig
 
-CANONICAL_NAME = "service.istio.io/canonical-name"
-CANONICAL_REVISION = "service.istio.io/canonical-revision"
-REVISIONS = (CANONICAL_REVISION, "app.kubernetes.io/version", "version")
-"""The labels that tell a pod's version, the first one first."""
-LATEST = "latest"
-"""The revision of pods without such a label."""
-WORKLOAD_NAME = "service.istio.io/workload-name"
-MAX_LABEL = 63
 _CRON_JOB = re.compile(r"^(.+)-\d{8,10}$")
 """The name of a Job created by a CronJob: the CronJob's name and the minute."""
 
@@ -60,18 +53,6 @@ def of_pod(pod: Json, namespace: str) -> Workload:
     if kind == "Job" and (found := _CRON_JOB.match(owner)):
         return Workload(found[1], namespace, "CronJob", "batch/v1")
     return Workload(owner, namespace, kind, version)
-
-
-def canonical_name(labels: Mapping[str, str], workload: str) -> str:
-    """The canonical service name, truncated to the maximum length of a label value, without a trailing dash."""
-    given = next(
-        (labels[k] for k in (CANONICAL_NAME, "app.kubernetes.io/name", "app", WORKLOAD_NAME) if labels.get(k)), workload
-    )
-    return str(given)[:MAX_LABEL].rstrip("-._")
-
-
-def canonical_revision(labels: Mapping[str, str]) -> str:
-    return str(next((labels[k] for k in REVISIONS if labels.get(k)), LATEST))
 
 
 def display_name(labels: Mapping[str, str], workload: Workload) -> str:

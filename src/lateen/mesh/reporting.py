@@ -7,6 +7,7 @@ that Istio adds (``istio.canonical_service`` and so on).
 from __future__ import annotations
 
 from lateen.api import objects as o
+from lateen.api.canonical import canonical_name, canonical_revision
 from lateen.mesh import proxies
 from lateen.mesh.model import Mesh
 from lateen.mesh.telemetry import Reporter
@@ -16,7 +17,7 @@ from lateen.wire.node import Abilities
 def reporter(mesh: Mesh, pod: o.Pod, seat: str, agent: Abilities) -> Reporter:
     labels = pod.label_map
     defaults = mesh.proxy_defaults
-    name, revision = canonical(pod)
+    name, revision = canonical_name(labels, pod.owner or pod.name), canonical_revision(labels)
     naming = proxies.tracing_service_name(defaults, pod.notes)
     service = labels.get("app") or pod.owner
     if naming.startswith("CANONICAL"):
@@ -31,15 +32,3 @@ def reporter(mesh: Mesh, pod: o.Pod, seat: str, agent: Abilities) -> Reporter:
         ("istio.cluster_id", mesh.cluster.name),
     )
     return Reporter(service, facts, proxies.tracing(defaults, pod.notes), mesh.cluster.name, seat, agent)
-
-
-def canonical(pod: o.Pod) -> tuple[str, str]:
-    """The canonical service and its revision."""
-    labels = pod.label_map
-    name = labels.get("service.istio.io/canonical-name") or labels.get("app.kubernetes.io/name") or labels.get("app")
-    revision = (
-        labels.get("service.istio.io/canonical-revision")
-        or labels.get("app.kubernetes.io/version")
-        or labels.get("version")
-    )
-    return name or pod.owner or pod.name, revision or "latest"

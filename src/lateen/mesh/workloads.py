@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lateen.api import canonical
 from lateen.api import objects as o
 from lateen.wire import labels
 
 Workload = o.Pod
 """A pod, a WorkloadEntry, or an inline endpoint of a ServiceEntry: something with labels and an identity."""
 
-UNKNOWN, LATEST = "unknown", "latest"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,14 @@ Described = tuple[tuple[str, str], ...]
 def described(workload: Workload) -> dict[str, str]:
     """The description by the keys of ``wire.labels.PARTS``, as in Istio (canonical service and revision)."""
     own = workload.label_map
-    app = own.get("app") or own.get("app.kubernetes.io/name") or ""
-    name = own.get("service.istio.io/workload-name") or workload.owner
+    name = own.get(canonical.WORKLOAD_NAME) or workload.owner
     return {
         "workload": name,
         "namespace": workload.namespace,
-        "app": app or UNKNOWN,
-        "version": own.get("version") or UNKNOWN,
-        "service": own.get("service.istio.io/canonical-name") or app or name,
-        "revision": own.get("service.istio.io/canonical-revision") or own.get("version") or LATEST,
+        "app": canonical.first(own, canonical.APPS) or UNKNOWN,
+        "version": canonical.first(own, canonical.VERSIONS) or UNKNOWN,
+        "service": canonical.canonical_name(own, name),
+        "revision": canonical.canonical_revision(own),
     }
 
 
@@ -90,7 +90,7 @@ NOBODY = {
     "app": UNKNOWN,
     "version": UNKNOWN,
     "service": UNKNOWN,
-    "revision": LATEST,
+    "revision": canonical.LATEST,
 }
 """The description of an address without a known workload."""
 
