@@ -412,3 +412,31 @@ def test_a_filter_that_no_metric_meets_is_an_answer_and_silence_is_none(monkeypa
     found = asyncio.run(server.handle(request))
     assert found.status == status
     assert body is None or body.strip() in found.body
+
+
+def test_each_prometheus_at_each_port_is_told_what_series_were_before(monkeypatch):
+    """Port 15090 is Envoy's, which asks the agent from the same address for all of them."""
+    counted = [b""]
+
+    async def get(_host, port, _path):
+        return counted[0] if port == 15000 else b""
+
+    async def never():
+        raise AssertionError
+
+    monkeypatch.setattr("lateen.agent.metrics._get", get)
+    server = Server(Metrics(options.Options()), Prober({}, "127.0.0.1"), Tap(), never, never, lambda: None)
+    scrapes = {"x-prometheus-scrape-timeout-seconds": "10"}
+    behind = [("127.0.0.1", "/stats/envoy?usedonly", {"x-lateen-peer": f"10.0.0.{i}"}) for i in (1, 2)]
+    both = [*behind, ("10.0.0.1", "/stats/prometheus", {"x-lateen-peer": "10.0.0.9"})]
+
+    def scraped():
+        for peer, path, said in both:
+            found = asyncio.run(server.handle(http.Request("GET", path, {**scrapes, **said}, b"", peer)))
+            yield next((line for line in found.body.decode().splitlines() if line.startswith("istio_requests_tot")), "")
+
+    assert list(scraped()) == ["", "", ""]
+    name = "envoy_istio_requests_total"
+    counted[0] = f'# TYPE {name} counter\n{name}{{a="b"}} 1\n'.encode()
+    assert list(scraped()) == ['istio_requests_total{a="b"} 0'] * 3
+    assert list(scraped()) == ['istio_requests_total{a="b"} 1'] * 3

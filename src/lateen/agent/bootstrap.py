@@ -9,7 +9,7 @@ from lateen.agent import statistics
 from lateen.agent.statistics import PLAIN, Statistics
 from lateen.kit.jsons import Json
 from lateen.wire import ports
-from lateen.wire.labels import ENVOY_METRICS_PATH
+from lateen.wire.labels import ENVOY_METRICS_PATH, PEER_HEADER
 from lateen.wire.node import NodeId
 
 DIRECTORY = "/etc/istio/proxy"
@@ -95,9 +95,12 @@ def _tls(host: str, directory: str) -> Json:
 
 
 def _listener(name: str, port: int, ipv6: bool, path: str, at_agent: str = "") -> Json:
-    """A listener that passes requests for one path on to the agent. ``at_agent``: the path there, if it differs."""
+    """A listener that passes requests for one path on to the agent. ``at_agent``: the path there, if it differs, where
+    the agent also learns who asks."""
     more = {"address": {"socket_address": {"address": "::", "port_value": port}}}
     route = {"cluster": "agent", "timeout": "10s", **({"prefix_rewrite": at_agent} if at_agent else {})}
+    asking = {"header": {"key": PEER_HEADER, "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}}
+    told = {"request_headers_to_add": [{**asking, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]} if at_agent else {}
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3."
         "HttpConnectionManager",
@@ -107,7 +110,7 @@ def _listener(name: str, port: int, ipv6: bool, path: str, at_agent: str = "") -
                 {
                     "name": "backend",
                     "domains": ["*"],
-                    "routes": [{"match": {"path": path}, "route": route}],
+                    "routes": [{"match": {"path": path}, "route": route, **told}],
                 }
             ]
         },

@@ -24,7 +24,7 @@ IDLE_S = 3600.0
 CACHED = 32_768
 """Sets of labels that are kept as they were translated, most are the same at each scrape; and series whose counts are
 remembered, the ones that were looked at last."""
-MOST_SCRAPERS = 4
+MOST_SCRAPERS = 8
 """Those of whom is remembered what they have seen, the latest ones."""
 _COMMENTS = tuple(b"# %s %s" % (kind, PREFIX) for kind in (b"TYPE", b"HELP"))
 _LIMIT = b'le="'

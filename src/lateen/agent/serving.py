@@ -26,8 +26,12 @@ def from_inside(peer: str) -> bool:
 
 
 def _scraper(request: http.Request) -> str:
-    """The name of a Prometheus, or of a collector that scrapes like one: all of them say how long they wait."""
-    return request.peer if "x-prometheus-scrape-timeout-seconds" in request.headers else ""
+    """The name of a Prometheus, or of a collector that scrapes like one: all of them say how long they wait. What they
+    have seen at one port they have not seen at the other."""
+    if "x-prometheus-scrape-timeout-seconds" not in request.headers:
+        return ""
+    behind = request.headers.get(labels.PEER_HEADER, "")[:64] if from_inside(request.peer) else ""
+    return f"{behind or request.peer} {request.path.partition('?')[0]}"
 
 
 class Server:

@@ -35,6 +35,8 @@ OF_SERVICE = "called"
 PIECES = 12
 ENVOY_METRICS_PATH = "/stats/envoy"
 """Where the agent has Envoy's metrics alone, with Istio's labels; on port 15090 they are at ``/stats/prometheus``."""
+PEER_HEADER = "x-lateen-peer"
+"""The header of requests to port 15090 with the address of the client, which the agent would not know."""
 
 
 def joined(values: tuple[str, ...]) -> str:
