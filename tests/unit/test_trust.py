@@ -112,6 +112,39 @@ def test_webhooks_that_somebody_makes_anew_get_the_ca_again():
     asyncio.run(work())
 
 
+def test_while_webhooks_cannot_be_written_their_events_do_not_pile_up():
+    """A GitOps controller that takes the CA out again and again, and a role that lost the permission."""
+    mesh = Mesh()
+
+    async def work():
+        istiod = await mesh.istiod()
+        trust = Trust(mesh.client, Revision(), lambda: istiod.authority.told, lambda: [], istiod.distributed)
+        tries = 0
+
+        async def refused():
+            nonlocal tries
+            tries += 1
+            raise KubeError(403, "Forbidden", "no")
+
+        trust.webhooks = refused
+        running = tasks.spawn(trust.watch(), "watch")
+        calls = {"service": {"name": "istiod", "namespace": "istio-system", "path": "/inject"}}
+        made = {"name": "a.istio.io", "clientConfig": calls, "sideEffects": "None", "admissionReviewVersions": ["v1"]}
+        labels = {"istio.io/rev": "default", "app": "sidecar-injector"}
+        body = {"metadata": {"name": "mine", "labels": labels}, "webhooks": [made]}
+        await mesh.client.create(kinds.MUTATING_WEBHOOK, body)
+        async with asyncio.timeout(20):
+            while not tries:
+                await asyncio.sleep(0.01)
+        for i in range(20):
+            trust._hook(kinds.MUTATING_WEBHOOK, ("", "mine"), None, {**body, "metadata": {**body["metadata"], "n": i}})
+        await asyncio.sleep(0)
+        assert tries == 1
+        running.cancel()
+
+    asyncio.run(work())
+
+
 def test_a_namespace_that_refuses_the_roots_holds_up_nobody_else():
     """A tenant's immutable ConfigMap (the API's 422), or its quota (403)."""
     mesh = Mesh()

@@ -53,7 +53,7 @@ class Trust:
         self._running = running or (lambda: (revision.name,))
         self._revision, self._trusted = revision, trusted
         self._spaces, self._told = spaces, told
-        self._woken = asyncio.Event()
+        self._woken, self._unannounced = asyncio.Event(), asyncio.Event()
         self._client, self._own = client, self.teller(client)
         self._rounds: dict[Teller, tuple[Told, asyncio.Task[Round]]] = {}
         """Running publications to other clusters; slow ones do not delay others."""
@@ -145,11 +145,17 @@ class Trust:
         """Set the CA bundle of webhooks that somebody makes anew or takes it from: Helm that moves a tag, or a GitOps
         controller. Never returns."""
         informers = [Informer(self._client, k, self._hook, labels=hooks_of(self._revision)) for k in HOOKS]
-        await asyncio.gather(*(i.run() for i in informers))
+        await asyncio.gather(tasks.forever(self._announce, "webhooks"), *(i.run() for i in informers))
 
     def _hook(self, _: kinds.Kind, __: Key, ___: Json | None, new: Json | None) -> None:
         if self._spaces() is not None and self._own.unannounced(new):
-            tasks.spawn(tasks.until_done(self.webhooks, "webhooks"), "webhooks")
+            self._unannounced.set()
+
+    async def _announce(self) -> None:
+        """However many events there are, one attempt follows the other."""
+        await self._unannounced.wait()
+        self._unannounced.clear()
+        await tasks.until_done(self.webhooks, "webhooks")
 
     async def webhooks(self) -> None:
         """Set the CA bundle of the webhooks of istiod's own cluster. Raises KubeError, OSError."""
