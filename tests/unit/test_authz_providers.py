@@ -40,7 +40,7 @@ def test_where_clients_decide_what_is_http_whatever_else_they_send_is_denied_as_
 
     bad = (
         rbac_pb2.RBAC().rules.DENY,
-        ["istio-ext-authz-ns[default]-policy[ask]-rule[0]-deny-due-to-bad-CUSTOM-action"],
+        [f"istio-ext-authz-ns[default]-policy[ask]-rule[0]{names.NO_HTTP}"],
     )
     for protocol, denied in (("auto", True), ("tcp", False), ("http", False)):
         found = connections(protocol)
@@ -100,7 +100,7 @@ spec: {action: CUSTOM, provider: {name: unknown}, rules: [{to: [{operation: {pat
 
 def test_each_provider_is_asked_about_what_its_own_policies_match(tmp_path):
     seen = mesh.view(mesh.objects(TWO, CONFIG))
-    assert chain_filters(TWO) == ["RBAC", "RBAC", "ExtAuthz", "RBAC", "ExtAuthz"]
+    assert chain_filters(TWO) == ["RBAC", "RBAC", "ExtAuthz", "RBAC", "ExtAuthz", "RBAC"], "and x_user is denied"
     slots = judge.messages(seen)[names.ECDS]
     denying, *first = judge.inside(slots["istio.authorization.custom"])
     for held, name, letter in (

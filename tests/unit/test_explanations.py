@@ -8,6 +8,7 @@ from lateen.dump.lines import Parser
 from lateen.dump.origins import origins
 from lateen.dump.outcomes import DETAILS, FLAGS, RESETS, SIDES, detail, explain, told
 from lateen.dump.refusals import refused_by
+from lateen.wire.names import NO_HTTP
 
 LINE = (
     '[2026-11-26T04:00:00.000Z] "GET /reviews/0 HTTP/1.1" 503 UF,URX '
@@ -74,6 +75,12 @@ def test_the_policy_that_denied_is_named():
     custom = "matched_policy[istio-ext-authz-none-ns[shop]-policy[ask]-rule[0]-deny-due-to-bad-CUSTOM-action]"
     said = explain("-", f"rbac_access_denied_{custom}")[0]
     assert said.startswith("denied by AuthorizationPolicy ask.shop, rule 0; its provider is not one of")
+    unnamed = custom.replace("-none-", "-")
+    assert explain("-", f"rbac_access_denied_{unnamed}")[0] == said
+    other = unnamed.replace("-deny-due-to-bad-CUSTOM-action", NO_HTTP)
+    said = explain("-", f"rbac_access_denied_{other}")[0]
+    assert said.startswith("denied by AuthorizationPolicy ask.shop, rule 0; its provider is asked over HTTP")
+    assert "appProtocol: tcp" in said
     for rule, says in {
         "basicAuth-broken": "whose basicAuth cannot be used (its status says why)",
         "rule[default]": "by its defaultAction",

@@ -328,3 +328,16 @@ def test_roots_of_others_are_trusted_unless_they_are_for_other_trust_domains():
     ):
         with pytest.raises(Invalid, match=says):
             mesh_config(yamldoc.dump({"trustDomain": "mine", "caCertificates": [given]}))
+
+
+def test_a_provider_that_fails_open_lets_clients_write_its_headers_and_install_says_so():
+    asked = {"service": "a.b.svc.cluster.local", "port": 80, "failOpen": True}
+    given = {"extensionProviders": [{"name": "a", "envoyExtAuthzHttp": asked}]}
+    assert effect.ineffective(given) == []
+    asked["headersToUpstreamOnAllow"] = ["x-user"]
+    (said,) = effect.ineffective(given)
+    assert said.startswith(
+        "meshConfig.extensionProviders[0].envoyExtAuthzHttp.failOpen: while the authorization service"
+    )
+    asked["failOpen"] = False
+    assert effect.ineffective(given) == []

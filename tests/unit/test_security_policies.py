@@ -323,6 +323,10 @@ def test_claims_of_one_provider_are_no_others():
             ),
             "x_role",
         ),
+        (
+            "extAuth: {http: {backendRefs: [{name: ratings, port: 9080}], headersToBackend: [X-Auth-User]}}",
+            "x_auth_user",
+        ),
     ],
 )
 def test_headers_that_servers_take_for_those_of_verified_clients_are_refused(spec, refused):

@@ -118,7 +118,7 @@ def test_while_webhooks_cannot_be_written_their_events_do_not_pile_up():
 
     async def work():
         istiod = await mesh.istiod()
-        trust = Trust(mesh.client, Revision(), lambda: istiod.authority.told, lambda: [], istiod.distributed)
+        trust = Trust(mesh.client, Revision(), lambda: istiod.authority.told, list, istiod.distributed)
         tries = 0
 
         async def refused():

@@ -7,6 +7,7 @@ import meshes as mesh
 import pytest
 import re2
 import tokens
+from authorizing import CONFIG
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 
 from lateen.api.config import decode
@@ -116,6 +117,24 @@ def test_headers_that_servers_take_for_those_of_claims_are_refused():
     many = Places(written=("-".join("abcdefgh"),))
     assert refused(many, **{"_".join("abcdefgh"): "x"})
     assert len(dict(unverified(many))[names.UNVERIFIED].permissions) < 40
+
+
+ASKING = """
+kind: AuthorizationPolicy
+metadata: {name: ask}
+spec: {action: CUSTOM, provider: {name: PROVIDER}, rules: [{}]}
+"""
+
+
+@pytest.mark.parametrize("provider", ["http", "grpc"])
+def test_headers_of_authorization_services_are_not_written_otherwise_by_clients(tmp_path, provider):
+    """The service answers in x-user; of x_user it knows nothing, but the application may read that one."""
+    view = mesh.view(mesh.objects(ASKING.replace("PROVIDER", provider), CONFIG))
+    made = rbac_pb2.RBAC()
+    judge.messages(view)[names.ECDS]["istio.authorization.deny"].typed_config.Unpack(made)
+    denied = made.rules.policies[names.UNVERIFIED].permissions
+    assert [p.header.name for p in denied] == (["x_user"] if provider == "http" else [])
+    judge.validate(view, tmp_path)
 
 
 def test_workloads_without_tokens_refuse_nothing_of_this():

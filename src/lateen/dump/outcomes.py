@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from lateen.dump import handshakes
 from lateen.kit.jsons import Json
+from lateen.wire.names import NO_HTTP
 
 Who = Literal["client", "proxy", "server", "between"]
 """The side at fault: the caller, this proxy (its configuration), the called end, or the connection between the two."""
@@ -212,11 +213,11 @@ LOGIN = re.compile(
 )
 """The details of requests that Envoy's filter for logins (OIDC) refuses"""
 _DENIED = re.compile(
-    r"matched_policy\[(?:istio-ext-authz-.*?-)?ns\[(?P<namespace>.*?)\]-policy\[(?P<name>.*?)\]"
-    r"-(?:rule\[(?P<rule>.*?)\](?P<unasked>-deny)?|(?P<part>\w+)-broken)"
+    r"matched_policy\[(?:istio-ext-authz-(?:.*?-)?)?ns\[(?P<namespace>.*?)\]-policy\[(?P<name>.*?)\]"
+    rf"-(?:rule\[(?P<rule>.*?)\](?:(?P<bytes>{NO_HTTP})|(?P<unasked>-deny))?|(?P<part>\w+)-broken)"
 )
-"""``unasked``: a CUSTOM policy whose provider cannot be asked; ``part``: the field of a SecurityPolicy that cannot
-be in effect."""
+"""``unasked``: a CUSTOM policy whose provider cannot be asked; ``bytes``: about this connection; ``part``: the field of
+a SecurityPolicy that cannot be in effect."""
 _SPLIT = re.compile(r"[\[{(]")
 
 
@@ -261,6 +262,11 @@ def denied_by(text: str) -> str:
     if found["rule"] == "default" and kind:
         return f"{policy}, by its defaultAction"
     why = "; its provider is not one of meshConfig.extensionProviders, or cannot be used" if found["unasked"] else ""
+    if found["bytes"]:
+        why = (
+            "; its provider is asked over HTTP, and Envoy has recognized no HTTP: if that is so on this port, declare "
+            "its protocol in the Service (appProtocol: tcp, or a name that begins with tcp-)"
+        )
     return f"{policy}, rule {found['rule']}{why}"
 
 

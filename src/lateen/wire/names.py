@@ -84,6 +84,9 @@ SEVERAL_HOSTS, UNVERIFIED, UNVERIFIED_COOKIES = "several-hosts", "unverified-tok
 BUILT_IN = SEVERAL_HOSTS, UNVERIFIED, UNVERIFIED_COOKIES
 """The built-in RBAC rules: they reject requests with more than one Host header, and such with tokens, or claims, that a
 RequestAuthentication did not verify because they are not quite where it looks for them."""
+NO_HTTP = "-deny-what-is-no-http"
+"""The end of the names of RBAC rules for connections about which a policy's provider, which speaks HTTP, cannot be
+asked."""
 VIRTUAL_OUTBOUND = "virtualOutbound"
 VIRTUAL_INBOUND = "virtualInbound"
 GRPC_SERVER = "xds.istio.io/grpc/lds/inbound/"

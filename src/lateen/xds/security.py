@@ -114,8 +114,9 @@ def _places(found: Secured) -> Places:
     headers = (
         spec.api_key_auth.forward_client_id_header if spec.api_key_auth else "",
         spec.basic_auth.forward_username_header if spec.basic_auth else "",
+        *(spec.ext_auth.http.headers_to_backend if spec.ext_auth and spec.ext_auth.http else ()),
     )
-    return given._replace(written=(*given.written, *(name.lower() for name in headers if name)))
+    return given.and_written(headers)
 
 
 def providers_read(spec: sp.SecurityPolicy) -> frozenset[str]:

@@ -22,6 +22,7 @@ from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import ALONE, Described, Seat
 from lateen.wire.resource import EMPTY, Resource, ResourceSet
 from lateen.xds import clusters, endpoints, inbound_clusters, sds
+from lateen.xds.authz import filters as authz
 from lateen.xds.authz.tokens import places
 from lateen.xds.filters import acme, authentication, authorization, plugins, quota, rate_limit, security, workload
 from lateen.xds.listeners import gateway, inbound, outbound
@@ -203,7 +204,7 @@ def tokens(found: Authentication, seat: str, gateway: bool, claims: bool = True)
 @derived
 def policies(checks: Checks, seat: str = "", tapped: bool = False) -> ResourceSet:
     """AuthorizationPolicies, and what is denied beside tokens. ``tapped``: see ``tapped``."""
-    where = places(rule for rule, _ in checks.authentication)
+    where = places(rule for rule, _ in checks.authentication).and_written(authz.answered(checks.authorization))
     key = ("policies", checks.authorization, seat, tapped, where)
     return _shared(key, lambda: _set(authorization.extensions(checks.authorization, seat, tapped, where)))
 

@@ -202,7 +202,7 @@ def variable(path: str) -> str | None:
 
 
 def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
-    """A sentence for each field that is set in a valid configuration and has no effect."""
+    """A sentence for each field of a valid configuration that has no effect, or another one than one might expect."""
     value = canonical(MeshConfig, value, root)  # fields may be written in snake_case
     out = []
     seen = value.get("serviceEntryVisibility")
@@ -220,8 +220,20 @@ def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
         elif (why := reason(form) or variable(path)) is not None and leaf not in SAME.get(form, ()):
             out.append(f"the field {root}.{path} has no effect in this version of Lateen: {why}")
     out += [f"{root}.{path}: {says}" for path, says in unused_defaults(value)]
-    out += [f"{root}.{path}: {says}" for path, says in _files(value)]
+    out += [f"{root}.{path}: {says}" for path, says in (*_files(value), *_open(value))]
     return out
+
+
+def _open(mesh: Any) -> Iterator[tuple[str, str]]:
+    """Headers that nobody has written where a provider of authorization does not answer."""
+    for i, provider in enumerate(mesh.get("extensionProviders") or []):
+        asked = dig(provider, "envoyExtAuthzHttp", default={})
+        if asked.get("failOpen") and asked.get("headersToUpstreamOnAllow"):
+            says = (
+                "while the authorization service does not answer, requests pass with what clients write into the "
+                "headers of headersToUpstreamOnAllow"
+            )
+            yield f"extensionProviders[{i}].envoyExtAuthzHttp.failOpen", says
 
 
 def _files(mesh: Any) -> Iterator[tuple[str, str]]:

@@ -125,13 +125,20 @@ def unasked(access: Authorization) -> tuple[Any, ...]:
     is not, but servers answer it. On TCP ports such policies have no effect, as in Istio."""
     http = [p.name for p in access.providers if not p.envoy_ext_authz_grpc]
     mine = [p for name in http for p in of_provider(access.policies, name)]
-    denied = _rbac(mine, "CUSTOM", True, access.domains, "istio-ext-authz-", True, BAD)
+    denied = _rbac(mine, "CUSTOM", True, access.domains, "istio-ext-authz-", True, names.NO_HTTP)
     return () if denied is None else (_filter(True, denied, None, ""),)
 
 
 def asked(policies: Policies) -> tuple[str, ...]:
     """The providers of CUSTOM policies, in the order in which they are asked."""
     return tuple(sorted({_provider(p) for p in policies if p.spec.action == "CUSTOM" and not p.dry_run}))
+
+
+def answered(access: Authorization) -> tuple[str, ...]:
+    """The headers in which HTTP providers tell the application who asks, as far as they are named."""
+    mine = set(asked(access.policies))
+    given = (p.envoy_ext_authz_http for p in access.providers if p.name in mine)
+    return tuple(h for http in given if http for h in http.headers_to_upstream_on_allow if "*" not in h)
 
 
 def of_provider(policies: Policies, name: str) -> Policies:

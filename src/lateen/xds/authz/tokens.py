@@ -25,14 +25,18 @@ DEFAULT = (("authorization", "Bearer "),), ("access_token",)
 
 
 class Places(NamedTuple):
-    """Where the rules of a workload look for tokens, and where they write what these say."""
+    """Where the rules of a workload look for tokens, and where it is written who asks."""
 
     written: tuple[str, ...] = ()
-    """Headers with claims and payloads"""
+    """Headers with claims and payloads, and those of authorization services"""
     headers: tuple[tuple[str, str], ...] = ()
     """(name, prefix)"""
     parameters: tuple[str, ...] = ()
     cookies: tuple[str, ...] = ()
+
+    def and_written(self, names: Iterable[str]) -> Places:
+        """With further headers that are written."""
+        return self._replace(written=tuple(dict.fromkeys((*self.written, *(n.lower() for n in names if n)))))
 
 
 def places(rules: Iterable[JWTRule]) -> Places:
