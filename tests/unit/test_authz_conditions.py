@@ -10,7 +10,7 @@ from envoy.type.matcher.v3 import number_pb2, value_pb2
 
 from lateen.mesh.model import Mesh
 from lateen.mesh.settings import MeshConfig, Transport
-from lateen.xds.authz import filters, matchers
+from lateen.xds.authz import filters, matchers, spellings
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_is_kept_out_by_an_item_of_a_header_is_kept_out_whatever_bytes_it_h
         found = re2.fullmatch(principal.header.string_match.safe_regex.regex, header) is not None
         return found is not principal.header.invert_match
 
-    assert holds(matchers.listed_header_kept_out("x", value)) is matches
+    assert holds(spellings.listed_header("x", value)) is matches
     if isinstance(header, bytes) and "*" in value.strip("*"):
         assert not holds(matchers.listed_header("x", value))
 
@@ -127,7 +127,7 @@ def test_a_template_that_keeps_out_takes_whatever_characters_a_path_has(value, p
             return path.startswith(given.prefix)
         return re2.fullmatch(given.safe_regex.regex, path) is not None
 
-    assert holds(matchers.path_kept_out(value)) is matches
+    assert holds(spellings.path(value)) is matches
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_template_that_lets_in_takes_what_envoy_takes(action, operation, wante
 
 @pytest.mark.parametrize("name", [":authority", "host", "Host"])
 def test_a_host_that_is_kept_out_as_a_header_is_kept_out_in_all_its_spellings(name):
-    found = matchers.header_as_spelled(name, "admin.test").header.string_match.safe_regex.regex
+    found = spellings.header(name, "admin.test").header.string_match.safe_regex.regex
     for host in ("admin.test", "ADMIN.test.", "x@admin.test:80", "%61dmin.test"):
         assert re2.fullmatch(found, host), host
     assert not re2.fullmatch(found, "other.test")
@@ -155,14 +155,14 @@ def test_a_host_that_is_kept_out_as_a_header_is_kept_out_in_all_its_spellings(na
 
 @pytest.mark.parametrize("value", ["evil", "*"])
 def test_a_header_that_is_kept_out_is_so_with_underscores_for_dashes(value):
-    for make in (matchers.header_as_spelled, matchers.header_with):
+    for make in (spellings.header, spellings.header_with):
         names = [p.header.name for p in make("x-a-role", value).or_ids.ids]
         assert names == ["x-a-role", "x-a_role", "x_a-role", "x_a_role"]
-    assert matchers.header_as_spelled("role", value).header.name == "role"
+    assert spellings.header("role", value).header.name == "role"
 
 
 def test_a_path_that_is_kept_out_as_a_header_is_kept_out_with_any_query():
-    exact, path = matchers.header_as_spelled(":path", "/admin").or_ids.ids
+    exact, path = spellings.header(":path", "/admin").or_ids.ids
     assert exact.header.string_match.exact == path.url_path.path.exact == "/admin"
 
 

@@ -13,7 +13,7 @@ from lateen.api import kinds
 from lateen.api.mesh.reading import mesh_config
 from lateen.mesh.configuration import settings
 from lateen.wire import names
-from lateen.xds.authz import matchers
+from lateen.xds.authz import spellings
 
 POLICY = """
 kind: AuthorizationPolicy
@@ -148,7 +148,7 @@ def test_limits_about_paths_hold_for_all_their_spellings(scope):
     ],
 )
 def test_a_host_is_the_same_with_a_port_and_a_dot(value, host, matches):
-    found = matchers.host_as_spelled(value).header.string_match.safe_regex.regex
+    found = spellings.host(value).header.string_match.safe_regex.regex
     assert (re2.fullmatch(found, host) is not None) is matches
 
 
@@ -214,5 +214,5 @@ def test_a_server_name_is_the_same_in_any_case_and_with_a_dot_where_that_means_l
     said = str(rules(text, action.lower()).policies["ns[default]-policy[p]-rule[0]"].permissions)
     assert said.count("requested_server_name") == 2
     assert said.count("(?i)") == (2 if wanted else 0)
-    found = matchers.sni_as_spelled("*.Test").requested_server_name.safe_regex.regex
+    found = spellings.sni("*.Test").requested_server_name.safe_regex.regex
     assert [re2.fullmatch(found, name) is not None for name in ("a.test", "a.test.", "a.test.b")] == [True, True, False]

@@ -12,7 +12,7 @@ from envoy.type.matcher.v3 import string_pb2
 from lateen.api import security_policy as sp
 from lateen.mesh.secured import Policy
 from lateen.xds import claims, jwt
-from lateen.xds.authz import matchers
+from lateen.xds.authz import matchers, spellings
 from lateen.xds.authz.shorter import shorter
 
 
@@ -58,7 +58,7 @@ def _conditions(policy: Policy, rule: sp.AuthorizationRule) -> Iterator[rbac_pb2
     if p.client_cidrs:
         yield _one_of(matchers.remote_ip(block) for block in p.client_cidrs)
     for header in p.headers:
-        one = _header if rule.action == "Allow" else matchers.header_with
+        one = _header if rule.action == "Allow" else spellings.header_with
         yield _one_of(one(header.name, value) for value in header.values)
     if p.jwt is not None:
         yield from _token(policy, p.jwt)

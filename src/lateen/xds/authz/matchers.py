@@ -7,16 +7,15 @@ principals. ``*`` alone means "any value, but there must be one".
 from __future__ import annotations
 
 import ipaddress
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from envoy.config.core.v3 import address_pb2, extension_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
-from envoy.type.matcher.v3 import metadata_pb2, number_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
+from envoy.type.matcher.v3 import metadata_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
 
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.xds import claims, pb
@@ -24,13 +23,8 @@ from lateen.xds import claims, pb
 SCHEME = "spiffe://"
 IDENTITY = 4
 """The slashes of ``domain/ns/NAMESPACE/sa/ACCOUNT``"""
-_HOSTS = (":authority", "host")
-"""The names of the header with a request's host"""
-MOST = 4
-"""The number of dashes of a name that are written otherwise independently of each other"""
 _META = frozenset("\\.+*?()|[]{}^$")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,300})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
-_STAR = re.compile(r"\{\*\*?\}")
+STAR = re.compile(r"\{\*\*?\}")
 """What stands for segments in a path"""
 ANYTHING = r"\C+"
 """Any non-empty value. Istio uses ``.+``, but RE2's ``.`` matches neither line ends nor invalid UTF-8, so a path, an
@@ -76,37 +70,12 @@ def block(text: str) -> address_pb2.CidrRange:
 
 
 def path(value: str) -> rbac_pb2.Permission:
-    if _STAR.search(value):
+    if STAR.search(value):
         template = value.replace("{**}", "**").replace("{*}", "*")
         config = uri_template_match_pb2.UriTemplateMatchConfig(path_template=template)
         named = extension_pb2.TypedExtensionConfig(name="uri-template", typed_config=pb.any_of(config))
         return rbac_pb2.Permission(uri_template=named)
     return rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=string(value)))
-
-
-def path_kept_out(value: str) -> rbac_pb2.Permission:
-    """As ``path``; but the stars of a template stand for whatever characters come. Envoy's own templates know only some
-    of those that RFC 3986 has for paths (no ``=``), so that ``/users/a=b`` would be no path of ``/users/{*}``. Where a
-    path is not valid UTF-8, a star may take slashes, too: rather that than a byte with which nothing matches."""
-    if not _STAR.search(value):
-        return path(value)
-    exact = rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=regex(template(value, "[^/]+"))))
-    if "{*}" not in value:
-        return exact
-    loose = rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=regex(template(value, ANYTHING))))
-    valid = rbac_pb2.Permission(url_path=path_pb2.PathMatcher(path=regex("(?s).*")))
-    both = [loose, rbac_pb2.Permission(not_rule=valid)]
-    either = [exact, rbac_pb2.Permission(and_rules=rbac_pb2.Permission.Set(rules=both))]
-    return rbac_pb2.Permission(or_rules=rbac_pb2.Permission.Set(rules=either))
-
-
-def template(value: str, segment: str) -> str:
-    """The regular expression of a path's template. ``segment``: that of ``{*}``; ``{**}`` is whatever comes."""
-    stars = iter(_STAR.findall(value))
-    first, *rest = map(quoted, _STAR.split(value))
-    return first + "".join(
-        (r"\C*" if star == "{**}" else segment) + text for star, text in zip(stars, rest, strict=True)
-    )
 
 
 def method(value: str) -> rbac_pb2.Permission:
@@ -115,30 +84,6 @@ def method(value: str) -> rbac_pb2.Permission:
 
 def host(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(header=header(":authority", value, ignore_case=value != "*"))
-
-
-def host_as_spelled(value: str) -> rbac_pb2.Permission:
-    """A host with any port, trailing dot and user information: ``admin.test`` also matches ``admin.test:8080``,
-    ``ADMIN.TEST.`` and ``x@admin.test``, which servers treat as the same host. A host with a ``%`` is any host: some
-    servers decode ``%61dmin.test``, and then fold what Unicode has instead of letters (WHATWG URL, 3.5)."""
-    if value == "*":
-        return host(value)
-    return rbac_pb2.Permission(header=_spelled_host(":authority", value))
-
-
-def _spelled_host(header: str, value: str) -> rc.HeaderMatcher:
-    name, _, number = (value, "", "") if value.endswith("]") else value.partition("]:" if "]" in value else ":")
-    name += "]" if number and "[" in name else ""
-    after = f":{_glob(number)}" if number else r"(:\C*)?"
-    matcher = regex(rf"(?i)(\C*@)?{_glob(name)}\.*{after}|\C*%\C*")
-    return rc.HeaderMatcher(name=header, string_match=matcher)
-
-
-def _glob(text: str) -> str:
-    """A regular expression equivalent to ``string``."""
-    if text.startswith("*"):
-        return rf"\C*{quoted(text[1:])}"
-    return rf"{quoted(text[:-1])}\C*" if text.endswith("*") else quoted(text)
 
 
 def several_hosts() -> rbac_pb2.Permission:
@@ -157,14 +102,6 @@ def destination_ip(value: str) -> rbac_pb2.Permission:
 
 def sni(value: str) -> rbac_pb2.Permission:
     return rbac_pb2.Permission(requested_server_name=string(value))
-
-
-def sni_as_spelled(value: str) -> rbac_pb2.Permission:
-    """A name in any case (Envoy compares those of clients in lower case), and with dots at its end, which some servers
-    take away."""
-    if value == "*":
-        return sni(value)
-    return rbac_pb2.Permission(requested_server_name=regex(rf"(?i){_glob(value)}\.*"))
 
 
 def filter_metadata(key: str, values: Iterable[str]) -> rbac_pb2.Permission:
@@ -241,62 +178,20 @@ def listed_header(name: str, value: str) -> rbac_pb2.Principal:
 
     A star at an end may as well take the other items on its side: something of the list matches just the same. So it
     takes any bytes, while a star in between must not take commas, for which RE2 has nothing but characters of UTF-8.
-    What is let in by such a match is valid there; ``listed_header_kept_out`` is for what is kept out.
+    What is let in by such a match is valid there; ``spellings.listed_header`` is for what is kept out.
     """
-    return request_header(name, value) if value == "*" else _one_of_list(name, _listed(value, "[^,]*"))
+    return request_header(name, value) if value == "*" else one_of_list(name, listed(value, "[^,]*"))
 
 
-def listed_header_kept_out(name: str, value: str) -> rbac_pb2.Principal:
-    """As ``listed_header``; but in a header that is not valid UTF-8, a star in between takes whatever is there, commas,
-    too: rather that than a byte with which nothing matches."""
-    exact = listed_header(name, value)
-    if "*" not in value.strip("*"):
-        return exact
-    valid = rc.HeaderMatcher(name=name, string_match=regex("(?s).*"), invert_match=True)
-    loose = [_one_of_list(name, _listed(value, r"\C*")), rbac_pb2.Principal(header=valid)]
-    both = rbac_pb2.Principal(and_ids=rbac_pb2.Principal.Set(ids=loose))
-    return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=[exact, both]))
-
-
-def _listed(value: str, between: str) -> str:
+def listed(value: str, between: str) -> str:
+    """The regular expression of an item of a list. ``between``: that of a star inside."""
     inner = between.join(quoted(part) for part in value.strip("*").split("*"))
     return (r"\C*" if value.startswith("*") else "") + inner + (r"\C*" if value.endswith("*") else "")
 
 
-def header_as_spelled(name: str, value: str) -> rbac_pb2.Principal:
-    """A header with this value, or with a list containing it: servers may treat ``ok,evil`` on one line like two lines,
-    which Envoy compares separately. The other items may have any bytes. The name may have underscores for dashes."""
-    if name.lower() in _HOSTS and value != "*":
-        return rbac_pb2.Principal(header=_spelled_host(name, value))
-    if name == ":path":  # with or without a query
-        found = [request_header(name, value), rbac_pb2.Principal(url_path=path_pb2.PathMatcher(path=string(value)))]
-        return rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=found))
-    item = r"\C*".join(quoted(part) for part in value.split("*"))
-    return _alike(name, lambda n: request_header(n, value) if value == "*" else _one_of_list(n, item))
-
-
-def _alike(name: str, one: Callable[[str], rbac_pb2.Principal]) -> rbac_pb2.Principal:
-    found = [one(n) for n in names_alike(name)]
-    return found[0] if len(found) == 1 else rbac_pb2.Principal(or_ids=rbac_pb2.Principal.Set(ids=found))
-
-
-def names_alike(name: str) -> Iterator[str]:
-    """The names of a header with each dash as an underscore or not (beyond the first few, all or none), which CGI, WSGI
-    and PHP do not tell apart (RFC 3875, 4.1.18)."""
-    first, *rest = name.replace("_", "-").split("-")
-    free, last = rest[:MOST], rest[MOST:]
-    for signs in itertools.product("-_", repeat=len(free)):
-        made = first + "".join(sign + part for sign, part in zip(signs, free, strict=True))
-        yield from (made + sign + sign.join(last) for sign in "-_") if last else (made,)
-
-
-def header_with(name: str, value: str) -> rbac_pb2.Principal:
-    """Like ``header_as_spelled``, but a star in the text is literal."""
-    return _alike(name, lambda n: _one_of_list(n, quoted(value)))
-
-
-def _one_of_list(name: str, item: str) -> rbac_pb2.Principal:
-    """``\\C`` is any byte; ``.`` would be one of valid UTF-8, which clients need not send."""
+def one_of_list(name: str, item: str) -> rbac_pb2.Principal:
+    """A header with a list that has an item (a regular expression). ``\\C`` is any byte; ``.`` would be one of valid
+    UTF-8, which clients need not send."""
     matcher = rc.HeaderMatcher(name=name, string_match=regex(rf"(?:\C*,)?[ \t]*{item}[ \t]*(?:,\C*)?"))
     return rbac_pb2.Principal(header=matcher)
 
@@ -322,24 +217,6 @@ def request_principal(value: str) -> rbac_pb2.Principal:
 
 def claim(keys: Iterable[str], values: Iterable[str]) -> rbac_pb2.Principal:
     return rbac_pb2.Principal(metadata=claims.one_of(keys, map(string, values)))
-
-
-def claim_kept_out(keys: Iterable[str], values: Iterable[str]) -> rbac_pb2.Principal:
-    """As ``claim``; but numbers and booleans are what they are written as: who keeps out ``email_verified: "false"``
-    means the boolean that issuers put there. ``*`` is whatever there is."""
-    given = tuple(values)
-    others = [found for value in given if (found := _no_text(value)) is not None]
-    return rbac_pb2.Principal(metadata=claims.one_of(keys, map(string, given), others=others))
-
-
-def _no_text(value: str) -> value_pb2.ValueMatcher | None:
-    if value == "*":
-        return value_pb2.ValueMatcher(present_match=True)
-    if value in ("true", "false"):
-        return value_pb2.ValueMatcher(bool_match=value == "true")
-    if _NUMBER.fullmatch(value):
-        return value_pb2.ValueMatcher(double_match=number_pb2.DoubleMatcher(exact=float(value)))
-    return None
 
 
 def in_every_domain(values: Iterable[str], domains: tuple[str, ...]) -> list[str]:

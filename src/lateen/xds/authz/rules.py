@@ -11,6 +11,7 @@ from envoy.config.rbac.v3 import rbac_pb2
 from lateen.api import claims
 from lateen.api import security as sec
 from lateen.xds.authz import matchers as m
+from lateen.xds.authz import spellings
 
 
 class HttpOnly(Exception):
@@ -70,8 +71,8 @@ def _both(one: One, values: Iterable[str] | None, but: Iterable[str] | None, per
 
 def _operation(op: sec.Operation, scope: Scope) -> list[Any]:
     out: list[Any] = []
-    denied, exempt = scope.kept_out(m.host, m.host_as_spelled)
-    denied_path, exempt_path = scope.kept_out(m.path, m.path_kept_out)
+    denied, exempt = scope.kept_out(m.host, spellings.host)
+    denied_path, exempt_path = scope.kept_out(m.path, spellings.path)
     http: tuple[tuple[One, Any, Any], ...] = (
         (denied, op.hosts, None),
         (exempt, None, op.not_hosts),
@@ -130,7 +131,7 @@ def _condition(c: sec.Condition, scope: Scope) -> tuple[list[Any], list[Any]]:
     """(permissions, principals)"""
     key = c.key
     if key == "connection.sni":
-        one, but = scope.kept_out(m.sni, m.sni_as_spelled)
+        one, but = scope.kept_out(m.sni, spellings.sni)
         return [*_both(one, c.values, None, True), *_both(but, None, c.not_values, True)], []
     permissions: dict[str, One] = {
         "destination.ip": m.destination_ip,
@@ -160,16 +161,16 @@ def _about_request(c: sec.Condition, scope: Scope) -> list[Any]:
     key = c.key
     if key.startswith("request.headers["):
         name = key[len("request.headers[") : -1]
-        one, but = scope.kept_out(partial(m.request_header, name), partial(m.header_as_spelled, name))
+        one, but = scope.kept_out(partial(m.request_header, name), partial(spellings.header, name))
         return [*_both(one, c.values, None, False), *_both(but, None, c.not_values, False)]
     if key.startswith(LISTED):
         name = key[len(LISTED) : -1]
-        one, but = scope.kept_out(partial(m.listed_header, name), partial(m.listed_header_kept_out, name))
+        one, but = scope.kept_out(partial(m.listed_header, name), partial(spellings.listed_header, name))
         return [*_both(one, c.values, None, False), *_both(but, None, c.not_values, False)]
     if key == "request.auth.principal":
         return _tokens(c.values, c.not_values)
     path = {"request.auth.audiences": ("aud",), "request.auth.presenter": ("azp",)}.get(key) or claims.conditioned(key)
-    held, exempt = scope.kept_out(m.claim, m.claim_kept_out)
+    held, exempt = scope.kept_out(m.claim, spellings.claim)
     out = [held(path, c.values)] if c.values else []
     return [*out, _not_principal(exempt(path, c.not_values))] if c.not_values else out
 

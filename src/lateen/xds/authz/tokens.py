@@ -18,7 +18,8 @@ from google.protobuf import json_format
 from lateen.api.security import JWTRule
 from lateen.wire import names
 from lateen.xds import predicates
-from lateen.xds.authz.matchers import names_alike, quoted, regex
+from lateen.xds.authz.matchers import quoted, regex
+from lateen.xds.authz.spellings import names_alike
 
 DEFAULT = (("authorization", "Bearer "),), ("access_token",)
 """Headers with their prefixes, and parameters, where a rule names no places"""
