@@ -3,12 +3,14 @@
 import asyncio
 import socket
 from datetime import timedelta
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.ads import listening, server
+from lateen.ads.rpc import Status
 from lateen.api import kinds
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
@@ -99,6 +101,28 @@ def test_one_pod_has_a_limited_number_of_streams(istiod, monkeypatch):
     """Each costs memory and time with each change; a proxy has one."""
     monkeypatch.setattr(server, "MAX_STREAMS", 0)
     assert istiod.asked(istiod.pair(OWN)) == ("RESOURCE_EXHAUSTED", "cart-1 has 0 streams already")
+
+
+def test_where_istiod_is_full_names_of_pods_that_nobody_knows_are_no_way_to_more_streams(monkeypatch):
+    """A name that istiod does not know is only claimed: whoever has a certificate could have any number of them."""
+    monkeypatch.setattr(server, "MOST_STREAMS", 3)
+    ours = server.AdsServer(lambda *_: None, lambda _: {}, lambda *_: {}, lambda *_: None)
+    refused = []
+
+    def joined(account, pod):
+        first = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CDS)
+        first.node.id = NODE.replace("cart-1", pod)
+        identities = (f"spiffe://cluster.local/ns/shop/sa/{account}",)
+        return ours.join(SimpleNamespace(identities=identities, finish=lambda *why: refused.append(why)), first)
+
+    mine = [joined("cart", f"made-up-{i}") for i in range(5)]
+    assert mine[3:] == [None, None]
+    assert [code for code, _ in refused] == [Status.RESOURCE_EXHAUSTED] * 2
+    theirs = joined("till", "till-1")
+    assert theirs is not None
+    for connection in (*mine[:3], theirs):
+        ours.leave(connection)
+    assert joined("cart", "cart-1") is not None
 
 
 def test_streams_that_have_ended_do_not_count(istiod, monkeypatch):

@@ -39,6 +39,9 @@ SLICE_S = 0.005
 
 MAX_STREAMS = 100
 """The limit of streams of one pod: a proxy has one, a proxyless client one for each channel of each process."""
+MOST_STREAMS = 20_000
+"""The number of all streams above which the identities with most of them get no more: names of pods that istiod does
+not know yet are only claimed, so that one could have any number of them."""
 
 
 Allow = Callable[[NodeId, str, dict[str, str]], str | None]
@@ -49,6 +52,12 @@ ProxylessSets = Callable[[NodeId, Mapping[str, str]], Mapping[str, Sets]]
 OnRejection = Callable[[Connection, Rejection], None]
 
 
+def _less(counted: Counter[T], key: T) -> None:
+    counted[key] -= 1
+    if not counted[key]:
+        del counted[key]
+
+
 class AdsServer:
     def __init__(self, allow: Allow, sets: Sets_, proxyless_sets: ProxylessSets, on_rejection: OnRejection) -> None:
         self._allow, self._sets, self._on_rejection = allow, sets, on_rejection
@@ -57,6 +66,8 @@ class AdsServer:
         self.connections: set[Connection] = set()
         self._streams: Counter[tuple[str, str]] = Counter()
         """How many there are, by namespace and pod."""
+        self._streams_of: Counter[str] = Counter()
+        """By the identity in the certificate."""
         self.joined: Callable[[Connection], None] = lambda _: None
         self.left: Callable[[Connection], None] = lambda _: None
         self.answered: Callable[[], None] = lambda: None
@@ -112,7 +123,7 @@ class AdsServer:
         version, metadata = messages.version(first), messages.metadata(first)
         connection = Connection(node, identity_of(call), version, metadata, session, call=call)
         self.connections.add(connection)
-        self._joined(node)
+        self._joined(node, connection.identity)
         self.joined(connection)
         log.info("connected: %s (%s)", node, connection.identity)
         try:
@@ -129,7 +140,7 @@ class AdsServer:
             return None
         stream = Proxyless(node, call, messages.metadata(first))
         self.proxyless.add(stream)
-        self._joined(node)
+        self._joined(node, identity_of(call))
         log.info("proxyless gRPC client connected: %s", node)
         try:
             stream.send(stream.session.offer(self._proxyless_sets(node, stream.metadata)))
@@ -151,27 +162,30 @@ class AdsServer:
         if self._streams[node.namespace, node.pod] >= MAX_STREAMS:
             call.finish(Status.RESOURCE_EXHAUSTED, f"{node.pod} has {MAX_STREAMS} streams already")
             return None
+        full = len(self.connections) + len(self.proxyless) >= MOST_STREAMS
+        if full and self._streams_of[identity_of(call)] >= max(self._streams_of.values(), default=0):
+            call.finish(Status.RESOURCE_EXHAUSTED, f"istiod has {MOST_STREAMS} streams, most of them of this identity")
+            return None
         return node
 
-    def _joined(self, node: NodeId) -> None:
+    def _joined(self, node: NodeId, identity: str) -> None:
         self._streams[node.namespace, node.pod] += 1
+        self._streams_of[identity] += 1
 
-    def _left(self, node: NodeId) -> None:
-        place = node.namespace, node.pod
-        self._streams[place] -= 1
-        if not self._streams[place]:
-            del self._streams[place]
+    def _left(self, node: NodeId, identity: str) -> None:
+        _less(self._streams, (node.namespace, node.pod))
+        _less(self._streams_of, identity)
 
     def leave(self, connection: Connection) -> None:
         self.connections.discard(connection)
-        self._left(connection.node)
+        self._left(connection.node, connection.identity)
         self.left(connection)
         self.answered()
         log.info("disconnected: %s", connection.node)
 
     def leave_proxyless(self, stream: Proxyless) -> None:
         self.proxyless.discard(stream)
-        self._left(stream.node)
+        self._left(stream.node, identity_of(stream.call))
 
     def receive(self, connection: Connection, request: Request) -> None:
         try:
