@@ -56,6 +56,8 @@ def test_items_cost_what_kubernetes_says_they_do(length, each):
         ("self.lowerAscii() == 'a'", {**TEXT, "maxLength": 10}, 1 + 4 + 1),
         ("self.all(i, v, v == 'x')", texts(maxItems=50), 2 + 50 * (3 + 2)),
         ("self.transformList(i, v, i).size() > 0", texts(maxItems=50), 1 + 11 + 50 * 13 + 2),
+        ("sets.contains(self, self)", texts(maxItems=50), 2 + 50 * 50 + 1),
+        ("sets.equivalent(self, ['a', 'b'])", texts(maxItems=50), 1 + 10 + 2 * 50 * 2 + 1),
         ("self.isSorted()", texts(maxItems=3) | {"items": {**TEXT, "maxLength": 5}}, 1 + 3 * 3),
     ],
 )

@@ -148,6 +148,10 @@ class _Estimate:
     def _called(self, node: Node, made: Type, scope: Scope) -> Value:
         if (node.name, node.kind) == ("has", "call") and node.args and node.args[0].args:
             return Value(self.of(node.args[0].args[0], scope).cost, made, size=Size(1, 1))
+        if node.kind == "method" and (node.args[0].name, len(node.args)) == ("sets", 3) and node.name in _SETS:
+            one, other = (self.of(n, scope) for n in node.args[1:])
+            each = _SETS[node.name] * one.most.high * other.most.high
+            return Value(_capped(one.cost + other.cost + each + 1), made, size=Size(1, 1))
         given = [self.of(n, scope) for n in node.args]
         if node.name == "_?_:_":
             test, yes, no = given
@@ -210,6 +214,8 @@ _PAIRS: dict[str, Callable[..., tuple[int, int]]] = {
 
 # --- functions: what a call costs beside its arguments, and how large its result is ----------------------------------
 
+_SETS = {"contains": 1, "intersects": 1, "equivalent": 2}
+"""How often each item is compared with each of the other list (cel-go's ext/sets.go)."""
 Called = tuple[int, Size | None]
 
 

@@ -9,7 +9,7 @@ ext/sets.go, of which Kubernetes 1.32 has all.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lateen.cluster.apiserver.custom import optionals
@@ -143,12 +143,19 @@ def _first(values: list[Any]) -> Any:
     return cel.OptionalValue.of(values[0]) if values else cel.OptionalValue.none()
 
 
-def _same(a: Any, b: Any) -> bool:
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+def _key(value: Any) -> Any:
+    """Equal for values that are equal in CEL, where true is not 1."""
+    if isinstance(value, list):
+        return tuple(map(_key, value))
+    if isinstance(value, dict):
+        return frozenset((_key(k), _key(v)) for k, v in value.items())
+    return isinstance(value, bool), value
 
 
-def _contain(outer: list[Any], inner: list[Any]) -> bool:
-    return all(any(_same(a, b) for a in outer) for b in inner)
+def _shared(of: list[Any], other: list[Any]) -> Iterator[bool]:
+    """Whether each item of a list is in the other one."""
+    known = set(map(_key, other))
+    return (_key(item) in known for item in of)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -158,7 +165,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "optionalValues": _values,
     "firstValue": _first,
     "firstOfFirst": lambda nested: _first(nested[0] if nested else []),
-    "setsContain": _contain,
-    "setsEqual": lambda a, b: _contain(a, b) and _contain(b, a),
-    "setsIntersect": lambda a, b: any(_same(x, y) for x in a for y in b),
+    "setsContain": lambda a, b: all(_shared(b, a)),
+    "setsEqual": lambda a, b: all(_shared(b, a)) and all(_shared(a, b)),
+    "setsIntersect": lambda a, b: any(_shared(a, b)),
 }
