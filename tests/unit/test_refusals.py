@@ -221,6 +221,11 @@ SERVICES = {
         INVALID,
     ),
     "a type that is none": ({"type": "Cloud"}, "spec.type", "FieldValueNotSupported"),
+    "an address of its own for another name": (
+        {"type": "ExternalName", "externalName": "example.com", "clusterIP": "None"},
+        "spec.clusterIPs",
+        "FieldValueForbidden",
+    ),
     "an external name that is none": ({"type": "ExternalName", "externalName": "a b"}, "spec.externalName", INVALID),
 }
 

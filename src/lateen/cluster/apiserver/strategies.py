@@ -15,6 +15,7 @@ from lateen.cluster.apiserver.policies import checks, evaluation
 from lateen.cluster.apiserver.registry import Registry
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.validation.fields import Causes, bad
+from lateen.cluster.apiserver.validation.networks import OF_ADDRESSES
 from lateen.cluster.store.objects import Store
 from lateen.kit import jsons, times
 from lateen.kit.digits import digits
@@ -177,9 +178,9 @@ def _service(obj: Json, old: Json | None, allocator: Allocator) -> None:
     spec, was = obj["spec"], (old or {}).get("spec") or {}
     _drop_unneeded(spec, was)
     if spec["type"] == "ExternalName":
-        for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        for key in [key for key in OF_ADDRESSES if not spec.get(key)]:
             spec.pop(key, None)
-        return
+        return  # what is left is refused
     if old is None and spec.get("clusterIPs") and not spec.get("clusterIP"):
         return  # which is refused
     kept = was.get("clusterIP")
@@ -206,7 +207,12 @@ def _is_balanced(spec: Json) -> bool:
     return spec.get("type") == "LoadBalancer"
 
 
+def _has_address(spec: Json) -> bool:
+    return spec.get("type") not in (None, "ExternalName")
+
+
 _NEEDED: dict[str, Callable[[Json], bool]] = {
+    **dict.fromkeys(OF_ADDRESSES, _has_address),
     "externalTrafficPolicy": lambda s: (
         _has_node_ports(s) or (s.get("type") == "ClusterIP" and bool(s.get("externalIPs")))
     ),

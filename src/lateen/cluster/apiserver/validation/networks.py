@@ -24,6 +24,8 @@ _SPECIAL = {
     "224.0.0.0/24": "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
 }
 _DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
+OF_ADDRESSES = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+"""Fields of a Service that are about its own addresses; an ExternalName has none."""
 NODE_PORTS = range(30000, 32768)
 _PATH_TYPES = ("Exact", "Prefix", "ImplementationSpecific")
 
@@ -103,6 +105,10 @@ def _traffic(spec: Json, kind: str) -> Causes:
 
 
 def _cluster_ips(spec: Json, kind: str) -> Causes:
+    if kind == "ExternalName":
+        # clusterIP is the first of clusterIPs.
+        found = sorted({"clusterIPs" if k == "clusterIP" else k for k in OF_ADDRESSES if spec.get(k)})
+        return [denied(f"spec.{k}", "may not be set for ExternalName services") for k in found]
     address = spec.get("clusterIP") or ""
     out: Causes = []
     if address == "None":
@@ -111,7 +117,7 @@ def _cluster_ips(spec: Json, kind: str) -> Causes:
     elif address and not _address(address):
         out.append(bad("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
     given = spec.get("clusterIPs") or []
-    if given and not address and kind != "ExternalName":
+    if given and not address:
         out.append(bad("spec.clusterIPs", given, "must be empty when `clusterIP` is not specified"))
         says = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
         out += [bad(f"spec.clusterIPs[{i}]", a, says) for i, a in enumerate(given) if a != "None" and not _address(a)]
