@@ -37,13 +37,22 @@ MESSAGE_LIMIT = 256 * 1024
 
 
 class Container:
-    """One forked command; ``stdio`` is None for an ``exec``, whose streams belong to the caller."""
+    """One forked command; ``stdio`` is None for an ``exec``, whose streams belong to the caller. ``beside``: it is not
+    the first process of its namespace, with which the kernel would end all others."""
 
-    def __init__(self, key: str, pid: int, stdio: Stdio | None, groups: list[str]) -> None:
+    def __init__(self, key: str, pid: int, stdio: Stdio | None, groups: list[str], beside: bool = False) -> None:
         self.groups = groups
+        self._mounts = forking.mounts_of(pid) if beside else -1
         self.key, self.pid, self.stdio, self.started = key, pid, stdio, time.time()
         self.code: int | None = None
         self.finished = 0.0
+
+    def end_rest(self) -> None:
+        """Kill the processes that it has started, now that it has ended; as containerd does."""
+        if self._mounts >= 0:
+            forking.end_all(self._mounts)
+            os.close(self._mounts)
+            self._mounts = -1
 
     def state(self) -> dict[str, Any]:
         """``code`` is None while it runs, 128 + n if signal n killed it; times are seconds since the epoch."""
@@ -114,6 +123,7 @@ class Runtime:
                 if container.code < 0:
                     container.code = 128 - container.code
                 container.finished = time.time()
+                container.end_rest()
                 if container.stdio:
                     container.stdio.exited()
                 self._send({"event": "exit", **container.state()})
@@ -201,7 +211,7 @@ class Runtime:
             raise
         finally:
             stdio.forked()
-        container = Container(request["id"], pid, stdio, spec["cgroups"])
+        container = Container(request["id"], pid, stdio, spec["cgroups"], bool(beside))
         self._containers[request["id"]] = self._by_pid[pid] = container
         stdio.log(self._selector, Log(spec["directory"], spec["log"]))
         return {"pid": pid, "started": container.started}

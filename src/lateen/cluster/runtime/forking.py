@@ -107,6 +107,38 @@ def enter_new(spec: dict[str, Any], beside: int = 0) -> None:
     socket.sethostname(spec["hostname"])
 
 
+def mounts_of(pid: int) -> int:
+    """A descriptor of a process's mount namespace, which stays itself while it is open; -1 if the process has ended."""
+    try:
+        return os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+ROUNDS = 5
+"""Processes may start others while they are being looked for."""
+
+
+def end_all(mounts: int) -> None:
+    """Kill every process in a mount namespace."""
+    wanted, told = os.fstat(mounts), set[int]()
+    for _ in range(ROUNDS):
+        found = {pid for pid in map(int, filter(digits, os.listdir("/proc"))) if _is_in(pid, wanted)} - told
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        told |= found
+
+
+def _is_in(pid: int, mounts: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/ns/mnt"), mounts)
+    except OSError:
+        return False
+
+
 def enter_existing(pid: int) -> None:
     """The namespaces of the running process ``pid``."""
     fds = [os.open(f"/proc/{pid}/ns/{n}", os.O_RDONLY | os.O_CLOEXEC) for n in ("net", "uts", "ipc", "pid", "mnt")]

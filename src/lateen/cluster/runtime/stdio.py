@@ -74,7 +74,7 @@ class Stdio:
     def exited(self) -> None:
         for output in self._outputs:
             output.drain()
-            output.close()  # beside another container, processes that it has started may live on
+            output.close()  # a process of another container may have got its other end
         self._shut()
 
     def _shut(self) -> None:
