@@ -146,6 +146,40 @@ def test_a_container_has_its_own_tmp_processes_and_few_capabilities(pods):
     assert denied.returncode != 0
 
 
+def test_containers_that_share_their_processes_leave_none_behind(pods):
+    """A server that a shell has started ends with the shell, or its port would still be taken for the next one."""
+    server = "python3 -m http.server 8000 & trap 'exit 3' TERM; while :; do sleep 0.1; done"
+    ready = {"httpGet": {"port": 8000}, "periodSeconds": 1}
+    memory = {"volumeMounts": [{"name": "memory", "mountPath": "/memory"}]}
+    pods.started(
+        "shared",
+        shell("main", server, readinessProbe=ready),
+        shell("side", "exec sleep 1000", **memory),
+        shareProcessNamespace=True,
+        volumes=[{"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
+    )
+
+    def seen(command):
+        return pods.run("shared", command, "side").stdout.split()
+
+    def called(command):
+        """Numbers of the processes whose command begins like this."""
+        shown = 'tr "\\0" " " < $p/cmdline 2>/dev/null'
+        return seen(f'for p in /proc/[0-9]*; do {shown} | grep -q "^{command}" && echo ${{p#/proc/}}; done; true')
+
+    def main():
+        return next(c for c in pods.status("shared")["containerStatuses"] if c["name"] == "main")
+
+    assert seen("cat /proc/1/comm; stat -f -c %T /memory") == ["pause", "tmpfs"]
+    assert pods.run("shared", "head -c1 /proc/1/environ", "side", ok=False).returncode  # a copy of the runtime
+    (before,), (first,) = called("python3 -m http.server"), called("sh -c python3")
+    seen(f"kill {first}")
+    pods.mesh.until(lambda: main()["restartCount"] == 1 and main()["ready"], 30, "a restart")
+    assert main()["lastState"]["terminated"]["exitCode"] == 3
+    (after,) = called("python3 -m http.server")
+    assert after != before
+
+
 def test_capabilities_users_and_read_only_roots_are_as_asked(pods):
     volume = {"name": "v", "emptyDir": {}}
     pods.started(

@@ -48,7 +48,7 @@ def play(monkeypatch):
         async def story():
             sandbox = Sandbox(provide)
             c = Container({"name": "c", "image": "i", **spec}, Role.MAIN, lambda: None)
-            kept = Keeper(sandbox, c, None, lambda: 0.0)
+            kept = Keeper(sandbox, c, lambda: 0.0)
             task = tasks.spawn(kept.keep(), "keeper")
             async with asyncio.timeout(10):
                 await kept.launched.wait()

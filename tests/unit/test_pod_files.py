@@ -179,6 +179,16 @@ def test_a_volume_of_an_earlier_version_gets_the_layout_of_this_one(tmp_path):
     assert ((old / "x/a").read_text(), (old / "b").read_text()) == ("1", "2")
 
 
+def test_a_directory_keeps_the_mode_that_a_container_has_given_it(tmp_path):
+    """A database refuses a directory of its data that everybody may read."""
+    volume = {"name": "v", "emptyDir": {}}
+    found = prepare(tmp_path, {}, volume) / "v"
+    assert found.stat().st_mode & 0o7777 == 0o777
+    found.chmod(0o700)
+    prepare(tmp_path, {}, volume)
+    assert found.stat().st_mode & 0o7777 == 0o700
+
+
 # --- what containers know about their pods ---------------------------------------------------------------------------
 
 

@@ -83,7 +83,7 @@ def play(policy, story, code=0, **spec):
     async def run():
         node = Node(policy, code)
         c = Container({"name": "c", "image": "i", "resources": SMALL, **spec}, Role.MAIN, lambda: None)
-        kept = Keeper(node, c, None, lambda: 1.0)
+        kept = Keeper(node, c, lambda: 1.0)
         task = tasks.spawn(kept.keep(), "keeper")
         try:
             async with asyncio.timeout(20):

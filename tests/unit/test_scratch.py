@@ -50,3 +50,29 @@ def test_a_volume_in_memory_is_no_larger_than_what_the_pod_may_have(monkeypatch,
     ((_, at, kind, _, options, _),) = mounted
     assert (at, kind) == ("/proc/self/fd/7", "tmpfs")
     assert options == f"mode=777,size={size or limits.machine_memory()}"
+
+
+@pytest.mark.parametrize("home", ["lateen", "of Jörg", "link"])
+def test_what_is_mounted_for_a_pod_is_released_wherever_the_state_directory_is(tmp_path, monkeypatch, home):
+    """The kernel writes spaces as numbers, and paths without links."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    root = tmp_path / home / "u"
+    root.mkdir(parents=True)
+    mounted = [f"{os.path.realpath(root)}/volumes/v", f"{os.path.realpath(root)}2/volumes/v", "/proc"]
+    lines = (f"36 35 98:0 / {at} rw - tmpfs tmpfs rw\n".replace(at, at.replace(" ", "\\040")) for at in mounted)
+    (tmp_path / "mountinfo").write_text("".join(lines), encoding="utf-8")
+    released = []
+    monkeypatch.setattr(kernel, "unmount", released.append)
+    scratch.release(root, tmp_path / "mountinfo")
+    assert released == mounted[:1]
+
+
+def test_a_file_system_that_cannot_be_unmounted_keeps_no_pod(tmp_path, monkeypatch, caplog):
+    def busy(at):
+        raise OSError(16, f"umount of {at}: busy")
+
+    (tmp_path / "mountinfo").write_text(f"36 35 98:0 / {tmp_path}/u/v rw - tmpfs tmpfs rw\n")
+    monkeypatch.setattr(kernel, "unmount", busy)
+    scratch.release(tmp_path / "u", tmp_path / "mountinfo")
+    assert "busy" in caplog.text

@@ -100,6 +100,11 @@ class Container:
             return True
         return policy != "Never" and not self.succeeded
 
+    @staticmethod
+    def is_final(state: State | None, policy: str) -> bool:
+        """Whether a main container that is in this state stays there."""
+        return isinstance(state, Terminated) and (policy == "Never" or (policy == "OnFailure" and state.code == 0))
+
     # --- transitions -----------------------------------------------------------------------------------------
 
     def _to(self, state: State) -> None:

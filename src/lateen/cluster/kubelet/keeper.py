@@ -40,11 +40,10 @@ class Keeper:
         self,
         sandbox: Sandbox,
         c: Container,
-        adopted: Json | None,
         grace: Callable[[], float],
         beside: Callable[[], Container | None] = lambda: None,
     ) -> None:
-        self._sandbox, self._c, self._adopted, self._grace, self._beside = sandbox, c, adopted, grace, beside
+        self._sandbox, self._c, self._grace, self._beside = sandbox, c, grace, beside
         self._runtime, self._groups = sandbox.node.runtime, sandbox.node.groups
         self._prober = Prober(sandbox, c, self._kill_failed)
         self._crashes = 0
@@ -56,7 +55,8 @@ class Keeper:
         """Run until the container has exited for good."""
         c = self._c
         while True:
-            await self._start()
+            if not c.running:  # it may have been adopted
+                await self._start()
             if c.running and c.role is Role.INIT:
                 await c.until(lambda c: not c.running)
             elif c.running:
@@ -116,9 +116,6 @@ class Keeper:
 
     async def _launch(self) -> None:
         c = self._c
-        if self._adopted and self._adopted["code"] is None:
-            self._adopt(self._adopted)
-            return
         if replaced := await self._sandbox.node.images.provide(str(c.spec["image"])):
             self._event("Warning", "ImageReplaced", replaced)
         if c.attempt < 0:
@@ -164,9 +161,10 @@ class Keeper:
         self._runtime.on_exit.pop(key, None)
         self._groups.remove(limits.group(key))
 
-    def _adopt(self, found: Json) -> None:
-        """Take over a container that has outlived the node daemon which started it."""
-        key, self._adopted = str(found["id"]), None
+    def adopt(self, found: Json) -> None:
+        """Take over a container that has outlived the node daemon which started it, at once: it may end at any time, or
+        be stopped before anything else is known of its pod."""
+        key = str(found["id"])
         attempt = int(key.rpartition("/")[2])
         self._runtime.on_exit[key] = lambda message: self._ended(attempt, message)
         self._c.starts(attempt, key, found["started"], self._c.spec.get("resources") or {})

@@ -53,8 +53,16 @@ class Kubelet:
                 continue
             uid, name, _ = str(state["id"]).split("/")
             self._adopted.setdefault(uid, {})[name] = state
-            if state["code"] is not None:
-                await self.node.runtime.call("forget", id=state["id"])
+            # Its keeper is told of its end as soon as there is one, which is when the pod's object has been read.
+            self.node.runtime.on_exit[state["id"]] = partial(self._ended, state)
+        for state in [s for states in self._adopted.values() for s in states.values() if s["code"] is not None]:
+            self._ended(state, {})
+
+    def _ended(self, state: Json, message: Json) -> None:
+        """A container that nobody looks after yet, or any more."""
+        state.update(message)
+        self.node.runtime.on_exit.pop(state["id"], None)
+        tasks.spawn(self.node.runtime.call("forget", id=state["id"]), "forget")
 
     def _changed(self, _: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         uid = str((new or old or {})["metadata"]["uid"])
@@ -122,7 +130,9 @@ class Kubelet:
             if uid not in known:
                 for state in states.values():
                     await self.node.runtime.call("kill", id=state["id"], signal=9)
+                address = await links.address_of(uid)
                 await links.remove_pod(uid)
+                self.node.addresses.free(address)
         for directory in self.node.root.iterdir():
             if directory.name not in known:
                 scratch.release(directory)

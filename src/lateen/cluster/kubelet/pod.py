@@ -13,6 +13,7 @@ from lateen.api import kinds
 from lateen.cluster.kubelet import limits, pod_status, removal, scratch, security, volumes
 from lateen.cluster.kubelet.container import Container, Role, Terminated
 from lateen.cluster.kubelet.keeper import Keeper
+from lateen.cluster.kubelet.restoring import Before
 from lateen.cluster.kubelet.sandbox import Node, Sandbox
 from lateen.cluster.network import plan
 from lateen.cluster.rules import amounts
@@ -51,14 +52,11 @@ class Pod:
         self.main = [Container(c, Role.MAIN, self._changed) for c in pod["spec"]["containers"]]
         self.ephemeral: list[Container] = []
         self.grace = float(dig(pod, "spec", "terminationGracePeriodSeconds", default=30))
-        self._keepers = {
-            c.name: Keeper(self.sandbox, c, adopted.get(c.name), lambda: self.grace) for c in [*self.init, *self.main]
-        }
-        self._adopted = adopted
+        self._keepers = {c.name: Keeper(self.sandbox, c, lambda: self.grace) for c in [*self.init, *self.main]}
         self._prepared = False
         self._add_ephemeral(pod)
-        self._resumed = any(dig(adopted, c.name, "code", default=0) is None for c in self.main)
-        self._over = dig(pod, "status", "phase") in ("Succeeded", "Failed")
+        before = Before(self.sandbox, adopted)
+        self._resumed, self._over = before.initialized, before.over
         self._infeasible = ""
         self._failure: tuple[str, str] | None = None
         if self._over and dig(pod, "status", "reason"):
@@ -68,7 +66,11 @@ class Pod:
         self._published: Json = {}
         self._initialized = not self.init or self._over
         self._started_at = dig(pod, "status", "startTime") or times.stamp()
-        self._restore()
+        every = [*self.init, *self.main, *self.ephemeral]
+        before.restore(every)
+        for c in every:
+            if found := before.running(c.name):
+                self._keepers[c.name].adopt(found)
 
     def container(self, name: str) -> Container | None:
         return next((c for c in [*self.main, *self.init, *self.ephemeral] if c.name == name), None)
@@ -86,7 +88,6 @@ class Pod:
             self._keepers[c.name] = Keeper(
                 self.sandbox,
                 c,
-                self._adopted.get(c.name),
                 lambda: self.grace,
                 partial(self.container, str(c.spec.get("targetContainerName") or "")),
             )
@@ -134,46 +135,6 @@ class Pod:
     def _changed(self) -> None:
         self._dirty.set()
 
-    def _restore(self) -> None:
-        """Restore what the status said before the node daemon was restarted."""
-        before = {
-            s["name"]: s
-            for k in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-            for s in dig(self.sandbox.pod, "status", k, default=[])
-        }
-        for c in [*self.init, *self.main, *self.ephemeral]:
-            if was := before.get(c.name):
-                self._restore_one(c, was)
-
-    def _restore_one(self, c: Container, was: Json) -> None:
-        if "resources" in was and limits.infeasible(self.sandbox.pod["spec"]):
-            c.spec = {**c.spec, "resources": was["resources"]}
-        state, last = pod_status.parse(was.get("state")), pod_status.parse(was.get("lastState"))
-        count = int(was.get("restartCount") or 0)
-        running = dig(was, "state", "running")
-        if running:
-            state = self._since(c, was, running, count)
-        attempt = count if state or last or count or running else -1
-        stays = (
-            self._over
-            or (c.role is Role.INIT and self._resumed)
-            or c.role is Role.EPHEMERAL
-            or (c.role is Role.MAIN and _final(state, self.sandbox.policy))
-        )
-        c.restore(state if stays else None, last if stays else state or last, attempt)
-
-    def _since(self, c: Container, was: Json, running: Json, attempt: int) -> Terminated | None:
-        """What has become of a container that ran when the pod's status was written; None if it still runs."""
-        key = str(was.get("containerID") or "").removeprefix("lateen://")
-        found = self._adopted.get(c.name)
-        if found is None or (found["code"] is not None and found["id"] != key):
-            began = times.parse(running["startedAt"]).timestamp()
-            return Terminated(key, 255, began, time.time(), "Unknown", "the cluster was stopped")
-        if (code := found["code"]) is None:
-            return None
-        message = self.sandbox.message(c, attempt, code != 0)
-        return Terminated(key, code, found["started"], found["finished"], "Error" if code else "Completed", message)
-
     # --- the life --------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -191,6 +152,7 @@ class Pod:
 
     async def _live(self) -> None:
         if self._over:
+            await self._stop_all()  # of a pod that was being stopped when the node daemon was restarted
             return
         asyncio.get_running_loop().call_later(FIRST_STATUS_S, self._changed)
         try:
@@ -200,7 +162,7 @@ class Pod:
             await self._fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
         except _Evicted as e:
             self.grace = min(self.grace, EVICTION_S)
-            await self._fail("Evicted", str(e))
+            await self._fail(pod_status.EVICTED, str(e))
         else:
             self._prepared = False
             await self._stop([*self._sidecars(), *self.ephemeral])
@@ -221,14 +183,24 @@ class Pod:
         return max(times.parse(self._started_at).timestamp() + float(limit) - time.time(), 0.0)
 
     async def _contain(self) -> None:
-        """Everything from the sandbox until the last container has exited."""
+        """Everything from the sandbox until the last container has exited. Raises _Evicted."""
         if says := security.unsupported(self.sandbox.pod):
             self.sandbox.event("Warning", "NotSupported", says)
         await self._until_done(self.sandbox.connect, "FailedCreatePodSandBox")
         await self._until_done(lambda: self.sandbox.volumes.prepare(self.sandbox.pod), "FailedMount")
         refreshing = tasks.spawn(self._refresh_volumes(), f"volumes of {self.key[1]}")
-        self._tasks.append(refreshing)
         self._prepared = True
+        running = tasks.spawn(self._run_containers(), f"containers of {self.key[1]}")
+        try:
+            await asyncio.wait((running, refreshing), return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and refreshing.exception() is None:
+                raise _Evicted(refreshing.result())
+            await running
+        finally:
+            await tasks.cancel(running, refreshing)
+
+    async def _run_containers(self) -> None:
+        """Until the last one has exited, or the failure of an init container fails the pod."""
         for c in self.ephemeral:
             if not isinstance(c.state, Terminated):
                 self._keep(c)
@@ -237,21 +209,11 @@ class Pod:
                 return
         self._initialized = True
         self._dirty.set()
+        policy = self.sandbox.policy
         for c in self.main:
-            if not _final(c.state, self.sandbox.policy):
+            if not c.is_final(c.state, policy):
                 self._keep(c)
                 await self._keepers[c.name].launched.wait()
-        ended = tasks.spawn(self._ended(), f"end of {self.key[1]}")
-        try:
-            await asyncio.wait((ended, refreshing), return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done() and refreshing.exception() is None:
-                raise _Evicted(refreshing.result())
-            await ended
-        finally:
-            await tasks.cancel(ended)
-
-    async def _ended(self) -> None:
-        policy = self.sandbox.policy
         for c in self.main:
             await c.until(lambda c: isinstance(c.state, Terminated) and not c.restarts(policy))
 
@@ -323,7 +285,7 @@ class Pod:
 
     async def _remove(self) -> None:
         await self.sandbox.disconnect()
-        self.sandbox.volumes.remove()
+        await asyncio.to_thread(self.sandbox.volumes.remove)
         remove = partial(removal.remove, self.sandbox.node.client, self.sandbox.pod)
         await tasks.until_done(remove, f"deletion of {self.key[0]}/{self.key[1]}")
 
@@ -382,7 +344,3 @@ class Pod:
             self._dirty.set()
             await asyncio.sleep(0.5)
         return True
-
-
-def _final(state: object, policy: str) -> bool:
-    return isinstance(state, Terminated) and (policy == "Never" or (policy == "OnFailure" and state.code == 0))

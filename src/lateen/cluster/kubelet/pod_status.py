@@ -13,6 +13,8 @@ from lateen.kit.jsons import Json, dig
 
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 RESIZE = "PodResizePending"
+EVICTED, DISRUPTED = "Evicted", "DisruptionTarget"
+"""The reason of a pod that the kubelet evicts, and the condition that a Job's podFailurePolicy may name."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,13 @@ def conditions(pod: Json, init: Sequence[Container], main: Sequence[Container], 
     elif closed and containers["status"] == "True":
         says = f'corresponding condition of pod readiness gate "{closed[0]}" does not exist or is not "True".'
         ready = {"status": "False", "reason": "ReadinessGatesNotReady", "message": says}
-    out = [c for c in before.values() if c["type"] not in (*OWN_CONDITIONS, RESIZE)]
     connected = {"status": "True" if facts.address and not over else "False"}
     own = dict(zip(OWN_CONDITIONS, (connected, initialized, ready, containers, {"status": "True"}), strict=True))
     if facts.infeasible and not over:
         own[RESIZE] = {"status": "True", "reason": "Infeasible", "message": facts.infeasible}
+    if facts.failure and facts.failure[0] == EVICTED:
+        own[DISRUPTED] = {"status": "True", "reason": "TerminationByKubelet", "message": facts.failure[1]}
+    out = [c for c in before.values() if c["type"] not in (*own, RESIZE)]
     for kind, value in own.items():
         was = before.get(kind)
         at = was["lastTransitionTime"] if was and was["status"] == value["status"] else now

@@ -29,6 +29,7 @@ log = logging.getLogger("lateen.kubelet")
 
 MESSAGE_LIMIT, LOG_TAIL = 4096, 2048
 """Bytes of a termination message, and of the log output that replaces it (Kubernetes' limits)."""
+_FIELDS = {Role.MAIN: "containers", Role.EPHEMERAL: "ephemeralContainers"}
 STATUS_S = 0.02
 """Seconds in which the states that a pod passes through are reported as one."""
 
@@ -100,7 +101,7 @@ class Sandbox:
     def event(self, type_: str, reason: str, message: str, c: Container | None = None) -> None:
         path = ""
         if c is not None:
-            path = f"spec.{'containers' if c.role is Role.MAIN else 'initContainers'}{{{c.name}}}"
+            path = f"spec.{_FIELDS.get(c.role, 'initContainers')}{{{c.name}}}"
         self.node.events.event(self.pod, type_, reason, message, path)
 
     # --- network ---------------------------------------------------------------------------------------------
@@ -129,14 +130,16 @@ class Sandbox:
     async def disconnect(self) -> None:
         """End the processes that are left, and release the network; only the status keeps the address."""
         await self._processes.end()
+        # One that is deleted while the node daemon starts has never been connected by this one.
+        address = self.address or (self._kept and await links.address_of(self.uid)) or ""
         try:
             await self.node.plugins.remove(self.pod, self.uid)
         except OSError as e:  # what plugins keep for a pod may remain, but the pod must go
             log.warning("%s/%s: %s", *self.key, e)
         await links.remove_pod(self.uid)
         self.node.policies.disconnected(self.uid)
-        if self.address:
-            self.node.addresses.free(self.address)
+        if address:
+            self.node.addresses.free(address)
             self.address = ""
 
     # --- files -----------------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ volume in memory is) and pkg/kubelet/eviction (what happens to a pod whose volum
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import re
 from pathlib import Path
 
 from lateen.cluster import kernel
@@ -15,8 +17,10 @@ from lateen.cluster.kubelet import limits
 from lateen.cluster.rules import amounts
 from lateen.kit.jsons import Json, dig
 
+log = logging.getLogger("lateen.kubelet")
+
 MEMORY = "Memory"
-MAX_ENTRIES = 1_000_000
+MAX_ENTRIES = 200_000
 """Files and directories whose sizes are added up; a volume with more of them is taken as it is then."""
 
 
@@ -75,10 +79,17 @@ def _used(path: Path, most: int) -> int:
     return used
 
 
-def release(root: Path) -> None:
+def release(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:
     """Unmount what is mounted below a directory, so that it can be removed."""
-    below = f"{root}/"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        at = line.split()[4].encode().decode("unicode_escape")
+    below = os.fsencode(f"{os.path.realpath(root)}/")
+    for line in mounts.read_bytes().splitlines():
+        at = _OCTAL.sub(lambda m: bytes((int(m[1], 8),)), line.split(b" ")[4])
         if at.startswith(below):
-            kernel.unmount(at)
+            try:
+                kernel.unmount(os.fsdecode(at))
+            except OSError as e:  # the pod must go all the same
+                log.warning("%s", e)
+
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+"""How the kernel writes spaces and line ends in paths."""

@@ -50,7 +50,7 @@ class SharedProcesses:
                 self._runs(key)
                 try:
                     await self._runtime.call("start", id=key, spec=_spec(network, directory, hostname, rootless))
-                except BaseException:
+                except Exception:  # where the pod ends, the runtime starts it all the same, for ``end`` to kill
                     self._key = ""
                     self._runtime.on_exit.pop(key, None)
                     raise

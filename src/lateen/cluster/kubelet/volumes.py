@@ -135,15 +135,18 @@ class Volumes:
         else:
             files = await self._files(pod, volume)
         path = f"volumes/{volume['name']}"
+        there = self.path(volume["name"])
+        new = not there.exists()
         with beneath.Directory.open(self._root) as own:
-            if scratch.in_memory(volume) and not os.path.ismount(self.path(volume["name"])):
+            if scratch.in_memory(volume) and not os.path.ismount(there):
                 with own.directory(path, make=True) as directory:
                     scratch.mount(directory.fd, pod, volume)
+                new = True
             directory = own.directory(path, make=True)
         with directory:
-            if files is None:
+            if files is None and new:  # containers may have given it another owner or mode since
                 _owned(directory, 0o777 if group < 0 else 0o2777, group)
-            else:
+            if files is not None:
                 _owned(directory, 0o755, group)
                 publish(directory, files, group)
 
