@@ -39,6 +39,7 @@ _MODULES = (
     "service",
     "targets",
     "telemetry",
+    "undeclared",
     "virtual_service",
     "webhook",
 )

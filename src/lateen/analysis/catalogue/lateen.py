@@ -92,6 +92,12 @@ LATEEN = (
     Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
     Kind("LAT0130", "ProviderUnused", "Warning", "Provider {} of {} has no effect: {}."),
     Kind("LAT0131", "TargetMissing", "Warning", "The target has no effect: there is no {} {} in namespace {}."),
+    Kind(
+        "LAT0132",
+        "ProtocolUndeclared",
+        "Info",
+        "The protocol of port {} is not declared: what Envoy does not take for HTTP {}. Declare it (appProtocol: http or tcp, or a name such as http-web or tcp-db).",
+    ),
     Kind("LAT0122", "SecurityPolicyUnused", "Warning", "SecurityPolicy: {}."),
     Kind("LAT0123", "CertificateNotIssued", "Warning", "{}: {}."),
     Kind("LAT0124", "ValidationHint", "Warning", "{}"),
