@@ -14,6 +14,7 @@ import judge
 import meshes
 from google.protobuf import json_format
 
+from lateen.agent import statistics
 from lateen.agent.certificates import Trusted, write_secrets
 from lateen.kit import certs, times
 from lateen.mesh.observability import Reporting
@@ -56,6 +57,7 @@ def bootstrap(listener: Json, clusters: list[Json], admin: int) -> Json:
         "admin": {"address": address(admin)},
         "static_resources": {"listeners": [listener], "clusters": clusters},
         "stats_config": {"use_all_default_tags": False, "stats_matcher": {"inclusion_list": {"patterns": keep}}},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": statistics.runtime({})}]},
     }
 
 

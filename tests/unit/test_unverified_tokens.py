@@ -21,10 +21,22 @@ def rules(*given):
 
 
 def holds(permission, headers):
-    header = permission.header
-    if header.name not in headers or header.present_match:
-        return header.name in headers
-    return re2.fullmatch(header.string_match.safe_regex.regex, headers[header.name]) is not None
+    match permission.WhichOneof("rule"):
+        case "and_rules":
+            return all(holds(p, headers) for p in permission.and_rules.rules)
+        case "or_rules":
+            return any(holds(p, headers) for p in permission.or_rules.rules)
+        case "not_rule":
+            return not holds(permission.not_rule, headers)
+    header, value = permission.header, headers.get(permission.header.name)
+    if value is None or header.present_match:
+        return value is not None
+    match (wanted := header.string_match).WhichOneof("match_pattern"):
+        case "prefix":
+            return value.startswith(wanted.prefix)
+        case "contains":
+            return wanted.contains in value
+    return re2.fullmatch(wanted.safe_regex.regex, value) is not None
 
 
 def refused(where, **headers):

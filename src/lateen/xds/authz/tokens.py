@@ -90,6 +90,14 @@ def _header(name: str, matcher: string_pb2.StringMatcher) -> rbac_pb2.Permission
     return rbac_pb2.Permission(header=rc.HeaderMatcher(name=name, string_match=matcher))
 
 
+def _any(*given: rbac_pb2.Permission) -> rbac_pb2.Permission:
+    return rbac_pb2.Permission(or_rules=rbac_pb2.Permission.Set(rules=given))
+
+
+def _every(*given: rbac_pb2.Permission) -> rbac_pb2.Permission:
+    return rbac_pb2.Permission(and_rules=rbac_pb2.Permission.Set(rules=given))
+
+
 def _schemes(headers: Iterable[tuple[str, str]]) -> Iterator[rbac_pb2.Permission]:
     """``bearer TOKEN`` where the prefix is ``Bearer ``, unless another rule has it so; and several schemes, of which
     only one may be the prefix."""
@@ -102,8 +110,16 @@ def _schemes(headers: Iterable[tuple[str, str]]) -> Iterator[rbac_pb2.Permission
         start = r"(?:\C*,)?[ \t]*"
         known_so = "|".join(map(quoted, spellings))
         other = [rf"(?:{known_so})\t", *(rf"{one}[ \t]" for one in _other_cases(spellings))]
-        yield _header(name, regex(rf"{start}(?:{'|'.join(other)})\C*"))
-        yield _header(name, regex(rf"{start}(?:{known_so}) \C*,[ \t]*(?i:{quoted(word)})[ \t]\C*"))
+        # What nearly all requests have, a prefix and one token, is let pass before an expression runs over the token.
+        exact = _any(*(_header(name, string_pb2.StringMatcher(prefix=f"{one} ")) for one in spellings))
+        several = _header(name, string_pb2.StringMatcher(contains=","))
+        yield _every(
+            _any(rbac_pb2.Permission(not_rule=exact), several),
+            _any(
+                _header(name, regex(rf"{start}(?:{'|'.join(other)})\C*")),
+                _header(name, regex(rf"{start}(?:{known_so}) \C*,[ \t]*(?i:{quoted(word)})[ \t]\C*")),
+            ),
+        )
 
 
 def _other_cases(words: Sequence[str]) -> Iterator[str]:
@@ -124,4 +140,7 @@ def _cookie(name: str) -> str:
 def _parameter(name: str) -> rbac_pb2.Permission:
     """A parameter that is there twice, or after a semicolon, which some servers take for an ampersand."""
     spelled = "".join(f"(?:{quoted(c)}|%(?i:{ord(c):02x}))" if c.isascii() else quoted(c) for c in name)
-    return _header(":path", regex(rf"\C*\?(?:\C*;|(?:\C*&)?{spelled}=\C*[&;]){spelled}=\C*"))
+    return _every(
+        _any(*(_header(":path", string_pb2.StringMatcher(contains=part)) for part in (name, "%"))),
+        _header(":path", regex(rf"\C*\?(?:\C*;|(?:\C*&)?{spelled}=\C*[&;]){spelled}=\C*")),
+    )
