@@ -39,3 +39,12 @@ def test_classes_and_policies_without_targets_are_left_alone():
     class_ = {"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio"}
     assert found("Telemetry", "telemetry.istio.io", targetRefs=[class_]) == []
     assert found("Telemetry", "telemetry.istio.io") == []
+
+
+def test_a_service_of_another_cluster_is_a_target():
+    elsewhere = {**SERVICE, "metadata": {"name": "far", "namespace": "shop"}}
+    spec = {"targetRefs": [{"group": "", "kind": "Service", "name": "far"}]}
+    meta = {"name": "p", "namespace": "shop"}
+    policy = {"apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": meta, "spec": spec}
+    messages = analyze(Snapshot([Source(SERVICE), Source(elsewhere, cluster="east"), Source(policy)]))
+    assert "LAT0131" not in [m.kind.code for m in messages]

@@ -15,6 +15,7 @@ APPS = ("app.kubernetes.io/name", "app")
 """The labels that tell a workload's application, the first one first."""
 VERSIONS = ("app.kubernetes.io/version", "version")
 NAMES = (CANONICAL_NAME, *APPS)
+_NAMES = (*NAMES, WORKLOAD_NAME)
 REVISIONS = (CANONICAL_REVISION, *VERSIONS)
 LATEST = "latest"
 """The revision of workloads without such a label."""
@@ -23,12 +24,15 @@ MAX_LABEL = 63
 
 def first(labels: Mapping[str, str], names: tuple[str, ...]) -> str:
     """The first of these labels that is there; empty if none is."""
-    return str(next((labels[k] for k in names if labels.get(k)), ""))
+    for name in names:  # not a generator: asked several times for each endpoint
+        if found := labels.get(name):
+            return str(found)
+    return ""
 
 
 def canonical_name(labels: Mapping[str, str], workload: str) -> str:
     """The canonical service name, truncated to the maximum length of a label value, without a trailing dash."""
-    given = first(labels, (*NAMES, WORKLOAD_NAME)) or workload
+    given = first(labels, _NAMES) or workload
     return given[:MAX_LABEL].rstrip("-._")
 
 

@@ -27,8 +27,17 @@ def missing(snapshot: Snapshot) -> Iterator[Message]:
             for target, path in _targets(policy):
                 wanted = TARGETS.get(str(target.get("kind")))
                 name = str(target.get("name") or "")
-                if wanted and name and snapshot.get(wanted, policy.namespace, name) is None:
+                if wanted and name and (policy.namespace, name) not in _known(snapshot, wanted):
                     yield message("LAT0131", policy, wanted.kind, name, policy.namespace, path=path)
+
+
+def _known(snapshot: Snapshot, kind: kinds.Kind) -> set[tuple[str, str]]:
+    """Namespaces and names; a Service may be in another cluster of the mesh."""
+
+    def make() -> set[tuple[str, str]]:
+        return {(s.namespace, s.name) for s in snapshot.everywhere(kind)}
+
+    return snapshot.index(f"names of {kind.id}", make)
 
 
 def _targets(policy: Source) -> Iterator[tuple[dict[str, object], Path]]:
