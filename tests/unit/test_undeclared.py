@@ -24,15 +24,16 @@ def service(name, namespace="shop"):
     return obj("Service", "v1", name, namespace, spec={"ports": PORTS, "selector": {"app": name}})
 
 
-def pod(name):
-    found = {"name": name, "namespace": "shop", "labels": {"app": name}}
-    return Source({"apiVersion": "v1", "kind": "Pod", "metadata": found, "spec": {"containers": []}})
+def pod(name, namespace="shop", container="istio-proxy"):
+    found = {"name": name, "namespace": namespace, "labels": {"app": name}}
+    return Source({"apiVersion": "v1", "kind": "Pod", "metadata": found, "spec": {"containers": [{"name": container}]}})
 
 
 def found(*policies):
     config = obj("ConfigMap", "v1", "istio", "istio-system", data={"mesh": json.dumps(MESH)})
-    services = [service("db"), service("web"), service("db", "other")]
-    messages = analyze(Snapshot([config, *services, pod("db"), pod("web"), *policies]))
+    services = [service("db"), service("web"), service("db", "other"), service("alone")]
+    pods = [pod("db"), pod("web"), pod("db", "other"), pod("alone", container="app")]
+    messages = analyze(Snapshot([config, *services, *pods, *policies]))
     return [m.text for m in messages if m.kind.code == "LAT0132"]
 
 
@@ -58,6 +59,7 @@ def test_ports_are_named_where_a_provider_is_asked_over_http():
     assert "shop/web" not in said
     (said,) = found(asking("istio-system"))
     assert "other/db" in said
+    assert "shop/alone" not in said, "it has no proxy that would deny"
     for other in (asking(provider="rpc"), asking(provider="none"), asking(action="DENY")):
         assert found(other) == []
 

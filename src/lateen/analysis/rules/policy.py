@@ -22,7 +22,7 @@ def _ambient(snapshot: Snapshot, namespace: str) -> bool:
     return labels.get(MODE) == "ambient" and not asks_for_sidecar(labels, {}, {})
 
 
-def _in_mesh(snapshot: Snapshot, pod: Source) -> bool:
+def in_mesh(snapshot: Snapshot, pod: Source) -> bool:
     """Whether the pod has a proxy, or would get one when recreated; its absence has a finding of its own."""
     return (
         has_proxy(pod.obj)
@@ -131,7 +131,7 @@ def authorization(snapshot: Snapshot) -> Iterator[Message]:
         targeted = ap.spec.get("targetRef") or ap.spec.get("targetRefs")
         everything = ap.namespace == root and not labels
         reach = () if targeted or everything else snapshot.pods(labels, "" if ap.namespace == root else ap.namespace)
-        if not targeted and not everything and not any(_in_mesh(snapshot, p) for p in reach):
+        if not targeted and not everything and not any(in_mesh(snapshot, p) for p in reach):
             yield message("IST0127", ap, selector_text(labels), path=("spec", "selector", "matchLabels"))
         yield from _namespaces(snapshot, ap)
 

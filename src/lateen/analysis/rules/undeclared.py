@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from lateen.analysis.registry import analyzer
+from lateen.analysis.rules.policy import in_mesh
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
 from lateen.api import kinds
 from lateen.api.reading import port_protocol
@@ -34,12 +35,9 @@ def _services(snapshot: Snapshot, policy: Source) -> Iterable[Source]:
     """Those in front of the workloads of a policy."""
     root = str(snapshot.mesh.get("rootNamespace") or snapshot.root)
     labels = dig(policy.spec, "selector", "matchLabels", default={})
-    if not labels:
-        every = snapshot.all(kinds.SERVICE)
-        mine = every if policy.namespace == root else snapshot.of_namespace(kinds.SERVICE, policy.namespace)
-        return [s for s in mine if s.spec.get("selector")]
     pods = snapshot.pods(labels, "" if policy.namespace == root else policy.namespace)
-    found = {s.full: s for p in pods for s in snapshot.services_of(p.namespace, p.labels)}
+    meshed = (p for p in pods if in_mesh(snapshot, p))
+    found = {s.full: s for p in meshed for s in snapshot.services_of(p.namespace, p.labels)}
     return found.values()
 
 
