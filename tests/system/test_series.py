@@ -120,6 +120,18 @@ def test_counts_are_right_on_both_sides_of_a_call(prometheus):
         assert prometheus.one(f"sum(increase({series}[{seconds}s]))") == pytest.approx(REQUESTS, rel=0.15)
 
 
+def test_the_first_calls_of_a_caller_count(prometheus, mesh):
+    """Which come together, before the collector has seen the caller at all."""
+    between = 'source_workload="details-v1", destination_workload="ratings-v1"'
+    first = f"sum(increase(istio_requests_total{{reporter='destination', {between}}}[1m]))"
+    timed = f"sum(increase(istio_request_duration_milliseconds_count{{reporter='source', {between}}}[1m]))"
+    assert prometheus.one(first) == 0
+    done = mesh.inside("details", "curl", "-s", *["http://ratings:9080/ratings/0"] * 8)
+    assert done.stdout.count("ratings") == 8
+    for query in (first, timed):
+        mesh.until(lambda q=query: 7 <= prometheus.one(q) <= 9, what="the first eight calls")
+
+
 def test_the_success_rate_of_the_dashboards_is_one(prometheus):
     query = (
         'sum(irate(istio_requests_total{reporter="destination",destination_service=~"productpage.*",response_code!~"5.*"}[3m]))'
