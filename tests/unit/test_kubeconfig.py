@@ -189,6 +189,12 @@ def test_the_environment_names_the_proxy_and_what_needs_none(url, exempt, direct
         assert proxies.of_environment(url, environment) == ("" if direct else "http://proxy:3128")
 
 
+def test_an_api_without_tls_has_port_80_unless_it_says_another():
+    environment = {"HTTP_PROXY": "proxy:3128", "NO_PROXY": "a.com:80"}
+    assert proxies.of_environment("http://a.com", environment) == ""
+    assert proxies.of_environment("http://a.com:8080", environment) == "http://proxy:3128"
+
+
 def test_a_proxy_of_another_kind_is_refused_without_its_password():
     with pytest.raises(ConfigError, match=r"HTTPS_PROXY is proxy:1080; only http and https") as e:
         proxies.of_environment("https://a.com", {"HTTPS_PROXY": "socks5://me:secret@proxy:1080"})

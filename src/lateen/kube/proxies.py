@@ -21,7 +21,8 @@ def of_environment(url: str, environment: Mapping[str, str] = os.environ) -> str
     at = urlsplit(url)
     name = "HTTPS_PROXY" if at.scheme == "https" else "HTTP_PROXY"
     found = _either(environment, name)
-    if not found or not at.hostname or _direct(at.hostname, at.port or 443, _either(environment, "NO_PROXY")):
+    port = at.port or (443 if at.scheme == "https" else 80)
+    if not found or not at.hostname or _direct(at.hostname, port, _either(environment, "NO_PROXY")):
         return ""
     proxy = found if "://" in found else f"http://{found}"
     if urlsplit(proxy).scheme not in SCHEMES or not urlsplit(proxy).hostname:
