@@ -26,7 +26,7 @@ from lateen.wire.resource import Resource, ResourceSet
 from lateen.wire.revision import Revision
 from lateen.xds.generate import generate
 
-SLOT, ALLOW = "istio.authentication", "istio.authorization.allow"
+SLOT, ALLOW, DENY = "istio.authentication", "istio.authorization.allow", "istio.authorization.deny"
 RULE = json.dumps([{"issuer": "tests.example", "jwks": tokens.key_set("a")}])
 TOKENS = f"kind: RequestAuthentication\nmetadata: {{name: tokens, namespace: %s}}\nspec: {{jwtRules: {RULE}}}"
 PRINCIPAL = "{from: [{source: {requestPrincipals: ['*']}}]}"
@@ -174,13 +174,13 @@ def test_claims_are_there_before_a_policy_reads_them_and_until_none_does():
     assert len(proxy.steps) == 1, "nothing waits at first"
     assert proxy.given(REQUIRED) == [[SLOT], [ALLOW]]
     assert proxy.given(ACCEPTED) == [[ALLOW], [SLOT]]
-    assert proxy.given(NEITHER) == [[SLOT]]
+    assert proxy.given(NEITHER) == [[DENY], [SLOT]]
 
 
 def test_tokens_and_the_policy_about_them_come_and_go_in_order():
     proxy = Proxy(NEITHER)
-    assert proxy.given(REQUIRED) == [[SLOT], [ALLOW]]
-    assert proxy.given(NEITHER) == [[ALLOW], [SLOT]]
+    assert proxy.given(REQUIRED) == [[SLOT], [ALLOW, DENY]]
+    assert proxy.given(NEITHER) == [[ALLOW, DENY], [SLOT]]
 
 
 def test_a_change_that_is_taken_back_while_it_is_on_its_way():
