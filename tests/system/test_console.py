@@ -239,7 +239,7 @@ def test_a_wizard_changes_traffic_as_its_form_says(page, console, mesh):
     ask = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "details:9080/details/0")
     assert mesh.inside("ratings", *ask).stdout == "200"
     page.goto(f"{console}#/services/default/details?tab=Actions")
-    page.get_by_label("Action").last.select_option("fault")
+    page.get_by_role("combobox", name="Action", exact=True).select_option("fault")
     page.get_by_label("Status").fill("555")
     page.get_by_label("Aborted").fill("100")
     page.get_by_role("button", name="Show the YAML").click()

@@ -89,7 +89,7 @@ def test_the_past_is_replayed_with_the_changes_of_configuration(page, console):
 def test_a_dry_run_and_the_effect_on_the_proxies_come_before_applying(page, console):
     sign_in(page, "editor")
     page.goto(f"{console}#/services/default/details?tab=Actions")
-    page.get_by_label("Action").last.select_option("limits")
+    page.get_by_role("combobox", name="Action", exact=True).select_option("limits")
     page.get_by_role("button", name="Show the YAML").click()
     page.get_by_role("button", name="Effect on the proxies").click()
     effect = page.get_by_role("region", name="Effect on the proxies")
@@ -312,6 +312,6 @@ def test_a_wizard_begins_with_what_is_set_now(page, console):
     page.goto(f"{console}#/services/default/reviews?tab=Actions")
     page.get_by_label("Share of v1").wait_for()
     assert [page.get_by_label(f"Share of {v}").input_value() for v in ("v1", "v2", "v3")] == ["34", "33", "33"]
-    page.get_by_label("Action").last.select_option("limits")
+    page.get_by_role("combobox", name="Action", exact=True).select_option("limits")
     assert page.get_by_label("Timeout", exact=True).input_value() == "3s"
     assert page.get_by_role("spinbutton", name="Retries").input_value() == ""

@@ -22,8 +22,13 @@ def policy(rules, targets=SERVICE, name="limited"):
     return obj("BackendTrafficPolicy", name, spec, ENVOY_GATEWAY)
 
 
+SHADOW = f"{{clientSelectors: [{{path: {{value: /anything/first}}}}], {HOUR}, shadowMode: true}}"
+
+
 def limited(found, rules):
-    """Change the rules of the service's policy, and wait until the proxy has them."""
+    """Change the rules of the service's policy, and wait until the proxy has them. One is always about a path: the
+    first and the last such rule change the listener, and requests on connections to the old one do not count."""
+    rules = f"[{rules[1:-1]}, {SHADOW}]"
     found.mesh.apply(policy(rules).replace("metadata: {", f"metadata: {{namespace: {NS}, "))
 
     def reconciled():
@@ -43,13 +48,11 @@ def answers(found, times, *curl, path="/get"):
 
 @pytest.fixture(scope="module")
 def one(tasks):  # noqa: F811
-    """httpbin with a single pod, and with a policy: the first one of a service changes the listener, and requests on
-    connections to the old one do not count."""
+    """httpbin with a single pod, and with a policy."""
     tasks.mesh.kubectl("scale", "deploy/httpbin-v2", "-n", NS, "--replicas=0")
     tasks.until(lambda: tasks.mesh.get("endpoints", "httpbin", "-n", NS).count("8080") == 1, what="one endpoint")
     first = f"{{clientSelectors: [{{path: {{value: /anything/first}}}}], {HOUR}}}"
-    shadow = f"{{clientSelectors: [{{path: {{value: /anything/first}}}}], {HOUR}, shadowMode: true}}"
-    limited(tasks, f"[{first}, {shadow}]")
+    limited(tasks, f"[{first}]")
     tasks.until(lambda: answers(tasks, 4, path="/anything/first").get(429), what="the first limit")
     yield tasks
     tasks.mesh.kubectl("delete", "backendtrafficpolicy", "--all", "-n", NS)
