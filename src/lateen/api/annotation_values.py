@@ -105,11 +105,15 @@ def interfaces(text: str) -> None:
             raise ValueError(f'"{part}" is not the name of a network interface')
 
 
-def volumes(text: str) -> None:
+def _json(text: str) -> object:
     try:
-        found = jsons.loads(text)
+        return jsons.loads(text)
     except ValueError as e:
         raise ValueError(f"it is not JSON: {e}") from None
+
+
+def volumes(text: str) -> None:
+    found = _json(text)
     if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
         raise ValueError('expected an object that maps volume names to volumes, as in {"cache": {"emptyDir": {}}}')
 
@@ -134,10 +138,7 @@ def interval(text: str) -> None:
 
 
 def buckets(text: str) -> None:
-    try:
-        found = jsons.loads(text)
-    except ValueError as e:
-        raise ValueError(f"it is not JSON: {e}") from None
+    found = _json(text)
     lists = list(found.values()) if isinstance(found, dict) else [()]
     for given in lists:
         numbers = isinstance(given, list) and given and all(isinstance(x, int | float) and x > 0 for x in given)
