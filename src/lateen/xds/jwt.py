@@ -11,9 +11,10 @@ the application might then believe.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from envoy.config.core.v3 import http_uri_pb2
+from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt
 
 from lateen.api.security import JWTRule
@@ -36,12 +37,25 @@ def configuration(found: Authentication, gateway: bool, claims: bool = True) -> 
     rules = {f"origins-{i}": rule for i, (rule, _) in enumerate(found)}
     for (name, rule), (_, keys) in zip(rules.items(), found, strict=True):
         out.providers[name].CopyFrom(_provider(rule, keys, gateway, PAYLOAD if claims else ""))
+    families = _families(rules)
+    _add_checks(out, families)
+    wanted = frozenset(name for name, rule in rules.items() if rule.presence == "REQUIRED")
+    if wanted:
+        # A preflight has no credentials, so that it could never get past a rule that wants some. What it has counts:
+        # Envoy's own bypass would let it pass with any token, and with headers that say who it is.
+        out.rules.add(match=_preflight(), requires=_requirement(families))
     if rules:
         # An empty prefix, so that "*" and the targets of CONNECT are no way around it.
-        out.rules.add(requires=_all([_group(g, rules) for g in _groups(rules)])).match.prefix = ""
-    # A preflight has no credentials, so that it could never get past a rule that wants some.
-    out.bypass_cors_preflight = any(r.presence == "REQUIRED" for r in rules.values())
+        out.rules.add(requires=_requirement(families, wanted)).match.prefix = ""
     return out
+
+
+def _preflight() -> rc.RouteMatch:
+    """As Envoy's CORS filter knows them."""
+    method = rc.HeaderMatcher(name=":method")
+    method.string_match.exact = "OPTIONS"
+    others = (rc.HeaderMatcher(name=n, present_match=True) for n in ("origin", "access-control-request-method"))
+    return rc.RouteMatch(prefix="", headers=[method, *others])
 
 
 def claimed_headers(rules: Sequence[JWTRule]) -> tuple[str, ...]:
@@ -62,9 +76,9 @@ def required(
     rules = {f"origins-{i}": rule for i, (rule, _) in enumerate(found)}
     for (name, rule), (_, keys), place in zip(rules.items(), found, places, strict=True):
         out.providers[name].CopyFrom(_provider(rule, keys, again, place))
-    each = [jwt.JwtRequirement(provider_name=name) for name in rules]
-    wanted = _all([_group(g, rules) for g in _groups(rules)]) if optional else _any(each)
-    out.rules.add(requires=wanted).match.prefix = ""
+    families = _families(rules) if optional else [[list(rules)]]
+    _add_checks(out, families)
+    out.rules.add(requires=_requirement(families, frozenset() if optional else rules.keys())).match.prefix = ""
     return out
 
 
@@ -124,10 +138,54 @@ def _groups(rules: dict[str, JWTRule]) -> list[list[str]]:
     return [together for _, together in out]
 
 
-def _group(group: list[str], rules: dict[str, JWTRule]) -> jwt.JwtRequirement:
-    """A token of one of the issuers, or none."""
+def _families(rules: dict[str, JWTRule]) -> list[list[list[str]]]:
+    """The groups, those together that write into the same headers."""
+    out: list[tuple[set[str], list[list[str]]]] = []
+    for group in _groups(rules):
+        headers, together = set(claimed_headers([rules[name] for name in group])), [group]
+        rest = []
+        for known, groups in out:
+            if known & headers:
+                headers, together = known | headers, [*groups, *together]
+            else:
+                rest.append((known, groups))
+        out = [*rest, (headers, together)]
+    return [together for _, together in out]
+
+
+def _add_checks(out: jwt.JwtAuthentication, families: list[list[list[str]]]) -> None:
+    """For groups that write into the same headers: providers that write nothing, and leave tokens where they are."""
+    for name in (name for family in families if len(family) > 1 for group in family for name in group):
+        made = out.providers[_checked(name)]
+        made.CopyFrom(out.providers[name])
+        made.forward = True
+        for field in ("claim_to_headers", "forward_payload_header", "payload_in_metadata"):
+            made.ClearField(field)
+
+
+def _checked(name: str) -> str:
+    return f"{name}-checked"
+
+
+def _requirement(families: list[list[list[str]]], wanted: Set[str] = frozenset()) -> jwt.JwtRequirement:
+    """``wanted``: the rules of which a token must be there, or of another rule of the same group."""
+    return _all([one for family in families for one in _of_family(family, wanted)])
+
+
+def _of_family(family: list[list[str]], wanted: Set[str]) -> Iterator[jwt.JwtRequirement]:
+    """Envoy takes away the headers of each rule that it looks at, also those that the token of another group has just
+    been written into. So such groups are first only checked; then the first valid token is written, as in Istio."""
+    if len(family) > 1:
+        for group in family:
+            yield _group([_checked(name) for name in group], not wanted.isdisjoint(group))
+    every = [name for group in family for name in group]
+    yield _group(every, not wanted.isdisjoint(every))
+
+
+def _group(group: list[str], required: bool) -> jwt.JwtRequirement:
+    """A token of one of the issuers, or unless it is required none."""
     each = [jwt.JwtRequirement(provider_name=name) for name in group]
-    if any(rules[name].presence == "REQUIRED" for name in group):
+    if required:
         return _any(each)
     absent = _missing()
     # Envoy's own "or missing" of several providers looks at the last token alone, so each provider has its own.
