@@ -248,3 +248,31 @@ def test_a_custom_policy_denies_what_it_matches_because_grpc_asks_nobody():
 
 def test_audits_decide_nothing():
     assert len(checks(POLICY.replace("ACTION", "AUDIT").replace("RULE", "{}"))) == 1
+
+
+SECURED = """
+kind: SecurityPolicy
+metadata: {name: s}
+spec:
+  targetRefs: [{group: "", kind: Service, name: ratings}]
+  PART
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "denied"),
+    [
+        ("apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-key]}]}", True),
+        ("authorization: {rules: [{name: near, action: Allow, principal: {clientCIDRs: [10.0.0.0/8]}}]}", True),
+        ("cors: {allowOrigins: ['https://a.test']}", False),
+    ],
+)
+def test_a_security_policy_lets_nobody_in_because_grpc_cannot_ask_for_anything(part, denied):
+    found = checks(SECURED.replace("PART", part), "DISABLE")
+    assert [(r.action, list(r.policies)) for r in found] == (
+        [(rbac_pb2.RBAC.DENY, ["ns[default]-policy[SecurityPolicy/s]-no-proxy"])] if denied else []
+    )
+    if denied:
+        (only,) = found[0].policies.values()
+        assert only.permissions[0].any
+        assert only.principals[0].any

@@ -30,6 +30,7 @@ from lateen.wire.resource import Resource, ResourceSet
 from lateen.xds import pb, tls
 from lateen.xds.authz import filters
 from lateen.xds.authz.portable import portable
+from lateen.xds.security_rules import called
 
 PROVIDER = "default"
 RBAC = "envoy.filters.http.rbac"
@@ -106,7 +107,20 @@ def _strangers(members: tuple[str, ...]) -> rbac_pb2.RBAC:
     return out
 
 
-def _chain(view: InboundView, checks: Checks, secure: bool) -> lc.FilterChain:
+def _guarded(view: InboundView, port: int) -> tuple[hcm.HttpFilter, ...]:
+    """Denies everything where a SecurityPolicy guards a port: gRPC has none of the filters that could ask for keys,
+    passwords, tokens or logins."""
+    out = rbac_pb2.RBAC(action=rbac_pb2.RBAC.DENY)
+    for one in (one for i in view.ports if i.port.number == port for one in i.secured if one.guards):
+        policy = out.policies[f"{called(one.policy)}-no-proxy"]
+        policy.permissions.add(any=True)
+        policy.principals.add(any=True)
+    if not out.policies:
+        return ()
+    return (hcm.HttpFilter(name=f"{RBAC}.guarded", typed_config=pb.any_of(http_rbac.RBAC(rules=out))),)
+
+
+def _chain(view: InboundView, checks: Checks, secure: bool, port: int) -> lc.FilterChain:
     """gRPC takes routes of servers only with the listener; ``non_forwarding_action`` is: this server."""
     route = rc.Route(match=rc.RouteMatch(prefix="/"), non_forwarding_action=rc.NonForwardingAction())
     manager = hcm.HttpConnectionManager(
@@ -114,6 +128,7 @@ def _chain(view: InboundView, checks: Checks, secure: bool) -> lc.FilterChain:
             name="inbound", virtual_hosts=[rc.VirtualHost(name="inbound", domains=["*"], routes=[route])]
         ),
         http_filters=[
+            *_guarded(view, port),
             *_checked(checks, view.transport.trust_domains if secure else ()),
             hcm.HttpFilter(name="envoy.filters.http.router", typed_config=pb.any_of(router_pb2.Router())),
         ],
@@ -138,8 +153,9 @@ def _numbers(view: InboundView) -> list[int]:
 
 def _listeners(view: InboundView, checks: Checks) -> Iterator[Resource]:
     origins = (*((str(view.policy),) if view.policy else ()), *(str(p.ref) for p in checks.authorization.policies))
+    origins = (*origins, *dict.fromkeys(str(one.policy.ref) for i in view.ports for one in i.secured))
     for number in _numbers(view):
-        chain = _chain(view, checks, _secure(view, number))
+        chain = _chain(view, checks, _secure(view, number), number)
         for host in _addresses(view):
             spelled = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
             made = listener_pb2.Listener(
