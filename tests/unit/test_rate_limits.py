@@ -137,6 +137,36 @@ def test_a_target_that_is_not_there_is_named(target, says):
     assert [says in p.says for o in found for p in o.problems] == ([True] if says else [])
 
 
+WITHOUT_PODS = """
+apiVersion: v1
+kind: Service
+metadata: {name: outside, namespace: default}
+spec: {ports: [{name: http, port: 80}]}
+"""
+OF_MESH = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec: {parentRefs: [{group: "", kind: Service, name: reviews}], rules: [{backendRefs: [{name: reviews, port: 9080}]}]}
+"""
+OF_A_ROUTE = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}"
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "protocol", "says"),
+    [
+        (PRODUCTPAGE, "", "tcp", "port tcp is not HTTP, and only requests are counted"),
+        (PRODUCTPAGE, "", "", None),
+        ('{group: "", kind: Service, name: outside}', WITHOUT_PODS, "http", 'the Service "outside" has no selector'),
+        (OF_A_ROUTE, OF_MESH, "http", "HTTPRoute default/r has no Gateway among its parents"),
+        (OF_A_ROUTE, OF_MESH.replace('group: "", kind: Service, name: reviews', "name: web"), "http", None),
+    ],
+)
+def test_a_target_whose_requests_nobody_counts_is_named(target, more, protocol, says):
+    found = Mesh(mesh.objects(f"{policy(target=target)}---{more}", protocol=protocol)).limit_outcomes()
+    assert [says in p.says for o in found for p in o.problems] == ([True] if says else [])
+
+
 def test_the_analysis_says_it():
     doc = next(iter(yamldoc.objects(policy(target='{group: "", kind: Service, name: nowhere}'))))
     doc = {"apiVersion": "gateway.envoyproxy.io/v1alpha1", **doc}

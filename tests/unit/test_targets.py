@@ -4,12 +4,13 @@ import pytest
 
 from lateen.analysis import Snapshot, Source, analyze
 
-SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"}, "spec": {}}
+PLACE = {"name": "web", "namespace": "shop"}
+SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": PLACE, "spec": {"selector": {"app": "web"}}}
 
 
-def found(kind, group, **spec):
+def found(kind, group, *others, **spec):
     obj = {"apiVersion": f"{group}/v1", "kind": kind, "metadata": {"name": "p", "namespace": "shop"}, "spec": spec}
-    messages = analyze(Snapshot([Source(SERVICE), Source(obj)]))
+    messages = analyze(Snapshot([Source(obj), *map(Source, others or (SERVICE,))]))
     return [(m.text, m.path) for m in messages if m.kind.code == "LAT0131"]
 
 
@@ -33,6 +34,24 @@ def test_a_policy_whose_target_is_not_there_is_told_so(kind, group):
     ]
     assert found(kind, group, targetRef=refs[0]) == []
     assert [path for _, path in found(kind, group, targetRef=refs[2])] == [("spec", "targetRef")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "version", "spec", "field"),
+    [
+        ("Service", "", "v1", {"ports": [{"port": 80}]}, "selector"),
+        ("Service", "", "v1", {"type": "ExternalName", "externalName": "a.test"}, "selector"),
+        ("ServiceEntry", "networking.istio.io", "networking.istio.io/v1", {"hosts": ["a.test"]}, "workloadSelector"),
+    ],
+)
+def test_a_policy_for_a_target_without_workloads_is_enforced_nowhere(kind, group, version, spec, field):
+    target = {"apiVersion": version, "kind": kind, "metadata": PLACE, "spec": spec}
+    refs = [{"group": group, "kind": kind, "name": "web"}]
+    ((text, path),) = found("AuthorizationPolicy", "security.istio.io", target, targetRefs=refs)
+    assert f"the {kind} web has no {field}" in text
+    assert path == ("spec", "targetRefs", 0)
+    chosen = {**target, "spec": {**spec, field: {"app": "web"}}}
+    assert found("AuthorizationPolicy", "security.istio.io", chosen, targetRefs=refs) == []
 
 
 def test_classes_and_policies_without_targets_are_left_alone():

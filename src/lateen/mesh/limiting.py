@@ -13,6 +13,8 @@ from lateen.mesh.objects import Key
 from lateen.mesh.outbound_view import Limits
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.policies import Policies
+from lateen.mesh.protocols import HTTP, protocol
+from lateen.mesh.standings import FRONTS
 from lateen.mesh.workloads import container_port
 
 Policy = o.Resource[BackendTrafficPolicy]
@@ -68,21 +70,39 @@ class Limiting(Policies):
         target = target_of(ref, policy.ref.namespace)
         if why := self.no_target(ref, target):
             return why
-        if target.group_kind != kinds.SERVICE.id and ref.section_name:
+        if target.group_kind == kinds.SERVICE.id:
+            meant = self.ports_meant(ref, target)
+            if all(protocol(p) not in (*HTTP, "auto") for p in meant):
+                ports = ", ".join(p.name or str(p.port) for p in meant)
+                return f"port {ports} is not HTTP, and only requests are counted"
+        elif ref.section_name:
             return f"the whole of {target} is limited: sectionName is for ports of Services"
         return older(policy, ref, target, (p for p in self._traffic_policies_at.get(target) if is_limiting(p.spec)))
 
     def no_target(self, ref: TargetReference, target: o.Ref) -> str:
-        """Why a target does not exist; empty if it does."""
+        """Why a target does not exist, or nothing enforces a policy for it; empty if it may have an effect."""
         place = (target.namespace, target.name)
         if target.group_kind != kinds.SERVICE.id:
-            return "" if place in self.objects.of(kinds.TABLE[target.group_kind]) else f"there is no {target}"
+            found = self.objects.of(kinds.TABLE[target.group_kind]).get(place)
+            if found is None:
+                return f"there is no {target}"
+            routes = target.group_kind in (kinds.HTTP_ROUTE.id, kinds.GRPC_ROUTE.id)
+            if routes and not any(p.kind in FRONTS for p in found.spec.parent_refs):
+                return f"{target} has no Gateway among its parents, and only gateways enforce it"
+            return ""
         service = self.objects.services.get(place)
         if service is None:
             return f'there is no Service "{ref.name}" in {target.namespace}'
         if ref.section_name and ref.section_name not in {p.name for p in service.ports}:
             return f'the Service "{ref.name}" has no port named "{ref.section_name}"'
+        if not service.selector:
+            return f'the Service "{ref.name}" has no selector, and only sidecars of the pods that it selects enforce it'
         return ""
+
+    def ports_meant(self, ref: TargetReference, target: o.Ref) -> list[o.ServicePort]:
+        """The ports of an existing Service that a policy is for."""
+        service = self.objects.services[target.namespace, target.name]
+        return [p for p in service.ports if ref.section_name in ("", p.name)]
 
 
 def target_of(ref: TargetReference, namespace: str) -> o.Ref:

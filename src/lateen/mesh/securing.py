@@ -20,7 +20,6 @@ from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.routing import HostRoutes
 from lateen.mesh.secured import Broken, Login, Policy, Secured
-from lateen.mesh.standings import FRONTS
 from lateen.mesh.workloads import container_port
 from lateen.wire import names
 
@@ -173,20 +172,13 @@ class Securing(Limiting):
         if why := self.no_target(ref, target):
             return f"it does nothing here: {why}"
         if target.group_kind == kinds.SERVICE.id:
-            service = self.objects.services[target.namespace, target.name]
-            meant = [p for p in service.ports if ref.section_name in ("", p.name)]
+            meant = self.ports_meant(ref, target)
             if plain := [p.name or str(p.port) for p in meant if protocol(p) not in (*HTTP, "auto")]:
                 return f"port {', '.join(plain)} is not HTTP, so it is closed"
         elif ref.section_name and ref.section_name not in self._sections(target):
             return f'it does nothing here: {target} has nothing named "{ref.section_name}"'
-        elif target.group_kind in (kinds.HTTP_ROUTE.id, kinds.GRPC_ROUTE.id) and not self._at_gateway(target):
-            return f"it does nothing here: {target} has no Gateway among its parents, and only gateways enforce it"
         why = older(policy, ref, target, self._security_policies_at.get(target))
         return f"it does nothing here: {why}" if why else ""
-
-    def _at_gateway(self, target: o.Ref) -> bool:
-        route = self.objects.of(kinds.TABLE[target.group_kind])[target.namespace, target.name]
-        return any(p.kind in FRONTS for p in route.spec.parent_refs)
 
     def _sections(self, target: o.Ref) -> Sequence[str]:
         found = self.objects.of(kinds.TABLE[target.group_kind])[target.namespace, target.name]

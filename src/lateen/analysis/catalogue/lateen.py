@@ -91,7 +91,7 @@ LATEEN = (
     ),
     Kind("LAT0120", "RateLimitUnused", "Warning", "The rate limit has no effect here: {}."),
     Kind("LAT0130", "ProviderUnused", "Warning", "Provider {} of {} has no effect: {}."),
-    Kind("LAT0131", "TargetMissing", "Warning", "The target has no effect: there is no {} {} in namespace {}."),
+    Kind("LAT0131", "TargetMissing", "Warning", "The target has no effect: {}."),
     Kind(
         "LAT0132",
         "ProtocolUndeclared",

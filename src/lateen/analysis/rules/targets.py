@@ -20,22 +20,39 @@ TARGETS = {k.kind: k for k in (kinds.SERVICE, kinds.SERVICE_ENTRY, kinds.KUBERNE
 """By the names that references have; classes of gateways are looked for nowhere, since istiod makes some itself."""
 
 
-@analyzer("policy.TargetAnalyzer", "Checks that the targets of policies exist")
+SELECTORS = {"Service": "selector", "ServiceEntry": "workloadSelector"}
+"""The fields of targets by which they have workloads"""
+
+
+@analyzer("policy.TargetAnalyzer", "Checks that the targets of policies exist, and have workloads")
 def missing(snapshot: Snapshot) -> Iterator[Message]:
     for kind in POLICIES:
         for policy in snapshot.all(kind):
             for target, path in _targets(policy):
                 wanted = TARGETS.get(str(target.get("kind")))
                 name = str(target.get("name") or "")
-                if wanted and name and (policy.namespace, name) not in _known(snapshot, wanted):
-                    yield message("LAT0131", policy, wanted.kind, name, policy.namespace, path=path)
+                if not wanted or not name:
+                    continue
+                selects = _known(snapshot, wanted).get((policy.namespace, name))
+                if selects is None:
+                    says = f"there is no {wanted.kind} {name} in namespace {policy.namespace}"
+                    yield message("LAT0131", policy, says, path=path)
+                elif not selects:
+                    field = SELECTORS[wanted.kind]
+                    says = f"the {wanted.kind} {name} has no {field}, and the policy is for workloads that it selects"
+                    yield message("LAT0131", policy, says, path=path)
 
 
-def _known(snapshot: Snapshot, kind: kinds.Kind) -> set[tuple[str, str]]:
-    """Namespaces and names; a Service may be in another cluster of the mesh."""
+def _known(snapshot: Snapshot, kind: kinds.Kind) -> dict[tuple[str, str], bool]:
+    """Namespaces and names -> whether workloads are selected; a Service may be in another cluster of the mesh."""
 
-    def make() -> set[tuple[str, str]]:
-        return {(s.namespace, s.name) for s in snapshot.everywhere(kind)}
+    def make() -> dict[tuple[str, str], bool]:
+        out: dict[tuple[str, str], bool] = {}
+        field = SELECTORS.get(kind.kind)
+        for s in snapshot.everywhere(kind):
+            place = (s.namespace, s.name)
+            out[place] = out.get(place, False) or field is None or bool(s.spec.get(field))
+        return out
 
     return snapshot.index(f"names of {kind.id}", make)
 
