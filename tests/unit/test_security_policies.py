@@ -551,3 +551,30 @@ def test_a_field_that_says_what_is_so_anyway_is_no_matter():
     assert ineffective(kinds.SECURITY_POLICY, spec) == []
     spec["jwt"]["providers"][0]["localJWKS"] = {"valueRef": {"name": "keys"}}
     assert "write the keys into inline" in ineffective(kinds.SECURITY_POLICY, spec)[0]
+
+
+SCOPED = """
+kind: Sidecar
+metadata: {name: s}
+spec: {ingress: [{port: {number: 7070, name: http, protocol: HTTP}, defaultEndpoint: "127.0.0.1:7070"}]}
+"""
+LIMIT = """
+---
+kind: BackendTrafficPolicy
+metadata: {name: l}
+spec:
+  targetRefs: [{group: "", kind: Service, name: productpage}]
+  rateLimit: {local: {rules: [{limit: {requests: 1, unit: Second}}]}}
+"""
+
+
+@pytest.mark.parametrize("more", [policy("p", SERVICE), LIMIT])
+def test_a_sidecars_ingress_is_no_way_past_what_is_asked_for_at_a_port_that_it_leaves_out(more):
+    """Connections to such ports pass through to the application, which listens there."""
+    found = judge.messages(mesh.view(mesh.objects(f"{SCOPED}{more}")))
+    chains = found[names.LDS]["virtualInbound"].filter_chains
+    assert {c.filter_chain_match.destination_port.value for c in chains} >= {7070, 9080}
+    slot = "lateen.security/9080/rules" if "SecurityPolicy" in more else "lateen.rate_limiting/9080"
+    assert found[names.ECDS][slot].typed_config.value
+    without = judge.messages(mesh.view(mesh.objects(SCOPED)))[names.LDS]["virtualInbound"].filter_chains
+    assert 9080 not in {c.filter_chain_match.destination_port.value for c in without}, "as in Istio"

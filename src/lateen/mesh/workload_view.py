@@ -9,6 +9,7 @@ from msgspec import structs
 
 from lateen.api import objects as o
 from lateen.api.networking import IstioIngressListener, Sidecar
+from lateen.api.networking.traffic_policy import ConnectionPool
 from lateen.kit.derived import Shared
 from lateen.kit.digits import digits
 from lateen.mesh import policy
@@ -23,22 +24,18 @@ from lateen.mesh.workloads import Seat, container_port, identity
 def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Shared) -> InboundView:
     sidecar = mesh.sidecar(pod.namespace, pod.label_map)
     pool = sidecar.spec.inbound_connection_pool if sidecar else None
+    # without redirection, the application itself listens at the ports of services
+    captured = [] if interception == "NONE" else _captured(mesh, pod, pool)
     if sidecar and sidecar.spec.ingress:
-        found = [_ingress(i, pod, mesh, pool, interception != "NONE") for i in sidecar.spec.ingress]
-    elif interception == "NONE":
-        found = []  # the application itself listens at these ports
-    else:
-        loopback = "[::1]" if ":" in pod.address else "127.0.0.1"
-        target = f"{loopback}:{{}}" if mesh.transport.localhost else ""
-        served = _served(mesh, pod)
         found = [
-            _with_pool(mesh, pod, InboundPort(port, service, target.format(port.number), pool=pool), number)
-            for port, service, number in served
+            _with_policies(mesh, pod, _ingress(i, pod, mesh, pool, interception != "NONE"))
+            for i in sidecar.spec.ingress
         ]
-    found = [
-        replace(i, limits=mesh.limits_of_port(pod, i.port.number), secured=mesh.secured_of_port(pod, i.port.number))
-        for i in found
-    ]
+        # others pass through, but not past what is asked for at their services
+        taken = {i.port.number for i in found}
+        found += [i for i in captured if i.port.number not in taken and (i.limits or i.secured)]
+    else:
+        found = captured
     mode, single, chosen = mesh.mtls(pod.namespace, pod.label_map)
     values: dict[str, Any] = {
         "transport": mesh.transport,
@@ -55,6 +52,22 @@ def inbound(mesh: Mesh, pod: o.Pod, seat: Seat, interception: str, shared: Share
     version = sidecar.version if sidecar and (sidecar.spec.ingress or pool) else ""
     key = (*values.values(), version)
     return shared(("inbound", key), lambda: InboundView(key, **values))
+
+
+def _captured(mesh: Mesh, pod: o.Pod, pool: ConnectionPool | None) -> list[InboundPort]:
+    """The ports of services."""
+    loopback = "[::1]" if ":" in pod.address else "127.0.0.1"
+    target = f"{loopback}:{{}}" if mesh.transport.localhost else ""
+    made = (
+        _with_pool(mesh, pod, InboundPort(port, service, target.format(port.number), pool=pool), number)
+        for port, service, number in _served(mesh, pod)
+    )
+    return [_with_policies(mesh, pod, i) for i in made]
+
+
+def _with_policies(mesh: Mesh, pod: o.Pod, i: InboundPort) -> InboundPort:
+    """With what is asked for at the services that lead to it."""
+    return replace(i, limits=mesh.limits_of_port(pod, i.port.number), secured=mesh.secured_of_port(pod, i.port.number))
 
 
 def checks(mesh: Mesh, pod: o.Pod, shared: Shared) -> Checks:
