@@ -6,10 +6,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import grpc
+import meshes as mesh
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.ads import listening, server
+from lateen.ads.peers import Connection
 from lateen.ads.rpc import Status
 from lateen.api import kinds
 from lateen.ca import rotation, signer
@@ -18,6 +20,7 @@ from lateen.control import serving
 from lateen.control.plane import Control
 from lateen.kit import certs, times
 from lateen.wire import names
+from lateen.wire.node import NodeId
 from lateen.wire.revision import Revision
 
 ME = Identity("cluster.local", "istio-system", "istiod")
@@ -135,6 +138,7 @@ CLAIMS = {
     "another account's pod": ("spiffe://cluster.local/ns/shop/sa/till", NODE, "pod cart-1 runs as cart, not till"),
     "another trust domain": ("spiffe://evil/ns/shop/sa/cart", NODE, "the certificate is for trust domain evil"),
     "a certificate without an identity": ("istiod.istio-system.svc", NODE, "a workload certificate is required"),
+    "a gateway": (OWN, NODE.replace("sidecar~", "router~"), "pod cart-1 is no gateway"),
     "an identity with more": (f"{OWN}/x", NODE, "a workload certificate is required"),
 }
 
@@ -145,6 +149,22 @@ def test_a_proxy_may_not_be_somebody_else(istiod, what):
     code, details = istiod.asked(istiod.pair(identity), node)
     assert code == "PERMISSION_DENIED"
     assert says in details
+
+
+def test_a_sidecar_whose_pod_is_known_later_gets_nothing_that_is_for_gateways():
+    async def work():
+        control = Control(None, "istio-system", Revision())
+        control.world.objects = mesh.objects(mesh.FRONT)
+        async with asyncio.timeout(10):
+            await control._settled()
+        nodes = (
+            NodeId("router", "10.244.0.6", "ratings-v1", "default", ""),
+            NodeId("sidecar", "10.244.0.6", "ratings-v1", "default", ""),
+            NodeId("router", "10.244.0.99", "ingress", "istio-system", ""),
+        )
+        return [bool(control.offering.to(Connection(node, "", ""))) for node in nodes]
+
+    assert asyncio.run(work()) == [False, True, True]
 
 
 @pytest.mark.parametrize("node", ["", "x", "sidecar~~~", "root~10.0.0.1~cart-1.shop~d", "sidecar~a~b~c", "~" * 5000])

@@ -17,7 +17,7 @@ from lateen.mesh.plugins import ModuleSource
 from lateen.mesh.view import View
 from lateen.mesh.views import Viewer, Views, viewer
 from lateen.mesh.workloads import Proxy
-from lateen.wire.node import NodeId
+from lateen.wire.node import ROUTER, NodeId
 from lateen.wire.resource import Sets
 from lateen.xds import proxyless
 from lateen.xds.generate import generate, listeners_read_claims
@@ -38,6 +38,12 @@ class _Last:
     read: bool = False
     """Whether its listeners have ever read claims of tokens: those that it drains may still do."""
     sets: Given = field(default_factory=dict)
+
+
+def may_be(kind: str, pod: o.Pod) -> bool:
+    """Whether the proxy of a pod may say that it is of this kind (``wire.node``): gateways get Secrets of their
+    namespace, which sidecars do not. It is asked again once a pod is known that was not when its proxy connected."""
+    return kind != ROUTER or pod.gateway
 
 
 class Offering:
@@ -76,6 +82,8 @@ class Offering:
         node, machine = connection.node, self._registrar.workload(connection)
         with last.watch:
             pod = machine or views.mesh.objects.pods.get((node.namespace, node.pod))
+            if pod is not None and not machine and not may_be(node.kind, pod):
+                pod = None
             given = None if pod is None or self._awaits(pod) else self._made(connection, pod, last)
         if given is None or machine or last.view is None or last.view.patches:
             last.watch.close()

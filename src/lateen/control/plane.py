@@ -25,7 +25,7 @@ from lateen.control.fetching import DEFAULT_FETCHING, Fetcher, Fetching
 from lateen.control.keys import Keys
 from lateen.control.measures import Measures
 from lateen.control.modules import Modules
-from lateen.control.offering import Offering
+from lateen.control.offering import Offering, may_be
 from lateen.control.patching import Patching
 from lateen.control.pulling import Puller
 from lateen.control.reach import Reach, reach
@@ -94,7 +94,6 @@ class Control:
         )
         self.ads = AdsServer(self._allow, self.offering.to, self.offering.proxyless, self._rejected)
         self.ads.joined, self.ads.left = self._joined, self._left
-        self.rejections: dict[tuple[str, str], Rejection] = {}
         self.changed: Callable[[], None] = lambda: None
         """Called after the mesh has changed."""
         self._measure()
@@ -116,7 +115,7 @@ class Control:
         return self.views.mesh
 
     def _allow(self, node: NodeId, identity: str, metadata: dict[str, str]) -> str | None:
-        """Why a proxy is not admitted: it may only claim the identity in its certificate."""
+        """Why a proxy is not admitted: it may only claim the identity in its certificate, and to be what its pod is."""
         try:
             who = parse(identity)
         except ValueError:
@@ -131,6 +130,8 @@ class Control:
             return f"the certificate is for namespace {who.namespace}, not {node.namespace}"
         if pod is not None and pod.service_account != who.service_account:
             return f"pod {node.pod} runs as {pod.service_account}, not {who.service_account}"
+        if pod is not None and not may_be(node.kind, pod):
+            return f"pod {node.pod} is no gateway: its proxy does not run as router"
         return self.registrar.refuses(node, metadata, who.service_account)
 
     def _pod(self, cluster: str, node: NodeId) -> o.Pod | None:
@@ -150,7 +151,6 @@ class Control:
 
     def _rejected(self, connection: Connection, rejection: Rejection) -> None:
         short = names.SHORT.get(rejection.type_url, rejection.type_url)
-        self.rejections[(str(connection.node), short)] = rejection
         cause = f" (from {', '.join(rejection.origins)})" if rejection.origins else ""
         log.error(
             "%s refused %s %s%s: %s",
