@@ -121,6 +121,24 @@ def test_each_provider_is_asked_about_what_its_own_policies_match(tmp_path):
     judge.validate(seen, tmp_path)
 
 
+def test_a_provider_is_not_asked_for_one_whose_name_begins_with_its_own():
+    """What the policy of the one has matched is still known where the other is asked."""
+    config = MeshConfig(
+        trust=Trust(providers=(*CONFIG.trust.providers, decode(ExtensionProvider, {**HTTP, "name": "htt"})))
+    )
+    another = TWO.partition("---")[0].replace("http", "htt").replace("name: a}", "name: d}")
+    slots = judge.messages(mesh.view(mesh.objects(f"{TWO}---{another}", config)))[names.ECDS]
+    asked = {}
+    for name in ("istio.authorization.custom", "istio.authorization.custom/1", "istio.authorization.custom/2"):
+        *_, matching, asking = judge.inside(slots[name])
+        (policy,) = unpacked(matching, rbac_pb2.RBAC).shadow_rules.policies
+        found = unpacked(asking, ext_authz_pb2.ExtAuthz).filter_enabled_metadata.value.string_match.prefix
+        asked[policy] = found
+    assert len(asked) == 3
+    for policy in asked:
+        assert [p for p, prefix in asked.items() if policy.startswith(prefix)] == [policy]
+
+
 def test_on_tcp_one_provider_s_protocol_does_not_matter_to_the_other():
     assert chain_filters(TWO, "tcp") == [
         "envoy.filters.network.rbac",

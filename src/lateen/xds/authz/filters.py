@@ -115,7 +115,9 @@ def custom(
             refused.append(_filter(tcp, _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled, BAD), None, ""))
         elif not tcp or provider.envoy_ext_authz_grpc:  # an HTTP provider cannot authorize TCP connections
             shadow = _rbac(mine, "CUSTOM", tcp, domains, f"{prefix}-", spelled)
-            out += (_filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(provider, tcp, prefix))
+            # with what follows the provider's name, which may be the beginning of another one's
+            chosen = f"{prefix}-ns[" if spelled else prefix
+            out += (_filter(tcp, None, shadow, EXT_PREFIX), _ext_authz(provider, tcp, chosen))
     return (*refused, *out)
 
 
