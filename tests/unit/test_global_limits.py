@@ -291,6 +291,7 @@ def test_who_is_refused_learns_when_to_come_again():
     found = settings(slots(policy("{limit: {requests: 2, unit: Minute}}"))["lateen.quota.0.9080"])
     response = found.deny_response_settings
     assert response.http_status.code == 429
+    assert response.grpc_status.code == 8, "RESOURCE_EXHAUSTED; after UNAVAILABLE, clients try again at once"
     headers = {h.header.key: h.header.value for h in response.response_headers_to_add}
     assert (headers["retry-after"], headers["x-ratelimit-limit"]) == ("30", "2, 2;w=60")
 

@@ -35,6 +35,8 @@ ROUTE = "lateen.quota"
 CLUSTER = "xds-grpc"
 """The name of istiod's cluster in the bootstrap."""
 DAY_S = 86400
+RESOURCE_EXHAUSTED = 8
+"""A status of gRPC"""
 _ALLOW, _DENY = (ratelimit_strategy_pb2.RateLimitStrategy(blanket_rule=r) for r in ("ALLOW_ALL", "DENY_ALL"))
 Policy = o.Resource[eg.BackendTrafficPolicy]
 Config = quota.RateLimitQuotaFilterConfig
@@ -125,6 +127,8 @@ def _on_match(
     if value is not None:
         parts[quotas.VALUE].CopyFrom(value)
     settings.deny_response_settings.http_status.code = 429  # type: ignore[assignment]
+    # Envoy's own is UNAVAILABLE, after which clients and sidecars try again at once
+    settings.deny_response_settings.grpc_status.code = RESOURCE_EXHAUSTED
     for key, text in headers:
         settings.deny_response_settings.response_headers_to_add.add(
             header=base_pb2.HeaderValue(key=key, value=text), append_action="OVERWRITE_IF_EXISTS_OR_ADD"
