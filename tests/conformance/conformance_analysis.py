@@ -1,4 +1,5 @@
-"""The cases of the analyzers: one analyzer over a few files, compared as a multiset of [code, object]."""
+"""The cases of the analyzers: one analyzer over a few files, compared as a multiset of [code, object]. Istio names
+objects without their group: ``Gateway default/web`` may be the Gateway API's, too."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def _run(folder: Path, case: dict) -> str | None:
         found = analyze(snapshot, [case["analyzer"]])
     except KeyError:
         return f"there is no analyzer {case['analyzer']}"
-    got = Counter((m.kind.code, m.source.ref) for m in found)
+    got = Counter((m.kind.code, f"{m.source.kind} {m.source.full}") for m in found)
     wanted = Counter((code, ref) for code, ref in case["expected"])
     if got == wanted:
         return None

@@ -94,10 +94,10 @@ def _run(chosen: list[Analyzer], snapshot: Snapshot) -> Iterator[Message]:
 
 def run_one(a: Analyzer, snapshot: Snapshot) -> tuple[list[Message], frozenset[str]]:
     """An analyzer's findings and the kinds that it has read. Findings with the same text about one object are reported
-    once, at the first position."""
+    once, at the first position, except those that Istio reports once for each line (``Message.each``)."""
     snapshot.read.clear()
     try:
-        found = list({(m.kind.code, m.source.ref, m.text): m for m in reversed(list(a.run(snapshot)))}.values())[::-1]
+        found = list({m.place: m for m in reversed(list(a.run(snapshot)))}.values())[::-1]
     except Exception as e:  # noqa: BLE001 - a bug in one analyzer must not suppress all others' findings
         source = Source({"kind": "Analyzer", "metadata": {"name": a.name}})
         found = [message("IST0001", source, f"{a.name} failed: {type(e).__name__}: {e}")]

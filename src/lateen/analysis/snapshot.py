@@ -101,6 +101,14 @@ class Message:
     source: Source
     text: str
     path: Path = ()
+    each: bool = False
+    """Whether the same text at another line of a file is another finding, as where Istio names the line of a field."""
+
+    @property
+    def place(self) -> tuple[str, str, str, int]:
+        """Findings with equal places are reported once."""
+        line = self.source.position(self.path)[0] if self.each else 0
+        return self.kind.code, self.source.ref, self.text, line
 
     @property
     def reference(self) -> str:
@@ -314,18 +322,19 @@ def selector_text(selector: Mapping[str, Any]) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted(selector.items()))
 
 
-def message(code: str, source: Source, *args: object, path: Path = ()) -> Message:
+def message(code: str, source: Source, *args: object, path: Path = (), each: bool = False) -> Message:
     kind = CATALOGUE[code]
-    return Message(kind, source, kind.text.format(*args), path)
+    return Message(kind, source, kind.text.format(*args), path, each)
 
 
 def suppressed(m: Message, given: Iterable[tuple[str, str]]) -> bool:
-    """Suppressed by the object's own annotation, or by ``CODE=glob`` over "Kind ns/name" (or ``Kind name.ns``)."""
-    own = m.source.annotations.get(SUPPRESS)
-    if own and (own == "*" or m.kind.code in [c.strip() for c in own.split(",")]):
+    """Suppressed by the object's own annotation, or by ``CODE=glob`` over its name: as findings spell it, as
+    ``istioctl`` does (no group), or ``Kind name.namespace``."""
+    own = {c.strip() for c in str(m.source.annotations.get(SUPPRESS, "")).split(",")}
+    if own & {m.kind.code, "*"}:
         return True
-    other = f"{m.source.kind} {m.source.name}.{m.source.namespace}"
+    s = m.source
+    names = (s.ref, f"{s.kind} {s.full}", f"{s.kind} {s.name}.{s.namespace}")
     return any(
-        code in (m.kind.code, "*") and (fnmatch.fnmatchcase(m.source.ref, glob) or fnmatch.fnmatchcase(other, glob))
-        for code, glob in given
+        code in (m.kind.code, "*") and any(fnmatch.fnmatchcase(name, glob) for name in names) for code, glob in given
     )

@@ -12,7 +12,7 @@ import click
 from lateen.analysis import Message, Snapshot, Source, load
 from lateen.analysis import analyze as run_analysis
 from lateen.analysis import analyzers as known_analyzers
-from lateen.analysis.messages import DOCUMENTS, documentation
+from lateen.analysis.messages import CATALOGUE, DOCUMENTS, documentation
 from lateen.analysis.snapshot import kind_of, message
 from lateen.api import kinds
 from lateen.api import validate as rules
@@ -124,6 +124,8 @@ def _suppressions(given: tuple[str, ...]) -> list[tuple[str, str]]:
         code, found, glob = text.partition("=")
         if not found or not code:
             raise CliError(f'--suppress {text}: write it as CODE=GLOB, as in -S "IST0103=Pod default/*"', USAGE)
+        if code.strip() not in (*CATALOGUE, "*"):
+            warn(f"--suppress {text}: there is no finding {code.strip()}")
         out.append((code.strip(), glob.strip()))
     return out
 

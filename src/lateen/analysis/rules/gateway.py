@@ -73,9 +73,9 @@ def secrets(snapshot: Snapshot) -> Iterator[Message]:
             for name in names:
                 found = snapshot.get(kinds.SECRET, where, str(name))
                 if found is None:
-                    yield message("IST0101", gw, "credentialName", name, path=path)
+                    yield message("IST0101", gw, "credentialName", name, path=path, each=True)
                 elif not _is_certificate(found):
-                    yield message("IST0161", gw, gw.name, gw.namespace or where, path=path)
+                    yield message("IST0161", gw, gw.name, gw.namespace or where, path=path, each=True)
                 elif name == names[0] and tls.get("mode") in MUTUAL:
                     yield from _without_authority(snapshot, gw, found, tls, path)
 

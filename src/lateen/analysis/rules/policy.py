@@ -153,7 +153,7 @@ def _namespaces(snapshot: Snapshot, ap: Source) -> Iterator[Message]:
                 for k, wanted in enumerate(dig(source, "source", field, default=[])):
                     if not any(_means(str(wanted), n) for n in known):
                         path: Path = ("spec", "rules", i, "from", j, "source", field, k)
-                        yield message("IST0101", ap, "namespace", wanted, path=path)
+                        yield message("IST0101", ap, "namespace", wanted, path=path, each=field == "namespaces")
 
 
 @analyzer(

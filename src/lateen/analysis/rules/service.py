@@ -35,10 +35,10 @@ def port_names(snapshot: Snapshot) -> Iterator[Message]:
             path = ("spec", "ports", i, "name")
             if external:
                 if not port_protocol(port) or port.get("name") == "tcp":
-                    yield message("IST0150", s, path=path)
+                    yield message("IST0150", s, path=path, each=True)
             elif not port_protocol(port):
                 target = port.get("targetPort", port.get("port"))
-                yield message("IST0118", s, port.get("name") or "", port.get("port"), target, path=path)
+                yield message("IST0118", s, port.get("name") or "", port.get("port"), target, path=path, each=True)
 
 
 @analyzer("deployment.MultiServiceAnalyzer", "Checks association between services and pods")
@@ -104,7 +104,7 @@ def addresses(snapshot: Snapshot) -> Iterator[Message]:
             continue
         for i, port in enumerate(se.spec.get("ports") or []):
             if str(port.get("protocol") or "").upper() in ("", "TCP"):
-                yield message("IST0134", se, path=("spec", "ports", i))
+                yield message("IST0134", se, path=("spec", "ports", i, "name"), each=True)
 
 
 @analyzer(
