@@ -37,6 +37,20 @@ def test_a_service_that_differs_between_clusters_is_named():
     assert "IST0170" not in codes(("east", SHOP), own="---" + SHOP)
 
 
+SUBSET = """---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: shop, namespace: default}
+spec: {host: shop, subsets: [{name: v2, labels: {version: v2}}]}
+"""
+
+
+def test_a_subset_may_have_its_pods_in_another_cluster():
+    assert "IST0173" in codes(own=SUBSET + "---" + SHOP)
+    assert "IST0173" not in codes(("east", SHOP), own=SUBSET + "---" + SHOP)
+    assert "IST0173" not in codes(("east", SHOP), own=SUBSET)
+
+
 def test_a_service_of_another_cluster_has_findings_there_alone():
     """Its port has no protocol, its annotations are unknown, a condition of its status is negative."""
     faulty = SHOP.replace("name: http, ", "").replace("default}", "default, annotations: {sidecar.istio.io/nope: a}}")

@@ -46,6 +46,7 @@ ANNOTATIONS = "annotations.K8sAnalyzer"
         ("Namespace", {"topology.istio.io/controlPlaneClusters": "one"}, []),
         ("Namespace", {"galley.istio.io/analyze-suppress": "IST0102"}, []),
         ("Pod", {"kubectl.kubernetes.io/restartedAt": "now"}, []),
+        ("Deployment", {"istio.io/rev": "canary", "sidecar.istio.io/status": "{}"}, []),  # copied from a pod
     ],
 )
 def test_an_annotation_is_known_in_its_place_and_readable(kind, annotation, expected):
@@ -399,6 +400,22 @@ def test_subsets_of_a_service_entry_are_looked_for_among_what_it_selects_and_lis
     for spec in (listed, selecting):
         objects = (networking("ServiceEntry", "vm", spec), machine, rule("vm.test", version=version))
         assert codes(SUBSETS, *objects) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "missing"),
+    [
+        ({"ports": [{"port": 80}]}, {"version": "v1"}, False),
+        ({"ports": [{"port": 80}]}, {"version": "v2"}, True),
+        ({"ports": [{"port": 80}]}, {}, False),
+        ({"selector": {"app": "vm"}, "ports": [{"port": 80}]}, {"version": "v3"}, False),
+    ],
+)
+def test_instances_of_a_service_without_a_selector_may_be_any_and_machines_count(spec, labels, missing):
+    there = obj("Pod", "p", {"containers": []}, labels={"version": "v1"})
+    machine = networking("WorkloadEntry", "m", {"address": "1.2.3.4", "labels": {"app": "vm", "version": "v3"}})
+    got = codes(SUBSETS, obj("Service", "a", spec), there, machine, rule("a", **labels))
+    assert got == ([("IST0173", "DestinationRule shop/a")] if missing else [])
 
 
 def test_a_mirror_that_is_not_there_is_called_a_mirror():

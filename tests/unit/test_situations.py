@@ -85,7 +85,16 @@ def test_a_proxys_image_may_be_the_variant_that_its_configuration_chooses(image,
         ({"url": "https://10.0.0.1/inject"}, "IST0164", "(https://10.0.0.1/inject)"),
         ({}, "IST0163", "is blank"),
         ({"url": "https://istiod.shop.test:port/"}, "IST0163", "was provided in an invalid format"),
-        ({"url": "https://-x_/"}, None, ""),  # nothing is looked up
+        ({"url": "1.2.3.4:15017/inject"}, "IST0163", "was provided in an invalid format"),
+        ({"url": "https://istiod shop/"}, "IST0163", "was provided in an invalid format"),
+        ({"url": "https://nobody.knows.test/"}, None, ""),  # nothing is looked up
+        ({"url": "https://istiod_1.shop.test./"}, None, ""),
+        ({"url": "https://-x/"}, "IST0163", "cannot be resolved via a DNS lookup"),
+        ({"url": "https://istiod.shop.invalid/"}, "IST0163", "cannot be resolved via a DNS lookup"),
+        ({"url": "https:///inject"}, "IST0163", "cannot be resolved via a DNS lookup"),
+        ({"url": "istiod.shop.test:15017/inject"}, "IST0163", "cannot be resolved via a DNS lookup"),
+        ({"url": "https://[2001:db8::1]:15017/inject"}, "IST0164", "2001:db8::1"),
+        ({"url": None}, "IST0163", "is blank"),
     ],
 )
 @pytest.mark.parametrize(
@@ -258,6 +267,21 @@ def test_a_relative_patch_depends_on_what_was_patched_before_and_for_which_proxi
     assert not {"IST0151", "IST0155"} & {code for code, _ in codes("envoyfilter.EnvoyPatchAnalyzer", first)}
 
 
+def test_a_name_in_a_patch_is_not_that_of_a_filter_to_match_and_nothing_follows_an_item_without_a_patch():
+    def matching(operation, name, version=""):
+        given = patch(operation, "", version)
+        given["match"]["listener"] = {"filterChain": {"filter": {"name": name}}}
+        return given | {"patch": {"operation": operation, "value": {"typed_config": {}}}}
+
+    def told(*patches):
+        given = networking("EnvoyFilter", "a", {"configPatches": list(patches)})
+        return [code for code, _ in codes("envoyfilter.EnvoyPatchAnalyzer", given)]
+
+    assert told(patch("ADD", "lua", "^1.11"), matching("REMOVE", "lua")) == ["IST0151"]
+    assert told(matching("REMOVE", "lua", "^1.11"), matching("REMOVE", "lua")) == ["IST0151", "IST0155"]
+    assert told({"applyTo": "HTTP_FILTER"}, patch("INSERT_BEFORE", "lua")) == []
+
+
 # --- policies, services, entries ---------------------------------------------------------------------------------
 
 
@@ -390,6 +414,22 @@ def test_the_user_of_the_proxy_is_told_for_a_whole_pod_whatever_its_containers_a
     assert codes("applicationUID.Analyzer", obj("Pod", "a", spec)) == [("IST0144", "Pod shop/a")]
     own = {"containers": [{"name": "istio-proxy", "image": "p", "securityContext": {"runAsUser": 1337}}]}
     assert codes("applicationUID.Analyzer", obj("Pod", "a", own)) == []
+
+
+def test_of_two_gateways_with_one_name_istios_is_the_one_whose_hosts_count():
+    listener = {"name": "http", "port": 80, "protocol": "HTTP", "hostname": "a.test"}
+    kubernetes = obj("Gateway", "gw", {"listeners": [listener]}, version="gateway.networking.k8s.io/v1")
+    istio = networking("Gateway", "gw", {"servers": [{"hosts": ["b.test"]}]})
+    route = virtual("a", "a.test", gateways=["gw"])
+    assert codes("virtualservice.GatewayAnalyzer", route, kubernetes) == []
+    assert codes("virtualservice.GatewayAnalyzer", route, kubernetes, istio) == [("IST0132", "VirtualService shop/a")]
+
+
+@pytest.mark.parametrize("key", ["@request.auth.claims.group", "@Request.Auth.Claims[group]"])
+def test_routes_by_claims_need_tokens_however_the_header_is_spelt(key):
+    spec = {"hosts": ["a.test"], "gateways": ["gw"], "http": [{"match": [{"headers": {key: {"exact": "x"}}}]}]}
+    given = (networking("VirtualService", "a", spec), gateway("gw"), GW)
+    assert codes("virtualservice.JWTClaimRouteAnalyzer", *given) == [("IST0149", "VirtualService shop/a")]
 
 
 @pytest.mark.parametrize(("hosts", "told"), [(["reviews"], True), (["other"], False)])

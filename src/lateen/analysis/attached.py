@@ -118,7 +118,7 @@ def _of_traffic(snapshot: Snapshot, dr: Source) -> Iterator[Place]:
     host = snapshot.full_host(dr.spec.get("host"), dr.namespace)
     entry = Hosts.of(snapshot).entry(str(dr.spec.get("host") or ""), dr.namespace)
     yield Place("Host", host, missing="" if entry else "no service has this host")
-    if entry is None or entry.id != kinds.SERVICE.id:
+    if entry is None or entry.id != kinds.SERVICE.id or snapshot.in_other_clusters(entry):
         return  # the endpoints of a ServiceEntry may be found by DNS, so their labels are unknown
     pods = _running(snapshot.pods(entry.spec["selector"], entry.namespace)) if entry.spec.get("selector") else []
     for subset in dr.spec.get("subsets") or []:

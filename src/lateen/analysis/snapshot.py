@@ -298,6 +298,15 @@ class Snapshot:
 
         return self.index("services by host", make)
 
+    def in_other_clusters(self, service: Source) -> bool:
+        """Whether other clusters have a Service, too: its pods there are unknown."""
+
+        def make() -> set[tuple[str, str]]:
+            return {(s.namespace, s.name) for s in self.everywhere(kinds.SERVICE) if s.cluster}
+
+        found = self.index("services of other clusters", make)
+        return service.id == kinds.SERVICE.id and (service.namespace, service.name) in found
+
     def visible(self, source: Source, export_to: Iterable[str]) -> set[str]:
         """Namespaces that an object is exported to; ``*`` for all."""
         given = list(export_to) or self.mesh.get(DEFAULT_EXPORT.get(source.id, "")) or ["*"]

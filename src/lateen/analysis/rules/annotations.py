@@ -15,7 +15,8 @@ from lateen.api.reading import INJECT, containers
 from lateen.kit.jsons import dig
 
 INSTEAD = {INJECT: ' in favor of the "sidecar.istio.io/inject" label'}
-WRITTEN_BY_US = "sidecar.istio.io/status"
+WRITTEN = {"sidecar.istio.io/status", "gateway.istio.io/controller-version", "istio.io/rev"}
+"""Written by istiod, and copied with the objects that have them: not reported on any object."""
 ALSO_WITHOUT_INIT = {
     "sidecar.istio.io/interceptionMode",
     "traffic.sidecar.istio.io/includeInboundPorts",
@@ -40,7 +41,7 @@ def known_and_placed(snapshot: Snapshot) -> Iterator[Message]:
 
 def _placed(s: Source) -> Iterator[Message]:
     for name in s.annotations:
-        if not is_istio(name):
+        if not is_istio(name) or name in WRITTEN:
             continue
         path: Path = ("metadata", "annotations", name)
         known = KNOWN.get(name)
@@ -78,7 +79,7 @@ def alpha(snapshot: Snapshot) -> Iterator[Message]:
     for s in snapshot.all(*KINDS):
         for name in s.annotations:
             known = KNOWN.get(name)
-            if known and known.alpha and name != WRITTEN_BY_US and not (name in ALSO_WITHOUT_INIT and _without_init(s)):
+            if known and known.alpha and name not in WRITTEN and not (name in ALSO_WITHOUT_INIT and _without_init(s)):
                 yield message("IST0136", s, name, path=("metadata", "annotations", name))
 
 

@@ -62,17 +62,22 @@ def subsets(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _instances(snapshot: Snapshot, service: Source) -> list[Mapping[str, str]] | None:
-    """The labels of the instances that a Service or a ServiceEntry selects or lists; None if objects do not tell."""
-    if service.id == kinds.SERVICE.id:
-        selector = service.spec.get("selector")
-        found = snapshot.pods(selector, service.namespace) if selector else None
-        return None if found is None else [_with_topology(snapshot, p) for p in found]
-    if labels := dig(service.spec, "workloadSelector", "labels"):
-        pods = [_with_topology(snapshot, p) for p in snapshot.pods(labels, service.namespace)]
-        entries = [w.spec.get("labels") or {} for w in snapshot.of_namespace(kinds.WORKLOAD_ENTRY, service.namespace)]
-        return pods + [e for e in entries if selects(labels, e)]
-    endpoints = service.spec.get("endpoints")
-    return [e.get("labels") or {} for e in endpoints] if endpoints else None
+    """The labels of the instances that a Service or a ServiceEntry selects or lists; None if some are in other
+    clusters. Of one that does neither, any pod may be an instance, as in Istio, or one without labels."""
+    if snapshot.in_other_clusters(service):
+        return None
+    if endpoints := service.spec.get("endpoints"):
+        return [e.get("labels") or {} for e in endpoints]
+    selector = (
+        service.spec.get("selector")
+        if service.id == kinds.SERVICE.id
+        else dig(service.spec, "workloadSelector", "labels")
+    )
+    if not selector:
+        return [{}, *(_with_topology(snapshot, p) for p in snapshot.all(kinds.POD))]
+    pods = [_with_topology(snapshot, p) for p in snapshot.pods(selector, service.namespace)]
+    entries = [w.spec.get("labels") or {} for w in snapshot.of_namespace(kinds.WORKLOAD_ENTRY, service.namespace)]
+    return pods + [e for e in entries if selects(selector, e)]
 
 
 def _has(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:

@@ -18,11 +18,11 @@ FIXED = {"ROUTE_CONFIGURATION", "HTTP_ROUTE"}
 def patches(snapshot: Snapshot) -> Iterator[Message]:
     """A relative patch depends on what was applied before it. If an earlier patch of the same filter is for some
     versions of proxies only, it depends on the proxy's version, too."""
-    versioned: set[str] = set()
+    versioned: set[tuple[str, str]] = set()
     for ef in snapshot.all(kinds.ENVOY_FILTER):
         for i, patch in enumerate(ef.spec.get("configPatches") or []):
-            if not isinstance(patch, dict) or not dig(patch, "patch", "operation"):
-                continue
+            if not isinstance(patch, dict) or not isinstance(patch.get("patch"), dict):
+                break  # as Istio does
             name = _name(patch)
             code = _wrong(patch) or _relative(ef, patch, name in versioned)
             if code:
@@ -31,12 +31,16 @@ def patches(snapshot: Snapshot) -> Iterator[Message]:
                 versioned.add(name)
 
 
-def _name(patch: Json) -> str:
-    """The name in the patch's value, otherwise that of the filter that it matches; empty without a value."""
+def _name(patch: Json) -> tuple[str, str]:
+    """What Istio compares patches by: the name in the patch's value, otherwise that of the filter that it matches,
+    which is never equal to one in a value; empty without a value."""
     value = dig(patch, "patch", "value")
-    if not isinstance(value, dict):
-        return ""
-    return str(value.get("name") or dig(patch, "match", "listener", "filterChain", "filter", "name", default=""))
+    if not isinstance(value, dict) or not value:
+        return "", ""
+    if value.get("name") is not None:
+        return "value", str(value["name"])
+    matched = str(dig(patch, "match", "listener", "filterChain", "filter", "name", default=""))
+    return "match" if matched else "", matched
 
 
 def _wrong(patch: Json) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import re
 import urllib.parse
 from collections.abc import Iterator
 
@@ -16,6 +17,10 @@ from lateen.kit.jsons import Json, dig
 REVISION = "istio.io/rev"
 CONFIGURATIONS = ("istio-validator", "istiod-default-validator", "istio-sidecar-injector")
 """Prefixes of the names of an installation's webhook configurations."""
+SCHEME, IMPOSSIBLE = re.compile("[A-Za-z][A-Za-z0-9+.-]*"), re.compile(r"[\x00-\x20\x7f%^`{|}\\]")
+_LABEL = "(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+NAME, NAME_LENGTH = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?"), 254
+"""What names in the DNS look like (RFC 1035, section 2.3.4, and the underscores of RFC 8552)."""
 
 
 @analyzer("webhook.Analyzer", "Checks the validity of Istio webhooks")
@@ -108,25 +113,40 @@ def external_control_plane(snapshot: Snapshot) -> Iterator[Message]:
         for i, hook in enumerate(config.obj.get("webhooks") or []):
             client, name = hook.get("clientConfig") or {}, hook.get("name")
             path = ("webhooks", i, "clientConfig")
-            if "url" not in client:
+            if client.get("url") is None:
                 if not client.get("service"):
                     yield message("IST0163", config, "", name, "is blank", path=path)
                 continue
-            url = str(client["url"] or "")
+            url = str(client["url"])
             host = _hostname(url)
-            if host is None:
-                yield message("IST0163", config, url, name, "was provided in an invalid format", path=(*path, "url"))
-            elif _address(host):
+            if host and _address(host):
                 yield message("IST0164", config, url, name, path=(*path, "url"))
+            elif says := _wrong(host):
+                yield message("IST0163", config, url, name, says, path=(*path, "url"))
+
+
+def _wrong(host: str | None) -> str:
+    """Why a host cannot be reached; empty if it may be. Nothing is looked up, but some names cannot exist."""
+    if host is None:
+        return "was provided in an invalid format"
+    exists = NAME.fullmatch(host) and len(host) <= NAME_LENGTH and not host.lower().endswith(".invalid")
+    return "" if exists else "cannot be resolved via a DNS lookup"
 
 
 def _hostname(url: str) -> str | None:
-    """The host of a URL; None if it is invalid."""
+    """The host of a URL, empty if it names none; None if the URL is invalid to Go's ``net/url``, which reads it."""
+    scheme, colon, rest = url.partition(":")
+    if not (colon and SCHEME.fullmatch(scheme)):
+        scheme, rest = "", url
+    if not rest.startswith("//"):
+        return None if not scheme and ":" in rest.partition("/")[0] else ""
+    authority = re.split("[/?#]", rest[2:], maxsplit=1)[0]
     try:
-        parts = urllib.parse.urlsplit(url)
-        return (parts.hostname or "") if parts.port is None or parts.port else ""
+        parts = urllib.parse.urlsplit(f"//{authority}")
+        _ = parts.port
     except ValueError:
         return None
+    return None if IMPOSSIBLE.search(authority) else parts.hostname or ""
 
 
 def _address(host: str) -> bool:
