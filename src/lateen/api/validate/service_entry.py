@@ -106,8 +106,6 @@ def _by_name(se: n.ServiceEntry) -> Findings:
         yield no("spec.endpoints", f"there must only be 0 or 1 endpoint for resolution mode {mode}")
     for i, e in enumerate(se.endpoints):
         yield from endpoint(e, f"spec.endpoints[{i}]", se.ports, names=True)
-    if se.workload_selector:
-        yield warn("spec.workloadSelector", f"workloadSelector should not be set when resolution mode is {mode}")
     if se.addresses and len(se.hosts) > 1 and any(p.protocol.lower() in s.TCP for p in se.ports):
         says = "service entry can not have more than one host specified simultaneously with address and tcp port"
         yield warn("spec.hosts", f"{says}: connections to the address do not say which")
