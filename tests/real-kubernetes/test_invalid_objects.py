@@ -23,7 +23,7 @@ TRIES = 50
 
 def test_kube_apiserver_answers_as_the_unit_tests_say(mesh):
     found = from_file(mesh.home / "kubeconfig")
-    headers = {"Content-Type": "application/json", **asyncio.run(found.auth.headers())}
+    headers = {"Content-Type": "application/json", **dict(asyncio.run(found.auth.headers()))}
     connection = http.client.HTTPSConnection(str(found.url.host), found.url.port, context=found.context, timeout=60)
 
     def ask(method, path, body=None):
