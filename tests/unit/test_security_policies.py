@@ -8,6 +8,7 @@ import meshes as mesh
 import pytest
 from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as keys_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
@@ -15,14 +16,16 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import heade
 
 from lateen.api import kinds
 from lateen.api import objects as o
+from lateen.api import security_policy as sp
 from lateen.api.effective import ineffective
 from lateen.control import dumps
+from lateen.kit.regex import compiled
 from lateen.mesh import secured
 from lateen.mesh.authentication import KeySource
 from lateen.mesh.model import Mesh
 from lateen.mesh.settings import Transport
 from lateen.wire import names
-from lateen.xds import clusters, pb
+from lateen.xds import clusters, oidc, pb, security
 from lateen.xds.filters.several import several
 from lateen.xds.generate import generate
 
@@ -461,6 +464,53 @@ def test_a_scope_that_is_named_as_a_text_matches_the_list_that_the_filter_made_o
     kinds_ = [v.WhichOneof("match_pattern") for v in scope.value.or_match.value_matchers]
     assert kinds_ == ["list_match", "string_match"]
     assert role.value.string_match.exact == "reader"
+
+
+def test_of_a_client_in_several_secrets_the_first_ones_key_is_taken():
+    two = KEYS.replace("[{name: clients}]", "[{name: one}, {name: two}]")
+    found = with_secrets(policy("p", SERVICE, two), one={"a": "first"}, two={"a": "second", "b": "other"})
+    made = held(extensions(found)["lateen.security.keys/default/p"], keys_pb2.ApiKeyAuth)
+    assert {c.client: c.key for c in made.credentials} == {"a": "first", "b": "other"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "taken"),
+    [
+        ("https://*", "https://a.test", True),
+        ("https://*", "https://a.test:8443", True),
+        ("https://*", "http://a.test", False),
+        ("https://*.a.test", "https://b.c.a.test", True),
+        ("https://*.a.test", "https://b.a.test:8443", False),
+        ("https://*.a.test:*", "https://b.a.test:8443", True),
+        ("https://*.a.test:*", "https://b.a.test:8443.evil.test", False),
+        ("https://*.a.test", "https://evil.test/.a.test", False),
+        ("*", "null", True),
+    ],
+)
+def test_stars_of_origins(allowed, origin, taken):
+    made = cors_pb2.CorsPolicy()
+    security.cors(sp.CORS(allow_origins=(allowed,))).Unpack(made)
+    (matcher,) = made.allow_origin_string_match
+    assert bool(compiled(matcher.safe_regex.regex).fullmatch(origin)) == taken
+
+
+@pytest.mark.parametrize(
+    ("places", "passing"),
+    [
+        ("", [("authorization", "Bearer ")]),
+        ("extractFrom: {headers: [{name: X-Token}]}", [("x-token", "")]),
+        ("extractFrom: {headers: [{name: a, valuePrefix: 'T '}], cookies: [c]}", [("a", "T ")]),
+    ],
+)
+def test_requests_skip_a_login_with_a_token_where_it_is_verified(places, passing):
+    wanted = LOGIN.replace("clientID: a", "clientID: a, passThroughAuthHeader: true")
+    keys_of = "remoteJWKS: {uri: 'https://a.test/keys'}"
+    one = policy("p", SERVICE, f"{wanted}, jwt: {{providers: [{{name: one, {keys_of}, {places}}}]}}")
+    read = mesh.objects(one).of(kinds.SECURITY_POLICY)["default", "p"]
+    ends = secured.Login("https://a.test/a", "https://a.test/t", "", "c", None, "s", "k")
+    made = oidc.config(read, ends, read.spec.oidc)
+    assert [(m.name, m.string_match.prefix) for m in made.pass_through_matcher] == passing
+    assert made.preserve_authorization_header == ("authorization" in dict(passing))
 
 
 def test_each_policy_has_cookies_that_no_other_can_make():

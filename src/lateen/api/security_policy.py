@@ -160,7 +160,7 @@ class OIDC(Config):
     csrf_token_ttl: Duration | None = msgspec.field(default=None, name="csrfTokenTTL")
     disable_token_encryption: bool = False
     pass_through_auth_header: bool = False
-    """Whether requests with a bearer token skip the login, for ``jwt`` to verify."""
+    """Whether requests with a token in one of the headers of ``jwt`` (``token_headers``) skip the login."""
 
 
 class BackendRef(Config):
@@ -265,6 +265,16 @@ def secrets(policy: SecurityPolicy) -> tuple[SecretReference, ...]:
     found = [*policy.api_key_auth.credential_refs] if policy.api_key_auth else []
     found += [policy.basic_auth.users] if policy.basic_auth and policy.basic_auth.users else []
     found += [policy.oidc.client_secret] if policy.oidc and policy.oidc.client_secret else []
+    return tuple(found)
+
+
+def token_headers(jwt: JWT | None) -> tuple[HeaderToken, ...]:
+    """The headers in which the providers look for tokens; without a word of it in ``Authorization: Bearer``."""
+    found: dict[HeaderToken, None] = {}
+    for p in jwt.providers if jwt else ():
+        own = p.extract_from or TokenSource()
+        given = (HeaderToken(name="authorization", value_prefix="Bearer "),) if own == TokenSource() else own.headers
+        found |= dict.fromkeys(HeaderToken(name=h.name.lower(), value_prefix=h.value_prefix) for h in given)
     return tuple(found)
 
 

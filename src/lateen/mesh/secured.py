@@ -98,11 +98,11 @@ def _entries(policy: Policy, ref: sp.SecretReference, found: Find, root: str) ->
 
 
 def api_keys(policy: Policy, auth: sp.APIKeyAuth, found: Find, root: str) -> tuple[tuple[str, str], ...]:
-    """(client, key) pairs. Raises Broken, also if two clients have the same key, because requests would be
-    ambiguous."""
+    """(client, key) pairs; of a client in several Secrets, that of the first. Raises Broken, also if two clients have
+    the same key, because requests would be ambiguous."""
     out: dict[str, str] = {}
     for ref in auth.credential_refs:
-        out |= {c: k.strip() for c, k in _entries(policy, ref, found, root).items() if k.strip()}
+        out = {c: k.strip() for c, k in _entries(policy, ref, found, root).items() if k.strip()} | out
     if not out:
         raise Broken("the Secrets have no keys")
     if len(set(out.values())) < len(out):

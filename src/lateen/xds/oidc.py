@@ -26,6 +26,8 @@ def secret_names(policy: Policy) -> tuple[str, str]:
 
 def config(policy: Policy, login: Login, oidc: sp.OIDC) -> oauth.OAuth2Config:
     """The configuration of Envoy's OAuth2 filter."""
+    passing = sp.token_headers(policy.spec.jwt) if oidc.pass_through_auth_header else ()
+    bearer = any(h.name == "authorization" for h in passing)
     out = oauth.OAuth2Config(
         token_endpoint=http_uri_pb2.HttpUri(uri=login.token, cluster=login.cluster, timeout=pb.duration(_LOGIN_S)),
         authorization_endpoint=login.authorization,
@@ -38,7 +40,7 @@ def config(policy: Policy, login: Login, oidc: sp.OIDC) -> oauth.OAuth2Config:
         resources=oidc.resources,
         use_refresh_token=pb.boolean(oidc.refresh_token),
         disable_token_encryption=oidc.disable_token_encryption,
-        preserve_authorization_header=oidc.pass_through_auth_header and not oidc.forward_access_token,
+        preserve_authorization_header=bearer and not oidc.forward_access_token,
     )
     client, cookies = secret_names(policy)
     out.credentials.client_id = oidc.client_id
@@ -46,9 +48,12 @@ def config(policy: Policy, login: Login, oidc: sp.OIDC) -> oauth.OAuth2Config:
     out.credentials.hmac_secret.CopyFrom(sds.by_ads(cookies))
     out.credentials.cookie_domain = oidc.cookie_domain
     _cookies(out, policy, oidc)
-    if oidc.pass_through_auth_header:
-        bearer = string_pb2.StringMatcher(prefix="Bearer ")
-        out.pass_through_matcher.add(name="authorization", string_match=bearer)
+    for h in passing:
+        made = out.pass_through_matcher.add(name=h.name)
+        if h.value_prefix:
+            made.string_match.prefix = h.value_prefix
+        else:
+            made.present_match = True
     for header in oidc.deny_redirect.headers if oidc.deny_redirect else ():
         out.deny_redirect_matcher.add(name=header.name, string_match=_text(header))
     for field, value in (

@@ -198,12 +198,14 @@ def cors(given: sp.CORS) -> any_pb2.Any:
 
 
 def _origin(text: str) -> string_pb2.StringMatcher:
-    """A star in the place of a name is any name below; in the place of a port, any port."""
+    """A star in the place of a name is any name below; in the place of a port, any port; alone, whatever comes."""
     if "*" not in text:
         return string_pb2.StringMatcher(exact=text)
     if text == "*":
         return matchers.regex(".*")
     scheme, _, rest = text.partition("://")
+    if rest == "*":
+        return matchers.regex(f"{scheme}://.*")
     host, colon, port = rest.rpartition(":") if rest.endswith(":*") else (rest, "", "")
     pattern = "".join("[^/:]+" if c == "*" else escape(c) for c in host)
     return matchers.regex(f"{scheme}://{pattern}" + (":[0-9]+" if colon and port == "*" else ""))
