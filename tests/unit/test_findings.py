@@ -30,6 +30,7 @@ def codes(analyzer, *objects, **options):
 # --- annotations -------------------------------------------------------------------------------------------------
 
 ANNOTATIONS = "annotations.K8sAnalyzer"
+EFFECTS = "annotations.EffectAnalyzer"
 
 
 @pytest.mark.parametrize(
@@ -65,15 +66,18 @@ def test_analyze_says_of_a_pod_what_the_injection_webhook_says():
         "sidecar.istio.io/statsCompression": "true",
         "sidecar.istio.io/inject": "yes",
     }
-    texts = [text for _, _, text in found(ANNOTATIONS, obj("Pod", "a", {}, annotations=given))]
+    carrier = obj("Pod", "a", {}, annotations=given)
+    by_istio, ours = (found(name, carrier) for name in (ANNOTATIONS, EFFECTS))
     for problem in problems(given):
-        assert any(problem.says in text for text in texts)
+        assert any(problem.says in text for _, _, text in (by_istio if problem.error else ours))
     assert len(problems(given)) == 3
+    assert {code for code, _, _ in by_istio} == {"IST0125", "IST0135"}
+    assert {code for code, _, _ in ours} == {"LAT0110"}
 
 
 def test_the_annotations_of_a_deployments_pods_are_read_before_there_are_any():
     template = {"metadata": {"annotations": {"sidecar.istio.io/logLvl": "debug"}}}
-    got = found(ANNOTATIONS, obj("Deployment", "a", {"template": template}, version="apps/v1"))
+    got = found(EFFECTS, obj("Deployment", "a", {"template": template}, version="apps/v1"))
     assert [code for code, _, _ in got] == ["LAT0110"]
     assert 'did you mean "sidecar.istio.io/logLevel"?' in got[0][2]
 

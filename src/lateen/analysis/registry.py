@@ -46,7 +46,8 @@ _MODULES = (
 
 
 def analyzer(name: str, description: str, on_demand: bool = False) -> Callable[[Run], Run]:
-    """Register a function under Istio's name for the analyzer (``--analyzer``)."""
+    """Register a function under a name (``--analyzer``). One with Istio's name reports what Istio's does; findings of
+    our own come from others."""
 
     def add(run: Run) -> Run:
         _FOUND[name] = Analyzer(name, description, run, on_demand)

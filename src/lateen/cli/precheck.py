@@ -35,6 +35,13 @@ NEEDED = (
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
 )
 
+DEFINITIONS = (
+    "k8sgateway.CRDVersionAnalyzer",
+    "k8sgateway.NewerCRDAnalyzer",
+    "k8sgateway.ChannelAnalyzer",
+    "deprecation.DeprecationAnalyzer",
+)
+"""Analyzers of CRDs."""
 GATEWAY_API = ("Gateway", "GatewayClass", "HTTPRoute", "ReferenceGrant")
 
 
@@ -102,10 +109,7 @@ def precheck(target: Target, output: str) -> None:
             *await version_findings(client),
             *await permission_findings(client),
             *gateway_api_findings(sources),
-            *analyze(
-                Snapshot(sources),
-                ["k8sgateway.CRDVersionAnalyzer", "k8sgateway.ChannelAnalyzer", "deprecation.DeprecationAnalyzer"],
-            ),
+            *analyze(Snapshot(sources), DEFINITIONS),
         ]
 
     found = target.run(work)

@@ -5,12 +5,12 @@ Invalid values are reported with the text of the injection webhook (``api/annota
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from lateen.analysis.registry import analyzer
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
 from lateen.api import kinds
-from lateen.api.annotations import ANY, KNOWN, is_istio, problems
+from lateen.api.annotations import ANY, KNOWN, Problem, is_istio, problems
 from lateen.api.reading import INJECT, containers
 from lateen.kit.jsons import dig
 
@@ -24,6 +24,7 @@ ALSO_WITHOUT_INIT = {
     "traffic.sidecar.istio.io/includeOutboundIPRanges",
 }
 """Written by the injector if the CNI plugin, not a container, redirects the pod's connections."""
+OF_PODS = ("metadata", "annotations")
 KINDS = (kinds.NAMESPACE, kinds.SERVICE, kinds.POD, kinds.DEPLOYMENT)
 
 
@@ -33,10 +34,9 @@ def known_and_placed(snapshot: Snapshot) -> Iterator[Message]:
         if s.annotations:
             yield from _placed(s)
             if s.id == kinds.POD.id:
-                yield from _values(s, s.annotations, ("metadata", "annotations"))
-        if s.id == kinds.DEPLOYMENT.id:
-            template = dig(s.spec, "template", "metadata", "annotations", default={})
-            yield from _template(s, template)
+                for p in _problems(s):
+                    if p.error:
+                        yield message("IST0125", s, p.annotation, p.says, path=(*OF_PODS, p.annotation))
 
 
 def _placed(s: Source) -> Iterator[Message]:
@@ -56,22 +56,22 @@ def _placed(s: Source) -> Iterator[Message]:
             yield message("IST0107", s, name, ", ".join(known.on), path=path)
 
 
-def _values(s: Source, given: Mapping[str, str], at: Path) -> Iterator[Message]:
-    """Invalid values of known annotations on a pod or a pod template."""
-    for p in problems({k: v for k, v in given.items() if k in KNOWN and "Pod" in KNOWN[k].on}):
-        path = (*at, p.annotation)
-        if p.error:
-            yield message("IST0125", s, p.annotation, p.says, path=path)
-        else:
-            yield message("LAT0110", s, p.annotation, p.says, path=path)
+def _problems(pod: Source) -> Iterable[Problem]:
+    """Of the pod's known annotations."""
+    return problems({k: v for k, v in pod.annotations.items() if k in KNOWN and "Pod" in KNOWN[k].on})
 
 
-def _template(s: Source, given: Mapping[str, str]) -> Iterator[Message]:
-    """The webhook's findings for a Deployment's pods; Istio examines only existing pods."""
-    for p in problems(given):
-        yield message(
-            "LAT0110", s, p.annotation, p.says, path=("spec", "template", "metadata", "annotations", p.annotation)
-        )
+@analyzer("annotations.EffectAnalyzer", "Checks for annotations without effect, and for those of Deployments' pods")
+def effects(snapshot: Snapshot) -> Iterator[Message]:
+    """What the injection webhook says. Istio examines only existing pods."""
+    for pod in snapshot.all(kinds.POD):
+        for p in _problems(pod):
+            if not p.error:
+                yield message("LAT0110", pod, p.annotation, p.says, path=(*OF_PODS, p.annotation))
+    for deployment in snapshot.all(kinds.DEPLOYMENT):
+        path = ("spec", "template", *OF_PODS)
+        for p in problems(dig(deployment.obj, *path, default={})):
+            yield message("LAT0110", deployment, p.annotation, p.says, path=(*path, p.annotation))
 
 
 @analyzer("annotations.AlphaAnalyzer", "Checks for alpha Istio annotations in Kubernetes resources", on_demand=True)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from lateen.analysis.registry import analyzer
-from lateen.analysis.snapshot import Message, Path, Snapshot, message
+from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
 from lateen.api import crds, kinds
 from lateen.api.config import schema
 from lateen.kit.jsons import Json
@@ -19,6 +19,7 @@ CRD_MINIMUM = {
     "tcproutes": "v1.6.0",
 }
 """The first release of the Gateway API in which each kind is supported, from Istio's notes on supported kinds."""
+AT = ("metadata", "annotations", crds.BUNDLE)
 
 
 @analyzer(
@@ -26,16 +27,30 @@ CRD_MINIMUM = {
     "Checks Gateway API CRDs are at the minimum version required by this Istio version",
 )
 def crd_versions(snapshot: Snapshot) -> Iterator[Message]:
-    for crd in snapshot.all(kinds.CRD):
-        if crd.spec.get("group") not in kinds.GATEWAY_APIS:
-            continue
-        needed = CRD_MINIMUM.get(str((crd.spec.get("names") or {}).get("plural") or crd.name.partition(".")[0]))
-        installed, at = crds.bundle(crd.obj), ("metadata", "annotations", crds.BUNDLE)
-        if needed and installed.release and installed.numbers < crds.Bundle(needed, "").numbers:
+    for crd, installed in _bundles(snapshot):
+        needed = _minimum(crd)
+        if needed and installed.numbers < crds.Bundle(needed, "").numbers:
             shown = (release.removeprefix("v") for release in (installed.release, needed))
-            yield message("IST0176", crd, crd.name, *shown, path=at)
-        elif installed.release and installed.numbers[:2] > crds.OWN.numbers[:2]:
-            yield message("LAT0114", crd, crd.name, installed, crds.RELEASE, path=at)
+            yield message("IST0176", crd, crd.name, *shown, path=AT)
+
+
+@analyzer("k8sgateway.NewerCRDAnalyzer", "Checks for Gateway API CRDs that are newer than this version knows")
+def newer_crds(snapshot: Snapshot) -> Iterator[Message]:
+    for crd, installed in _bundles(snapshot):
+        if installed.numbers[:2] > crds.OWN.numbers[:2]:
+            yield message("LAT0114", crd, crd.name, installed, crds.RELEASE, path=AT)
+
+
+def _bundles(snapshot: Snapshot) -> Iterator[tuple[Source, crds.Bundle]]:
+    """The Gateway API's CRDs that name their release."""
+    for crd in snapshot.all(kinds.CRD):
+        installed = crds.bundle(crd.obj)
+        if crd.spec.get("group") in kinds.GATEWAY_APIS and installed.release:
+            yield crd, installed
+
+
+def _minimum(crd: Source) -> str | None:
+    return CRD_MINIMUM.get(str((crd.spec.get("names") or {}).get("plural") or crd.name.partition(".")[0]))
 
 
 @analyzer("k8sgateway.ChannelAnalyzer", "Checks that the Gateway API's CRDs are of the channel that objects need")

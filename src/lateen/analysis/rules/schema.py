@@ -37,6 +37,15 @@ for _kind in (k for k in kinds.owned() if k.id.group.endswith("istio.io")):  # t
     )(_of_kind(_kind))
 
 
+@analyzer("schema.HintAnalyzer", "Tells what validation advises on the mesh's resources beyond what Istio does")
+def hints(snapshot: Snapshot) -> Iterator[Message]:
+    for kind in kinds.owned():
+        for source in snapshot.all(kind):
+            for f in decoded.findings(kind, source):
+                if f.warning and f.own:
+                    yield message("LAT0124", source, f"{f.path}: {f.says}", path=path_of(f.path))
+
+
 def _known(kind: Kind, source: Source) -> list[Message]:
     """The schema findings of an object, computed once."""
     if "schema" not in source.memo:
@@ -59,8 +68,8 @@ def _one(kind: Kind, source: Source) -> Iterator[Message]:
         yield from _unreachable(source)
         shadows = {f.path for f in found if f.says.startswith("virtualService rule ")}
     for f in found:
-        if f.warning and not (f.path in shadows and f.says.startswith("virtualService rule ")):
-            yield message("LAT0124" if f.own else "IST0133", source, f"{f.path}: {f.says}", path=path_of(f.path))
+        if f.warning and not f.own and not (f.path in shadows and f.says.startswith("virtualService rule ")):
+            yield message("IST0133", source, f"{f.path}: {f.says}", path=path_of(f.path))
 
 
 def _unreachable(source: Source) -> Iterator[Message]:
