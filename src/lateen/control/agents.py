@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from lateen.ca.authority import Refused
 from lateen.control import registration
-from lateen.control.ca_service import Caller, CaService, read
+from lateen.control.ca_service import Caller, CaService, TooMany, read
 from lateen.kit import jsons
 from lateen.kube.client import KubeError
 from lateen.mesh import proxies
@@ -27,6 +27,8 @@ log = logging.getLogger("lateen.control.agents")
 
 NAMES_S = 30.0
 """The longest that a request for names waits for a change, in seconds."""
+MOST_WAITING = 20
+"""How many of them one caller may have waiting, also those whose connections it has closed; an agent has one."""
 
 
 Answer = Callable[[Caller, jsons.Json], Awaitable[jsons.Json]]
@@ -37,6 +39,8 @@ class Agents:
         """``views``: a cluster's view of the mesh (``Sides.of``)."""
         self._ca, self._views, self._registrar = ca, views, registrar
         self._changed = asyncio.Event()
+        self._waiting = Counter[str]()
+        """How many requests for names of a caller (``Caller.counted``) are waiting."""
 
     def changed(self) -> None:
         """Called after the mesh has changed."""
@@ -52,22 +56,32 @@ class Agents:
             families = str(body.get("families", IPV4))
             if families not in ("", IPV4, IPV6, BOTH):
                 raise ValueError(f'families: "{families[:20]}" is not 4, 6, 46 or empty')
-            loop = asyncio.get_running_loop()
-            end = loop.time() + NAMES_S
-            while True:
-                changed = self._changed
-                found = self._seen(who).names(who.identity.namespace, families, bool(body.get("outside")))
-                version = hashlib.blake2b(jsons.dumps(found), digest_size=8).hexdigest()
-                left = end - loop.time()
-                if version != body.get("version") or left <= 0:
-                    return {"version": version, "names": found}
-                try:
-                    async with asyncio.timeout(left):
-                        await changed.wait()
-                except TimeoutError:
-                    pass
+            if self._waiting[who.counted] >= MOST_WAITING:
+                raise TooMany("too many requests for names are waiting already")
+            self._waiting[who.counted] += 1
+            try:
+                return await self._names(who, families, bool(body.get("outside")), body.get("version"))
+            finally:
+                self._waiting[who.counted] -= 1
+                if not self._waiting[who.counted]:
+                    del self._waiting[who.counted]
 
         return await self._answered(request, answer)
+
+    async def _names(self, who: Caller, families: str, outside: bool, known: object) -> jsons.Json:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + NAMES_S
+        while True:
+            changed = self._changed
+            version, found = self._seen(who).versioned_names(who.identity.namespace, families, outside)
+            left = end - loop.time()
+            if version != known or left <= 0:
+                return {"version": version, "names": found}
+            try:
+                async with asyncio.timeout(left):
+                    await changed.wait()
+            except TimeoutError:
+                pass
 
     async def probe(self, request: web.Request) -> web.Response:
         """``{"node", "group"}`` -> ``{"probe"}`` of the machine's WorkloadGroup, null if it has none."""
@@ -130,7 +144,7 @@ class Agents:
             body = jsons.loads(await read(request))
             return web.json_response(await answer(await self._ca.caller(request), body))
         except Refused as e:
-            return web.json_response({"error": str(e)}, status=403)
+            return web.json_response({"error": str(e)}, status=429 if isinstance(e, TooMany) else 403)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             return web.json_response({"error": str(e)}, status=400)
         except (KubeError, OSError) as e:

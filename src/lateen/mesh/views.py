@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from lateen.api import proxy_ports
 from lateen.api.decoding import HOSTNAME
 from lateen.api.networking import EnvoyFilter, ProxyMatch
 from lateen.api.validate.envoy_filter import MAX_VERSION
+from lateen.kit import jsons
 from lateen.kit.derived import Shared
 from lateen.kit.queries import query
 from lateen.kit.regex import compiled
@@ -217,6 +219,12 @@ class Views(Outbound):
         Kubernetes' Services, for machines, which have no DNS of a cluster."""
         own = self._names(namespace, families)
         return {**self._services_names(namespace), **own} if outside else dict(own)
+
+    @query
+    def versioned_names(self, namespace: str, families: str, outside: bool) -> tuple[str, dict[str, list[str]]]:
+        """``names``, with what changes when they do; worked out once for all agents that wait for a change."""
+        found = self.names(namespace, families, outside)
+        return hashlib.blake2b(jsons.dumps(found), digest_size=8).hexdigest(), found
 
     @query
     def _services_names(self, namespace: str) -> dict[str, list[str]]:
