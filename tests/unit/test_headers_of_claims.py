@@ -1,19 +1,11 @@
 """Headers with claims, in a real Envoy: applications see what verified tokens say, nothing that clients write there."""
 
-import contextlib
-import http.client
-import json
-import socket
-import subprocess
-import time
-
 import pytest
 import tokens
-from google.protobuf import json_format
+from filtering import behind
 
 from lateen.api.config import decode
 from lateen.api.security import JWTRule
-from lateen.cluster.kubelet.images import envoy_binary
 from lateen.xds import jwt
 
 SEEN = ("x-user", "x-role", "x-all")
@@ -40,51 +32,9 @@ def required(*rules, optional=False):
     return jwt.required([(r, r.jwks) for r in read], ["" for _ in read], optional, again=False)
 
 
-@contextlib.contextmanager
 def envoy(directory, config):
     """Asks a server behind the filter: method, path, headers -> status, and the headers that it sees."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    kind = "type.googleapis.com/envoy.extensions.filters"
-    added = [{"header": {"key": f"seen-{name}", "value": f"%REQ({name})%"}} for name in SEEN]
-    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}, "response_headers_to_add": added}
-    filtered = {"@type": f"{kind}.http.jwt_authn.v3.JwtAuthentication", **json_format.MessageToDict(config)}
-    manager = {
-        "@type": f"{kind}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "http",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [
-            {"name": "envoy.filters.http.jwt_authn", "typed_config": filtered},
-            {"name": "router", "typed_config": {"@type": f"{kind}.http.router.v3.Router"}},
-        ],
-    }
-    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    listener = {"name": "in", "address": address, "filter_chains": [chain]}
-    path, log = directory / "envoy.json", directory / "log"
-    node = {"id": "test", "cluster": "test"}
-    nowhere = {"name": "BlackHoleCluster", "type": "STATIC"}
-    static = {"listeners": [listener], "clusters": [nowhere]}
-    path.write_text(json.dumps({"node": node, "static_resources": static}))
-    command = [envoy_binary(), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1"]
-
-    def ask(method="GET", path="/", **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-        answer = connection.getresponse()
-        found = {name: answer.headers.get(f"seen-{name}") for name in SEEN}
-        return answer.status, {name: value for name, value in found.items() if value not in (None, "-")}
-
-    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
-        try:
-            while "starting workers" not in log.read_text():
-                assert process.poll() is None, log.read_text()[-2000:]
-                time.sleep(0.02)
-            yield ask
-        finally:
-            process.terminate()
-            process.wait(10)
+    return behind(directory, [config], SEEN)
 
 
 def bearer(issuer, **claims):

@@ -6,6 +6,7 @@ import pytest
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as local
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from filtering import behind
 from rules import check
 
 from lateen.analysis import Snapshot, Source, analyze
@@ -112,6 +113,28 @@ def test_shadow_mode_is_a_filter_that_refuses_nothing():
     shadow = found["lateen.rate_limit_shadow"]
     assert shadow.filter_enforced.default_value.numerator == 0
     assert len(shadow.descriptors) == len(found["lateen.rate_limit"].descriptors) == 1
+
+
+DISTINCT = {
+    "a header": ("headers: [{name: X-User, type: Distinct}]", lambda value: {"x_user": value}),
+    "a parameter": ("queryParams: [{name: key, type: Distinct}]", lambda value: {"path": f"/?key={value}"}),
+    "both": (
+        "headers: [{name: x-user, type: Distinct}], queryParams: [{name: key, type: Distinct}]",
+        lambda value: {"x_user": value, "path": "/?key=same"},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DISTINCT)
+def test_each_value_has_a_bucket_and_those_that_are_too_long_to_be_kept_have_one_together(what, tmp_path):
+    """Clients choose the values, and Envoy keeps the last 10,000: these would be as many headers of 60 kB."""
+    selector, asked = DISTINCT[what]
+    found = slots(policy(f"{{clientSelectors: [{{{selector}}}], limit: {{requests: 1, unit: Day}}}}"))
+    with behind(tmp_path, found.values()) as ask:
+        statuses = [ask(**asked(value))[0] for value in ("a", "a", "b", "c" * 2000, "d" * 2000, "c" * 2000)]
+        assert statuses == [200, 429, 200, 200, 200, 429]
+        assert [ask(**asked(c * 2001))[0] for c in "efg"] == [200, 429, 429]
+        assert [ask()[0] for _ in range(3)] == [200] * 3, "without a value there is no limit"
 
 
 def test_the_oldest_policy_of_a_service_counts_and_the_other_one_has_an_outcome():

@@ -135,13 +135,14 @@ def _config(kind: str, found: list[_Rule], waits: Sequence[int]) -> Any:
         out.response_headers_to_add.add(header=after, append_action="OVERWRITE_IF_EXISTS_OR_ADD")
     for at, rule, policy in found:
         assert rule.limit is not None
-        descriptor = out.descriptors.add()
-        descriptor.token_bucket.CopyFrom(_limit(rule.limit))
-        asked = out.rate_limits.add()
         routed = (_of_route(policy),) if waits else ()
-        for action, key, value in (*routed, *_parts(at, rule)):
-            asked.actions.append(action)
-            descriptor.entries.append(ratelimit_pb2.RateLimitDescriptor.Entry(key=key, value=value))
+        for long in ("", *_chosen_by_clients(rule)):
+            descriptor = out.descriptors.add()
+            descriptor.token_bucket.CopyFrom(_limit(rule.limit))
+            asked = out.rate_limits.add()
+            for action, key, value in (*routed, *_parts(at, rule, long)):
+                asked.actions.append(action)
+                descriptor.entries.append(ratelimit_pb2.RateLimitDescriptor.Entry(key=key, value=value))
     return out
 
 
@@ -166,6 +167,8 @@ def _pause_s(rule: eg.LimitRule) -> int:
 Part = tuple[rc.RateLimit.Action, str, str]
 """(action, key and value of the entry that it makes); an empty value is every one"""
 _MATCH = "match"
+_SHORT = string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=r"\C{0,1000}\C{0,1000}"))
+"""What has a bucket of its own. Envoy keeps the values, twice: 10,000 headers of 60 kB would be more than 1 GB."""
 
 
 def _of_route(policy: str) -> Part:
@@ -178,25 +181,47 @@ def _of_route(policy: str) -> Part:
     return rc.RateLimit.Action(metadata=read), "policy", policy
 
 
-def _parts(name: str, rule: eg.LimitRule) -> Iterator[Part]:
+def _chosen_by_clients(rule: eg.LimitRule) -> list[str]:
+    """The keys of the headers and parameters of which every value has a bucket."""
+    headers = (h for c in rule.client_selectors for h in c.headers if h.type == "Distinct")
+    params = (p for c in rule.client_selectors for p in c.query_params if p.type == "Distinct")
+    found = (*(_key(h) for h in headers if not h.name.startswith("@")), *map(_key, params))
+    return list(dict.fromkeys(found))
+
+
+def _key(given: eg.HeaderMatch | eg.QueryParamMatch) -> str:
+    return f"header {given.name.lower()}" if isinstance(given, eg.HeaderMatch) else f"parameter {given.name}"
+
+
+def _parts(name: str, rule: eg.LimitRule, long: str) -> Iterator[Part]:
+    """``long``: of the requests whose value of this key is too long for a bucket of its own, which have one together;
+    empty: of those whose values are all short enough."""
     key = rc.RateLimit.Action.GenericKey(descriptor_key="rule", descriptor_value=name)
     yield rc.RateLimit.Action(generic_key=key), "rule", name
-    headers = [h for c in rule.client_selectors for h in _headers(c)]
+    if long:
+        shared = rc.RateLimit.Action.GenericKey(descriptor_key="long", descriptor_value=long)
+        yield rc.RateLimit.Action(generic_key=shared), "long", long
+    headers = [h for c in rule.client_selectors for h in _headers(c, long)]
     if headers:
         match = rc.RateLimit.Action.HeaderValueMatch(descriptor_key="headers", descriptor_value=_MATCH, headers=headers)
         yield rc.RateLimit.Action(header_value_match=match), "headers", _MATCH
     for condition in rule.client_selectors:
         for header in condition.headers:
-            yield from _of_header(header)
+            yield from _of_header(header, long)
         for param in condition.query_params:
-            yield _of_param(param)
+            yield from _of_param(param, long)
         if condition.source_cidr:
             yield from _of_address(condition.source_cidr)
 
 
-def _headers(c: eg.SelectCondition) -> Iterator[rc.HeaderMatcher]:
-    """All that is compared and the same for every value."""
+def _headers(c: eg.SelectCondition, long: str) -> Iterator[rc.HeaderMatcher]:
+    """All that is compared and the same for every value. ``long``: see ``_parts``."""
     for h in c.headers:
+        if h.type == "Distinct" and not h.name.startswith("@"):
+            if long and long != _key(h):
+                yield rc.HeaderMatcher(name=h.name.lower(), present_match=True)
+            else:
+                yield rc.HeaderMatcher(name=h.name.lower(), string_match=_SHORT, invert_match=bool(long))
         if h.type != "Distinct" and not h.name.startswith("@"):
             # inverted, without the header, too: Envoy would not count who leaves it out
             found = rc.HeaderMatcher(name=h.name.lower(), string_match=_text(h.type, h.value or ""))
@@ -220,7 +245,7 @@ def _regex(text: str) -> string_pb2.StringMatcher:
     return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=text))
 
 
-def _of_header(header: eg.HeaderMatch) -> Iterator[Part]:
+def _of_header(header: eg.HeaderMatch, long: str) -> Iterator[Part]:
     if header.name == PEER:
         described = expr_pb2.Descriptor(descriptor_key=PEER, text=_PEER)
         action = rc.RateLimit.Action(
@@ -237,23 +262,34 @@ def _of_header(header: eg.HeaderMatch) -> Iterator[Part]:
             source="DYNAMIC",
         )
         yield rc.RateLimit.Action(metadata=read), header.name, header.value or ""
-    elif header.type == "Distinct":
-        name = header.name.lower()
-        given = rc.RateLimit.Action.RequestHeaders(header_name=name, descriptor_key=f"header {name}")
-        yield rc.RateLimit.Action(request_headers=given), f"header {name}", ""
+    elif header.type == "Distinct" and not long:
+        key = _key(header)
+        given = rc.RateLimit.Action.RequestHeaders(header_name=header.name.lower(), descriptor_key=key)
+        yield rc.RateLimit.Action(request_headers=given), key, ""
 
 
-def _of_param(param: eg.QueryParamMatch) -> Part:
-    key = f"parameter {param.name}"
-    if param.type == "Distinct":
+def _of_param(param: eg.QueryParamMatch, long: str) -> Iterator[Part]:
+    key = _key(param)
+    if param.type != "Distinct":
+        wanted = rc.QueryParameterMatcher(name=param.name, string_match=_text(param.type, param.value or ""))
+        yield _compared(key, wanted, not param.invert)
+        return
+    if not long or long == key:
+        short = rc.QueryParameterMatcher(name=param.name, string_match=_SHORT)
+        yield _compared(f"short {key}", short, not long)
+    if long:
+        yield _compared(key, rc.QueryParameterMatcher(name=param.name, present_match=True), True)
+    else:
         each = rc.RateLimit.Action.QueryParameters(query_parameter_name=param.name, descriptor_key=key)
-        return rc.RateLimit.Action(query_parameters=each), key, ""
-    wanted = rc.QueryParameterMatcher(name=param.name, string_match=_text(param.type, param.value or ""))
+        yield rc.RateLimit.Action(query_parameters=each), key, ""
+
+
+def _compared(key: str, wanted: rc.QueryParameterMatcher, matches: bool) -> Part:
     match = rc.RateLimit.Action.QueryParameterValueMatch(
         descriptor_key=key,
         descriptor_value=_MATCH,
         query_parameters=[wanted],
-        expect_match=pb.boolean(not param.invert),
+        expect_match=pb.boolean(matches),
     )
     return rc.RateLimit.Action(query_parameter_value_match=match), key, _MATCH
 
