@@ -14,6 +14,15 @@ from lateen.cluster.kubelet.images import envoy_binary
 from lateen.xds import pb
 
 KINDS = "type.googleapis.com/envoy.extensions.filters"
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HTTP2 = {
+    "typed_extension_protocol_options": {
+        _HTTP: {
+            "@type": f"type.googleapis.com/{_HTTP}",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    }
+}
 
 
 @contextlib.contextmanager
@@ -38,7 +47,7 @@ def behind(directory, filters, seen=()):
     address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
     static = {
         "listeners": [{"name": "in", "address": address, "filter_chains": [chain]}],
-        "clusters": [{"name": "BlackHoleCluster", "type": "STATIC"}],
+        "clusters": [{"name": name, "type": "STATIC", **HTTP2} for name in ("BlackHoleCluster", "xds-grpc")],
     }
     bootstrap = {
         "node": {"id": "test", "cluster": "test"},

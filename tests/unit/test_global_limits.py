@@ -7,6 +7,7 @@ import meshes as mesh
 import pytest
 from envoy.extensions.filters.http.rate_limit_quota.v3 import rate_limit_quota_pb2 as quota
 from envoy.service.rate_limit_quota.v3 import rlqs_pb2
+from filtering import behind
 from rules import check, table
 
 from lateen.ads import quotas as dividing
@@ -334,6 +335,13 @@ def test_callers_without_an_identity_have_one_quota_together():
         parts.append(out.bucket_id_builder.bucket_id_builder["value"])
     assert [p.WhichOneof("value_specifier") for p in parts] == ["custom_value", "string_value"]
     assert parts[1].string_value == "-"
+
+
+def test_callers_in_plain_text_are_counted_too(tmp_path):
+    """Without an istiod that assigns anything, a policy that closes then refuses what it counts."""
+    noted = policy(EACH).replace("{name: p}", '{name: p, annotations: {lateen.dev/fail-closed: "true"}}')
+    with behind(tmp_path, slots(noted).values()) as ask:
+        assert ask()[0] == 429
 
 
 class Ads:

@@ -339,3 +339,15 @@ def rule(**selector):
 )
 def test_what_a_policy_may_say(given, says):
     check("BackendTrafficPolicy", given, says)
+
+
+def test_a_limit_of_a_host_is_for_all_spellings_of_its_name(tmp_path):
+    one = "{clientSelectors: [{headers: [{name: Host, value: shop.test}]}], limit: {requests: 1, unit: Day}}"
+    with behind(tmp_path, slots(policy(one)).values()) as ask:
+        assert [ask(host=h)[0] for h in ("shop.test", "shop.test", "SHOP.test:80", "shop.test.")] == [
+            200,
+            429,
+            429,
+            429,
+        ]
+        assert [ask(host=h)[0] for h in ("xshop.test", "shop.test.evil", "a.shop.test")] == [200] * 3

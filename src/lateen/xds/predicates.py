@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import re2
@@ -35,6 +35,22 @@ def path_pattern(path: eg.PathMatch) -> str:
     if path.type == "Exact":
         return rf"{re2.escape(path.value)}(?:\?\C*)?"
     return rf"{re2.escape(path.value.rstrip('/'))}(?:[/?]\C*)?"
+
+
+def host_pattern(value: str, spelled: Callable[[str], str] = re2.escape) -> str:
+    """A regular expression for the ``Host`` of requests, in all spellings that servers treat like a host (see
+    ``authz.spellings.host``). ``spelled``: that of its name, and of its port."""
+    name, _, number = (value, "", "") if value.endswith("]") else value.partition("]:" if "]" in value else ":")
+    name += "]" if number and "[" in name else ""
+    after = f":{spelled(number)}" if number else r"(:\C*)?"
+    return rf"(?i)(\C*@)?{spelled(name)}\.*{after}|\C*%\C*"
+
+
+def limited_host(header: eg.HeaderMatch) -> str:
+    """The pattern of the host that a rate limit is for, so that ``SHOP.test:80`` is no way around a limit of
+    ``shop.test``. Empty for other conditions."""
+    meant = header.name.lower() == "host" and header.type == "Exact" and not header.invert
+    return host_pattern(header.value or "") if meant else ""
 
 
 def every(predicates: list[Predicate]) -> Predicate:
@@ -114,7 +130,16 @@ def cel(function: str, left: Cel, value: str) -> Cel:
 
 def cel_is(left: Cel, value: str) -> Predicate:
     """A missing field is an error in CEL, which matches nothing."""
-    parsed = {"expr_match": {"cel_expr_parsed": {"expr": cel("_==_", left, value)}}}
+    return _cel(cel("_==_", left, value))
+
+
+def cel_holds(expression: Cel) -> Predicate:
+    """Whether an expression, which has a boolean, is true."""
+    return _cel(_numbered(expression, iter(range(1, 1000))))
+
+
+def _cel(expression: Cel) -> Predicate:
+    parsed = {"expr_match": {"cel_expr_parsed": {"expr": expression}}}
     matcher = json_format.ParseDict(parsed, cel_pb2.CelMatcher())
     return _custom(cel_inputs_pb2.HttpAttributesCelMatchInput(), matcher)
 

@@ -108,7 +108,7 @@ def _buckets(policy: Policy, position: int, rule: eg.LimitRule, routed: bool = F
     values: list[tuple[list[Predicate], _Value | None]] = [(conditions, None)]
     if by_caller(rule):
         known, unknown = _Value(custom_value=_caller()), _Value(string_value=quotas.NOBODY)
-        values = [([*conditions, _some_caller()], known), (conditions, unknown)]
+        values = [([*conditions, *_some_caller()], known), (conditions, unknown)]
     return [
         _Bucket(
             predicate=predicates.every(wanted),
@@ -153,7 +153,7 @@ def _conditions(rule: eg.LimitRule) -> Iterator[Predicate]:
             elif h.name.startswith(CLAIM):
                 yield predicates.cel_is(_claim(h.name.removeprefix(CLAIM)), h.value or "")
             else:
-                yield predicates.inverted(predicates.header(h.name.lower(), _text(h.type, h.value or "")), h.invert)
+                yield predicates.inverted(predicates.header(h.name.lower(), _of_header(h)), h.invert)
         if c.methods:
             wanted = "|".join(re2.escape(m.value) for m in c.methods)
             yield predicates.inverted(predicates.header(":method", predicates.matches(wanted)), c.methods[0].invert)
@@ -167,13 +167,20 @@ def _conditions(rule: eg.LimitRule) -> Iterator[Predicate]:
             yield predicates.from_network(c.source_cidr.value)
 
 
+def _of_header(h: eg.HeaderMatch) -> predicates.Text:
+    pattern = predicates.limited_host(h)
+    return predicates.matches(pattern) if pattern else _text(h.type, h.value or "")
+
+
 def _text(kind: str, value: str) -> predicates.Text:
     return predicates.matches(value) if kind == "RegularExpression" else predicates.exactly(value)
 
 
-def _some_caller() -> Predicate:
-    """Whether a caller has an identity to count by."""
-    return predicates.single(ssl_inputs_pb2.UriSanInput(), predicates.matches(".+"))
+def _some_caller() -> tuple[Predicate, Predicate]:
+    """Whether a caller has an identity to count by. Where there is no TLS, Envoy finds no bucket at all once it has
+    looked for the name in a certificate, so that it must not look."""
+    mutual = predicates.cel_holds(predicates.field("connection", "mtls"))
+    return mutual, predicates.single(ssl_inputs_pb2.UriSanInput(), predicates.matches(".+"))
 
 
 def _caller() -> extension_pb2.TypedExtensionConfig:

@@ -224,7 +224,9 @@ def _headers(c: eg.SelectCondition, long: str) -> Iterator[rc.HeaderMatcher]:
                 yield rc.HeaderMatcher(name=h.name.lower(), string_match=_SHORT, invert_match=bool(long))
         if h.type != "Distinct" and not h.name.startswith("@"):
             # inverted, without the header, too: Envoy would not count who leaves it out
-            found = rc.HeaderMatcher(name=h.name.lower(), string_match=_text(h.type, h.value or ""))
+            pattern = predicates.limited_host(h)
+            text = _regex(pattern) if pattern else _text(h.type, h.value or "")
+            found = rc.HeaderMatcher(name=h.name.lower(), string_match=text)
             found.invert_match = found.treat_missing_header_as_empty = h.invert
             yield found
     if c.methods:

@@ -13,7 +13,7 @@ from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2 as rc
 from envoy.type.matcher.v3 import number_pb2, path_pb2, value_pb2
 
-from lateen.xds import claims
+from lateen.xds import claims, predicates
 from lateen.xds.authz import matchers
 from lateen.xds.authz.matchers import ANYTHING, STAR, one_of_list, quoted, regex, string
 
@@ -60,11 +60,7 @@ def host(value: str) -> rbac_pb2.Permission:
 
 def _host(where: str, value: str) -> rc.HeaderMatcher:
     """``where``: the name of the header."""
-    name, _, number = (value, "", "") if value.endswith("]") else value.partition("]:" if "]" in value else ":")
-    name += "]" if number and "[" in name else ""
-    after = f":{_glob(number)}" if number else r"(:\C*)?"
-    matcher = regex(rf"(?i)(\C*@)?{_glob(name)}\.*{after}|\C*%\C*")
-    return rc.HeaderMatcher(name=where, string_match=matcher)
+    return rc.HeaderMatcher(name=where, string_match=regex(predicates.host_pattern(value, _glob)))
 
 
 def _glob(text: str) -> str:
