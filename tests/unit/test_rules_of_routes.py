@@ -278,6 +278,7 @@ def weights(*given):
     ("shares add up to anything", weights(1, 2), None),
     ("but not to nothing", weights(0, 0), "no total destination weight = 0"),
     ("a share is not negative", weights(-1, 2), "no weight -1 < 0"),
+    ("a share is signed, as in Istio", weights(1, 2**31), "no is larger than 2147483647"),
     ("a single destination gets everything", weights(0), "warn gets all requests"),
     ("a destination has a host", vs(http=[{"route": [{}]}]), "no destination is required"),
     ("of one service", vs(http=[{"route": [{"destination": {"host": "*"}}]}]), "no invalid destination host *"),

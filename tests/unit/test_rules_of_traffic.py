@@ -34,10 +34,16 @@ POOL = {"tcp": {"maxConnections": 1}}
     ("port 0 is no port", dr(portLevelSettings=[{"port": {}, "connectionPool": POOL}]), "warn of no port"),
     ("a pool says something", dr(connectionPool={}), "no connection pool must have at least one field"),
     (
-        "a count fits into 32 bits",
-        dr(connectionPool={"tcp": {"maxConnections": 2**32}}),
+        "a count of connections is signed",
+        dr(connectionPool={"tcp": {"maxConnections": 2**31}}),
+        "no is larger than 2147483647",
+    ),
+    (
+        "one of errors is not",
+        dr(outlierDetection={"consecutive5xxErrors": 2**32}),
         "no is larger than 4294967295",
     ),
+    ("an unsigned count", dr(outlierDetection={"consecutive5xxErrors": 2**32 - 1}), None),
     ("a count is not negative", dr(connectionPool={"http": {"maxRetries": -1}}), "no maxRetries must be non-negative"),
     ("connections may be idle for ever", dr(connectionPool={"tcp": {"idleTimeout": "0s"}}), None),
     ("requests may not", dr(connectionPool={"http": {"idleTimeout": "0s"}}), "no duration must be greater than 1ms"),

@@ -52,9 +52,9 @@ class ServerTLS(Config):
     ca_certificates: str = ""
     ca_crl: str = ""
     credential_name: str = ""
-    credential_names: Annotated[tuple[str, ...], Limits(min_items=1)] = ()
+    credential_names: Annotated[tuple[str, ...], Limits(min_items=1, max_items=2)] = ()
     ca_cert_credential_name: str = ""
-    tls_certificates: Annotated[tuple[ServerCertificate, ...], Limits(min_items=1)] = ()
+    tls_certificates: Annotated[tuple[ServerCertificate, ...], Limits(min_items=1, max_items=2)] = ()
     subject_alt_names: tuple[str, ...] = ()
     verify_certificate_spki: tuple[str, ...] = ()
     verify_certificate_hash: tuple[str, ...] = ()

@@ -63,7 +63,7 @@ class ZoneAwareLb(Config):
     enabled: bool | None = None
     failover: tuple[Failover, ...] = ()
     failover_priority: tuple[str, ...] = ()
-    min_cluster_size: int | None = None
+    min_cluster_size: Annotated[int, Limits(minimum=1)] | None = None
 
 
 class Warmup(Config):
@@ -73,7 +73,7 @@ class Warmup(Config):
 
 
 class BackendUtilization(Config):
-    error_utilization_penalty_percent: Annotated[float, Limits(minimum=0, maximum=2**32 - 1)] | None = None
+    error_utilization_penalty_percent: Annotated[int, Limits(minimum=0, maximum=2**32 - 1)] | None = None
     metric_names_for_computing_utilization: tuple[str, ...] = ()
     weight_expiration_period: Duration | None = None
     weight_stabilization_period: Duration | None = None

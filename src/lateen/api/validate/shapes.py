@@ -57,6 +57,23 @@ NULLS = {
 NEGATIVE = {"weight": "weight {} < 0", "attempts": "attempts cannot be negative, is {}"}
 """Istio's words for a negative number of some fields; of others, they must be non-negative."""
 SIGNED = ("priority",)
+HALF = {
+    "attempts",
+    "concurrency",
+    "consecutiveErrors",
+    "failureThreshold",
+    "http1MaxPendingRequests",
+    "http2MaxRequests",
+    "initialDelaySeconds",
+    "maxConcurrentStreams",
+    "maxConnections",
+    "maxRequestsPerConnection",
+    "maxRetries",
+    "periodSeconds",
+    "successThreshold",
+    "timeoutSeconds",
+}
+"""Signed in protobuf, though they cannot be negative; likewise the weights of routes, other than those of endpoints."""
 WIDE = ("tableSize", "minimumRingSize")
 MOST = 2**32 - 1
 
@@ -124,5 +141,11 @@ def _number(value: int, path: str) -> Findings:
     elif value < 0:
         field = name.partition("[")[0]
         yield no(path, NEGATIVE.get(field, f"{field} must be non-negative, is {{}}").format(value))
-    elif value > (2**64 - 1 if name in WIDE else MOST):
-        yield no(path, f"{value} is larger than {MOST}, the most that it can be")
+    elif value > (most := _most(name, path)):
+        yield no(path, f"{value} is larger than {most}, the most that it can be")
+
+
+def _most(name: str, path: str) -> int:
+    if name in WIDE:
+        return 2**64 - 1
+    return MOST // 2 if name in HALF or (name == "weight" and "].route[" in path) else MOST
