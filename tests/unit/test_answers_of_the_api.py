@@ -192,7 +192,6 @@ def test_a_command_of_ambient_mode_is_not_mistaken_for_another_one():
         (("bug-report", "--include", "a,n*//p*"), "--include n*//p*: name namespaces"),
         (("bug-report", "--dry-run"), "everything except Secrets"),
         (("proxy-config", "all", "web", "--with-headers"), "tables always have headers"),
-        (("analyze", "-r", "canary"), "objects of every revision are analyzed"),
         (("uninstall", "-f", "mesh.yaml"), "name its revision with --revision"),
         (("ps", "--timeout", "3s"), "time limits of requests are fixed"),
         (("--as", "bob", "proxy-status"), "impersonation is kubectl's"),

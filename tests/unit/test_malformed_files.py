@@ -51,3 +51,33 @@ def test_validate_does_not_call_it_valid(tmp_path, text, place, says):
 def test_the_other_objects_of_the_file_are_analyzed(tmp_path):
     text = MALFORMED[0][0] + "---\n" + VS % "{hosts: [a], http: [{route: [{destination: {host: nowhere}}]}]}"
     assert 'Referenced host not found: "nowhere"' in asked(analyze, tmp_path, text, "--use-kube=false")
+
+
+BROKEN = (
+    VS % "{hosts: [b], http: [{route: [{destination: {host: gone}}]}]}" + "---\nspec: [\n---\nimages: {tag: latest}\n"
+)
+
+
+@pytest.mark.parametrize("command", [analyze, validate])
+def test_what_cannot_be_parsed_does_not_hide_what_is_wrong_with_the_rest(tmp_path, command):
+    (tmp_path / "in.yaml").write_text(BROKEN)
+    (tmp_path / "other.yaml").write_text(VS.replace("name: a", "name: b") % "{hosts: [1b.*]}")
+    more = ["--use-kube=false"] if command is analyze else ["-f"]
+    done = CliRunner().invoke(command, [*more, str(tmp_path)])
+    told = f"{done.output}{done.exception}"
+    assert done.exception.code == (79 if command is analyze else 65)
+    assert "in.yaml:7:1: while parsing" in told
+    assert "in.yaml:8:1: expected a Kubernetes object" in told
+    assert "other.yaml:4" in told
+    assert ("gone" in told) is (command is analyze)
+
+
+def test_an_unreadable_document_alone_fails_unless_it_is_to_be_ignored(tmp_path):
+    path = tmp_path / "values.yaml"
+    path.write_text("images: {tag: latest}\n")
+    done = CliRunner().invoke(analyze, ["--use-kube=false", str(path)])
+    assert done.exception.code == 65
+    assert "values.yaml:1:1: expected a Kubernetes object" in str(done.exception)
+    ignored = CliRunner().invoke(analyze, ["--use-kube=false", "--ignore-unknown", str(path)])
+    assert not ignored.exit_code
+    assert "left out" in ignored.output

@@ -110,3 +110,27 @@ def test_a_number_without_end_is_said_with_its_place():
 def test_a_dumped_document_can_be_read_back():
     value = {"a": [1, "x", {"b": None}], "text": "line\nline\n", "no": "no", "number": "012"}
     assert yamldoc.load(yamldoc.dump(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\n---\nb: [\n---\nc: 3\n", [(1, 1), "line 4", (5, 1)]),
+        ("a: [\n--- # next\n  b: 2\n", ["line 2", (3, 3)]),
+        ("a: |\n  ---\n  x\n---\nb: *none\n", [(1, 1), "line 5"]),
+        ("a: 1\n---not a separator\n", ["line 3"]),
+        ("%YAML 1.1\n---\na: 1\n...\n---\n{\n", [(3, 1), "line 7"]),
+        ("", []),
+    ],
+)
+def test_what_can_be_read_of_a_stream_is_read_with_its_place(text, expected):
+    found = list(yamldoc.each(text))
+    places = [f"line {d.line}" if isinstance(d, YamlError) else d.position(()) for d in found]
+    assert places == expected
+
+
+def test_an_error_about_all_documents_together_is_not_lost():
+    each = "a: [" + "1," * 200_000 + "]\n"
+    found = list(yamldoc.each("---\n".join([each] * 6)))
+    assert [str(d) for d in found] == [str(found[0])]
+    assert "together" in str(found[0])

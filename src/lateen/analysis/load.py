@@ -38,37 +38,49 @@ def sources(path: Path | None, namespace: str = "") -> Iterator[Source]:
 
     Objects of namespaced kinds without a namespace get ``namespace``.
     """
+    for part in parts(path, namespace):
+        if isinstance(part, LoadError):
+            raise part
+        yield part
+
+
+def parts(path: Path | None, namespace: str = "") -> Iterator[Source | LoadError]:
+    """The objects in a file as ``sources`` yields them, and in the place of each document without any, why."""
     name = "stdin" if path is None else str(path)
     try:
         text = sys.stdin.read() if path is None else path.read_text()
-        documents = yamldoc.documents(text)
     except UnicodeDecodeError:
-        raise LoadError(f"{name}: is not UTF-8 text") from None
+        yield LoadError(f"{name}: is not UTF-8 text")
+        return
     except OSError as e:
-        raise LoadError(f"{name}: {e.strerror}") from None
-    except yamldoc.YamlError as e:
-        at = f":{e.line}:{e.column}" if e.line else ""
-        raise LoadError(f"{name}{at}: {e.says}") from None
-    for document in documents:
-        yield from _objects(document, name, namespace)
+        yield LoadError(f"{name}: {e.strerror}")
+        return
+    for document in yamldoc.each(text):
+        if isinstance(document, yamldoc.Document):
+            yield from _objects(document, name, namespace)
+        else:
+            at = f":{document.line}:{document.column}" if document.line else ""
+            yield LoadError(f"{name}{at}: {document.says}")
 
 
-def _objects(document: yamldoc.Document, name: str, namespace: str) -> Iterator[Source]:
+def _objects(document: yamldoc.Document, name: str, namespace: str) -> Iterator[Source | LoadError]:
     value = document.value
     if not isinstance(value, dict) or not value.get("kind"):
         line, column = document.position(())
-        raise LoadError(f"{name}:{line}:{column}: expected a Kubernetes object (a mapping with apiVersion and kind)")
-    if str(value["kind"]).endswith("List") and isinstance(value.get("items"), list):
+        yield LoadError(f"{name}:{line}:{column}: expected a Kubernetes object (a mapping with apiVersion and kind)")
+    elif str(value["kind"]).endswith("List") and isinstance(value.get("items"), list):
         for i, item in enumerate(value["items"]):
             yield _source(item, document, name, namespace, ("items", i))
     else:
         yield _source(value, document, name, namespace, ())
 
 
-def _source(obj: object, document: yamldoc.Document, name: str, namespace: str, base: tuple[str | int, ...]) -> Source:
+def _source(
+    obj: object, document: yamldoc.Document, name: str, namespace: str, base: tuple[str | int, ...]
+) -> Source | LoadError:
     if not isinstance(obj, dict):
         line, column = document.position(base)
-        raise LoadError(f"{name}:{line}:{column}: expected a Kubernetes object")
+        return LoadError(f"{name}:{line}:{column}: expected a Kubernetes object")
     meta = obj.get("metadata")
     known = kinds.of(obj)
     namespaced = known is None or known.namespaced

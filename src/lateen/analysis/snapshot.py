@@ -14,6 +14,7 @@ from lateen.api.kinds import GroupKind
 from lateen.api.reading import cluster_domain, full_host, injector_values, is_gateway
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
+from lateen.wire.revision import LABEL, named
 
 T = TypeVar("T")
 EVERYTHING = "*"
@@ -125,7 +126,8 @@ class Snapshot:
     ``mesh`` and ``networks`` are the mesh's configuration as written. ``read`` collects the kinds that were looked at
     since it was last cleared, through whichever index, so that an analyzer's inputs need not be listed by hand.
     ``unread`` names kinds whose objects could not be read: nothing can be concluded from their absence. ``secrets`` are
-    the namespaces whose Secrets are included; None stands for all.
+    the namespaces whose Secrets are included; None stands for all. ``revision`` is the one whose istiod reads the
+    objects, so those of others are left out; with an empty one, nothing is, and the configuration is the default one's.
     """
 
     def __init__(
@@ -136,35 +138,40 @@ class Snapshot:
         root: str = "istio-system",
         unread: Iterable[str] = (),
         secrets: frozenset[str] | None = None,
+        revision: str = "",
     ) -> None:
         self._by_kind: dict[str, dict[tuple[str, str, str], Source]] = {}
         """By namespace, name and cluster."""
         self._made: dict[str, tuple[Any, frozenset[str]]] = {}
         self._given = {"mesh": mesh, "meshNetworks": networks}
-        self.root, self.unread, self.secrets = root, frozenset(unread), secrets
+        self.root, self.unread, self.secrets, self.revision = root, frozenset(unread), secrets, revision
         self.read: set[str] = set()
         self.kept: dict[str, Any] = {}
         """Values that are passed on to the next snapshot (``replaced``)."""
         self.incomplete: dict[str, list[str]] = {}
         """Analyzers that could not run, and the kinds that each lacks."""
         for s in sources:
-            if s.namespace not in SYSTEM:  # an object from a file replaces the live one of the same name
+            if self._takes(s):  # an object from a file replaces the live one of the same name
                 self._by_kind.setdefault(str(s.id), {})[s.namespace, s.name, s.cluster] = s
 
     def replaced(self, changes: Mapping[Key, Source | None], secrets: frozenset[str] | None = None) -> Snapshot:
         """A snapshot with some objects replaced or (None) removed. Indexes over other kinds are kept."""
-        out = Snapshot((), self._given["mesh"], self._given["meshNetworks"], self.root, self.unread, secrets)
+        given = self._given["mesh"], self._given["meshNetworks"]
+        out = Snapshot((), *given, self.root, self.unread, secrets, self.revision)
         out.kept = self.kept
         touched = {key[0] for key in changes}
         out._by_kind = {k: dict(v) if k in touched else v for k, v in self._by_kind.items()}
         for (kind, namespace, name, *of), source in changes.items():
             found, at = out._by_kind.setdefault(kind, {}), (namespace, name, of[0] if of else "")
-            if source is None:
-                found.pop(at, None)
-            elif namespace not in SYSTEM:
+            if source is not None and self._takes(source):
                 found[at] = source
+            else:
+                found.pop(at, None)
         out._made = {n: (v, read) for n, (v, read) in self._made.items() if not read & touched}
         return out
+
+    def _takes(self, s: Source) -> bool:
+        return s.namespace not in SYSTEM and self.revision in ("", revision_of(s) or self.revision)
 
     def index(self, name: str, make: Callable[[], T]) -> T:
         """The result of ``make``, computed once; the kinds that it reads count as read by every caller."""
@@ -193,7 +200,7 @@ class Snapshot:
         return self.index("domain", self._domain)
 
     def _domain(self) -> str:
-        source = self.get("ConfigMap", self.root, "istio-sidecar-injector")
+        source = self.get("ConfigMap", self.root, named("istio-sidecar-injector", self.revision))
         return cluster_domain(injector_values(source.obj if source else None))
 
     def full_host(self, host: object, namespace: str) -> str:
@@ -205,7 +212,7 @@ class Snapshot:
         return given if given is not None else self.index(f"configuration {key}", lambda: self._written(key))
 
     def _written(self, key: str) -> Json:
-        source = self.get(kinds.CONFIG_MAP, self.root, "istio")
+        source = self.get(kinds.CONFIG_MAP, self.root, named("istio", self.revision))
         try:
             found = yamldoc.load(dig(source.obj, "data", key, default="")) if source else None
         except yamldoc.YamlError:
@@ -325,6 +332,12 @@ def _spelled(kind: kinds.Kind | str) -> str:
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
     """An empty selector selects everything."""
     return all(labels.get(k) == v for k, v in (selector or {}).items())
+
+
+def revision_of(s: Source) -> str:
+    """The only revision that reads an object; empty if all do."""
+    kind = kinds.of(s.obj)
+    return s.labels.get(LABEL, "") if kind and kind.owned and kind not in kinds.EVERYBODYS else ""
 
 
 def selector_text(selector: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ Findings = dict[str, list[Message]]
 class Standing:
     """Objects are put and dropped; ``findings`` returns the current findings."""
 
-    def __init__(self, root: str, unread: frozenset[str]) -> None:
-        self._snapshot = Snapshot((), root=root, unread=unread, secrets=frozenset())
+    def __init__(self, root: str, unread: frozenset[str], revision: str = "") -> None:
+        self._snapshot = Snapshot((), root=root, unread=unread, secrets=frozenset(), revision=revision)
         self._changes: dict[Key, Source | None] = {}
         self._results: dict[str, tuple[list[Message], frozenset[str]]] = {}
         self.secrets: frozenset[str] = frozenset()

@@ -352,6 +352,9 @@ UDP_ROUTE = _gateway_api(("v1",), "udproutes", "UDPRoute", "routes:plain_route")
 REFERENCE_GRANT = _gateway_api(
     ("v1beta1", "v1"), "referencegrants", "ReferenceGrant", "policies:reference_grant", short=("refgrant",)
 )
+EVERYBODYS = (GATEWAY_CLASS, REFERENCE_GRANT)
+"""The mesh's own kinds that every revision reads, whatever the object's revision label, because objects of all
+revisions refer to them."""
 BACKEND_TLS_POLICY = _gateway_api(
     ("v1",), "backendtlspolicies", "BackendTLSPolicy", "policies:backend_tls_policy", short=("btlspolicy",)
 )

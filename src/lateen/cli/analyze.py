@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
-from lateen.analysis import Message, Snapshot, Source, load
+from lateen.analysis import Message, Snapshot, Source, load, revisions
 from lateen.analysis import analyze as run_analysis
 from lateen.analysis import analyzers as known_analyzers
 from lateen.analysis.messages import CATALOGUE, DOCUMENTS, documentation
@@ -171,9 +172,12 @@ def line(m: Message, color: bool) -> str:
     "--failure-threshold", type=level, default="Error", help="Fail if there are findings of at least this level."
 )
 @click.option("--output-threshold", type=level, default="Info", help="Show only findings of at least this level.")
-@click.option("--ignore-unknown", is_flag=True, help="Skip files that cannot be parsed as objects.")
+@click.option("--ignore-unknown", is_flag=True, help="Do not fail because of documents that are no objects.")
 @click.option("--meshConfigFile", "mesh_file", default="", help="A mesh configuration to use instead of the cluster's.")
 @click.option("--timeout", default="30s", help="Time limit for reading the cluster.")
+@click.option(
+    "-r", "--revision", default="", help="Only what this revision's istiod reads, instead of that of each revision."
+)
 @click.option(
     "--remote-contexts",
     multiple=True,
@@ -197,10 +201,21 @@ def analyze(
     unknown_names = [n for n in given["names"] if n not in known_analyzers()]
     if unknown_names:
         raise CliError(f'there is no analyzer "{unknown_names[0]}"; lateen analyze -L lists them', USAGE)
-    snapshot, malformed = _snapshot(files, use_kube, recursive, target, given)
-    if use_kube and target.given_namespace and snapshot.get(kinds.NAMESPACE, "", target.given_namespace) is None:
+    read = _read(files, use_kube, recursive, target, given)
+    if use_kube and target.given_namespace and not read.has(kinds.NAMESPACE, target.given_namespace):
         raise CliError(f'namespace "{target.given_namespace}" not found')
-    found = [*malformed, *run_analysis(snapshot, given["names"], _suppressions(given["suppress"]))]
+    suppressions = _suppressions(given["suppress"])
+    found = list(read.malformed)
+    lacking: dict[str, list[str]] = {}
+    for snapshot, of in revisions.analyzed(
+        read.sources,
+        read.root,
+        given["revision"],
+        read.snapshot,
+        lambda s: run_analysis(s, given["names"], suppressions),
+    ):
+        found += of
+        lacking |= snapshot.incomplete
     everywhere = given["all_namespaces"]
     if not everywhere:
         found = [m for m in found if _in_scope(m, target.namespace)]
@@ -209,27 +224,47 @@ def analyze(
     shown = [m for m in unique.values() if LEVELS.index(m.kind.level) >= lowest]
     what = ", ".join(files) if files else ("all namespaces" if everywhere else f"namespace: {target.namespace}")
     _print(shown, given["output"], given["color"])
+    unreadable = "".join(f"{e}\n" for e in read.unreadable)
     worst = max((LEVELS.index(m.kind.level) for m in found), default=-1)
     if worst >= LEVELS.index(given["failure_threshold"].capitalize()):
         raise CliError(
-            f"Analyzers found issues when analyzing {what}.\nSee {DOCUMENTS} for more information about causes and "
-            "resolutions.",
+            f"{unreadable}Analyzers found issues when analyzing {what}.\nSee {DOCUMENTS} for more information about "
+            "causes and resolutions.",
             FINDINGS,
         )
-    if snapshot.incomplete:
-        raise CliError(_incomplete(snapshot, what))
+    if unreadable:
+        raise CliError(unreadable.rstrip(), BAD_DATA)
+    if lacking:
+        raise CliError(_incomplete(lacking, what))
     if not shown and given["output"] == "log":
         say(f"✔ No validation issues found when analyzing {what}.")
 
 
-def _snapshot(
-    files: tuple[str, ...], use_kube: bool, recursive: bool, target: Target, given: Json
-) -> tuple[Snapshot, list[Message]]:
-    """What is to be analyzed, and findings about objects in files that cannot be: they have no objects' structure."""
+class _Read(NamedTuple):
+    """What is to be analyzed."""
+
+    sources: list[Source]
+    mesh: Json | None
+    root: str
+    unread: Collection[str]
+    malformed: list[Message]
+    """Findings about objects in files that cannot be analyzed: they have no objects' structure."""
+    unreadable: list[load.LoadError]
+    """Files and documents that were left out."""
+
+    def has(self, kind: kinds.Kind, name: str) -> bool:
+        return any(s.id == kind.id and s.name == name for s in self.sources)
+
+    def snapshot(self, revision: str) -> Snapshot:
+        return Snapshot(self.sources, self.mesh, root=self.root, unread=self.unread, revision=revision)
+
+
+def _read(files: tuple[str, ...], use_kube: bool, recursive: bool, target: Target, given: Json) -> _Read:
     from lateen.analysis.rules.schema import path_of
     from lateen.kit import duration
 
     malformed: list[Message] = []
+    unreadable: list[load.LoadError] = []
     try:
         limit = duration.seconds(given["timeout"])
     except ValueError as e:
@@ -247,21 +282,23 @@ def _snapshot(
         warn(f"{kind} objects cannot be read: {says}")
     try:
         for path in load.files(list(files), recursive):
-            try:
-                for source in load.sources(path, target.namespace):
-                    found = list(structure.problems(source.obj))
-                    malformed += [message("IST0106", source, f"{at}: {says}", path=path_of(at)) for at, says in found]
-                    sources += [] if found else [source]
-            except load.LoadError as e:
-                if not given["ignore_unknown"]:
-                    raise
-                warn(f"left out: {e}")
+            for source in load.parts(path, target.namespace):
+                if isinstance(source, load.LoadError):
+                    unreadable.append(source)
+                    continue
+                found = list(structure.problems(source.obj))
+                malformed += [message("IST0106", source, f"{at}: {says}", path=path_of(at)) for at, says in found]
+                sources += [] if found else [source]
         mesh = yamldoc.load(Path(given["mesh_file"]).read_text()) if given["mesh_file"] else None
     except load.LoadError as e:
         raise CliError(str(e), BAD_DATA) from e
     except (OSError, yamldoc.YamlError) as e:
         raise CliError(f"{given['mesh_file']}: {e}", BAD_DATA) from e
-    return Snapshot(sources, mesh, root=target.istio_namespace, unread=forbidden), malformed
+    if given["ignore_unknown"]:
+        for left in unreadable:
+            warn(f"left out: {left}")
+        unreadable = []
+    return _Read(sources, mesh, target.istio_namespace, forbidden, malformed, unreadable)
 
 
 def of_context(target: Target, context: str, limit_s: float) -> Live:
@@ -271,11 +308,11 @@ def of_context(target: Target, context: str, limit_s: float) -> Live:
         raise CliError(f"--remote-contexts: {context}: {e}", e.code) from e
 
 
-def _incomplete(snapshot: Snapshot, what: str) -> str:
-    """A sentence about analyzers that lack objects; empty if the analysis is complete."""
-    lacking = sorted({kind for found in snapshot.incomplete.values() for kind in found})
+def _incomplete(of: Mapping[str, list[str]], what: str) -> str:
+    """A sentence about analyzers that lack objects."""
+    lacking = sorted({kind for found in of.values() for kind in found})
     return (
-        f"the analysis of {what} is incomplete: {len(snapshot.incomplete)} of {len(known_analyzers())} analyzers need "
+        f"the analysis of {what} is incomplete: {len(of)} of {len(known_analyzers())} analyzers need "
         f"objects that this account may not read ({', '.join(lacking)})"
     )
 
@@ -321,7 +358,11 @@ def _validate(path: Path | None, namespace: str) -> int:
     from lateen.analysis.rules.schema import path_of
 
     errors = 0
-    for source in load.sources(path, namespace):
+    for source in load.parts(path, namespace):
+        if isinstance(source, load.LoadError):
+            fail(str(source))
+            errors += 1
+            continue
         stranger = kinds.stranger(source.obj)
         kind = kinds.of(source.obj)
         if malformed := list(structure.problems(source.obj)):

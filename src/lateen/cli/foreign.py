@@ -71,7 +71,6 @@ OPTIONS = {
 """Option -> the alternative."""
 
 _SHORT = {
-    ("analyze", "-r"): "--revision",
     ("precheck", "-r"): "--revision",
     ("uninstall", "-f"): "--filename",
     ("uninstall", "-s"): "--set",
@@ -99,7 +98,6 @@ OWN = ("addons", "demo", "edges", "logs", "routes", "samples", "stat", "tap", "t
 
 _LIMITS = OPTIONS["--kubeclient-timeout"]
 _ONLY = {
-    "analyze": {"--revision": "objects of every revision are analyzed; leave it out"},
     "bug-report": dict.fromkeys(_OF_REPORT, _REPORT),
     "precheck": {"--revision": "the cluster is checked, whatever its revisions; leave it out"},
     "uninstall": {

@@ -59,10 +59,12 @@ class Analyst:
         validated: Validated = lambda _: None,
         child: Child | None = None,
         elsewhere: Callable[[], Iterable[tuple[str, Json]]] = lambda: (),
+        revision: str = "",
     ) -> None:
         """``everything``: all current objects, for a process that has just started; ``secrets``: the namespaces whose
         Secrets are among them; ``child``: a process that waits for the first request; ``elsewhere``: the Services of
-        other clusters, each with its cluster."""
+        other clusters, each with its cluster; ``revision``: see ``Snapshot``."""
+        self._revision = revision
         self._root, self._everything, self._secrets, self._validated = root, everything, secrets, validated
         self._waiting, self._elsewhere = child, elsewhere
         self._child: Child | None = None
@@ -108,6 +110,7 @@ class Analyst:
         assert self._writer is not None
         message = {
             "root": self._root,
+            "revision": self._revision,
             "put": [(trimmed(c.obj), self._said(c), c.cluster) for c in changes if not c.gone],
             "drop": [(trimmed(c.obj), c.cluster) for c in changes if c.gone],
             "secrets": sorted(self._secrets()),

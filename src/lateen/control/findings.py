@@ -4,11 +4,11 @@ It is forked from istiod before istiod has threads, an event loop or gRPC (``for
 that have been loaded by then. If it dies, another one is started: ``python -m lateen.control.findings`` with the
 connection as its standard input.
 
-Each line that it reads is a batch of changes: ``{"root": the root namespace, "put": [[object, its validation findings
-or null, its cluster]], "drop": [[object, its cluster]], "secrets": [namespace], "more": whether the question goes
-on}``; istiod's own cluster is "". It answers the last line
-of a question with one line: each object whose findings differ from the previous answer, with its findings. It exits
-when its input ends. It does not import asyncio, which would add a tenth to its cost.
+Each line that it reads is a batch of changes: ``{"root": the root namespace, "revision": istiod's, "put": [[object,
+its validation findings or null, its cluster]], "drop": [[object, its cluster]], "secrets": [namespace], "more": whether
+the question goes on}``; istiod's own cluster is "". It answers the last line of a question with one line: each object
+whose findings differ from the previous answer, with its findings. It exits when its input ends. It does not import
+asyncio, which would add a tenth to its cost.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Worker:
         message = jsons.loads(line)
         standing = self._standing
         if standing is None:
-            standing = self._standing = Standing(message["root"], UNREAD)
+            standing = self._standing = Standing(message["root"], UNREAD, message["revision"])
         for obj, said, cluster in message["put"]:
             standing.put(obj, None if said is None else [Finding(*f) for f in said], cluster)
         for obj, cluster in message["drop"]:

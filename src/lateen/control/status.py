@@ -54,7 +54,13 @@ class StatusWriter:
         self.statuses = statuses
         self._dirty, self._stale, self._analyzed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._analyst = Analyst(
-            root, self._everything, lambda: self._secrets(), statuses.validated, analysis, self._services_elsewhere
+            root,
+            self._everything,
+            lambda: self._secrets(),
+            statuses.validated,
+            analysis,
+            self._services_elsewhere,
+            world.revision.name,
         )
         self._told: dict[str, dict[Key, Json]] = {}
         """Cluster -> its Services that the analysis knows."""

@@ -35,11 +35,6 @@ S = TypeVar("S")
 V = TypeVar("V")
 
 
-EVERYBODYS = (kinds.GATEWAY_CLASS, kinds.REFERENCE_GRANT)
-"""The mesh's own kinds that every revision reads, whatever the object's revision label, because objects of all
-revisions refer to them."""
-
-
 class World:
     """What istiod knows of its cluster and, in ``clusters``, of others."""
 
@@ -180,7 +175,9 @@ class World:
             return False  # only the status differs, which we wrote
         self.bad.pop(ref, None)
         self.validated.pop(ref, None)
-        mine = not kind.owned or kind in EVERYBODYS or self.revision.owns(dig(new, "metadata", "labels", default={}))
+        mine = (
+            not kind.owned or kind in kinds.EVERYBODYS or self.revision.owns(dig(new, "metadata", "labels", default={}))
+        )
         if new is None or not mine:
             return self._own.put(kind, key, None)
         # the webhook normally rejects such objects, unless it was not running or had another version

@@ -30,6 +30,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)$")
 _OCTAL = re.compile(r"0o?[0-7]+$")
 _HEX = re.compile(r"0x[0-9a-fA-F]+$")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BOOLS = {
     "true": True,
     "True": True,
@@ -94,6 +95,42 @@ def documents(text: str) -> list[Document]:
     except yaml.YAMLError as e:
         raise YamlError(str(e).replace("\n", " ")) from None
     return out
+
+
+def each(text: str) -> Iterator[Document | YamlError]:
+    """The documents of a stream as ``documents`` returns them, and in the place of each that cannot be parsed, why."""
+    try:
+        yield from documents(text)
+        return
+    except YamlError as e:
+        whole = e
+    if len(text) > MAX_BYTES:
+        yield whole
+        return
+    found = [part for above, chunk in _chunks(text) for part in _shifted(chunk, above)]
+    if not any(isinstance(part, YamlError) for part in found):
+        found = [whole]  # about all together, such as their size
+    yield from found
+
+
+def _chunks(text: str) -> Iterator[tuple[int, str]]:
+    """The documents of a stream as text, each with the number of lines above it. A line of three dashes ends one,
+    wherever it is: everything within a document is indented there. Directives belong to the document that follows."""
+    start, above = 0, 0
+    for end in (*(m.start() for m in _SEPARATOR.finditer(text)), len(text)):
+        if text[start:end].rstrip().rpartition("\n")[2].startswith("%"):
+            continue
+        yield above, text[start:end]
+        above += text.count("\n", start, end)
+        start = end
+
+
+def _shifted(chunk: str, above: int) -> Iterator[Document | YamlError]:
+    try:
+        for d in documents(chunk):
+            yield Document(d.value, {path: (line + above, column) for path, (line, column) in d.marks.items()})
+    except YamlError as e:
+        yield YamlError(e.says, e.line + above if e.line else 0, e.column)
 
 
 def load(text: str) -> Any:

@@ -24,6 +24,11 @@ def part_of(component: str, namespace: str) -> dict[str, str]:
     return {COMPONENT: component, OWNER: namespace}
 
 
+def named(base: str, revision: str) -> str:
+    """``istiod`` -> ``istiod-canary``."""
+    return base if revision in ("", DEFAULT) else f"{base}-{revision}"
+
+
 @dataclass(frozen=True)
 class Revision:
     name: str = DEFAULT
@@ -38,7 +43,7 @@ class Revision:
 
     def of(self, base: str) -> str:
         """``istiod`` -> ``istiod-canary``."""
-        return base if self.name == DEFAULT else f"{base}-{self.name}"
+        return named(base, self.name)
 
     @property
     def is_default(self) -> bool:
