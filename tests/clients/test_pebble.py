@@ -42,7 +42,7 @@ class Names(socketserver.BaseRequestHandler):
 
 @contextlib.contextmanager
 def names():
-    with socketserver.ThreadingUDPServer(("127.0.0.1", 0), Names) as server:
+    with socketserver.UDPServer(("127.0.0.1", 0), Names) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()

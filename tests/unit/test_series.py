@@ -418,3 +418,8 @@ def test_a_series_that_is_scraped_stays_known_even_if_the_store_drops_all_of_its
     for i in range(200):
         intake.frame(2001.0 + 30 * i, {("n", "q", "x"): look._replace(labels={"instance": "other"})}, {("n", "q", "x")})
     assert intake.store.registry.find({"__name__": "a", **TARGET}) is None
+
+
+def test_a_range_of_calls_ends_now_and_not_with_the_last_whole_second():
+    asked = calls.asked("up", 3600, 60, 1_800_000_000.75)
+    assert asked == {"query": "up", "start": "1799996400.750", "end": "1800000000.750", "step": "60"}

@@ -6,6 +6,7 @@ import time
 import urllib.parse
 
 from lateen.cli.output import CliError
+from lateen.console import calls
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient
@@ -17,8 +18,7 @@ async def ranged(client: HttpClient, namespace: str, query: str, seconds: int, s
     control plane's. Raises CliError, KubeError, Unreachable."""
     from lateen.cli.workloads import collector, through
 
-    now = int(time.time())
-    asked = {"query": query, "start": now - seconds, "end": now, "step": step}
+    asked = calls.asked(query, seconds, step, time.time())
     path = f"/api/v1/query_range?{urllib.parse.urlencode(asked)}"
     answer = jsons.loads(await through(client, await collector(client, namespace), ports.COLLECTOR, path))
     if answer.get("status") != "success":

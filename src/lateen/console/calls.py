@@ -26,3 +26,9 @@ def counted(metric: str, by: str, seconds: int) -> str:
     known = f"(up offset {window}s == 1 or istio_agent_uptime_seconds < {window})"
     begun = f"({series} unless {series} offset {window}s) and on (instance) {known}"
     return f"sum by ({by}) (({begun}) or increase({series}[{window}s])) * {each} / {window}"
+
+
+def asked(query: str, seconds: int, step: int, now: float) -> dict[str, str]:
+    """The parameters of ``/api/v1/query_range`` for the last ``seconds`` before ``now`` (Unix time). The range ends at
+    this very moment: one that ended with the last whole second would miss the newest calls for a step."""
+    return {"query": query, "start": f"{now - seconds:.3f}", "end": f"{now:.3f}", "step": str(step)}

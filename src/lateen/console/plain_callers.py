@@ -9,7 +9,7 @@ import weakref
 import aiohttp
 from aiohttp import web
 
-from lateen.console import plaintext, shapes
+from lateen.console import calls, plaintext, shapes
 from lateen.console.answers import answer, why
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
@@ -60,8 +60,7 @@ class PlainCallers:
             return f"the collector does not answer ({why(e)}); install it with: lateen addons apply"
 
     async def _ask(self, query: str, seconds: int, step: int) -> list[Json]:
-        now = int(time.time())
-        asked = {"query": query, "start": str(now - seconds), "end": str(now), "step": str(step)}
+        asked = calls.asked(query, seconds, step, time.time())
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIMIT_S)) as session,
             session.get(f"{self._collector}/api/v1/query_range", params=asked) as found,
