@@ -15,42 +15,78 @@ from chart_marks import (
 
 from lateen.install import gateways
 from lateen.kit.jsons import Json
+from lateen.wire import ports
 from lateen.wire.revision import Revision
 
 NAME = "(.Values.name | default .Release.Name)"
+_LABELS = ".Values.labels | default dict"
+_NAMED = {"app": NAME, "istio": f'({NAME} | trimPrefix "istio-")'}
+"""Labels of gateways, which may be among the user's; Gateways select by them."""
 
 
 def gateway(revision: str) -> list[Json]:
-    account = f".Values.serviceAccount.name | default {NAME}"
+    account = f'.Values.serviceAccount.name | default (ternary {NAME} "default" .Values.serviceAccount.create)'
     name = mark(NAME)
-    labels = {"app": f"{name}", "istio": mark(f'{NAME} | trimPrefix "istio-"')}
+    labels = {key: mark(value) for key, value in _NAMED.items()}
     labels |= {each(".Values.labels"): "x", "topology.istio.io/network": optional(".Values.networkGateway")}
     given = {"name": name, "namespace": mark(".Release.Namespace"), "label": labels, "k8s": _OF_GATEWAY}
+    # not the user's other labels: the selector of a Deployment cannot be changed
+    selector = {key: mark(f'get ({_LABELS}) "{key}" | default {value}') for key, value in _NAMED.items()}
     made = gateways.objects(given, True, Revision(revision), "auto", {})
     out = []
     for obj in made:
-        meta = obj["metadata"]
+        meta, spec = obj["metadata"], obj.get("spec", {})
+        meta["annotations"] = optional(_annotations(obj["kind"]))
         if obj["kind"] in ("Role", "RoleBinding"):  # a release of its own may have another gateway in the namespace
             reader = mark(f'printf "%s-istiod-secrets" {NAME}')
             role = {"roleRef": obj["roleRef"] | {"name": reader}} if "roleRef" in obj else {}
             out.append({**obj, "metadata": {**meta, "name": reader}, **role})
         elif obj["kind"] == "ServiceAccount":
-            meta |= {"name": mark(account), "annotations": optional(".Values.serviceAccount.annotations")}
+            meta["name"] = mark(account)
             out.append({**obj, IF: ".Values.serviceAccount.create"})
         elif obj["kind"] == "Service":
-            meta["annotations"] = optional(".Values.service.annotations")
-            spec = obj["spec"] | {"type": mark(".Values.service.type"), "ports": line(".Values.service.ports")}
+            spec |= {"type": mark(".Values.service.type"), "ports": line(_PORTS), "selector": selector}
             for field in _OF_SERVICE:
                 spec[field] = optional(f".Values.service.{field}")
-            out.append({**obj, "spec": spec, IF: 'ne .Values.service.type "None"'})
+            spec[_NODE_PORTS] = when(_WITHOUT_NODE_PORTS, "false")
+            out.append({**obj, IF: 'ne .Values.service.type "None"'})
         elif obj["kind"] == "HorizontalPodAutoscaler":
             out.append({**obj, IF: ".Values.autoscaling.enabled"})
         elif obj["kind"] == "PodDisruptionBudget":
+            spec["selector"] = {"matchLabels": selector}
             out.append({**obj, IF: ".Values.podDisruptionBudget"})
         else:
-            meta["annotations"] = optional(".Values.annotations")
-            out.append({**obj, "spec": _gateway_deployment(obj["spec"], account)})
+            spec["selector"] = {"matchLabels": selector}
+            out.append({**obj, "spec": _gateway_deployment(spec, account)})
     return out
+
+
+def _annotations(kind: str) -> str:
+    """Those of all objects, and over them those of a kind."""
+    own = {"ServiceAccount": "serviceAccount", "Service": "service"}.get(kind)
+    shared = ".Values.annotations"
+    return f"merge (deepCopy (.Values.{own}.annotations | default dict)) ({shared} | default dict)" if own else shared
+
+
+def _listed(*given: tuple[str, int]) -> str:
+    """Ports of a Service, as an expression."""
+    made = (f'(dict "name" "{n}" "port" {p} "protocol" "TCP" "targetPort" {p})' for n, p in given)
+    return f"(list {' '.join(made)})"
+
+
+DEFAULT_PORTS = (("status-port", ports.HEALTH), ("http2", 80), ("https", 443))
+NETWORK_PORTS = (
+    ("status-port", ports.HEALTH),
+    ("tls", 15443),
+    ("tls-certificates", ports.CA),
+    ("tls-istiod", ports.XDS),
+    ("tls-webhook", ports.WEBHOOK),
+)
+"""Of the gateway of a network (``samples/multicluster``)."""
+_CHOSEN = f"(eq (.Values.service.ports | toJson) ({_listed(*DEFAULT_PORTS)} | toJson))"
+_PORTS = f"ternary {_listed(*NETWORK_PORTS)} .Values.service.ports (and (not (not .Values.networkGateway)) {_CHOSEN})"
+_NODE_PORTS = "allocateLoadBalancerNodePorts"
+_WITHOUT_NODE_PORTS = f'and (hasKey .Values.service "{_NODE_PORTS}") (not .Values.service.{_NODE_PORTS})'
 
 
 _OF_SERVICE = (

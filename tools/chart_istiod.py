@@ -13,6 +13,7 @@ from chart_marks import (
     each,
     image,
     items,
+    lacks,
     line,
     mark,
     names,
@@ -40,6 +41,7 @@ _OF_POD = (
 )
 _CPU = "pilot.cpu.targetAverageUtilization"
 SERVES = f'(list (dict "name" "{control_plane.SERVES}" "value" "true"))'
+_SERVES = f"(and (not (not .Values.global.externalIstiod)) ({lacks('.Values.pilot.env', control_plane.SERVES)}))"
 
 
 def _specification(revision: str) -> Json:
@@ -99,7 +101,7 @@ def _istiod(revision: str) -> list[Json]:
                 obj["spec"]["replicas"] = when("not .Values.pilot.autoscaleEnabled", ".Values.pilot.replicaCount")
                 pod["imagePullSecrets"] = names(".Values.global.imagePullSecrets")
                 container["env"] += [items(".Values.pilot.envVarFrom")]
-                container["env"] += [items(f"(ternary {SERVES} list .Values.global.externalIstiod)")]
+                container["env"] += [items(f"(ternary {SERVES} list {_SERVES})")]
                 container["securityContext"]["seccompProfile"] = optional(".Values.pilot.seccompProfile")
             case "Service":
                 obj["metadata"]["annotations"] = optional(".Values.pilot.serviceAnnotations")

@@ -129,6 +129,7 @@ GATEWAY_VALUES: Json = {
         "loadBalancerIP": "",
         "loadBalancerClass": "",
         "loadBalancerSourceRanges": [],
+        "allocateLoadBalancerNodePorts": True,
         "externalTrafficPolicy": "",
         "externalIPs": [],
         "clusterIP": "",

@@ -252,7 +252,8 @@ def test_a_gateway_is_completed_by_the_injector():
     assert {o["metadata"]["namespace"] for o in made.values()} == {"edge"}
     assert pod["metadata"]["annotations"]["inject.istio.io/templates"] == "gateway"
     assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "true"
-    chosen = {"app": "istio-ingress", "istio": "ingress", "team": "a"}
+    assert pod["metadata"]["labels"]["team"] == "a"
+    chosen = {"app": "istio-ingress", "istio": "ingress"}
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == chosen
     assert [p["port"] for p in service["spec"]["ports"]] == [15021, 80, 443]
     assert pod["spec"]["containers"][0]["image"] == "auto"
@@ -260,6 +261,104 @@ def test_a_gateway_is_completed_by_the_injector():
     assert named["Service", "eastwest"]["metadata"]["labels"]["topology.istio.io/network"] == "n1"
     assert named["Deployment", "eastwest"]["spec"]["template"]["metadata"]["labels"]["istio.io/rev"] == "1-32"
     assert not any(kind == "ServiceAccount" for kind, _ in helm("gateway", {"serviceAccount": {"create": False}}))
+
+
+def test_labels_of_a_gateway_may_be_changed_by_an_upgrade():
+    """helm upgrade gw istio/gateway --set labels.team=b: the selector of a Deployment cannot be changed."""
+    more = {"labels": {"team": "b"}, "networkGateway": "n1", "podDisruptionBudget": {"minAvailable": 1}}
+    before, after = helm("gateway"), helm("gateway", more)
+    for kind in ("Deployment", "Service"):
+        assert before[kind, "it"]["spec"]["selector"] == after[kind, "it"]["spec"]["selector"]
+    assert after["PodDisruptionBudget", "it"]["spec"]["selector"] == after["Deployment", "it"]["spec"]["selector"]
+    assert after["Deployment", "it"]["spec"]["template"]["metadata"]["labels"]["team"] == "b"
+
+
+def test_a_gateway_may_choose_the_labels_that_it_is_selected_by():
+    """helm install gw istio/gateway --set labels.app=web --set labels.istio=ingressgateway"""
+    made = helm("gateway", {"labels": {"app": "web", "istio": "ingressgateway"}})
+    chosen = {"app": "web", "istio": "ingressgateway"}
+    spec = made["Deployment", "it"]["spec"]
+    assert made["Service", "it"]["spec"]["selector"] == spec["selector"]["matchLabels"] == chosen
+    assert spec["template"]["metadata"]["labels"].items() >= chosen.items()
+
+
+def test_the_gateway_of_a_network_has_the_ports_of_one():
+    """helm install istio-eastwestgateway istio/gateway --set networkGateway=network1"""
+    script = (charts.ADDONS.parent / "multicluster" / "gen-eastwest-gateway.sh").read_text()
+    for revision in ("default", "1-32"):
+        made = helm("gateway", {"networkGateway": "network1", "revision": revision}, "istio-eastwestgateway")
+        service = made["Service", "istio-eastwestgateway"]
+        assert service["metadata"]["labels"]["topology.istio.io/network"] == "network1"
+        listed = service["spec"]["ports"]
+        assert [p["port"] for p in listed] == [15021, 15443, 15010, 15012, 15017]
+        assert all(f"name: {p['name']}\n                port: {p['port']}\n" in script for p in listed)
+    own = [{"name": "tls", "port": 443, "targetPort": 15443}]
+    given = {"networkGateway": "network1", "service": {"ports": own}}
+    assert helm("gateway", given)["Service", "it"]["spec"]["ports"] == own
+
+
+def test_a_gateway_without_an_account_of_its_own_has_the_namespaces():
+    def account(**given):
+        made = helm("gateway", {"serviceAccount": given})
+        assert ("ServiceAccount", "mine") not in made
+        return made["Deployment", "it"]["spec"]["template"]["spec"]["serviceAccountName"]
+
+    assert account(create=False) == "default"
+    assert account(create=False, name="mine") == "mine"
+    assert account() == "it"
+
+
+def test_annotations_of_a_gateway_are_on_all_of_its_objects():
+    more = {"autoscaling": {"enabled": True}, "podDisruptionBudget": {"minAvailable": 1}}
+    made = helm("gateway", {"annotations": {"a": "b", "c": "d"}, "service": {"annotations": {"a": "x"}}, **more})
+    assert {k for (k, _), o in made.items() if o["metadata"]["annotations"] == {"a": "b", "c": "d"}} == {
+        *("Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Role", "RoleBinding", "ServiceAccount"),
+    }
+    assert made["Service", "it"]["metadata"]["annotations"] == {"a": "x", "c": "d"}
+
+
+TWICE = {
+    "gateway": {
+        "labels": dict.fromkeys(("app", "istio", "release", "istio.io/rev", "topology.istio.io/network"), "x"),
+        "networkGateway": "n",
+        "podAnnotations": {"inject.istio.io/templates": "gateway"},
+    },
+    "cni": {
+        "podLabels": {"k8s-app": "x", "app": "x"},
+        "daemonSetLabels": {"k8s-app": "x", "release": "x"},
+        "env": {"REPAIR_ENABLED": "false", "CNI_NET_DIR": "/x"},
+    },
+    "istiod": {
+        "global": {"externalIstiod": True},
+        "pilot": {
+            "env": {"TRUST_DOMAIN": "x", "PROXY_IMAGE": "x", "EXTERNAL_ISTIOD": True},
+            "podAnnotations": {"prometheus.io/scrape": "false"},
+            "podLabels": {"app": "x", "istio.io/rev": "x"},
+            "deploymentLabels": {"app": "x", "release": "x"},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("chart", TWICE)
+def test_nothing_is_there_twice_whatever_a_users_mappings_have(chart):
+    """Flux and kustomize refuse a key that is there twice (as does ``helm`` here), server-side apply a variable."""
+    for revision in ("default", "1-32"):
+        made = helm(chart, {"revision": revision, **TWICE[chart]})
+        (pod,) = (o["spec"]["template"] for (kind, _), o in made.items() if kind in ("Deployment", "DaemonSet"))
+        given = [e["name"] for e in pod["spec"]["containers"][0].get("env") or []]
+        assert sorted(set(given)) == sorted(given)
+        selector = next(o["spec"]["selector"]["matchLabels"] for o in made.values() if "template" in o.get("spec", {}))
+        assert selector.items() <= pod["metadata"]["labels"].items()
+
+
+def test_istiods_own_variables_may_be_set_with_either_way_of_installing():
+    asked = {"TRUST_DOMAIN": "td", "PROXY_IMAGE": "a/b:c"}
+    ours = helm("istiod", {"pilot": {"env": asked}})["Deployment", "istiod"]
+    theirs = installed(*(f"values.pilot.env.{k}={v}" for k, v in asked.items()))["Deployment", "istiod"]
+    assert ours == theirs
+    env = ours["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert [e["value"] for e in env if e["name"] in asked] == ["a/b:c", "td"]
 
 
 def test_the_base_has_the_definitions_the_reader_and_the_default_revision():

@@ -472,3 +472,19 @@ def test_definitions_of_other_projects_that_are_there_are_left_as_they_are(kind)
     assert asyncio.run(installer._is_others(Definitions(others), ours))
     assert not asyncio.run(installer._is_others(Definitions(ours), ours))
     assert not asyncio.run(installer._is_others(Definitions(), ours))
+
+
+def test_no_variable_is_there_twice():
+    """kubectl apply --server-side refuses: duplicate entries for key [name="TRUST_DOMAIN"]"""
+    asked = [{"name": n, "value": "x"} for n in ("TRUST_DOMAIN", "CLUSTER_ID", "PROXY_IMAGE")]
+    gateway = {"name": "istio-ingressgateway", "k8s": {"env": [{"name": "TRUST_DOMAIN", "value": "x"}]}}
+    components = {"pilot": {"k8s": {"env": asked}}, "ingressGateways": [gateway]}
+    values = {"pilot": {"envVarFrom": [{"name": "PROXY_IMAGE", "value": "y"}]}}
+    found = objects(resolve("default", [{"components": components, "values": values}], []))
+    for name in ("istiod", "istio-ingressgateway"):
+        env = found[("Deployment", name)]["spec"]["template"]["spec"]["containers"][0]["env"]
+        assert len({e["name"] for e in env}) == len(env)
+        assert {"name": "TRUST_DOMAIN", "value": "x"} in env
+    istiod = found[("Deployment", "istiod")]["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "PROXY_IMAGE", "value": "y"} in istiod
+    assert {"name": "CLUSTER_ID", "value": "Kubernetes"} in istiod  # as before: the installation's own

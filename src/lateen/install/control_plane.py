@@ -53,17 +53,19 @@ def pod_options(spec: Json) -> Json:
 
 def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
     values = spec.get("values") or {}
-    env: list[Json] = [
+    own: list[Json] = [
         {"name": "REVISION", "value": revision.name},
         {"name": "PROXY_IMAGE", "value": image(spec, "proxyv2")},
         {"name": "TRUST_DOMAIN", "value": dig(spec, "meshConfig", "trustDomain", default=TRUST_DOMAIN)},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "SERVICE_ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
-        *variables({"env": pilot_env(spec)}),
+    ]
+    where: list[Json] = [
         {"name": "CLUSTER_ID", "value": reading.cluster_name(values)},
         {"name": "CLUSTER_DOMAIN", "value": reading.cluster_domain(values)},
     ]
+    env = options.by_name(options.by_name(own, variables({"env": pilot_env(spec)})), where)
     listened = (ports.READINESS, ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
     return {
         "name": "discovery",

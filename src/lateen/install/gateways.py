@@ -77,7 +77,7 @@ def _container(name: str, namespace: str, k8s: Json, service_ports: list[Json], 
     return {
         "name": "istio-proxy",
         "image": settings.image,
-        "env": [*environment.environment(context, limits=False), *variables(k8s)],
+        "env": options.by_name(environment.environment(context, limits=False), variables(k8s)),
         "volumeMounts": volumes.mounts(),
         "args": [
             "proxy",

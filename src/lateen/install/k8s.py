@@ -170,7 +170,7 @@ def _workload(obj: Json, k8s: Json) -> None:
     container |= {name: k8s[name] for name in CONTAINER if k8s.get(name)}
     if k8s.get("seccompProfile"):
         container["securityContext"] = {**container.get("securityContext", {}), "seccompProfile": k8s["seccompProfile"]}
-    container["env"] = [*container["env"], *(k8s.get("envVarFrom") or [])]
+    container["env"] = by_name(container["env"], k8s.get("envVarFrom") or [])
     if k8s.get("securityContext"):
         pod["securityContext"] = {**pod.get("securityContext", {}), **k8s["securityContext"]}
     for at, name in ((pod, "volumes"), (container, "volumeMounts")):
