@@ -354,6 +354,21 @@ def test_a_pod_is_injected_once_and_by_the_revision_it_chose(space):
     assert chosen == EXPECTED[space]
 
 
+def test_without_istiod_other_controllers_get_on_with_their_objects():
+    """cert-manager's CertificateRequests, Gateways of another class: nobody could write them while istiod was down."""
+    for tag, default, names in (("", True, 2), ("", False, 1), ("default", True, 1)):
+        config = webhooks.validator("v", Revision(), default, tag)
+        policies = {"Fail": [], "Ignore": []}
+        for hook in config["webhooks"]:
+            policies[hook["failurePolicy"]] += [
+                (group, plural) for r in hook["rules"] for group in r["apiGroups"] for plural in r["resources"]
+            ]
+        assert {group for group, _ in policies["Fail"]} == {g for g in kinds.groups() if g.endswith("istio.io")}
+        others = [(k.group, k.plural) for k in kinds.owned() if not k.group.endswith("istio.io")]
+        assert sorted(r for r in policies["Ignore"] if r[0]) == sorted(others * names)
+        assert ("cert-manager.io", "certificates") in others
+
+
 # --- upgrades -----------------------------------------------------------------------------------------------------
 
 

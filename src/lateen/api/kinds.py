@@ -223,8 +223,9 @@ TRAFFIC_EXTENSION = _mesh(
     EXTENSIONS, ("v1alpha1",), "trafficextensions", "TrafficExtension", "extensions", "telemetry:traffic_extension"
 )
 
+ENVOY_GATEWAY = "gateway.envoyproxy.io"
 BACKEND_TRAFFIC_POLICY = _mesh(
-    "gateway.envoyproxy.io",
+    ENVOY_GATEWAY,
     ("v1alpha1",),
     "backendtrafficpolicies",
     "BackendTrafficPolicy",
@@ -234,7 +235,7 @@ BACKEND_TRAFFIC_POLICY = _mesh(
 )
 
 SECURITY_POLICY = _mesh(
-    "gateway.envoyproxy.io",
+    ENVOY_GATEWAY,
     ("v1alpha1",),
     "securitypolicies",
     "SecurityPolicy",
@@ -273,6 +274,8 @@ GATEWAY_API, GATEWAY_API_X = "gateway.networking.k8s.io", "gateway.networking.x-
 GATEWAY_APIS = (GATEWAY_API, GATEWAY_API_X)
 OTHERS = (*GATEWAY_APIS, CERT_MANAGER)
 """Groups whose CRDs may be missing, or installed by somebody else."""
+SHARED = (*OTHERS, ENVOY_GATEWAY)
+"""Groups of other projects, of whose objects other controllers may have some."""
 
 
 def _gateway_api(

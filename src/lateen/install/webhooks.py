@@ -83,17 +83,19 @@ def injector(name: str, revision: Revision, tag: str = "") -> Json:
 def validator(name: str, revision: Revision, default: bool, tag: str = "") -> Json:
     """Validates mesh objects that name the revision (for ``default`` also those that name none), and its mesh
     configuration."""
-    groups = kinds.groups()
-    checked = [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}]
-    maps = [{"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]
+    checked = _written([g for g in kinds.groups() if g not in kinds.SHARED], ["*"])
+    shared = [r for g in kinds.SHARED for r in _written([g], [k.plural for k in kinds.owned() if k.group == g])]
+    maps = _written([""], ["configmaps"], "v1")
     hooks: list[tuple[str, list[Json], str, Json, list[Json]]] = []
-    if not tag:
-        hooks.append(("rev.validation.istio.io", checked, "Fail", {}, [_is(LABEL, revision.name)]))
-    if default:
-        hooks.append(("validation.istio.io", checked, "Fail", {}, [_unset(LABEL)]))
+    named, unnamed = [_is(LABEL, revision.name)], [_unset(LABEL)]
+    for prefix, wanted, objects_ in (("rev.", not tag, named), ("", default, unnamed)):
+        if wanted:
+            hooks.append((f"{prefix}validation.istio.io", checked, "Fail", {}, objects_))
+            # without istiod, other controllers must get on with their objects: cert-manager, other gateways
+            hooks.append((f"{prefix}shared.validation.istio.io", shared, "Ignore", {}, objects_))
     if not tag:  # without istiod, the mesh configuration must still be editable
         of_mesh = {"matchExpressions": [_is("kubernetes.io/metadata.name", NAMESPACE)]}
-        hooks.append(("mesh-config.validation.istio.io", maps, "Ignore", of_mesh, [_is(LABEL, revision.name)]))
+        hooks.append(("mesh-config.validation.istio.io", maps, "Ignore", of_mesh, named))
     labels = {"app": "istiod", **revision.label, "release": "istio", **part_of("Pilot", NAMESPACE)}
     return {
         "apiVersion": f"{REGISTRATION}/v1",
@@ -112,6 +114,12 @@ def validator(name: str, revision: Revision, default: bool, tag: str = "") -> Js
             for hook, rules, policy, namespaces, objects_ in hooks
         ],
     }
+
+
+def _written(groups: list[str], plurals: list[str], version: str = "*") -> list[Json]:
+    """The rules of a webhook that is asked about what is written, not about statuses."""
+    verbs = ["CREATE", "UPDATE"]
+    return [{"operations": verbs, "apiGroups": groups, "apiVersions": [version], "resources": plurals}]
 
 
 def objects(revision: Revision) -> list[Json]:
