@@ -370,3 +370,15 @@ def test_istiod_may_write_statuses_of_the_meshs_objects_but_not_what_users_have_
         *(("", r, v) for r in ("serviceaccounts", "services") for v in ("create", "patch")),
         ("", "events", "create"),
     }
+
+
+def test_istiod_may_make_certificates_that_block_the_deletion_of_what_asks_for_them():
+    """OpenShift: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on"""
+    from lateen.api import kinds
+    from lateen.wire.revision import Revision
+
+    rules = [r for o in core.permissions(Revision(), deploys=False) for r in o.get("rules", [])]
+    for kind in (kinds.KUBERNETES_GATEWAY, kinds.INGRESS):
+        granted = [r["verbs"] for r in rules if kind.group in r["apiGroups"]
+                   if {"*/finalizers", f"{kind.plural}/finalizers"} & {*r["resources"]}]  # fmt: skip
+        assert any("update" in verbs for verbs in granted), kind

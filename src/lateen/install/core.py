@@ -58,8 +58,11 @@ def _deploying(reader: str) -> list[Json]:
 
 def _issuing(writer: str) -> list[Json]:
     """Permissions for certificates: creating the Certificates that Gateways and Ingresses ask for, writing their
-    status, and binding this role to be able to write Secrets in their namespaces."""
+    status, and binding this role to be able to write Secrets in their namespaces. A Certificate blocks the deletion of
+    its owner, which takes the right to set the owner's finalizers where the API server enforces that (OpenShift's does;
+    admission plugin OwnerReferencesPermissionEnforcement)."""
     return [
+        {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses/finalizers"], "verbs": ["update"]},
         {"apiGroups": [kinds.CERT_MANAGER], "resources": ["certificates"], "verbs": ["create", "patch"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
         {"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": ["get", "create", "patch"]},
