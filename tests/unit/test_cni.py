@@ -14,7 +14,7 @@ from apiserver import Cluster
 
 from lateen.api import kinds
 from lateen.cluster.apiserver.direct import DirectClient
-from lateen.cni import chain, daemon, protocol, redirection
+from lateen.cni import chain, daemon, plugin, protocol, redirection
 from lateen.cni.protocol import Refused
 from lateen.install import manifests
 from lateen.install.operator import resolve
@@ -38,12 +38,13 @@ def test_a_request_names_the_pod_and_the_result_of_the_plugin_before():
     assert read("DEL", netns="").command == "DEL"  # the namespace may be gone
     assert read("DEL", kubernetes=1).command == "DEL"  # otherwise the pod would stay for ever
     assert read("STATUS", netns="").command == "STATUS"
+    assert read("GC", netns="", kubernetes=1, **{"cni.dev/valid-attachments": []}).command == "GC"
 
 
 @pytest.mark.parametrize(
     ("work", "code"),
     [
-        (lambda: read("GC"), protocol.INVALID_ENVIRONMENT),
+        (lambda: read("MEND"), protocol.INVALID_ENVIRONMENT),
         (lambda: read("ADD", netns="", prevResult={}), protocol.INVALID_ENVIRONMENT),
         (lambda: read("ADD"), protocol.INVALID_CONFIG),
         (lambda: read("ADD", cniVersion="0.2.0", prevResult={}), protocol.INCOMPATIBLE),
@@ -181,10 +182,16 @@ def test_the_program_fails_with_a_cni_error_once_the_daemon_has_ended(tmp_path):
     assert "has ended" in json.loads(done.stdout)["msg"]
 
 
-def test_del_succeeds_where_the_pods_network_and_the_daemon_are_gone(tmp_path):
+@pytest.mark.parametrize("command", ["DEL", "GC"])
+def test_cleaning_up_succeeds_where_the_pods_network_and_the_daemon_are_gone(tmp_path, command):
     text = of_another_start(daemon.program(os.getpid(), tmp_path))
-    done = called(tmp_path, text, CNI_COMMAND="DEL", CNI_NETNS=str(tmp_path / "gone"))
+    done = called(tmp_path, text, CNI_COMMAND=command, CNI_NETNS=str(tmp_path / "gone"))
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_runtime_that_cleans_up_gets_no_error():
+    """CRI-O and containerd with a configuration of CNI 1.1"""
+    assert asyncio.run(plugin.carry_out(read("GC", netns="", **{"cni.dev/valid-attachments": []}))) is None
 
 
 def test_a_pod_without_a_network_is_a_cni_error(tmp_path):

@@ -81,7 +81,7 @@ def program(pid: int, source: Path = SOURCE) -> str:
     return f"""#!/bin/sh
 # Written by the daemon of this node; see the documentation of the CNI plugin.
 # The rules go with the pod's network namespace, which may be gone already.
-if [ "$CNI_COMMAND" = DEL ]; then exit 0; fi
+case "$CNI_COMMAND" in DEL | GC) exit 0 ;; esac
 fail() {{
     printf '%s' "$1"
     exit 1

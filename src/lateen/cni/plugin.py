@@ -47,7 +47,7 @@ async def carry_out(request: Request) -> Json | None:
             return {**request.previous, "cniVersion": request.version}
         case "CHECK":
             await _check(request)
-    return None  # DEL: the rules go with the pod's network namespace
+    return None  # DEL, GC: the rules go with the pod's network namespace
 
 
 async def _redirect(request: Request) -> None:

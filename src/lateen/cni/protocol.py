@@ -10,7 +10,7 @@ from lateen.kit.jsons import Json
 from lateen.wire import cni
 from lateen.wire.cni import VERSIONS
 
-COMMANDS = ("ADD", "DEL", "CHECK", "STATUS", "VERSION")
+COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 INCOMPATIBLE, INVALID_ENVIRONMENT, INVALID_CONFIG, TRY_LATER, NOT_AVAILABLE, FAILED = 1, 4, 7, 11, 50, 100
 """Error codes of the specification; from 100 on they are a plugin's own."""
 
@@ -55,8 +55,8 @@ def read(environment: Mapping[str, str], text: bytes) -> Request:
         return Request(command, version)
     if version not in VERSIONS:
         raise Refused(INCOMPATIBLE, f"cniVersion {version!r} is not supported; supported are {', '.join(VERSIONS)}")
-    # DEL must succeed whatever is wrong, or the pod stays for ever
-    kubeconfig, excluded = ("", ()) if command == "DEL" else _own(config)
+    # DEL must succeed whatever is wrong, or the pod stays for ever; GC has as little to do
+    kubeconfig, excluded = ("", ()) if command in ("DEL", "GC") else _own(config)
     arguments = cni.of_arguments(environment.get("CNI_ARGS", ""))
     netns, previous = environment.get("CNI_NETNS", ""), config.get("prevResult")
     if command in ("ADD", "CHECK"):
