@@ -49,6 +49,7 @@ class Proxy:
         self._services = Informer(client, kinds.SERVICE, self._changed)
         self._endpoints = Informer(client, kinds.ENDPOINTS, self._changed)
         self._pods = Informer(client, kinds.POD, self._pod_changed)
+        self._namespaces = Informer(client, kinds.NAMESPACE, lambda *_: None)
         self._dirty = asyncio.Event()
         self._installed = ""
         self._sticks: bool | None = None
@@ -78,7 +79,7 @@ class Proxy:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for informer in (self._services, self._endpoints, self._pods):
+            for informer in (self._services, self._endpoints, self._pods, self._namespaces):
                 group.create_task(informer.run(), name=f"proxy informer {informer.kind.plural}")
             await asyncio.gather(self._services.synced.wait(), self._endpoints.synced.wait())
             self._dirty.set()
@@ -178,6 +179,10 @@ class Proxy:
 
     def srv(self, name: str) -> list[tuple[int, str]]:
         return self._srv.get(name, [])
+
+    def has(self, namespace: str) -> bool:
+        """Until the namespaces are known, each is taken for one."""
+        return not self._namespaces.synced.is_set() or ("", namespace) in self._namespaces.objects
 
     # --- host ports ------------------------------------------------------------------------------------------
 

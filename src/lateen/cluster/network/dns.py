@@ -34,6 +34,9 @@ class Names(Protocol):
     def alias(self, name: str) -> str | None:
         """The name outside of the cluster that a Service stands for."""
 
+    def has(self, namespace: str) -> bool:
+        """Whether there is such a namespace."""
+
 
 class Resolver:
     """``beyond``: the resolver for other names, if pods may connect to the outside."""
@@ -85,7 +88,7 @@ class Resolver:
                 reply.header.rcode = RCODE.NXDOMAIN
             return reply
         addresses = self._names.lookup(name)
-        addresses = _of_pod(name) if addresses is None else addresses
+        addresses = self._of_pod(name) if addresses is None else addresses
         ports = self._names.srv(name) if kind == "SRV" else []
         if addresses is None and not ports:
             reply.header.rcode = RCODE.NXDOMAIN
@@ -99,6 +102,14 @@ class Resolver:
             elif kind == "AAAA" and ":" in address:
                 reply.add_answer(RR(query.q.qname, QTYPE.AAAA, rdata=AAAA(address), ttl=TTL))
         return reply
+
+    def _of_pod(self, name: str) -> list[str] | None:
+        """A pod's name says its address, which is answered whether or not there is such a pod, as by CoreDNS where
+        kubeadm has set it up (``pods insecure``); its namespace has to be there."""
+        if (found := _POD.fullmatch(name)) is None or not self._names.has(found["namespace"]):
+            return None
+        parts = [int(part) for part in found["address"].split("-")]
+        return None if max(parts) > 255 else [".".join(map(str, parts))]
 
     async def serve(self, address: str, port: int = 53) -> None:
         """Serve UDP and TCP; returns once both are listening."""
@@ -128,15 +139,7 @@ def _parsed(packet: bytes) -> tuple[DNSRecord, str, str]:
         raise ValueError("no DNS message") from e
 
 
-_POD = re.compile(rf"(\d+)-(\d+)-(\d+)-(\d+)\.[a-z0-9-]+\.pod\.{re.escape(plan.DOMAIN)}", re.ASCII)
-
-
-def _of_pod(name: str) -> list[str] | None:
-    """A pod's name says its address, which is answered whether or not there is such a pod, as by CoreDNS where kubeadm
-    has set it up (``pods insecure``)."""
-    if (found := _POD.fullmatch(name)) is None or any(int(part) > 255 for part in found.groups()):
-        return None
-    return [".".join(str(int(part)) for part in found.groups())]
+_POD = re.compile(rf"(?P<address>\d+(-\d+){{3}})\.(?P<namespace>[a-z0-9-]+)\.pod\.{re.escape(plan.DOMAIN)}", re.ASCII)
 
 
 def _reversed(name: str) -> str:
