@@ -180,4 +180,6 @@ def test_uninstalled_charts_leave_nothing_that_rejects(helm):
         helm("uninstall", release)
     hooks = mesh.get("mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name")
     assert "istio" not in hooks
+    maps = ("configmaps", "-n", "istio-system", "-o", "name")
+    mesh.until(lambda: "istio-accepted-config" not in mesh.get(*maps), what="the end of istiod's own ConfigMap")
     mesh.kubectl("run", "plain", "--image=curlimages/curl", "--", "sleep", "60")

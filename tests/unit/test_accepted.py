@@ -2,6 +2,7 @@
 
 import asyncio
 
+from lateen.api import kinds
 from lateen.control import accepted
 from lateen.control.accepted import Accepted
 from lateen.kit import tasks
@@ -13,12 +14,17 @@ KEY = ("istio-system", "istio-accepted-config")
 
 class Api:
     def __init__(self, fails=0):
-        self.data, self.fails, self.writes = None, fails, []
+        self.data, self.fails, self.writes, self.owners, self.forbids = None, fails, [], None, False
 
-    async def get(self, _kind, _namespace, _name):
+    async def get(self, kind, _namespace, name):
+        if kind is kinds.DEPLOYMENT:
+            if self.forbids:
+                raise KubeError(403, "Forbidden", "deployments.apps is forbidden")
+            return {"metadata": {"name": name, "uid": "of-istiod"}}
         return None if self.data is None else {"data": dict(self.data)}
 
     async def create(self, _kind, body):
+        self.owners = body["metadata"]["ownerReferences"]
         await self._write("create", body["data"])
 
     async def patch(self, _kind, _namespace, _name, body):
@@ -68,3 +74,16 @@ def test_a_key_that_is_not_in_effect_anymore_is_removed():
 def test_a_write_that_fails_is_repeated(monkeypatch):
     monkeypatch.setattr(accepted, "RETRY_S", 0)
     assert kept(Api(fails=2), {"mesh": "a"}).data == {"mesh": "a"}
+
+
+def test_it_goes_with_istiod():
+    """helm uninstall istiod: Helm knows only what its chart has."""
+    (owner,) = kept(Api(), {"mesh": "a"}).owners
+    assert owner == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "istiod", "uid": "of-istiod"}
+
+
+def test_it_is_kept_with_the_rights_of_an_earlier_installation():
+    api = Api()
+    api.forbids = True
+    assert kept(api, {"mesh": "a"}).data == {"mesh": "a"}
+    assert api.owners == []

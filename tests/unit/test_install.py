@@ -9,7 +9,7 @@ from lateen.api import crds, kinds
 from lateen.cli.install import carry_out
 from lateen.cli.output import CliError
 from lateen.cluster.apiserver import patch
-from lateen.install import installer, manifests, operator, paths, state, webhooks
+from lateen.install import installer, manifests, operator, paths, reader, state, webhooks
 from lateen.install.operator import OperatorError, resolve
 from lateen.kit import selectors
 from lateen.wire.revision import Revision
@@ -454,6 +454,21 @@ def test_settings_that_are_taken_back_leave_nothing_behind():
     assert ("HorizontalPodAutoscaler", "istio-system", "istiod") in scaled
     assert scaled["Deployment", "istio-system", "istiod"]["spec"]["replicas"] == 1
     assert install(plain, manifests.render(asked)) == first
+
+
+def test_a_purge_takes_the_rights_of_other_clusters_control_planes():
+    """They are of the chart base, or of create-remote-secret, and of no revision."""
+    client = Objects()
+    for obj in reader.objects():
+        asyncio.run(client.create(kinds.of(obj), obj))
+    name = "istio-reader-clusterrole-istio-system"
+    for purge, left in ((False, {"ClusterRole", "ClusterRoleBinding"}), (True, set())):
+        asyncio.run(installer.uninstall(client, [], [Revision()], purge))
+        assert {kind for kind, _, n in client.kept if n == name} == left
+    theirs = {"kind": "ClusterRole", "metadata": {"name": name, "labels": {"app": "somebody-elses"}}}
+    client.kept["ClusterRole", "", name] = theirs
+    asyncio.run(installer.uninstall(client, [], [Revision()], True))
+    assert client.kept["ClusterRole", "", name] is theirs
 
 
 def test_nothing_is_installed_where_a_namespace_is_missing():

@@ -59,9 +59,24 @@ class Accepted:
         name = self._revision.accepted_config_map
         if self.stored is None and await client.get(kinds.CONFIG_MAP, self._root, name) is None:
             labels = {"app": "istiod", **self._revision.label, **part_of("Pilot", self._root)}
-            meta = {"name": name, "namespace": self._root, "labels": labels}
+            owners = await self._owners(client)
+            meta = {"name": name, "namespace": self._root, "labels": labels, "ownerReferences": owners}
             data = {key: value for key, value in self.wanted.items() if value is not None}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
             await client.create(kinds.CONFIG_MAP, body)
         else:
             await client.patch(kinds.CONFIG_MAP, self._root, name, {"data": dict(self.wanted)})
+
+    async def _owners(self, client: Client) -> list[Json]:
+        """istiod's Deployment, with which the ConfigMap goes: Helm does not know it. None where istiod may not look, as
+        with the rights of an earlier installation."""
+        kind = kinds.DEPLOYMENT
+        try:
+            found = await client.get(kind, self._root, self._revision.istiod)
+        except KubeError as e:
+            log.info("the ConfigMap of the configuration in use stays when istiod is removed: %s", e)
+            return []
+        if found is None:
+            return []
+        uid = found["metadata"]["uid"]
+        return [{"apiVersion": kind.api_version, "kind": kind.kind, "name": self._revision.istiod, "uid": uid}]

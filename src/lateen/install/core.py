@@ -131,6 +131,7 @@ def permissions(revision: Revision, deploys: bool = True, external: Sequence[str
             "resourceNames": [revision.accepted_config_map],
             "verbs": ["update", "patch"],
         },
+        {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": [revision.istiod], "verbs": ["get"]},
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],

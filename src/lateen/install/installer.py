@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from lateen.api import crds, kinds
-from lateen.install import webhooks
+from lateen.install import reader, webhooks
 from lateen.install.manifests import Part
 from lateen.install.objects import NAMESPACE
 from lateen.kit.jsons import Json, dig
@@ -174,9 +174,23 @@ async def uninstall(client: Client, objects: Iterable[Json], revisions: list[Rev
         found = await client.get(kind, meta.get("namespace", ""), meta["name"])
         if found is not None and dig(found, "metadata", "labels", LABEL, default=DEFAULT) in names:
             gone += await client.delete(kind, meta.get("namespace", ""), meta["name"])
-    if not purge:  # deleting the namespace deletes them
-        for revision in revisions:
-            gone += await client.delete(kinds.CONFIG_MAP, NAMESPACE, revision.accepted_config_map)
+    if purge:
+        return gone + await _readers(client)
+    for revision in revisions:  # otherwise deleting the namespace deletes them
+        gone += await client.delete(kinds.CONFIG_MAP, NAMESPACE, revision.accepted_config_map)
+    return gone
+
+
+async def _readers(client: Client) -> int:
+    """Delete the rights of other clusters' control planes, which are of no revision: the chart ``base`` and
+    ``create-remote-secret`` grant them."""
+    gone = 0
+    for obj in reader.objects():
+        kind, name = kind_of(obj), obj["metadata"]["name"]
+        if kind in (kinds.CLUSTER_ROLE, kinds.CLUSTER_ROLE_BINDING):
+            found = await client.get(kind, "", name)
+            if dig(found, "metadata", "labels", "app") == reader.LABELS["app"]:
+                gone += await client.delete(kind, "", name)
     return gone
 
 
