@@ -172,9 +172,15 @@ CNI_VALUES: Json = {
     "daemonSetLabels": {},
     "env": {},
     "seccompProfile": {},
+    "seLinuxOptions": {},
+    "serviceAccountAnnotations": {},
+    "updateStrategy": {},
     "rollingMaxUnavailable": 1,
 }
-CNI_FREE = ("resources", "affinity", "podAnnotations", "podLabels", "daemonSetLabels", "env", "seccompProfile")
+CNI_FREE = (
+    "resources", "affinity", "podAnnotations", "podLabels", "daemonSetLabels", "env", "seccompProfile",
+    "seLinuxOptions", "serviceAccountAnnotations", "updateStrategy",
+)  # fmt: skip
 
 
 FIXED: dict[str, Json] = {
@@ -192,6 +198,9 @@ REFUSED: dict[str, dict[str, str]] = {
 
 
 def _asks_for_nothing(value: Any) -> Json:
+    if isinstance(value, dict) and value:
+        inner = {k: _asks_for_nothing(v) for k, v in value.items()}
+        return {"type": ["object", "null"], "properties": inner, "additionalProperties": False}
     if isinstance(value, dict):
         return {"type": ["object", "null"], "maxProperties": 0}
     if isinstance(value, list):

@@ -25,6 +25,7 @@ from chart_marks import (
     names,
     optional,
     templated,
+    when,
 )
 from chart_values import (
     BASE_VALUES,
@@ -76,6 +77,13 @@ def base() -> dict[str, str]:
 # --- cni -----------------------------------------------------------------------------------------------------------
 
 
+SELINUX = 'merge (deepCopy .Values.seLinuxOptions) (dict "type" "spc_t")'
+UPDATES = (
+    ".Values.updateStrategy | default "
+    '(dict "type" "RollingUpdate" "rollingUpdate" (dict "maxUnavailable" .Values.rollingMaxUnavailable))'
+)
+
+
 def _cni(revision: str) -> list[Json]:
     given: Json = {
         "hub": mark(".Values.global.hub"),
@@ -108,9 +116,16 @@ def _cni(revision: str) -> list[Json]:
         values = {"cni": {**pods_image, **directories, **excluded, **pods, "repair": {"enabled": repairs}}}
         (made,) = (p.objects for p in manifests.render(Operator({**given, "values": values})) if p.title == "CNI")
         for obj in made:
-            if obj["kind"] == "DaemonSet":
-                obj["spec"]["template"]["metadata"]["annotations"] = optional(".Values.podAnnotations")
-                obj["spec"]["template"]["spec"]["imagePullSecrets"] = names(".Values.global.imagePullSecrets")
+            if obj["kind"] == "ServiceAccount":
+                obj["metadata"]["annotations"] = optional(".Values.serviceAccountAnnotations")
+            elif obj["kind"] == "DaemonSet":
+                pod = obj["spec"]["template"]
+                pod["metadata"]["annotations"] = optional(".Values.podAnnotations")
+                pod["spec"]["imagePullSecrets"] = names(".Values.global.imagePullSecrets")
+                pod["spec"]["containers"][0]["securityContext"]["seLinuxOptions"] = when(
+                    ".Values.seLinuxOptions", SELINUX
+                )
+                obj["spec"]["updateStrategy"] = line(UPDATES)
         differ = ("ClusterRole", "DaemonSet")
         out += [{**obj, IF: test} for obj in made if obj["kind"] in differ]
         if repairs:

@@ -256,7 +256,7 @@ def chart_values() -> str:
             out.append(f"| `{path}` | {shown} |")
         out += [
             "",
-            "Of Istio's chart, refused unless it is empty or says what is so anyway (as Istio's defaults do):",
+            "Of Istio's chart, refused unless it is empty, Istio's default, or so anyway:",
             "",
             "| value | instead, or why |",
             "| --- | --- |",

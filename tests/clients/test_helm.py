@@ -8,6 +8,8 @@ import pytest
 import yaml
 from world import ROOT, Mesh
 
+from lateen.install import absent
+
 pytestmark = pytest.mark.system
 
 
@@ -79,6 +81,25 @@ def test_values_copied_from_istios_charts_are_taken_where_they_ask_for_nothing_e
     done = helm("template", "gw", "gateway", "--set", "kind=DaemonSet", ok=False)
     assert "'/kind'" in done.stderr
     assert "Deployment" in done.stderr
+
+
+@pytest.mark.parametrize("chart", ["base", "istiod", "gateway", "cni"])
+def test_istios_own_defaults_change_nothing(helm, chart, tmp_path):
+    """helm show values istio/istiod > values.yaml"""
+    whole = {}
+    for path, value in absent.ANYWAY[chart].items():
+        *above, last = path.split(".")
+        at = whole
+        for step in above:
+            at = at.setdefault(step, {})
+        at[last] = value
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(whole))
+    plain, found = (helm("template", "it", chart, *more).stdout for more in ((), ("-f", str(file))))
+    # the injector's ConfigMap has all values below global, of which it reads its own
+    assert [w for w in found.splitlines() if not w.startswith("  values: ")] == [
+        w for w in plain.splitlines() if not w.startswith("  values: ")
+    ]
 
 
 def test_charts_install_a_mesh_that_serves(helm):

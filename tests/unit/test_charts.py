@@ -492,6 +492,8 @@ CNI_CASES = {
             "daemonSetLabels": {"c": "d"},
             "env": {"MINE": "f"},
             "seccompProfile": {"type": "RuntimeDefault"},
+            "seLinuxOptions": {"level": "s0"},
+            "serviceAccountAnnotations": {"g": "h"},
             "rollingMaxUnavailable": "10%",
         },
         (
@@ -499,8 +501,14 @@ CNI_CASES = {
             "values.cni.daemonSetLabels.c=d",
             "values.cni.env.MINE=f",
             "values.cni.seccompProfile.type=RuntimeDefault",
+            "values.cni.seLinuxOptions.level=s0",
+            "values.cni.serviceAccountAnnotations.g=h",
             "values.cni.rollingMaxUnavailable=10%",
         ),
+    ),
+    "pods that are replaced when somebody deletes them": (
+        {"updateStrategy": {"type": "OnDelete"}},
+        ("values.cni.updateStrategy.type=OnDelete",),
     ),
     "an image of its own": (
         {"hub": "example.com/mine", "image": "plugin", "pullPolicy": "Always"},

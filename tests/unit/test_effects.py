@@ -44,12 +44,14 @@ SAMPLES = {
     "resources": {"limits": {"cpu": "7"}},
     "rollingMaxSurge": 7,
     "rollingMaxUnavailable": 7,
+    "seLinuxOptions": {"level": "s0"},
     "seccompProfile": {"type": "RuntimeDefault"},
     "securityContext": {"runAsUser": 77},
     "serviceAccount": {"annotations": {"a": "b"}},
     "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 7}},
     "strategy": {"type": "Recreate"},
     "type": "NodePort",
+    "updateStrategy": {"type": "OnDelete"},
 }
 """For fields that are neither texts, lists of objects nor maps of texts."""
 LISTS = ("initContainers", "tolerations", "topologySpreadConstraints", "volumeMounts", "volumes")

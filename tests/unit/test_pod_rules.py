@@ -152,3 +152,8 @@ def test_what_is_accepted_here_the_api_server_accepts(cluster, overlay):
         where = f"/apis/{kind.api_version}/namespaces/istio-system/{kind.plural}?dryRun=All"
         code, answer = cluster.ask("POST", where, obj)
         assert code == 201, answer
+
+
+def test_an_update_of_the_plugin_that_kubernetes_would_refuse():
+    with pytest.raises(OperatorError, match=r'spec\.values\.cni\.updateStrategy\.type: the text "Sudden" is not Roll'):
+        resolve("demo", [of_values("cni", {"updateStrategy": {"type": "Sudden"}})], [])

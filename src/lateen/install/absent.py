@@ -103,14 +103,11 @@ VALUES: dict[str, dict[str, str]] = {
         "repair.tag": "`tag`: pods are repaired by the daemon",
         "istioOwnedCNIConfig": "the plugin is appended to the cluster's own configuration",
         "istioOwnedCNIConfigFileName": "the plugin is appended to the cluster's own configuration",
-        "updateStrategy": "the plugin of one node is replaced after the other",
-        "serviceAccountAnnotations": _PATCH,
         "global.logging.level": "the daemon writes what it changes, and why pods are deleted",
         "global.logAsJson": "the daemon's log is text",
         "global.networkPolicy.enabled": _NETWORK_POLICY,
         "global.nativeNftables": _NFTABLES,
         "resourceQuotas": "write a ResourceQuota",
-        "seLinuxOptions": _PATCH,
         "useAppArmorAnnotation": _PATCH,
         "terminationGracePeriodSeconds": "it is 5 s: the daemon only removes the plugin",
         "global.resourceScope": "a release installs all its objects",
@@ -126,19 +123,41 @@ VALUES: dict[str, dict[str, str]] = {
 """Chart -> value -> what to use instead (in backticks), or why there is none."""
 
 
+_SIDECARS = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
 ANYWAY: dict[str, dict[str, Any]] = {
-    "base": {"experimental.stableValidationPolicy": False},
+    "base": {
+        "base.enableCRDTemplates": True,
+        "base.enableIstioConfigCRDs": True,
+        "base.excludedCRDs": [],
+        "experimental.stableValidationPolicy": False,
+    },
     "istiod": {
+        "pilot.traceSampling": 1.0,
+        "pilot.keepaliveMaxServerConnectionAge": "30m",
+        "telemetry": {
+            "enabled": True,
+            "v2": {"enabled": True, "prometheus": {"enabled": True}, "stackdriver": {"enabled": False}},
+        },
+        "global.istiod.enableAnalysis": False,
+        "global.nativeNftables": False,
+        "global.waypoint": {
+            "resources": _SIDECARS,
+            "affinity": {},
+            "topologySpreadConstraints": [],
+            "nodeSelector": {},
+            "tolerations": [],
+            "toleration": [],
+        },
         "pilot.configMap": True,
         "pilot.memory": {},
         "pilot.extraContainerArgs": [],
         "sidecarInjectorWebhookAnnotations": {},
         "gatewayClasses": {},
         "deploymentAnnotations": {},
-        "pdb": {},
+        "pdb": {"minAvailable": 1, "unhealthyPodEvictionPolicy": ""},
         "global.certSigners": [],
         "global.podDNSSearchNamespaces": [],
-        "global.defaultResources": {},
+        "global.defaultResources": {"requests": {"cpu": "10m"}},
         "pilot.taint.enabled": False,
         "pilot.taint.namespace": "",
         "sidecarInjectorWebhook.reinvocationPolicy": "Never",
@@ -163,6 +182,8 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "rbac.enabled": True,
         "runAsRoot": False,
         "networkGatewayPorts": [],
+        "autoscaling.targetMemoryUtilizationPercentage": {},
+        "service.selectorLabels": {},
         "lifecycle": {},
         "dnsConfig": {},
     },
@@ -170,12 +191,24 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "ambient.enabled": False,
         "ambient.redirectMode": "iptables",
         "ambient.configDir": "",
+        "ambient.dnsCapture": True,
+        "ambient.ipv6": True,
+        "ambient.enableAmbientDetectionRetry": False,
+        "ambient.reconcileIptablesOnStartup": False,
+        "ambient.shareHostNetworkNamespace": False,
+        "cniNetnsDir": "/var/run/netns",
+        "global.defaultResources": {"requests": {"cpu": "100m", "memory": "100Mi"}},
+        "global.logging.level": "default:info,cni:info",
+        "global.nativeNftables": False,
+        "logLevel": "debug",
         "chained": True,
         "provider": "default",
         "repair.labelPods": False,
         "repair.repairPods": False,
         "repair.deletePods": True,
         "repair.initContainerName": "istio-validation",
+        "repair.brokenPodLabelKey": "cni.istio.io/uninitialized",
+        "repair.brokenPodLabelValue": "true",
         "istioOwnedCNIConfig": False,
         "global.logAsJson": False,
         "global.networkPolicy.enabled": False,
@@ -184,13 +217,11 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "resourceQuotas.pods": 5000,
         "useAppArmorAnnotation": False,
         "privileged": False,
-        "seLinuxOptions": {},
-        "serviceAccountAnnotations": {},
-        "updateStrategy": {},
     },
 }
-"""Chart -> what those values say where they ask for nothing that is not so anyway: whoever brings all of Istio's values
-with them brings these, too. Null and an empty text ask for nothing anywhere."""
+"""Chart -> what those values say where they ask for nothing that is not so anyway, and Istio's defaults: whoever brings
+all of Istio's values with them brings these, too. Of a mapping, any part may be said. Null and an empty text ask for
+nothing anywhere."""
 
 
 def of_value(path: str) -> str:

@@ -35,7 +35,7 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
     named = {"deploymentLabels": values["daemonSetLabels"]} if values.get("daemonSetLabels") else {}
     k8s = options.merged(component.get("k8s") or {}, {**values, **named}, CniValues, shared)
     daemon = _daemon(image(spec, "install-cni", component, values), meta(NAME, revision, namespace), values, k8s)
-    return [account, *role, *options.applied([daemon], k8s)]
+    return options.applied([account, *role, daemon], k8s)
 
 
 def _daemon(image: str, metadata: Json, values: Json, k8s: Json) -> Json:
@@ -54,7 +54,13 @@ def _daemon(image: str, metadata: Json, values: Json, k8s: Json) -> Json:
         "ports": [{"containerPort": DAEMON_PORT, "name": "readiness"}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": DAEMON_PORT}, "periodSeconds": 1},
         "resources": k8s.get("resources") or RESOURCES,
-        "securityContext": {"privileged": False, "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False},
+        "securityContext": {
+            "privileged": False,
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "runAsNonRoot": False,
+            **_selinux(values),
+        },
         "volumeMounts": [
             {"name": "cni-bin-dir", "mountPath": "/host/opt/cni/bin"},
             {"name": "cni-net-dir", "mountPath": "/host/etc/cni/net.d"},
@@ -84,7 +90,14 @@ def _daemon(image: str, metadata: Json, values: Json, k8s: Json) -> Json:
         "metadata": {**metadata, "labels": {**metadata["labels"], **chosen}},
         "spec": {
             "selector": {"matchLabels": chosen},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": rolling}},
+            "updateStrategy": values.get("updateStrategy")
+            or {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": rolling}},
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def _selinux(values: Json) -> Json:
+    """As in Istio's chart, the type is the one with which a container may write to directories of the node."""
+    given = values.get("seLinuxOptions")
+    return {"seLinuxOptions": {"type": "spc_t", **given}} if given else {}

@@ -155,6 +155,9 @@ class CniValues(PodValues):
     daemon_set_labels: dict[str, str] = {}
     env: dict[str, Any] = {}
     pull_policy: str = ""
+    se_linux_options: dict[str, Any] = {}
+    service_account_annotations: dict[str, str] = {}
+    update_strategy: dict[str, Any] = {}
 
 
 class Switch(Config):

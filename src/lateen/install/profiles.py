@@ -79,7 +79,7 @@ PROFILES: dict[str, Json] = {
 
 
 NOTES = {
-    "openshift": "sidecars need NET_ADMIN, or the CNI plugin (components.cni.enabled) with OpenShift's directories",
+    "openshift": "OpenShift is not tested; istiod and gateways need the SCC nonroot-v2, sidecars one with NET_ADMIN",
     "preview": "this version has no experimental features; the profile is the same as default",
 }
 """A warning for users of a profile."""
