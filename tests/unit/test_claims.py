@@ -1,6 +1,8 @@
 """Claims and volumes: what is bound to what, what is kept while it is used, where data is."""
 
 import asyncio
+import os
+import stat
 from decimal import Decimal
 
 import pytest
@@ -271,3 +273,30 @@ def test_amounts_of_any_length_are_written_back_exactly(given, written):
     requests = {"requests": {"memory": given}}
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "resources": requests}]}}
     assert Cluster().ask("POST", "/api/v1/namespaces/default/pods?dryRun=All", pod)[0] in (201, 422)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files are given to another group")
+def test_a_volume_that_a_pod_of_another_user_has_written_is_given_to_the_group(tmp_path):
+    """Files of a pod that ran as root, and now runs as 1337 with that fsGroup."""
+    (tmp_path / "v" / "deep").mkdir(parents=True)
+    for name in ("db", "deep/log", "program"):
+        (tmp_path / "v" / name).write_text("x")
+        (tmp_path / "v" / name).chmod(0o700 if name == "program" else 0o600)
+    (tmp_path / "outside").write_text("x")
+    (tmp_path / "outside").chmod(0o600)
+    (tmp_path / "v" / "link").symlink_to(tmp_path / "outside")
+
+    def seen(name):
+        found = (tmp_path / "v" / name).lstat()
+        return found.st_gid, stat.S_IMODE(found.st_mode)
+
+    claims._folder(tmp_path, "v", 1337)
+    assert seen(".") == (1337, 0o2777)
+    assert seen("deep") == (1337, 0o2775)
+    assert {seen("db"), seen("deep/log")} == {(1337, 0o660)}
+    assert seen("program") == (1337, 0o760)
+    outside = (tmp_path / "outside").stat()
+    assert (outside.st_gid, stat.S_IMODE(outside.st_mode)) == (os.getegid(), 0o600)
+    (tmp_path / "v" / "db").chmod(0o600)  # what containers do with their own files stays
+    claims._folder(tmp_path, "v", 1337)
+    assert seen("db") == (1337, 0o600)

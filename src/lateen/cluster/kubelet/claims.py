@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.kubelet import names
+from lateen.cluster.kubelet import names, ownership
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.rules import storage
 from lateen.kit import beneath
@@ -90,7 +90,7 @@ def _folder(folders: Path, name: str, group: int) -> Path:
     new = not (folders / name).exists()
     with beneath.Directory.open(folders) as top, top.directory(name, make=True) as directory:
         if group >= 0:
-            os.fchown(directory.fd, -1, group)
+            ownership.give(directory.fd, group)
         if new or group >= 0:
             os.fchmod(directory.fd, 0o777 if group < 0 else 0o2777)
     return folders / name
