@@ -7,6 +7,7 @@ import pytest
 from apiserver import Cluster
 from injecting import pod
 
+from lateen.cli import addons
 from lateen.inject import deployment, pods
 from lateen.install import manifests
 from lateen.install.operator import resolve, specification
@@ -46,7 +47,9 @@ def templates(spec, native):
         "spec": {"gatewayClassName": "istio", "listeners": [listener]},
     }
     (made,) = (o for o in deployment.objects(gateway, settings) if o["kind"] == "Deployment")
-    return out | {"of a Gateway": made["spec"]["template"]}
+    addon = {o["metadata"]["name"]: o["spec"]["template"] for path in addons.known().values()
+             for o in addons.objects(path, "console") if o["kind"] == "Deployment"}  # fmt: skip
+    return out | addon | {"of a Gateway": made["spec"]["template"]}
 
 
 def refused(spec, level, native=False):
@@ -76,6 +79,18 @@ def test_the_documented_values_meet_the_strictest_standard(native):
 def test_only_what_the_documentation_names_asks_for_more_than_baseline():
     assert refused({"components": {"cni": {"enabled": True}}}, "baseline") == {"istio-cni-node"}
     assert refused({}, "baseline") == {"injected"}
+
+
+def test_addons_may_write_to_their_volumes():
+    """A volume that a cluster provisions belongs to root; their image does not run as root."""
+    claimed = 0
+    for name, template in templates({}, False).items():
+        spec = template["spec"]
+        if any("persistentVolumeClaim" in v for v in spec.get("volumes", [])):
+            (container,) = spec["containers"]
+            assert spec["securityContext"]["fsGroup"] == container["securityContext"]["runAsGroup"], name
+            claimed += 1
+    assert claimed == 2
 
 
 def test_a_profile_for_seccomp_is_what_is_missing_by_default():
