@@ -113,8 +113,9 @@ def test_without_the_plugins_program_no_pod_starts_unprotected(mesh):
     (mesh.home / "cni/opt/bin/istio-cni").unlink()
     mesh.kubectl("delete", "pod", "-l", "app=helloworld", "--grace-period=0", "--force", "--wait=false")
     mesh.kubectl("rollout", "status", "deployment/helloworld", "--timeout=110s")  # the daemon has written it again
-    mesh.lateen("install", "--set", "profile=minimal", "-y")
-    mesh.kubectl("delete", "daemonset", "istio-cni-node", "-n", "istio-system")
+    said = mesh.lateen("install", "--set", "profile=minimal", "-y").stderr
+    assert "This removes: DaemonSet istio-system/istio-cni-node" in said
+    assert mesh.get("daemonset", "-n", "istio-system", "-o", "name") == ""
     mesh.until(lambda: on_the_node(mesh) == {"10-lateen.conflist"}, what=f"without {on_the_node(mesh)}")
     mesh.until(lambda: injected(mesh) == ["istio-init"], what="injection of istio-init")
 

@@ -456,6 +456,62 @@ def test_settings_that_are_taken_back_leave_nothing_behind():
     assert install(plain, manifests.render(asked)) == first
 
 
+def installing(client, settings, before=(), spec=None):
+    """Install over what was asked for before; the parts, and the steps that were told."""
+    told = []
+
+    def step(title):
+        told.append(title)
+        return contextlib.nullcontext()
+
+    parts = [p for p in manifests.render(resolve("demo", [spec] if spec else [], settings)) if p.title != "Istio core"]
+    asyncio.run(installer.install(client, parts, step, 1, before))
+    return parts, told
+
+
+def of(client, *words):
+    return {(kind, name) for kind, _, name in client.kept if any(word in name for word in words)}
+
+
+def test_what_the_settings_no_longer_ask_for_is_removed(monkeypatch):
+    """lateen upgrade --set components.cni.enabled=false: Istio prunes, too."""
+
+    async def available(*_):
+        pass
+
+    monkeypatch.setattr(installer, "wait_available", available)
+    client = Objects()
+    parts, _ = installing(client, ["components.cni.enabled=true"])
+    assert ("DaemonSet", "istio-cni-node") in of(client, "cni")
+    theirs = ("ServiceAccount", "istio-system", "istio-egressgateway-service-account")
+    client.kept[theirs] = patch.merge(client.kept[theirs], {"metadata": {"labels": {"istio.io/rev": "canary"}}})
+    _, told = installing(client, ["profile=default"], parts)
+    assert told[-1] == "Deployment istio-system/istio-egressgateway, DaemonSet istio-system/istio-cni-node removed"
+    assert of(client, "cni", "egress") == {("ServiceAccount", theirs[2])}, "another revision has taken it over"
+    assert of(client, "ingress") >= {("Deployment", "istio-ingressgateway"), ("Service", "istio-ingressgateway")}
+
+
+def test_a_gateway_that_moves_leaves_its_namespace_unless_another_one_is_there(monkeypatch):
+    async def available(*_):
+        pass
+
+    monkeypatch.setattr(installer, "wait_available", available)
+
+    def at(namespace):
+        return {"components": {"ingressGateways": [{"name": "edge", "enabled": True, "namespace": namespace}]}}
+
+    for another in (False, True):
+        client = Objects()
+        parts, _ = installing(client, [], spec=at("first"))
+        if another:
+            labels = {"operator.istio.io/component": "IngressGateways"}
+            client.kept["Deployment", "first", "another"] = {"metadata": {"name": "another", "labels": labels}}
+        installing(client, [], parts, at("second"))
+        left = {(kind, name) for kind, namespace, name in client.kept if namespace == "first"}
+        rights = {("Role", "istiod-secrets"), ("RoleBinding", "istiod-secrets"), ("Deployment", "another")}
+        assert left == (rights if another else set())
+
+
 def test_a_purge_takes_the_rights_of_other_clusters_control_planes():
     """They are of the chart base, or of create-remote-secret, and of no revision."""
     client = Objects()

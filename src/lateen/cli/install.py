@@ -106,6 +106,14 @@ def show(changes: list[str]) -> None:
         say(f"  {line}")
 
 
+def show_removed(before: Operator | None, after: Operator) -> None:
+    """Name the gateways and the like that go with their settings."""
+    if before and not before.refused:
+        leaving = installer.dropped(manifests.render(before), manifests.render(after))
+        if names := installer.workloads(leaving):
+            say(f"This removes: {', '.join(names)}")
+
+
 async def carry_out(client: HttpClient, found: Operator, readiness_timeout: float, before: Operator | None) -> None:
     """``before``: the installation that is replaced."""
     replaced = manifests.render(before) if before and not before.refused else []
@@ -183,6 +191,7 @@ def install(
     if before and (changes := state.changes(before, found)):
         say(f"This changes the installation of revision {found.revision.name}:")
         show(changes)
+    show_removed(before, found)
     if not yes:
         what = "" if found.revision.is_default else f", revision {found.revision.name},"
         confirm(f"This will install Lateen {__version__}{what} into the cluster. Proceed?")
@@ -250,6 +259,7 @@ def upgrade(
         show(changes)
     elif before:
         say("No settings change.")
+    show_removed(before, after)
     if dry_run:
         return
     if not yes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from lateen.api import crds, kinds
@@ -15,6 +15,8 @@ from lateen.kube.client import Client
 from lateen.wire.revision import COMPONENT, DEFAULT, LABEL, OWNER, TAG_LABEL, Revision
 
 Step = Callable[[str], AbstractContextManager[None]]
+Key = tuple[str, str, str]
+"""(kind, namespace, name)"""
 
 SHARED = (kinds.CRD, kinds.NAMESPACE)
 """Kinds that all revisions share, or that hold users' objects."""
@@ -33,15 +35,18 @@ OWN = (
     *OF_DEPLOYMENTS,
 )
 """Kinds of which each revision has objects of its own, in whatever namespace."""
+GATEWAYS = ("IngressGateways", "EgressGateways")
+"""Istio's names of the components that are gateways."""
 HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
 
 
 async def install(
-    client: Client, parts: list[Part], step: Step, limit_s: float = 120.0, before: Iterable[Part] = ()
+    client: Client, parts: list[Part], step: Step, limit_s: float = 120.0, before: Sequence[Part] = ()
 ) -> list[str]:
     """Apply the parts in order and wait for each; returns what the user should know about definitions that stay as
     they are. ``before``: the parts of the installation that this one replaces; what its objects have been given and
-    are no longer is taken away. Raises KubeError, TimeoutError."""
+    are no longer is taken away, and objects that are no longer asked for are deleted, as by istioctl. Raises KubeError,
+    TimeoutError."""
     kept: dict[str, list[str]] = {}
     was = _by_name(before)
     for part in parts:
@@ -58,6 +63,9 @@ async def install(
                 await wait_available(client, namespace, names, limit_s)
             for namespace, name in part.daemons:
                 await wait_available(client, namespace, [name], limit_s, kinds.DAEMON_SET)
+    if leaving := dropped(before, parts):
+        with step(f"{', '.join(workloads(leaving)) or 'Objects that are no longer asked for'} removed"):
+            await _delete(client, leaving)
     return [f"the cluster's CRDs {', '.join(names)} are left unchanged: {why}" for why, names in kept.items()]
 
 
@@ -67,6 +75,33 @@ async def absent_namespaces(client: Client, parts: Iterable[Part]) -> list[str]:
     made = {o["metadata"]["name"] for o in objects if o["kind"] == "Namespace"}
     named = dict.fromkeys(n for o in objects if (n := o["metadata"].get("namespace")) and n not in made)
     return [n for n in named if await client.get(kinds.NAMESPACE, "", n) is None]
+
+
+def dropped(before: Iterable[Part], now: Iterable[Part]) -> list[Json]:
+    """The objects of the installation before that are not part of the new one, in the order in which they go; never
+    definitions and namespaces, which hold users' objects."""
+    was, still = _by_name(before), _by_name(now)
+    return [o for key, o in reversed(was.items()) if key not in still and kind_of(o) not in SHARED]
+
+
+def workloads(objects: Iterable[Json]) -> list[str]:
+    """``Deployment istio-system/istio-egressgateway`` for each that runs pods."""
+    return [" ".join((k, f"{ns}/{n}")) for k, ns, n in map(_key, objects) if k in ("Deployment", "DaemonSet")]
+
+
+async def _delete(client: Client, objects: Iterable[Json]) -> None:
+    """Delete objects that are still those of their revision and component. The right to read a namespace's Secrets
+    stays as long as a gateway is there, which another installation may have put beside this one's."""
+    for obj in objects:
+        kind, (_, namespace, name), own = kind_of(obj), _key(obj), obj["metadata"]["labels"]
+        labels = dig(await client.get(kind, namespace, name), "metadata", "labels", default={})
+        if not own.get(LABEL) or any(labels.get(key) != own[key] for key in (LABEL, COMPONENT)):
+            continue
+        if kind in (kinds.ROLE, kinds.ROLE_BINDING) and own[COMPONENT] in GATEWAYS:
+            left, _ = await client.list(kinds.DEPLOYMENT, namespace, labels=f"{COMPONENT} in ({','.join(GATEWAYS)})")
+            if left:
+                continue
+        await client.delete(kind, namespace, name)
 
 
 async def _delete_obsolete(client: Client, part: Part) -> None:
@@ -83,15 +118,15 @@ async def _delete_obsolete(client: Client, part: Part) -> None:
                 await client.delete(kind, namespace, name)
 
 
-def _by_name(parts: Iterable[Part]) -> dict[tuple[str, str, str], Json]:
+def _by_name(parts: Iterable[Part]) -> dict[Key, Json]:
     return {_key(o): o for part in parts for o in part.objects}
 
 
-def _key(obj: Json) -> tuple[str, str, str]:
+def _key(obj: Json) -> Key:
     return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
-def _replaced(obj: Json, was: dict[tuple[str, str, str], Json]) -> Json | None:
+def _replaced(obj: Json, was: dict[Key, Json]) -> Json | None:
     """What an object was; the number of replicas that is left to an autoscaler now stays what it is."""
     before = was.get(_key(obj))
     if before is None or obj["kind"] != "Deployment":
