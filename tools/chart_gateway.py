@@ -12,6 +12,7 @@ from chart_marks import (
     optional,
     when,
 )
+from chart_values import NETWORK_PORTS
 
 from lateen.install import gateways
 from lateen.kit.jsons import Json
@@ -74,17 +75,17 @@ def _listed(*given: tuple[str, int]) -> str:
     return f"(list {' '.join(made)})"
 
 
+def _of_network(port: str, key: str) -> str:
+    return f'"{key}" (get (get .Values.networkGatewayPorts "{port}" | default dict) "{key}")'
+
+
 DEFAULT_PORTS = (("status-port", ports.HEALTH), ("http2", 80), ("https", 443))
-NETWORK_PORTS = (
-    ("status-port", ports.HEALTH),
-    ("tls", 15443),
-    ("tls-certificates", ports.CA),
-    ("tls-istiod", ports.XDS),
-    ("tls-webhook", ports.WEBHOOK),
+_OF_NETWORK = " ".join(
+    f'(dict "name" "{name}" {" ".join(_of_network(name, key) for key in ("port", "protocol", "targetPort"))})'
+    for name in NETWORK_PORTS
 )
-"""Of the gateway of a network (``samples/multicluster``)."""
 _CHOSEN = f"(eq (.Values.service.ports | toJson) ({_listed(*DEFAULT_PORTS)} | toJson))"
-_PORTS = f"ternary {_listed(*NETWORK_PORTS)} .Values.service.ports (and (not (not .Values.networkGateway)) {_CHOSEN})"
+_PORTS = f"ternary (list {_OF_NETWORK}) .Values.service.ports (and (not (not .Values.networkGateway)) {_CHOSEN})"
 _NODE_PORTS = "allocateLoadBalancerNodePorts"
 _WITHOUT_NODE_PORTS = f'and (hasKey .Values.service "{_NODE_PORTS}") (not .Values.service.{_NODE_PORTS})'
 

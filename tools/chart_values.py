@@ -12,6 +12,7 @@ from lateen.install.effects import VARIABLES
 from lateen.install.objects import HUB, NAMESPACE, UNPRIVILEGED
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
+from lateen.wire import ports
 from lateen.wire.revision import DEFAULT
 
 OPEN = {"additionalProperties": True, "type": "object"}
@@ -89,6 +90,14 @@ def istiod_values() -> Json:
     return {"revision": DEFAULT, "revisionTags": [], "meshConfig": {}, **out, "pilot": PILOT, **more}
 
 
+NETWORK_PORTS = {
+    "status-port": ports.HEALTH,
+    "tls": 15443,
+    "tls-certificates": ports.CA,
+    "tls-istiod": ports.XDS,
+    "tls-webhook": ports.WEBHOOK,
+}
+"""Of the gateway of a network (``samples/multicluster``)."""
 GATEWAY_VALUES: Json = {
     "name": "",
     "revision": DEFAULT,
@@ -138,6 +147,7 @@ GATEWAY_VALUES: Json = {
         "ipFamilies": [],
     },
     "networkGateway": "",
+    "networkGatewayPorts": {n: {"port": p, "targetPort": p, "protocol": "TCP"} for n, p in NETWORK_PORTS.items()},
     "nodeSelector": {},
     "tolerations": [],
     "affinity": {},
@@ -176,6 +186,7 @@ CNI_VALUES: Json = {
     "serviceAccountAnnotations": {},
     "updateStrategy": {},
     "rollingMaxUnavailable": 1,
+    "terminationGracePeriodSeconds": cni.GRACE_S,
 }
 CNI_FREE = (
     "resources", "affinity", "podAnnotations", "podLabels", "daemonSetLabels", "env", "seccompProfile",
@@ -204,8 +215,8 @@ def _asks_for_nothing(value: Any) -> Json:
     if isinstance(value, dict):
         return {"type": ["object", "null"], "maxProperties": 0}
     if isinstance(value, list):
-        return {"type": ["array", "null"], "maxItems": 0}
-    return {"enum": [None, *([""] if value == "" else ["", value])]}
+        return {"enum": [None, [], value]} if value else {"type": ["array", "null"], "maxItems": 0}
+    return {"enum": [None, "", *(v for v in (value if isinstance(value, tuple) else (value,)) if v != "")]}
 
 
 def tolerant(made: Json, chart: str) -> Json:

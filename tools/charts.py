@@ -125,6 +125,7 @@ def _cni(revision: str) -> list[Json]:
                 pod["spec"]["containers"][0]["securityContext"]["seLinuxOptions"] = when(
                     ".Values.seLinuxOptions", SELINUX
                 )
+                pod["spec"]["terminationGracePeriodSeconds"] = line(".Values.terminationGracePeriodSeconds")
                 obj["spec"]["updateStrategy"] = line(UPDATES)
         differ = ("ClusterRole", "DaemonSet")
         out += [{**obj, IF: test} for obj in made if obj["kind"] in differ]

@@ -92,7 +92,7 @@ def test_istios_own_defaults_change_nothing(helm, chart, tmp_path):
         at = whole
         for step in above:
             at = at.setdefault(step, {})
-        at[last] = value
+        at[last] = value[0] if isinstance(value, tuple) else value
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(whole))
     plain, found = (helm("template", "it", chart, *more).stdout for more in ((), ("-f", str(file))))

@@ -292,6 +292,10 @@ def test_the_gateway_of_a_network_has_the_ports_of_one():
         listed = service["spec"]["ports"]
         assert [p["port"] for p in listed] == [15021, 15443, 15010, 15012, 15017]
         assert all(f"name: {p['name']}\n                port: {p['port']}\n" in script for p in listed)
+    moved = helm("gateway", {"networkGateway": "network1", "networkGatewayPorts": {"tls": {"port": 443}}})
+    assert {"name": "tls", "port": 443, "protocol": "TCP", "targetPort": 15443} in moved["Service", "it"]["spec"][
+        "ports"
+    ]
     own = [{"name": "tls", "port": 443, "targetPort": 15443}]
     given = {"networkGateway": "network1", "service": {"ports": own}}
     assert helm("gateway", given)["Service", "it"]["spec"]["ports"] == own
@@ -410,7 +414,8 @@ def test_what_istios_values_say_of_what_is_so_anyway_may_be_said(chart):
             found = found.get("properties", {}).get(key, {})
         kinds = {dict: "object", list: "array"}
         if found:  # Helm gives what is below ``global`` to every chart
-            assert value in found.get("enum", []) or kinds.get(type(value)) in found.get("type", []), path
+            for one in value if isinstance(value, tuple) else (value,):
+                assert one in found.get("enum", []) or kinds.get(type(one)) in found.get("type", []), path
             assert nothing(found), path
 
 
@@ -494,6 +499,7 @@ CNI_CASES = {
             "seccompProfile": {"type": "RuntimeDefault"},
             "seLinuxOptions": {"level": "s0"},
             "serviceAccountAnnotations": {"g": "h"},
+            "terminationGracePeriodSeconds": 0,
             "rollingMaxUnavailable": "10%",
         },
         (
@@ -503,6 +509,7 @@ CNI_CASES = {
             "values.cni.seccompProfile.type=RuntimeDefault",
             "values.cni.seLinuxOptions.level=s0",
             "values.cni.serviceAccountAnnotations.g=h",
+            "values.cni.terminationGracePeriodSeconds=0",
             "values.cni.rollingMaxUnavailable=10%",
         ),
     ),
@@ -533,6 +540,7 @@ NEEDED = {
     "pilot.autoscale": {"pilot": {"autoscaleEnabled": True}},
     "pilot.cpu": {"pilot": {"autoscaleEnabled": True}},
     "autoscaling.": {"autoscaling": {"enabled": True}},
+    "networkGatewayPorts.": {"networkGateway": "n"},
 }
 """Values that say more about something that others switch on."""
 

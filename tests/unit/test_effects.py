@@ -50,6 +50,7 @@ SAMPLES = {
     "serviceAccount": {"annotations": {"a": "b"}},
     "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 7}},
     "strategy": {"type": "Recreate"},
+    "terminationGracePeriodSeconds": 7,
     "type": "NodePort",
     "updateStrategy": {"type": "OnDelete"},
 }

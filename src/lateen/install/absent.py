@@ -14,7 +14,6 @@ _COMPATIBILITY = "there is one behaviour, that of this version"
 _PROFILE = "set the values of a profile one by one"
 _NETWORK_POLICY = "write a NetworkPolicy (the production checklist says for which ports)"
 _NFTABLES = "rules are written by iptables, which uses nftables where the kernel has them"
-_PATCH = "patch the DaemonSet after Helm (post-renderer)"
 _WEBHOOK = "the webhooks are as they are: in Istio's default form"
 VALUES: dict[str, dict[str, str]] = {
     "base": {
@@ -82,7 +81,6 @@ VALUES: dict[str, dict[str, str]] = {
         "runAsRoot": "gateways run without privileges; `containerSecurityContext`",
         "platform": _PLATFORM,
         "service.healthCheckNodePort": "Kubernetes chooses one",
-        "networkGatewayPorts": "`service.ports`",
         "dnsPolicy": "patch the Deployment after Helm (post-renderer)",
         "dnsConfig": "patch the Deployment after Helm (post-renderer)",
         "unprivilegedPort": "targetPort says it",
@@ -108,8 +106,7 @@ VALUES: dict[str, dict[str, str]] = {
         "global.networkPolicy.enabled": _NETWORK_POLICY,
         "global.nativeNftables": _NFTABLES,
         "resourceQuotas": "write a ResourceQuota",
-        "useAppArmorAnnotation": _PATCH,
-        "terminationGracePeriodSeconds": "it is 5 s: the daemon only removes the plugin",
+        "useAppArmorAnnotation": "the daemon needs no exception from AppArmor's profiles",
         "global.resourceScope": "a release installs all its objects",
         "logLevel": "the plugin's words are in the daemon's log",
         "logging.level": "the plugin's words are in the daemon's log",
@@ -124,6 +121,14 @@ VALUES: dict[str, dict[str, str]] = {
 
 
 _SIDECARS = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+_DATAPLANE = "istio.io/dataplane-mode"
+_OF_AMBIENT = [
+    {"podSelector": {"matchLabels": {_DATAPLANE: "ambient"}}},
+    {
+        "podSelector": {"matchExpressions": [{"key": _DATAPLANE, "operator": "NotIn", "values": ["none"]}]},
+        "namespaceSelector": {"matchLabels": {_DATAPLANE: "ambient"}},
+    },
+]
 ANYWAY: dict[str, dict[str, Any]] = {
     "base": {
         "base.enableCRDTemplates": True,
@@ -159,7 +164,9 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "global.podDNSSearchNamespaces": [],
         "global.defaultResources": {"requests": {"cpu": "10m"}},
         "pilot.taint.enabled": False,
+        "pilot.taint.name": "cni.istio.io/not-ready",
         "pilot.taint.namespace": "",
+        "istiodRemote.enabledLocalInjectorIstiod": False,
         "sidecarInjectorWebhook.reinvocationPolicy": "Never",
         "sidecarInjectorWebhook.enableNamespacesByDefault": False,
         "experimental.stableValidationPolicy": False,
@@ -181,7 +188,6 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "kind": "Deployment",
         "rbac.enabled": True,
         "runAsRoot": False,
-        "networkGatewayPorts": [],
         "autoscaling.targetMemoryUtilizationPercentage": {},
         "service.selectorLabels": {},
         "lifecycle": {},
@@ -194,11 +200,12 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "ambient.dnsCapture": True,
         "ambient.ipv6": True,
         "ambient.enableAmbientDetectionRetry": False,
-        "ambient.reconcileIptablesOnStartup": False,
+        "ambient.reconcileIptablesOnStartup": (True, False),
+        "ambient.enablementSelectors": _OF_AMBIENT,
         "ambient.shareHostNetworkNamespace": False,
         "cniNetnsDir": "/var/run/netns",
         "global.defaultResources": {"requests": {"cpu": "100m", "memory": "100Mi"}},
-        "global.logging.level": "default:info,cni:info",
+        "global.logging.level": ("info", "default:info,cni:info"),
         "global.nativeNftables": False,
         "logLevel": "debug",
         "chained": True,
@@ -215,13 +222,13 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "global.resourceScope": "all",
         "resourceQuotas.enabled": False,
         "resourceQuotas.pods": 5000,
-        "useAppArmorAnnotation": False,
+        "useAppArmorAnnotation": (True, False),
         "privileged": False,
     },
 }
 """Chart -> what those values say where they ask for nothing that is not so anyway, and Istio's defaults: whoever brings
-all of Istio's values with them brings these, too. Of a mapping, any part may be said. Null and an empty text ask for
-nothing anywhere."""
+all of Istio's values with them brings these, too. Of a mapping, any part may be said; a tuple has the defaults of
+several versions. Null and an empty text ask for nothing anywhere."""
 
 
 def of_value(path: str) -> str:

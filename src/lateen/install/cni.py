@@ -13,6 +13,7 @@ NAME, ACCOUNT = "istio-cni-node", "istio-cni"
 CONF, BIN = "/etc/cni/net.d", "/opt/cni/bin"
 DAEMON_PORT = 8000
 EXCLUDED = ("kube-system",)
+GRACE_S = 5
 RESOURCES = {"requests": {"cpu": "100m", "memory": "100Mi"}}
 
 
@@ -75,7 +76,7 @@ def _daemon(image: str, metadata: Json, values: Json, k8s: Json) -> Json:
         "priorityClassName": "system-node-critical",
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"operator": "Exists", "effect": e} for e in ("NoSchedule", "NoExecute")],
-        "terminationGracePeriodSeconds": 5,
+        "terminationGracePeriodSeconds": values.get("terminationGracePeriodSeconds", GRACE_S),
         "containers": [container],
         "volumes": [
             {"name": "cni-bin-dir", "hostPath": {"path": bin_, "type": "DirectoryOrCreate"}},

@@ -157,6 +157,7 @@ class CniValues(PodValues):
     pull_policy: str = ""
     se_linux_options: dict[str, Any] = {}
     service_account_annotations: dict[str, str] = {}
+    termination_grace_period_seconds: int | None = None
     update_strategy: dict[str, Any] = {}
 
 

@@ -86,6 +86,8 @@ def _values(given: Json, at: str) -> Iterator[str]:
     yield from _pod(given, at)
     if given.get("autoscaleEnabled"):
         yield from _autoscaler(given, at, ("autoscaleMin", "autoscaleMax"))
+    if (seconds := given.get("terminationGracePeriodSeconds")) is not None:
+        yield from _count(seconds, f"{at}.terminationGracePeriodSeconds", 0)
     if (kind := (given.get("updateStrategy") or {}).get("type")) not in (None, "RollingUpdate", "OnDelete"):
         yield f"{at}.updateStrategy.type: {spoken(kind)} is not RollingUpdate or OnDelete"
     yield from _behavior(given.get("autoscaleBehavior"), f"{at}.autoscaleBehavior")
