@@ -19,8 +19,8 @@ from lateen.kit import jsons, yamldoc
 from lateen.kit.jsons import dig
 from lateen.kube.client import HttpClient, KubeError
 
-MINIMUM = (1, 21)
-"""The first version of Kubernetes with EndpointSlices v1, which istiod reads."""
+MINIMUM = (1, 27)
+"""The oldest version of Kubernetes, as the documentation says."""
 NEEDED = (
     ("", "namespaces", ""),
     ("", "services", manifests.NAMESPACE),
