@@ -18,7 +18,7 @@ from test_cost import changed, clients, offered, sent, wide
 from lateen.api import kinds
 from lateen.cluster.apiserver.direct import DirectClient
 from lateen.control import conditions
-from lateen.control.fetching import MAX_BYTES, Fetcher, NotFetched, networks
+from lateen.control.fetching import AT_ONCE, MAX_BYTES, Fetcher, NotFetched, networks
 from lateen.control.kept_keys import KeptKeys
 from lateen.control.keys import Keys
 from lateen.control.world import World
@@ -219,6 +219,36 @@ def test_keys_stay_while_their_server_fails_and_go_with_their_policy():
         assert (world.objects.token_keys, keys.problems) == ({KEYS: "second"}, {})
         keys.follow({})
         assert world.objects.token_keys == {}
+
+    asyncio.run(work())
+
+
+def test_many_servers_that_do_not_answer_do_not_hold_up_those_of_others():
+    silent = {KeySource(f"https://silent.example/{i}", False): 0.0 for i in range(5 * AT_ONCE)}
+
+    async def work():
+        at_once, failed = asyncio.Semaphore(AT_ONCE), set()
+
+        async def fetch(source, _):
+            async with at_once:
+                if source == KEYS:
+                    return "good"
+                if source not in failed:
+                    failed.add(source)
+                    raise NotFetched("does not answer")
+                await asyncio.Event().wait()
+                return ""
+
+        world = World("istio-system", lambda: None)
+        keys = Keys(world, fetch, again_s=0)
+        keys.follow(silent)
+        await keys.first(5)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        keys.follow({**silent, KEYS: 0.0})
+        await keys.first(5)
+        assert world.objects.token_keys[KEYS] == "good"
+        keys.follow({})
 
     asyncio.run(work())
 

@@ -19,6 +19,9 @@ log = logging.getLogger("lateen.control.facts")
 
 AGAIN_S, LONGEST_S = 1.0, 60.0
 """Seconds after which a failed fetch is retried: initially, and at most."""
+RETRIES = 4
+"""How many sources that have failed are tried again at a time: fewer than are fetched at once (``fetching.AT_ONCE``),
+so that whoever names any number of servers that do not answer does not hold up those of others."""
 S = TypeVar("S", bound=Hashable)
 A = TypeVar("A")
 V = TypeVar("V")
@@ -43,6 +46,7 @@ class Facts(Generic[S, A, V]):
         self._what, self._known, self._know, self._fetch, self._none = what, known, know, fetch, failed
         self._again_s, self._refresh_s = again_s, refresh_s
         self._following: dict[S, asyncio.Task[None]] = {}
+        self._retrying = asyncio.Semaphore(RETRIES)
         self._wanted: Mapping[S, A] = {}
         self._answered = asyncio.Event()
         self.problems: dict[S, str] = {}
@@ -88,7 +92,8 @@ class Facts(Generic[S, A, V]):
         failures = 0
         while True:
             try:
-                value = await self._fetch(place, self._wanted[place])
+                async with self._retrying if failures else contextlib.nullcontext():
+                    value = await self._fetch(place, self._wanted[place])
             except Exception as e:  # noqa: BLE001 - whatever the server does, retry
                 failures += 1
                 self._failure(place, str(e) if isinstance(e, NotFetched) else f"{type(e).__name__}: {e}")
