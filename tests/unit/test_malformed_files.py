@@ -81,3 +81,20 @@ def test_an_unreadable_document_alone_fails_unless_it_is_to_be_ignored(tmp_path)
     ignored = CliRunner().invoke(analyze, ["--use-kube=false", "--ignore-unknown", str(path)])
     assert not ignored.exit_code
     assert "left out" in ignored.output
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("{profile: demo, components: {pilot: {k8s: {replicaCount: 2}}}}", '" is valid'),
+        (
+            "{profile: demo, components: {pilot: {k8s: {replicas: 2}}}}",
+            ":4:50: IstioOperator.install.istio.io x: spec.components.pilot.k8s.replicas",
+        ),
+        ("{profile: none}", 'there is no profile "none"'),
+        ("{meshConfig: {defaultConfig: {statsCompression: true}}}", "Warning: "),
+    ],
+)
+def test_an_installations_settings_are_validated_as_by_install(tmp_path, spec, says):
+    head = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: x}\nspec: "
+    assert says in asked(validate, tmp_path, f"{head}{spec}\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -354,6 +354,20 @@ def _rules(obj: Json) -> list[rules.Finding]:
     return verdict(obj)
 
 
+def _of_installation(obj: Json) -> Iterator[tuple[str, str, bool]]:
+    """What ``install`` says of a specification: path, sentence, and whether it is a warning."""
+    from lateen.install import manifests
+    from lateen.install.operator import OperatorError, resolve, specification
+
+    try:
+        found = resolve("default", [specification(obj)], [])
+        manifests.render(found)  # k8s.overlays must fit the objects
+    except OperatorError as e:
+        yield str(e).partition(":")[0], str(e), False
+    else:
+        yield from ((text.partition(" ")[0], text, True) for text in found.warnings)
+
+
 def _validate(path: Path | None, namespace: str) -> int:
     from lateen.analysis.rules.schema import path_of
 
@@ -367,6 +381,8 @@ def _validate(path: Path | None, namespace: str) -> int:
         kind = kinds.of(source.obj)
         if malformed := list(structure.problems(source.obj)):
             found = [(at, f"{at}: {says}", False) for at, says in malformed]
+        elif source.kind == "IstioOperator":
+            found = list(_of_installation(source.obj))
         elif kind is None or not kind.owned:
             found = [("kind", stranger, False)] if stranger else []
         else:
