@@ -171,7 +171,7 @@ class Snapshot:
         return out
 
     def _takes(self, s: Source) -> bool:
-        return s.namespace not in SYSTEM and self.revision in ("", revision_of(s) or self.revision)
+        return s.namespace not in SYSTEM and (not self.revision or revision_of(s) in ("", self.revision))
 
     def index(self, name: str, make: Callable[[], T]) -> T:
         """The result of ``make``, computed once; the kinds that it reads count as read by every caller."""
@@ -336,8 +336,10 @@ def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bo
 
 def revision_of(s: Source) -> str:
     """The only revision that reads an object; empty if all do."""
+    if not (revision := s.labels.get(LABEL, "")):
+        return ""
     kind = kinds.of(s.obj)
-    return s.labels.get(LABEL, "") if kind and kind.owned and kind not in kinds.EVERYBODYS else ""
+    return revision if kind and kind.owned and kind not in kinds.EVERYBODYS else ""
 
 
 def selector_text(selector: Mapping[str, Any]) -> str:
