@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lateen.inject import manifest, pods
+from lateen.install import operator
 from lateen.kit import yamldoc
+
+IMAGES = ["values.global.hub=registry.istio.io/testing", "values.global.tag=latest"]
 
 
 def cases(folder: Path) -> Iterator[tuple[str, str | None]]:
@@ -46,31 +49,15 @@ def _plain(obj: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(case: dict[str, Any], data: Path) -> pods.Settings:
     """The installation that the case names: its IstioOperator file, its ``--set``, its mesh configuration."""
-    spec: dict[str, Any] = {"values": {"global": {"hub": "registry.istio.io/testing", "tag": "latest"}}}
-    if case.get("iopFile"):
-        spec = overlay_nulls(spec, yamldoc.load((data / case["iopFile"]).read_text()).get("spec") or {})
-    for flag in case.get("setFlags") or []:
-        path, _, value = flag.partition("=")
-        where: Any = spec
-        *steps, last = path.split(".")
-        for step in steps:
-            where = where.setdefault(step, {})
-        where[last] = {"true": True, "false": False}.get(value, int(value) if value.isdigit() else value)
+    files = [yamldoc.load((data / name).read_text()) for name in [case.get("iopFile")] if name]
+    overlays, sets = [operator.specification(f) for f in files], [*IMAGES, *(case.get("setFlags") or [])]
+    spec = operator.resolve("default", overlays, sets).spec
     mesh = dict(spec.get("meshConfig") or {})
     for key, value in (case.get("meshPatch") or {}).items():
         plain = key.removesuffix("+")
         mesh[plain] = [*(mesh.get(plain) or []), *value] if key.endswith("+") else value
     native = (case.get("env") or {}).get("ENABLE_NATIVE_SIDECARS", "true") == "true"
     return pods.settings(spec.get("values") or {}, mesh, native=native)
-
-
-def overlay_nulls(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Nulls stay, to take away what the chart has."""
-    out = dict(base)
-    for key, value in given.items():
-        nested = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = overlay_nulls(out[key], value) if nested else value
-    return out
 
 
 def meaning(value: Any, key: str = "") -> Any:

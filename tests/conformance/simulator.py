@@ -24,6 +24,7 @@ MESH_ALPN = {"http": "istio-http/1.1", "http2": "istio-h2", "tcp": "istio"}
 PLAIN_ALPN = {"http": "http/1.1", "http2": "h2c", "tcp": ""}
 TLS_ALPN = {"http": "http/1.1", "http2": "h2", "tcp": ""}
 ROUTES = "envoy.filters.network.http_connection_manager"
+BY_SNI = "envoy.filters.network.sni_cluster"
 
 
 @dataclass
@@ -163,6 +164,11 @@ class Simulator:
             manager = hcm.HttpConnectionManager()
             last.typed_config.Unpack(manager)
             self._requests(manager, call, out)
+            return
+        if any(f.name == BY_SNI for f in chain.filters):
+            out.clusterMatched = call.sni or call.host
+            if out.clusterMatched not in self._found[names.CDS]:
+                out.clusterMatched, out.filterChainMatched, out.error = "", "", "no filter chains matched"
             return
         proxy = tcp_proxy_pb2.TcpProxy()
         last.typed_config.Unpack(proxy)
