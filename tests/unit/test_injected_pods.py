@@ -7,8 +7,9 @@ from injecting import PROBED, argument, env, init, injected, pod, proxy
 
 from lateen.api.canonical import canonical_name
 from lateen.api.values import read
-from lateen.inject import manifest, openshift, parts, pods, sidecar
+from lateen.inject import manifest, openshift, parts, pods
 from lateen.inject.merge import merge
+from lateen.inject.networks import with_network
 from lateen.inject.workload import of_pod
 
 # --- probes and metrics --------------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def test_the_proxy_takes_the_last_id_of_its_namespace_on_openshift(given, ids):
     ],
 )
 def test_a_pods_own_networks_are_kept(given, made):
-    assert sidecar.multus_network(given) == made
+    assert with_network(given, "default/istio-cni") == made
 
 
 def test_with_a_cni_plugin_the_pod_needs_no_rights():

@@ -76,8 +76,18 @@ def network(c: Context) -> str:
     return str(c.labels.get(NETWORK) or c.settings.of_global("network") or "")
 
 
+def ordered(given: list[Json], c: Context) -> list[Json]:
+    """A proxy's variables in the order of Istio's injector, which sets cluster and network, where they are known, after
+    everything of the templates."""
+    last = ["ISTIO_META_NETWORK"]
+    if c.settings.of_global("multiCluster", "clusterName"):
+        last.insert(0, "ISTIO_META_CLUSTER_ID")
+    found = [next((e for e in given if e.get("name") == name), None) for name in last]
+    return [*(e for e in given if e.get("name") not in last), *(e for e in found if e is not None)]
+
+
 def environment(c: Context, limits: bool = True, mode: bool = True) -> list[Json]:
-    """All variables of a proxy, in Istio's order."""
+    """All variables of a proxy, in the order of Istio's templates."""
     s = c.settings
     out = identity(s)
     if limits:

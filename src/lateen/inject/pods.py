@@ -220,6 +220,8 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
         int(annotations.get("status.sidecar.istio.io/port", 0)) or c.config.get("statusPort") or c.settings.status_port
     )
     proxy = proxy_of(pod)
+    if proxy is not None and proxy.get("env"):
+        proxy["env"] = environment.ordered(proxy["env"], c)
     prometheus.apply(pod, proxy, c.settings.mesh, port)
     rewrite = probes.wanted(annotations, bool(c.settings.injector.get("rewriteAppHTTPProbe", True)))
     if proxy is not None and rewrite and c.status_port != "0":  # with port 0, the agent does not listen

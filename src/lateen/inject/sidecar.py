@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lateen.inject import environment, parts, volumes
 from lateen.inject.context import PROXY, Context, text
+from lateen.inject.networks import with_network
 from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -213,7 +214,7 @@ def _security(c: Context) -> Json:
         "privileged": privileged,
         "capabilities": {**({"add": added} if added else {}), "drop": ["ALL"]},
         "readOnlyRootFilesystem": not core_dump(c),
-        "runAsGroup": c.settings.gid,
+        "runAsGroup": ports.PROXY_UID if root else c.settings.gid,  # by which the redirection knows root's proxy
         "runAsNonRoot": not root,
         "runAsUser": 0 if root else c.settings.uid,
         **_seccomp(c),
@@ -240,7 +241,7 @@ def _cni(c: Context) -> Json:
     out: Json = {}
     if c.settings.multus:
         name = "k8s.v1.cni.cncf.io/networks"
-        out[name] = multus_network(c.annotations.get(name, ""))
+        out[name] = with_network(c.annotations.get(name, ""), "default/istio-cni")
     out[_INTERCEPTION] = c.mode
     for name, value in (
         ("includeOutboundIPRanges", "includeIPRanges"),
@@ -257,18 +258,3 @@ def _cni(c: Context) -> Json:
         if given := c.annotations.get(name):
             out[name] = given
     return out
-
-
-def multus_network(given: str, ours: str = "default/istio-cni") -> str:
-    """The pod's networks plus Istio's, which is defined in the namespace ``default``: a list of names, or JSON, whose
-    formatting is kept."""
-    if not given:
-        return ours
-    end = given.rfind("]")
-    if end < 0:
-        return given if ours in [n.strip() for n in given.split(",")] else f"{given}, {ours}"
-    try:
-        names = [n.get("name") for n in jsons.loads(given)]
-    except (ValueError, AttributeError, TypeError):
-        return given
-    return given if ours in names else f'{given[:end]}, {{"name": "{ours}"}}{given[end:]}'

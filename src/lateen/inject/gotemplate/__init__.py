@@ -6,6 +6,7 @@ Source: https://pkg.go.dev/text/template, https://istio.io/latest/docs/setup/add
 
 from __future__ import annotations
 
+from lateen.api.values import overlay
 from lateen.inject import parts
 from lateen.inject.context import Context
 from lateen.inject.gotemplate.run import render
@@ -13,6 +14,17 @@ from lateen.kit import yamldoc
 from lateen.kit.jsons import Json, dig
 
 __all__ = ["render", "render_pod"]
+
+READ: Json = {
+    "revision": "",
+    "global": {
+        "caName": "",
+        "pilotCertProvider": "istiod",
+        "proxy_init": {"image": "proxyv2"},
+        "sds": {"token": {"aud": "istio-ca"}},
+    },
+}
+"""Values of Istio's chart that its own templates read, and ours do not: users start from copies of those."""
 
 
 def render_pod(text: str, c: Context) -> Json:
@@ -28,6 +40,7 @@ def _data(c: Context) -> Json:
     meta = {"annotations": {}, "labels": {}, "name": "", "namespace": c.namespace, **(c.pod.get("metadata") or {})}
     config = {"interceptionMode": "REDIRECT", "proxyMetadata": {}, **c.config}
     mesh = {"trustDomain": c.settings.trust_domain, **c.settings.mesh}
+    revision = c.settings.revision if c.settings.revision != "default" else ""
     return {
         "TypeMeta": {"kind": c.workload.kind, "APIVersion": c.workload.api_version},
         "DeploymentMeta": {"name": c.workload.name, "namespace": c.workload.namespace},
@@ -35,7 +48,7 @@ def _data(c: Context) -> Json:
         "Spec": {"serviceAccountName": "", "containers": [], "initContainers": [], **(c.pod.get("spec") or {})},
         "ProxyConfig": config,
         "MeshConfig": mesh,
-        "Values": c.settings.values,
+        "Values": overlay({**READ, "revision": revision}, c.settings.values),
         "Revision": c.settings.revision,
         "ProxyImage": parts.image(c),
         "ProxyUID": c.settings.uid,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lateen.inject.gotemplate.functions import FUNCTIONS, go_text, truth
+from lateen.inject.gotemplate.functions import FUNCTIONS
 from lateen.inject.gotemplate.parse import Node, TemplateError, Tree, parse
+from lateen.inject.gotemplate.values import go_text, truth
 
 MAX_STEPS = 200_000
 MAX_TEXT = 4 * 1024 * 1024
