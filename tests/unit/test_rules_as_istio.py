@@ -248,6 +248,7 @@ BOUND = EGRESS.replace(
     "{port: {number: 9080, protocol: HTTP, name: http}",
     "{bind: 127.0.0.1, port: {number: 9999, protocol: HTTP, name: http}",
 )
+ELSEWHERE = EGRESS.replace("number: 9080", "number: 9999").partition("  - hosts")[0]
 LED = SEEN.replace("hosts: [reviews]", "hosts: [elsewhere.test]").replace("host: ratings", "host: reviews")
 
 
@@ -259,6 +260,7 @@ LED = SEEN.replace("hosts: [reviews]", "hosts: [elsewhere.test]").replace("host:
         ((ALONE, LED), ["ratings"]),
         ((BOUND,), ["productpage", "ratings", "reviews"]),
         ((BOUND.partition("  - hosts")[0],), []),
+        ((ELSEWHERE,), []),
     ],
 )
 def test_at_a_port_that_an_egress_listener_names_only_its_hosts_are_exposed(documents, called):
@@ -302,6 +304,71 @@ def test_requests_to_the_address_of_a_service_are_its_own_whatever_host_they_nam
 def test_hosts_that_share_an_address_are_told_apart_by_the_host_of_requests():
     made = judge.messages(view(objects("---".join([TWINS % ("a", "a"), TWINS % ("b", "b")]))))
     assert routes_at(made, "10.1.2.3_9080") == "9080"
+
+
+DATABASE = """
+kind: ServiceEntry
+metadata: {name: %s}
+spec:
+  hosts: [%s.example.com]
+  ports: [{number: 3306, name: mysql, protocol: MYSQL}]
+  resolution: DNS
+"""
+LISTENER = """
+kind: Sidecar
+metadata: {name: bound}
+spec:
+  egress:
+  - {bind: 127.0.0.1, captureMode: NONE, port: {number: 3306, protocol: MYSQL, name: db}, hosts: ["./*"]}
+"""
+
+
+@pytest.mark.parametrize(("more", "listener"), [((), "0.0.0.0_3306"), ((LISTENER,), "127.0.0.1_3306")])
+@pytest.mark.parametrize(("older", "newer"), [("a", "b"), ("b", "a")])
+def test_a_new_database_does_not_take_the_connections_of_an_older_one_that_nothing_tells_apart(
+    older, newer, more, listener
+):
+    """Nor does another service whose only port is another one, at a listener for every service of a namespace."""
+    entries = [DATABASE % (name, name) for name in (older, newer)]  # the test's objects are made in this order
+    made = judge.messages(view(objects("---".join([*entries, *more]))))[names.LDS][listener]
+    found = [made.default_filter_chain] if made.HasField("default_filter_chain") else made.filter_chains
+    assert [f"outbound|3306||{older}.example.com".encode() in c.filters[-1].typed_config.value for c in found] == [True]
+
+
+@pytest.mark.parametrize(("address", "place"), [("10.5.0.7/32", "10.5.0.7"), ("10.5.0.0/31", "0.0.0.0")])
+def test_a_range_of_one_address_is_that_address(address, place):
+    entry = (DATABASE % ("db", "db")).replace("  ports:", f"  addresses: [{address}]\n  ports:")
+    listeners = judge.messages(view(objects(entry)))[names.LDS]
+    assert [n for n in listeners if n.endswith("_3306")] == [f"{place}_3306"]
+
+
+def test_an_address_and_a_range_of_it_alone_are_one_domain_which_the_older_entry_has():
+    entries = [
+        (DATABASE % (name, name))
+        .replace("name: mysql, protocol: MYSQL", "name: http, protocol: HTTP")
+        .replace("  ports:", f"  addresses: [{address}]\n  ports:")
+        for name, address in (("a", "10.5.0.7/32"), ("b", "10.5.0.7"))
+    ]
+    hosts = judge.routes(judge.messages(view(objects("---".join(entries)))), "3306").virtual_hosts
+    assert [h.routes[0].route.cluster for h in hosts if "10.5.0.7" in h.domains] == ["outbound|3306||a.example.com"]
+
+
+ALIAS = """
+apiVersion: v1
+kind: Service
+metadata: {name: bank, namespace: default}
+spec: {type: ExternalName, externalName: a.example.com}
+"""
+
+
+def test_tls_may_ask_for_a_service_by_the_name_of_its_alias():
+    entries = [(DATABASE % (n, n)).replace("name: mysql, protocol: MYSQL", "name: tls, protocol: TLS") for n in "ab"]
+    chains = judge.messages(view(objects("---".join([*entries, ALIAS]))))[names.LDS]["0.0.0.0_3306"].filter_chains
+    alias = {"bank.default.svc.cluster.local", "bank.default", "bank.default.svc"}
+    assert [set(c.filter_chain_match.server_names) for c in chains] == [
+        {"a.example.com", *alias},
+        {"b.example.com"},
+    ]
 
 
 def test_an_entry_that_is_not_resolved_leads_to_its_target_port():

@@ -31,7 +31,7 @@ from lateen.mesh.observability import Reporting
 from lateen.mesh.plugins import Module, ModuleSource
 from lateen.mesh.policy import asks_for_place, hashes, levels, originates
 from lateen.mesh.policy import tls as client_tls
-from lateen.mesh.registry import inline, preferred
+from lateen.mesh.registry import addresses_of, inline, preferred
 from lateen.mesh.selecting import Selecting, workload_labels
 from lateen.mesh.settings import Cluster, Exports, IngressSettings, MeshConfig, OutboundPolicy, Transport, Trust
 from lateen.mesh.spelling import spellings
@@ -155,7 +155,7 @@ class Base:
         self._entries_of_host = t.service_entries.index(lambda _, e: dict.fromkeys(e.spec.hosts))
         self._entries_in = t.service_entries.index(in_namespace)
         self._entries_preferring = t.service_entries.index(lambda _, e: (found,) if (found := preferred(e)) else ())
-        self._entry_claims = t.service_entries.index(lambda _, e: dict.fromkeys((*e.spec.hosts, *e.spec.addresses)))
+        self._entry_claims = t.service_entries.index(lambda _, e: dict.fromkeys((*e.spec.hosts, *addresses_of(e))))
         self._entries_listing = t.service_entries.index(lambda _, e: dict.fromkeys(w.address for w in inline(e)))
         self._entries_selecting = t.service_entries.index(
             lambda key, e: (key[0],) if e.spec.workload_selector is not None else ()

@@ -86,6 +86,9 @@ class HostView(Cached):
     host: str = field(kw_only=True)
     namespace: str = field(kw_only=True)
     name: str = field(kw_only=True)
+    created: str = field(kw_only=True)
+    """When its object was made: of services that share an address and a port, the oldest one gets the connections that
+    nothing tells apart."""
     addresses: tuple[str, ...] = field(kw_only=True)
     """Addresses and ranges at which clients call it; empty if it has none."""
     ports: tuple[Port, ...] = field(kw_only=True)
@@ -125,6 +128,11 @@ class HostView(Cached):
     """The user's objects that it is made from."""
 
     @property
+    def seniority(self) -> tuple[str, str]:
+        """The older one is less."""
+        return self.created, self.host
+
+    @property
     def called(self) -> bool:
         """Whether clients call it by its own name; otherwise it only has clusters."""
         return self.resolution != "ALIAS"
@@ -132,6 +140,13 @@ class HostView(Cached):
     @property
     def called_ports(self) -> tuple[Port, ...]:
         return tuple(p for p in self.ports if p.number not in self.silent) if self.silent else self.ports
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """The names that TLS connections ask for: its own, and those of its aliases; but for bare ones, which mean
+        another service in each namespace."""
+        aliases = (n for name in self.names[1:] for n in name.spellings if "." in n and not n.endswith("."))
+        return (self.host, *aliases)
 
     def secured(self, port: int, subset: str) -> Security:
         return next((s for s in self.security if s.port == port and s.subset == subset), Security(port, subset, "none"))

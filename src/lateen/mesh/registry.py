@@ -33,6 +33,7 @@ def services(entry: Entry, domain: str) -> tuple[o.Service, ...]:
     """The services of an entry, one for each host, in the entry's order. ``domain``: the DNS domain of the mesh's own
     cluster."""
     spec, suffix = entry.spec, service_suffix(domain)
+    addresses = addresses_of(entry)
     ports = tuple(
         o.ServicePort(p.name, p.number, p.target_port or p.number, _transport(p.protocol), p.protocol.lower() or "auto")
         for p in spec.ports
@@ -42,10 +43,10 @@ def services(entry: Entry, domain: str) -> tuple[o.Service, ...]:
         o.Service(
             entry.ref.namespace,
             host.split(".")[0] if host.endswith(suffix) else host,
-            spec.addresses[0] if spec.addresses else "",
+            addresses[0] if addresses else "",
             ports,
             hostname=host,
-            addresses=spec.addresses[1:],
+            addresses=addresses[1:],
             resolution=spec.resolution,
             external=external,
             export_to=spec.export_to,
@@ -58,6 +59,16 @@ def services(entry: Entry, domain: str) -> tuple[o.Service, ...]:
         )
         for host in spec.hosts
     )
+
+
+def addresses_of(entry: Entry) -> tuple[str, ...]:
+    """Its addresses and ranges; a range of one address is that address."""
+    return tuple(map(_address, entry.spec.addresses))
+
+
+def _address(text: str) -> str:
+    address, slash, length = text.partition("/")
+    return address if slash and length == ("128" if ":" in address else "32") else text
 
 
 def preferred(entry: Entry) -> str:

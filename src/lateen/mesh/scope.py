@@ -120,15 +120,17 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
 def _shown(
     service: o.Service, listener: IstioEgressListener, listeners: Sequence[tuple[IstioEgressListener, Imports]]
 ) -> tuple[set[int], set[int]]:
-    """The ports of a service that a listener gives clusters, and those at which it lets clients call it. One with an
-    address of its own shares the routes of its port, but does not expose others."""
+    """The ports of a service that a listener gives clusters, and those at which it lets clients call it: a listener
+    for one port exposes that port only, whatever port it leads to."""
     numbers = [p.port for p in service.ports]
     if listener.port is None:
         left = _left(service, listeners)
         return left, left
     number = 0 if is_proxy(listener) else listener.port.number
-    there = {(reached(numbers, number) or number) if number else 0}
-    return there, there & {number or -1} if has_address(listener) else there
+    if not number:
+        return {0}, set() if has_address(listener) else {0}
+    there = {reached(numbers, number) or number}
+    return there, there & {number}
 
 
 def has_address(listener: IstioEgressListener) -> bool:
@@ -150,8 +152,8 @@ def is_proxy(listener: IstioEgressListener) -> bool:
 
 
 def reached(numbers: Sequence[int], port: int) -> int | None:
-    """The service port that an egress listener at ``port`` leads to: the same one, or the service's only one, as in
-    Istio."""
+    """The service port that an egress listener with an address of its own leads to: that of the same number, or the
+    service's only one."""
     return port if port in numbers else numbers[0] if len(numbers) == 1 else None
 
 
@@ -161,7 +163,7 @@ class Bound(NamedTuple):
     listener: IstioEgressListener
     imports: Imports
     services: list[o.Service]
-    """What it admits, by host."""
+    """What it admits, the oldest first."""
 
 
 def bound(mesh: Mesh, sidecar: Sidecar | None, client: Client) -> Iterator[Bound]:
@@ -169,7 +171,7 @@ def bound(mesh: Mesh, sidecar: Sidecar | None, client: Client) -> Iterator[Bound
     for listener, imports in _listeners(sidecar or Sidecar(), client.namespace):
         if has_address(listener) or not client.captured:
             found = _matching(mesh, imports, client.namespace)
-            yield Bound(listener, imports, sorted(found, key=lambda s: s.host))
+            yield Bound(listener, imports, sorted(found, key=lambda s: (s.created, s.host)))
 
 
 def _matching(mesh: Mesh, imports: Imports, namespace: str) -> Iterator[o.Service]:

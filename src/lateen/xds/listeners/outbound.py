@@ -97,7 +97,7 @@ def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) 
         for r in (*by_name, *by_place)
     ]
     if all(r.sni or r.subnets for r in (*by_name, *by_place)) and not (named and by_name):
-        sni = (host.host,) if named and kind == "tls" and host.host != "*" else ()
+        sni = host.server_names if named and kind == "tls" and host.host != "*" else ()
         own = ((names.outbound(host.host, port), 100),)
         resolved = (host.lookup, port) if host.resolution == "DYNAMIC_DNS" else None
         out.append(Chain(sni, ranges, tcp.to(seen, own, kind, options, redis=redis, resolved=resolved)))
@@ -201,14 +201,16 @@ def _bound(
 
 
 def _bound_connections(seen: Side, bind: Bind, out: Any) -> tuple[str, ...]:
-    """Adds the chains of connections to a listener; returns the user's objects that these come from."""
+    """Adds the chains of connections to a listener; returns the user's objects that these come from. Services with the
+    listener's port precede those that have another one only."""
     causes: dict[str, None] = {}
     taken = Taken()
-    for host in bind.hosts:
+    hosts = [h for h in bind.hosts if any(p.number == bind.port for p in h.ports)] or bind.hosts
+    for host in hosts:
         number = reached([p.number for p in host.ports], bind.port)
         if number is None:
             continue
-        found, mine = _chains(seen, host, number, False, len(bind.hosts) > 1)
+        found, mine = _chains(seen, host, number, False, len(hosts) > 1)
         causes |= dict.fromkeys(mine)
         for chain in found:
             for match in taken.left(chain.sni, chain.ranges):
@@ -306,7 +308,7 @@ def resources(plan: Plan, seen: Side, seat: Seat = ALONE) -> tuple[Resource, ...
     without IPv6 has none for IPv6 addresses: where the kernel does not know them, Envoy rejects them."""
     requests = {place for part in plan.parts for place in part.requests}
     takers: dict[Place, list[HostView]] = {}
-    for place, host in sorted((t for part in plan.parts for t in part.takers), key=lambda t: t[1].host):
+    for place, host in sorted((t for part in plan.parts for t in part.takers), key=lambda t: t[1].seniority):
         takers.setdefault(place, []).append(host)
     owned = {place: name for part in reversed(plan.parts) for place, name in part.owned}
     requests |= owned.keys()
