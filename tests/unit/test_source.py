@@ -69,3 +69,18 @@ spec:
     view = mesh.view(mesh.objects(text), "ingress", "istio-system")
     host = judge.routes(judge.messages(view), "http.8080").virtual_hosts[0]
     assert [r.route.cluster for r in host.routes] == ["outbound|9080||ratings.default.svc.cluster.local"]
+
+
+def test_an_http_match_with_gateways_holds_for_all_workloads_there():
+    text = """
+kind: VirtualService
+metadata: {name: r, namespace: default}
+spec:
+  hosts: [reviews]
+  http:
+  - match: [{gateways: [mesh], sourceLabels: {app: nobody}, sourceNamespace: none}]
+    route: [{destination: {host: ratings}}]
+"""
+    host = judge.routes(judge.messages(mesh.view(mesh.objects(text), "productpage-v1")), "9080").virtual_hosts
+    found = next(h for h in host if h.name.startswith("9080/reviews"))
+    assert [r.route.cluster for r in found.routes] == ["outbound|9080||ratings.default.svc.cluster.local"]

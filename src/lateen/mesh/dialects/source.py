@@ -1,6 +1,8 @@
 """Rules for some clients only: ``sourceLabels`` and ``sourceNamespace`` of a VirtualService's matches.
 
-A proxy gets a rule without the matches for other clients; a route with no matches left is dropped.
+A proxy gets a rule without the matches for other clients; a route with no matches left is dropped. Of HTTP, matches
+with ``gateways`` are for all workloads there, as in Istio ("the gateway match is independent of sourceLabels"), whose
+``sourceMatchHTTP`` compares one or the other; of TLS and TCP, both count.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import msgspec
 
 from lateen.api import objects as o
 from lateen.api.networking import VirtualService
+from lateen.api.networking.virtual_service import HTTPMatchRequest
 
 
 def _matches(spec: VirtualService) -> Iterable[Any]:
@@ -38,6 +41,8 @@ def narrowed(vs: o.Resource[VirtualService], namespace: str, labels: Mapping[str
         return vs
 
     def for_client(m: Any) -> bool:
+        if isinstance(m, HTTPMatchRequest) and m.gateways:
+            return True
         return (not m.source_namespace or m.source_namespace == namespace) and all(
             labels.get(k) == v for k, v in m.source_labels.items()
         )
