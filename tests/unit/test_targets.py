@@ -67,3 +67,40 @@ def test_a_service_of_another_cluster_is_a_target():
     policy = {"apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": meta, "spec": spec}
     messages = analyze(Snapshot([Source(SERVICE), Source(elsewhere, cluster="east"), Source(policy)]))
     assert "LAT0131" not in [m.kind.code for m in messages]
+
+
+def pod(name, *containers):
+    meta = {"name": name, "namespace": "shop", "labels": {"app": "web"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta,
+        "spec": {"containers": [{"name": c} for c in containers]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pods", "says"),
+    [
+        ([], None),
+        ([pod("a", "app", "istio-proxy")], None),
+        ([pod("a", "app", "istio-proxy"), pod("b", "app")], "Not every pod of the Service web has a proxy"),
+        ([pod("a", "app"), pod("b", "app")], "No pod of the Service web has a proxy"),
+        ([pod("a", "app") | {"status": {"phase": "Succeeded"}}], None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [
+        ("SecurityPolicy", "gateway.envoyproxy.io/v1alpha1"),
+        ("BackendTrafficPolicy", "gateway.envoyproxy.io/v1alpha1"),
+        ("AuthorizationPolicy", "security.istio.io/v1"),
+    ],
+)
+def test_a_policy_of_a_service_whose_pods_have_no_proxy_is_told_so(kind, version, pods, says):
+    refs = [{"group": "", "kind": "Service", "name": "web"}]
+    meta = {"name": "p", "namespace": "shop"}
+    policy = {"apiVersion": version, "kind": kind, "metadata": meta, "spec": {"targetRefs": refs}}
+    messages = analyze(Snapshot([Source(SERVICE), Source(policy), *map(Source, pods)]), ["policy.ProxyAnalyzer"])
+    assert [m.kind.code for m in messages] == (["LAT0133"] if says else [])
+    assert all(says in m.text for m in messages)

@@ -98,6 +98,12 @@ LATEEN = (
         "Info",
         "The protocol of port {} is not declared: what Envoy does not take for HTTP {}. Declare it (appProtocol: http or tcp, or a name such as http-web or tcp-db).",
     ),
+    Kind(
+        "LAT0133",
+        "PolicyNotEnforced",
+        "Warning",
+        "{} of the Service {} has a proxy, which would enforce the policy; without one, a pod answers every request.",
+    ),
     Kind("LAT0122", "SecurityPolicyUnused", "Warning", "SecurityPolicy: {}."),
     Kind("LAT0123", "CertificateNotIssued", "Warning", "{}: {}."),
     Kind("LAT0124", "ValidationHint", "Warning", "{}"),

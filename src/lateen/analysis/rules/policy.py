@@ -26,12 +26,12 @@ def in_mesh(snapshot: Snapshot, pod: Source) -> bool:
     """Whether the pod has a proxy, or would get one when recreated; its absence has a finding of its own."""
     return (
         has_proxy(pod.obj)
-        or _redirected(pod)
+        or redirected(pod)
         or asks_for_sidecar(snapshot.namespace_labels(pod.namespace), pod.labels, pod.annotations)
     )
 
 
-def _redirected(pod: Source) -> bool:
+def redirected(pod: Source) -> bool:
     """Whether the pod is in ambient mode."""
     return pod.annotations.get(REDIRECTION) == "enabled"
 
@@ -46,7 +46,7 @@ def _conflicts(
             selecting.setdefault(pod.full, []).append(s)
     for pod in snapshot.all(kinds.POD):
         mine = selecting.get(pod.full, ())
-        if len(mine) < 2 or (code == "IST0110" and _redirected(pod)):
+        if len(mine) < 2 or (code == "IST0110" and redirected(pod)):
             continue
         names = "[" + " ".join(sorted(s.name for s in mine)) + "]"
         for s in mine:
@@ -86,7 +86,7 @@ def sidecars(snapshot: Snapshot) -> Iterator[Message]:
         pods = snapshot.pods(labels, s.namespace)
         if not pods:
             yield message("IST0101", s, "selector", selector_text(labels), path=path)
-        elif any(_redirected(p) for p in pods):
+        elif any(redirected(p) for p in pods):
             yield message("IST0167", s, f"selected workload is in ambient mode, {NO_SIDECAR}", path=path)
     yield from _without_selector(general, "IST0111")
     yield from _conflicts(snapshot, chosen, "IST0110", ("spec", "workloadSelector", "labels"))

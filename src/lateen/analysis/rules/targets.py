@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lateen.analysis.registry import analyzer
+from lateen.analysis.rules.policy import redirected
 from lateen.analysis.snapshot import Message, Path, Snapshot, Source, message
 from lateen.api import kinds
+from lateen.api.reading import has_proxy, is_finished, is_terminating
 
 POLICIES = (
     kinds.TELEMETRY,
@@ -20,6 +22,13 @@ TARGETS = {k.kind: k for k in (kinds.SERVICE, kinds.SERVICE_ENTRY, kinds.KUBERNE
 """By the names that references have; classes of gateways are looked for nowhere, since istiod makes some itself."""
 
 
+ENFORCED = (
+    kinds.AUTHORIZATION_POLICY,
+    kinds.REQUEST_AUTHENTICATION,
+    kinds.SECURITY_POLICY,
+    kinds.BACKEND_TRAFFIC_POLICY,
+)
+"""What the proxies of a Service's pods ask of requests"""
 SELECTORS = {"Service": "selector", "ServiceEntry": "workloadSelector"}
 """The fields of targets by which they have workloads"""
 
@@ -41,6 +50,27 @@ def missing(snapshot: Snapshot) -> Iterator[Message]:
                     field = SELECTORS[wanted.kind]
                     says = f"the {wanted.kind} {name} has no {field}, and the policy is for workloads that it selects"
                     yield message("LAT0131", policy, says, path=path)
+
+
+@analyzer("policy.ProxyAnalyzer", "Checks that the pods of Services that policies are for have a proxy")
+def unenforced(snapshot: Snapshot) -> Iterator[Message]:
+    for kind in ENFORCED:
+        for policy in snapshot.all(kind):
+            for target, path in _targets(policy):
+                name = str(target.get("name") or "")
+                if target.get("kind") == "Service" and (many := _without_proxy(snapshot, policy.namespace, name)):
+                    yield message("LAT0133", policy, many, name, path=path)
+
+
+def _without_proxy(snapshot: Snapshot, namespace: str, name: str) -> str:
+    """How many pods of a Service have no proxy, in words that seldom change; empty if all have one, or there are
+    none."""
+    service = snapshot.get(str(kinds.SERVICE.id), namespace, name)
+    selector = service.spec.get("selector") if service else None
+    found = snapshot.pods(selector, namespace) if selector else []
+    there = (p for p in found if not is_finished(p.obj) and not is_terminating(p.obj))
+    lacking = [not has_proxy(p.obj) and not redirected(p) for p in there]
+    return ("No pod" if all(lacking) else "Not every pod") if any(lacking) else ""
 
 
 def _known(snapshot: Snapshot, kind: kinds.Kind) -> dict[tuple[str, str], bool]:
