@@ -16,6 +16,7 @@ import pytest
 
 from lateen import __version__
 from lateen.agent import bootstrap, envoy, grpc_health, health, options
+from lateen.agent.exposition import IDLE
 from lateen.agent.metrics import Metrics
 from lateen.agent.own_metrics import MEASURES, Own
 from lateen.agent.probing import Prober
@@ -412,6 +413,26 @@ def test_a_filter_that_no_metric_meets_is_an_answer_and_silence_is_none(monkeypa
     found = asyncio.run(server.handle(request))
     assert found.status == status
     assert body is None or body.strip() in found.body
+
+
+def test_the_collector_gets_what_is_left_out_where_it_asks_for_it(monkeypatch):
+    async def get(*_):
+        return b""
+
+    async def never():
+        raise AssertionError
+
+    monkeypatch.setattr("lateen.agent.metrics._get", get)
+    server = Server(Metrics(options.Options()), Prober({}, "127.0.0.1"), Tap(), never, never, lambda: None)
+
+    def told(query):
+        path = f"/stats/prometheus?only={query}"
+        return asyncio.run(server.handle(http.Request("GET", path, {}, b"", "10.0.0.1"))).body
+
+    assert told("standard&idle=all").endswith(IDLE + b"\n")
+    assert b"istio_agent_uptime_seconds" in told("standard&idle=all")
+    assert IDLE not in told("standard")
+    assert IDLE not in told("istio")
 
 
 def test_each_prometheus_at_each_port_is_told_what_series_were_before(monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from consoles import added, edges, line
 
+from lateen.agent.exposition import IDLE
 from lateen.console import metrics, scraping
 from lateen.console.collector import Collector
 from lateen.console.graph import Graph
@@ -172,6 +173,31 @@ def test_what_an_old_proxy_leaves_out_when_counting_begins_is_not_taken_for_new(
         assert sum(out.values()) == expected, started
 
 
+def test_a_burst_of_errors_at_an_old_proxy_is_seen_once_it_has_told_what_it_leaves_out(monkeypatch):
+    target, out = Target(fresh=False, old=True), {}
+    target.told(samples(line(target="idle", value=1000) + b"istio_build 1\n"))
+    target.read(samples(line(value=5)), out)
+    target.read(samples(line(value=5) + line(target="idle", value=1001) + line(code=503, value=20)), out)
+    assert {(s.flow.destination.name, s.detail): n for s, n in out.items()} == {("idle", "200"): 1, ("cart", "503"): 20}
+    monkeypatch.setattr(metrics, "MAX_ABSENT", 1)
+    many = Target(fresh=False, old=True)
+    many.told(samples(line(target="a") + line(target="b")))
+    assert (many.old, many._absent) == (True, {}), "too many to be remembered: one may come back"
+
+
+def test_an_old_proxy_is_asked_once_for_what_it_leaves_out():
+    asked = []
+
+    def answer(query):
+        asked.append("idle" in query)
+        left_out = IDLE + b"\n" + line(target="idle", value=1000) if "idle" in query else b""
+        return line(value=5) + (line(code=503, value=20) if len(asked) > 2 else b"") + left_out
+
+    found = asyncio.run(collected(answer, rounds=3, started="2020-01-01T00:00:00Z"))
+    assert asked == [True, False, False]
+    assert {s.detail: n for s, n in found.added(60).items()} == {"503": 20}
+
+
 class Pods:
     """A client whose list of pods never changes."""
 
@@ -186,12 +212,14 @@ class Pods:
         yield
 
 
-async def collected(text, rounds=1):
-    """A collector that has looked ``rounds`` times at a proxy which answers with ``text``."""
+async def collected(given, rounds=1, started="2100-01-01T00:00:00Z"):
+    """A collector that has looked ``rounds`` times at a proxy which answers with a text; ``given``: this, or what makes
+    it of the query."""
 
     async def metrics(request):
         answer = web.StreamResponse()
         await answer.prepare(request)
+        text = given(request.query_string) if callable(given) else given
         for i in range(0, len(text), 60_000):
             await answer.write(text[i : i + 60_000])
         return answer
@@ -203,7 +231,7 @@ async def collected(text, rounds=1):
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     collector = Collector(Pods(), port=runner.addresses[0][1])
     meta = {"namespace": "shop", "name": "web", "uid": "1"}
-    status = {"phase": "Running", "podIP": "127.0.0.1", "startTime": "2100-01-01T00:00:00Z"}
+    status = {"phase": "Running", "podIP": "127.0.0.1", "startTime": started}
     pod = {"metadata": meta, "status": status, "spec": {"containers": [{"name": "istio-proxy"}]}}
     collector.pods.objects = {("shop", "web"): pod}
     async with aiohttp.ClientSession() as collector._session:

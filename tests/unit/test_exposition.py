@@ -279,6 +279,20 @@ def test_series_that_nobody_adds_to_are_left_out_and_then_continue():
     assert b"} 7\n" in found.text(counter(7))
 
 
+def test_who_asks_for_it_gets_what_is_left_out_after_all_others():
+    clock = Clock()
+    found = Exposition(clock)
+    gauge = b"# TYPE envoy_istio_now gauge\nenvoy_istio_now{} 1\n"
+    found.text(HISTOGRAM.encode(), counter(5, "old"), counter(1, "new"), gauge)
+    clock.now = IDLE_S + 1
+    text = found.text(HISTOGRAM.encode(), counter(5, "old"), counter(2, "new"), gauge, idle=True)
+    shown, _, left_out = text.partition(exposition.IDLE + b"\n")
+    assert shown == found.text(HISTOGRAM.encode(), counter(5, "old"), counter(2, "new"), gauge)
+    assert counts(left_out) == [*lines(HISTOGRAM), 'istio_requests_total{a="old"} 5']
+    assert exposition.IDLE in found.text(counter(2), idle=True), "nothing is, and that is said"
+    assert exposition.IDLE not in found.text(counter(2), whole=False, idle=True), "Envoy does not answer: who knows"
+
+
 def test_counters_of_the_same_labels_are_left_out_together():
     """Otherwise more connections would have been closed than opened."""
     clock = Clock()

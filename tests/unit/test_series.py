@@ -268,6 +268,34 @@ def test_what_a_pod_that_is_new_has_counted_counts_and_what_an_old_one_has_does_
     assert found == pytest.approx({"pod=web-1": 0, "pod=web-2": 3}, rel=0.1)
 
 
+@pytest.mark.parametrize("missed", [0, 2])
+def test_the_first_calls_at_a_pod_of_hours_count_once_it_has_told_what_it_leaves_out(missed):
+    """A collector that was restarted, or installed later, misses no burst of errors; ``missed``: of its first looks."""
+    intake, key, since = Intake(None), ("shop", "web-1", "u"), START // 1000
+    error = b'istio_requests_total{response_code="503"} %d\nistio_request_bytes_bucket{le="+Inf"} %d\n'
+    for i in range(60):
+        text = b"a 1\n" + (error % (20, 20) if i >= 30 else b"") + (CALLS % 501 if i >= 40 else b"")
+        found = look(text) if i >= missed else look(b"", problem="timeout")
+        idle = samples(CALLS % 500) if i == missed else None
+        assert intake.unsure(key) == (i <= missed)
+        intake.frame(since + 5 * i, {key: found._replace(began=START / 1000 - 7200, idle=idle)}, {key})
+    found = ask(intake.store, "sum by (response_code) (increase(istio_requests_total[5m]))", 295.0)
+    assert found == pytest.approx({"response_code=503": 20, "": 1}, rel=0.1)
+    histogram = ask(intake.store, "sum(increase(istio_request_bytes_bucket[5m]))", 295.0)
+    assert histogram == pytest.approx({"": 20}, rel=0.1)
+
+
+def test_what_a_target_tells_of_idle_series_is_bounded(monkeypatch):
+    monkeypatch.setattr(scrape, "MAX_TOLD", 5)
+    for count, begun in ((5, 1), (6, 0)):
+        found = scrape.Scraped({}, lambda labels: hash(labels["i"]), age=scrape.Age(fresh=False, old=True))
+        found.told([(b'istio_requests_total{i="%d"}' % i, 1.0) for i in range(count)])
+        for text in ([], [(b'istio_requests_total{i="new"}', 3.0)]):
+            found.read(text, True, {})
+        assert len(found._told) == count * begun
+        assert len(found.begun) == begun, "one that is not remembered may come back"
+
+
 @pytest.mark.parametrize("reason", ["not asked before", "no answer", "no room", "other labels", "idle before us"])
 def test_what_may_have_been_there_unread_is_not_taken_for_new(reason):
     intake, key, since = Intake(None, 8 if reason == "no room" else 100), ("shop", "web-1", "u"), START // 1000

@@ -6,7 +6,7 @@ has talked with many workloads would report all of them for ever. When they chan
 Prometheus counts what is added between two samples, so it would miss the first call of a series that appears. Its
 scrapers are therefore told first what such a series was before (0, or the value with which it was left out), and its
 present value the next time. Everybody else gets present values; the collector knows by itself what was before
-(``console.series.scrape``).
+(``console.series.scrape``), once it has been told what is left out when it comes for the first time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ IDLE_S = 3600.0
 CACHED = 32_768
 """Sets of labels that are kept as they were translated, most are the same at each scrape; and series whose counts are
 remembered, the ones that were looked at last."""
+IDLE = b"# The following have not changed for an hour."
+"""The line before what is left out, for those who ask for it"""
 MOST_SCRAPERS = 8
 """Those of whom is remembered what they have seen, the latest ones."""
 _COMMENTS = tuple(b"# %s %s" % (kind, PREFIX) for kind in (b"TYPE", b"HELP"))
@@ -81,10 +83,12 @@ class Exposition:
         self._changed.clear()
         self._resting.clear()
 
-    def text(self, *raw: bytes, series: Iterable[Series] = (), whole: bool = True, scraper: str = "") -> bytes:
+    def text(
+        self, *raw: bytes, series: Iterable[Series] = (), whole: bool = True, scraper: str = "", idle: bool = False
+    ) -> bytes:
         """Several responses, and series of other sources, as one. Where a source is missing (not ``whole``), counters
         that would fall are left out: the rest of them is the missing one's. ``scraper``: the name of one that computes
-        rates."""
+        rates. ``idle``: with the series that are left out otherwise, after the line ``IDLE``."""
         others: list[bytes] = []
         families: dict[bytes, _Family] = {}
         if len(self._labels) > CACHED:
@@ -103,6 +107,8 @@ class Exposition:
         lines = [*others, *(line for name, f in families.items() for line in self._lines(name, f, asking))]
         if asking:
             asking.new = False
+        if idle and whole:
+            lines += [IDLE, *(line for family in families.values() for line in self._left_out(family))]
         return b"\n".join(lines) + b"\n" if lines else b""
 
     def _read(self, response: bytes, others: list[bytes], families: dict[bytes, _Family]) -> None:
@@ -187,12 +193,21 @@ class Exposition:
             if asking and not gauge and key not in asking.seen:
                 asking.seen.add(key)
                 samples = samples if asking.new else self._before(key, samples)
-            start = labels + b"," if labels else b""
-            for (sample, bucket), value in samples.items():
-                if bucket:
-                    yield b'%s{%s%s%s"} %s' % (sample, start, _LIMIT, bucket, value)
-                else:
-                    yield b"%s{%s} %s" % (sample, labels, value) if labels else b"%s %s" % (sample, value)
+            yield from _written(labels, samples)
+
+    def _left_out(self, family: _Family) -> Iterator[bytes]:
+        for labels, samples in family.series.items():
+            if family.kind != b"gauge" and self._clock() - self._changed[labels] > IDLE_S:
+                yield from _written(labels, samples)
+
+
+def _written(labels: bytes, samples: Samples) -> Iterator[bytes]:
+    start = labels + b"," if labels else b""
+    for (sample, bucket), value in samples.items():
+        if bucket:
+            yield b'%s{%s%s%s"} %s' % (sample, start, _LIMIT, bucket, value)
+        else:
+            yield b"%s{%s} %s" % (sample, labels, value) if labels else b"%s %s" % (sample, value)
 
 
 def _add(samples: Samples, key: tuple[bytes, bytes], value: bytes) -> None:

@@ -73,18 +73,19 @@ class Metrics:
         found = await _get("127.0.0.1", ports.ADMIN, f"/stats/prometheus?{query}")
         return None if found is None else self._joined(found, asked(query), scraper)
 
-    async def standard(self) -> bytes:
-        """Istio's own metrics, and the agent's, without most of Envoy's and the application's."""
-        return await self._envoy(_STANDARD) + self.own.text()
+    async def standard(self, idle: bool = False) -> bytes:
+        """Istio's own metrics, and the agent's, without most of Envoy's and the application's. ``idle``: with those
+        that are left out otherwise (see ``Exposition``), which come last."""
+        return self.own.text() + await self._envoy(_STANDARD, idle=idle)
 
     async def graph(self) -> bytes:
         """Only the metrics needed for edges of the graph: cheap enough to be read every second."""
         return await self._envoy(_GRAPH, _in_graph)
 
-    async def _envoy(self, path: str, wanted: Wanted = everything, scraper: str = "") -> bytes:
-        return self._joined(await _get("127.0.0.1", ports.ADMIN, path), wanted, scraper)
+    async def _envoy(self, path: str, wanted: Wanted = everything, scraper: str = "", idle: bool = False) -> bytes:
+        return self._joined(await _get("127.0.0.1", ports.ADMIN, path), wanted, scraper, idle)
 
-    def _joined(self, found: bytes | None, wanted: Wanted, scraper: str) -> bytes:
+    def _joined(self, found: bytes | None, wanted: Wanted, scraper: str, idle: bool = False) -> bytes:
         """``found``: Envoy's metrics; requests and the bytes of open connections are added. None if it did not answer:
         what the agent has counted is there all the same, since a series that is gone for a moment would seem to begin
         anew. ``wanted``: the metrics of requests."""
@@ -92,7 +93,8 @@ class Metrics:
         self._requests.read_now()
         series = self._requests.series(wanted)
         counted = self._connections.text()
-        return self._exposition.text(found or b"", counted, series=series, whole=found is not None, scraper=scraper)
+        whole = found is not None
+        return self._exposition.text(found or b"", counted, series=series, whole=whole, scraper=scraper, idle=idle)
 
 
 async def _get(host: str, port: int, path: str) -> bytes | None:

@@ -60,10 +60,7 @@ class Server:
             case (_, _) if path.startswith(("/app-health/", "/app-lifecycle/")):
                 return await self._prober.handle(path, request.headers)
             case ("GET", "/stats/prometheus" | "/metrics"):
-                only = parse_qs(request.path.partition("?")[2]).get("only", [""])[0]
-                some = {"istio": self._metrics.graph, "standard": self._metrics.standard}.get(only)
-                body = await (some() if some else self._metrics.all(_scraper(request)))
-                return http.Response(200, body, TEXT)
+                return http.Response(200, await self._metrics_of(request), TEXT)
             case ("GET", labels.ENVOY_METRICS_PATH):
                 found = await self._metrics.envoy(request.path.partition("?")[2], _scraper(request))
                 return (
@@ -82,3 +79,13 @@ class Server:
             case (_, _) if path in LOCAL_ONLY:
                 return http.Response(405, b"use POST (drain, quitquitquit) or GET (tap)\n")
         return http.Response(404)
+
+    async def _metrics_of(self, request: http.Request) -> bytes:
+        """All, or with ``only`` those that the collector asks for."""
+        asked = parse_qs(request.path.partition("?")[2])
+        match asked.get("only"):
+            case ["istio"]:
+                return await self._metrics.graph()
+            case ["standard"]:
+                return await self._metrics.standard(idle="idle" in asked)
+        return await self._metrics.all(_scraper(request))

@@ -99,7 +99,7 @@ class Collector:
 
         async def one(key: Key, process: scraping.Process) -> tuple[Key, Look]:
             async with gate:
-                return key, await scraping.read(session, process, whole, meta)
+                return key, await scraping.read(session, process, whole, meta, idle=self.intake.unsure(key))
 
         looks = dict(await asyncio.gather(*(one(k, p) for k, p in wanted.items())))
         added: Added = {}
@@ -113,6 +113,8 @@ class Collector:
                 target = self._targets.get(key)
                 if target is None:
                     target = self._targets[key] = Target.of(process.pod, self._started, now)
+                if look.idle is not None:
+                    target.told(look.idle)
                 target.read(look.pairs, added, look.complete, look.whole)
         self.intake.frame(now, looks, found.keys())
         self.intake.described(meta)

@@ -191,6 +191,13 @@ class Target:
         age = Age.of(began(pod), since, now)
         return cls(age.fresh, age.old)
 
+    def told(self, idle: Iterable[Pair]) -> None:
+        """What the proxy leaves out: everything else that appears from now on is new."""
+        found = {hash(key): value for key, value in idle if meaning(key) is not None}
+        self.old = len(found) > MAX_ABSENT
+        if not self.old:
+            self._absent |= found
+
     def read(self, pairs: Iterable[Pair], into: Added, complete: bool = True, whole: bool = True) -> None:
         """Add what was counted since the last text. A series that is gone may come back with its total; where a counter
         fell, the proxy was restarted, and series that are gone have ended, too.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from lateen.agent.exposition import IDLE
 from lateen.api.reading import has_proxy
 from lateen.console.metrics import began
 from lateen.console.series.intake import Key, Look
@@ -28,15 +29,18 @@ class Process:
     port: int
     whole: str
     quick: str = ""
+    first: str = ""
+    """The query that answers with all, and with what is left out otherwise; empty where nothing is."""
 
     @property
     def name(self) -> str:
         return f"{self.pod['metadata']['namespace']}/{self.pod['metadata']['name']}"
 
-    def url(self, whole: bool) -> str:
+    def url(self, whole: bool, idle: bool = False) -> str:
         address = self.pod["status"]["podIP"]
         host = f"[{address}]" if ":" in address else address
-        return f"http://{host}:{self.port}{self.whole if whole else self.quick}"
+        query = self.quick if not whole else self.first if idle and self.first else self.whole
+        return f"http://{host}:{self.port}{query}"
 
 
 def processes(pods: list[Json], proxy_port: int = ports.MERGED_METRICS) -> dict[Key, Process]:
@@ -49,24 +53,29 @@ def processes(pods: list[Json], proxy_port: int = ports.MERGED_METRICS) -> dict[
         key = (str(meta["namespace"]), str(meta["name"]), str(meta.get("uid")))
         if has_proxy(pod):
             stats = "/stats/prometheus?only="
-            out[key] = Process(pod, proxy_port, f"{stats}standard", f"{stats}istio")
+            out[key] = Process(pod, proxy_port, f"{stats}standard", f"{stats}istio", f"{stats}standard&idle=all")
         elif dig(meta, "labels", "app") == "istiod":
             out[key] = Process(pod, ports.MONITORING, "/metrics")
     return out
 
 
-async def read(session: aiohttp.ClientSession, process: Process, whole: bool, meta: dict[str, Meta]) -> Look:
-    """Scrape one process; errors are part of the result. ``meta`` is filled with the metrics' descriptions."""
+async def read(
+    session: aiohttp.ClientSession, process: Process, whole: bool, meta: dict[str, Meta], idle: bool = False
+) -> Look:
+    """Scrape one process; errors are part of the result. ``meta`` is filled with the metrics' descriptions. ``idle``:
+    also what is left out since it has not changed for long."""
     url, asked = process.url(whole), time.monotonic()
     text, problem, complete = b"", "", True
     try:
-        async with session.get(url) as answer:
+        async with session.get(process.url(whole, idle)) as answer:
             if answer.status != 200:
                 raise aiohttp.ClientError(f"HTTP {answer.status}")
             text, complete = await bodies.start(answer.content.iter_any(), MAX_TEXT)
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         problem = str(e) or "timeout"
+    complete = complete and (not text or text.endswith(b"\n"))
+    text, told, rest = text.partition(IDLE + b"\n") if idle else (text, b"", b"")
+    left_out = samples(rest, None) if told and complete else None
     pairs = samples(text, meta if whole else None)
     labels, seconds = target_labels(process.pod, process.port), time.monotonic() - asked
-    complete = complete and (not text or text.endswith(b"\n"))
-    return Look(labels, url, pairs, whole, seconds, problem, complete, began(process.pod))
+    return Look(labels, url, pairs, whole, seconds, problem, complete, began(process.pod), left_out)

@@ -33,7 +33,8 @@ Key = tuple[str, str, str]
 
 class Look(NamedTuple):
     """What one target answered: ``problem`` says why not; ``whole``: all of its metrics were asked for;
-    ``complete``: the text was not cut off; ``began``: when its pod began to run, in seconds since 1970, or 0."""
+    ``complete``: the text was not cut off; ``began``: when its pod began to run, in seconds since 1970, or 0; ``idle``:
+    what it leaves out otherwise, None where it does not say."""
 
     labels: Labels
     url: str
@@ -43,6 +44,7 @@ class Look(NamedTuple):
     problem: str = ""
     complete: bool = True
     began: float = 0.0
+    idle: list[Pair] | None = None
 
 
 def _disk(folder: Path) -> Disk | None:
@@ -122,6 +124,8 @@ class Intake:
             elif scraped.labels != look.labels:  # what it counted before is not new
                 scraped.forget(into)
                 scraped = self._scraped[key] = self._found(look.labels, Age(fresh=False, old=True))
+            if look.idle is not None:
+                scraped.told(look.idle)
             if look.problem:
                 scraped.end(into)
             else:
@@ -131,7 +135,7 @@ class Intake:
                 self.dropped.add(f"{key[0]}/{key[1]}")
             if look.whole or look.problem:
                 scraped.report(not look.problem, look.seconds, len(look.pairs), into)
-                self._looks[key] = at, look._replace(pairs=[])  # what they say is in the store
+                self._looks[key] = at, look._replace(pairs=[], idle=None)  # what they say is in the store
         self._put(round(at * 1000), into, begun)
 
     def _put(self, at_ms: int, into: Mapping[int, float], begun: list[int]) -> None:
@@ -144,6 +148,10 @@ class Intake:
         self.store.put(at_ms, ids, values, np.unique(np.array(begun, np.int64)))
         self.store.release(np.setdiff1d(self._held, now, assume_unique=True))
         self._held = now
+
+    def unsure(self, key: Key) -> bool:
+        """Whether a target has to be asked for what it leaves out."""
+        return key not in self._scraped or self._scraped[key].unsure
 
     def described(self, found: dict[str, Meta]) -> None:
         """What metrics are; of one that is known already, what was said first holds."""

@@ -21,6 +21,8 @@ COUNTER = re.compile(r"istio_(requests|(request|response)_messages|tcp_\w+)_tota
 HISTOGRAM = re.compile(r"istio_\w+_(bucket|sum|count)")
 MAX_RESTING = 3_000
 """Samples of histograms that are remembered of one target, which are those of about 50 callers."""
+MAX_TOLD = 10_000
+"""Counters of one target of which is remembered that they were idle before we came."""
 _UNSUITED = re.compile(r"[^a-zA-Z0-9_]")
 OWN = ("up", "scrape_duration_seconds", "scrape_samples_scraped")
 MAX_LABELS, LONGEST_VALUE = 64, 1024
@@ -119,7 +121,8 @@ class Scraped:
     Agents leave out counters that have not changed for an hour (``agent.exposition``), and continue them later. So
     counters of calls that are gone keep their value: otherwise ``increase()`` would miss the next call, and who takes
     series that begin for new ones would count all calls of the past. ``idle``: number of the series -> its value.
-    Histograms, of which there is twenty times as much, are remembered, and begin again with what they were.
+    Histograms, of which there is twenty times as much, are remembered, and begin again with what they were. So do
+    counters that were idle before we came.
 
     What appears between two texts has begun between them, and was 0 before: otherwise ``increase()`` would miss the
     first calls. Not so where it may have been there without being read."""
@@ -136,6 +139,10 @@ class Scraped:
     """Those of the last whole text, and what others have said since."""
     _resting: dict[bytes, float] = field(default_factory=dict)
     """Samples of histograms that are gone -> their value; the latest are the last ones"""
+    _told: dict[bytes, float] = field(default_factory=dict)
+    """Counters that were idle before we came -> their value"""
+    unsure: bool = False
+    """Whether it may have idle series of which it has not told us"""
     _lost: set[bytes] = field(default_factory=set)
     """Those that were there before the target did not answer"""
     _follows: bool = False
@@ -145,7 +152,7 @@ class Scraped:
     _old_histograms: bool = False
 
     def __post_init__(self, age: Age) -> None:
-        self._follows, self._old = age.fresh, age.old
+        self._follows, self._old, self.unsure = age.fresh, age.old, age.old
 
     @property
     def size(self) -> int:
@@ -154,6 +161,17 @@ class Scraped:
     def numbers(self) -> list[int]:
         """Of the series that have not ended."""
         return [*(number for number in self._known.values() if number is not None), *self.idle]
+
+    def told(self, idle: Iterable[Pair]) -> None:
+        """What the target leaves out: of everything else that appears from now on, nothing was there before."""
+        self.unsure = self._old = self._old_histograms = False
+        for key, value in idle:
+            if HISTOGRAM.fullmatch(_name(key)):
+                self._rest(key, value)
+            elif COUNTER.fullmatch(_name(key)):
+                self._told[key] = value
+        if len(self._told) > MAX_TOLD:
+            self._told, self._old = {}, True
 
     def read(self, pairs: Iterable[Pair], whole: bool, into: dict[int, float]) -> None:
         """Add samples. After a ``whole`` text, series that were in the one before and are gone are idle where they
@@ -169,7 +187,7 @@ class Scraped:
                     continue
                 if self._begins(key, number):
                     self.begun.append(number)
-            into[number] = self._resting.pop(key, value)
+            into[number] = self._resting.pop(key, self._told.pop(key, value))
             now[key] = value
         if self.idle:
             self.idle = {number: value for number, value in self.idle.items() if number not in into}
@@ -192,7 +210,7 @@ class Scraped:
 
     def _begins(self, key: bytes, number: int) -> bool:
         """Whether a series that was not in the text before was 0 then."""
-        if self._old or not self._follows or key in self._resting or number in self.idle:
+        if self._old or not self._follows or key in self._resting or key in self._told or number in self.idle:
             return False
         return bool(COUNTER.fullmatch(_name(key)) or (HISTOGRAM.fullmatch(_name(key)) and not self._old_histograms))
 
@@ -205,10 +223,13 @@ class Scraped:
 
     def _remember(self, key: bytes) -> None:
         if HISTOGRAM.fullmatch(_name(key)):
-            self._resting[key] = self._whole[key]
-            if len(self._resting) > MAX_RESTING:
-                del self._resting[next(iter(self._resting))]
-                self._old_histograms = True
+            self._rest(key, self._whole[key])
+
+    def _rest(self, key: bytes, value: float) -> None:
+        self._resting[key] = value
+        if len(self._resting) > MAX_RESTING:
+            del self._resting[next(iter(self._resting))]
+            self._old_histograms = True
 
     def _end(self, key: bytes, into: dict[int, float]) -> None:
         number = self._known.pop(key, None)
