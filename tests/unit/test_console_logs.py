@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from lateen.api import kinds
 from lateen.api.mesh.accesslog import TEXT
@@ -105,6 +106,40 @@ def test_without_istiod_it_is_explained_without_names_and_istiod_is_asked_once()
     assert first == second
     assert "an error was injected" in first[0]
     assert istiod.asked == ["reviews.default"]
+
+
+class Silent:
+    """A client of the API whose containers write nothing."""
+
+    def __init__(self):
+        self.reading = 0
+
+    async def logs(self, *_, **__):
+        self.reading += 1
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        finally:
+            self.reading -= 1
+
+
+def test_logs_that_say_nothing_are_read_no_longer_than_somebody_looks(monkeypatch):
+    """Otherwise each look at a quiet pod would leave a connection to the API behind."""
+    monkeypatch.setattr("lateen.console.logs.BEAT_S", 0.02)
+
+    async def run():
+        client, app = Silent(), web.Application()
+        app.add_routes(Logs(client, Cluster(), Istiod(None)).routes(""))
+        async with TestClient(TestServer(app)) as page:
+            log = await page.get("/pods/default/reviews/log?container=reviews")
+            assert await log.content.readline() == b":\n", "a comment, which no page sees"
+            assert client.reading == 1
+            log.close()
+            async with asyncio.timeout(10):
+                while client.reading:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("line", [("istio-proxy", SERVED), ("istio-proxy", "nonsense"), ("reviews", LINE)])

@@ -172,6 +172,12 @@ def test_who_asks_for_another_namespace_does_not_wait_for_a_slow_answer(monkeypa
     assert looks == ["slow", "quick"]
 
 
+def test_an_answer_of_the_collector_that_has_no_end_is_not_read_to_it(monkeypatch):
+    monkeypatch.setattr(plain_callers, "MAX_ANSWER", 100)
+    ((status, text),), _ = asked({**SEEN, "more": "x" * 200}, "?namespace=default")
+    assert (status, "more than 100 bytes" in text) == (502, True)
+
+
 def test_nobody_in_plaintext_is_an_empty_list():
     (found,), cluster = asked({"status": "success", "data": {"result": []}}, "")
     assert (found, cluster.read) == ([], [])

@@ -1,5 +1,7 @@
 """The console's wizards: what forms become, and that it is valid."""
 
+import copy
+
 import pytest
 from shop import SHOP, cluster, kubernetes, shop_pod
 
@@ -93,6 +95,15 @@ def test_forms_begin_with_what_is_set_now():
         ("breaker", {"connections": 10, "pending": 5, "errors": 3, "ejection": "1m"}),
     ):
         assert now(*made(name, form, *SHOP[:3]).values())[name] == form
+
+
+def test_shares_of_another_host_are_none_of_the_service():
+    """Its subsets may have the same names."""
+    weights = made("weights", {"weights": {"v1": 90, "v2": 10}}, *SHOP[:3], V2)
+    elsewhere = copy.deepcopy(weights["VirtualService"])
+    elsewhere["spec"]["http"][0]["route"][1]["destination"]["host"] = "cart.next.svc.cluster.local"
+    inventory = cluster(*SHOP[:3], V2, weights["DestinationRule"], elsewhere).inventory()
+    assert forms(Wizards(inventory), inventory, "shop", "cart")["weights"] is None
 
 
 def test_forms_tell_which_objects_they_would_replace():

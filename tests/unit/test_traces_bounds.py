@@ -1,12 +1,14 @@
 """Questions about traces are bounded: by what an answer may have, by time, by how many wait."""
 
 import asyncio
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from lateen.console.sending import bounded
 from lateen.console.traces import asking as module
 from lateen.console.traces.asking import Query, TooMuch
 from lateen.console.traces.query import WAITING, Queries
@@ -82,6 +84,27 @@ def test_a_question_that_takes_too_long_ends(store):
     with pytest.raises(TooMuch, match="shorter time"):
         store.within(0.05, lambda: store._one(endless))
     assert store.within(5, store.services) == ["web"]
+
+
+def test_a_client_that_asks_for_a_large_trace_and_does_not_read_it_is_cut_off(store, monkeypatch):
+    """The answer is in memory until then."""
+    monkeypatch.setattr("lateen.console.traces.serving.bounded", lambda: bounded(limit_s=0.2))
+    store.add(spans(9, count=1000, size=30_000), NOW)
+
+    async def run():
+        async with TestServer(Traces(store).app()) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
+            writer.write(f"GET /api/traces/{9:032x} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(1)
+            read = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := await reader.read(1 << 20):
+                    read += len(part)
+            assert read < 1000 * 30_000
+            writer.close()
+
+    asyncio.run(run())
 
 
 def test_no_more_questions_wait_than_may(store):

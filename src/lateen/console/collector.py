@@ -23,6 +23,7 @@ from lateen.console.metrics import Added, Target
 from lateen.console.prometheus import Api
 from lateen.console.promql.values import STATUS, QueryError, failed
 from lateen.console.reports import Reports
+from lateen.console.sending import bounded
 from lateen.console.series.intake import Intake, Key, Look
 from lateen.console.series.scrape import Meta
 from lateen.console.series.selection import TooMany
@@ -331,7 +332,7 @@ async def serve(client: Client, listen: tuple[int, ...], folder: Path | None = N
     collector = Collector(client, folder)
     tasks.spawn(collector.pods.run(), "informer pods")
     looking = tasks.spawn(collector.run(), "looking")
-    app = web.Application()
+    app = web.Application(middlewares=[bounded()])
     app.add_routes(collector.routes())
     app.add_routes(Api(collector.intake.store, collector.intake, collector.gate).routes())
     app.add_routes(Federation(collector.intake.store, collector.gate).routes())

@@ -16,13 +16,14 @@ from lateen.console import shapes
 from lateen.console.answers import answer, why
 from lateen.console.identity import Identity, may, refused
 from lateen.dump import ConfigDump, DumpError, secrets, tables
-from lateen.kit import jsons, times
+from lateen.kit import bodies, jsons, times
 from lateen.kit.jsons import Json
 from lateen.kube.client import KubeError, Unreachable
 
 TOKEN = Path("/var/run/secrets/tokens/istio-token")
 ISTIOD = "http://istiod.istio-system:15014"
 LIMIT_S = 10.0
+MAX_DUMP = 64 * 1024 * 1024
 
 
 class Istiod:
@@ -43,11 +44,14 @@ class Istiod:
                 aiohttp.ClientSession(timeout=limit, headers=headers) as session,
                 session.get(f"{self._url}/debug/config_dump", params=query) as found,
             ):
-                body = await found.read()
+                body = await bodies.whole(found.content.iter_any(), MAX_DUMP)
         except OSError as e:
             raise web.HTTPBadGateway(text=f"istiod does not answer ({why(e)}); is it running? lateen check") from None
         except (aiohttp.ClientError, TimeoutError) as e:
             raise web.HTTPBadGateway(text=f"istiod does not answer ({why(e)}); lateen check") from None
+        except bodies.TooLong:
+            says = f"the configuration of {proxy} has more than {MAX_DUMP >> 20} MB; read it with lateen proxy-config"
+            raise web.HTTPBadGateway(text=says) from None
         if found.status == 404:
             raise web.HTTPNotFound(text=f"the proxy of {proxy} is not connected to istiod; lateen proxy-status")
         if found.status != 200:

@@ -27,6 +27,8 @@ TAIL = 200
 WAITING = 1000
 """The queue length in lines."""
 SKIPPED = ("istio-init", "istio-validation")
+BEAT_S = 15.0
+"""Seconds of silence after which a comment is sent: by that it is noticed that the page was closed."""
 
 Item = shapes.LogLine | str | None
 """A line, why there are no more of a container, or (None) that one has ended."""
@@ -53,7 +55,12 @@ class Logs:
         left = len(reading)
         try:
             while left:
-                item = await queue.get()
+                try:
+                    async with asyncio.timeout(BEAT_S):
+                        item = await queue.get()
+                except TimeoutError:
+                    await answer.write(b":\n\n")
+                    continue
                 if item is None:
                     left -= 1
                 elif isinstance(item, str):

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from lateen.console import calls, plaintext, shapes
 from lateen.console.answers import answer, why
-from lateen.kit import jsons
+from lateen.kit import bodies, jsons
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
@@ -20,6 +20,7 @@ SECONDS = 3600
 KEPT_S = 10.0
 """Seconds that a response is cached, because each one reads logs."""
 LIMIT_S = 15.0
+MAX_ANSWER = 32 * 1024 * 1024
 
 
 class PlainCallers:
@@ -65,7 +66,7 @@ class PlainCallers:
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIMIT_S)) as session,
             session.get(f"{self._collector}/api/v1/query_range", params=asked) as found,
         ):
-            body = jsons.loads(await found.read())
+            body = jsons.loads(await bodies.whole(found.content.iter_any(), MAX_ANSWER))
         result = dig(body if isinstance(body, dict) else {}, "data", "result")
         if not isinstance(result, list):
             raise ValueError("its answer has no series")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from lateen.console import shapes
 from lateen.console.inventory import Inventory
@@ -18,7 +18,7 @@ def forms(wizards: Wizards, inventory: Inventory, namespace: str, service: str) 
     retries = http.get("retries") or {}
     limits = bool(retries or http.get("timeout"))
     return {
-        "weights": _shares(wizards.versions(found), http, traffic),
+        "weights": _shares(wizards.versions(found), http, traffic, wizards.names(found)),
         "limits": {
             "timeout": str(http.get("timeout", "")),
             "attempts": retries.get("attempts"),
@@ -33,13 +33,16 @@ def forms(wizards: Wizards, inventory: Inventory, namespace: str, service: str) 
     }
 
 
-def _shares(versions: Mapping[str, Mapping[str, str]], http: Json, traffic: Json) -> dict[str, int] | None:
-    """Percent by version, where rules tell it for all."""
+def _shares(
+    versions: Mapping[str, Mapping[str, str]], http: Json, traffic: Json, names: Collection[str]
+) -> dict[str, int] | None:
+    """Percent by version, where rules tell it for all. ``names``: of the service; subsets are those of its host."""
     subsets = {s.get("name"): s.get("labels") or {} for s in traffic["spec"].get("subsets") or []}
     out = dict.fromkeys(versions, 0)
     routes = http.get("route") or []
     for route in routes:
-        labels = subsets.get(dig(route, "destination", "subset"))
+        own = dig(route, "destination", "host") in names
+        labels = subsets.get(dig(route, "destination", "subset")) if own else None
         version = next((v for v, of in versions.items() if labels and labels.items() <= of.items()), None)
         if version is None:
             return None

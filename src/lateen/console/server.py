@@ -29,6 +29,7 @@ from lateen.console.inventory import pod
 from lateen.console.logs import Logs
 from lateen.console.pages import Pages
 from lateen.console.plain_callers import PlainCallers
+from lateen.console.sending import bounded
 from lateen.console.shapes import App, Finding, Level, Mesh, Namespace, Traffic
 from lateen.inject.workload import of_pod
 from lateen.kit import jsons, servers
@@ -278,7 +279,7 @@ def _own_first(namespace: Json) -> tuple[bool, bool, str]:
 
 
 def application(console: Console) -> web.Application:
-    app = web.Application(middlewares=[guarded])
+    app = web.Application(middlewares=[bounded(), guarded])
     app.cleanup_ctx.append(console.session)
     app.add_routes(console.routes())
     if (STATIC / "assets").is_dir():

@@ -233,8 +233,7 @@ class Wizards:
 
     def _existing(self, kind: kinds.Kind, service: Json, fits: Callable[[Json], bool]) -> Json | None:
         """A copy of the first object of a kind that is about the service's host alone."""
-        meta = service["metadata"]
-        names = {meta["name"], *self._inventory.hosts(meta["namespace"], meta["name"])}
+        meta, names = service["metadata"], self.names(service)
         for ref in self._inventory.rules(meta["namespace"], meta["name"]):
             obj = self._inventory.find(kind, ref.namespace, ref.name) if kind.id == (ref.group, ref.kind) else None
             if obj is None or ref.namespace != meta["namespace"]:
@@ -243,6 +242,11 @@ class Wizards:
             if set(spec.get("hosts") or [spec.get("host")]) <= names and fits(spec):
                 return kind.typed(copy.deepcopy(obj))
         return None
+
+    def names(self, service: Json) -> set[str]:
+        """What rules in the service's own namespace may call it."""
+        meta = service["metadata"]
+        return {meta["name"], *self._inventory.hosts(meta["namespace"], meta["name"])}
 
     def replaced(self, service: Json) -> dict[str, list[str]]:
         """By wizard, the objects that it would replace as a whole."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from lateen.console.sending import bounded
 from lateen.console.traces import otlp
 from lateen.console.traces.jaeger_grpc import GrpcQueries
 from lateen.console.traces.query import Queries
@@ -54,7 +55,7 @@ class Traces:
         return True
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=0)
+        app = web.Application(client_max_size=0, middlewares=[bounded()])
         app.add_routes([*self.receiver.routes(), *self.queries.routes()])
         app.add_routes([web.get("/", self._home), web.get("/health", self._health), web.get("/metrics", self._metrics)])
         return app
