@@ -68,6 +68,56 @@ def test_a_wizard_changes_the_rule_that_is_there_and_keeps_the_rest_of_it():
     assert len(ROUTED["spec"]["http"][1]["route"]) == 1
 
 
+def of_ports(*ports):
+    """The shop's cart, with other ports, and a second version."""
+    service = copy.deepcopy(SHOP[0])
+    service["spec"]["ports"] = [{"name": name, "port": port} for name, port in ports]
+    return (service, *SHOP[1:3], V2)
+
+
+def test_connections_are_shifted_where_proxies_see_no_requests():
+    database = of_ports(("tcp-db", 5432))
+    found = made("weights", {"weights": {"v1": 90, "v2": 10}}, *database)
+    rule = found["VirtualService"]["spec"]
+    assert "http" not in rule, "it would have no effect"
+    assert [(r["destination"]["subset"], r["weight"]) for r in rule["tcp"][0]["route"]] == [("v1", 90), ("v2", 10)]
+    text = "---\n".join(map(yamldoc.dump, found.values()))
+    assert what_if(cluster(*database).sources(), sources(text), "istio-system") == []
+    inventory = cluster(*database, *found.values()).inventory()
+    assert forms(Wizards(inventory), inventory, "shop", "cart")["weights"] == {"v1": 90, "v2": 10}
+    both = made("weights", {"weights": {"v1": 100}}, *of_ports(("tcp-db", 5432), ("web", 80)))
+    assert "http" in both["VirtualService"]["spec"], "its protocol is detected"
+
+
+@pytest.mark.parametrize(
+    ("wizard", "form", "says"),
+    [
+        ("limits", {"timeout": "3s"}, "no port of the service carries HTTP"),
+        ("fault", {"aborted": 10}, "no port of the service carries HTTP"),
+        ("expose", {"host": "shop.example", "port": 5432}, "port 5432 carries tcp, not HTTP"),
+        ("weights", {"weights": {"v1": 100}}, "TLS of its clients"),
+    ],
+)
+def test_what_would_have_no_effect_on_a_port_is_refused(wizard, form, says):
+    objects = of_ports(("tls", 443)) if wizard == "weights" else of_ports(("tcp-db", 5432))
+    with pytest.raises(ValueError, match=says):
+        made(wizard, form, *objects)
+    inventory = cluster(*objects).inventory()
+    assert forms(Wizards(inventory), inventory, "shop", "cart")["weights"] is None
+
+
+def test_routes_that_answer_themselves_are_left_as_they_are():
+    rule = copy.deepcopy(ROUTED)
+    moved = {"match": [{"uri": {"exact": "/old"}}], "redirect": {"uri": "/"}}
+    rule["spec"]["http"].insert(0, moved)
+    found = made("fault", {"aborted": 10}, *SHOP[:3], rule)["VirtualService"]["spec"]["http"]
+    assert ["fault" in http for http in found] == [False, True, True]
+    rule["spec"]["http"] = [{"redirect": {"uri": "/"}}]
+    for wizard, form in (("fault", {"aborted": 10}), ("weights", {"weights": {"v1": 100}})):
+        with pytest.raises(ValueError, match="redirects all requests itself"):
+            made(wizard, form, *SHOP[:3], rule)
+
+
 def test_limits_and_faults_are_set_and_taken_away():
     rule = made("limits", {"timeout": "3s", "attempts": 2}, *SHOP[:3], ROUTED)["VirtualService"]
     tried = {"retryOn": "gateway-error,connect-failure,refused-stream", "attempts": 2}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from lateen.console import shapes
 from lateen.console.inventory import Inventory
-from lateen.console.wizards import Wizards, last
+from lateen.console.wizards import Wizards, last, sending
 from lateen.kit.jsons import Json, dig
 
 
@@ -14,7 +14,8 @@ def forms(wizards: Wizards, inventory: Inventory, namespace: str, service: str) 
     """Raises LookupError where there is no such service."""
     found = wizards.service(namespace, service)
     rule, traffic = wizards.rule(found), wizards.traffic(found)
-    http = (last(rule) or [{}])[0]
+    routes = rule["spec"].get("http") or rule["spec"].get("tcp") or []
+    http = next(iter(sending(last(routes))), {})
     retries = http.get("retries") or {}
     limits = bool(retries or http.get("timeout"))
     return {

@@ -17,12 +17,15 @@ from lateen.api import kinds
 from lateen.api.canonical import REVISIONS
 from lateen.api.config import plain
 from lateen.api.domain import TRUST_DOMAIN
+from lateen.api.reading import port_protocol
 from lateen.console.checks import written
 from lateen.console.inventory import Inventory
 from lateen.kit.jsons import Json, dig
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Count = Annotated[int, Meta(ge=0, le=100_000)]
+WITHOUT_REQUESTS = frozenset(("tcp", "tls", "https", "mongo", "redis", "mysql", "udp"))
+"""Protocols that ports may declare of which proxies see no requests."""
 DURATION = r"^(\d+(\.\d+)?(h|m|s|ms))*$"
 HOST, PATH = r"^(\*|[a-z0-9*]([-a-z0-9.]*[a-z0-9])?)$", r"^/[^\s]*$"
 LIKE = {DURATION: 'a duration such as "5s"', HOST: 'a host such as "shop.example.com"', PATH: 'a path such as "/cart"'}
@@ -115,6 +118,10 @@ class Wizards:
         known = self.versions(service)
         if missing := sorted(form.weights.keys() - known):
             raise ValueError(f"no pod of the service has version {', '.join(missing)}; there are {', '.join(known)}")
+        if not _routes(service):
+            raise ValueError(
+                "all ports of the service carry TLS of its clients or UDP; no share of it can be routed here"
+            )
         rule, traffic = self.rule(service), self.traffic(service)
         subsets = traffic["spec"].setdefault("subsets", [])
         names = {version: _subset(subsets, version, known[version]) for version in form.weights}
@@ -123,13 +130,13 @@ class Wizards:
             {"destination": {"host": host, "subset": names[version]}, "weight": weight}
             for version, weight in form.weights.items()
         ]
-        for http in last(rule):
-            http["route"] = copy.deepcopy(routes)
+        for route in _there(last(rule["spec"][_routes(service) or "http"]), "delegate"):
+            route["route"] = copy.deepcopy(routes)
         return [traffic, rule]
 
     def limits(self, service: Json, form: Limits) -> list[Json]:
-        rule = self.rule(service)
-        for http in rule["spec"]["http"]:
+        rule = self._requests(service)
+        for http in _there(rule["spec"]["http"]):
             _set(http, "timeout", form.timeout)
             retries = {"retryOn": TRIED_AGAIN, **(http.get("retries") or {}), "attempts": form.attempts}
             _set(retries, "perTryTimeout", form.perTryTimeout)
@@ -140,11 +147,11 @@ class Wizards:
     def fault(self, service: Json, form: Fault) -> list[Json]:
         if form.delayed and not form.delay:
             raise ValueError("enter how long requests are to be delayed")
-        rule = self.rule(service)
+        rule = self._requests(service)
         delay = {"fixedDelay": form.delay, "percentage": {"value": form.delayed}} if form.delayed else None
         abort = {"httpStatus": form.status, "percentage": {"value": form.aborted}} if form.aborted else None
         fault = {k: v for k, v in (("delay", delay), ("abort", abort)) if v}
-        for http in rule["spec"]["http"]:
+        for http in _there(rule["spec"]["http"]):
             _set(http, "fault", fault)
         return [rule]
 
@@ -189,9 +196,11 @@ class Wizards:
 
     def expose(self, service: Json, form: Expose) -> list[Json]:
         """A Gateway of its own on port 80 of the ingress gateway, and the route to the service."""
-        ports = [int(p["port"]) for p in dig(service, "spec", "ports", default=[])]
+        ports = {int(p["port"]): port_protocol(p) for p in dig(service, "spec", "ports", default=[])}
         if form.port not in ports:
             raise ValueError(f"the service has no port {form.port}; it has {', '.join(map(str, ports)) or 'none'}")
+        if (protocol := ports[form.port]) in WITHOUT_REQUESTS:
+            raise ValueError(f"port {form.port} carries {protocol}, not HTTP; write a Gateway with a server for it")
         meta = service["metadata"]
         gateway = self._new(kinds.GATEWAY, service, "-exposed")
         server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [form.host]}
@@ -222,8 +231,14 @@ class Wizards:
         rule = found or self._new(kinds.VIRTUAL_SERVICE, service)
         host = service["metadata"]["name"]
         rule["spec"] = rule.get("spec") or {"hosts": [host]}
-        rule["spec"].setdefault("http", [{"route": [{"destination": {"host": host}}]}])
+        rule["spec"].setdefault(_routes(service) or "http", [{"route": [{"destination": {"host": host}}]}])
         return rule
+
+    def _requests(self, service: Json) -> Json:
+        """``rule`` of a service whose proxies see requests."""
+        if _routes(service) != "http":
+            raise ValueError("no port of the service carries HTTP, so proxies see connections there, and no requests")
+        return self.rule(service)
 
     def traffic(self, service: Json) -> Json:
         found = self._existing(kinds.DESTINATION_RULE, service, lambda spec: not spec.get("workloadSelector"))
@@ -290,10 +305,29 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-def last(rule: Json) -> list[Json]:
+def last(routes: list[Json]) -> list[Json]:
     """The routes for requests that no other match is about; all where each has a match."""
-    https: list[Json] = rule["spec"]["http"]
-    return [h for h in https if not h.get("match")] or https
+    return [r for r in routes if not r.get("match")] or routes
+
+
+def sending(routes: list[Json], *others: str) -> list[Json]:
+    """Those that send requests to a service. ``others``: fields of a route in place of destinations."""
+    return [r for r in routes if not any(r.get(field) for field in ("redirect", "directResponse", *others))]
+
+
+def _there(routes: list[Json], *others: str) -> list[Json]:
+    """``sending``. Raises ValueError where there is none."""
+    if found := sending(routes, *others):
+        return found
+    raise ValueError("the service's VirtualService answers or redirects all requests itself; change it in the editor")
+
+
+def _routes(service: Json) -> str:
+    """The routes of a VirtualService that a service's traffic goes by: ``http``, ``tcp``, or none of these."""
+    protocols = {port_protocol(p) for p in dig(service, "spec", "ports", default=[])}
+    if not protocols or protocols - WITHOUT_REQUESTS:
+        return "http"
+    return "tcp" if protocols - {"tls", "https", "udp"} else ""
 
 
 def _subset(subsets: list[Json], version: str, labels: Mapping[str, str]) -> str:
