@@ -74,13 +74,17 @@ export const check = (text: string) => get<Check[]>('/check', { method: 'POST', 
 export const effect = (text: string, gone: boolean) => 
   get<Effect>(`/effect?delete=${gone}`, { method: 'POST', body: text, headers: authorization() })
 
-const schemas = new Map<string, Promise<Schema>>()
-/** The fields of a kind. */
-export function schema(kind: string): Promise<Schema> {
-  const found = schemas.get(kind) ?? get<Schema>(path('schemas', kind))
-  schemas.set(kind, found)
-  return found
+/** Asks once for what does not change; again where that failed. */
+const kept = new Map<string, Promise<unknown>>()
+function once<T>(path: string): Promise<T> {
+  const found = kept.get(path) ?? get<T>(path)
+  kept.set(path, found)
+  found.catch(() => kept.delete(path))
+  return found as Promise<T>
 }
+
+/** The fields of a kind. */
+export const schema = (kind: string) => once<Schema>(path('schemas', kind))
 
 export const boards = () => get<Board[]>('/boards')
 
@@ -119,9 +123,8 @@ export async function wizard(name: string, namespace: string, service: string, f
 export const graph = (kind: GraphKind, namespace: string, window: number, at = 0) =>
   get<Graph>(`/graph?${new URLSearchParams({ kind, namespaces: namespace, window: String(window), ...(at ? { at: String(at) } : {}) })}`)
 
-let meanings: Promise<Record<string, string>> | undefined
 /** What Envoy's response flags mean. */
-export const flags = () => (meanings ??= get<Record<string, string>>('/flags'))
+export const flags = () => once<Record<string, string>>('/flags')
 
 export const badges = () => get<Badges>('/badges')
 

@@ -2,10 +2,20 @@
 
 export const says = (e: unknown) => (e instanceof Error ? e.message : String(e))
 
-/** Calls at once and then in steps; returns how to stop. */
+/** Calls at once and then in steps, not before the former call has ended; returns how to stop. */
 export function every(ms: number, ask: () => unknown): () => void {
-  void ask()
-  const timer = setInterval(() => void ask(), ms)
+  let asking = false
+  const look = async () => {
+    if (asking) return
+    asking = true
+    try {
+      await ask()
+    } finally {
+      asking = false
+    }
+  }
+  void look()
+  const timer = setInterval(() => void look(), ms)
   return () => clearInterval(timer)
 }
 

@@ -2,8 +2,9 @@
 
 export interface Column<Row> {
   title: string
-  /** What the column is sorted by. */
+  /** What the column is filtered by, and sorted unless it has a rank. */
   of: (row: Row) => string | number
+  rank?: (row: Row) => number
 }
 
 export class Sorting<Row> {
@@ -22,7 +23,8 @@ export class Sorting<Row> {
   }
 
   sorted(rows: Row[]): Row[] {
-    const of = this.columns()[this.by]?.of
+    const column = this.columns()[this.by]
+    const of = column?.rank ?? column?.of
     if (!of) return rows
     return [...rows].sort((a, b) => {
       const [x, y] = [of(a), of(b)]

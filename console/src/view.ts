@@ -21,6 +21,8 @@ const SHAPES: Record<Node['kind'], string> = {
   unknown: 'diamond',
 }
 const TCP = '#2a6fdb'
+/** How long nodes and edges without traffic keep their places, in milliseconds. */
+const KEPT_MS = 900_000
 /** The height that the legend takes at the bottom. */
 const LEGEND = 24
 
@@ -59,6 +61,8 @@ export class View {
   private observer: ResizeObserver
   private byId = new Map<string, Edge>()
   private texts = new Map<string, Mark>()
+  /** Elements without traffic, and since when. */
+  private idle = new Map<string, number>()
   private graph: Graph | null = null
   private wish: Wish | null = null
   animated = true
@@ -140,6 +144,7 @@ export class View {
     this.cy.elements().remove()
     this.routes.forget()
     this.texts.clear()
+    this.idle.clear()
     this.particles.clear()
   }
 
@@ -221,12 +226,30 @@ export class View {
       this.byId = new Map(graph.edges.map((e) => [e.id, e]))
       for (const edge of graph.edges) grown = this.edge(edge, edgeText(edge, wish.labels, parts.get(edge.id) ?? 0)) || grown
       const live = new Set([...graph.nodes.map((n) => n.id), ...this.byId.keys(), ...boxes.keys()])
-      this.cy.elements().forEach((e) => toggle(e, 'idle', !live.has(e.id())))
+      this.rest(live)
       this.filter(graph, wish, parts)
     })
     if (grown) this.arrange()
     else this.above.refresh()
     if (fresh && this.animated) this.particles.emit(graph.edges)
+  }
+
+  /** Marks what is not live; what was not for long is forgotten, as a page may be open for days. */
+  private rest(live: Set<string>) {
+    const now = performance.now()
+    for (const id of live) this.idle.delete(id)
+    this.cy.elements().forEach((e) => {
+      toggle(e, 'idle', !live.has(e.id()))
+      if (!live.has(e.id()) && !this.idle.has(e.id())) this.idle.set(e.id(), now)
+    })
+    const gone = [...this.idle].filter(([, since]) => now - since > KEPT_MS).map(([id]) => id)
+    for (const id of gone) {
+      this.cy.getElementById(id).remove()
+      this.texts.delete(id)
+      this.idle.delete(id)
+    }
+    this.routes.forget(gone)
+    this.particles.moved(gone)
   }
 
   /** Hides and finds by the expressions. */

@@ -329,3 +329,15 @@ def test_an_object_of_the_whole_cluster_has_a_page():
     del found["metadata"]["namespace"]
     page = cluster(found).inventory().configuration.page("GatewayClass", "", "istio")
     assert page["yaml"].startswith("apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\n")
+
+
+def test_a_host_of_two_service_entries_is_one_service():
+    def entry(name, number, *hosts):
+        ports = [{"number": number, "name": f"p{number}", "protocol": "HTTP"}]
+        return kubernetes(kinds.SERVICE_ENTRY, name, spec={"hosts": list(hosts), "ports": ports})
+
+    found = cluster(entry("a", 80, "x.example", "x.example"), entry("b", 81, "x.example", "y.example")).inventory()
+    rows = {r["name"]: r["ports"] for r in found.services()}
+    assert rows == {"x.example": ["80/HTTP", "81/HTTP"], "y.example": ["81/HTTP"]}
+    assert len(found.services()) == 2
+    assert {r["name"] for r in found.service("shop", "x.example")["rules"]} == {"a", "b"}

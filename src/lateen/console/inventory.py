@@ -16,7 +16,7 @@ from lateen.api.domain import service_host
 from lateen.api.reading import has_proxy, is_finished, is_terminating, outside
 from lateen.console import health, routes, shapes
 from lateen.console.checks import shown
-from lateen.console.configuration import Configuration, Findings, Objects, find, in_namespace, reference, worst
+from lateen.console.configuration import WORST, Configuration, Findings, Objects, find, in_namespace, reference, worst
 from lateen.inject.required import SKIPPED_NAMESPACES
 from lateen.inject.workload import of_pod
 from lateen.kit.jsons import Json, dig
@@ -141,10 +141,14 @@ class Inventory:
     def services(self, namespace: str = "") -> list[shapes.ServiceRow]:
         found = [s for s in self._objects.get(kinds.SERVICE, ()) if namespace in ("", s["metadata"]["namespace"])]
         rows = [self._service(s) for s in found]
+        entries: dict[tuple[str, str], shapes.ServiceRow] = {}
         for entry in self._objects.get(kinds.SERVICE_ENTRY, ()):
             if namespace in ("", entry["metadata"]["namespace"]):
-                rows += [self._entry(entry, str(h)) for h in dig(entry, "spec", "hosts", default=[])]
-        return sorted(rows, key=lambda r: (r["namespace"], r["name"]))
+                for host in dig(entry, "spec", "hosts", default=[]):
+                    row = self._entry(entry, str(host))
+                    key = row["namespace"], row["name"]
+                    entries[key] = _joined(entries[key], row) if key in entries else row
+        return sorted((*rows, *entries.values()), key=lambda r: (r["namespace"], r["name"]))
 
     def _service(self, s: Json) -> shapes.ServiceRow:
         meta = s["metadata"]
@@ -310,3 +314,9 @@ def _names(entry: Json, host: str) -> bool:
 def _selects(service: Json, labels: Mapping[str, str]) -> bool:
     wanted = dig(service, "spec", "selector", default={})
     return bool(wanted) and all(labels.get(k) == v for k, v in wanted.items())
+
+
+def _joined(one: shapes.ServiceRow, other: shapes.ServiceRow) -> shapes.ServiceRow:
+    """A host of several ServiceEntries of a namespace, which are one service."""
+    ports = list(dict.fromkeys((*one["ports"], *other["ports"])))
+    return {**one, "ports": ports, "worst": max(one["worst"], other["worst"], key=lambda level: WORST.get(level, 0))}

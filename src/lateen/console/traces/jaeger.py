@@ -40,7 +40,7 @@ def _other(number: str) -> str:
 def _span(s: Span, process: str, ids: dict[tuple[str, bool], str]) -> Json:
     parent = s.id if s.shared and (s.id, False) in ids else s.parent
     tags = [_tag(k, v) for k, v in s.tags.items()]
-    if s.kind != "INTERNAL":
+    if s.kind != "INTERNAL" and "span.kind" not in s.tags:
         tags.append(_tag("span.kind", s.kind.lower()))
     if s.error and "error" not in s.tags:
         tags.append({"key": "error", "type": "bool", "value": True})
