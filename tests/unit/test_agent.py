@@ -432,6 +432,7 @@ def test_the_collector_gets_what_is_left_out_where_it_asks_for_it(monkeypatch):
     assert told("standard&idle=all").endswith(IDLE + b"\n")
     assert b"istio_agent_uptime_seconds" in told("standard&idle=all")
     assert IDLE not in told("standard")
+    assert told("istio&idle=all").endswith(IDLE + b"\n")
     assert IDLE not in told("istio")
 
 

@@ -4,8 +4,11 @@ import asyncio
 import weakref
 
 import pytest
+from consoles import line
 
+from lateen.agent.exposition import IDLE
 from lateen.cli import foreign
+from lateen.cli.live import counters
 from lateen.cli.live.counters import Sums, by
 from lateen.cli.live.logs import Shown, _batches
 from lateen.console.metrics import Flow, Sample, Workload
@@ -52,6 +55,26 @@ def test_a_caller_tells_of_mutual_tls_where_the_called_side_was_not_asked():
     assert share(sample(reporter="source"), refused) == 1, "connections that failed were neither"
     assert share(sample(reporter="source"), sample(policy="none")) == 0, "the called side knows better"
     assert share(sample(reporter="source"), sample(policy="unknown")) == 1, "a Telemetry removed it there"
+
+
+def test_stat_counts_a_burst_of_errors_at_a_pod_of_hours_and_no_calls_of_the_past(monkeypatch):
+    """Its agent leaves out what has not changed for an hour, and says so once."""
+    asked, known, idle = [], line(value=5), line(target="idle", value=1000)
+    answers = [known + IDLE + b"\n" + idle, known + line(code=503, value=20) + line(target="idle", value=1001)]
+
+    async def lines(_client, _pod, path):
+        asked.append(path)
+        for each in answers[len(asked) - 1].splitlines():
+            yield each
+
+    monkeypatch.setattr(counters.selecting, "lines", lines)
+    pod = {"metadata": {"name": "web-1", "uid": "1"}, "status": {"startTime": "2020-01-01T00:00:00Z"}}
+    found = asyncio.run(counters.read(None, [pod], 0.001))
+    assert {(s.flow.destination.name, s.detail): n for s, n in found.items()} == {
+        ("cart", "503"): 20,
+        ("idle", "200"): 1,
+    }
+    assert ["idle" in path for path in asked] == [True, False]
 
 
 @pytest.mark.parametrize("text", ["9xx", "600", "42", "599-500", "200-999"])

@@ -78,9 +78,10 @@ class Metrics:
         that are left out otherwise (see ``Exposition``), which come last."""
         return self.own.text() + await self._envoy(_STANDARD, idle=idle)
 
-    async def graph(self) -> bytes:
-        """Only the metrics needed for edges of the graph: cheap enough to be read every second."""
-        return await self._envoy(_GRAPH, _in_graph)
+    async def graph(self, idle: bool = False) -> bytes:
+        """Only the metrics needed for edges of the graph: cheap enough to be read every second. ``idle``: as for
+        ``standard``."""
+        return await self._envoy(_GRAPH, _in_graph, idle=idle)
 
     async def _envoy(self, path: str, wanted: Wanted = everything, scraper: str = "", idle: bool = False) -> bytes:
         return self._joined(await _get("127.0.0.1", ports.ADMIN, path), wanted, scraper, idle)

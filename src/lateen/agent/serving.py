@@ -83,9 +83,10 @@ class Server:
     async def _metrics_of(self, request: http.Request) -> bytes:
         """All, or with ``only`` those that the collector asks for."""
         asked = parse_qs(request.path.partition("?")[2])
+        idle = "idle" in asked
         match asked.get("only"):
             case ["istio"]:
-                return await self._metrics.graph()
+                return await self._metrics.graph(idle)
             case ["standard"]:
-                return await self._metrics.standard(idle="idle" in asked)
+                return await self._metrics.standard(idle)
         return await self._metrics.all(_scraper(request))

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from lateen.agent.exposition import IDLE
 from lateen.api.reading import has_proxy
 from lateen.console.metrics import began
 from lateen.console.series.intake import Key, Look
-from lateen.console.series.scrape import Meta, samples, target_labels
+from lateen.console.series.scrape import Meta, left_out, samples, target_labels
 from lateen.kit import bodies
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -74,8 +73,7 @@ async def read(
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         problem = str(e) or "timeout"
     complete = complete and (not text or text.endswith(b"\n"))
-    text, told, rest = text.partition(IDLE + b"\n") if idle else (text, b"", b"")
-    left_out = samples(rest, None) if told and complete else None
+    text, told = left_out(text) if idle and complete else (text, None)
     pairs = samples(text, meta if whole else None)
     labels, seconds = target_labels(process.pod, process.port), time.monotonic() - asked
-    return Look(labels, url, pairs, whole, seconds, problem, complete, began(process.pod), left_out)
+    return Look(labels, url, pairs, whole, seconds, problem, complete, began(process.pod), told)

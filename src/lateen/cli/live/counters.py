@@ -21,13 +21,15 @@ from lateen.cli.output import say, table, warn
 from lateen.console.metrics import UNKNOWN, Added, Sample, Security, Workload, failed, quantile
 from lateen.console.metrics import Target as Counted
 from lateen.console.reports import Reports
-from lateen.console.series.scrape import samples
+from lateen.console.series.scrape import left_out, samples
 from lateen.dump.requests import Peer
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError, Unreachable
 
 PATH = "/stats/prometheus?only=istio"
+FIRST = f"{PATH}&idle=all"
+"""Also with what is left out otherwise: what appears later beside it is new."""
 AT_ONCE = 16
 HISTOGRAMS_S = 5
 """Envoy's own default of ``stats_flush_interval``."""
@@ -76,19 +78,23 @@ async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
     added: Added = {}
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(pod: Json) -> None:
+    async def one(pod: Json, path: str) -> None:
         async with gate:
             try:
-                text = b"\n".join([line async for line in selecting.lines(client, pod, PATH)]) + b"\n"
+                text = b"\n".join([line async for line in selecting.lines(client, pod, path)]) + b"\n"
             except (KubeError, Unreachable, TimeoutError) as e:
                 warn(f"{pod['metadata']['name']}: {str(e) or 'timeout'}")
                 return
-        counted[str(pod["metadata"]["uid"])].read(samples(text), added)
+        proxy = counted[str(pod["metadata"]["uid"])]
+        shown, idle = left_out(text)
+        if idle is not None:
+            proxy.told(idle)
+        proxy.read(samples(shown), added)
 
-    await asyncio.gather(*(one(p) for p in pods))
+    await asyncio.gather(*(one(p, FIRST if seconds else PATH) for p in pods))
     if seconds:
         await asyncio.sleep(seconds)
-        await asyncio.gather(*(one(p) for p in pods))
+        await asyncio.gather(*(one(p, PATH) for p in pods))
     return added
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import InitVar, dataclass, field
 from typing import NamedTuple
 
-from lateen.agent.exposition import IDLE_S
+from lateen.agent.exposition import IDLE, IDLE_S
 from lateen.console.series.codec import STALE_BITS, Labels, marker
 from lateen.console.series.registry import NAME
 from lateen.kit.jsons import Json
@@ -70,6 +70,12 @@ def samples(text: bytes, into: dict[str, Meta] | None = None) -> list[Pair]:
         except ValueError:
             continue
     return out
+
+
+def left_out(text: bytes) -> tuple[bytes, list[Pair] | None]:
+    """(what a proxy shows, what it says that it leaves out otherwise; None if it does not say it)."""
+    shown, told, rest = text.partition(IDLE + b"\n")
+    return shown, samples(rest, None) if told else None
 
 
 def _comment(line: bytes, into: dict[str, Meta]) -> None:
