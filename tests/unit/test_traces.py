@@ -345,6 +345,7 @@ def test_spans_come_by_grpc(tmp_path):
         ("/api/traces?service=a&start=12x", "start"),
         ("/api/traces/nothex", "not a trace id"),
         ("/api/v2/traces?limit=many", "limit"),
+        ("/api/v2/traceMany?traceIds=aa", "traceIds"),
     ],
 )
 def test_questions_that_cannot_be_read_get_a_clear_answer(tmp_path, path, says):
@@ -355,6 +356,38 @@ def test_questions_that_cannot_be_read_get_a_clear_answer(tmp_path, path, says):
     status, text = serving(tmp_path, work)
     assert status == 400
     assert says in text
+
+
+def test_every_tag_counts_and_so_does_the_service_at_the_other_end(tmp_path):
+    other = ZIPKIN | {"traceId": "aaaa", "remoteEndpoint": {"serviceName": "cache"}, "annotations": []}
+    other |= {"tags": {"http.status_code": "503", "span.kind": "client"}}
+
+    async def work(url, _traces, session):
+        async with session.post(f"{url}/api/v2/spans", json=[ZIPKIN, other]) as answer:
+            assert answer.status == 202
+        await until(session, f"{url}/api/v2/traces?serviceName=backend", lambda a: len(a) == 2)
+
+        async def found(path):
+            async with session.get(url + path) as answer:
+                assert answer.status == 200, await answer.text()
+                return await answer.json()
+
+        jaeger = "/api/traces?service=backend&tag=http.status_code:503"
+        return {
+            "remote": await found("/api/v2/traces?remoteServiceName=cache"),
+            "annotation": await found("/api/v2/traces?annotationQuery=ws"),
+            "many": await found("/api/v2/traceMany?traceIds=aaaa,5af7183fb1d4cf5f"),
+            "keys": await found("/api/v2/autocompleteKeys"),
+            "both": (await found(f"{jaeger}&tag=span.kind:client"))["data"],
+            "one": (await found(jaeger))["data"],
+        }
+
+    answers = serving(tmp_path, work)
+    assert [t[0]["remoteEndpoint"]["serviceName"] for t in answers["remote"]] == ["cache"]
+    assert [t[0]["remoteEndpoint"]["serviceName"] for t in answers["annotation"]] == ["db"]
+    assert (len(answers["many"]), answers["keys"], len(answers["one"])) == (2, [], 2)
+    ((only,),) = [t["spans"] for t in answers["both"]]
+    assert [t["key"] for t in only["tags"]].count("span.kind") == 1, "each tag of Jaeger's has a name of its own"
 
 
 def test_too_many_waiting_spans_are_refused_for_now(tmp_path, monkeypatch):

@@ -30,7 +30,9 @@ class Query:
     name: str = ""
     kind: str = ""
     tags: dict[str, str] = field(default_factory=dict, hash=False)
-    """Each must be a tag of the span with this value; with an empty value, just be there."""
+    """Each must be a tag of the span with this value; with an empty value, just be there, or have happened."""
+    remote: str = ""
+    """The service that the span says is at the other end."""
     start: int = 0
     stop: int = 1 << 53
     shortest: int = 0
@@ -49,8 +51,20 @@ class Query:
             and (not self.name or s.name == self.name)
             and self.shortest <= s.duration <= self.longest
             and (not self.errors or s.error)
-            and all(k in s.tags and v in ("", s.tags[k]) for k, v in self.tags.items())
+            and (not self.remote or s.remote == self.remote)
+            and all(_has(s, k, v) for k, v in self.tags.items())
         )
+
+    @property
+    def of_bodies(self) -> bool:
+        """Whether spans have to be unpacked to know whether they match."""
+        return bool(self.tags or self.remote)
+
+
+def _has(s: Span, key: str, value: str) -> bool:
+    if key in s.tags:
+        return value in ("", s.tags[key])
+    return not value and any(e.fields.get("event") == key for e in s.events)
 
 
 @dataclass(frozen=True)
@@ -123,12 +137,12 @@ class Asking:
         if q.of_any_span:  # then the traces say it, of which there are fewer
             sql = f"SELECT id, start FROM traces WHERE {' AND '.join(where)} ORDER BY 2 DESC LIMIT ?"
         out, left = [], MAX_ANSWER
-        for number, _ in list(self._db.execute(sql, (*values, SCANNED if q.tags else q.limit))):
+        for number, _ in list(self._db.execute(sql, (*values, SCANNED if q.of_bodies else q.limit))):
             size = self._bytes(number)
             if size > left:
                 continue
             spans = self.trace(number)
-            if not q.tags or any(q.matches(s) for s in spans):
+            if not q.of_bodies or any(q.matches(s) for s in spans):
                 out.append(spans)
                 left -= size
                 if len(out) >= q.limit:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from lateen.console.traces import jaeger, zipkin
 from lateen.console.traces.asking import Query, TooMuch
@@ -66,7 +67,10 @@ class Queries:
             ("/api/v2/remoteServices", self._zipkin_remotes),
             ("/api/v2/traces", self._zipkin_traces),
             ("/api/v2/trace/{id}", self._zipkin_trace),
+            ("/api/v2/traceMany", self._zipkin_many),
             ("/api/v2/dependencies", self._zipkin_dependencies),
+            ("/api/v2/autocompleteKeys", self._zipkin_suggested),
+            ("/api/v2/autocompleteValues", self._zipkin_suggested),
         ]
         return out + [web.get(prefix + path, _zipkins(h)) for prefix in ("", "/zipkin") for path, h in theirs]
 
@@ -145,6 +149,17 @@ class Queries:
             return web.Response(status=404, text="trace not found")
         return _json([zipkin.encode(s) for s in found[0]])
 
+    async def _zipkin_many(self, request: web.Request) -> web.Response:
+        ids = [i.strip() for i in request.query.get("traceIds", "").split(",") if i.strip()]
+        if not 2 <= len(ids) <= MAX_TRACES:
+            raise BadQuery(f"traceIds: between 2 and {MAX_TRACES} ids with commas between them")
+        found = await self.ask(self.store.traces, [trace_id(i) for i in ids])
+        return _json([[zipkin.encode(s) for s in t] for t in found])
+
+    async def _zipkin_suggested(self, _: web.Request) -> web.Response:
+        """No tag is suggested, as in Zipkin unless it is told which."""
+        return _json([])
+
     async def _zipkin_dependencies(self, request: web.Request) -> web.Response:
         calls = await self.ask(self.store.calls, *_window(request.query))
         return _json([{"parent": p, "child": c, "callCount": n, "errorCount": e} for p, c, n, e in calls])
@@ -208,6 +223,7 @@ def zipkin_query(asked: Mapping[str, str], now: int) -> Query:
     errors = "error" in wanted and not wanted.pop("error")
     return Query(
         service=asked.get("serviceName", ""),
+        remote=asked.get("remoteServiceName", ""),
         name=asked.get("spanName", ""),
         tags=wanted,
         errors=errors,
@@ -226,21 +242,28 @@ def _window(asked: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _tags(asked: Mapping[str, str]) -> dict[str, str]:
-    """``tags``: a JSON object of texts; ``tag``: ``key:value``."""
+    """``tags``: JSON objects of texts; ``tag``: several ``key:value``."""
     out: Json = {}
-    if text := asked.get("tags"):
+    for text in _all(asked, "tags"):
         try:
-            out = jsons.loads(text)
+            found = jsons.loads(text)
         except ValueError:
-            raise BadQuery('tags: is not a JSON object; write {"http.status_code":"503"}') from None
-        if not isinstance(out, dict):
+            found = None
+        if not isinstance(found, dict):
             raise BadQuery('tags: is not a JSON object; write {"http.status_code":"503"}')
-    if text := asked.get("tag"):
+        out |= found
+    for text in _all(asked, "tag"):
         key, colon, value = text.partition(":")
         if not colon:
             raise BadQuery("tag: write key:value")
         out[key] = value
     return {str(k): str(v).lower() if isinstance(v, bool) else str(v) for k, v in out.items()}
+
+
+def _all(asked: Mapping[str, str], name: str) -> list[str]:
+    """What a parameter says each time that it is given."""
+    given = asked.getall(name, []) if isinstance(asked, MultiMapping) else [asked.get(name, "")]
+    return [text for text in given if text]
 
 
 def _limit(asked: Mapping[str, str], usual: int) -> int:
