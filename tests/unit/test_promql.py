@@ -144,6 +144,8 @@ SHOP = loaded(
         ("resets(level[1m])", {"app=web": 1}),
         ('deriv(hits{code="500"}[50s])', {"app=web code=500": 0.1}),
         ('predict_linear(hits{code="500"}[50s], 100)', {"app=web code=500": 16}),
+        ('predict_linear(hits{code="500"}[50s] offset 10s, 100)', {"app=web code=500": 16}),
+        ('predict_linear(hits{code="500"}[50s] @ 1700000050, 100)', {"app=web code=500": 16}),
         ("max_over_time(sum(hits)[30s:10s])", {"": 131}),
         ("timestamp(level)", {"app=web": 1_700_000_060}),
         ('absent(hits{app="gone", code="200"})', {"app=gone code=200": 1}),
@@ -391,3 +393,11 @@ def test_steady_counters_answer_what_counters_with_gaps_and_resets_beside_them_a
         for at, value in total[f"half={half}"].items():
             expected = sum(v.get(at, 0.0) for k, v in single.items() if f"half={half}" in k)
             assert value == pytest.approx(expected)
+
+
+def test_one_instant_is_looked_up_exactly_however_far_apart_the_steps_are():
+    """Samples of every second; those of 30 s are enough for steps of a minute only where they move with these."""
+    store = loaded(1, level=list(range(200)))
+    assert ask(store, "level @ 1700000137", 100, 220, 60) == {"level": dict.fromkeys((100.0, 160.0, 220.0), 137.0)}
+    moved = ask(store, "count_over_time(level[10s] @ 1700000137)", 100, 220, 60)
+    assert moved == {"": dict.fromkeys((100.0, 160.0, 220.0), 10.0)}

@@ -57,10 +57,9 @@ def _over_range(e: Evaluator, name: str, args: list[ast.Expr], steps: Steps) -> 
         function = _each(e, each, least)
     elif name == "quantile_over_time":
         function = _each(e, partial(_quantile, float(e.scalar(args[0], steps)[0])), 1)
-    else:  # predict_linear; the point in time that counts is the step's
-        ahead = float(e.scalar(args[1], steps)[0])
-        found = e.ranges(args[0], steps)
-        return _windowed(e, found, lambda w: _predicted(w, ahead), name)
+    else:  # predict_linear: from the step's time on, wherever the window is
+        ahead = e.scalar(args[1], steps)
+        return _windowed(e, e.ranges(args[0], steps), lambda w: _predicted(w, steps, ahead), name)
     return _windowed(e, e.ranges(args[-1 if name == "quantile_over_time" else 0], steps), function, name)
 
 
@@ -165,14 +164,15 @@ def _quantile(q: float, _: codec.Floats, values: codec.Floats) -> float:
     return windows.quantile(q, values)
 
 
-def _predicted(w: Windows, ahead: float) -> windows.Result:
+def _predicted(w: Windows, steps: Steps, ahead: Scalar) -> windows.Result:
+    """``ahead``: seconds from each step on."""
     values, there = np.zeros((len(w.values), len(w.ends))), np.zeros((len(w.values), len(w.ends)), np.bool_)
-    for step, end in enumerate(w.ends.tolist()):
+    until = (steps.times - w.times[0]) / 1000 + ahead
+    for step, at in enumerate(until.tolist()):
         one = replace(w, ends=w.ends[step : step + 1])
 
-        def value(times: codec.Floats, found: codec.Floats, at: float = (end - int(w.times[0])) / 1000) -> float:
-            slope, start = windows.slope(times, found, at)
-            return start + slope * ahead
+        def value(times: codec.Floats, found: codec.Floats, at: float = at) -> float:
+            return windows.slope(times, found, at)[1]
 
         column, present = windows.one_by_one(one, value, 2)
         values[:, step], there[:, step] = column[:, 0], present[:, 0]

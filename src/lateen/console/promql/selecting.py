@@ -71,6 +71,7 @@ def within(store: Store, node: ast.MatrixSelector, steps: Steps) -> Ranges:
 def _ranges(store: Store, node: ast.VectorSelector, steps: Steps, span: int, apart: int) -> Ranges:
     """Raises QueryError."""
     times = steps.looked_at(node)
+    apart = apart if node.at is None else 0  # then it is one instant, however far apart the steps are
     found = _select(store, node, max(int(times.min()) - span + 1, 0), int(times.max()), apart)
     bounded(len(found.names), steps)
     return Ranges(found.names, found.times, times, span, found.rows, found.steady)
