@@ -1,5 +1,6 @@
 // Asking the console's server; the shapes of its answers are written by tools/shapes.py.
 
+import { whenTurned } from './polled.svelte'
 import { authorization, ended } from './session.svelte'
 import type {
   Applied,
@@ -162,7 +163,8 @@ export function pods(node: Node): Promise<Pod[]> {
   return get<Pod[]>(`/pods?${query}`)
 }
 
-/** Calls `seen` with each new graph; returns how to stop. */
+/** Calls `seen` with each new graph; returns how to stop. A page in the background has no connection: a browser opens only
+ * six of them to one server, and those who look at the seventh page would wait for ever. */
 export function watchGraph(
   question: { kind: GraphKind; namespaces: string[]; window: number },
   seen: (graph: Graph) => void,
@@ -173,10 +175,20 @@ export function watchGraph(
     namespaces: question.namespaces.join(','),
     window: String(question.window),
   })
-  const source = new EventSource(`${ROOT}/graph/stream?${query}`)
-  source.onmessage = (event) => seen(JSON.parse(event.data as string) as Graph)
-  source.onerror = () => failed('The collector does not answer. Install it with: lateen addons apply')
-  return () => source.close()
+  let source: EventSource | null = null
+  const turn = (inSight: boolean) => {
+    source?.close()
+    source = inSight ? new EventSource(`${ROOT}/graph/stream?${query}`) : null
+    if (!source) return
+    source.onmessage = (event) => seen(JSON.parse(event.data as string) as Graph)
+    source.onerror = () => failed('The collector does not answer. Install it with: lateen addons apply')
+  }
+  turn(!document.hidden)
+  const stop = whenTurned(turn)
+  return () => {
+    stop()
+    source?.close()
+  }
 }
 
 /** Follows the log of a container, or (without a name) of all of the pod's. `begin`: its first lines come, for the first time or

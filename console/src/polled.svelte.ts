@@ -2,11 +2,19 @@
 
 export const says = (e: unknown) => (e instanceof Error ? e.message : String(e))
 
-/** Calls at once and then in steps, not before the former call has ended; returns how to stop. */
+/** Calls `turned` whenever the page comes into sight or goes out of it; returns how to stop. */
+export function whenTurned(turned: (seen: boolean) => void): () => void {
+  const turn = () => turned(!document.hidden)
+  document.addEventListener('visibilitychange', turn)
+  return () => document.removeEventListener('visibilitychange', turn)
+}
+
+/** Calls at once and then in steps, not before the former call has ended, and not while the page is in the background;
+ * returns how to stop. */
 export function every(ms: number, ask: () => unknown): () => void {
   let asking = false
   const look = async () => {
-    if (asking) return
+    if (asking || document.hidden) return
     asking = true
     try {
       await ask()
@@ -16,7 +24,11 @@ export function every(ms: number, ask: () => unknown): () => void {
   }
   void look()
   const timer = setInterval(() => void look(), ms)
-  return () => clearInterval(timer)
+  const stop = whenTurned(() => void look())
+  return () => {
+    clearInterval(timer)
+    stop()
+  }
 }
 
 /** The latest answer, and why there is none. */

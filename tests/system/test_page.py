@@ -1,6 +1,7 @@
 """The console's page in a real browser over a made-up Bookinfo: what needs no mesh."""
 
 import gzip
+import itertools
 import json
 import time
 import urllib.parse
@@ -315,3 +316,120 @@ def test_a_wizard_begins_with_what_is_set_now(page, console):
     page.get_by_role("combobox", name="Action", exact=True).select_option("limits")
     assert page.get_by_label("Timeout", exact=True).input_value() == "3s"
     assert page.get_by_role("spinbutton", name="Retries").input_value() == ""
+
+
+def listed(name, worst="", findings=0):
+    kept = {"ports": ["80/HTTP"], "workloads": 0, "config": 0, "host": name, "origin": "ServiceEntry"}
+    return {"namespace": "default", "name": name, "worst": worst, "findings": findings, **kept}
+
+
+def test_rows_of_the_same_name_are_all_shown_and_findings_are_sorted_by_severity(page, console):
+    rows = [listed("a"), listed("b", "Info"), listed("b", "Error"), listed("c", "Warning")]
+    page.route("**/api/services?*", lambda route: route.fulfill(status=200, body=json.dumps(rows)))
+    page.route("**/api/services", lambda route: route.fulfill(status=200, body=json.dumps(rows)))
+    page.goto(f"{console}#/services")
+    table = page.get_by_role("table", name="services")
+    table.get_by_text("Error").wait_for()
+    assert table.locator("tbody tr").count() == len(rows)
+    table.get_by_role("button", name="Findings").click()
+    shown = [row.split("\t")[0] for row in table.locator("tbody tr").all_inner_texts()]
+    assert shown == ["b", "c", "b", "a"], "the most severe first"
+
+
+def test_back_leads_out_of_a_replay_that_has_played(page, console):
+    page.goto(f"{console}#/graph?namespaces=default")
+    page.get_by_role("button", name="Replay").click()
+    page.get_by_role("button", name="Play", exact=True).click()
+    before = page.locator("[data-at]").get_attribute("data-at")
+    page.wait_for_function("was => document.querySelector('[data-at]').dataset.at > +was + 5", arg=before)
+    page.get_by_role("button", name="Stop playing").click()
+    page.go_back()
+    page.get_by_role("button", name="Pause").wait_for()
+    assert "at=" not in page.url
+
+
+def test_an_answer_is_waited_for_before_the_next_is_asked_for(page, console):
+    held = []
+    page.route("**/api/workloads*", lambda route: held.append(route))
+    page.goto(f"{console}#/workloads")
+    page.wait_for_timeout(7000)
+    assert len(held) == 1
+    held[0].continue_()
+    page.get_by_role("table", name="workloads").get_by_text("reviews-v2").wait_for()
+
+
+def test_help_that_could_not_be_loaded_is_asked_for_again(page, console):
+    page.expected = "a status of 502"
+    page.route("**/api/schemas/VirtualService", lambda route: route.fulfill(status=502, body="later"), times=1)
+    page.goto(f"{console}#/new")
+    yaml = page.get_by_label("YAML")
+    yaml.fill("kind: VirtualService\nspec:\n  http:\n  - retries:\n      attempts: 2\n")
+    yaml.press("ArrowUp")
+    page.evaluate("location.hash = '#/config'")
+    page.get_by_role("table", name="configuration").wait_for()
+    page.evaluate("location.hash = '#/new'")
+    yaml.fill("kind: VirtualService\nspec:\n  http:\n  - retries:\n      attempts: 2\n")
+    yaml.press("ArrowUp")
+    page.get_by_role("complementary", name="Help for the field at the cursor").get_by_text("number of retries").wait_for()
+
+
+def drawn(*workloads):
+    """A graph in which each of these calls the next one."""
+    counts = {"errorRate": 0, "rateIn": 1, "rateOut": 1, "requests": 1}
+    nodes = [
+        {"id": f"workload/default/{w}", "kind": "workload", "name": w, "namespace": "default", "sidecar": True, **counts}
+        for w in workloads
+    ]
+    edges = [
+        {
+            "id": f"{a}>{b}", "source": f"workload/default/{a}", "target": f"workload/default/{b}", "protocol": "http",
+            "rate": 1, "bytesRate": 0, "connections": 0, "mtls": 1, "codes": {}, "flags": {}, "p50": 1, "p95": 1, "p99": 1,
+            "now": 1, "nowErrors": 0, **counts,
+        }
+        for a, b in itertools.pairwise(workloads)
+    ]  # fmt: skip
+    return {"nodes": nodes, "edges": edges, "boxes": [], "at": 0, "proxies": 1, "failures": {}}
+
+
+def test_what_was_not_seen_for_long_leaves_the_graph(page, console):
+    """A page may be open for days."""
+    graphs = [drawn("a", "b", "gone")]
+
+    def stream(route):
+        body = f"retry: 100\ndata: {json.dumps(graphs[-1])}\n\n"
+        route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    page.clock.install()
+    page.expected = "ERR_"
+    page.route("**/graph/stream*", stream)
+    page.goto(f"{console}#/graph?kind=workload")
+    there = "name => (document.querySelector('.canvas')?.dataset.places ?? '').includes(`/${name} `)"
+    page.wait_for_function(there, arg="gone")
+    graphs.append(drawn("a", "b"))
+    page.clock.run_for(60_000)
+    page.wait_for_timeout(500)
+    assert page.evaluate(there, "gone"), "nothing jumps while it is idle for a while"
+    page.clock.run_for(1_000_000)
+    page.wait_for_function(f"!({there})('gone')")
+    assert page.evaluate(there, "a")
+
+
+TURN = """hidden => {
+    Object.defineProperty(document, 'hidden', {value: hidden, configurable: true})
+    document.dispatchEvent(new Event('visibilitychange'))
+}"""
+
+
+def test_a_page_in_the_background_has_no_connection_and_asks_for_nothing(page, console):
+    """A browser opens six connections to a server: the seventh graph would wait for ever."""
+    page.goto(f"{console}#/graph?namespaces=default")
+    page.locator(".count", has_text="proxies").wait_for()
+    asked, ended = [], []
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("requestfailed", lambda r: ended.append(r.url))
+    page.evaluate(TURN, True)
+    page.wait_for_timeout(4000)
+    assert [url for url in ended if "graph/stream" in url]
+    assert asked == []
+    with page.expect_request("**/graph/stream*"), page.expect_request("**/badges"):
+        page.evaluate(TURN, False)
