@@ -370,24 +370,19 @@ def test_help_that_could_not_be_loaded_is_asked_for_again(page, console):
     page.evaluate("location.hash = '#/new'")
     yaml.fill("kind: VirtualService\nspec:\n  http:\n  - retries:\n      attempts: 2\n")
     yaml.press("ArrowUp")
-    page.get_by_role("complementary", name="Help for the field at the cursor").get_by_text("number of retries").wait_for()
+    page.get_by_role("complementary", name="Help for the field at the cursor").get_by_text(
+        "number of retries"
+    ).wait_for()
 
 
 def drawn(*workloads):
     """A graph in which each of these calls the next one."""
-    counts = {"errorRate": 0, "rateIn": 1, "rateOut": 1, "requests": 1}
-    nodes = [
-        {"id": f"workload/default/{w}", "kind": "workload", "name": w, "namespace": "default", "sidecar": True, **counts}
-        for w in workloads
-    ]
-    edges = [
-        {
-            "id": f"{a}>{b}", "source": f"workload/default/{a}", "target": f"workload/default/{b}", "protocol": "http",
-            "rate": 1, "bytesRate": 0, "connections": 0, "mtls": 1, "codes": {}, "flags": {}, "p50": 1, "p95": 1, "p99": 1,
-            "now": 1, "nowErrors": 0, **counts,
-        }
-        for a, b in itertools.pairwise(workloads)
-    ]  # fmt: skip
+    numbers = dict.fromkeys(("bytesRate", "connections", "errorRate", "now", "nowErrors"), 0)
+    numbers |= dict.fromkeys(("rate", "requests", "rateIn", "rateOut", "mtls", "p50", "p95", "p99"), 1)
+    ids = {w: f"workload/default/{w}" for w in workloads}
+    nodes = [{"id": i, "kind": "workload", "name": w, "namespace": "default", **numbers} for w, i in ids.items()]
+    between = {"protocol": "http", "codes": {}, "flags": {}, **numbers}
+    edges = [{"id": a + b, "source": ids[a], "target": ids[b], **between} for a, b in itertools.pairwise(workloads)]
     return {"nodes": nodes, "edges": edges, "boxes": [], "at": 0, "proxies": 1, "failures": {}}
 
 

@@ -142,6 +142,26 @@ def test_logs_that_say_nothing_are_read_no_longer_than_somebody_looks(monkeypatc
     asyncio.run(run())
 
 
+def test_more_logs_than_there_are_connections_are_refused_with_the_command_to_use(monkeypatch):
+    monkeypatch.setattr("lateen.console.logs.MOST", 2)
+
+    async def run():
+        client, app = Silent(), web.Application()
+        app.add_routes(Logs(client, Cluster(), Istiod(None)).routes(""))
+        path = "/pods/default/reviews/log?container=reviews"
+        async with TestClient(TestServer(app)) as page:
+            shown = [await page.get(path) for _ in range(2)]
+            refused = await (await page.get(path)).text()
+            assert "2 logs are shown already" in refused
+            assert "lateen logs reviews -n default -f" in refused
+            assert "event: end" in refused, "the page does not try again"
+            assert client.reading == 2
+            for log in shown:
+                log.close()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("line", [("istio-proxy", SERVED), ("istio-proxy", "nonsense"), ("reviews", LINE)])
 def test_requests_that_were_served_and_lines_of_applications_are_left_alone(line):
     istiod = Istiod(DUMP)

@@ -33,7 +33,7 @@ class Identity:
         token = given.removeprefix(BEARER).strip()
         if not given.startswith(BEARER) or not token.isascii() or not token:
             raise web.HTTPUnauthorized(text=SIGN_IN)
-        return HttpClient(self._client.base, self._client.context, Fixed(token))
+        return self._client.another(Fixed(token))
 
     async def reads(self, request: web.Request) -> None:
         """Raises HTTPUnauthorized and HTTPForbidden for those who may not read the mesh's configuration."""

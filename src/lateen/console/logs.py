@@ -20,12 +20,15 @@ from lateen.dump.refusals import asked, refused_by
 from lateen.kit import jsons, tasks
 from lateen.kit.jsons import Json
 from lateen.kube.client import HttpClient, KubeError, Unreachable
+from lateen.kube.connection import CONNECTIONS
 from lateen.kube.informer import Key
 
 TAIL = 200
 """The number of initial lines of each container."""
 WAITING = 1000
 """The queue length in lines."""
+MOST = CONNECTIONS
+"""Containers whose logs are followed at the same time."""
 SKIPPED = ("istio-init", "istio-validation")
 BEAT_S = 15.0
 """Seconds of silence after which a comment is sent: by that it is noticed that the page was closed."""
@@ -36,7 +39,9 @@ Item = shapes.LogLine | str | None
 
 class Logs:
     def __init__(self, client: HttpClient, cluster: Cluster, istiod: Istiod) -> None:
+        """``client``: whose connections nobody else needs."""
         self._client, self._cluster, self._istiod = client, cluster, istiod
+        self._followed = 0
 
     def routes(self, root: str) -> list[web.RouteDef]:
         return [web.get(f"{root}/pods/{{namespace}}/{{pod}}/log", self._log)]
@@ -46,11 +51,23 @@ class Logs:
         nothing more will be written."""
         namespace, pod = request.match_info["namespace"], request.match_info["pod"]
         asked = request.query.get("container", "")
+        names = [asked] if asked else self._containers(namespace, pod)
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await answer.prepare(request)
+        if self._followed + len(names) > MOST:
+            says = f"{self._followed} logs are shown already; close some, or use: lateen logs {pod} -n {namespace} -f"
+            await answer.write(b"event: failure\ndata: " + jsons.dumps(says) + b"\n\nevent: end\ndata: {}\n\n")
+            return answer
+        self._followed += len(names)
+        try:
+            await self._follow(answer, namespace, pod, names)
+        finally:
+            self._followed -= len(names)
+        return answer
+
+    async def _follow(self, answer: web.StreamResponse, namespace: str, pod: str, names: list[str]) -> None:
         queue: asyncio.Queue[Item] = asyncio.Queue(WAITING)
         explainer = Explainer(self._istiod, self._cluster, (namespace, pod), self._parser())
-        names = [asked] if asked else self._containers(namespace, pod)
         reading = [tasks.spawn(self._read(namespace, pod, name, queue), "log") for name in names]
         left = len(reading)
         try:
@@ -73,7 +90,6 @@ class Logs:
             pass  # the page was closed
         finally:
             await tasks.cancel(*reading)
-        return answer
 
     async def _read(self, namespace: str, pod: str, container: str, queue: asyncio.Queue[Item]) -> None:
         found = self._client.logs(namespace, pod, container, tail=TAIL, follow=True)

@@ -89,6 +89,8 @@ class Console:
         self._client, self._collector = client, collector.rstrip("/")
         self._root = os.environ.get("POD_NAMESPACE", "istio-system")
         self.cluster = Cluster(client, self._root)
+        self._following = client.another()
+        """For logs, each of which keeps a connection while it is shown: what watches the cluster needs its own."""
         identity = Identity(client)
         istiod = Istiod()
         self._parts: tuple[Part, ...] = (
@@ -96,7 +98,7 @@ class Console:
             identity,
             Editing(identity),
             Envoy(identity, istiod),
-            Logs(client, self.cluster, istiod),
+            Logs(self._following, self.cluster, istiod),
             PlainCallers(client, self._collector, self._root),
         )
         self._session: aiohttp.ClientSession | None = None
@@ -120,7 +122,7 @@ class Console:
         ]
 
     async def session(self, _: web.Application) -> AsyncIterator[None]:
-        async with aiohttp.ClientSession() as self._session:
+        async with aiohttp.ClientSession() as self._session, self._following:
             yield
 
     async def _home(self, _: web.Request) -> web.Response:

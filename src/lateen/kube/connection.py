@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
 MAX_LINE = 8 * 1024 * 1024
+CONNECTIONS = 64
+"""At the same time; further requests wait."""
 USER_AGENT = f"lateen/{__version__}"
 """Servers name the manager of fields by it.
 https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers"""
@@ -44,6 +46,10 @@ class Connection:
         self._session: aiohttp.ClientSession | None = None
         self.warnings: list[str] = []
 
+    def another(self, auth: Auth | None = None) -> Self:
+        """A client of the same API with connections of its own; as somebody else where ``auth`` says so."""
+        return type(self)(str(self.url), self.context, auth or self.auth, self.proxy or "", self.tls_name)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -67,7 +73,7 @@ class Connection:
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self.context, limit=64)
+            connector = aiohttp.TCPConnector(ssl=self.context, limit=CONNECTIONS)
             self._session = aiohttp.ClientSession(connector=connector, read_bufsize=MAX_LINE)
         return self._session
 
