@@ -418,6 +418,26 @@ def test_a_last_line_that_was_cut_off_does_not_count():
     assert samples(b"a 12\nb 34") == [(b"a", 12.0)]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_metrics_go_on_after_a_clock_that_was_wrong_was_turned_back(tmp_path, restarted):
+    """As on a machine that finds out the time after it has started: they would stand still until the wrong time."""
+    s = Store(Disk(tmp_path))
+    fill(s, 300)
+    fill(s, 2000, since=START + 12 * HOUR)
+    if restarted:
+        s.flush()
+        s = Store(Disk(tmp_path))
+    fill(s, 200, since=START + 300_000)
+    found = read(s, START, START + 60 * HOUR)
+    assert max(found) == START + 499_000
+    assert {START + 300_000, START + 499_000} <= found.keys()
+    assert all(value == at - START for at, value in found.items())
+    assert "the clock was turned back by" in s.problem
+    before = len(found)
+    s.put(START + 498_500, np.array([0]), np.array([1.0]))
+    assert len(read(s, START, START + 60 * HOUR)) == before, "a step of less than a minute loses a frame"
+
+
 def test_the_limits_are_those_of_the_documentation():
     assert store.MAX_BYTES == 200 * 1024 * 1024
     assert store.RESOLUTIONS[-1][1] == 24 * HOUR

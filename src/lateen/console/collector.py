@@ -119,6 +119,8 @@ class Collector:
                 target.read(look.pairs, added, look.complete, look.whole)
         self.intake.frame(now, looks, found.keys())
         self.intake.described(meta)
+        while self._rounds and self._rounds[-1][0] > now:  # the clock was turned back
+            self._rounds.pop()
         self._rounds.append((now, added))
         while self._rounds and self._rounds[0][0] < now - KEEP_S:
             self._rounds.popleft()

@@ -34,6 +34,8 @@ MAX_KNOWN = 100_000
 """Series that any block may have, also those that ended long ago."""
 MAX_DECODED = 64 * 1024 * 1024
 """Bytes of blocks that are kept ready for the next query."""
+BACK_MS = 60_000
+"""A clock that was turned back by more than that was wrong before."""
 SUFFIX = ".block"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -57,6 +59,9 @@ class Store:
         """One frame: what was scraped at ``at_ms``, later than all before. ``ids`` are the registry's, each once.
         ``begun``: those of counters that have begun since the frame before, in which they were 0."""
         with self._lock:
+            newest = max(tier.newest for tier in self.tiers)
+            if at_ms < newest - BACK_MS:
+                self._forget_later(at_ms, newest)
             if not len(ids) or at_ms <= self.tiers[0].newest:
                 return
             for tier in self.tiers:
@@ -109,9 +114,17 @@ class Store:
     def _trim(self, now_ms: int) -> None:
         for tier in self.tiers:
             while tier.blocks and tier.blocks[0].end < now_ms - tier.keep_ms:
-                self._drop(tier)
+                self._drop(tier.blocks.popleft())
         while (self.size > self._max_bytes or len(self.registry) > self._max_known) and self._drop_oldest():
             pass
+
+    def _forget_later(self, at_ms: int, newest: int) -> None:
+        """The clock was wrong: what was stored under later times would be in the way of everything until then."""
+        self._complain(f"the clock was turned back by {(newest - at_ms) // 1000} s; metrics of later times are deleted")
+        for tier in self.tiers:
+            while tier.blocks and tier.blocks[-1].end > at_ms:
+                self._drop(tier.blocks.pop())
+            tier.end_at(at_ms)
 
     def release(self, ids: Ints) -> None:
         """Undo ``registry.hold``."""
@@ -125,11 +138,11 @@ class Store:
         having = [t for t in self.tiers if t.blocks and (not on_disk or t.blocks[0].name)]
         if not having:
             return False
-        self._drop(min(having, key=lambda t: t.blocks[0].end))
+        oldest = min(having, key=lambda t: t.blocks[0].end)
+        self._drop(oldest.blocks.popleft())
         return True
 
-    def _drop(self, tier: Tier) -> None:
-        block = tier.blocks.popleft()
+    def _drop(self, block: Block) -> None:
         self._decoded.pop(block, None)
         self.release(block.ids)
         if self._disk is not None and block.name:

@@ -54,6 +54,11 @@ class Head:
         rows, last = self._rows_of(ids), len(self.times) - 1
         self._values[rows[absent(self._values[rows, last])], last] = 0.0
 
+    def end_at(self, at_ms: int) -> None:
+        """Forget later frames."""
+        self.times = [at for at in self.times if at <= at_ms]
+        self._values.view(np.int64)[:, len(self.times) :] = GAP_BITS
+
     def _rows_of(self, ids: Ints) -> Ints:
         if self._registry.size > len(self._rows):
             more = np.full(self._registry.size + 1024 - len(self._rows), -1, np.int64)
@@ -126,6 +131,13 @@ class Tier:
     def forget(self, ids: Ints) -> None:
         """Series whose numbers may be given to others."""
         self._pending.view(np.int64)[ids[ids < len(self._pending)]] = GAP_BITS
+
+    def end_at(self, at_ms: int) -> None:
+        """Without what was offered under later times."""
+        self.head.end_at(at_ms)
+        if self._last > at_ms:
+            self._pending.view(np.int64).fill(GAP_BITS)
+            self._last = 0
 
     def settle(self) -> None:
         """What is pending becomes a frame."""
