@@ -54,6 +54,15 @@ def test_a_span_of_zipkin_is_read_and_written_again():
     assert again == [found]
 
 
+@pytest.mark.parametrize("at", [1 << 70, -(1 << 70), -5])
+def test_an_event_at_an_impossible_time_does_not_end_the_store(store, at):
+    """One such span ended the process, and with it all that waited."""
+    (found,) = zipkin.decode(json.dumps([ZIPKIN | {"annotations": [{"timestamp": at, "value": "ws"}]}]).encode())
+    store.add([found], NOW)
+    (kept,) = store.trace(found.trace)
+    assert 0 <= kept.events[0].time < 1 << 53
+
+
 def test_a_span_of_opentelemetry_is_the_same_as_json_and_as_protobuf():
     (found,), _ = otlp.decode_json(json.dumps(OTLP).encode())
     assert (found.trace, found.id, found.parent) == (TRACE, "6b221d5bc9e6496c", "5af7183fb1d4cf5f")

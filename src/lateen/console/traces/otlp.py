@@ -25,6 +25,7 @@ from lateen.console.traces.spans import (
     Kind,
     Span,
     failed,
+    happened,
     short,
     span_id,
     tags,
@@ -134,7 +135,7 @@ def _span(s: Any, service: str, about: dict[str, str]) -> Span:
         if s.status.message:
             found["otel.status_description"] = short(s.status.message)
     events = [
-        Event(e.time_unix_nano // 1000, {"event": short(e.name), **_attributes(e.attributes)})
+        Event(happened(e.time_unix_nano // 1000), {"event": short(e.name), **_attributes(e.attributes)})
         for e in list(s.events)[:MAX_EVENTS]
     ]
     return Span(

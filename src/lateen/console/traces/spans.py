@@ -11,6 +11,7 @@ Kind = Literal["CLIENT", "SERVER", "PRODUCER", "CONSUMER", "INTERNAL"]
 MAX_TAGS, MAX_EVENTS = 128, 128
 MAX_NAME, MAX_VALUE = 256, 4096
 """Longer texts are cut."""
+LATEST_US = (1 << 53) - 1
 LONGEST_US = 30 * 24 * 3600 * 1_000_000
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -87,6 +88,11 @@ def failed(found: dict[str, str]) -> bool:
 
 def times(start: int, duration: int) -> tuple[int, int]:
     """Within what a database can hold and a page can draw. Raises BadSpans."""
-    if not 0 < start < 1 << 53:
+    if not 0 < start <= LATEST_US:
         raise BadSpans(f"the start {start} is not a time in microseconds")
     return start, min(max(duration, 0), LONGEST_US)
+
+
+def happened(at: int) -> int:
+    """The time of an event, as far as it can be kept."""
+    return min(max(at, 0), LATEST_US)
