@@ -329,6 +329,11 @@ def test_rates_are_those_of_a_plain_reading_of_the_definition(seed):
         ("(" * 1500 + "hits" + ")" * 1500, "bad_data", "more than 1000 operators"),
         ("+".join(["hits"] * 2000), "bad_data", "more than 1000 operators"),
         ("hits" + " " * 40_000, "bad_data", "longer than"),
+        ("rate(hits[31e999:1m])", "bad_data", "parse error"),
+        ("rate(hits[999999999y])", "bad_data", "the range is too long"),
+        ("hits offset 999999999y", "bad_data", "the offset is too long"),
+        ("rate(hits[1m:999999999y])", "bad_data", "the step is too long"),
+        ("hits @ -1", "bad_data", "before 1970"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_with_the_reason(query, kind, says):

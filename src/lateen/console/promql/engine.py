@@ -9,7 +9,8 @@ import promql_parser as ast
 
 from lateen.console.promql import aggregates, calls, functions, parsing, relabel, selecting, windows
 from lateen.console.promql.binary import Matching, operate
-from lateen.console.promql.selecting import MAX_SAMPLES, MAX_SERIES, Steps, bounded, milliseconds
+from lateen.console.promql.parsing import milliseconds
+from lateen.console.promql.selecting import MAX_SAMPLES, MAX_SERIES, Steps, bounded
 from lateen.console.promql.values import Scalar, Value, Vector, empty, failed, refused
 from lateen.console.promql.windows import Ranges
 from lateen.console.series.store import Store
@@ -69,8 +70,8 @@ class Engine:
 
     def _subquery(self, node: ast.SubqueryExpr, steps: Steps) -> Ranges:
         """Its steps are multiples of their distance, whatever the query's are."""
-        times, span = steps.looked_at(node), milliseconds(node.range)
-        distance = milliseconds(node.step) or DEFAULT_SUBQUERY_MS
+        times, span = steps.looked_at(node), milliseconds(node, "range")
+        distance = milliseconds(node, "step") or DEFAULT_SUBQUERY_MS
         first = (int(times.min()) - span) // distance * distance + distance
         if (int(times.max()) - first) // distance > MAX_SAMPLES // 100:
             raise failed("the subquery has too many steps")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 import promql_parser as ast
 import re2
@@ -12,6 +13,7 @@ import re2
 from lateen.console.promql.values import refused
 from lateen.console.series.registry import NAME, Selector, Test
 
+T = TypeVar("T")
 LONGEST = 32 * 1024
 MAX_OPERATORS = 1000
 """Deeper trees overflow the parser's stack, which ends the process."""
@@ -29,10 +31,7 @@ def parse(text: str) -> ast.Expr:
         raise refused(f"the query is longer than {LONGEST} characters")
     if len(_OPERATOR.findall(_QUOTED.sub('""', text))) > MAX_OPERATORS:
         raise refused(f"the query has more than {MAX_OPERATORS} operators and brackets")
-    try:
-        return ast.parse(text)
-    except ValueError as e:
-        raise refused(f"parse error: {e}") from None
+    return _asked(lambda: ast.parse(text), "parse error")
 
 
 def bare(node: ast.Expr) -> ast.Expr:
@@ -126,12 +125,23 @@ def duration_ms(text: str) -> int:
 
 
 def moment(at: ast.AtModifier) -> datetime | None:
-    """The time of ``@``; None for ``start()`` and ``end()``. Raises QueryError for times before 1970 and after 9999: at
-    the former ones the parser panics, with an exception of a class that cannot be named."""
+    """The time of ``@``; None for ``start()`` and ``end()``. Raises QueryError for times before 1970 and after 9999."""
+    return _asked(lambda: at.at, "the time after @ is before 1970 or too far in the future")
+
+
+def milliseconds(of: ast.Expr, what: str) -> int:
+    """The duration ``what`` of a selector or subquery (``range``, ``offset``, ``step``); 0 where there is none. Raises
+    QueryError."""
+    duration: timedelta | None = _asked(lambda: getattr(of, what), f"the {what} is too long")
+    return round(duration.total_seconds() * 1000) if duration is not None else 0
+
+
+def _asked(parser: Callable[[], T], problem: str) -> T:
+    """What the parser says. Raises QueryError where it cannot. At some numbers it panics, those that are too large or
+    negative, with an exception of a class that cannot be named."""
     try:
-        found = at.at
+        return parser()
     except BaseException as e:
         if not isinstance(e, ValueError | OverflowError) and type(e).__name__ != "PanicException":
             raise
-        raise refused("the time after @ is before 1970 or too far in the future") from None
-    return found
+        raise refused(f"{problem}: {e}") from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 import numpy as np
 import promql_parser as ast
 
 from lateen.console.promql import parsing
+from lateen.console.promql.parsing import milliseconds
 from lateen.console.promql.values import failed
 from lateen.console.promql.windows import Ranges
 from lateen.console.series.codec import Ints
@@ -40,15 +40,11 @@ class Steps:
             moment = parsing.moment(node.at)
             bound = self.start if node.at.type == ast.AtModifierType.Start else self.end
             times = np.full_like(times, bound if moment is None else round(moment.timestamp() * 1000))
-        return times - milliseconds(node.offset)
+        return times - milliseconds(node, "offset")
 
     def at(self, times: Ints) -> Steps:
         """Of a part of the query that is evaluated at other instants."""
         return replace(self, times=times)
-
-
-def milliseconds(duration: timedelta | None) -> int:
-    return round(duration.total_seconds() * 1000) if duration is not None else 0
 
 
 def bounded(series: int, steps: Steps) -> None:
@@ -64,7 +60,7 @@ def latest(store: Store, node: ast.VectorSelector, steps: Steps) -> Ranges:
 
 def within(store: Store, node: ast.MatrixSelector, steps: Steps) -> Ranges:
     """``metric[5m]``. A dozen samples in a window are enough for every function."""
-    span = milliseconds(node.range)
+    span = milliseconds(node, "range")
     return _ranges(store, node.vector_selector, steps, span, min(steps.distance, span // 12))
 
 
