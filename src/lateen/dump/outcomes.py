@@ -123,7 +123,11 @@ DETAILS: dict[str, Meaning] = {
     "downstream_remote_reset": FLAGS["DR"],
     "downstream_local_disconnect": Meaning("proxy", "this proxy closed the caller's connection"),
     "overload": FLAGS["OM"],
-    "low_version": Meaning("client", "the caller speaks HTTP/1.0, which is not enabled"),
+    "low_version": Meaning(
+        "client",
+        "the caller speaks HTTP/1.0, which is not enabled",
+        'set PILOT_HTTP10 of istiod, or ISTIO_META_HTTP10 of the proxy, to "1"',
+    ),
     "missing_host_header": Meaning("client", "the request has no Host"),
     "missing_path_rejected": Meaning("client", "the request has no path"),
     "invalid_path": Meaning("client", "the request's path is invalid"),
