@@ -329,7 +329,7 @@ def test_rows_of_the_same_name_are_all_shown_and_findings_are_sorted_by_severity
     page.route("**/api/services", lambda route: route.fulfill(status=200, body=json.dumps(rows)))
     page.goto(f"{console}#/services")
     table = page.get_by_role("table", name="services")
-    table.get_by_text("Error").wait_for()
+    table.get_by_text("Error", exact=True).wait_for()
     assert table.locator("tbody tr").count() == len(rows)
     table.get_by_role("button", name="Findings").click()
     shown = [row.split("\t")[0] for row in table.locator("tbody tr").all_inner_texts()]
