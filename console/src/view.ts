@@ -58,6 +58,8 @@ export class View {
   private above: Above
   private particles: Particles
   private moved = false
+  /** Whether the nodes are arranged from top to bottom. */
+  private down = false
   private observer: ResizeObserver
   private byId = new Map<string, Edge>()
   private texts = new Map<string, Mark>()
@@ -95,7 +97,9 @@ export class View {
     this.observer = new ResizeObserver(() => {
       this.cy.resize()
       this.particles.follow()
-      if (!this.moved && this.cy.nodes().nonempty()) this.fit()
+      if (this.cy.nodes().empty()) return
+      if (this.narrow() !== this.down) this.arrange()
+      else if (!this.moved) this.fit()
     })
     this.observer.observe(host)
   }
@@ -307,7 +311,8 @@ export class View {
     const links: Link[] = this.cy.edges().map((e) => ({ id: e.id(), source: e.source().id(), target: e.target().id() }))
     const lines = (id: string) => (this.texts.get(id)?.label ?? '').split('\n').length
     const nodes = this.cy.nodes('[!box]').map((n) => ({ id: n.id(), parent: (n.parent().first() as cytoscape.NodeSingular).id(), lines: lines(n.id()) }))
-    const made = arrange(this.cy.nodes('[?box]').map((n) => n.id()), nodes, links, this.narrow())
+    this.down = this.narrow()
+    const made = arrange(this.cy.nodes('[?box]').map((n) => n.id()), nodes, links, this.down)
     const found = stretched(made, this.host.clientWidth - 2 * this.padding(), this.host.clientHeight - 2 * this.padding())
     // At once, without moving there: edges between nodes that overlap on their way cannot be drawn.
     this.cy.batch(() => {

@@ -428,3 +428,37 @@ def test_a_page_in_the_background_has_no_connection_and_asks_for_nothing(page, c
     assert asked == []
     with page.expect_request("**/graph/stream*"), page.expect_request("**/badges"):
         page.evaluate(TURN, False)
+
+
+EXTENT = """axis => {
+    const all = document.querySelector('.canvas').dataset.places.split('; ').map(p => +p.split(' ').at(axis))
+    return Math.max(...all) - Math.min(...all)
+}"""
+
+
+def test_the_graph_turns_with_the_phone(page, console):
+    page.goto(f"{console}#/graph?namespaces=default")
+    page.wait_for_function("+document.querySelector('.canvas').dataset.labels > 15")
+    assert page.evaluate(EXTENT, -2) > page.evaluate(EXTENT, -1), "from left to right"
+    page.set_viewport_size({"width": 375, "height": 740})
+    page.wait_for_function(f"({EXTENT})(-1) > 1.5 * ({EXTENT})(-2)")
+    page.set_viewport_size({"width": 1280, "height": 740})
+    page.wait_for_function(f"({EXTENT})(-2) > ({EXTENT})(-1)")
+
+
+def test_a_chart_takes_the_colours_of_the_theme_that_is_chosen_at_once(page, console):
+    page.goto(f"{console}#/boards/mesh")
+    page.get_by_role("figure").first.get_by_role("table").wait_for()
+    page.route("**/v1/query_range?*", lambda _: None)  # no newer lines come
+    page.wait_for_timeout(500)
+    grid = """() => {
+        const [r, g, b] = getComputedStyle(document.querySelector('figure')).borderTopColor.match(/\\d+/g)
+        const canvas = document.querySelector('figure canvas')
+        const seen = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
+        for (let i = 0; i < seen.length; i += 4)
+            if (seen[i] === +r && seen[i + 1] === +g && seen[i + 2] === +b && seen[i + 3] === 255) return true
+        return false
+    }"""
+    for theme in ("dark", "light"):
+        page.get_by_label("Colours").select_option(theme)
+        page.wait_for_function(grid, timeout=5000)
