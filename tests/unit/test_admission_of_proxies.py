@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -128,6 +129,21 @@ def test_where_istiod_is_full_names_of_pods_that_nobody_knows_are_no_way_to_more
     assert joined("cart", "cart-1") is not None
 
 
+def test_nobody_uses_up_the_streams_of_a_pod_that_is_about_to_come(monkeypatch):
+    """The names of a StatefulSet's pods are known before."""
+    monkeypatch.setattr(server, "MAX_STREAMS", 2)
+    ours = server.AdsServer(lambda *_: None, lambda _: {}, lambda *_: {}, lambda *_: None)
+
+    def joined(account):
+        first = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CDS)
+        first.node.id = NODE.replace("cart-1", "till-0")
+        identities = (f"spiffe://cluster.local/ns/shop/sa/{account}",)
+        return ours.join(SimpleNamespace(identities=identities, finish=lambda *_: None), first)
+
+    assert [joined("cart") is not None for _ in range(3)] == [True, True, False]
+    assert joined("till") is not None
+
+
 def test_streams_that_have_ended_do_not_count(istiod, monkeypatch):
     monkeypatch.setattr(server, "MAX_STREAMS", 1)
     assert istiod.asked(istiod.pair(OWN), streams=3) is None
@@ -151,20 +167,33 @@ def test_a_proxy_may_not_be_somebody_else(istiod, what):
     assert says in details
 
 
-def test_a_sidecar_whose_pod_is_known_later_gets_nothing_that_is_for_gateways():
+RATINGS = NodeId("sidecar", "10.244.0.6", "ratings-v1", "default", "")
+INGRESS = NodeId("router", "10.244.0.99", "ingress", "istio-system", "")
+ACCOUNT = "spiffe://cluster.local/ns/{}/sa/{}"
+
+
+@pytest.mark.parametrize(
+    ("node", "identity", "given"),
+    [
+        (RATINGS, ACCOUNT.format("default", "sa-ratings"), True),
+        (RATINGS, ACCOUNT.format("default", "sa-reviews"), False),
+        (RATINGS, ACCOUNT.format("default", "ratings"), False),
+        (replace(RATINGS, kind="router"), ACCOUNT.format("default", "sa-ratings"), False),
+        (INGRESS, ACCOUNT.format("istio-system", "sa-istio-ingressgateway"), True),
+        (INGRESS, ACCOUNT.format("istio-system", "sa-ratings"), False),
+    ],
+)
+def test_who_connected_in_the_name_of_a_pod_that_was_not_there_yet_gets_nothing_of_it(node, identity, given):
     async def work():
         control = Control(None, "istio-system", Revision())
         control.world.objects = mesh.objects(mesh.FRONT)
         async with asyncio.timeout(10):
             await control._settled()
-        nodes = (
-            NodeId("router", "10.244.0.6", "ratings-v1", "default", ""),
-            NodeId("sidecar", "10.244.0.6", "ratings-v1", "default", ""),
-            NodeId("router", "10.244.0.99", "ingress", "istio-system", ""),
-        )
-        return [bool(control.offering.to(Connection(node, "", ""))) for node in nodes]
+        servers = control.offering.proxyless(node, {}, identity)[names.LDS]
+        assert any(n.startswith(names.GRPC_SERVER) for s in servers for n in s.resources) == given
+        return bool(control.offering.to(Connection(node, identity, "")))
 
-    assert asyncio.run(work()) == [False, True, True]
+    assert asyncio.run(work()) == given
 
 
 @pytest.mark.parametrize("node", ["", "x", "sidecar~~~", "root~10.0.0.1~cart-1.shop~d", "sidecar~a~b~c", "~" * 5000])

@@ -338,7 +338,8 @@ def test_after_a_restart_a_proxy_keeps_its_plugin_until_there_is_a_first_answer_
                 await control._settled()
 
         pod = mesh.objects().pods["default", "productpage-v1"]
-        connection = Connection(NodeId("sidecar", pod.address, pod.name, "default", ""), "", "")
+        own = f"spiffe://cluster.local/ns/default/sa/{pod.service_account}"
+        connection = Connection(NodeId("sidecar", pod.address, pod.name, "default", ""), own, "")
         know(mine, opens)
         await control.fetch(0.01)
         await settled()

@@ -262,13 +262,17 @@ def test_a_proxy_that_reconnects_gets_them_in_order():
     assert [[r.name for r in p.resources] for p in ack(session, pending[0])[0]] == [[ALLOW]]
 
 
+OF_RATINGS = "spiffe://cluster.local/ns/default/sa/sa-ratings"
+OF_INGRESS = "spiffe://cluster.local/ns/istio-system/sa/sa-istio-ingressgateway"
+
+
 def test_listeners_that_drain_can_read_them_until_the_proxy_connects_again():
     """Their plugins go on running for as long as connections that they had are open."""
 
     async def work():
         control = Control(None, "istio-system", Revision())
         connection, later = (
-            Connection(NodeId("sidecar", "10.244.0.6", "ratings-v1", "default", ""), "", "") for _ in "ab"
+            Connection(NodeId("sidecar", "10.244.0.6", "ratings-v1", "default", ""), OF_RATINGS, "") for _ in "ab"
         )
         given = []
         for documents in ((), (LUA,), ()):
@@ -277,7 +281,8 @@ def test_listeners_that_drain_can_read_them_until_the_proxy_connects_again():
                 await control._settled()
             given.append(control.offering.to(connection))
         given.append(control.offering.to(later))
-        assert control.offering.to(Connection(NodeId("router", "10.244.0.99", "ingress", "istio-system", ""), "", ""))
+        ingress = NodeId("router", "10.244.0.99", "ingress", "istio-system", "")
+        assert control.offering.to(Connection(ingress, OF_INGRESS, ""))
         return [provider(judge.decoded(found)) for found in given]
 
     assert [bool(found.payload_in_metadata) for found in asyncio.run(work())] == [False, True, True, False]

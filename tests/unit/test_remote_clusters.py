@@ -235,7 +235,7 @@ def test_clients_without_a_proxy_and_metrics_see_the_mesh_from_their_own_cluster
     views = {name: control.offering.home({"CLUSTER_ID": name}) for name in HOMES}
     assert views[""] is not views["east"]
     for name in HOMES:
-        seen = control.offering.proxyless(parse("sidecar~10.0.0.9~web-1.shop~d"), {"CLUSTER_ID": name})
+        seen = control.offering.proxyless(parse("sidecar~10.0.0.9~web-1.shop~d"), {"CLUSTER_ID": name}, "")
         assert seen == proxyless.generate(views[name].outbound("shop"))
     for name, address in (("", "10.10.0.1"), ("east", "10.20.0.1")):
         node = parse(f"sidecar~{address}~db-1.shop~d")
@@ -248,7 +248,7 @@ def test_clients_without_a_proxy_and_metrics_see_the_mesh_from_their_own_cluster
         raise NotServed(claimed)
 
     control.world.clusters.home = left
-    assert control.offering.proxyless(parse("sidecar~10.0.0.9~web-1.shop~d"), {"CLUSTER_ID": "east"}) == {}
+    assert control.offering.proxyless(parse("sidecar~10.0.0.9~web-1.shop~d"), {"CLUSTER_ID": "east"}, "") == {}
 
 
 class Empty:

@@ -47,8 +47,8 @@ not know yet are only claimed, so that one could have any number of them."""
 Allow = Callable[[NodeId, str, dict[str, str]], str | None]
 """(claimed identity, identity in the certificate, metadata) -> why the proxy is not admitted, or None."""
 Sets_ = Callable[[Connection], Mapping[str, Sets]]
-ProxylessSets = Callable[[NodeId, Mapping[str, str]], Mapping[str, Sets]]
-"""(the client's identity, metadata)"""
+ProxylessSets = Callable[[NodeId, Mapping[str, str], str], Mapping[str, Sets]]
+"""(claimed identity, metadata, identity in the certificate)"""
 OnRejection = Callable[[Connection, Rejection], None]
 
 
@@ -64,8 +64,9 @@ class AdsServer:
         self._proxyless_sets = proxyless_sets
         self.proxyless: set[Proxyless] = set()
         self.connections: set[Connection] = set()
-        self._streams: Counter[tuple[str, str]] = Counter()
-        """How many there are, by namespace and pod."""
+        self._streams: Counter[tuple[str, str, str]] = Counter()
+        """How many there are, by namespace and pod, and by the identity in the certificate: a pod that istiod does not
+        know yet may be claimed by others."""
         self._streams_of: Counter[str] = Counter()
         """By the identity in the certificate."""
         self.joined: Callable[[Connection], None] = lambda _: None
@@ -143,7 +144,7 @@ class AdsServer:
         self._joined(node, identity_of(call))
         log.info("proxyless gRPC client connected: %s", node)
         try:
-            stream.send(stream.session.offer(self._proxyless_sets(node, stream.metadata)))
+            stream.send(stream.session.offer(self._proxyless_sets(node, stream.metadata, identity_of(call))))
         except Exception:
             self.leave_proxyless(stream)
             raise
@@ -159,7 +160,7 @@ class AdsServer:
             log.warning("%s refused: %s", node, why)
             call.finish(Status.PERMISSION_DENIED, why)
             return None
-        if self._streams[node.namespace, node.pod] >= MAX_STREAMS:
+        if self._streams[node.namespace, node.pod, identity_of(call)] >= MAX_STREAMS:
             call.finish(Status.RESOURCE_EXHAUSTED, f"{node.pod} has {MAX_STREAMS} streams already")
             return None
         full = len(self.connections) + len(self.proxyless) >= MOST_STREAMS
@@ -169,11 +170,11 @@ class AdsServer:
         return node
 
     def _joined(self, node: NodeId, identity: str) -> None:
-        self._streams[node.namespace, node.pod] += 1
+        self._streams[node.namespace, node.pod, identity] += 1
         self._streams_of[identity] += 1
 
     def _left(self, node: NodeId, identity: str) -> None:
-        _less(self._streams, (node.namespace, node.pod))
+        _less(self._streams, (node.namespace, node.pod, identity))
         _less(self._streams_of, identity)
 
     def leave(self, connection: Connection) -> None:
@@ -259,7 +260,9 @@ class AdsServer:
                 log.exception("push to %s failed", connection.node)
         for stream in tuple(self.proxyless):
             try:
-                stream.send(stream.session.offer(self._proxyless_sets(stream.node, stream.metadata)))
+                stream.send(
+                    stream.session.offer(self._proxyless_sets(stream.node, stream.metadata, identity_of(stream.call)))
+                )
             except Exception:
                 log.exception("push to %s failed", stream.node)
             await asyncio.sleep(0)

@@ -40,10 +40,11 @@ class _Last:
     sets: Given = field(default_factory=dict)
 
 
-def may_be(kind: str, pod: o.Pod) -> bool:
-    """Whether the proxy of a pod may say that it is of this kind (``wire.node``): gateways get Secrets of their
-    namespace, which sidecars do not. It is asked again once a pod is known that was not when its proxy connected."""
-    return kind != ROUTER or pod.gateway
+def may_be(kind: str, pod: o.Pod, identity: str) -> bool:
+    """Whether a proxy with this identity, which says that it is of this kind (``wire.node``), may be that of a pod:
+    gateways get Secrets of their namespace, which sidecars do not. It is asked for each offer, since pods may not be
+    known yet when somebody connects in their name."""
+    return identity.endswith(f"/ns/{pod.namespace}/sa/{pod.service_account}") and (kind != ROUTER or pod.gateway)
 
 
 class Offering:
@@ -82,7 +83,7 @@ class Offering:
         node, machine = connection.node, self._registrar.workload(connection)
         with last.watch:
             pod = machine or views.mesh.objects.pods.get((node.namespace, node.pod))
-            if pod is not None and not machine and not may_be(node.kind, pod):
+            if pod is not None and not machine and not may_be(node.kind, pod, connection.identity):
                 pod = None
             given = None if pod is None or self._awaits(pod) else self._made(connection, pod, last)
         if given is None or machine or last.view is None or last.view.patches:
@@ -114,11 +115,14 @@ class Offering:
             connection.kept.watch.close()
         connection.kept = None
 
-    def proxyless(self, node: NodeId, metadata: Mapping[str, str]) -> Given:
-        """What a gRPC client or server without a proxy should have; a server of an unknown pod has no listeners."""
+    def proxyless(self, node: NodeId, metadata: Mapping[str, str], identity: str) -> Given:
+        """What a gRPC client or server without a proxy should have; a server of an unknown pod has no listeners, nor
+        has one with the ``identity`` of another account than the pod's."""
         views = self.home(metadata)
         if views is None:
             return {}
         pod = views.mesh.objects.pods.get((node.namespace, node.pod))
         found = proxyless.generate(views.outbound(node.namespace))
-        return found if pod is None else proxyless.with_servers(found, *views.served(pod))
+        if pod is None or not may_be(node.kind, pod, identity):
+            return found
+        return proxyless.with_servers(found, *views.served(pod))

@@ -130,7 +130,7 @@ class Control:
             return f"the certificate is for namespace {who.namespace}, not {node.namespace}"
         if pod is not None and pod.service_account != who.service_account:
             return f"pod {node.pod} runs as {pod.service_account}, not {who.service_account}"
-        if pod is not None and not may_be(node.kind, pod):
+        if pod is not None and not may_be(node.kind, pod, identity):
             return f"pod {node.pod} is no gateway: its proxy does not run as router"
         return self.registrar.refuses(node, metadata, who.service_account)
 
