@@ -57,7 +57,7 @@ def _settings(case: dict[str, Any], data: Path) -> pods.Settings:
         plain = key.removesuffix("+")
         mesh[plain] = [*(mesh.get(plain) or []), *value] if key.endswith("+") else value
     native = (case.get("env") or {}).get("ENABLE_NATIVE_SIDECARS", "true") == "true"
-    return pods.settings(spec.get("values") or {}, mesh, native=native)
+    return pods.settings(spec.get("values") or {}, mesh, native=native, revision=spec.get("revision") or "default")
 
 
 def meaning(value: Any, key: str = "") -> Any:

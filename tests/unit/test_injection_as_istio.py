@@ -173,3 +173,43 @@ def test_templates_have_sprigs_functions(text, made):
 def test_what_a_template_cannot_compute_or_would_not_end_is_an_error(text):
     with pytest.raises(ValueError, match="line 1"):
         render(text, {})
+
+
+BOOTSTRAP = {"sidecar.istio.io/bootstrapOverride": "mine"}
+
+
+def test_the_users_volumes_and_bootstrap_are_mounted_in_istios_order():
+    given = {
+        **BOOTSTRAP,
+        "sidecar.istio.io/userVolume": '{"b": {"emptyDir": {}}, "a": {"emptyDir": {}}}',
+        "sidecar.istio.io/userVolumeMount": '{"b": {"mountPath": "/b"}, "a": {"mountPath": "/a"}}',
+    }
+    spec = injected(deployment(given))["spec"]
+    proxy = next(c for c in spec["containers"] if c["name"] == "istio-proxy")
+    mounts = [m["name"] for m in proxy["volumeMounts"]]
+    assert mounts[-7:] == [
+        "istio-data",
+        "custom-bootstrap-volume",
+        "istio-envoy",
+        "istio-token",
+        "istio-podinfo",
+        "a",
+        "b",
+    ]
+    assert [v["name"] for v in spec["volumes"]][-2:] == ["a", "b"]
+
+
+@pytest.mark.parametrize("template", ["gateway", "grpc-agent"])
+def test_a_proxy_without_the_users_bootstrap_is_not_told_to_read_it(template):
+    told = []
+    found = injected(deployment({**BOOTSTRAP, "inject.istio.io/templates": template}), told=told)
+    proxy = next(c for c in found["spec"]["containers"] if c["name"] == "istio-proxy")
+    assert "ISTIO_BOOTSTRAP_OVERRIDE" not in [e["name"] for e in proxy["env"]]
+    assert [t for t in told if "bootstrapOverride" in t and template in t]
+
+
+def test_a_template_writes_the_proxys_configuration_without_defaults():
+    text = "metadata: {annotations: {config: '{{ protoToJSON .ProxyConfig }}'}}"
+    values = {"sidecarInjectorWebhook": {"templates": {"mine": text}}}
+    given = {"proxy.istio.io/config": "concurrency: 3", "inject.istio.io/templates": "sidecar,mine"}
+    assert injected(deployment(given), values)["metadata"]["annotations"]["config"] == '{"concurrency":3}'

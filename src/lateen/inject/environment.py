@@ -29,6 +29,7 @@ DEFAULT_CONFIG: Json = {
     "interceptionMode": "REDIRECT",
 }
 """ProxyConfig values that are not passed to pods (Istio's ``mesh.DefaultProxyConfig``)."""
+BOOTSTRAP = "sidecar.istio.io/bootstrapOverride"
 
 
 def told(config: Json, settings: Settings) -> str:
@@ -86,8 +87,9 @@ def ordered(given: list[Json], c: Context) -> list[Json]:
     return [*(e for e in given if e.get("name") not in last), *(e for e in found if e is not None)]
 
 
-def environment(c: Context, limits: bool = True, mode: bool = True) -> list[Json]:
-    """All variables of a proxy, in the order of Istio's templates."""
+def environment(c: Context, limits: bool = True, mode: bool = True, bootstrap: bool = False) -> list[Json]:
+    """All variables of a proxy, in the order of Istio's templates. ``bootstrap``: with the path of the user's part of
+    Envoy's bootstrap, if the pod asks for one."""
     s = c.settings
     out = identity(s)
     if limits:
@@ -107,7 +109,7 @@ def environment(c: Context, limits: bool = True, mode: bool = True) -> list[Json
         env("ISTIO_META_WORKLOAD_NAME", w.display_name(c.labels, c.workload)),
         env("ISTIO_META_OWNER", c.workload.owner),
     ]
-    if "sidecar.istio.io/bootstrapOverride" in c.annotations:
+    if bootstrap and BOOTSTRAP in c.annotations:
         out.append(env("ISTIO_BOOTSTRAP_OVERRIDE", "/etc/istio/custom-bootstrap/custom_bootstrap.json"))
     out += [
         env("ISTIO_META_MESH_ID", s.of_global("meshID") or c.config.get("meshId") or s.trust_domain),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from lateen.api.annotations import problems, telling
 from lateen.api.labels import ineffective
 from lateen.api.reading import INJECT
+from lateen.inject.environment import BOOTSTRAP
+from lateen.inject.pods import chosen
 from lateen.inject.settings import Settings
 from lateen.kit.jsons import Json, dig
 
@@ -19,6 +21,9 @@ def notes(pod: Json, settings: Settings) -> list[str]:
         raise ValueError("; ".join(errors))
     labels = dig(pod, "metadata", "labels", default={})
     out = [*(str(p) for p in found), *ineffective(labels)]
+    templates = chosen(pod, settings)
+    if BOOTSTRAP in given and not {"sidecar", *settings.templates} & set(templates):
+        out.append(f"annotation {BOOTSTRAP}: it has no effect with the template {', '.join(templates)}, as in Istio")
     if said := telling(INJECT, str(labels.get(INJECT, ""))):
         out.append(f"label {INJECT}: {said}")
     if str(given.get(NATIVE)).lower() == "true" and not settings.native_supported:

@@ -156,13 +156,12 @@ def _proxy(c: Context) -> Json:
         "ports": [{"containerPort": ports.ENVOY_METRICS, "name": "http-envoy-prom", "protocol": "TCP"}],
         "args": parts.arguments(c, "sidecar"),
         **_lifecycle(c),
-        "env": [*_legacy_localhost(c), *environment.environment(c)],
+        "env": [*_legacy_localhost(c), *environment.environment(c, bootstrap=True)],
         **parts.pull(c),
         "securityContext": _security(c),
         "resources": parts.resources(c),
         "volumeMounts": [
-            *volumes.mounts(crl=True),
-            *([_BOOTSTRAP_MOUNT] if "sidecar.istio.io/bootstrapOverride" in c.annotations else []),
+            *volumes.mounts(crl=True, bootstrap=environment.BOOTSTRAP in c.annotations),
             *volumes.user_items(c, "userVolumeMount"),
         ],
     }
@@ -179,9 +178,6 @@ def _proxy(c: Context) -> Json:
                 "failureThreshold": threshold,
             }
     return out
-
-
-_BOOTSTRAP_MOUNT = {"name": "custom-bootstrap-volume", "mountPath": "/etc/istio/custom-bootstrap"}
 
 
 def _legacy_localhost(c: Context) -> list[Json]:
@@ -223,7 +219,7 @@ def _security(c: Context) -> Json:
 
 def _volumes(c: Context) -> list[Json]:
     out = volumes.volumes(crl=True)
-    if override := c.annotations.get("sidecar.istio.io/bootstrapOverride"):
+    if override := c.annotations.get(environment.BOOTSTRAP):
         out.insert(3, {"name": "custom-bootstrap-volume", "configMap": {"name": override}})
     return [*out, *volumes.user_items(c, "userVolume")]
 

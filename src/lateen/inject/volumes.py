@@ -7,8 +7,8 @@ from lateen.kit import jsons
 from lateen.kit.jsons import Json
 
 
-def mounts(crl: bool = False) -> list[Json]:
-    """The volume mounts of the agent and Envoy."""
+def mounts(crl: bool = False, bootstrap: bool = False) -> list[Json]:
+    """The volume mounts of the agent and Envoy. ``bootstrap``: also the user's part of Envoy's bootstrap."""
     out = [
         {"name": "workload-socket", "mountPath": "/var/run/secrets/workload-spiffe-uds"},
         {"name": "credential-socket", "mountPath": "/var/run/secrets/credential-uds"},
@@ -17,9 +17,11 @@ def mounts(crl: bool = False) -> list[Json]:
     ]
     if crl:
         out.append({"name": "istio-ca-crl", "mountPath": "/var/run/secrets/istio/crl"})
+    out.append({"name": "istio-data", "mountPath": "/var/lib/istio/data"})
+    if bootstrap:
+        out.append({"name": "custom-bootstrap-volume", "mountPath": "/etc/istio/custom-bootstrap"})
     return [
         *out,
-        {"name": "istio-data", "mountPath": "/var/lib/istio/data"},
         {"name": "istio-envoy", "mountPath": "/etc/istio/proxy"},
         {"name": "istio-token", "mountPath": "/var/run/secrets/tokens"},
         {"name": "istio-podinfo", "mountPath": "/etc/istio/pod"},
@@ -58,11 +60,12 @@ def token_volume() -> Json:
 
 
 def user_items(c: Context, name: str) -> list[Json]:
-    """``sidecar.istio.io/userVolume`` and ``userVolumeMount``: JSON, by volume name. Raises ValueError."""
+    """``sidecar.istio.io/userVolume`` and ``userVolumeMount``: JSON, by volume name, in the order of the names as in
+    Istio (whose templates range over a map). Raises ValueError."""
     given = c.annotations.get(f"sidecar.istio.io/{name}")
     if not given:
         return []
     found = jsons.loads(given)
     if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
         raise ValueError(f"annotation sidecar.istio.io/{name}: expected a JSON object of volumes by name")
-    return [{"name": k, **v} for k, v in found.items()]
+    return [{"name": k, **v} for k, v in sorted(found.items())]

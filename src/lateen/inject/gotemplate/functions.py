@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lateen.inject.environment import DEFAULT_CONFIG
 from lateen.inject.gotemplate.sprig import SPRIG
 from lateen.inject.gotemplate.values import go_text, truth
 from lateen.inject.networks import with_network
@@ -67,6 +68,12 @@ def _istio_indent(spaces: int, text: str) -> str:
     """Istio's indent: every line but the first, which the template has already indented."""
     first, *rest = text.split("\n")
     return "\n".join([first, *(" " * min(int(spaces), 200) + line for line in rest)])
+
+
+def _proto(value: Any) -> str:
+    """A proxy's configuration without Istio's defaults."""
+    given = value if isinstance(value, dict) else {}
+    return jsons.dumps({k: v for k, v in given.items() if DEFAULT_CONFIG.get(k) != v}).decode()
 
 
 def _yaml(value: Any) -> str:
@@ -133,7 +140,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = (
         "kubevirtInterfaces": go_text,
         "omit": lambda mapping, *keys: {k: v for k, v in (mapping or {}).items() if k not in keys},
         "omitNil": _without_nil,
-        "protoToJSON": lambda v: jsons.dumps(v or {}).decode(),
+        "protoToJSON": _proto,
         "strdict": lambda *pairs: dict(zip(pairs[::2], [*pairs[1::2], ""], strict=False)),
         "structToJSON": lambda v: jsons.dumps(v or {}).decode(),
         "toJSON": lambda v: jsons.dumps(v or {}).decode(),
