@@ -23,7 +23,8 @@ from chart_marks import (
 )
 from chart_values import PILOT
 
-from lateen.install import absent, control_plane, manifests, objects, remote, webhooks
+from lateen.inject import deployment
+from lateen.install import absent, control_plane, core, manifests, objects, remote, webhooks
 from lateen.install import reader as readers
 from lateen.install.objects import NAMESPACE
 from lateen.install.operator import Operator
@@ -131,7 +132,8 @@ _NOTHING = {at.removeprefix("pilot.").partition(".")[0] for at in absent.VALUES[
 _ELSEWHERE = " ".join(
     json.dumps(name)
     for name in sorted(
-        (_NOTHING | {"meshConfig", "revision", "revisionTags", "istiodRemote"}) - {"global", "sidecarInjectorWebhook"}
+        (_NOTHING | {"meshConfig", "revision", "revisionTags", "istiodRemote", "gatewayClasses"})
+        - {"global", "sidecarInjectorWebhook"}
     )
 )
 """What is not for the injector."""
@@ -213,6 +215,21 @@ def _tags() -> str:
     return f"{{{{- range $tag := .Values.revisionTags }}}}\n{refused}---\n{own}{{{{- end }}}}\n"
 
 
+def _classes() -> str:
+    """The ConfigMaps of GatewayClasses."""
+    (made,) = core.classes({"xclassx": {"xkindx": {}}}, Revision(REVISION))
+    (made,) = manifests.labelled([made], "Pilot")
+    text = templated([made]).replace("xclassx", "{{ $class }}").replace(".Values", "$.Values")
+    given = "{{- range $kind, $given := $overlays }}\n  {{ $kind }}: {{ $given | toJson | quote }}\n  {{- end }}"
+    one = text.replace("xkindx: '{}'", given)
+    unknown = (
+        f"{{{{- range $kind, $_ := $overlays }}}}{{{{- if not (has $kind (list {_OVERLAYS})) }}}}"
+        '{{ fail (printf "gatewayClasses.%s.%s: there is no such object" $class $kind) }}{{- end }}{{- end }}\n'
+    )
+    return f"{{{{- range $class, $overlays := .Values.gatewayClasses }}}}\n{unknown}---\n{one}{{{{- end }}}}\n"
+
+
+_OVERLAYS = " ".join(map(json.dumps, deployment.OVERLAYS))
 _ISTIOD = f'ternary "istiod" (printf "istiod-%s" .Values.revision) (eq .Values.revision "{DEFAULT}")'
 
 
@@ -235,6 +252,7 @@ def istiod() -> dict[str, str]:
     return {
         "templates/istiod.yaml": f"{FLAT}{GUARD}{REFUSED}{own}{by_revision(_istiod)}{{{{- end }}}}\n",
         "templates/settings.yaml": f"{FLAT}{own}{maps}{{{{- end }}}}\n",
+        "templates/classes.yaml": f"{own}{_classes()}{{{{- end }}}}\n",
         "templates/remote.yaml": f"{elsewhere}{INCOMPLETE}{by_revision(_remote)}{{{{- end }}}}\n",
         "templates/tags.yaml": _tags(),
     }

@@ -71,6 +71,7 @@ FREE = (
     "global.proxy.seccompProfile",
     "gateways.securityContext",
     "gateways.seccompProfile",
+    "gatewayClasses",
     "sidecarInjectorWebhook.injectedAnnotations",
     "sidecarInjectorWebhook.templates",
     "sidecarInjectorWebhook.aliases",
@@ -87,6 +88,7 @@ def istiod_values() -> Json:
     out["global"]["proxy"] |= {"capNetBindService": "", "outlierLogPath": "", "seccompProfile": {}}
     remote = {"enabled": False, "injectionURL": "", "injectionPath": ""}
     more = {"istiodRemote": remote, "gateways": {"securityContext": {}, "seccompProfile": {}}}
+    more |= {"gatewayClasses": {}}
     return {"revision": DEFAULT, "revisionTags": [], "meshConfig": {}, **out, "pilot": PILOT, **more}
 
 

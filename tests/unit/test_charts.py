@@ -129,6 +129,17 @@ CASES = {
             "values.global.imagePullSecrets[0]=r",
         ),
     ),
+    "parameters of a class of gateways": (
+        {
+            "gatewayClasses": {
+                "istio": {"service": {"spec": {"type": "ClusterIP"}}, "deployment": {"spec": {"replicas": 2}}}
+            }
+        },
+        (
+            "values.gatewayClasses.istio.service.spec.type=ClusterIP",
+            "values.gatewayClasses.istio.deployment.spec.replicas=2",
+        ),
+    ),
     "istiod's variables": (
         {"pilot": {"env": {"ENABLE_NATIVE_SIDECARS": True, "MAX_WORKLOAD_CERT_TTL": "1h"}}},
         ("values.pilot.env.ENABLE_NATIVE_SIDECARS=true", "values.pilot.env.MAX_WORKLOAD_CERT_TTL=1h"),
@@ -232,6 +243,11 @@ def test_a_chart_for_another_namespace_or_another_authority_is_refused():
         helm("istiod", namespace="default")
     with pytest.raises(ValueError, match="EXTERNAL_CA needs permissions"):
         helm("istiod", {"pilot": {"env": {"EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API"}}})
+
+
+def test_parameters_of_a_class_are_for_objects_that_a_gateway_has():
+    with pytest.raises(ValueError, match=r"gatewayClasses\.istio\.secret: there is no such object"):
+        helm("istiod", {"gatewayClasses": {"istio": {"secret": {}}}})
 
 
 def test_settings_of_istiods_pod():

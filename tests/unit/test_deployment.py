@@ -145,7 +145,7 @@ spec: {replicas: 4, template: {spec: {containers: [{name: istio-proxy, resources
             '"Round"; possible values are LoadBalancer',
         ),
         (gateway("n" * 60), {}, "longer than 63 characters"),
-        (gateway(), {"horizontalPodAutoscaler": "{}"}, 'cannot have the key "horizontalPodAutoscaler"'),
+        (gateway(), {"secret": "{}"}, 'cannot have the key "secret"'),
         (gateway(), {"deployment": "a: ["}, "deployment of its parameters cannot be parsed"),
         (gateway(), {"service": "[]"}, None),
         (gateway(), {"service": "7"}, "service of its parameters must be a mapping"),
@@ -185,6 +185,9 @@ class Api:
         if self.fails:
             raise self.fails
         self.objects[kind.kind, "", obj["metadata"]["name"]] = obj
+
+    async def delete(self, kind, namespace, name):
+        self.objects.pop((kind.kind, namespace, name))
 
     async def apply(self, kind, obj, _):
         if self.fails:
@@ -329,6 +332,40 @@ def test_parameters_come_from_the_class_and_from_the_gateway():
     asyncio.run(world.deployments.reconcile(("shop", "web")))
     spec = world.api.objects["Deployment", "shop", "web-istio"]["spec"]
     assert (spec["replicas"], spec["minReadySeconds"]) == (2, 5)
+
+
+def test_an_autoscaler_and_a_budget_come_and_go_with_the_parameters():
+    world = World()
+    ref = {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "size"}}
+
+    def parameters(**data):
+        world.set(kinds.CONFIG_MAP, {"metadata": {"namespace": "shop", "name": "size"}, "data": data})
+        world.put(gateway(infrastructure=ref))
+
+    parameters(horizontalPodAutoscaler="spec: {minReplicas: 2, maxReplicas: 5}", podDisruptionBudget="")
+    scaler = world.api.objects["HorizontalPodAutoscaler", "shop", "web-istio"]
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web-istio"}
+    assert scaler["spec"] == {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 5}
+    assert "replicas" not in world.api.objects["Deployment", "shop", "web-istio"]["spec"]
+    budget = world.api.objects["PodDisruptionBudget", "shop", "web-istio"]
+    assert budget["spec"]["selector"] == world.api.objects["Deployment", "shop", "web-istio"]["spec"]["selector"]
+    parameters(podDisruptionBudget="spec: {minAvailable: 1}")
+    assert ("HorizontalPodAutoscaler", "shop", "web-istio") not in world.api.objects
+    assert world.api.objects["PodDisruptionBudget", "shop", "web-istio"]["spec"]["minAvailable"] == 1
+    theirs = {"metadata": {"namespace": "shop", "name": "web-istio"}}
+    world.api.objects["PodDisruptionBudget", "shop", "web-istio"] = theirs
+    parameters()
+    assert world.api.objects["PodDisruptionBudget", "shop", "web-istio"] is theirs
+
+
+def test_parameters_of_a_class_are_those_of_the_revision_that_deploys():
+    world = World()
+    for name, revision, replicas in (("a", "canary", 7), ("b", "default", 2)):
+        labels = {"gateway.istio.io/defaults-for-class": "istio", "istio.io/rev": revision}
+        meta = {"namespace": "istio-system", "name": name, "labels": labels}
+        world.set(kinds.CONFIG_MAP, {"metadata": meta, "data": {"deployment": f"spec: {{replicas: {replicas}}}"}})
+    world.put(gateway())
+    assert world.api.objects["Deployment", "shop", "web-istio"]["spec"]["replicas"] == 2
 
 
 @pytest.mark.parametrize(("env", "deploys"), [([], True), ([{"name": deployment.ENABLED, "value": False}], False)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 
 import pytest
 
@@ -558,6 +559,21 @@ def test_definitions_of_other_projects_that_are_there_are_left_as_they_are(kind)
     assert asyncio.run(installer._is_others(Definitions(others), ours))
     assert not asyncio.run(installer._is_others(Definitions(ours), ours))
     assert not asyncio.run(installer._is_others(Definitions(), ours))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("x", "gatewayClasses: expected a map"),
+        ({"istio": "x"}, "gatewayClasses.istio: expected a map"),
+        ({"istio": {"secret": {}}}, "gatewayClasses.istio.secret: there is no such object; there are: deployment, "),
+        ({"istio": {"service": "ClusterIP"}}, "gatewayClasses.istio.service: expected a map"),
+        ({"Not A Name": {}}, '"Not A Name" is not the name of a class'),
+    ],
+)
+def test_parameters_of_a_class_that_would_leave_its_gateways_without_proxies(given, says):
+    with pytest.raises(OperatorError, match=re.escape(says)):
+        resolve("default", [{"values": {"gatewayClasses": given}}], [])
 
 
 def test_no_variable_is_there_twice():

@@ -1,5 +1,5 @@
 """Creates the mesh's GatewayClasses, and for each Gateway of these classes a service account, a Service and a
-Deployment of proxies.
+Deployment of proxies, and an autoscaler and a disruption budget if parameters ask for them.
 
 Only the leader does this. The objects are applied (server-side apply), so that a user's own fields stay, and belong to
 their Gateway, so that Kubernetes deletes them with it. An object of the same name that belongs to somebody else is left
@@ -16,24 +16,24 @@ from typing import NamedTuple, Protocol
 from lateen.api import kinds
 from lateen.control import gateway_classes
 from lateen.inject import deployment
-from lateen.inject.deployment import BadParameters, Unusable
+from lateen.inject.deployment import CLASS_DEFAULTS, BadParameters, Unusable
 from lateen.inject.pods import Settings
 from lateen.kit import tasks
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.kube.informer import Informer, Key
 from lateen.mesh.dialects.gateway_api.listeners import CONTROLLER
+from lateen.wire.revision import Revision
 
 log = logging.getLogger("lateen.control.deployments")
 
 FIELD_MANAGER = "istio.io/gateway-controller"
-CLASS_DEFAULTS = "gateway.istio.io/defaults-for-class"
-"""The label of a ConfigMap in the root namespace with parameters for all Gateways of a class."""
 AGAIN_S = 2.0
 Ports = tuple[tuple[str, int, str], ...]
 """(name, port, protocol) of listeners"""
 Place = tuple[kinds.Kind, Key]
-_KINDS = {k.kind: k for k in (kinds.SERVICE_ACCOUNT, kinds.SERVICE, kinds.DEPLOYMENT, kinds.ROLE_BINDING)}
+_ON_DEMAND = (kinds.AUTOSCALER, kinds.POD_DISRUPTION_BUDGET)
+_KINDS = {k.kind: k for k in (kinds.SERVICE_ACCOUNT, kinds.SERVICE, kinds.DEPLOYMENT, kinds.ROLE_BINDING, *_ON_DEMAND)}
 
 
 class Istiod(NamedTuple):
@@ -43,6 +43,7 @@ class Istiod(NamedTuple):
     account: str
     role: str
     """See ``deployment.reader``."""
+    revision: Revision = Revision()
 
 
 class Injector(Protocol):
@@ -244,7 +245,7 @@ class Deployments:
 
     def _reading(self, kind: kinds.Kind, owner: Json, name: str) -> Json:
         typed = {**owner, "apiVersion": kind.api_version, "kind": kind.kind}
-        root, account, role = self._istiod
+        root, account, role, _ = self._istiod
         return deployment.reading_secrets(typed, name, role, account, root)
 
     def _serves(self, gateway: Json) -> bool:
@@ -255,11 +256,12 @@ class Deployments:
     def _parameters(self, gateway: Json) -> list[Json]:
         """The class's, then the Gateway's own on top. Raises Unusable."""
         name = str(dig(gateway, "spec", "gatewayClassName", default=""))
-        found = [
-            dict(m.get("data") or {})
-            for (namespace, _), m in sorted(self._maps.items())
-            if namespace == self._istiod.namespace and dig(m, "metadata", "labels", CLASS_DEFAULTS) == name
-        ]
+        found = []
+        for (namespace, _), m in sorted(self._maps.items()):
+            labels = dig(m, "metadata", "labels", default={})
+            here = namespace == self._istiod.namespace and self._istiod.revision.owns(labels)
+            if here and labels.get(CLASS_DEFAULTS) == name:
+                found.append(dict(m.get("data") or {}))
         ref = dig(gateway, "spec", "infrastructure", "parametersRef")
         if ref is None:
             return found
@@ -285,7 +287,22 @@ class Deployments:
                 )
         for kind, obj in mine:
             await self._client.apply(kind, obj, FIELD_MANAGER)
+        made = {obj["kind"] for obj in wanted}
+        for kind in (k for k in _ON_DEMAND if k.kind not in made):
+            await self._withdraw(kind, gateway)
         log.info("%s/%s: deployed as %s", *_key(gateway), deployment.name_of(gateway))
+
+    async def _withdraw(self, kind: kinds.Kind, gateway: Json) -> None:
+        """Delete what the parameters no longer ask for. Raises KubeError, Unreachable."""
+        at = gateway["metadata"]["namespace"], deployment.name_of(gateway)
+        try:
+            found = await self._client.get(kind, *at)
+        except KubeError as e:
+            if e.code != 403:  # with the rights of an earlier installation, there is nothing to delete
+                raise
+            return
+        if found is not None and _belongs(found, gateway):
+            await self._client.delete(kind, *at)
 
     def _problem(self, key: Key, says: str, reason: str = "Invalid") -> None:
         if self.problems.get(key, ("", ""))[1] == says:

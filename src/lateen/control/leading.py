@@ -54,7 +54,7 @@ class Leading:
         self.deployments = Deployments(
             client,
             injector,
-            Istiod(settings.namespace, settings.service_account, reader(settings.revision)),
+            Istiod(settings.namespace, settings.service_account, reader(settings.revision), settings.revision),
             control.world.writes,
             self.held,
             settings.deploys_gateways,

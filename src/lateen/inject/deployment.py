@@ -28,12 +28,22 @@ CLASS_NAME = "gateway.networking.k8s.io/gateway-class-name"
 MANAGED, MANAGER = "gateway.istio.io/managed", "istio.io-gateway-controller"
 NAME_OVERRIDE, ACCOUNT_OVERRIDE = "gateway.istio.io/name-override", "gateway.istio.io/service-account"
 SERVICE_TYPE = "networking.istio.io/service-type"
+CLASS_DEFAULTS = "gateway.istio.io/defaults-for-class"
+"""The label of a ConfigMap in the root namespace with parameters for all Gateways of a class."""
 FRONTS = ("Gateway", "ListenerSet")
 SERVICE_TYPES = ("LoadBalancer", "ClusterIP", "NodePort")
 _OWN = ("kubectl.kubernetes.io/last-applied-configuration", NAME_OVERRIDE, ACCOUNT_OVERRIDE, SERVICE_TYPE)
 """Annotations of the Gateway that are not passed on to its objects."""
-OVERLAYS = {"deployment": "Deployment", "service": "Service", "serviceAccount": "ServiceAccount"}
+OVERLAYS = {
+    "deployment": "Deployment",
+    "service": "Service",
+    "serviceAccount": "ServiceAccount",
+    "horizontalPodAutoscaler": "HorizontalPodAutoscaler",
+    "podDisruptionBudget": "PodDisruptionBudget",
+}
 """Keys of a parameters ConfigMap -> the object over which the value (YAML) is merged."""
+ON_DEMAND = ("HorizontalPodAutoscaler", "PodDisruptionBudget")
+"""What is only there if there are parameters for it."""
 
 
 class Unusable(ValueError):
@@ -104,8 +114,9 @@ def name_of(gateway: Json) -> str:
 def objects(
     gateway: Json, settings: Settings, parameters: Iterable[Json] = (), more: Sequence[Json] = ()
 ) -> list[Json]:
-    """Service account, Service and Deployment, in the order in which they are applied. ``parameters``: the ``data`` of
-    ConfigMaps, of which later ones take precedence; ``more``: listeners of ListenerSets. Raises Unusable."""
+    """Service account, Service and Deployment, and what is made on demand, in the order in which they are applied.
+    ``parameters``: the ``data`` of ConfigMaps, of which later ones take precedence; ``more``: listeners of
+    ListenerSets. Raises Unusable."""
     name = name_of(gateway)
     if len(name) > MAX_LABEL:
         raise Unusable(
@@ -117,15 +128,19 @@ def objects(
         "ServiceAccount": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(gateway, account)},
         "Service": _service(gateway, name, more),
         "Deployment": _deployment(gateway, name, account),
+        "HorizontalPodAutoscaler": _autoscaler(gateway, name),
+        "PodDisruptionBudget": _budget(gateway, name),
     }
+    asked = set()
     for data in parameters:
         _overlay(made, data)
+        asked |= {OVERLAYS[key] for key in data}
     deployment = made["Deployment"]
     template = dig(deployment, "spec", "template", default={})
     workload = Workload(name, gateway["metadata"]["namespace"], "Deployment", "apps/v1")
     injected = pods.inject(template, workload.namespace, settings, workload)
     made["Deployment"] = {**deployment, "spec": {**deployment["spec"], "template": injected}}
-    return list(made.values())
+    return [obj for kind, obj in made.items() if kind in asked or kind not in ON_DEMAND]
 
 
 def _overlay(made: dict[str, Json], data: Json) -> None:
@@ -192,6 +207,25 @@ def _service(gateway: Json, name: str, more: Sequence[Json]) -> Json:
     if wanted == "LoadBalancer" and addresses and addresses[0].get("value"):
         spec["loadBalancerIP"] = str(addresses[0]["value"])
     return {"apiVersion": "v1", "kind": "Service", "metadata": _meta(gateway, name), "spec": spec}
+
+
+def _autoscaler(gateway: Json, name: str) -> Json:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": _meta(gateway, name),
+        "spec": {"scaleTargetRef": target, "maxReplicas": 1},
+    }
+
+
+def _budget(gateway: Json, name: str) -> Json:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _meta(gateway, name),
+        "spec": {"selector": {"matchLabels": _selector(gateway)}},
+    }
 
 
 def service_ports(spec: Json, more: Sequence[Json] = ()) -> list[Json]:

@@ -68,7 +68,6 @@ VALUES: dict[str, dict[str, str]] = {
         "deploymentAnnotations": "`lateen install` has `components.pilot.k8s.deploymentAnnotations`",
         "istiodRemote.enabledLocalInjectorIstiod": "the cluster of the control plane injects",
         "pdb": "`global.defaultPodDisruptionBudget.enabled`; write a PodDisruptionBudget for another one",
-        "gatewayClasses": "`Gateway.spec.infrastructure` has a `parametersRef`",
     },
     "gateway": {
         "kind": "a gateway is a Deployment",
@@ -157,7 +156,6 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "pilot.memory": {},
         "pilot.extraContainerArgs": [],
         "sidecarInjectorWebhookAnnotations": {},
-        "gatewayClasses": {},
         "deploymentAnnotations": {},
         "pdb": {"minAvailable": 1, "unhealthyPodEvictionPolicy": ""},
         "global.certSigners": [],

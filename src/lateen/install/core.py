@@ -47,10 +47,14 @@ def is_experimental(spec: Json) -> bool:
 
 def _deploying(reader: str) -> list[Json]:
     """Permissions for deploying proxies: applying and watching three kinds of objects wherever there is a Gateway
-    (Services are watched anyway); and binding this role where a Gateway refers to Secrets, to be able to read them."""
+    (Services are watched anyway), and two that come and go with parameters; and binding this role where a Gateway
+    refers to Secrets, to be able to read them."""
+    on_demand = ["get", "create", "patch", "delete"]
     return [
         {"apiGroups": [""], "resources": ["serviceaccounts", "services"], "verbs": ["get", "create", "patch"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*READ, "create", "patch"]},
+        {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": on_demand},
+        {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": on_demand},
         {"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": ["get", "create", "patch"]},
         {"apiGroups": [RBAC], "resources": ["clusterroles"], "resourceNames": [reader], "verbs": ["bind"]},
     ]
@@ -174,8 +178,24 @@ def settings(operator: Operator) -> list[Json]:
             {"mesh": yamldoc.dump(spec.get("meshConfig") or {}), "meshNetworks": yamldoc.dump({"networks": networks})},
         ),
         _config_map(revision.injector, revision, _injector(spec)),
+        *classes(dig(spec, "values", "gatewayClasses", default={}), revision),
         recorded(operator),
     ]
+
+
+def classes(given: Json, revision: Revision) -> list[Json]:
+    """ConfigMaps with parameters for all Gateways of a class. ``given``: class -> key (``OVERLAYS``) -> what is merged
+    over that object."""
+    out = []
+    for name, overlays in sorted(given.items()):
+        made = _config_map(
+            f"istio-{revision.name}-gatewayclass-{name}",
+            revision,
+            {kind: jsons.canonical(overlay).decode() for kind, overlay in sorted((overlays or {}).items())},
+        )
+        made["metadata"]["labels"][deployment.CLASS_DEFAULTS] = name
+        out.append(made)
+    return out
 
 
 def recorded(operator: Operator) -> Json:
@@ -185,7 +205,7 @@ def recorded(operator: Operator) -> Json:
 
 def _injector(spec: Json) -> dict[str, str]:
     """The settings that istiod and kube-inject use, with Istio's keys."""
-    values = jsons.copy(spec.get("values") or {})
+    values = {k: v for k, v in jsons.copy(spec.get("values") or {}).items() if k != "gatewayClasses"}
     webhook = dict(values.get("sidecarInjectorWebhook") or {})
     names = ("templates", "defaultTemplates", "aliases", "neverInjectSelector", "alwaysInjectSelector")
     policy = dig(values, "global", "proxy", "autoInject", default="enabled")

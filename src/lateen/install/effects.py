@@ -151,6 +151,7 @@ EFFECTIVE: dict[str, str] = {
     "values.global.defaultPodDisruptionBudget.enabled": "of istiod and of each gateway",
     "values.global.priorityClassName": "of istiod's pods and of gateways",
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
+    "values.gatewayClasses.**": "parameters for all Gateways of a class",
     "values.global.meshNetworks.**": "MeshNetworks: the networks of clusters, and their gateways",
 }
 """Field -> remark."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,9 @@ from lateen.api import values
 from lateen.api.config import fields
 from lateen.api.mesh import MeshConfig, effect
 from lateen.api.mesh.networks import MeshNetworks
-from lateen.api.mesh.reading import Invalid, canonical, problems, read, type_at
+from lateen.api.mesh.reading import Invalid, canonical, problems, read, spoken, type_at
+from lateen.api.validate.scalars import is_label
+from lateen.inject.deployment import OVERLAYS
 from lateen.install import effects, options, paths, pod_rules, remote, service_rules
 from lateen.install.profiles import PROFILES
 from lateen.kit import jsons
@@ -127,6 +130,7 @@ def _check(spec: Any) -> None:
         raise OperatorError(str(Invalid(found)))
     _refuse([*values.problems(spec.get("values"), "spec.values"), *effects.refused(spec)])
     _check_values(spec)
+    _refuse([*_of_classes(dig(spec, "values", "gatewayClasses", default={}))])
     networks = dig(spec, "values", "global", "meshNetworks", default={})
     try:
         read(MeshNetworks, {"networks": networks}, "spec.values.global.meshNetworks")
@@ -136,6 +140,25 @@ def _check(spec: Any) -> None:
         Revision(spec.get("revision") or "default")
     except ValueError as e:
         raise OperatorError(f"spec.revision: {e}") from None
+
+
+def _of_classes(given: Any) -> Iterator[str]:
+    """What is wrong with the parameters of GatewayClasses."""
+    at = "spec.values.gatewayClasses"
+    if not isinstance(given, dict):
+        yield f"{at}: expected a map, got {spoken(given)}"
+        return
+    for name, overlays in given.items():
+        if not is_label(str(name)):
+            yield f'{at}: "{name}" is not the name of a class'
+        elif not isinstance(overlays, dict):
+            yield f"{at}.{name}: expected a map, got {spoken(overlays)}"
+        else:
+            for key, overlay in overlays.items():
+                if key not in OVERLAYS:
+                    yield f"{at}.{name}.{key}: there is no such object; there are: {', '.join(OVERLAYS)}"
+                elif not isinstance(overlay, dict):
+                    yield f"{at}.{name}.{key}: expected a map, got {spoken(overlay)}"
 
 
 def _refuse(wrong: list[str]) -> None:
