@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from lateen.ca.authority import Refused
 from lateen.control import registration
 from lateen.control.ca_service import Caller, CaService, TooMany, read
+from lateen.control.offering import may_be
 from lateen.kit import jsons
 from lateen.kube.client import KubeError
 from lateen.mesh import proxies
@@ -115,7 +116,7 @@ class Agents:
             node = parse(str(body["node"]))
             mesh = self._seen(who).mesh
             pod = mesh.objects.pods.get((node.namespace, node.pod))
-            if pod is None or pod.namespace != who.identity.namespace:
+            if pod is None or not may_be(node.kind, pod, str(who.identity)):
                 return {"bootstrap": None, "drain": proxies.drain(mesh.proxy_defaults)}
             drain = proxies.drain(mesh.proxy_defaults, pod.notes)
             found = mesh.envoy_filters(pod.namespace, pod.label_map)

@@ -1,12 +1,15 @@
-"""Agents that wait for the names of ServiceEntries: what a caller's requests cost, however many it sends."""
+"""What agents ask istiod for, besides certificates: what their requests cost, however many they send, and whose
+configuration they get."""
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import meshes as mesh
 from aiohttp import web
 from certificate_service import ME, World
 
+from lateen.api import kinds
 from lateen.control import agents, serving
 from lateen.control.agents import Agents
 from lateen.kit import tasks
@@ -25,19 +28,25 @@ spec:
 
 
 def served(world, views, work):
-    """What ``work`` returns, of a function that asks for names as somebody, knowing a version."""
+    """What ``work`` returns, of functions that ask for names as somebody who knows a version, and for a bootstrap."""
 
     async def run():
         certificate = serving.Certificate(world.authority, ["localhost"], ME)
         made = Agents(world.service, lambda _: views, None)
-        runner = await serving.http([web.post("/names", made.names)], 0, certificate.asking, "127.0.0.1")
+        routes = [web.post("/names", made.names), web.post("/bootstrap", made.bootstrap)]
+        runner = await serving.http(routes, 0, certificate.asking, "127.0.0.1")
         world.port = runner.addresses[0][1]
 
         def asks(token, version=None):
             return world.ask(token, {"version": version, "families": "4"}, "/names")
 
+        def boots(pod):
+            node = {"id": f"sidecar~10.0.0.1~{pod}.default~d", "metadata": {}}
+            body = {"node": node["id"], "bootstrap": {"node": node}}
+            return world.ask(world.of_web, body, "/bootstrap")
+
         try:
-            return await work(made, asks)
+            return await work(made, asks, boots)
         finally:
             await runner.cleanup()
 
@@ -47,7 +56,7 @@ def served(world, views, work):
 def test_one_caller_has_few_requests_waiting_and_others_are_not_held_up():
     world, views = World(), Views(Mesh(mesh.objects(ENTRY)))
 
-    async def work(made, asks):
+    async def work(made, asks, _):
         status, first = await asks(world.of_web)
         assert (status, first["names"]) == (200, {"outside.test": ["10.9.9.9"]})
         mine = [tasks.spawn(asks(world.of_web, first["version"]), "asks") for _ in range(agents.MOST_WAITING + 5)]
@@ -75,3 +84,26 @@ def test_names_are_worked_out_once_for_all_who_wait():
     version, found = views.versioned_names("default", "4", False)
     assert version != first[0]
     assert found == {"outside.test": ["10.9.9.8"]}
+
+
+PATCH = """
+kind: EnvoyFilter
+metadata: {name: patch}
+spec:
+  configPatches:
+  - applyTo: BOOTSTRAP
+    patch: {operation: MERGE, value: {flags_path: /secret}}
+"""
+
+
+def test_the_patches_of_a_bootstrap_are_for_the_pods_account():
+    world, found = World(), mesh.objects(PATCH)
+    own = replace(found.pods["default", "ratings-v1"], name="web", service_account="default")
+    views = Views(Mesh(found.put(kinds.POD, ("default", "web"), own)))
+
+    async def work(_, __, boots):
+        return [(await boots(pod))[1]["bootstrap"] for pod in ("web", "ratings-v1", "nobody")]
+
+    mine, anothers, nobodys = served(world, views, work)
+    assert mine["flags_path"] == "/secret"
+    assert anothers is nobodys is None
