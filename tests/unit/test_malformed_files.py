@@ -25,6 +25,17 @@ MALFORMED = [
     (VS % "{hosts: [[a]]}", "", "spec.hosts[0]: must be of type string, not array"),
     (VS % "{hosts: [a], gateways: [3], http: []}", "", "spec.gateways[0]: must be of type string, not integer"),
     (
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [null]}\n",
+        "in.yaml:4",
+        "spec.ports[0]: it may",
+    ),
+    (VS.replace("VirtualService", "Gateway") % "{servers: [null]}", ":4:18", "servers[0]: cannot have nil server"),
+    (
+        VS.replace("VirtualService", "EnvoyFilter") % "{configPatches: [{applyTo: {a: b}}]}",
+        "",
+        "applyTo: must be of type",
+    ),
+    (
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {rules: {from: []}}\n",
         ":4:8",
         "spec.rules: must be of type array",

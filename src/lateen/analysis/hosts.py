@@ -39,11 +39,11 @@ class Hosts:
         self._wild: dict[str, list[Host]] = {}
         for s in snapshot.everywhere(kinds.SERVICE):
             given = [e.strip() for e in s.annotations.get(EXPORT_TO, "").split(",") if e.strip()]
-            ports = tuple(p.get("port") for p in s.spec.get("ports") or [] if p.get("protocol") != "UDP")
+            ports = tuple(p["port"] for p in s.spec.get("ports") or [] if "port" in p and p.get("protocol") != "UDP")
             host = Host(s, ports, frozenset(snapshot.visible(s, given)))
             self._exact.setdefault(full_host(s.name, s.namespace, self._domain), []).append(host)
         for s in snapshot.all(kinds.SERVICE_ENTRY):
-            ports = tuple(p.get("number") for p in s.spec.get("ports") or [])
+            ports = tuple(p["number"] for p in s.spec.get("ports") or [] if "number" in p)
             host = Host(s, ports, frozenset(snapshot.visible(s, s.spec.get("exportTo") or [])))
             for name in s.spec.get("hosts") or []:
                 if name.startswith("*"):

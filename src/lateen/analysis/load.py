@@ -9,6 +9,7 @@ from pathlib import Path
 from lateen.analysis.snapshot import Source
 from lateen.api import kinds
 from lateen.kit import yamldoc
+from lateen.kit.jsons import Json
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -81,12 +82,18 @@ def _source(
     if not isinstance(obj, dict):
         line, column = document.position(base)
         return LoadError(f"{name}:{line}:{column}: expected a Kubernetes object")
-    meta = obj.get("metadata")
-    known = kinds.of(obj)
-    namespaced = known is None or known.namespaced
-    if namespace and isinstance(meta, dict) and not meta.get("namespace") and namespaced:
-        obj = {**obj, "metadata": {**meta, "namespace": namespace}}
+    known, meta = kinds.of(obj), obj.get("metadata")
+    if isinstance(meta, dict):
+        changed: Json = {k: _texts(meta[k]) for k in ("labels", "annotations") if isinstance(meta.get(k), dict)}
+        if namespace and not meta.get("namespace") and (known is None or known.namespaced):
+            changed["namespace"] = namespace
+        obj = {**obj, "metadata": {**meta, **changed}}
     return Source(obj, name, lambda path: document.position((*base, *path)))
+
+
+def _texts(given: Json) -> Json:
+    """Labels or annotations as Kubernetes reads them: a null is an empty text."""
+    return {k: "" if v is None else v for k, v in given.items()}
 
 
 def default_ingress() -> list[Source]:

@@ -271,7 +271,8 @@ def misshapen(kind: Any, value: Any, path: str = "spec") -> Iterator[tuple[str, 
         return
     wanted = {"list": "array", "leaf": _PLAIN.get(inner, "string")}.get(how, "object")
     found = _openapi(value)
-    if wanted != found and (wanted, found) != ("number", "integer") and typing.get_origin(inner) is not Literal:
+    other = wanted != found and (wanted, found) != ("number", "integer")
+    if other and (typing.get_origin(inner) is not Literal or found in ("object", "array")):
         yield path, f"must be of type {wanted}, not {found}"
     elif isinstance(value, list):
         for i, v in enumerate(value):

@@ -286,7 +286,7 @@ def _read(files: tuple[str, ...], use_kube: bool, recursive: bool, target: Targe
                 if isinstance(source, load.LoadError):
                     unreadable.append(source)
                     continue
-                found = list(structure.problems(source.obj))
+                found = list(structure.problems(source.obj)) or list(structure.gaps(source.obj))
                 malformed += [message("IST0106", source, f"{at}: {says}", path=path_of(at)) for at, says in found]
                 sources += [] if found else [source]
         mesh = yamldoc.load(Path(given["mesh_file"]).read_text()) if given["mesh_file"] else None

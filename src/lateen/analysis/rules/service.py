@@ -59,7 +59,7 @@ def _protocols(d: Source, services: list[Source]) -> Iterator[Message]:
     found: dict[int, dict[str, set[str]]] = {}
     for s in services:
         for port in s.spec.get("ports") or []:
-            by = found.setdefault(port.get("port"), {})
+            by = found.setdefault(port.get("port", 0), {})
             by.setdefault(str(port.get("protocol") or "TCP"), set()).add(s.full)
     for number, by in sorted(found.items()):
         if len(by) > 1:
@@ -72,7 +72,7 @@ def _targets(d: Source, services: list[Source]) -> Iterator[Message]:
     for s in services:
         for port in s.spec.get("ports") or []:
             target = str(port.get("targetPort") or port.get("port"))
-            found.setdefault(target, {}).setdefault(port.get("port"), set()).add(s.full)
+            found.setdefault(target, {}).setdefault(port.get("port", 0), set()).add(s.full)
     for target, by in sorted(found.items()):
         names = sorted({n for names in by.values() for n in names})
         if len(by) > 1:

@@ -17,7 +17,7 @@ def providers(snapshot: Snapshot) -> Iterator[Message]:
         return
     for t in snapshot.all(kinds.TELEMETRY):
         for i, log in enumerate(t.spec.get("accessLogging") or []):
-            if not log.get("disabled") and not log.get("providers"):
+            if log and not log.get("disabled") and not log.get("providers"):
                 yield message("IST0157", t, t.name, t.namespace, path=("spec", "accessLogging", i))
 
 
@@ -26,7 +26,7 @@ def lightstep(snapshot: Snapshot) -> Iterator[Message]:
     old = {p.get("name") for p in snapshot.mesh.get("extensionProviders") or [] if "lightstep" in p}
     for t in snapshot.all(kinds.TELEMETRY):
         for i, tracing in enumerate(t.spec.get("tracing") or []):
-            for j, p in enumerate(tracing.get("providers") or []):
+            for j, p in enumerate((tracing or {}).get("providers") or []):
                 if p.get("name") in old:
                     says = (
                         f"The Lightstep provider {p['name']} is deprecated, please migrate to OpenTelemetry provider."
