@@ -12,12 +12,14 @@ import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.ads import listening, server
+from lateen.ads.debug import NotAnswered
 from lateen.ads.peers import Connection
 from lateen.ads.rpc import Status
 from lateen.api import kinds
 from lateen.ca import rotation, signer
 from lateen.ca.authority import Authority, Identity
 from lateen.control import serving
+from lateen.control.debug import Debug
 from lateen.control.plane import Control
 from lateen.kit import certs, times
 from lateen.wire import names
@@ -194,6 +196,16 @@ def test_who_connected_in_the_name_of_a_pod_that_was_not_there_yet_gets_nothing_
         return bool(control.offering.to(Connection(node, identity, "")))
 
     assert asyncio.run(work()) == given
+
+
+def test_the_control_plane_of_another_mesh_under_the_same_root_sees_nothing_of_this_one():
+    """Such as two meshes whose authorities are below one root of their organization."""
+    debug = Debug(Control(None, "istio-system", Revision()), None)
+    assert debug.caller("spiffe://cluster.local/ns/istio-system/sa/istiod").everything
+    assert not debug.caller(OWN).everything
+    for theirs in ("spiffe://their.domain/ns/istio-system/sa/istiod", "spiffe://their.domain/ns/shop/sa/cart"):
+        with pytest.raises(NotAnswered, match=r"their\.domain is no trust domain of this mesh"):
+            debug.caller(theirs)
 
 
 @pytest.mark.parametrize("node", ["", "x", "sidecar~~~", "root~10.0.0.1~cart-1.shop~d", "sidecar~a~b~c", "~" * 5000])

@@ -112,11 +112,13 @@ class Debug:
         }
 
     def caller(self, identity: str) -> Caller:
-        """The permissions of a SPIFFE ID. Raises NotAnswered if it is invalid."""
+        """The permissions of a SPIFFE ID. Raises NotAnswered if it is invalid, or of another mesh."""
         try:
             who = parse(identity)
         except ValueError:
             raise NotAnswered(Status.UNAUTHENTICATED, "authentication required") from None
+        if not self._control.is_own(who.trust_domain):
+            raise NotAnswered(Status.PERMISSION_DENIED, f"{who.trust_domain} is no trust domain of this mesh")
         return Caller(who.namespace, who.namespace == self._control.namespace)
 
     def page(self, name: str, query: Query, caller: Caller) -> Any:

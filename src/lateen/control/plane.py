@@ -114,13 +114,17 @@ class Control:
                 log.exception("the mesh stays as it was before the latest changes")
         return self.views.mesh
 
+    def is_own(self, trust_domain: str) -> bool:
+        """Whether it is one of the mesh's. Others' certificates may be under the same root."""
+        return trust_domain in (self._trust_domain, *self.world.objects.config.transport.trust_domains)
+
     def _allow(self, node: NodeId, identity: str, metadata: dict[str, str]) -> str | None:
         """Why a proxy is not admitted: it may only claim the identity in its certificate, and to be what its pod is."""
         try:
             who = parse(identity)
         except ValueError:
             return "a workload certificate is required"
-        if who.trust_domain not in (self._trust_domain, *self.world.objects.config.transport.trust_domains):
+        if not self.is_own(who.trust_domain):
             return f"the certificate is for trust domain {who.trust_domain}, not {self._trust_domain}"
         try:
             pod = self._pod(self.world.clusters.home(cluster_of(metadata)), node)
