@@ -213,3 +213,11 @@ def test_a_template_writes_the_proxys_configuration_without_defaults():
     values = {"sidecarInjectorWebhook": {"templates": {"mine": text}}}
     given = {"proxy.istio.io/config": "concurrency: 3", "inject.istio.io/templates": "sidecar,mine"}
     assert injected(deployment(given), values)["metadata"]["annotations"]["config"] == '{"concurrency":3}'
+
+
+def test_a_proxyless_pod_tells_its_node_and_revision():
+    found = injected(deployment({"inject.istio.io/templates": "grpc-agent"}), revision="canary")
+    proxy = next(c for c in found["spec"]["containers"] if c["name"] == "istio-proxy")
+    node = next(e for e in proxy["env"] if e["name"] == "ISTIO_META_NODE_NAME")
+    assert node["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+    assert found["metadata"]["annotations"]["istio.io/rev"] == "canary"

@@ -99,8 +99,7 @@ def environment(c: Context, limits: bool = True, mode: bool = True, bootstrap: b
     if limits:
         out.append(limit_env("GOMEMLIMIT", "limits.memory"))
     out.append(env("ISTIO_META_CLUSTER_ID", s.cluster_name))
-    if limits:
-        out.append(field_env("ISTIO_META_NODE_NAME", "spec.nodeName"))
+    out.append(field_env("ISTIO_META_NODE_NAME", "spec.nodeName"))
     if mode:
         out.append(env("ISTIO_META_INTERCEPTION_MODE", c.mode))
     if found := network(c):

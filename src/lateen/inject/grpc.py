@@ -18,7 +18,8 @@ DATA = "/var/lib/grpc/data/"
 def agent(c: Context) -> Json:
     """An agent that keeps the certificate and bootstrap file up to date."""
     labels = parts.canonical(c)
-    annotations = {**parts.default_containers(c), "sidecar.istio.io/rewriteAppHTTPProbers": "false"}
+    revision = {"istio.io/rev": c.settings.revision or "default"}
+    annotations = {**revision, **parts.default_containers(c), "sidecar.istio.io/rewriteAppHTTPProbers": "false"}
     spec: Json = {
         "containers": [_agent(c), *(_application(name) for name in c.applications)],
         "volumes": [v for v in volumes.volumes(envoy="istio-xds") if v["name"] != "credential-socket"]
