@@ -7,6 +7,7 @@ import re
 import ssl
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -18,8 +19,9 @@ from lateen.cni import chain, daemon, plugin, protocol, redirection
 from lateen.cni.protocol import Refused
 from lateen.install import manifests
 from lateen.install.operator import resolve
+from lateen.kit import tasks
 from lateen.kube.auth import Fixed
-from lateen.kube.client import HttpClient
+from lateen.kube.client import HttpClient, KubeError
 from lateen.wire import cni
 
 CONFIG = {"cniVersion": "1.0.0", "name": "net", "type": "istio-cni"}
@@ -252,6 +254,58 @@ def test_the_repair_deletes_the_pod_that_is_broken_and_not_its_successor_of_the_
         return left["metadata"]["uid"] == successor["metadata"]["uid"], await client.get(kinds.POD, *key)
 
     assert asyncio.run(story()) == (True, None)
+
+
+class Flaky(DirectClient):
+    """An API that cannot delete at first."""
+
+    failures = 2
+
+    async def delete(self, *given, **more):
+        if self.failures:
+            self.failures -= 1
+            raise KubeError(500, "InternalError", "etcd has no leader")
+        return await super().delete(*given, **more)
+
+
+def test_a_pod_that_was_broken_before_the_plugin_was_there_is_repaired_then():
+    """One of a Job, which has failed for good and is not changed any more."""
+    cluster = Cluster()
+    client = Flaky(cluster.api, "repair")
+    node = daemon.Node(Path("/x"), Path("/y"), "/etc/cni/net.d", "n", (), True)
+
+    async def story():
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "job", "uid": "owner"}
+        meta = {"name": "job-1", "namespace": "default", "ownerReferences": [owner]}
+        spec = {"nodeName": "n", "containers": [{"name": "app", "image": "i"}]}
+        await client.create(kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+        ended = {
+            "ready": False,
+            "restartCount": 0,
+            "image": "i",
+            "imageID": "",
+            "state": {"terminated": {"exitCode": 126}},
+        }
+        status = {"status": {"phase": "Failed", "initContainerStatuses": [{"name": "istio-validation", **ended}]}}
+        await client.patch(kinds.POD, "default", "job-1", status, "status")
+        found = daemon.Daemon(node, client)
+        watching = tasks.spawn(found._pods.run(), "repair")
+        await found._pods.synced.wait()
+        found.installed("there is no network configuration in /etc/cni/net.d yet")
+        await asyncio.sleep(0.02)
+        untouched = client.failures
+        for _ in range(4):  # every two seconds
+            found.installed("")
+            await asyncio.sleep(0.02)
+        await tasks.cancel(watching)
+        left = await client.get(kinds.POD, "default", "job-1")
+        return (
+            untouched,
+            client.failures,
+            "deletionTimestamp" in (left or {"metadata": {"deletionTimestamp": ""}})["metadata"],
+        )
+
+    assert asyncio.run(story()) == (2, 0, True)
 
 
 def test_preconditions_of_a_deletion_are_sent_to_the_api_server():

@@ -186,6 +186,8 @@ class Daemon:
         self._node, self._client = node, client
         self._installation = Installation(node)
         self._waits = "it has not checked yet"
+        self._repaired: set[str] = set()
+        """The UIDs of broken pods for which everything is done that can be."""
         self._pods = Informer(client, kinds.POD, self._changed, fields=f"spec.nodeName={node.name}")
 
     async def run(self) -> None:
@@ -209,8 +211,16 @@ class Daemon:
         while True:
             token = await asyncio.to_thread((kubeconfig.TOKEN_DIR / "token").read_bytes)  # the token is renewed
             ca = await asyncio.to_thread((kubeconfig.TOKEN_DIR / "ca.crt").read_bytes)
-            self._waits = await asyncio.to_thread(self._installation.install, credentials(token, ca, server))
+            self.installed(await asyncio.to_thread(self._installation.install, credentials(token, ca, server)))
             await asyncio.sleep(LOOK_S)
+
+    def installed(self, waits: str) -> None:
+        """``waits``: what the installation still waits for. While it waits for something, the successor of a broken pod
+        would be broken, too, and a pod that has failed for good causes no event later; so all are looked at again."""
+        self._waits = waits
+        self._repaired &= {str(pod["metadata"]["uid"]) for pod in self._pods.objects.values()}
+        for key, pod in list(self._pods.objects.items()):
+            self._look(key, pod)
 
     async def _ready(self, _: web.Request) -> web.Response:
         return web.Response(text=self._waits or "ok", status=503 if self._waits else 200)
@@ -219,21 +229,34 @@ class Daemon:
         return web.Response(text="ok")
 
     def _changed(self, _: kinds.Kind, key: Key, __: Json | None, pod: Json | None) -> None:
-        if pod is not None and is_broken(pod) and not pod["metadata"].get("deletionTimestamp") and not self._waits:
-            tasks.spawn(replace(self._client, key, pod), f"repair of {key[0]}/{key[1]}")
+        if pod is not None:
+            self._look(key, pod)
+
+    def _look(self, key: Key, pod: Json) -> None:
+        uid = str(pod["metadata"]["uid"])
+        done = self._waits or not self._node.repairs or uid in self._repaired
+        if not done and is_broken(pod) and not pod["metadata"].get("deletionTimestamp"):
+            self._repaired.add(uid)
+            tasks.spawn(self._repair(key, pod, uid), f"repair of {key[0]}/{key[1]}")
+
+    async def _repair(self, key: Key, pod: Json, uid: str) -> None:
+        if not await replace(self._client, key, pod):
+            self._repaired.discard(uid)
 
 
-async def replace(client: Client, key: Key, pod: Json) -> None:
+async def replace(client: Client, key: Key, pod: Json) -> bool:
     """Delete a pod, so that its owner makes another one. A StatefulSet's has the same name, so the UID says which pod
-    is meant. A pod without an owner is named in the log."""
+    is meant. A pod without an owner is named in the log. Returns whether nothing is left to do."""
     if not pod["metadata"].get("ownerReferences"):
         logger.warning("%s/%s is not redirected and has no owner that would replace it: recreate it", *key)
-        return
+        return True
     logger.info("%s/%s is not redirected: deleting it, so that its owner replaces it", *key)
     try:
         await client.delete(kinds.POD, *key, uid=pod["metadata"]["uid"])
     except (KubeError, OSError) as e:
         logger.warning("%s/%s: %s", *key, e)
+        return isinstance(e, KubeError) and e.code in (404, 409)  # it is gone, or another one has its name
+    return True
 
 
 def main() -> None:
