@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from lateen.analysis.snapshot import Source
+from lateen.analysis.snapshot import Source, selects
 from lateen.api import kinds
 from lateen.kit import yamldoc
 from lateen.kit.jsons import Json
 
 SUFFIXES = (".yaml", ".yml", ".json")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
 
 
 class LoadError(ValueError):
@@ -94,6 +95,22 @@ def _source(
 def _texts(given: Json) -> Json:
     """Labels or annotations as Kubernetes reads them: a null is an empty text."""
     return {k: "" if v is None else v for k, v in given.items()}
+
+
+def planned(given: Collection[Source]) -> Iterator[Source]:
+    """A pod for each workload in a file whose pods are not among the objects, as its template has it."""
+    pods: dict[str, list[Source]] = {}
+    for s in given:
+        if s.id == kinds.POD.id:
+            pods.setdefault(s.namespace, []).append(s)
+    for s in given:
+        template = s.spec.get("template")
+        if not s.file or s.kind not in WORKLOADS or not isinstance(template, dict):
+            continue
+        meta = {**(template.get("metadata") or {}), "namespace": s.namespace, "name": s.name}
+        pod = Source({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template.get("spec") or {}}, s.file)
+        if pod.labels and not any(selects(pod.labels, p.labels) for p in pods.get(pod.namespace, ())):
+            yield pod
 
 
 def default_ingress() -> list[Source]:

@@ -128,6 +128,7 @@ class Snapshot:
     ``unread`` names kinds whose objects could not be read: nothing can be concluded from their absence. ``secrets`` are
     the namespaces whose Secrets are included; None stands for all. ``revision`` is the one whose istiod reads the
     objects, so those of others are left out; with an empty one, nothing is, and the configuration is the default one's.
+    ``planned`` are pods that are still to be made: selectors select them, and nothing else is said of them.
     """
 
     def __init__(
@@ -139,12 +140,14 @@ class Snapshot:
         unread: Iterable[str] = (),
         secrets: frozenset[str] | None = None,
         revision: str = "",
+        planned: Iterable[Source] = (),
     ) -> None:
         self._by_kind: dict[str, dict[tuple[str, str, str], Source]] = {}
         """By namespace, name and cluster."""
         self._made: dict[str, tuple[Any, frozenset[str]]] = {}
         self._given = {"mesh": mesh, "meshNetworks": networks}
         self.root, self.unread, self.secrets, self.revision = root, frozenset(unread), secrets, revision
+        self._planned = list(planned)
         self.read: set[str] = set()
         self.kept: dict[str, Any] = {}
         """Values that are passed on to the next snapshot (``replaced``)."""
@@ -257,7 +260,8 @@ class Snapshot:
     def pods(self, selector: Mapping[str, Any] | None, namespace: str = "") -> list[Source]:
         """The pods that a selector selects, in one namespace or (with "") in all; an empty selector selects all."""
         if not selector:
-            return self.of_namespace(kinds.POD, namespace) if namespace else self.all(kinds.POD)
+            planned = [p for p in self._planned if namespace in ("", p.namespace)]
+            return [*(self.of_namespace(kinds.POD, namespace) if namespace else self.all(kinds.POD)), *planned]
         by = self.index("pods by label", self._by_label)
         few = min((by.get((namespace, str(k), str(v)), []) for k, v in selector.items()), key=len)
         return few if len(selector) == 1 else [p for p in few if selects(selector, p.labels)]
@@ -266,11 +270,11 @@ class Snapshot:
         """The pods that an Istio Gateway selects; without a selector, those of all gateways."""
         if selector := gateway.spec.get("selector"):
             return self.pods(selector)
-        return self.index("gateways' pods", lambda: [p for p in self.all(kinds.POD) if is_gateway(p.obj)])
+        return self.index("gateways' pods", lambda: [p for p in self.pods(None) if is_gateway(p.obj)])
 
     def _by_label(self) -> dict[tuple[str, str, str], list[Source]]:
         out: dict[tuple[str, str, str], list[Source]] = {}
-        for pod in self.all(kinds.POD):
+        for pod in self.pods(None):
             for k, v in pod.labels.items():
                 out.setdefault((pod.namespace, k, v), []).append(pod)
                 out.setdefault(("", k, v), []).append(pod)

@@ -256,7 +256,8 @@ class _Read(NamedTuple):
         return any(s.id == kind.id and s.name == name for s in self.sources)
 
     def snapshot(self, revision: str) -> Snapshot:
-        return Snapshot(self.sources, self.mesh, root=self.root, unread=self.unread, revision=revision)
+        to_be = load.planned(self.sources)
+        return Snapshot(self.sources, self.mesh, root=self.root, unread=self.unread, revision=revision, planned=to_be)
 
 
 def _read(files: tuple[str, ...], use_kube: bool, recursive: bool, target: Target, given: Json) -> _Read:
