@@ -13,6 +13,7 @@ from lateen.cluster.apiserver.front_door import tls
 from lateen.cluster.kubelet import pod_status, registration
 from lateen.cluster.node_api import API_SERVER, NodeApi
 from lateen.cluster.pki import Pki
+from lateen.cluster.rules import fitting
 from lateen.kit import certs, tasks, times
 
 DAY = timedelta(days=1)
@@ -86,11 +87,11 @@ class Api:
         self.renewed += kind.kind == "Lease"
 
 
-def test_a_node_renews_its_lease_and_is_ready_again_after_it_was_taken_for_dead(monkeypatch):
+def test_a_node_renews_its_lease_and_is_ready_again_after_it_was_taken_for_dead(monkeypatch, tmp_path):
     monkeypatch.setattr(registration, "RENEWAL", 0.00025)
     monkeypatch.setattr(registration.limits, "condition", lambda *_: {"type": "Limits", "status": "True"})
     api = Api()
-    node = SimpleNamespace(client=api, name="n", groups=None)
+    node = SimpleNamespace(client=api, name="n", groups=None, root=tmp_path)
 
     async def work():
         staying = tasks.spawn(registration.stay(node, alone=False), "heartbeat")
@@ -106,6 +107,20 @@ def test_a_node_renews_its_lease_and_is_ready_again_after_it_was_taken_for_dead(
     asyncio.run(work())
     (ready, _) = api.objects["Node", "n"]["status"]["conditions"]
     assert (ready["type"], ready["status"]) == ("Ready", "True")
+
+
+def test_a_node_has_room_on_its_disk_for_pods_that_request_some(monkeypatch, tmp_path):
+    monkeypatch.setattr(registration.limits, "condition", lambda *_: {"type": "Limits", "status": "True"})
+    api = Api()
+    asyncio.run(registration.register(SimpleNamespace(client=api, name="n", groups=None, root=tmp_path), alone=True))
+    node = api.objects["Node", "n"]
+
+    def unfit(storage):
+        resources = {"requests": {"ephemeral-storage": storage}, "limits": {"ephemeral-storage": storage}}
+        return fitting.unfit({"spec": {"containers": [{"name": "c", "resources": resources}]}}, node)
+
+    assert unfit("50Mi") == ""
+    assert "Insufficient ephemeral-storage" in unfit("1Ei")
 
 
 def test_only_what_the_control_plane_has_said_of_a_pod_is_taken_back():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+from pathlib import Path
 
 from lateen.cluster.rules import amounts
 from lateen.cluster.runtime.cgroups import PIDS, Groups, Limits
@@ -28,6 +30,12 @@ def machine_memory() -> int:
 def capacity() -> dict[str, str]:
     """What a node has for its pods."""
     return {"cpu": str(os.cpu_count() or 1), "memory": f"{machine_memory() // 1024}Ki"}
+
+
+def disk(path: Path) -> str:
+    """The size of the file system that holds a directory, which is a node's capacity of ``ephemeral-storage``. Raises
+    OSError."""
+    return f"{shutil.disk_usage(path).total // 1024}Ki"
 
 
 def infeasible(spec: Json) -> str:

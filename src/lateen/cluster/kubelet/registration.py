@@ -93,7 +93,7 @@ def _read(path: str) -> str:
 
 
 def _status(node: Node, alone: bool) -> Json:
-    capacity = {**limits.capacity(), "pods": str(MAX_PODS)}
+    capacity = {**limits.capacity(), "ephemeral-storage": limits.disk(node.root), "pods": str(MAX_PODS)}
     now = times.stamp()
     ready = {
         "type": "Ready",
