@@ -191,10 +191,12 @@ async def _events(
             events = [event for event in events if mine(event.entry.obj)]
             look = await seen([e for event in events for e in (event.entry, event.old) if e is not None])
             for event in events:
-                entry = look(event.entry)
-                before = event.old is not None and wanted(look(event.old).obj)
+                entry, old = look(event.entry), look(event.old) if event.old is not None else None
+                before = old is not None and wanted(old.obj)
                 after = event.type != "DELETED" and wanted(entry.obj)
                 kind = "MODIFIED" if before and after else "ADDED" if after else "DELETED" if before else ""
+                if kind == "DELETED" and old is not None:
+                    entry = _left(old, entry.rv)
                 if kind:
                     yield _event(c, kind, entry)
     except Ended:
@@ -203,6 +205,12 @@ async def _events(
         raise errors.expired("the watch was too slow; list again") from None
     finally:
         store.unwatch(watcher)
+
+
+def _left(last: Entry, rv: int) -> Entry:
+    """What is no longer selected, or there: as it was last seen, with the revision of what has happened to it."""
+    meta = {**last.obj["metadata"], "resourceVersion": str(rv)}
+    return Entry(last.collection, last.namespace, last.name, {**last.obj, "metadata": meta}, rv)
 
 
 def _event(c: Call, kind: str, e: Entry) -> WatchEvent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lateen.cluster.apiserver import rbac
+from lateen.cluster.apiserver import rbac, selection
 from lateen.cluster.apiserver.auth import User
 from lateen.cluster.apiserver.call import Call, is_true
 from lateen.cluster.apiserver.errors import ApiError, bad_request, unknown_path
@@ -64,10 +64,12 @@ def verb(method: str, c: Call) -> str:
 
 
 def authorize(store: Store, c: Call, verb: str) -> None:
-    """Raises ApiError."""
+    """Rules with ``resourceNames`` let somebody list and watch what a field selector restricts to one of the names.
+    Raises ApiError."""
     r = c.resource
     resource = r.plural + (f"/{c.subresource}" if c.subresource else "")
-    asked = Attributes(verb, r.group, resource, c.namespace, c.name)
+    name = c.name or (selection.named(c) if verb in ("list", "watch") else "")
+    asked = Attributes(verb, r.group, resource, c.namespace, name)
     if not rbac.allowed(store, c.user, asked):
         raise refusal(c.user, asked)
 

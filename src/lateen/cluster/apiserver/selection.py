@@ -21,6 +21,7 @@ _KIND_FIELDS = {
         "spec.hostNetwork",
         "status.phase",
         "status.podIP",
+        "status.podIPs",
         "status.nominatedNodeName",
     },
     "Event": {
@@ -44,6 +45,14 @@ _KIND_FIELDS = {
     "Job": {"status.successful"},
     "CertificateSigningRequest": {"spec.signerName"},
 }
+
+_UNSET = {
+    ("Pod", "spec.hostNetwork"): "false",
+    ("Node", "spec.unschedulable"): "false",
+    ("ReplicationController", "status.replicas"): "0",
+    ("Job", "status.successful"): "0",
+}
+"""What fields count as that an object does not have, where that is not the empty string."""
 
 _RENAMED = {("batch", "Job", "status.successful"): "status.succeeded"} | {
     ("events.k8s.io", "Event", new): old
@@ -77,6 +86,12 @@ def identity(c: Call) -> Test:
     return lambda o: c.name in ("", o["metadata"]["name"]) and all(t(o) for t in tests)
 
 
+def named(c: Call) -> str:
+    """The only name that the field selector lets through; empty if it names none."""
+    found = (part.partition("=") for part in _parts(c))
+    return next((value.removeprefix("=") for key, _, value in found if key == "metadata.name"), "")
+
+
 def _parts(c: Call) -> list[str]:
     return [part for part in (c.query.get("fieldSelector") or "").split(",") if part]
 
@@ -87,12 +102,29 @@ def _field(c: Call, part: str) -> Test:
     if not found:
         raise bad_request(f"invalid selector: '{part}'; can't understand '{part}'")
     value = value.removeprefix("=")
-    custom = {f.lstrip(".") for f in c.resource.selectable.get(c.version, ())}
-    renamed = (c.resource.group, c.resource.kind, key)
-    if key not in _FIELDS | _KIND_FIELDS.get(c.resource.kind, set()) | custom and renamed not in _RENAMED:
+    read = _custom(c, key) if c.resource.custom else _own(c, key)
+    return lambda o: (read(o) == value) != negated
+
+
+def _custom(c: Call, key: str) -> Callable[[Json], str]:
+    if key not in _FIELDS | {f.lstrip(".") for f in c.resource.selectable.get(c.version, ())}:
         raise _unsupported(c, key)
-    path = _RENAMED.get(renamed, key).split(".")
-    return lambda o: (_text(dig(o, *path, default="")) == value) != negated
+    return _reader(key.split("."), "")
+
+
+def _own(c: Call, key: str) -> Callable[[Json], str]:
+    kind, renamed = c.resource.kind, (c.resource.group, c.resource.kind, key)
+    if key not in _FIELDS | _KIND_FIELDS.get(kind, set()) and renamed not in _RENAMED:
+        raise _unsupported(c, key)
+    if (kind, key) == ("Event", "source"):
+        return lambda o: str(dig(o, "source", "component") or dig(o, "reportingComponent") or "")
+    if (kind, key) == ("Pod", "status.podIPs"):
+        return lambda _: ""  # which Kubernetes takes, and has no value of
+    return _reader(_RENAMED.get(renamed, key).split("."), _UNSET.get((kind, key), ""))
+
+
+def _reader(path: list[str], unset: str) -> Callable[[Json], str]:
+    return lambda o: _text(dig(o, *path, default=unset))
 
 
 def _text(value: object) -> str:
