@@ -60,9 +60,9 @@ class World:
         return self.cluster.must("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/default")["metadata"]
 
     def token(self, *, namespace="default", audience="istio-ca", seconds=600, pod="web"):
-        found = None
+        found = {}
         if pod:
-            found = self.cluster.must("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}")["metadata"]
+            found = {"pod": self.cluster.must("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}")["metadata"]}
         uid = self.account(namespace)["uid"]
         return self.cluster.tokens.issue(namespace, "default", uid, [audience], seconds, found)[0]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hmac
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, cast
 
 from lateen.api.domain import CLUSTER_DOMAIN, service_host
@@ -18,6 +20,8 @@ ISSUER = f"https://{service_host('kubernetes', 'default', CLUSTER_DOMAIN)}"
 DEFAULT_AUDIENCE = ISSUER
 FOREVER = 100 * 365 * 24 * 3600
 """Seconds: the lifetime of tokens that are valid for as long as the object that they are bound to exists."""
+BOUND = {"pod": ("pods", True), "secret": ("secrets", True), "node": ("nodes", False)}
+"""What tokens can be bound to: the collection, and whether it is of the account's namespace."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,13 @@ class Tokens:
         uid: str,
         audiences: list[str],
         seconds: int,
-        pod: Json | None = None,
-        secret: Json | None = None,
+        bound: Mapping[str, Json] = MappingProxyType({}),
     ) -> tuple[str, int]:
-        """The token and the Unix time at which it expires. ``pod``, ``secret``: what it is bound to."""
+        """The token and the Unix time at which it expires. ``bound``: the metadata of what it is bound to, as ``pod``,
+        ``secret`` or ``node``; one that is bound to a pod may name the pod's node, too."""
         now = int(time.time())
-        bound: Json = {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}}
-        if pod:
-            bound["pod"] = {"name": pod["name"], "uid": pod.get("uid", "")}
-        if secret:
-            bound["secret"] = {"name": secret["name"], "uid": secret["uid"]}
+        about: Json = {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}}
+        about |= {kind: {"name": meta["name"], "uid": meta.get("uid", "")} for kind, meta in bound.items()}
         claims = {
             "iss": ISSUER,
             "sub": f"system:serviceaccount:{namespace}:{name}",
@@ -70,7 +71,7 @@ class Tokens:
             "iat": now,
             "nbf": now,
             "jti": str(uuid.uuid4()),
-            "kubernetes.io": bound,
+            "kubernetes.io": about,
         }
         head = jose.encode(jsons.dumps({"alg": "HS256", "typ": "JWT"})) + "." + jose.encode(jsons.dumps(claims))
         return f"{head}.{self._sign(head)}", now + seconds
@@ -79,7 +80,7 @@ class Tokens:
         """A token that is valid for as long as its service account and its Secret exist."""
         meta = account["metadata"]
         return self.issue(
-            meta["namespace"], meta["name"], meta["uid"], [DEFAULT_AUDIENCE], FOREVER, secret=secret["metadata"]
+            meta["namespace"], meta["name"], meta["uid"], [DEFAULT_AUDIENCE], FOREVER, {"secret": secret["metadata"]}
         )[0]
 
     def _sign(self, head: str) -> str:
@@ -87,7 +88,7 @@ class Tokens:
 
     def verify(self, token: str, audiences: list[str]) -> tuple[User, Json] | None:
         """The user and the claims of a token that is genuine, not expired, for one of ``audiences``, and whose
-        service account (and the pod or Secret that it is bound to) still exists; None otherwise."""
+        service account (and what it is bound to) still exists; None otherwise."""
         head, _, signature = token.rpartition(".")
         try:
             if len(token) > 8192 or not hmac.compare_digest(signature.encode(), self._sign(head).encode()):
@@ -100,23 +101,22 @@ class Tokens:
             return None
         bound = claims["kubernetes.io"]
         namespace, account = bound["namespace"], bound["serviceaccount"]
-        found = self._store.get("serviceaccounts", namespace, account["name"])
-        if found is None or dig(found.obj, "metadata", "uid") != account["uid"]:
+        if not self._exists("serviceaccounts", namespace, account):
             return None
-        if pod := bound.get("pod"):
-            live = self._store.get("pods", namespace, pod["name"])
-            if live is None or dig(live.obj, "metadata", "uid") != pod["uid"]:
-                return None
-        if secret := bound.get("secret"):
-            kept = self._store.get("secrets", namespace, secret["name"])
-            if kept is None or dig(kept.obj, "metadata", "uid") != secret["uid"]:
+        for kind, (collection, within) in BOUND.items():
+            needed = kind in bound and not (kind == "node" and "pod" in bound)  # a pod's node is only named
+            if needed and not self._exists(collection, namespace if within else "", bound[kind]):
                 return None
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
         extra = [("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",))]
-        if pod:
-            extra.append(("authentication.kubernetes.io/pod-name", (pod["name"],)))
-            extra.append(("authentication.kubernetes.io/pod-uid", (pod["uid"],)))
+        for kind in ("pod", "node"):
+            for key, value in (bound.get(kind) or {}).items():
+                extra.append((f"authentication.kubernetes.io/{kind}-{key}", (value,)))
         return User(claims["sub"], groups, account["uid"], tuple(extra)), claims
+
+    def _exists(self, collection: str, namespace: str, ref: Json) -> bool:
+        found = self._store.get(collection, namespace, ref["name"])
+        return found is not None and dig(found.obj, "metadata", "uid") == ref["uid"]
 
 
 def from_certificate(peer: dict[str, Any] | None) -> User | None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import secrets
 from collections.abc import Callable
 
-from lateen.cluster.apiserver import certificate_requests, claims, limiting, pod_warnings, priorities, quotas, rbac
+from lateen.cluster.apiserver import (
+    certificate_requests,
+    claims,
+    ingress_classes,
+    limiting,
+    pod_warnings,
+    priorities,
+    quotas,
+    rbac,
+    service_accounts,
+)
 from lateen.cluster.apiserver.built_in import BUILT_IN
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.custom import definitions
@@ -23,7 +32,6 @@ from lateen.kit.jsons import Json, dig
 
 MAX_PODS = 1000
 """All pods share one machine: this limit stops a runaway controller."""
-TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class Allocator:
@@ -108,11 +116,13 @@ def prepare(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
         _runtime(obj)
         priorities.resolve(obj, store)
         limiting.complete(obj, store)
-        _pod_volumes(obj, store)
+        service_accounts.complete(obj, store)
     elif r.kind == "Pod":
         priorities.tolerate(obj["spec"])
     elif r.kind in ("PersistentVolumeClaim", "PersistentVolume"):
         claims.complete(r.kind, obj, old, store)
+    elif r.kind == "Ingress" and old is None:
+        ingress_classes.complete(obj, store)
 
 
 def complete(r: Resource, obj: Json, old: Json | None, allocator: Allocator, registry: Registry) -> None:
@@ -258,52 +268,6 @@ def _taken(obj: Json, old: Json | None, store: Store, allocator: Allocator) -> C
             if p.get("nodePort") in ports:
                 out.append(bad("spec.ports[0].nodePort", p["nodePort"], "provided port is already allocated"))
     return out
-
-
-def _pod_volumes(obj: Json, store: Store) -> None:
-    """Mount the service account's token into every container, as the ServiceAccount admission plugin does."""
-    spec, meta = obj.setdefault("spec", {}), obj["metadata"]
-    account = spec["serviceAccountName"] = spec.get("serviceAccountName") or "default"
-    spec["serviceAccount"] = account
-    found = store.get("serviceaccounts", meta["namespace"], account)
-    if found is None:
-        says = (
-            f'pods "{meta["name"]}" is forbidden: error looking up service account {meta["namespace"]}/{account}: '
-            f'serviceaccount "{account}" not found'
-        )
-        raise forbidden(says, "pods", meta["name"])
-    if spec.get("automountServiceAccountToken", found.obj.get("automountServiceAccountToken", True)) is False:
-        return
-    volumes = spec.setdefault("volumes", [])
-    name = next((v["name"] for v in volumes if str(v.get("name")).startswith("kube-api-access-")), None)
-    if name is None:
-        name = f"kube-api-access-{secrets.token_hex(3)[:5]}"
-        volumes.append(
-            {
-                "name": name,
-                "projected": {
-                    "defaultMode": 420,
-                    "sources": [
-                        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-                        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-                        {
-                            "downwardAPI": {
-                                "items": [
-                                    {
-                                        "path": "namespace",
-                                        "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"},
-                                    }
-                                ]
-                            }
-                        },
-                    ],
-                },
-            }
-        )
-    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
-        mounts = container.setdefault("volumeMounts", [])
-        if not any(m.get("mountPath") == TOKEN_DIR for m in mounts):
-            mounts.append({"name": name, "mountPath": TOKEN_DIR, "readOnly": True})
 
 
 def _generation(ds: Json, old: Json | None) -> None:

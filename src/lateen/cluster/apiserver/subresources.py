@@ -7,7 +7,7 @@ from typing import Any
 
 from lateen.cluster.apiserver import decoding, errors, matching, owners, patch, reading, scales
 from lateen.cluster.apiserver.admission import Webhooks
-from lateen.cluster.apiserver.auth import DEFAULT_AUDIENCE, Tokens
+from lateen.cluster.apiserver.auth import BOUND, DEFAULT_AUDIENCE, Tokens
 from lateen.cluster.apiserver.call import Call
 from lateen.cluster.apiserver.commit import Committer
 from lateen.cluster.apiserver.errors import ApiError, bad_request
@@ -45,7 +45,7 @@ async def set_scale(store: Store, committer: Committer, c: Call) -> Json:
 
 
 async def token(store: Store, webhooks: Webhooks, tokens: Tokens, c: Call) -> Json:
-    """A TokenRequest of a ServiceAccount, bound to a pod if requested."""
+    """A TokenRequest of a ServiceAccount, bound to a pod, a Secret or a Node if requested."""
     account = reading.entry(store, c).obj
     to = c.on(resource=_TOKEN, version="v1")
     request = _complete(decoding.decode(to, _token_request(c.body)), c)
@@ -60,10 +60,10 @@ async def token(store: Store, webhooks: Webhooks, tokens: Tokens, c: Call) -> Js
     }
     if causes := [bad("spec.expirationSeconds", seconds, says) for says, wrong in limits.items() if wrong]:
         raise errors.invalid("TokenRequest", "authentication.k8s.io", "", causes)
-    bound = spec.get("boundObjectRef") or {}
-    pod = _bound_pod(store, c, bound) if bound.get("kind") == "Pod" else None
-    uid = account["metadata"]["uid"]
-    text, expires = tokens.issue(c.namespace, c.name, uid, spec["audiences"], min(seconds, LONGEST), pod)
+    if seconds > LONGEST:
+        c.warnings.append(f"requested expiration of {seconds} seconds shortened to {LONGEST} seconds")
+    bound, uid = _bound(store, c, spec.get("boundObjectRef") or {}), account["metadata"]["uid"]
+    text, expires = tokens.issue(c.namespace, c.name, uid, spec["audiences"], min(seconds, LONGEST), bound)
     return {
         **request,
         "spec": {**spec, "expirationSeconds": min(seconds, LONGEST)},
@@ -88,17 +88,28 @@ def _token_request(body: Any) -> Any:
     return {**{k: v for k, v in body.items() if k != "status"}, "spec": asked}
 
 
-def _bound_pod(store: Store, c: Call, bound: Json) -> Json:
-    name = str(bound.get("name") or "")
-    live = store.get("pods", c.namespace, name)
+def _bound(store: Store, c: Call, ref: Json) -> dict[str, Json]:
+    """What a token is bound to, see ``Tokens.issue``. Raises ApiError."""
+    if not ref:
+        return {}
+    kind, name = str(ref.get("kind") or ""), str(ref.get("name") or "")
+    group = str(ref.get("apiVersion") or "").rpartition("/")[0]
+    if group or kind not in ("Pod", "Secret", "Node"):
+        raise bad_request(f"cannot bind token to object of type {ref.get('apiVersion') or ''}, Kind={kind}")
+    collection, within = BOUND[kind.lower()]
+    live = store.get(collection, c.namespace if within else "", name)
     if live is None:
-        raise errors.not_found("pods", name)
-    if dig(live.obj, "spec", "serviceAccountName") != c.name:
+        raise errors.not_found(collection, name)
+    if kind == "Pod" and dig(live.obj, "spec", "serviceAccountName") != c.name:
         raise bad_request(
-            f'cannot bind token for serviceaccount "{c.name}" to pod running with different serviceaccount name'
+            f'cannot bind token for serviceaccount "{c.name}" to pod running with different serviceaccount name.'
         )
     uid = live.obj["metadata"]["uid"]
-    if bound.get("uid") not in (None, "", uid):
-        why = f"the UID in the bound object reference ({bound['uid']}) does not match the UID in record ({uid})"
-        raise errors.conflict("pods", name, "", why)
-    return {"name": name, "uid": uid}
+    if ref.get("uid") not in (None, "", uid):
+        why = (
+            f"the UID in the bound object reference ({ref['uid']}) does not match the UID in record. The object might "
+            "have been deleted and then recreated"
+        )
+        raise errors.conflict(collection, name, "", why)
+    node = store.get("nodes", "", str(dig(live.obj, "spec", "nodeName", default=""))) if kind == "Pod" else None
+    return {kind.lower(): live.obj["metadata"]} | ({"node": node.obj["metadata"]} if node is not None else {})

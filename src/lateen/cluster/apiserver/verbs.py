@@ -21,6 +21,10 @@ PATCH_TYPES = {
     "application/apply-patch+yaml": "apply",
 }
 _ATTEMPTS = 5
+_NAMES = 8
+"""Attempts to find a name for ``generateName``, as in Kubernetes."""
+_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+"""Of which generated names consist: no vowels, so that they are no words."""
 
 
 async def create(store: Store, committer: Committer, c: Call) -> Json:
@@ -30,7 +34,7 @@ async def create(store: Store, committer: Committer, c: Call) -> Json:
 async def _create(store: Store, committer: Committer, c: Call, obj: Json, fields: list[Json] | None) -> Json:
     r, meta = c.resource, obj["metadata"]
     if not meta.get("name") and meta.get("generateName"):
-        meta["name"] = f"{meta['generateName'][:58]}{secrets.token_hex(4)[:5]}"
+        meta["name"] = _generated(store, c, str(meta["generateName"]))
     name = str(meta.get("name") or "")
     if not name:
         says = "name or generateName is required"
@@ -43,6 +47,16 @@ async def _create(store: Store, committer: Committer, c: Call, obj: Json, fields
         raise errors.exists(r.plural, name, r.group)
     to, obj = _stored(c, obj, new=True)
     return reading.view(c, await committer.commit(to, obj, None, None, fields))
+
+
+def _generated(store: Store, c: Call, prefix: str) -> str:
+    """A name that is free, if one of the first few is."""
+    name = ""
+    for _ in range(_NAMES):
+        name = prefix[:58] + "".join(secrets.choice(_LETTERS) for _ in range(5))
+        if store.get(c.resource.collection, c.namespace, name) is None:
+            break
+    return name
 
 
 def _stored(c: Call, obj: Json, new: bool) -> tuple[Call, Json]:

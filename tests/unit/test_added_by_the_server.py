@@ -1,0 +1,110 @@
+"""What the API server adds to new objects: pull secrets, ingress classes, generated names, tokens bound to objects."""
+
+import itertools
+
+import pytest
+from apiserver import Cluster
+
+from lateen.cluster.apiserver import verbs
+
+CORE = "/api/v1/namespaces/default"
+CLASSES = "/apis/networking.k8s.io/v1/ingressclasses"
+INGRESSES = "/apis/networking.k8s.io/v1/namespaces/default/ingresses"
+BACKEND = {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+def pod(cluster, name, **spec):
+    body = {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "lateen/sleep"}], **spec}}
+    return cluster.must("POST", f"{CORE}/pods", body)["spec"]
+
+
+def test_pods_have_the_pull_secrets_of_their_account_unless_they_name_some(cluster):
+    body = {"metadata": {"name": "robot"}, "imagePullSecrets": [{"name": "registry"}]}
+    cluster.must("POST", f"{CORE}/serviceaccounts", body | {"automountServiceAccountToken": False})
+    assert pod(cluster, "a", serviceAccountName="robot")["imagePullSecrets"] == [{"name": "registry"}]
+    own = pod(cluster, "b", serviceAccountName="robot", imagePullSecrets=[{"name": "mine"}])
+    assert own["imagePullSecrets"] == [{"name": "mine"}]
+    assert "imagePullSecrets" not in pod(cluster, "c")
+
+
+def test_an_ingress_without_a_class_has_the_default_one(cluster):
+    def ingress(name, notes=None, **spec):
+        body = {"metadata": {"name": name, "annotations": notes or {}}, "spec": {**BACKEND, **spec}}
+        return cluster.must("POST", INGRESSES, body)["spec"].get("ingressClassName")
+
+    def of_class(name, default):
+        notes = {"ingressclass.kubernetes.io/is-default-class": default}
+        spec = {"controller": "example.com/controller"}
+        cluster.must("POST", CLASSES, {"metadata": {"name": name, "annotations": notes}, "spec": spec})
+
+    of_class("other", "false")
+    assert ingress("before") is None
+    of_class("main", "true")
+    assert ingress("a") == "main"
+    assert ingress("b", ingressClassName="other") == "other"
+    assert ingress("c", {"kubernetes.io/ingress.class": "other"}) is None
+    changed = cluster.must("PATCH", f"{INGRESSES}/before", {"metadata": {"labels": {"a": "b"}}})
+    assert "ingressClassName" not in changed["spec"]
+
+
+def test_another_name_is_generated_where_the_first_one_is_taken(cluster, monkeypatch):
+    letters = itertools.chain("bbbbb", "bbbbb", "ccccc")
+    monkeypatch.setattr(verbs.secrets, "choice", lambda _: next(letters))
+    made = [cluster.must("POST", f"{CORE}/configmaps", {"metadata": {"generateName": "c-"}}) for _ in range(2)]
+    assert [m["metadata"]["name"] for m in made] == ["c-bbbbb", "c-ccccc"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("Secret", f"{CORE}/secrets"), ("Node", "/api/v1/nodes"), ("Pod", f"{CORE}/pods")]
+)
+def test_a_token_that_is_bound_to_an_object_ends_with_it(cluster, kind, path):
+    if kind == "Pod":
+        pod(cluster, "it")
+    else:
+        cluster.must("POST", path, {"metadata": {"name": "it"}})
+    ref = {"apiVersion": "v1", "kind": kind, "name": "it"}
+    answer = cluster.must("POST", f"{CORE}/serviceaccounts/default/token", {"spec": {"boundObjectRef": ref}})
+
+    def reviewed():
+        body = {"spec": {"token": answer["status"]["token"]}}
+        return cluster.must("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)["status"]
+
+    assert reviewed()["authenticated"]
+    cluster.must("DELETE", f"{path}/it")
+    assert not reviewed()["authenticated"]
+
+
+def test_a_token_of_a_pod_says_on_which_node_that_runs(cluster):
+    node = cluster.must("POST", "/api/v1/nodes", {"metadata": {"name": "n"}})
+    pod(cluster, "p", nodeName="n")
+    ref = {"apiVersion": "v1", "kind": "Pod", "name": "p"}
+    answer = cluster.must("POST", f"{CORE}/serviceaccounts/default/token", {"spec": {"boundObjectRef": ref}})
+    body = {"spec": {"token": answer["status"]["token"]}}
+    user = cluster.must("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)["status"]["user"]
+    known = {k.rpartition("/")[2]: v for k, v in user["extra"].items()}
+    assert (known["node-name"], known["node-uid"]) == (["n"], [node["metadata"]["uid"]])
+
+
+@pytest.mark.parametrize(
+    ("ref", "code", "says"),
+    [
+        ({"kind": "ConfigMap", "apiVersion": "v1", "name": "c"}, 400, "cannot bind token to object of type v1, Kind="),
+        ({"kind": "Secret", "apiVersion": "v1", "name": "none"}, 404, 'secrets "none" not found'),
+        ({"kind": "Node", "apiVersion": "v1", "name": "none"}, 404, 'nodes "none" not found'),
+    ],
+)
+def test_a_token_is_bound_to_nothing_else(cluster, ref, code, says):
+    found = cluster.ask("POST", f"{CORE}/serviceaccounts/default/token", {"spec": {"boundObjectRef": ref}})
+    assert (found[0], found[1]["message"].startswith(says)) == (code, True)
+
+
+def test_a_lifetime_that_is_shortened_is_told(cluster):
+    body = {"spec": {"expirationSeconds": 864000}}
+    answer = cluster.must("POST", f"{CORE}/serviceaccounts/default/token", body)
+    assert answer["spec"]["expirationSeconds"] == 86400
+    assert '"requested expiration of 864000 seconds shortened to 86400 seconds"' in cluster.head
