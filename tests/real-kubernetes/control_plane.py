@@ -21,8 +21,8 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {{name: {NETWORK}}}
 rules:
-- apiGroups: ["", networking.k8s.io]
-  resources: [services, endpoints, pods, namespaces, networkpolicies]
+- apiGroups: ["", networking.k8s.io, discovery.k8s.io]
+  resources: [services, endpointslices, pods, namespaces, networkpolicies]
   verbs: [get, list, watch]
 - {{apiGroups: [""], resources: [services, services/status], verbs: [patch]}}
 - {{apiGroups: [""], resources: [events], verbs: [create, patch]}}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lateen.cluster.controllers.ownership import is_ready, owner
+from lateen.cluster.controllers.slices import MANAGED, SERVICE
 from lateen.kit import selectors
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
 
-SERVICE, HEADLESS = "kubernetes.io/service-name", "service.kubernetes.io/headless"
-MANAGED, MANAGER = "endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io"
+HEADLESS = "service.kubernetes.io/headless"
+MANAGER = "endpointslice-controller.k8s.io"
 
 
 def target_port(pod: Json, port: Json) -> int | None:
@@ -18,7 +19,8 @@ def target_port(pod: Json, port: Json) -> int | None:
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target
-    for container in pod["spec"]["containers"]:
+    sidecars = (c for c in pod["spec"].get("initContainers") or [] if c.get("restartPolicy") == "Always")
+    for container in (*pod["spec"]["containers"], *sidecars):
         for p in container.get("ports") or []:
             if p.get("name") == target and p.get("protocol", "TCP") == port.get("protocol", "TCP"):
                 return int(p["containerPort"])

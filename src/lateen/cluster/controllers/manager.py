@@ -16,6 +16,7 @@ from lateen.cluster.controllers.disruption import DisruptionBudgets
 from lateen.cluster.controllers.garbage import Garbage
 from lateen.cluster.controllers.job import Jobs
 from lateen.cluster.controllers.loop import Events, Loop
+from lateen.cluster.controllers.mirrored import MirroredEndpoints
 from lateen.cluster.controllers.namespace import Namespaces
 from lateen.cluster.controllers.pod_garbage import PodGarbage
 from lateen.cluster.controllers.quota import Quotas
@@ -49,6 +50,7 @@ def controllers(client: Client, events: Callable[[str], Events], authority: Pair
         Quotas(client, loop),
         Autoscalers(client, events("horizontal-pod-autoscaler"), usage),
         Services(client, loop),
+        MirroredEndpoints(client, loop),
         Namespaces(client, authority.certificate),
         CertificateRequests(client, authority),
         AccountTokens(client, loop, authority.certificate, issue),

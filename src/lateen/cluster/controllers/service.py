@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
-from lateen.cluster.controllers import endpoints
+from lateen.cluster.controllers import endpoints, slices
 from lateen.cluster.controllers.loop import Key, Loop
 from lateen.kit import selectors
 from lateen.kit.jsons import Json, dig
@@ -54,39 +54,14 @@ class Services:
         if not dig(service, "spec", "selector"):
             return
         zones = {n["metadata"]["name"]: _zone(n) for n in self._loop.objects(kinds.NODE)}
-        whole, slices = endpoints.objects(service, self._loop.objects(kinds.POD, namespace), zones)
+        whole, pieces = endpoints.objects(service, self._loop.objects(kinds.POD, namespace), zones)
         await self._endpoints(whole)
-        await self._slices(namespace, name, slices)
+        await slices.put(self._client, namespace, name, endpoints.MANAGER, pieces)
 
     async def _endpoints(self, wanted: Json) -> None:
         meta = wanted["metadata"]
         found = await self._client.get(kinds.ENDPOINTS, meta["namespace"], meta["name"])
-        await self._put(kinds.ENDPOINTS, found, wanted, ("subsets",))
-
-    async def _slices(self, namespace: str, name: str, wanted: list[Json]) -> None:
-        """Each keeps the slice that has its ports; further ones take what is left over, or are made."""
-        labels = {endpoints.SERVICE: name, endpoints.MANAGED: endpoints.MANAGER}
-        listed, _ = await self._client.list(kinds.ENDPOINT_SLICE, namespace)
-        mine = [s for s in listed if selectors.subset(labels, dig(s, "metadata", "labels", default={}))]
-        pairs: list[tuple[Json | None, Json]] = []
-        for obj in wanted:
-            same = next((s for s in mine if (s.get("ports") or []) == obj["ports"]), None)
-            mine = [s for s in mine if s is not same]
-            pairs.append((same, obj))
-        for found, obj in pairs:
-            free = found or (mine.pop(0) if mine else None)
-            await self._put(kinds.ENDPOINT_SLICE, free, obj, ("endpoints", "ports"))
-        for rest in mine:
-            await self._client.delete(kinds.ENDPOINT_SLICE, namespace, rest["metadata"]["name"])
-
-    async def _put(self, kind: Kind, found: Json | None, wanted: Json, parts: tuple[str, ...]) -> None:
-        if found is None:
-            await self._client.create(kind, wanted)
-            return
-        same = all((found.get(k) or []) == (wanted.get(k) or []) for k in parts)
-        if not same or dig(found, "metadata", "labels", default={}) != wanted["metadata"]["labels"]:
-            meta = {k: v for k, v in wanted["metadata"].items() if k != "generateName"}
-            await self._client.update(kind, wanted | {"metadata": {**found["metadata"], **meta}})
+        await slices.replace(self._client, kinds.ENDPOINTS, found, wanted, ("subsets",))
 
 
 def _zone(node: Json | None) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.api.reading import HOST_PORTS
-from lateen.cluster.controllers import pod_ports
+from lateen.cluster.controllers import pod_ports, serving
 from lateen.cluster.network import plan, portal, services
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError
@@ -47,7 +47,7 @@ class Proxy:
         """See ``neighbours.Ways``."""
         self._client, self._forwarder, self._events = client, forwarder, events
         self._services = Informer(client, kinds.SERVICE, self._changed)
-        self._endpoints = Informer(client, kinds.ENDPOINTS, self._changed)
+        self._slices = Informer(client, kinds.ENDPOINT_SLICE, self._changed)
         self._pods = Informer(client, kinds.POD, self._pod_changed)
         self._namespaces = Informer(client, kinds.NAMESPACE, lambda *_: None)
         self._dirty = asyncio.Event()
@@ -79,9 +79,9 @@ class Proxy:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for informer in (self._services, self._endpoints, self._pods, self._namespaces):
+            for informer in (self._services, self._slices, self._pods, self._namespaces):
                 group.create_task(informer.run(), name=f"proxy informer {informer.kind.plural}")
-            await asyncio.gather(self._services.synced.wait(), self._endpoints.synced.wait())
+            await asyncio.gather(self._services.synced.wait(), self._slices.synced.wait())
             self._dirty.set()
             while True:
                 await self._dirty.wait()
@@ -98,26 +98,27 @@ class Proxy:
         names: dict[str, list[str]] = {}
         srv: dict[str, list[tuple[int, str]]] = {}
         reverse: dict[str, str] = {}
+        known = serving.by_service(self._slices.objects.values())
         for (namespace, name), service in self._services.objects.items():
-            subsets = (self._endpoints.objects.get((namespace, name)) or {}).get("subsets") or []
+            endpoints = known.get((namespace, name), [])
             fqdn = f"{name}.{namespace}.svc.{plan.DOMAIN}"
             address = dig(service, "spec", "clusterIP", default="")
             if address and address != "None":
-                ports += _ports(service, address, subsets, await self._sticky_s(service), self._outside)
+                ports += _ports(service, address, endpoints, await self._sticky_s(service), self._outside)
                 names[fqdn] = [address]
                 reverse[address] = fqdn
             elif address == "None":
-                names[fqdn] = [a["ip"] for s in subsets for a in s.get("addresses") or []]
-                for s in subsets:
-                    for a in s.get("addresses") or []:
-                        host = a.get("hostname") or a["ip"].replace(".", "-")
-                        names[f"{host}.{fqdn}"] = [a["ip"]]
-                        if a.get("hostname"):
-                            reverse[a["ip"]] = f"{host}.{fqdn}"
-                        for p in s.get("ports") or []:
-                            if p.get("name"):
-                                service_name = f"_{p['name']}._{p['protocol'].lower()}.{fqdn}"
-                                srv.setdefault(service_name, []).append((p["port"], f"{host}.{fqdn}"))
+                ready = [e for e in endpoints if e.ready]
+                names[fqdn] = list(dict.fromkeys(e.address for e in ready))
+                for e in ready:
+                    host = f"{e.host or e.address.replace('.', '-')}.{fqdn}"
+                    names[host] = [e.address]
+                    if e.host:
+                        reverse[e.address] = host
+                    for port_name, protocol, number in e.ports:
+                        if port_name:
+                            service_name = f"_{port_name}._{protocol.lower()}.{fqdn}"
+                            srv.setdefault(service_name, []).append((number, host))
                 continue
             for p in dig(service, "spec", "ports", default=[]):
                 if p.get("name"):
@@ -322,20 +323,14 @@ def _is_loopback(text: str) -> bool:
         return False
 
 
-def _ports(service: Json, address: str, subsets: list[Json], sticky_s: int, outside: str) -> list[services.ServicePort]:
+def _ports(
+    service: Json, address: str, endpoints: list[serving.Endpoint], sticky_s: int, outside: str
+) -> list[services.ServicePort]:
     out = []
     balanced = [outside] if outside and service["spec"].get("type") == "LoadBalancer" else []
     for p in service["spec"].get("ports") or []:
-        backends = tuple(
-            sorted(
-                (a["ip"], ep["port"])
-                for s in subsets
-                for ep in s.get("ports") or []
-                if ep.get("name") == p.get("name")
-                for a in s.get("addresses") or []
-            )
-        )
         protocol = p.get("protocol", "TCP")
+        backends = serving.backends(endpoints, str(p.get("name") or ""), protocol)
         for at in (address, *(service["spec"].get("externalIPs") or []), *balanced):
             out.append(services.ServicePort(at, protocol, int(p["port"]), backends, sticky_s))
         if p.get("nodePort"):
