@@ -17,6 +17,7 @@ from lateen.cluster.apiserver.direct import DirectClient
 from lateen.cluster.controllers import loop as loops
 from lateen.cluster.controllers.cron_job import CronJobs
 from lateen.cluster.controllers.daemon_set import DaemonSets
+from lateen.cluster.controllers.garbage import Garbage
 from lateen.cluster.controllers.job import Jobs
 from lateen.cluster.controllers.loop import Loop, collection_of
 from lateen.cluster.controllers.manager import controllers
@@ -413,6 +414,30 @@ def test_a_namespace_gets_its_root_certificate_back_and_is_deleted_with_its_cont
             await client.create(kinds.LEASE, lease)
 
     play(story)
+
+
+def test_what_has_been_made_anew_is_not_taken_for_the_garbage_of_its_name():
+    """Its maker is quicker than the garbage collector, which has just looked at the one before."""
+    cluster = Cluster()
+    client = DirectClient(cluster.api, "kube-controller-manager")
+
+    class Quick(DirectClient):
+        async def get(self, kind, namespace, name, subresource=""):
+            found = await super().get(kind, namespace, name, subresource)
+            if name == "part" and found and found["metadata"].get("ownerReferences"):
+                await client.delete(kind, namespace, name)
+                await client.create(kind, thing("part"))
+            return found
+
+    async def run():
+        gone = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "whole", "uid": "u"}}
+        await client.create(kinds.CONFIG_MAP, thing("part", gone))
+        quick = Quick(cluster.api, "kube-controller-manager")
+        with pytest.raises(KubeError, match="Precondition failed"):
+            await Garbage(quick, Loop(quick)).reconcile(("configmaps", "default", "part"))
+        assert await client.get(kinds.CONFIG_MAP, "default", "part") is not None
+
+    asyncio.run(run())
 
 
 def test_the_garbage_collector_knows_every_stored_kind():

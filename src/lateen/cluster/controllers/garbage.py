@@ -1,6 +1,7 @@
 """The garbage collector: deletes objects whose owners are all gone, whatever kinds they are.
 
-An owner counts as gone only if the API says so; an unknown kind or a failed request proves nothing.
+An owner counts as gone only if the API says so; an unknown kind or a failed request proves nothing. What is deleted is the
+object that has been looked at, not another one that has its name by now.
 Follows Kubernetes' garbage collector (absent, solid and waiting owners; foreground deletion).
 """
 
@@ -94,7 +95,7 @@ class Garbage:
         if not gone or obj["metadata"].get("deletionTimestamp"):
             return
         if len(gone) == len(refs):
-            await self._client.delete(kind, namespace, name)
+            await self._client.delete(kind, namespace, name, uid=obj["metadata"]["uid"])
             return
         kept = [ref for ref in refs if ref not in gone]
         version = obj["metadata"]["resourceVersion"]
@@ -126,7 +127,7 @@ class Garbage:
             left = left or bool(mine[0].get("blockOwnerDeletion"))
             if not found["metadata"].get("deletionTimestamp"):
                 await self._pass_on(self._kinds[collection], found)
-                await self._client.delete(self._kinds[collection], namespace, name)
+                await self._client.delete(self._kinds[collection], namespace, name, uid=found["metadata"]["uid"])
         if not left:
             finalizers = [f for f in meta.get("finalizers") or [] if f != FOREGROUND]
             change = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
