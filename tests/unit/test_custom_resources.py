@@ -460,3 +460,21 @@ def test_an_object_in_an_object_says_what_it_is() -> None:
     cluster = defined(fields(template=made))
     assert "spec.template.kind: Required value: must not be empty" in refused(cluster, template={"apiVersion": "v1"})
     cluster.must("POST", LAMPS, lamp(template={"apiVersion": "v1", "kind": "Pod"}))
+
+
+@pytest.mark.parametrize("subresource", [True, False])
+def test_a_change_of_the_status_is_counted_where_that_is_no_subresource(subresource: bool) -> None:
+    status = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    body = definition(fields(size=NUMBER), **({"subresources": {"status": {}}} if subresource else {}))
+    body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"] = status
+    cluster = Cluster()
+    cluster.must("POST", CRDS, body)
+    cluster.must("POST", LAMPS, lamp(size=1))
+
+    def generation(path: str, change: dict[str, Any]) -> Any:
+        return cluster.must("PATCH", path, change)["metadata"]["generation"]
+
+    at = f"{LAMPS}/l/status" if subresource else f"{LAMPS}/l"
+    assert generation(at, {"status": {"lit": True}}) == (1 if subresource else 2)
+    assert generation(f"{LAMPS}/l", {"metadata": {"labels": {"a": "b"}}}) == (1 if subresource else 2)
+    assert generation(f"{LAMPS}/l", {"spec": {"size": 2}}) == (2 if subresource else 3)

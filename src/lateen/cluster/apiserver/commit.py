@@ -143,7 +143,7 @@ class Committer:
     def _complete(self, c: Call, obj: Json, old: Json | None) -> None:
         strategies.permit(c, obj, old, self._store, self._registry)
         strategies.complete(c.resource, obj, old, self._allocator, self._registry)
-        if old is not None and "generation" in obj["metadata"] and not jsons.same(_spec(obj), _spec(old)):
+        if old is not None and "generation" in obj["metadata"] and _changes(c.resource, obj, old):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1
 
     async def _admit_scale(self, c: Call, obj: Json, old: Json) -> Json:
@@ -260,8 +260,12 @@ def finished(r: Resource, obj: Json) -> bool:
     return r.kind != "Pod" or not dig(obj, "metadata", "deletionGracePeriodSeconds", default=0)
 
 
-def _spec(obj: Json) -> Json:
-    return {k: v for k, v in obj.items() if k not in ("metadata", "status", "apiVersion", "kind")}
+def _changes(r: Resource, obj: Json, old: Json) -> bool:
+    """Whether something else is wanted now; the status of a custom resource without that subresource counts, too."""
+    status = ("status",) if r.status or not r.custom else ()
+    apart = ("metadata", "apiVersion", "kind", *status)
+    now, before = ({k: v for k, v in o.items() if k not in apart} for o in (obj, old))
+    return not jsons.same(now, before)
 
 
 def _same(r: Resource, a: Json, b: Json) -> bool:
