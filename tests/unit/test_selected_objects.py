@@ -110,3 +110,26 @@ def test_a_watch_tells_of_what_is_no_longer_selected_as_it_was_when_it_was(clust
     assert (event["type"], event["object"]["data"]) == ("DELETED", {"n": "1"})
     assert event["object"]["metadata"]["labels"] == {"app": "web"}
     assert event["object"]["metadata"]["resourceVersion"] == changed["metadata"]["resourceVersion"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "found"),
+    [
+        ("gen>3", ["new"]),
+        ("gen < 3", ["old"]),
+        ("gen>1,app=web", ["new"]),
+        ("app in(web,db)", ["new", "old"]),
+        ("app notin (db)", ["new", "none"]),
+        ("!gen", ["none"]),
+        ("app=", []),
+    ],
+)
+def test_label_selectors_have_kubernetes_operators(cluster, selector, found):
+    for name, labels in (("new", {"app": "web", "gen": "4"}), ("old", {"app": "db", "gen": "2"}), ("none", {})):
+        cluster.must("POST", f"{CORE}/secrets", {"metadata": {"name": name, "labels": labels}})
+    listed = cluster.must("GET", f"{CORE}/secrets?labelSelector={quote(selector)}")["items"]
+    assert [o["metadata"]["name"] for o in listed] == found
+
+
+def test_a_label_is_compared_with_whole_numbers_only(cluster):
+    assert cluster.ask("GET", f"{CORE}/secrets?labelSelector=a%3Ex")[0] == 400

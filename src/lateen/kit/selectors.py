@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from lateen.kit.jsons import Json
 
 Labels = Mapping[str, str]
-_SET = re.compile(r"^\s*([^\s!=,]+)\s+(in|notin)\s+\(([^)]*)\)\s*$")
+_SET = re.compile(r"^\s*([^\s!=,]+)\s+(in|notin)\s*\(([^)]*)\)\s*$")
+_NUMBER = re.compile(r"([^\s!=,<>]+)\s*([<>])\s*([+-]?[0-9]{1,18})")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _SPLIT = re.compile(r",(?![^(]*\))")
 
 
@@ -50,7 +52,7 @@ def text(selector: Json) -> str:
 
 
 def parse(text: str) -> Callable[[Labels], bool]:
-    """``a=b,c!=d,e in (f,g),!h,i``. Raises ValueError."""
+    """``a=b,c!=d,e in (f,g),!h,i,j>1``. Raises ValueError."""
     tests: list[Callable[[Labels], bool]] = []
     for part in filter(str.strip, _SPLIT.split(text)):
         tests.append(_requirement(part))
@@ -64,6 +66,8 @@ def _requirement(part: str) -> Callable[[Labels], bool]:
             return lambda labels: labels.get(key) in values
         return lambda labels: labels.get(key) not in values
     part = part.strip()
+    if m := _NUMBER.fullmatch(part):
+        return _than(m[1], int(m[3]), above=m[2] == ">")
     if part.startswith("!"):
         return lambda labels: part[1:].strip() not in labels
     for op in ("!=", "==", "="):
@@ -79,3 +83,15 @@ def _requirement(part: str) -> Callable[[Labels], bool]:
 
 def _compare(key: str, value: str, equal: bool) -> Callable[[Labels], bool]:
     return lambda labels: (labels.get(key) == value) == equal
+
+
+def _than(key: str, limit: int, above: bool) -> Callable[[Labels], bool]:
+    """Labels that are no whole numbers are neither above nor below one."""
+
+    def test(labels: Labels) -> bool:
+        value = labels.get(key, "")
+        if not _WHOLE.fullmatch(value):
+            return False
+        return int(value) > limit if above else int(value) < limit
+
+    return test
