@@ -1,7 +1,7 @@
 """The garbage collector: deletes objects whose owners are all gone, whatever kinds they are.
 
-An owner counts as gone only if the API says so; an unknown kind or a failed request proves nothing. What is deleted is the
-object that has been looked at, not another one that has its name by now.
+An owner counts as gone only if the API says so; an unknown kind or a failed request proves nothing. What is deleted is
+the object that has been looked at, not another one that has its name by now.
 Follows Kubernetes' garbage collector (absent, solid and waiting owners; foreground deletion).
 """
 

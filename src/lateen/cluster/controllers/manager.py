@@ -13,6 +13,7 @@ from lateen.cluster.controllers.cron_job import CronJobs
 from lateen.cluster.controllers.daemon_set import DaemonSets
 from lateen.cluster.controllers.deployment import Deployments
 from lateen.cluster.controllers.disruption import DisruptionBudgets
+from lateen.cluster.controllers.event_expiry import EventExpiry
 from lateen.cluster.controllers.garbage import Garbage
 from lateen.cluster.controllers.job import Jobs
 from lateen.cluster.controllers.loop import Events, Loop
@@ -55,6 +56,7 @@ def controllers(client: Client, events: Callable[[str], Events], authority: Pair
         CertificateRequests(client, authority),
         AccountTokens(client, loop, authority.certificate, issue),
         AggregatedRoles(client, loop),
+        EventExpiry(client, loop),
         Garbage(client, loop),
     ):
         loop.register(controller)

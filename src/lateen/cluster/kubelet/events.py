@@ -100,4 +100,9 @@ class Recorder:
         await self._rounds.turn()
         meta, change = event["metadata"], {k: event[k] for k in ("count", "message", "lastTimestamp")}
         with contextlib.suppress(KubeError, OSError):
-            await self._client.patch(kinds.EVENT, meta["namespace"], meta["name"], change)
+            try:
+                await self._client.patch(kinds.EVENT, meta["namespace"], meta["name"], change)
+            except KubeError as e:
+                if e.code != 404:
+                    raise
+                await self._client.create(kinds.EVENT, event)  # it has expired, or somebody has deleted it
