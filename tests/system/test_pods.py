@@ -299,6 +299,12 @@ def test_a_deadline_ends_the_pod(pods):
     assert pods.status("late")["phase"] == "Failed"
 
 
+def test_a_pod_that_runs_may_get_a_deadline(pods):
+    pods.started("later")
+    pods.kubectl("patch", "pod", "later", "-p", '{"spec": {"activeDeadlineSeconds": 1}}')
+    pods.kubectl("wait", "pod/later", "--for=jsonpath={.status.reason}=DeadlineExceeded", "--timeout=30s")
+
+
 def test_the_quality_of_service_is_burstable_where_requests_are_set(pods):
     pods.make("burst", shell("main", "exec sleep 99", resources={"requests": {"cpu": "1m"}}))
     pods.make("best")

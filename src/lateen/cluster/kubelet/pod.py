@@ -62,6 +62,8 @@ class Pod:
         if self._over and dig(pod, "status", "reason"):
             self._failure = (pod["status"]["reason"], str(pod["status"].get("message") or ""))
         self._deleting, self._dirty = asyncio.Event(), asyncio.Event()
+        self._term: asyncio.Timeout | None = None
+        """Ends the pod at its deadline, while it runs."""
         self._tasks: list[asyncio.Task[Any]] = []
         self._published: Json = {}
         self._initialized = not self.init or self._over
@@ -105,6 +107,8 @@ class Pod:
             if self._prepared:
                 self._keep(c)
         self._resize(pod["spec"])
+        if self._term and not self._term.expired() and (left := self._deadline()) is not None:
+            self._term.reschedule(asyncio.get_running_loop().time() + left)
         if pod["metadata"].get("deletionTimestamp"):
             self.end(float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
 
@@ -156,8 +160,11 @@ class Pod:
             return
         asyncio.get_running_loop().call_later(FIRST_STATUS_S, self._changed)
         try:
-            async with asyncio.timeout(self._deadline()):
-                await self._contain()
+            async with asyncio.timeout(self._deadline()) as self._term:
+                try:
+                    await self._contain()
+                finally:
+                    self._term = None
         except TimeoutError:
             await self._fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
         except _Evicted as e:
