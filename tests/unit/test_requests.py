@@ -417,3 +417,22 @@ def test_a_change_leaves_the_stored_object_and_what_watches_have_of_it_alone():
     old = found.store.update("pods", "default", "m", entry.obj | {"status": {"phase": "Running"}}, None)
     found.must("PATCH", f"{PODS}/m", {"metadata": {"labels": {"a": "b"}}})
     assert old.obj["status"] == {"phase": "Running"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/apis/policy/v1/namespaces/default/poddisruptionbudgets", {"spec": {"minAvailable": 1, "selector": {}}}),
+        ("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", {"webhooks": []}),
+        ("/apis/coordination.k8s.io/v1/namespaces/default/leases", {"spec": {"holderIdentity": "a"}}),
+    ],
+)
+def test_some_kinds_are_updated_only_by_who_has_seen_them(path, body):
+    cluster = Cluster()
+    made = cluster.must("POST", path, {"metadata": {"name": "a"}, **body})
+    seen = made["metadata"].pop("resourceVersion")
+    code, answer = cluster.ask("PUT", f"{path}/a", made)
+    assert (code, answer["details"]["causes"][0]["field"]) == (422, "metadata.resourceVersion")
+    assert "must be specified for an update" in answer["message"]
+    made["metadata"]["resourceVersion"] = seen
+    assert cluster.ask("PUT", f"{path}/a", made)[0] == 200

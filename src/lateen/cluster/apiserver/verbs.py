@@ -20,6 +20,14 @@ PATCH_TYPES = {
     "application/strategic-merge-patch+json": "strategic",
     "application/apply-patch+yaml": "apply",
 }
+_SEEN = frozenset(
+    {
+        *("CustomResourceDefinition", "Lease", "PodDisruptionBudget", "CSIDriver"),
+        *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+        *("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"),
+    }
+)
+"""Of Kubernetes' own kinds those that are only updated by somebody who says which revision they have seen."""
 _ATTEMPTS = 5
 _NAMES = 8
 """Attempts to find a name for ``generateName``, as in Kubernetes."""
@@ -103,7 +111,7 @@ async def update(store: Store, committer: Committer, c: Call) -> Json:
     given = str(obj["metadata"].get("resourceVersion") or "")
     if given and not digits(given):
         raise bad_request(f'metadata.resourceVersion: Invalid value: "{given[:40]}": must be a whole number')
-    if not given and (c.resource.custom or c.resource.kind == "Lease") and c.subresource == "":
+    if not given and (c.resource.custom or c.resource.kind in _SEEN) and c.subresource in ("", "status"):
         cause = bad("metadata.resourceVersion", 0, "must be specified for an update")
         raise errors.invalid(c.resource.kind, c.resource.group, c.name, [cause])
     return await _replace(store, committer, c, obj, int(given) if given else None)
