@@ -9,6 +9,7 @@ from functools import partial
 
 from lateen.api import kinds
 from lateen.api.kinds import Kind
+from lateen.api.reading import is_finished
 from lateen.cluster.kubelet import names, registration, removal, scratch
 from lateen.cluster.kubelet.pod import Pod
 from lateen.cluster.kubelet.sandbox import Node
@@ -67,6 +68,8 @@ class Kubelet:
     def _changed(self, _: Kind, key: Key, old: Json | None, new: Json | None) -> None:
         uid = str((new or old or {})["metadata"]["uid"])
         worker = self.pods.get(uid)
+        if self._scheduler and new and old and is_finished(new) and not is_finished(old):
+            self._scheduler.wake()  # there is room for another one
         if new is None:
             self._refused.discard(uid)
             if worker:
@@ -117,10 +120,12 @@ class Kubelet:
                 self._scheduler.wake()
 
     def _count(self) -> int:
-        """Pods with a worker, and those that are assigned to this node but have none yet."""
-        return len(self.pods) + sum(
-            1 for p in self._informer.objects.values() if self._mine(p) and str(p["metadata"]["uid"]) not in self.pods
-        )
+        """Pods of this node that have not ended, and those that are still being removed."""
+        alive, over = set(self.pods), set[str]()
+        for pod in self._informer.objects.values():
+            if self._mine(pod):
+                (over if is_finished(pod) else alive).add(str(pod["metadata"]["uid"]))
+        return len(alive - over)
 
     async def collect(self) -> None:
         """Stop what is left of pods that no longer exist in the API (after a crash)."""

@@ -1,0 +1,44 @@
+"""Which pods the node has room for."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from lateen.api import kinds
+from lateen.cluster.kubelet import scheduler
+from lateen.cluster.kubelet.kubelet import Kubelet
+
+
+def pod(name, phase="Running", node="lateen"):
+    meta = {"name": name, "namespace": "default", "uid": name}
+    return {"metadata": meta, "spec": {"nodeName": node, "containers": []}, "status": {"phase": phase}}
+
+
+@pytest.fixture
+def kubelet():
+    return Kubelet(SimpleNamespace(client=None, name="lateen"))
+
+
+def test_pods_that_have_ended_take_no_place(kubelet, monkeypatch):
+    """Else a Job with many completions would stop half-way."""
+    monkeypatch.setattr(scheduler, "MAX_PODS", 3)
+    unfit = kubelet._scheduler._unfit
+    kubelet._scheduler._nodes.objects["", "lateen"] = {"metadata": {"name": "lateen"}}
+    found = [pod("a"), pod("b", "Pending"), *(pod(f"done-{i}", p) for i, p in enumerate(["Succeeded", "Failed"] * 2))]
+    for p in found:
+        kubelet._informer.objects["default", p["metadata"]["name"]] = p
+        kubelet.pods[p["metadata"]["uid"]] = None  # its worker stays until the pod is deleted
+    assert unfit(pod("new", node=""), 0) == ""
+    kubelet.pods["removed"] = None  # its object is gone, its containers may not be
+    assert unfit(pod("new", node=""), 0) == "0/1 nodes are available: 1 Too many pods."
+
+
+def test_the_end_of_a_pod_makes_room_at_once(kubelet):
+    async def work():
+        kubelet._changed(kinds.POD, ("default", "a"), pod("a"), pod("a", node="other"))
+        assert not kubelet._scheduler._soon.is_set()
+        kubelet._changed(kinds.POD, ("default", "a"), pod("a", node="other"), pod("a", "Succeeded", node="other"))
+        assert kubelet._scheduler._soon.is_set()
+
+    asyncio.run(work())
