@@ -1,6 +1,7 @@
 """Image names of samples, mirrors and digests lead to the catalogue; what a program needs is found."""
 
 import os
+import subprocess
 import time
 
 import pytest
@@ -137,6 +138,19 @@ def test_images_that_are_run_for_their_shell_run_this_machines(catalogue):
     for name in ("busybox", "busybox:1.36", "docker.io/library/busybox@sha256:" + "0" * 64):
         assert catalogue.find(name).arguments[0].endswith("/sh")
         assert catalogue.find(name).entrypoint == ()
+    for name in ("registry.k8s.io/busybox", "registry.k8s.io/e2e-test-images/busybox:1.29-4"):
+        assert catalogue.find(name).arguments[0].endswith("/sh")
     for name in ("example.com/team/busybox", "team/python", "nginx"):
         with pytest.raises(UnknownImage):
             catalogue.find(name)
+
+
+def test_kubernetes_own_pause_does_nothing_and_ends_when_it_is_told_to(catalogue):
+    for name in ("registry.k8s.io/pause:3.10", "k8s.gcr.io/pause@sha256:" + "0" * 64, "gcr.io/google_containers/pause"):
+        process = subprocess.Popen(catalogue.find(name).entrypoint)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.2)
+        process.terminate()
+        assert process.wait(5) == 0
+    with pytest.raises(UnknownImage):
+        catalogue.find("team/pause")

@@ -117,7 +117,16 @@ def built_in(home_bin: Path) -> dict[str, Image]:
     netcat = (str(home_bin / "nc"), f"{BIN}/nc", True)
     out["curlimages/curl"] = Image(("/usr/bin/curl",), env=(("PATH", PATH),), mounts=(*python_mounts(), netcat))
     out["lateen/sleep"] = Image(("/bin/sleep",), ("infinity",))
-    return out
+    return out | {f"{registry}/pause": PAUSE for registry in KUBERNETES}
+
+
+KUBERNETES = ("registry.k8s.io", "k8s.gcr.io", "gcr.io/google_containers")
+"""Where Kubernetes publishes images, and has published them."""
+PAUSE = Image(
+    ("/bin/sh", "-c", "trap 'kill $! 2>/dev/null; exit 0' INT TERM; while :; do sleep 86400 & wait $!; done"),
+    program="/pause",
+)
+"""What does nothing, and ends as soon as it is told to."""
 
 
 def addons() -> dict[str, Image]:
@@ -143,14 +152,22 @@ SHELLS = {
     "debian": "bash",
     "ubuntu": "bash",
     "fedora": "bash",
+    "centos": "bash",
+    "rockylinux": "bash",
+    "almalinux": "bash",
     "python": "python3",
     "perl": "perl",
 }
 """Images that are run for a shell or an interpreter, which this machine has, too."""
 
 
+COPIES = ("e2e-test-images/", "google-containers/", "google_containers/")
+"""Folders in which Kubernetes publishes copies of such images, which its documentation uses."""
+
+
 def shell(name: str) -> Image | None:
     """What an image of this name, without registry and tag, runs unless a pod says otherwise."""
+    name = next((name.removeprefix(folder) for folder in COPIES if name.startswith(folder)), name)
     program = shutil.which(SHELLS.get(name, ""), path="/usr/local/bin:/usr/bin:/bin")
     return Image((), (program,)) if program else None
 
