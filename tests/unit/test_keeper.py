@@ -1,6 +1,7 @@
 """What becomes of a container that cannot be started: it waits with a reason, and keeps nobody else waiting."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from lateen.cluster.kubelet import keeper, probes, recipe
 from lateen.cluster.kubelet.container import Container, Role
 from lateen.cluster.kubelet.images import Image, UnknownImage
 from lateen.cluster.kubelet.keeper import Keeper
+from lateen.cluster.kubelet.prober import Prober
 from lateen.kit import tasks
 
 
@@ -125,6 +127,26 @@ def test_a_probe_that_goes_wrong_itself_is_told_and_tried_again(play, monkeypatc
     kind = probe.removesuffix("Probe").capitalize()
     assert ("Warning", "Unhealthy", f"{kind} probe errored: ZeroDivisionError: of a probe") in sandbox.events
     assert c.ready
+
+
+def test_the_delay_of_a_probe_counts_from_the_start_of_the_container(monkeypatch):
+    """Of one that has outlived its node daemon, or was long in starting, it is over."""
+
+    async def check(*_):
+        return None
+
+    async def work(ran_s):
+        probe = {"readinessProbe": {"initialDelaySeconds": 60}}
+        c = Container({"name": "c", "image": "i", **probe}, Role.MAIN, lambda: None)
+        c.starts(0, "k", time.time() - ran_s, {})
+        watching = tasks.spawn(Prober(SimpleNamespace(address=""), c, lambda *_: None).watch(), "probes")
+        await asyncio.sleep(0.05)
+        await tasks.cancel(watching)
+        return c.ready
+
+    monkeypatch.setattr(probes, "check", check)
+    assert asyncio.run(work(100))
+    assert not asyncio.run(work(10))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from lateen.cluster.kubelet import commands, probes
@@ -46,7 +47,7 @@ class Prober:
 
     async def _liveness(self, probe: Json) -> None:
         thresholds = probes.Threshold(probe)
-        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+        await asyncio.sleep(self._delay_s(probe))
         while self._c.running:
             if await self._verdict(probe, "Liveness", thresholds) is False:
                 self._failed(probe, "liveness")
@@ -55,7 +56,7 @@ class Prober:
 
     async def _readiness(self, probe: Json) -> None:
         thresholds = probes.Threshold(probe)
-        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+        await asyncio.sleep(self._delay_s(probe))
         been = False
         while self._c.running:
             verdict = await self._verdict(probe, "Readiness", thresholds)
@@ -66,12 +67,19 @@ class Prober:
 
     async def _until_verdict(self, probe: Json, kind: str) -> bool:
         thresholds = probes.Threshold(probe)
-        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+        await asyncio.sleep(self._delay_s(probe))
         while True:
             verdict = await self._verdict(probe, kind, thresholds)
             if verdict is not None:
                 return verdict
             await asyncio.sleep(_period(probe))
+
+    def _delay_s(self, probe: Json) -> float:
+        """What is left of the initial delay, which counts from the start of the container, also of one that took long
+        to pass its startup probe, or has outlived a node daemon."""
+        running = self._c.running
+        passed = time.time() - running.started_at if running else 0.0
+        return max(0.0, float(probe.get("initialDelaySeconds") or 0) - passed)
 
     async def _verdict(self, probe: Json, kind: str, thresholds: probes.Threshold) -> bool | None:
         """After one more check; None while undecided. One that goes wrong itself does not count, as in Kubernetes, and
