@@ -8,7 +8,7 @@ from apiserver import Cluster
 from test_controllers import play, until
 
 from lateen.api import kinds
-from lateen.cluster.controllers import cron_job, job_indexes
+from lateen.cluster.controllers import cron_job, job_indexes, pod_garbage
 from lateen.cluster.controllers.job import FINALIZER
 from lateen.kit import times
 from lateen.kit.jsons import dig
@@ -383,3 +383,21 @@ def test_failures_that_do_not_count_are_noted_and_waited_for():
     found = indexes.failures[3]
     assert (found.all, found.counted) == (2, 1)
     assert found.notes() == {job_indexes.FAILURES: "1", job_indexes.IGNORED: "1"}
+
+
+def test_a_job_counts_pods_that_have_gone_because_there_are_many_that_have_ended(monkeypatch):
+    monkeypatch.setattr(pod_garbage, "ENDED", 2)
+
+    async def story(client, told):
+        await client.create(kinds.JOB, job("many", completions=6, parallelism=1))
+        for _ in range(6):
+            (pod,) = await running(client, "many", 1)
+            await end(client, pod)
+
+        async def done():
+            status = (await client.get(kinds.JOB, "default", "many"))["status"]
+            return status.get("succeeded") == 6 and len(await pods_of(client, "many")) == 2
+
+        await until(done)
+
+    play(story)

@@ -19,7 +19,7 @@ from lateen.cluster.controllers.job import Jobs
 from lateen.cluster.controllers.loop import Events, Loop
 from lateen.cluster.controllers.mirrored import MirroredEndpoints
 from lateen.cluster.controllers.namespace import Namespaces
-from lateen.cluster.controllers.pod_garbage import PodGarbage
+from lateen.cluster.controllers.pod_garbage import EndedPods, PodGarbage
 from lateen.cluster.controllers.quota import Quotas
 from lateen.cluster.controllers.replica_set import ReplicaSets
 from lateen.cluster.controllers.service import Services
@@ -48,6 +48,7 @@ def controllers(client: Client, events: Callable[[str], Events], authority: Pair
         DisruptionBudgets(client, loop, events("controllermanager")),
         TaintEviction(client, loop, events("taint-eviction-controller")),
         PodGarbage(client, loop),
+        EndedPods(client, loop),
         Quotas(client, loop),
         Autoscalers(client, events("horizontal-pod-autoscaler"), usage),
         Services(client, loop),

@@ -1,6 +1,6 @@
-"""Pods of nodes that there are not: nobody runs them, and nobody else would remove them.
+"""Pods that nobody else would remove: those of nodes that there are not, and the oldest of many that have ended.
 
-As the part of Kubernetes' pod garbage collector about orphans.
+As Kubernetes' pod garbage collector.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from lateen.kube.client import Client
 
 PAUSE_S = 40.0
 """Seconds that a node has to be missing for: a pod may be seen before its node."""
+
+ENDED = 500
+"""Pods that have ended of which the latest stay (kube-controller-manager's --terminated-pod-gc-threshold, 12500)."""
 
 
 class PodGarbage:
@@ -80,3 +83,28 @@ def _node(pod: Json | None) -> str:
 
 def _key(pod: Json) -> Key:
     return pod["metadata"]["namespace"], pod["metadata"]["name"]
+
+
+class EndedPods:
+    """Has one key. What becomes of a Job does not depend on its pods: it has counted them before they go."""
+
+    name = "ended-pods"
+    watches = (kinds.POD,)
+
+    def __init__(self, client: Client, loop: Loop) -> None:
+        self._client, self._loop = client, loop
+
+    def keys(self, kind: Kind, old: Json | None, new: Json | None) -> Iterable[Key]:  # noqa: ARG002
+        if new is not None and is_finished(new) and not is_finished(old or {}):
+            yield ()
+
+    async def reconcile(self, key: Key) -> None:  # noqa: ARG002
+        ended = [p for p in self._loop.objects(kinds.POD) if is_finished(p) and not _is_going(p)]
+        ended.sort(key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]))
+        for pod in ended[: max(0, len(ended) - ENDED)]:
+            meta = pod["metadata"]
+            await self._client.delete(kinds.POD, meta["namespace"], meta["name"], grace=0, uid=meta["uid"])
+
+
+def _is_going(pod: Json) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
