@@ -108,3 +108,44 @@ def test_a_lifetime_that_is_shortened_is_told(cluster):
     answer = cluster.must("POST", f"{CORE}/serviceaccounts/default/token", body)
     assert answer["spec"]["expirationSeconds"] == 86400
     assert '"requested expiration of 864000 seconds shortened to 86400 seconds"' in cluster.head
+
+
+# --- node ports ------------------------------------------------------------------------------------------------------
+
+
+SERVICES = f"{CORE}/services"
+
+
+def balanced(*ports, kind="NodePort", **spec):
+    return {"metadata": {"name": "s"}, "spec": {"type": kind, "ports": list(ports), **spec}}
+
+
+def node_ports(answer):
+    return [p.get("nodePort") for p in answer["spec"]["ports"]]
+
+
+def test_tcp_and_udp_of_a_port_have_one_node_port_and_keep_it(cluster):
+    ports = [{"name": n, "port": 53, "protocol": p} for n, p in (("dns", "UDP"), ("dns-tcp", "TCP"))]
+    made = node_ports(cluster.must("POST", SERVICES, balanced(*ports)))
+    assert made[0] == made[1]
+    assert node_ports(cluster.must("PUT", f"{SERVICES}/s", balanced(*ports))) == made
+
+
+def test_a_port_keeps_its_node_port_by_its_name(cluster):
+    ports = [{"name": "a", "port": 80}, {"name": "b", "port": 81}]
+    a, b = node_ports(cluster.must("POST", SERVICES, balanced(*ports)))
+    changed = [{"name": "b", "port": 90}, {"name": "a", "port": 91}, {"name": "c", "port": 80}]
+    *kept, new = node_ports(cluster.must("PUT", f"{SERVICES}/s", balanced(*changed)))
+    assert kept == [b, a]
+    assert new not in (a, b)
+    taken = [{"name": "a", "port": 80}, {"name": "b", "port": 81, "nodePort": a}]
+    first, second = node_ports(cluster.must("PUT", f"{SERVICES}/s", balanced(*taken)))
+    assert (second, first == a) == (a, False)
+
+
+def test_a_load_balancer_has_no_node_ports_where_none_are_wanted(cluster):
+    spec = {"kind": "LoadBalancer", "allocateLoadBalancerNodePorts": False}
+    ports = [{"name": "a", "port": 80}, {"name": "b", "port": 81, "nodePort": 30081}]
+    assert node_ports(cluster.must("POST", SERVICES, balanced(*ports, **spec))) == [None, 30081]
+    more = cluster.must("PATCH", f"{SERVICES}/s", {"spec": {"allocateLoadBalancerNodePorts": True}})
+    assert all(node_ports(more))

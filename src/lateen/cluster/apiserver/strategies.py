@@ -10,6 +10,7 @@ from lateen.cluster.apiserver import (
     claims,
     ingress_classes,
     limiting,
+    node_ports,
     pod_warnings,
     priorities,
     quotas,
@@ -202,15 +203,11 @@ def _service(obj: Json, old: Json | None, allocator: Allocator) -> None:
     spec.setdefault("clusterIPs", [spec["clusterIP"]])
     spec.setdefault("ipFamilies", ["IPv4"])
     spec.setdefault("ipFamilyPolicy", "SingleStack")
-    if _has_node_ports(spec):
-        before = {p["port"]: p.get("nodePort") for p in was.get("ports") or []}
-        for p in spec.get("ports") or []:
-            if not p.get("nodePort"):
-                p["nodePort"] = before.get(p.get("port")) or allocator.node_port()
+    node_ports.assign(spec, was if old is not None else None, allocator.node_port)
 
 
 def _has_node_ports(spec: Json) -> bool:
-    return spec.get("type") in ("NodePort", "LoadBalancer")
+    return spec.get("type") in node_ports.TYPES
 
 
 def _is_balanced(spec: Json) -> bool:
