@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 
-from lateen.cluster.controllers.service_proxy import hosts, source_ranges
+from lateen.api.reading import HOST_PORTS
+from lateen.cluster.controllers.service_proxy import Proxy, hosts, source_ranges
 from lateen.cluster.network import datagrams, portal
 
 
@@ -127,3 +129,23 @@ def test_a_load_balancer_serves_the_networks_that_its_service_names():
         return found
 
     assert asyncio.run(run()) == [(b"", b""), (b"HELLO", b"A"), (b"HELLO", b"A")]
+
+
+def test_a_service_that_is_no_load_balancer_any_more_has_no_address_outside():
+    patches = []
+
+    class Client:
+        async def patch(self, _, __, name, change, part=""):
+            patches.append((name, part, change))
+
+    forwarder = SimpleNamespace(opened=set)
+    proxy = Proxy(Client(), forwarder, None)
+    for name, notes in (("was", {HOST_PORTS: "80=8080"}), ("never", {})):
+        meta = {"name": name, "namespace": "n", "uid": name, "annotations": notes}
+        spec = {"type": "ClusterIP", "clusterIP": "10.96.0.7", "ports": [{"port": 80}]}
+        proxy._services.objects["n", name] = {"kind": "Service", "metadata": meta, "spec": spec}
+    asyncio.run(proxy._host_ports([]))
+    assert patches == [
+        ("was", "status", {"status": {"loadBalancer": {"ingress": None}}}),
+        ("was", "", {"metadata": {"annotations": {HOST_PORTS: None}}}),
+    ]

@@ -206,6 +206,10 @@ class Proxy:
                     opened[target[1], protocol] = await self._load_balancer(service, host, protocol, target, wanted)
             if service["metadata"]["uid"] in balanced:
                 await self._report(service, host, opened)
+        for service in services:
+            had = dig(service, "metadata", "annotations", HOST_PORTS)
+            if had is not None and service["metadata"]["uid"] not in balanced:
+                await self._withdraw(service)
         for p in of_pods:
             if p.host and p.protocol in ("TCP", "UDP"):
                 await self._open(p.pod, (p.host, p.port, p.protocol), p.target, wanted)
@@ -257,21 +261,26 @@ class Proxy:
     async def _report(self, service: Json, host: str, opened: dict[tuple[int, str], int]) -> None:
         """A Service that requests an address that this machine does not have gets none, as from a load balancer that
         waits for it."""
-        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
         ports = [{"port": found, "protocol": protocol} for (_, protocol), found in sorted(opened.items())]
         names = {"hostname": "localhost"} if host == HOST else {}
         ingress = [{**names, "ip": host, "ports": ports}] if host else []
         if self._outside:
             ingress.append({"ip": self._outside})
         listed = ",".join(f"{p}={h}" for (p, protocol), h in sorted(opened.items()) if protocol == "TCP")
-        annotations = {HOST_PORTS: listed}
+        if dig(service, "status", "loadBalancer", "ingress", default=[]) != ingress:
+            await self._write(service, {"status": {"loadBalancer": {"ingress": ingress}}}, "status")
+        if dig(service, "metadata", "annotations", HOST_PORTS) != listed:
+            await self._write(service, {"metadata": {"annotations": {HOST_PORTS: listed}}})
+
+    async def _withdraw(self, service: Json) -> None:
+        """A Service that is of another type now has no address outside of the cluster any more."""
+        await self._write(service, {"status": {"loadBalancer": {"ingress": None}}}, "status")
+        await self._write(service, {"metadata": {"annotations": {HOST_PORTS: None}}})
+
+    async def _write(self, service: Json, change: Json, part: str = "") -> None:
+        meta = service["metadata"]
         try:
-            if dig(service, "status", "loadBalancer", "ingress", default=[]) != ingress:
-                await self._client.patch(
-                    kinds.SERVICE, namespace, name, {"status": {"loadBalancer": {"ingress": ingress}}}, "status"
-                )
-            if dig(service, "metadata", "annotations", HOST_PORTS) != listed:
-                await self._client.patch(kinds.SERVICE, namespace, name, {"metadata": {"annotations": annotations}})
+            await self._client.patch(kinds.SERVICE, meta["namespace"], meta["name"], change, part)
         except KubeError as e:
             if e.code != 404:
                 raise OSError(str(e)) from e
