@@ -149,3 +149,39 @@ def test_a_load_balancer_has_no_node_ports_where_none_are_wanted(cluster):
     assert node_ports(cluster.must("POST", SERVICES, balanced(*ports, **spec))) == [None, 30081]
     more = cluster.must("PATCH", f"{SERVICES}/s", {"spec": {"allocateLoadBalancerNodePorts": True}})
     assert all(node_ports(more))
+
+
+# --- scheduling gates ------------------------------------------------------------------------------------------------
+
+
+def test_a_pod_with_scheduling_gates_says_so(cluster):
+    pod(cluster, "p", schedulingGates=[{"name": "example.com/wait"}])
+    found = cluster.must("GET", f"{CORE}/pods/p")["status"]["conditions"]
+    assert [(c["type"], c["status"], c["reason"]) for c in found] == [("PodScheduled", "False", "SchedulingGated")]
+    table = cluster.must("GET", f"{CORE}/pods/p", headers={"Accept": "application/json;as=Table;g=meta.k8s.io;v=v1"})
+    assert table["rows"][0]["cells"][2] == "SchedulingGated"
+
+
+def term(*values, key="zone"):
+    expressions = [{"key": f"{key}{i}", "operator": "In", "values": [v]} for i, v in enumerate(values)]
+    terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "code"),
+    [
+        ({}, {"nodeSelector": {"disk": "ssd"}}, 200),
+        ({}, term("a"), 200),
+        (term("a"), term("a", "b"), 200),
+        (term("a"), term("b"), 422),
+        ({"nodeSelector": {"disk": "ssd"}}, {"nodeSelector": {"disk": "hdd"}}, 422),
+        ({"nodeSelector": {"disk": "ssd"}}, {"nodeSelector": {"disk": "ssd", "a": "b"}}, 200),
+        ({}, {"nodeSelector": {"disk": "ssd"}, "restartPolicy": "Never"}, 422),
+    ],
+)
+def test_the_nodes_of_a_pod_may_be_narrowed_while_it_has_gates(cluster, before, change, code):
+    pod(cluster, "gated", schedulingGates=[{"name": "example.com/wait"}], **before)
+    pod(cluster, "free", **before)
+    assert cluster.ask("PATCH", f"{CORE}/pods/gated", {"spec": change})[0] == code
+    assert cluster.ask("PATCH", f"{CORE}/pods/free", {"spec": change})[0] == 422

@@ -42,3 +42,23 @@ def test_the_end_of_a_pod_makes_room_at_once(kubelet):
         assert kubelet._scheduler._soon.is_set()
 
     asyncio.run(work())
+
+
+def test_a_pod_that_does_not_fit_is_told_so_once_for_each_reason(kubelet, monkeypatch):
+    """The node is looked at again on each change of anything."""
+    found, told = kubelet._scheduler, []
+    monkeypatch.setattr(found, "_events", SimpleNamespace(event=lambda _, *said: told.append(said[2])))
+    monkeypatch.setattr(found, "_unschedulable", lambda *_: asyncio.sleep(0))
+    big = pod("big", "Pending", node="")
+    big["spec"]["containers"] = [{"name": "c", "resources": {"requests": {"cpu": "9"}}}]
+    kubelet._informer.objects["default", "big"] = big
+    node = {"metadata": {"name": "lateen"}, "status": {"allocatable": {"cpu": "2"}}}
+
+    async def work():
+        for more in ({}, {}, {"spec": {"unschedulable": True}}, {"spec": {"unschedulable": True}}):
+            found._nodes.objects["", "lateen"] = {**node, **more}
+            found.add("big", big)
+            await found._round()
+
+    asyncio.run(work())
+    assert [says.rpartition(": 1 ")[2] for says in told] == ["Insufficient cpu.", "node(s) were unschedulable."]

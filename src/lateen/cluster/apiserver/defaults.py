@@ -10,6 +10,15 @@ from lateen.cluster.apiserver.workload_defaults import fill
 from lateen.cluster.rules import amounts
 from lateen.kit.jsons import Json
 
+GATED = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+    "lastTransitionTime": None,
+}
+"""What a pod with scheduling gates says of itself from the start."""
+
 
 def apply(r: Resource, obj: Json) -> None:
     """Fill in place. Kinds that users define have no defaults but their schema's, whatever they are called."""
@@ -40,6 +49,8 @@ def apply(r: Resource, obj: Json) -> None:
             _request_limits(container)
         obj.setdefault("status", {}).setdefault("phase", "Pending")
         obj["status"].setdefault("qosClass", amounts.qos(spec))
+        if spec.get("schedulingGates"):
+            obj["status"].setdefault("conditions", [dict(GATED)])
 
 
 def _request_limits(container: Json) -> None:

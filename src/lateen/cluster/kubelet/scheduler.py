@@ -26,6 +26,8 @@ SCHEDULER = "default-scheduler"
 """Pods that name another one wait until that has bound them."""
 MAX_PODS = 250
 RESCHEDULE_S = 10.0
+TOLD_S = 300.0
+"""Seconds after which a pod that does not fit, for the same reason as before, is told so again."""
 GROUP = 16
 """Pods that are bound at the same moment."""
 
@@ -37,6 +39,8 @@ class Scheduler:
         self._node, self._newest, self._count = node, newest, count
         self._events = Recorder(node.client, SCHEDULER)
         self._pending: dict[str, Json] = {}
+        self._told: dict[str, tuple[str, float]] = {}
+        """By uid: why a pod does not fit, and when it was told so."""
         self._soon = asyncio.Event()
         self._nodes = Informer(node.client, kinds.NODE, self._changed)
         self._claims = Informer(node.client, kinds.PERSISTENT_VOLUME_CLAIM, self._changed)
@@ -77,13 +81,21 @@ class Scheduler:
             if newest["metadata"].get("deletionTimestamp") or newest["spec"].get("schedulingGates"):
                 continue
             if why := self._unfit(newest, len(fit)):
-                self._events.event(newest, "Warning", "FailedScheduling", why)
+                self._tell(newest, why)
                 await self._unschedulable(newest, why)
                 self._pending[uid] = newest
             else:
                 fit.append(newest)
+        self._told = {uid: told for uid, told in self._told.items() if uid in self._pending}
         for i in range(0, len(fit), GROUP):
             await asyncio.gather(*(self._bind(p) for p in fit[i : i + GROUP]))
+
+    def _tell(self, pod: Json, why: str) -> None:
+        uid, now = str(pod["metadata"]["uid"]), asyncio.get_running_loop().time()
+        before, at = self._told.get(uid, ("", now))
+        if before != why or now - at >= TOLD_S:
+            self._told[uid] = why, now
+            self._events.event(pod, "Warning", "FailedScheduling", why)
 
     def _unfit(self, pod: Json, more: int) -> str:
         """Why the node does not fit, in kube-scheduler's words; empty if it does. ``more``: pods that it is about to

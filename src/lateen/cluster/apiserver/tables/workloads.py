@@ -7,6 +7,8 @@ from typing import Any
 from lateen.cluster.apiserver.tables.cells import NONE, Printer, age, images, name, selector, since
 from lateen.kit.jsons import Json, dig
 
+GATED = "SchedulingGated"
+
 
 class _Tally:
     """The totals over a pod's containers."""
@@ -51,6 +53,8 @@ def _phase(o: Json) -> tuple[str, _Tally]:
     status, spec, going = o.get("status") or {}, o["spec"], o["metadata"].get("deletionTimestamp")
     phase = str(status.get("phase") or "Unknown")
     reason, tally = str(status.get("reason") or phase), _Tally()
+    if any((c.get("type"), c.get("reason")) == ("PodScheduled", GATED) for c in status.get("conditions") or []):
+        reason = GATED
     sidecars = _Tally()
     stopped = _initial(status, spec, tally, sidecars)
     if stopped is not None:

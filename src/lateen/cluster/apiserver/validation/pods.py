@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from lateen.cluster.apiserver.validation import containers, meta, names, placing, resizing, volumes
+from lateen.cluster.apiserver.validation import containers, gated, meta, names, placing, resizing, volumes
 from lateen.cluster.apiserver.validation.fields import Causes, bad, denied, duplicate, missing, required, unsupported
 from lateen.kit import jsons
 from lateen.kit.jsons import Json
@@ -158,7 +158,8 @@ _UPDATE_SAYS = (
 
 
 def unchanged(new: Json, old: Json) -> Causes:
-    """What may be changed in an existing pod: images, a shorter deadline, additional tolerations, fewer gates."""
+    """What may be changed in an existing pod: images, a shorter deadline, additional tolerations, fewer gates, and with
+    gates fewer nodes."""
     for key in ("containers", "initContainers"):
         if len(new.get(key) or []) != len(old.get(key) or []):
             return [denied("spec." + key, "pod updates may not add or remove containers")]
@@ -178,6 +179,9 @@ def unchanged(new: Json, old: Json) -> Causes:
     grace = "terminationGracePeriodSeconds"
     if new.get(grace) == 1 and (old.get(grace) or 0) < 0:
         new = {**new, grace: old[grace]}
+    new, refused = gated.narrowed(new, old)
+    if refused:
+        return refused
     return [] if _fixed(new) == _fixed(old) else [denied("spec", _UPDATE_SAYS)]
 
 
