@@ -109,7 +109,7 @@ def test_a_node_renews_its_lease_and_is_ready_again_after_it_was_taken_for_dead(
     assert (ready["type"], ready["status"]) == ("Ready", "True")
 
 
-def test_a_node_has_room_on_its_disk_for_pods_that_request_some(monkeypatch, tmp_path):
+def test_a_node_has_what_pods_of_charts_ask_for(monkeypatch, tmp_path):
     monkeypatch.setattr(registration.limits, "condition", lambda *_: {"type": "Limits", "status": "True"})
     api = Api()
     asyncio.run(registration.register(SimpleNamespace(client=api, name="n", groups=None, root=tmp_path), alone=True))
@@ -120,6 +120,8 @@ def test_a_node_has_room_on_its_disk_for_pods_that_request_some(monkeypatch, tmp
         return fitting.unfit({"spec": {"containers": [{"name": "c", "resources": resources}]}}, node)
 
     assert unfit("50Mi") == ""
+    selects = {"beta.kubernetes.io/os": "linux", "kubernetes.io/os": "linux"}
+    assert fitting.selected({"nodeSelector": selects}, node)
     assert "Insufficient ephemeral-storage" in unfit("1Ei")
 
 

@@ -30,18 +30,17 @@ MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 async def register(node: Node, alone: bool) -> None:
     """Have the Node object, with this machine's data. ``alone``: this is the control plane's node, too. Raises
     KubeError, OSError."""
-    labels = {
-        "kubernetes.io/hostname": node.name,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": _architecture(),
-        "topology.kubernetes.io/region": "local",
-        "topology.kubernetes.io/zone": "local",
-    }
+    arch, own = _architecture(), {"kubernetes.io/hostname": node.name}
+    for prefix in ("", "beta."):  # charts still select nodes by the older names, and kubelets still set them
+        own |= {f"{prefix}kubernetes.io/os": "linux", f"{prefix}kubernetes.io/arch": arch}
+    first = {"topology.kubernetes.io/region": "local", "topology.kubernetes.io/zone": "local"}
     if alone:  # in other clusters nodes may not set this themselves (NodeRestriction)
-        labels["node-role.kubernetes.io/control-plane"] = ""
-    if await node.client.get(kinds.NODE, "", node.name) is None:
-        meta = {"name": node.name, "labels": labels}
+        first["node-role.kubernetes.io/control-plane"] = ""
+    if (found := await node.client.get(kinds.NODE, "", node.name)) is None:
+        meta = {"name": node.name, "labels": own | first}
         await node.client.create(kinds.NODE, {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {}})
+    elif own != {k: v for k, v in dig(found, "metadata", "labels", default={}).items() if k in own}:
+        await node.client.patch(kinds.NODE, "", node.name, {"metadata": {"labels": own}})
     await node.client.patch(kinds.NODE, "", node.name, {"status": _status(node, alone)}, "status")
 
 
