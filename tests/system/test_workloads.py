@@ -183,7 +183,7 @@ def test_the_pods_of_a_set_find_each_other_and_keep_their_data(work):
     assert "REVISION" in work.kubectl("rollout", "history", "sts/peers").stdout
     work.kubectl("delete", "pvc", "data-peers-1")
     work.mesh.until(lambda: not folder.exists(), what="the removal of its folder")
-    assert work.kubectl("get", "pv", volume, ok=False).returncode == 1
+    work.mesh.until(lambda: work.kubectl("get", "pv", volume, ok=False).returncode, what="the removal of the volume")
 
 
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL is not installed")
