@@ -138,6 +138,7 @@ def test_istiod_reads_secrets_only_where_gateways_are():
         ),
         ({"values": {"pilot": {"traceSampling": 1}}}, "use `meshConfig.defaultConfig.tracing.sampling`"),
         ({"meshConfig": {"accessLogFile": "/dev/stdout", "proxyListenPort": 3128}}, "spec.meshConfig.proxyListenPort"),
+        ({"meshConfig": {"accessLogFile": "/tmp/log"}}, "/tmp/log: where a proxy cannot open this file"),
     ],
 )
 def test_settings_without_effect_are_named(spec, ignored):

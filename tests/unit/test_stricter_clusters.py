@@ -81,6 +81,14 @@ def test_only_what_the_documentation_names_asks_for_more_than_baseline():
     assert refused({}, "baseline") == {"injected"}
 
 
+def test_nothing_of_the_mesh_writes_outside_of_its_volumes():
+    """As in Istio's charts; what writes its own certificates to a temporary file would not start."""
+    found = templates({}, False)
+    for name in ("istiod", "istio-ingressgateway", "istio-egressgateway", "injected", "of a Gateway"):
+        (proxy,) = (c for c in found[name]["spec"]["containers"] if c["name"] in ("discovery", "istio-proxy"))
+        assert proxy["securityContext"]["readOnlyRootFilesystem"] is True, name
+
+
 def test_addons_may_write_to_their_volumes():
     """A volume that a cluster provisions belongs to root; their image does not run as root."""
     claimed = 0

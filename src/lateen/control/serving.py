@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import tempfile
 from collections.abc import Callable
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from lateen.ads.debug import TokenServer
 from lateen.ca.authority import Authority, Identity
 from lateen.kit import certs, servers, times
 from lateen.kit.certs import Pair
+from lateen.kit.memory_file import memory_file
 from lateen.wire import ports
 
 LOOK_S = 5.0
@@ -56,18 +56,15 @@ class Certificate:
         for context in (mutual, optional):
             context.load_verify_locations(cadata=roots)
             if lists:
-                with tempfile.NamedTemporaryFile() as f:  # CRLs can only be loaded from files
-                    f.write(lists.encode())
-                    f.flush()
-                    context.load_verify_locations(cafile=f.name)
+                with memory_file(lists.encode()) as path:  # CRLs can only be loaded from files
+                    context.load_verify_locations(cafile=path)
         for context in (mutual, optional, self.asking):  # a connection inherits the flags of its listener's context
             context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN if lists else ssl.VerifyFlags(0)
-        with tempfile.NamedTemporaryFile() as f:  # the ssl module can load keys only from files; mode 0600
-            f.write(pair.certificate.encode() + b"\n" + pair.key.encode())
-            f.flush()
+        # the ssl module can load keys only from files
+        with memory_file(pair.certificate.encode() + b"\n" + pair.key.encode()) as path:
             for context in (http2, mutual, optional, self.context, self.asking):
-                context.load_cert_chain(f.name)
+                context.load_cert_chain(path)
         self.http2, self.mutual, self._optional = http2, mutual, optional
         self._loaded, self._lists, self.pair = roots, lists, pair
 

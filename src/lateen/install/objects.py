@@ -27,6 +27,7 @@ WRITES_ROOTS: list[Json] = [
 UNPRIVILEGED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
     "runAsUser": ports.PROXY_UID,
     "runAsGroup": ports.PROXY_UID,
     "runAsNonRoot": True,

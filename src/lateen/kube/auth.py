@@ -10,7 +10,6 @@ import base64
 import os
 import ssl
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from urllib.parse import quote
 
 from lateen.kit import jsons, times
 from lateen.kit.jsons import Json
+from lateen.kit.memory_file import memory_file
 
 API_GROUP = "client.authentication.k8s.io"
 VERSIONS = (f"{API_GROUP}/v1", f"{API_GROUP}/v1beta1")
@@ -166,10 +166,8 @@ class Plugin:
 
 def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
     """Load a PEM certificate and key into a TLS context. Raises ssl.SSLError."""
-    with tempfile.NamedTemporaryFile() as pair:  # the ssl module can load keys only from files; mode 0600
-        pair.write(certificate + b"\n" + key)
-        pair.flush()
-        context.load_cert_chain(pair.name)
+    with memory_file(certificate + b"\n" + key) as path:  # the ssl module can load keys only from files
+        context.load_cert_chain(path)
 
 
 def impersonation(user: Json) -> Headers:

@@ -242,5 +242,5 @@ def _files(mesh: Any) -> Iterator[tuple[str, str]]:
     for i, provider in enumerate(mesh.get("extensionProviders") or []):
         files.append((f"extensionProviders[{i}].envoyFileAccessLog.path", dig(provider, "envoyFileAccessLog", "path")))
     for path, file in files:
-        if file and not file.startswith(("/dev/", "/tmp/")):
+        if file and not file.startswith("/dev/"):  # the root directory of sidecars and gateways is read-only
             yield path, f"{file}: where a proxy cannot open this file, it takes no listener at all; use /dev/stdout"
