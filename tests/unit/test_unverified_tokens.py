@@ -39,12 +39,20 @@ def holds(permission, headers):
     return re2.fullmatch(wanted.safe_regex.regex, value) is not None
 
 
+def patterns(condition):
+    """Those of an expression of which one is to match."""
+    call = condition.call_expr
+    if call.function == "_||_":
+        return [p for one in call.args for p in patterns(one)]
+    assert call.function == "matches"
+    return [call.args[1].const_expr.string_value]
+
+
 def refused(where, **headers):
     """``headers``: of which each has one line, but for cookies, whose lines are joined by commas."""
     made, given = dict(unverified(where)), {n.replace("__", ":"): v for n, v in headers.items()}
     if cookies := made.get(names.UNVERIFIED_COOKIES):
-        _, pattern = cookies.condition.call_expr.args
-        return re2.search(pattern.const_expr.string_value, given["cookie"]) is not None
+        return any(re2.search(pattern, given["cookie"]) for pattern in patterns(cookies.condition))
     return any(holds(p, given) for p in made[names.UNVERIFIED].permissions)
 
 
@@ -95,6 +103,26 @@ def test_a_scheme_that_another_rule_has_in_another_case_is_taken(word):
 )
 def test_cookies_are_there_once(value, wanted):
     assert refused(rules({"fromCookies": ["session"]}), cookie=value) is wanted
+
+
+LONG = "__Secure-next-auth.session-token-of-the-shop"
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (f"{LONG}=x; session=y; mobile_session=z", False),
+        (f"{LONG}=x; {LONG}.0=y; {LONG}.1=z", False),
+        (f"{LONG}=x; a=b; {LONG}=y", True),
+        (f"{LONG} =x", True),
+        ("session=x; session=y", True),
+        ("mobile_session=x;mobile_session =y", True),
+    ],
+)
+def test_several_cookies_and_those_with_long_names_are_there_once(value, wanted):
+    assert (
+        refused(rules({"fromCookies": ["session", LONG]}, {"fromCookies": ["mobile_session"]}), cookie=value) is wanted
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +189,7 @@ spec:
   jwtRules:
   - issuer: a.test
     jwks: '{tokens.key_set("a")}'
-    fromCookies: [session]
+    fromCookies: [session, mobile_session, __Secure-next-auth.session-token-of-the-shop]
     fromParams: [tok, "é("]
     fromHeaders: [{{name: x-a, prefix: "A+ "}}, {{name: x-b}}]
     outputClaimToHeaders: [{{header: x-user, claim: sub}}]

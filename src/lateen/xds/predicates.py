@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import re2
@@ -123,19 +123,32 @@ def entry(of: Cel, key: str) -> Cel:
     return {"call_expr": {"function": "_[_]", "args": [of, _constant(key)]}}
 
 
-def cel(function: str, left: Cel, value: str) -> Cel:
-    """A function of something and a text, as a whole expression."""
-    return _numbered({"call_expr": {"function": function, "args": [left, _constant(value)]}}, iter(range(1, 1000)))
+def called(function: str, left: Cel, value: str) -> Cel:
+    """A function of something and a text."""
+    return {"call_expr": {"function": function, "args": [left, _constant(value)]}}
+
+
+def whole(expression: Cel) -> Cel:
+    """An expression that is no part of another one."""
+    return _numbered(expression, iter(range(1, 10_000)))
+
+
+def either(expressions: Iterable[Cel]) -> Cel:
+    """Whether one of some expressions is true; of at least one."""
+    first, *rest = expressions
+    for one in rest:
+        first = {"call_expr": {"function": "_||_", "args": [first, one]}}
+    return first
 
 
 def cel_is(left: Cel, value: str) -> Predicate:
     """A missing field is an error in CEL, which matches nothing."""
-    return _cel(cel("_==_", left, value))
+    return _cel(whole(called("_==_", left, value)))
 
 
 def cel_holds(expression: Cel) -> Predicate:
     """Whether an expression, which has a boolean, is true."""
-    return _cel(_numbered(expression, iter(range(1, 1000))))
+    return _cel(whole(expression))
 
 
 def _cel(expression: Cel) -> Predicate:

@@ -23,6 +23,8 @@ from lateen.xds.authz.spellings import names_alike
 
 DEFAULT = (("authorization", "Bearer "),), ("access_token",)
 """Headers with their prefixes, and parameters, where a rule names no places"""
+COMPARED = 14
+"""The bytes at either end of a cookie's name that are compared, if it is longer than both together"""
 
 
 class Places(NamedTuple):
@@ -66,8 +68,8 @@ def unverified(given: Places) -> Iterator[tuple[str, rbac_pb2.Policy]]:
         # Envoy's RBAC compares each line of a header by itself, but expressions have all of them, with commas.
         of_header = predicates.entry(predicates.field("request", "headers"), "cookie")
         out = _policy([rbac_pb2.Permission(header=rc.HeaderMatcher(name="cookie", present_match=True))])
-        pattern = "|".join(map(_cookie, given.cookies))
-        json_format.ParseDict(predicates.cel("matches", of_header, pattern), out.condition)
+        each = (predicates.called("matches", of_header, _cookie(name)) for name in given.cookies)
+        json_format.ParseDict(predicates.whole(predicates.either(each)), out.condition)
         yield names.UNVERIFIED_COOKIES, out
 
 
@@ -133,8 +135,16 @@ def _other_cases(words: Sequence[str]) -> Iterator[str]:
 
 
 def _cookie(name: str) -> str:
-    """A cookie that is there twice, or with a space before the ``=``, which servers take away."""
-    return rf"(?:^|[;,])[ \t]*{quoted(name)}(?:[ \t]+=|=(?:\C*[;,])[ \t]*{quoted(name)}[ \t]*=)"
+    """A cookie that is there twice, or with a space before the ``=``, which servers take away.
+
+    Envoy refuses an expression with a regular expression of more than 100 instructions, so that of a long name only the
+    ends are compared.
+    """
+    spelled, size = quoted(name), len(name.encode())
+    if size > 2 * COMPARED:
+        most = COMPARED * len(name) // size
+        spelled = rf"{quoted(name[:most])}[^=;,]*{quoted(name[-most:])}"
+    return rf"(?:^|[;,])[ \t]*{spelled}(?:[ \t]+=|=(?:\C*[;,])[ \t]*{spelled}[ \t]*=)"
 
 
 def _parameter(name: str) -> rbac_pb2.Permission:
