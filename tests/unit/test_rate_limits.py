@@ -335,6 +335,11 @@ def rule(**selector):
         (rule(path={"value": "(", "type": "RegularExpression"}), "no RE2"),
         (rule(sourceCIDR={"value": "10.0.0.0/99"}), "no is not a valid CIDR block"),
         (rule(queryParams=[{"value": "a"}]), "no the name of the parameter is missing"),
+        # what Envoy refuses would keep everything else of its kind from a proxy
+        (rule(queryParams=[{"name": "a" * 1025, "type": "Distinct"}]), "no must have at most 1024 bytes, has 1025"),
+        (rule(queryParams=[{"name": "a", "value": "", "type": "RegularExpression"}]), "no expression is empty"),
+        (rule(headers=[{"name": "a", "value": "", "type": "RegularExpression"}]), "no expression is empty"),
+        (rule(headers=[{"name": "@request.auth.claims.a..b", "value": "x"}]), "no names that begin with @ are"),
     ],
 )
 def test_what_a_policy_may_say(given, says):

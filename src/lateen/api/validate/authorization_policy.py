@@ -142,6 +142,7 @@ def _lists(value: Any, at: str, what: str) -> Findings:
         for i, v in enumerate(values):
             if not v:
                 yield no(f"{at}.{field}[{i}]", f"empty value not allowed, found in {_capital(field)}")
+            yield from s.compared(v, f"{at}.{field}[{i}]")
 
 
 def _source(ap: sec.AuthorizationPolicy, src: sec.Source, at: str) -> Findings:
@@ -242,6 +243,7 @@ def _condition(ap: sec.AuthorizationPolicy, c: sec.Condition, at: str) -> Findin
     for field, values in (("values", c.values), ("notValues", c.not_values)):
         where = f"{at}.{field}"
         for i, v in enumerate(values):
+            yield from s.compared(v, f"{where}[{i}]")
             if not v:
                 yield no(f"{where}[{i}]", f"empty value not allowed, found in {c.key}")
             elif c.key in IPS:

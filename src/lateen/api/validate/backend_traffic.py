@@ -13,6 +13,8 @@ from lateen.api.validate.policy_targets import targets
 from lateen.kit.jsons import Json
 
 MAX_RULES, MAX_SELECTORS, MAX_REQUESTS = 16, 8, 2**32 - 1
+MAX_NAME = 1024
+"""Bytes of the name of a parameter, in Envoy"""
 CLAIM = "@request.auth.claims."
 PEER = "@source.principal"
 """In place of a header name: the identity in the caller's certificate (a Lateen extension, in the style of Istio's
@@ -104,9 +106,12 @@ def _condition(c: eg.SelectCondition, at: str) -> Findings:
         else:
             yield from s.header_name(header.name, f"{where}.name")
         yield from _match(header, where)
+        yield from s.compared(header.value or "", f"{where}.value")
     for i, param in enumerate(c.query_params):
         if not param.name:
             yield no(f"{at}.queryParams[{i}].name", "the name of the parameter is missing")
+        elif (length := len(param.name.encode())) > MAX_NAME:
+            yield no(f"{at}.queryParams[{i}].name", f"must have at most {MAX_NAME} bytes, has {length}")
         yield from _match(param, f"{at}.queryParams[{i}]")
     for i, method in enumerate(c.methods):
         if not method.value.isalpha() or method.value != method.value.upper():
@@ -119,7 +124,8 @@ def _condition(c: eg.SelectCondition, at: str) -> Findings:
     if c.path is not None:
         if c.path.type == "RegularExpression":
             yield from s.regex(c.path.value, f"{at}.path.value")
-        elif not c.path.value.startswith("/"):
+        yield from s.compared(c.path.value, f"{at}.path.value")
+        if c.path.type != "RegularExpression" and not c.path.value.startswith("/"):
             yield no(f"{at}.path.value", f'"{c.path.value[:80]}" is not a path; paths begin with /')
     if c.source_cidr is not None:
         yield from s.cidr(c.source_cidr.value, f"{at}.sourceCIDR.value")
@@ -133,13 +139,15 @@ def _match(given: eg.HeaderMatch | eg.QueryParamMatch, at: str) -> Findings:
             yield no(f"{at}.invert", "must not be set with type Distinct")
     elif given.value is None:
         yield no(f"{at}.value", "the value is missing; type Distinct is for every value")
+    elif given.type == "RegularExpression" and not given.value:
+        yield no(f"{at}.value", "the regular expression is empty; .* is for every value, also an empty one")
     elif given.type == "RegularExpression":
         yield from s.regex(given.value, f"{at}.value")
 
 
 def _identity(header: eg.HeaderMatch, at: str) -> Findings:
     claim = header.name.removeprefix(CLAIM) if header.name.startswith(CLAIM) else ""
-    if header.name != PEER and not claim:
+    if header.name != PEER and not all(claim.split(".")):
         yield no(f"{at}.name", f'"{header.name[:80]}": names that begin with @ are {PEER} and {CLAIM}NAME')
     if header.type == "RegularExpression" or header.invert:
         yield no(f"{at}.type", f"{header.name[:80]} can be of type Exact or Distinct, and not inverted")

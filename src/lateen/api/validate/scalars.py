@@ -235,6 +235,17 @@ def header_value(value: str, path: str) -> Findings:
         yield no(path, f"header value configuration: {says}")
 
 
+MAX_COMPARED = 4096
+"""Bytes of a text that becomes a part of a regular expression: Envoy refuses those whose program is too large (32,768
+instructions, of which a byte needs up to five), and with them everything else of their kind."""
+
+
+def compared(text: str, at: str, most: int = MAX_COMPARED) -> Findings:
+    """A text that requests are compared with."""
+    if (length := len(text.encode())) > most:
+        yield no(at, f"must have at most {most} bytes, has {length}")
+
+
 def plain_value(value: str, path: str) -> Findings:
     """The literal value of a header, or a part of one."""
     if _CONTROL.search(value):

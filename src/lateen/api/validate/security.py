@@ -18,6 +18,8 @@ from lateen.kit.digits import digits
 from lateen.kit.jsons import Json
 
 MAX_URI, MAX_CLAIMS = 2048, 64
+MAX_PLACES, MAX_PLACE = 16, 256
+"""How many parameters or cookies have tokens, and the bytes of a name"""
 
 
 def peer_authentication(pa: sec.PeerAuthentication, _: Json) -> Findings:
@@ -51,10 +53,20 @@ def _jwt(r: sec.JWTRule, at: str) -> Findings:
         yield from s.plain_value(h.prefix, f"{where}.prefix")
     yield from _full(r.from_params, f"{at}.fromParams", "location query")
     yield from _full(r.from_cookies, f"{at}.fromCookies", "cookie name")
+    yield from places(r.from_params, f"{at}.fromParams")
+    yield from places(r.from_cookies, f"{at}.fromCookies")
     if r.output_payload_to_header:
         yield from s.header_name(r.output_payload_to_header, f"{at}.outputPayloadToHeader")
     yield from _claims(r, at)
     yield from s.duration(r.timeout, f"{at}.timeout")
+
+
+def places(names: tuple[str, ...], at: str) -> Findings:
+    """Parameters or cookies with tokens, of which Envoy gets one regular expression."""
+    for i, name in enumerate(names):
+        yield from s.compared(name, f"{at}[{i}]", MAX_PLACE)
+    if len(names) > MAX_PLACES:
+        yield no(at, f"must have at most {MAX_PLACES} items, has {len(names)}")
 
 
 def _full(given: tuple[str, ...], at: str, what: str) -> Findings:

@@ -15,11 +15,13 @@ from lateen.api import security_policy as sp
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.api.validate.policy_targets import targets
-from lateen.api.validate.security import key_set, url
+from lateen.api.validate.security import key_set, places, url
 from lateen.api.validate.security_policy_logins import COOKIE, named, oidc_login, passed_through, secret
 from lateen.kit.jsons import Json
 
 MAX_RULES = 64
+MAX_ORIGIN = 253
+"""Of Envoy Gateway"""
 MAX_KEY_NAME = 1024
 """Characters of the name of a header, parameter or cookie with an API key, in Envoy"""
 _ORIGIN = re.compile(
@@ -97,6 +99,7 @@ def _less_than_hoped(policy: sp.SecurityPolicy) -> Findings:
 def _cors(cors: sp.CORS) -> Findings:
     at = "spec.cors"
     for i, origin in enumerate(cors.allow_origins):
+        yield from s.compared(origin, f"{at}.allowOrigins[{i}]", MAX_ORIGIN)
         if not _ORIGIN.fullmatch(origin):
             says = f'"{origin[:80]}" is not an origin: https://shop.example.com, https://*.example.com, or *'
             yield no(f"{at}.allowOrigins[{i}]", says)
@@ -180,6 +183,8 @@ def _tokens(given: sp.TokenSource, at: str) -> Findings:
         yield from s.plain_value(h.value_prefix, f"{at}.headers[{i}].valuePrefix")
     yield from named(given.cookies, f"{at}.cookies", "cookie")
     yield from named(given.params, f"{at}.params", "parameter")
+    yield from places(given.cookies, f"{at}.cookies")
+    yield from places(given.params, f"{at}.params")
 
 
 def _keys(p: sp.JWTProvider, at: str) -> Findings:
@@ -264,6 +269,8 @@ def _principal(p: sp.Principal, at: str, jwt: sp.JWT | None) -> Findings:
         yield from s.header_name(header.name, f"{at}.headers[{i}].name")
         if not header.values:
             yield no(f"{at}.headers[{i}].values", "give at least one value")
+        for k, value in enumerate(header.values):
+            yield from s.compared(value, f"{at}.headers[{i}].values[{k}]")
     if p.jwt is not None:
         yield from _token(p.jwt, f"{at}.jwt", jwt)
 
