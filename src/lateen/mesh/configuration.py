@@ -12,8 +12,9 @@ from lateen.api.mesh.accesslog import JSON, json_labels
 from lateen.api.mesh.config import DYNAMIC, DefaultProviders, OutboundTrafficPolicy, PathNormalization, TlsConfig
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.providers import LogFormat
+from lateen.api.networking import ciphers
 from lateen.api.networking.http import HTTPRetry
-from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES
+from lateen.api.networking.server_tls import ECDH_CURVES
 from lateen.mesh.observability import Reporting
 from lateen.mesh.settings import (
     DEFAULTS,
@@ -142,7 +143,7 @@ def _handshakes(given: TlsConfig | None) -> Handshakes:
         return Handshakes()
     return Handshakes(
         "TLSv1_3" if given.min_protocol_version == "TLSV1_3" else Handshakes.minimum,
-        tuple(c for c in dict.fromkeys(given.cipher_suites) if c in CIPHER_SUITES),
+        ciphers.usable(given.cipher_suites),
         tuple(c for c in dict.fromkeys(given.ecdh_curves) if c in ECDH_CURVES),
     )
 

@@ -13,7 +13,8 @@ from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 
-from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES, ServerTLS
+from lateen.api.networking import ciphers
+from lateen.api.networking.server_tls import ECDH_CURVES, ServerTLS
 from lateen.api.networking.traffic_policy import ClientTLS
 from lateen.mesh.routing import BackendTLS
 from lateen.mesh.settings import Handshakes, Transport
@@ -233,7 +234,7 @@ def gateway(tls: ServerTLS, alpn: tuple[str, ...], transport: Transport) -> Any:
         params.tls_maximum_protocol_version = tls_params(_VERSIONS[tls.max_protocol_version])
     # unknown ones are left out, as in Istio; validation warns about them
     suites, curves = tls.cipher_suites or chosen.ciphers, tls.ecdh_curves or chosen.curves
-    params.cipher_suites.extend(c for c in dict.fromkeys(suites) if c in CIPHER_SUITES)
+    params.cipher_suites.extend(ciphers.usable(suites))
     params.ecdh_curves.extend(c for c in dict.fromkeys(curves) if c in ECDH_CURVES)
     own = [names.credential(n) for n in tls.secrets] or [names.file_certificate(*pair) for pair in sds.file_pairs(tls)]
     common.tls_certificate_sds_secret_configs.extend(sds.by_ads(n) for n in own)

@@ -13,7 +13,9 @@ from lateen.api.effective import general, leaves
 from lateen.api.mesh.config import MeshConfig
 from lateen.api.mesh.provider_names import unused_defaults
 from lateen.api.mesh.reading import canonical
-from lateen.api.networking.server_tls import CIPHER_SUITES, ECDH_CURVES
+from lateen.api.networking import ciphers
+from lateen.api.networking.ciphers import CIPHER_SUITES
+from lateen.api.networking.server_tls import ECDH_CURVES
 from lateen.kit.jsons import dig
 
 _SERVICE = "use an extension provider (envoyHttpAls, envoyOtelAls, zipkin, opentelemetry) and a Telemetry"
@@ -127,11 +129,15 @@ ADDING: dict[str, Any] = {
 """Fields that can only make the handling of requests stricter -> the value that would not."""
 
 KNOWN: dict[str, frozenset[str]] = {
-    "tlsDefaults.cipherSuites": frozenset(CIPHER_SUITES),
+    "tlsDefaults.cipherSuites": CIPHER_SUITES,
     "tlsDefaults.ecdhCurves": frozenset(ECDH_CURVES),
-    "meshMTLS.cipherSuites": frozenset(CIPHER_SUITES),
+    "meshMTLS.cipherSuites": CIPHER_SUITES,
 }
 """Lists whose items are used only if Envoy knows them; it would reject all of a proxy's listeners otherwise."""
+
+
+def _known(form: str, item: str) -> bool:
+    return item in KNOWN[form] or (KNOWN[form] is CIPHER_SUITES and bool(ciphers.suites(item)))
 
 
 _KEYS = "keys are elliptic curves' (P-256)"
@@ -214,7 +220,7 @@ def ineffective(value: Any, root: str = "meshConfig") -> list[str]:
             out.append(f"{root}.{path}: {DANGEROUS[form][1]}")
         elif (says := weaker(form, leaf)) is not None:
             out.append(f"{root}.{path}: {says}")
-        elif form in KNOWN and (strange := [v for v in leaf if v not in KNOWN[form]]):
+        elif form in KNOWN and (strange := [v for v in leaf if not _known(form, v)]):
             known = ", ".join(sorted(KNOWN[form]))
             out.append(f"{root}.{path}: Envoy does not know {', '.join(strange)}, which is left out; it knows {known}")
         elif (why := reason(form) or variable(path)) is not None and leaf not in SAME.get(form, ()):

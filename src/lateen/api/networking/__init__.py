@@ -58,7 +58,6 @@ from lateen.api.networking.proxy_config import (
     ProxyImage,
 )
 from lateen.api.networking.server_tls import (
-    CIPHER_SUITES,
     ECDH_CURVES,
     ServerCertificate,
     ServerTLS,
@@ -129,7 +128,6 @@ from lateen.api.networking.workload_group import (
 )
 
 __all__ = [
-    "CIPHER_SUITES",
     "ECDH_CURVES",
     "GRPC_STATUS",
     "BackendUtilization",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from lateen.api import kinds
 from lateen.api import networking as n
+from lateen.api.networking import ciphers
 from lateen.api.networking.traffic_policy import MOST_PROBES, MOST_S
 from lateen.api.validate import scalars as s
 from lateen.api.validate.findings import Findings, hint, no, warn
@@ -130,16 +131,22 @@ def server_tls(tls: n.ServerTLS, path: str) -> Findings:
             yield no(f"{path}.{field}", f'"{value}" is not one of {", ".join(VERSIONS)}')
     lowest = minimum if minimum in VERSIONS[1:] else "TLSV1_2"
     if maximum in VERSIONS[1:] and VERSIONS.index(maximum) < VERSIONS.index(lowest):
-        yield warn(f"{path}.maxProtocolVersion", f"is below the minimum ({lowest}), so that nobody can connect")
+        yield hint(f"{path}.maxProtocolVersion", f"is below the minimum ({lowest}), so that nobody can connect")
 
 
 def _cipher_suites(tls: n.ServerTLS, path: str) -> Findings:
-    known = [c for c in tls.cipher_suites if c in n.CIPHER_SUITES or c == "ALL"]
+    known = [c for c in tls.cipher_suites if ciphers.suites(c) or ciphers.is_operator(c)]
     strange = sorted({c for c in tls.cipher_suites if c not in known})
+    unread = sorted({c for c in known if c and not ciphers.suites(c)})
     twice = sorted({c for c in known if known.count(c) > 1})
     for what, found in (("invalid", strange), ("duplicate", twice)):
         if found:
             yield warn(f"{path}.cipherSuites", f"ignoring {what} cipher suites: [{' '.join(found)}]")
+    if unread:
+        says = f"{', '.join(unread)} is ignored: operators are about names of cipher suites, as in -AES128-SHA"
+        yield hint(f"{path}.cipherSuites", says)
+    elif known and not ciphers.usable(known):
+        yield hint(f"{path}.cipherSuites", "they leave no cipher suite, so those of Envoy are used")
 
 
 def _curves(tls: n.ServerTLS, path: str) -> Findings:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from lateen.api.gateway_api import gateway as g
-from lateen.api.networking.server_tls import CIPHER_SUITES
+from lateen.api.networking import ciphers
 from lateen.api.validate.findings import Findings, no, warn
 from lateen.kit.jsons import Json
 
@@ -78,7 +78,7 @@ def _options(options: Mapping[str, str], at: str) -> Findings:
         if key == g.TERMINATE_MODE and value not in g.TERMINATE_MODES:
             yield no(f"{at}[{key}]", f'no "{value}": write one of {", ".join(g.TERMINATE_MODES)}')
         elif key == g.CIPHERS:
-            unknown = [s for s in (part.strip() for part in value.split(",")) if s and s not in CIPHER_SUITES]
+            unknown = [s for s in (part.strip() for part in value.split(",")) if s and not ciphers.suites(s)]
             if unknown:
                 yield no(f"{at}[{key}]", f"no cipher suite of the proxy's: {', '.join(unknown)}")
         elif key not in (g.TERMINATE_MODE, g.CIPHERS):
