@@ -5,6 +5,7 @@ import json
 import pytest
 from injecting import PROBED, argument, env, init, injected, pod, proxy
 
+from lateen.api.annotations import problems
 from lateen.api.canonical import canonical_name
 from lateen.api.values import read
 from lateen.inject import manifest, openshift, parts, pods
@@ -146,8 +147,12 @@ def test_the_webhooks_address_names_cluster_network_and_variables():
     found = pods.url_environment("/inject/cluster/east--slash--1/net/n1/custom_env/foo/")
     assert found == {"ISTIO_META_CLUSTER_ID": "east/1", "ISTIO_META_NETWORK": "n1", "CUSTOM_ENV": "foo"}
     settings = pods.with_cluster(pods.settings(), found)
-    told = env(proxy(injected({}, settings)))
+    mine = {"proxy.istio.io/config": "proxyMetadata: {CUSTOM_ENV: mine}"}
+    made = proxy(injected(mine, settings))
+    told = env(made)
     assert (told["ISTIO_META_CLUSTER_ID"], told["ISTIO_META_NETWORK"], told["CUSTOM_ENV"]) == ("east/1", "n1", "foo")
+    assert sorted(e["name"] for e in made["env"]) == sorted(told)
+    assert "CUSTOM_ENV" not in env(proxy(injected({}, settings)))["PROXY_CONFIG"]
 
 
 def test_values_and_configuration_are_read_as_istio_writes_them():
@@ -244,6 +249,25 @@ def test_pods_without_redirection_say_so_wherever_that_was_chosen():
 def test_image_types():
     assert parts.image_of("h", "p", "1-debug", "distroless") == "h/p:1-distroless"
     assert parts.image_of("h", "p", "1-debug", "default") == "h/p:1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tag"), [("fips", "1-fips"), ("default", "1"), ("", "1-debug"), ("distroless", "1-distroless")]
+)
+def test_a_pod_chooses_among_the_image_types_of_its_hub(kind, tag):
+    settings = pods.settings({"global": {"hub": "h", "tag": "1-debug"}})
+    annotations = {"sidecar.istio.io/proxyImageType": kind}
+    assert proxy(injected(annotations, settings))["image"] == f"h/proxyv2:{tag}"
+    assert [p.says for p in problems(annotations)] == (
+        ['Istio has no images of type "fips" (default, distroless, debug); the hub must have one']
+        if kind == "fips"
+        else []
+    )
+
+
+def test_an_image_type_is_the_end_of_a_tag():
+    with pytest.raises(ValueError, match="cannot be the end of an image's tag"):
+        injected({"sidecar.istio.io/proxyImageType": "a:b"})
 
 
 def test_a_strategic_merge_matches_items_by_name():

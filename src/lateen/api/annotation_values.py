@@ -17,6 +17,9 @@ _QUANTITY = re.compile(r"[+-]?\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$"
 _IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")
 _LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+_IMAGE_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,100}$")
+IMAGE_TYPES = ("distroless", "debug")
+"""The ends of the tags of Istio's images"""
 _INTERFACE = re.compile(r"[^\s/,]{1,15}$")
 
 
@@ -73,6 +76,12 @@ def quantity(text: str) -> None:
 def image(text: str) -> None:
     if not _IMAGE.match(text):
         raise ValueError(f'"{text}" is not the name of an image')
+
+
+def image_type(text: str) -> None:
+    """The end of an image's tag, as in Istio: hubs may have other types than Istio's."""
+    if text and not _IMAGE_TYPE.match(text):
+        raise ValueError(f'"{text}" cannot be the end of an image\'s tag')
 
 
 def one_of(*known: str) -> Callable[[str], None]:
@@ -186,6 +195,12 @@ def about_core_dumps(text: str) -> str:
 
 def about_image(text: str) -> str:
     return "" if "/" in text else "an image without a registry is ignored; write the full reference"
+
+
+def about_image_type(text: str) -> str:
+    if text in ("", "default", *IMAGE_TYPES):
+        return ""
+    return f'Istio has no images of type "{text}" (default, {", ".join(IMAGE_TYPES)}); the hub must have one'
 
 
 def about_templates(text: str) -> str:

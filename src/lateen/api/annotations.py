@@ -97,7 +97,7 @@ KNOWN: dict[str, Annotation] = {
     "sidecar.istio.io/proxyCPU": _RESOURCE,
     "sidecar.istio.io/proxyCPULimit": _RESOURCE,
     "sidecar.istio.io/proxyImage": Annotation(check=values.image, tell=values.about_image),
-    "sidecar.istio.io/proxyImageType": Annotation(check=values.one_of("default", "debug", "distroless")),
+    "sidecar.istio.io/proxyImageType": Annotation(check=values.image_type, tell=values.about_image_type),
     "sidecar.istio.io/proxyMemory": _RESOURCE,
     "sidecar.istio.io/proxyMemoryLimit": _RESOURCE,
     PROBERS: Annotation(check=values.truth),

@@ -78,13 +78,14 @@ def network(c: Context) -> str:
 
 
 def ordered(given: list[Json], c: Context) -> list[Json]:
-    """A proxy's variables in the order of Istio's injector, which sets cluster and network, where they are known, after
-    everything of the templates."""
+    """A proxy's variables in the order of Istio's injector, which sets cluster and network, where they are known, and
+    those of the webhook's URL after everything else, by name."""
     last = ["ISTIO_META_NETWORK"]
     if c.settings.of_global("multiCluster", "clusterName"):
-        last.insert(0, "ISTIO_META_CLUSTER_ID")
-    found = [next((e for e in given if e.get("name") == name), None) for name in last]
-    return [*(e for e in given if e.get("name") not in last), *(e for e in found if e is not None)]
+        last.append("ISTIO_META_CLUSTER_ID")
+    found = {e["name"]: e for e in given if e.get("name") in last}
+    found |= {name: env(name, value) for name, value in c.settings.environment.items()}
+    return [*(e for e in given if e.get("name") not in found), *(found[name] for name in sorted(found))]
 
 
 def environment(c: Context, limits: bool = True, mode: bool = True, bootstrap: bool = False) -> list[Json]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lateen.api.annotation_values import IMAGE_TYPES
 from lateen.api.canonical import CANONICAL_NAME, CANONICAL_REVISION, canonical_name, canonical_revision
 from lateen.api.domain import service_suffix
 from lateen.inject.context import Context, text
@@ -43,7 +44,8 @@ def image(c: Context, own: str = "") -> str:
     name = c.annotation("sidecar.istio.io/proxyImage", own if "/" in own else s.proxy("image") or "proxyv2")
     if "/" in name:
         return name
-    kind = c.annotations.get("sidecar.istio.io/proxyImageType") or dig(c.config, "image", "imageType") or s.image_type
+    installed = dig(c.config, "image", "imageType") or s.image_type
+    kind = c.annotations.get("sidecar.istio.io/proxyImageType", installed)
     if s.image and not kind:
         return s.image
     return image_of(str(s.of_global("hub")), s.proxy("image") or "proxyv2", text(s.of_global("tag")), str(kind or ""))
@@ -51,7 +53,7 @@ def image(c: Context, own: str = "") -> str:
 
 def image_of(hub: str, name: str, tag: str, kind: str) -> str:
     if kind:
-        tag = next((tag.removesuffix(f"-{k}") for k in ("distroless", "debug") if tag.endswith(f"-{k}")), tag)
+        tag = next((tag.removesuffix(f"-{k}") for k in IMAGE_TYPES if tag.endswith(f"-{k}")), tag)
         tag = tag if kind == "default" else f"{tag}-{kind}"
     return f"{hub}/{name}:{tag}"
 

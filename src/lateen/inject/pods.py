@@ -57,8 +57,6 @@ def _annotations(pod: Json) -> Json:
 def _context(pod: Json, namespace: str, settings: Settings, workload: Workload | None) -> Context:
     plain = _stripped(pod, settings.status_port)
     config = proxy_config(pod, settings)
-    if settings.environment:
-        config["proxyMetadata"] = {**settings.environment, **(config.get("proxyMetadata") or {})}
     return Context(plain, namespace, workload or of_pod(pod, namespace), settings, config)
 
 
@@ -220,8 +218,8 @@ def _finish(pod: Json, template: Json, c: Context, before: bool) -> None:
         int(annotations.get("status.sidecar.istio.io/port", 0)) or c.config.get("statusPort") or c.settings.status_port
     )
     proxy = proxy_of(pod)
-    if proxy is not None and proxy.get("env"):
-        proxy["env"] = environment.ordered(proxy["env"], c)
+    if proxy is not None and (given := environment.ordered(proxy.get("env") or [], c)):
+        proxy["env"] = given
     prometheus.apply(pod, proxy, c.settings.mesh, port)
     rewrite = probes.wanted(annotations, bool(c.settings.injector.get("rewriteAppHTTPProbe", True)))
     if proxy is not None and rewrite and c.status_port != "0":  # with port 0, the agent does not listen

@@ -111,7 +111,7 @@ class Settings:
     native_supported: bool = True
     """Whether every node in the cluster can run them."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables for the proxy's container, from the path of the webhook's URL or from ProxyConfig objects."""
+    """Variables for the proxy's container, from the path of the webhook's URL."""
     proxy_config: Json | None = None
     """The workload's ProxyConfig if it differs from the mesh's ``defaultConfig``, without the pod's annotation."""
     image_type: str = ""
