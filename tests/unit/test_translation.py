@@ -254,6 +254,34 @@ def test_a_ports_settings_replace_the_rules_and_a_subset_overrides_by_group():
     assert found.lb_policy == found.LbPolicy.Value("RANDOM")
 
 
+def test_a_ports_settings_replace_those_that_only_the_rule_can_have():
+    """Also those of a subset, whose port keeps the rule's."""
+    both = "proxyProtocol: {version: V2}, retryBudget: {percent: 25}"
+    at_port = "portLevelSettings: [{port: {number: 9080}, connectionPool: {tcp: {maxConnections: 9}}}]"
+    for settings, wanted in ((f"{{{both}}}", True), (f"{{{both}, {at_port}}}", False)):
+        _, found = cluster_with(settings)
+        assert found.circuit_breakers.thresholds[0].HasField("retry_budget") is wanted
+        assert ("proxy_protocol" in str(found)) is wanted
+    subset = f"trafficPolicy: {{retryBudget: {{percent: 7}}, {at_port}}}"
+    document = (BALANCED % f"{{{both}}}").replace("trafficPolicy: {loadBalancer: {simple: RANDOM}}", subset)
+    found = clusters(mesh.view(mesh.objects(document)))["outbound|9080|v1|reviews.default.svc.cluster.local"]
+    limits = found.circuit_breakers.thresholds[0]
+    assert (limits.max_connections.value, limits.retry_budget.budget_percent.value) == (9, 25)
+
+
+def test_a_share_of_no_hosts_is_envoys_default_as_in_istio():
+    """Also a count of no failures to connect. Counts of no error responses turn the detection off."""
+    _, found = cluster_with(
+        "{outlierDetection: {maxEjectionPercent: 0, consecutive5xxErrors: 0,"
+        " splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 0}}"
+    )
+    made = found.outlier_detection
+    assert not made.HasField("max_ejection_percent")
+    assert not made.HasField("consecutive_local_origin_failure")
+    assert not made.HasField("enforcing_consecutive_local_origin_failure")
+    assert (made.HasField("enforcing_consecutive_5xx"), made.enforcing_consecutive_5xx.value) == (True, 0)
+
+
 BY_PROTOCOL = """
 kind: ServiceEntry
 metadata: {name: stores}

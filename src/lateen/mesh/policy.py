@@ -13,7 +13,7 @@ from lateen.api.networking.destination_rule import Subset
 
 _BY_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
 """Settings that a port's entry can have; those that it leaves out get their defaults, not the rule's values."""
-_GROUPS = (*_BY_PORT, "tunnel", "proxy_protocol", "retry_budget")
+_GROUPS = (*_BY_PORT, "proxy_protocol", "retry_budget")
 NOTHING = TrafficPolicy()
 Traffic = tuple[o.Resource[DestinationRule], ...]
 """The rules for a host, the oldest first"""
@@ -37,14 +37,17 @@ def _of_port(layer: TrafficPolicy, port: int) -> PortTrafficPolicy | None:
 
 
 def merged(rules: Traffic, subset: str, port: int) -> TrafficPolicy:
-    """The rule's settings, overridden by the subset's, group by group; a port's entry replaces all its groups."""
+    """The rule's settings, overridden by the subset's, group by group. A port's entry stands for all of its level, also
+    for the groups that only the level can have; but for the tunnel, which is no setting of clusters. As in Istio
+    (``MergeSubsetTrafficPolicy`` in pilot/pkg/networking/util)."""
     out = NOTHING
     for layer in _layers(rules, subset):
-        given = {k: v for k in _GROUPS if (v := getattr(layer, k)) is not None}
         own = _of_port(layer, port)
         if own is not None:
-            given |= {k: getattr(own, k) for k in _BY_PORT}
-        out = msgspec.structs.replace(out, **given)
+            given = {k: getattr(own, k) for k in _BY_PORT}
+        else:
+            given = {k: v for k in _GROUPS if (v := getattr(layer, k)) is not None}
+        out = msgspec.structs.replace(out, **given, tunnel=layer.tunnel or out.tunnel)
     return out
 
 

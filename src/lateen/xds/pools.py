@@ -101,7 +101,9 @@ def budget_of(own: api.RetryBudget | None, sending: Sending | None) -> api.Retry
 
 
 def outlier_detection(found: api.OutlierDetection) -> outlier_detection_pb2.OutlierDetection:
-    """Success-rate ejection is off, as in Istio; fields that are not set keep Envoy's defaults."""
+    """Success-rate ejection is off, as in Istio; fields that are not set keep Envoy's defaults. As in Istio, 0 errors
+    turn a detector off, and a 0 of other fields counts as not set (``applyOutlierDetection`` in
+    pilot/pkg/networking/core)."""
     out = outlier_detection_pb2.OutlierDetection(enforcing_success_rate=pb.u32(0))
     if found.consecutive_5xx_errors is not None:
         out.consecutive_5xx.value = found.consecutive_5xx_errors
@@ -111,15 +113,15 @@ def outlier_detection(found: api.OutlierDetection) -> outlier_detection_pb2.Outl
         out.enforcing_consecutive_gateway_failure.value = 100 if found.consecutive_gateway_errors else 0
     if found.split_external_local_origin_errors:
         out.split_external_local_origin_errors = True
-        if found.consecutive_local_origin_failures is not None:
+        if found.consecutive_local_origin_failures:
             out.consecutive_local_origin_failure.value = found.consecutive_local_origin_failures
-            out.enforcing_consecutive_local_origin_failure.value = 100 if found.consecutive_local_origin_failures else 0
+            out.enforcing_consecutive_local_origin_failure.value = 100
         out.enforcing_local_origin_success_rate.value = 0
     if found.interval:
         out.interval.CopyFrom(pb.duration(found.interval.seconds))
     if found.base_ejection_time:
         out.base_ejection_time.CopyFrom(pb.duration(found.base_ejection_time.seconds))
-    if found.max_ejection_percent is not None:
+    if found.max_ejection_percent:
         out.max_ejection_percent.value = found.max_ejection_percent
     return out
 
