@@ -69,6 +69,32 @@ def test_objects_are_exported_to_whom_the_mesh_says_unless_they_say_it(fields, e
     assert seen(found, "other") == (False, True, True, True)  # the Service has no annotation
 
 
+def traffic(name, export_to):
+    """A rule for reviews with one subset."""
+    rule = TRAFFIC.replace("name: reviews", f"name: {name}") % f", exportTo: {export_to}"
+    return rule.replace("trafficPolicy", f"subsets: [{{name: {name}, labels: {{version: {name}}}}}], trafficPolicy")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "own", "elsewhere"),
+    [
+        ("[]", "['*']", ["v1", "v2"], ["v1", "v2"]),
+        ("['.']", "[default]", ["v1", "v2"], []),
+        ("['.']", "[other]", ["v1"], ["v2"]),
+        ("['.']", "['*']", ["v2"], ["v2"]),
+        ("['*']", "['.']", ["v2"], ["v1"]),
+        ("['.']", "['.', other]", ["v1", "v2"], ["v2"]),
+        ("['.', other]", "['.']", ["v2"], ["v1"]),
+    ],
+)
+def test_rules_for_one_host_are_merged_if_they_are_exported_alike(first, second, own, elsewhere):
+    """Rules that are exported otherwise are rules of their own, of which the youngest applies, as in Istio; but a rule
+    that is exported to more namespaces completes an older one."""
+    found = Mesh(mesh.objects(f"{traffic('v1', first)}---\n{traffic('v2', second)}"))
+    for viewer, wanted in (("default", own), ("other", elsewhere)):
+        assert [dr.ref.name for dr in found.destination_rule(REVIEWS, viewer)] == wanted
+
+
 def test_a_changed_default_holds_at_once():
     objects = mesh.objects(RULE % "", config())
     found = Mesh(objects)

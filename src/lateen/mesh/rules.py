@@ -202,9 +202,10 @@ class Rules(Standings):
 
     def destination_rule(self, host: str, namespace: str, labels: Labels = ()) -> tuple[Traffic, ...]:
         """The rules that apply to a host for clients in ``namespace``: those of the client's namespace, otherwise of
-        the service's, otherwise of the root; several of one namespace are merged, the oldest first. A rule for selected
-        workloads of its namespace takes precedence over those for all of them. In the root namespace, where rules for
-        the whole mesh are, only those that are exported to it alone precede the service's, as in Istio."""
+        the service's, otherwise of the root; several of one namespace are merged (``_exported_alike``), the oldest
+        first. A rule for selected workloads of its namespace takes precedence over those for all of them. In the root
+        namespace, where rules for the whole mesh are, only those that are exported to it alone precede the service's,
+        as in Istio."""
         levels = self._traffic_levels(host)
         if not levels:
             return ()
@@ -223,8 +224,22 @@ class Rules(Standings):
                 own = [dr for dr in seen if dr.spec.workload_selector and _selected(dr, namespace, dict(labels))]
                 found = own or [dr for dr in seen if not dr.spec.workload_selector]
                 if found:
-                    return tuple(found)
+                    return self._exported_alike(found)
         return ()
+
+    def _exported_alike(self, found: list[Traffic]) -> tuple[Traffic, ...]:
+        """Of rules for one host and the same clients, those that are merged: rules with another ``exportTo`` are rules
+        of their own, but for those that are exported to more namespaces than an older one, which complete that one. Of
+        several such groups the youngest applies, as in Istio (``mergeDestinationRule`` in pilot/pkg/model, and
+        ``SidecarScope.DestinationRule``)."""
+        groups: dict[frozenset[str], list[Traffic]] = {}
+        for dr in found:
+            given = (".",) if dr.spec.workload_selector else self.exports_of(dr) or ("*",)
+            to = frozenset(dr.ref.namespace if e == "." else e for e in given)
+            alike = [group for narrower, group in groups.items() if narrower <= to]
+            for group in alike or [groups.setdefault(to, [])]:
+                group.append(dr)
+        return tuple(list(groups.values())[-1])
 
     def _is_private(self, dr: Traffic) -> bool:
         """Whether a rule is for clients of its own namespace alone."""
