@@ -33,7 +33,8 @@ def gateway(revision: str) -> list[Json]:
     given = {"name": name, "namespace": mark(".Release.Namespace"), "label": labels, "k8s": _OF_GATEWAY}
     # not the user's other labels: the selector of a Deployment cannot be changed
     selector = {key: mark(f'get ({_LABELS}) "{key}" | default {value}') for key, value in _NAMED.items()}
-    made = gateways.objects(given, True, Revision(revision), "auto", {})
+    values = {"global": {"networkPolicy": {"enabled": True}}}
+    made = gateways.objects(given, True, Revision(revision), "auto", values)
     out = []
     for obj in made:
         meta, spec = obj["metadata"], obj.get("spec", {})
@@ -51,6 +52,11 @@ def gateway(revision: str) -> list[Json]:
                 spec[field] = optional(f".Values.service.{field}")
             spec[_NODE_PORTS] = when(_WITHOUT_NODE_PORTS, "false")
             out.append({**obj, IF: 'ne .Values.service.type "None"'})
+        elif obj["kind"] == "NetworkPolicy":
+            spec["podSelector"] = {"matchLabels": selector}
+            (rule,) = spec["ingress"]
+            rule["ports"] = [*(p for p in rule["ports"] if p["port"] in _OWN_PORTS), LISTENED]
+            out.append({**obj, IF: ".Values.global.networkPolicy.enabled"})
         elif obj["kind"] == "HorizontalPodAutoscaler":
             out.append({**obj, IF: ".Values.autoscaling.enabled"})
         elif obj["kind"] == "PodDisruptionBudget":
@@ -86,6 +92,15 @@ _OF_NETWORK = " ".join(
 )
 _CHOSEN = f"(eq (.Values.service.ports | toJson) ({_listed(*DEFAULT_PORTS)} | toJson))"
 _PORTS = f"ternary (list {_OF_NETWORK}) .Values.service.ports (and (not (not .Values.networkGateway)) {_CHOSEN})"
+_OWN_PORTS = (ports.HEALTH, ports.MERGED_METRICS, ports.ENVOY_METRICS)
+LISTENED = "@ports@"
+"""Stands for the ports of the Service's pods, in a list of a NetworkPolicy."""
+OF_PODS = (
+    f"    {{{{- range ({_PORTS}) }}}}\n"
+    "    - port: {{ .targetPort | default .port | toJson }}\n"
+    '      protocol: {{ .protocol | default "TCP" }}\n'
+    "    {{- end }}"
+)
 _NODE_PORTS = "allocateLoadBalancerNodePorts"
 _WITHOUT_NODE_PORTS = f'and (hasKey .Values.service "{_NODE_PORTS}") (not .Values.service.{_NODE_PORTS})'
 

@@ -78,6 +78,7 @@ def _specification(revision: str) -> Json:
             "global": {
                 "multiCluster": {"clusterName": mark('.Values.global.multiCluster.clusterName | default "Kubernetes"')},
                 "proxy": {"clusterDomain": mark(".Values.global.proxy.clusterDomain")},
+                "networkPolicy": {"enabled": True},
             },
             "pilot": {"image": image(".Values.pilot", "pilot")},
         },
@@ -112,6 +113,8 @@ def _istiod(revision: str) -> list[Json]:
                 obj["metadata"]["annotations"] = optional(".Values.pilot.serviceAccountAnnotations")
             case "HorizontalPodAutoscaler":
                 obj[IF] = ".Values.pilot.autoscaleEnabled"
+            case "NetworkPolicy":
+                obj[IF] = ".Values.global.networkPolicy.enabled"
             case "PodDisruptionBudget":
                 obj[IF] = ".Values.global.defaultPodDisruptionBudget.enabled"
     return found

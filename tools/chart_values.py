@@ -84,7 +84,7 @@ def istiod_values() -> Json:
     out["global"] |= {"hub": HUB, "tag": __version__, "meshNetworks": {}}
     out["global"] |= {"priorityClassName": "", "defaultPodDisruptionBudget": {"enabled": False}}
     out["global"] |= {"proxy_init": {"image": "proxyv2", "forceApplyIptables": False}}
-    out["global"] |= {"externalIstiod": False, "remotePilotAddress": ""}
+    out["global"] |= {"externalIstiod": False, "remotePilotAddress": "", "networkPolicy": {"enabled": False}}
     out["global"]["proxy"] |= {"capNetBindService": "", "outlierLogPath": "", "seccompProfile": {}}
     remote = {"enabled": False, "injectionURL": "", "injectionPath": ""}
     more = {"istiodRemote": remote, "gateways": {"securityContext": {}, "seccompProfile": {}}}
@@ -157,8 +157,10 @@ GATEWAY_VALUES: Json = {
     "imagePullSecrets": [],
     "priorityClassName": "",
     "terminationGracePeriodSeconds": 30,
+    "global": {"networkPolicy": {"enabled": False}},
 }
 GATEWAY_FREE = (
+    "global",
     "podAnnotations", "labels", "annotations", "env", "resources", "service.annotations", "serviceAccount.annotations",
     "nodeSelector", "affinity", "podDisruptionBudget", "strategy", "readinessProbe", "securityContext",
     "containerSecurityContext", "autoscaling.autoscaleBehavior",

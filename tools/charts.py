@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from chart_gateway import gateway
+from chart_gateway import LISTENED, OF_PODS, gateway
 from chart_istiod import istiod
 from chart_marks import (
     GUARD,
@@ -186,7 +186,7 @@ def charts() -> dict[str, str]:
             "A gateway of a Lateen mesh",
             GATEWAY_VALUES,
             GATEWAY_FREE,
-            {"templates/gateway.yaml": by_revision(gateway)},
+            {"templates/gateway.yaml": by_revision(gateway).replace(f"    - '{LISTENED}'", OF_PODS)},
         ),
         **chart(
             "cni",

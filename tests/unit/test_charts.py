@@ -129,6 +129,10 @@ CASES = {
             "values.global.imagePullSecrets[0]=r",
         ),
     ),
+    "policies for a network that denies by default": (
+        {"global": {"networkPolicy": {"enabled": True}}},
+        ("values.global.networkPolicy.enabled=true",),
+    ),
     "parameters of a class of gateways": (
         {
             "gatewayClasses": {
@@ -317,6 +321,22 @@ def test_the_gateway_of_a_network_has_the_ports_of_one():
     assert helm("gateway", given)["Service", "it"]["spec"]["ports"] == own
 
 
+def test_a_gateway_is_reached_where_the_network_denies_by_default():
+    def opened(**given):
+        made = helm("gateway", {"global": {"networkPolicy": {"enabled": True}}, **given})
+        spec, pods = made["NetworkPolicy", "it"]["spec"], made["Deployment", "it"]["spec"]["selector"]
+        assert spec["podSelector"] == pods
+        assert spec["egress"] == [{}]
+        return {(p["port"], p["protocol"]) for p in spec["ingress"][0]["ports"]}
+
+    always = {(p, "TCP") for p in (15020, 15021, 15090)}
+    assert opened() == always | {(80, "TCP"), (443, "TCP")}
+    udp = [{"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP"}]
+    assert opened(service={"ports": udp}, revision="1-32") == always | {(5353, "UDP")}
+    assert (15443, "TCP") in opened(networkGateway="n")
+    assert ("NetworkPolicy", "it") not in helm("gateway", {"global": {"hub": "of a chart around it"}})
+
+
 def test_a_gateway_without_an_account_of_its_own_has_the_namespaces():
     def account(**given):
         made = helm("gateway", {"serviceAccount": given})
@@ -481,6 +501,7 @@ def other(path, default):
         "podDisruptionBudget": budget,
         "base.enableCRDs": None,
         "base.enableGatewayAPI": None,
+        "global": {"networkPolicy": {"enabled": True}},
     }
     if path in special:
         return special[path]

@@ -577,6 +577,16 @@ def test_parameters_of_a_class_that_would_leave_its_gateways_without_proxies(giv
         resolve("default", [{"values": {"gatewayClasses": given}}], [])
 
 
+def test_ports_are_open_where_the_network_denies_by_default():
+    found = objects(resolve("default", [], ["values.global.networkPolicy.enabled=true"]))
+    for name, own in (("istiod", {8080, 15010, 15012, 15014, 15017}), ("istio-ingressgateway", {15020, 15090})):
+        policy, pods = found["NetworkPolicy", name]["spec"], found["Deployment", name]["spec"]["template"]
+        assert policy["podSelector"]["matchLabels"].items() <= pods["metadata"]["labels"].items()
+        listened = {p["containerPort"] for p in pods["spec"]["containers"][0]["ports"]}
+        assert {p["port"] for p in policy["ingress"][0]["ports"]} == listened | own
+    assert not any(kind == "NetworkPolicy" for kind, _ in objects(resolve("default", [], [])))
+
+
 def test_no_variable_is_there_twice():
     """kubectl apply --server-side refuses: duplicate entries for key [name="TRUST_DOMAIN"]"""
     asked = [{"name": n, "value": "x"} for n in ("TRUST_DOMAIN", "CLUSTER_ID", "PROXY_IMAGE")]

@@ -12,7 +12,7 @@ _REMOTE = "mesh objects are validated in the cluster of the control plane"
 _PLATFORM = "there is no difference between platforms"
 _COMPATIBILITY = "there is one behaviour, that of this version"
 _PROFILE = "set the values of a profile one by one"
-_NETWORK_POLICY = "write a NetworkPolicy (the production checklist says for which ports)"
+_NETWORK_POLICY = "its pods have the node's network, for which there are no NetworkPolicies"
 _NFTABLES = "rules are written by iptables, which uses nftables where the kernel has them"
 _WEBHOOK = "the webhooks are as they are: in Istio's default form"
 VALUES: dict[str, dict[str, str]] = {
@@ -60,7 +60,6 @@ VALUES: dict[str, dict[str, str]] = {
         "global.proxy.tracer": "`meshConfig.extensionProviders` and a Telemetry object",
         "global.waypoint": _AMBIENT,
         "global.platform": _PLATFORM,
-        "global.networkPolicy.enabled": _NETWORK_POLICY,
         "global.nativeNftables": _NFTABLES,
         "global.trustBundleName": "it is istio-ca-root-cert",
         "global.resourceScope": "a release installs all its objects",
@@ -177,7 +176,6 @@ ANYWAY: dict[str, dict[str, Any]] = {
         "global.sds.token.aud": "istio-ca",
         "global.sts.servicePort": 0,
         "global.proxy.tracer": "none",
-        "global.networkPolicy.enabled": False,
         "global.trustBundleName": "istio-ca-root-cert",
         "global.resourceScope": "all",
         "base.enableIstioConfigCRDs": True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lateen.api import reading
 from lateen.api.domain import TRUST_DOMAIN
 from lateen.install import k8s as options
-from lateen.install.objects import UNPRIVILEGED, deployment, image, meta
+from lateen.install.objects import UNPRIVILEGED, deployment, image, meta, network_policy, restricts
 from lateen.install.options import PilotValues
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -21,6 +21,8 @@ PORTS = (
     {"name": "http-monitoring", "port": ports.MONITORING, "protocol": "TCP"},
 )
 """Of istiod's Service."""
+LISTENED = (ports.READINESS, ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
+"""The ports of istiod's pods."""
 
 
 def objects(spec: Json, revision: Revision) -> list[Json]:
@@ -41,7 +43,10 @@ def objects(spec: Json, revision: Revision) -> list[Json]:
     pod = {"serviceAccountName": revision.istiod, "containers": [_container(spec, k8s, revision)]}
     scrape = {"prometheus.io/port": str(ports.MONITORING)}
     about = meta(revision.istiod, revision, app="istiod", istio="pilot")
-    return options.applied([service, deployment(about, chosen, labels, scrape, pod)], k8s)
+    made = [service, deployment(about, chosen, labels, scrape, pod)]
+    if restricts(spec.get("values") or {}):
+        made.append(network_policy(about, {**chosen, **revision.label}, [(p, "TCP") for p in LISTENED]))
+    return options.applied(made, k8s)
 
 
 def pod_options(spec: Json) -> Json:
@@ -66,13 +71,12 @@ def _container(spec: Json, k8s: Json, revision: Revision) -> Json:
         {"name": "CLUSTER_DOMAIN", "value": reading.cluster_domain(values)},
     ]
     env = options.by_name(options.by_name(own, variables({"env": pilot_env(spec)})), where)
-    listened = (ports.READINESS, ports.CA, ports.XDS, ports.MONITORING, ports.WEBHOOK)
     return {
         "name": "discovery",
         "image": image(spec, "pilot", dig(spec, "components", "pilot", default={}), values.get("pilot")),
         "args": ["discovery"],
         "env": env,
-        "ports": [{"containerPort": p, "protocol": "TCP"} for p in listened],
+        "ports": [{"containerPort": p, "protocol": "TCP"} for p in LISTENED],
         "readinessProbe": {
             "httpGet": {"path": "/ready", "port": ports.MONITORING},
             "initialDelaySeconds": 0,

@@ -149,6 +149,7 @@ EFFECTIVE: dict[str, str] = {
         if path not in _LISTED
     },
     "values.global.defaultPodDisruptionBudget.enabled": "of istiod and of each gateway",
+    "values.global.networkPolicy.enabled": "NetworkPolicies for the ports of istiod and of gateways",
     "values.global.priorityClassName": "of istiod's pods and of gateways",
     **{f"values.{name}": "" for name in injection.EFFECTIVE},
     "values.gatewayClasses.**": "parameters for all Gateways of a class",

@@ -9,7 +9,16 @@ from lateen.inject.workload import Workload
 from lateen.install import k8s as options
 from lateen.install import profiles
 from lateen.install.control_plane import variables
-from lateen.install.objects import NAMESPACE, READ_SECRETS, UNPRIVILEGED, bound, deployment, meta
+from lateen.install.objects import (
+    NAMESPACE,
+    READ_SECRETS,
+    UNPRIVILEGED,
+    bound,
+    deployment,
+    meta,
+    network_policy,
+    restricts,
+)
 from lateen.install.options import GatewayValues
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -62,6 +71,10 @@ def objects(given: Json, ingress: bool, revision: Revision, image: str, values: 
         service,
         deployment({"name": name, **metadata}, labels, pod_labels, scrape, pod),
     ]
+    if restricts(values):
+        listened = [(p["targetPort"], p["protocol"]) for p in service_ports]
+        own = [(p, "TCP") for p in (ports.HEALTH, ports.MERGED_METRICS, ports.ENVOY_METRICS)]
+        made.append(network_policy({"name": name, **metadata}, labels, [*own, *listened]))
     return [*elsewhere, *options.applied(made, k8s)]
 
 

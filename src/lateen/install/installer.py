@@ -32,6 +32,7 @@ OWN = (
     kinds.SERVICE,
     kinds.DEPLOYMENT,
     kinds.DAEMON_SET,
+    kinds.NETWORK_POLICY,
     *OF_DEPLOYMENTS,
 )
 """Kinds of which each revision has objects of its own, in whatever namespace."""

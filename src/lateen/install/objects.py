@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lateen import __version__
 from lateen.kit.jsons import Json, dig
 from lateen.wire import ports
@@ -95,3 +97,26 @@ def deployment(metadata: Json, selector: dict[str, str], labels: dict[str, str],
             },
         },
     }
+
+
+def network_policy(metadata: Json, selector: Json, listened: Iterable[tuple[int | str, str]]) -> Json:
+    """What lets everybody reach these ports of pods, and the pods everything: for namespaces that deny by default, as
+    in Istio's charts. ``listened``: (port, protocol)."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata,
+        "spec": {
+            "podSelector": {"matchLabels": selector},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {"ports": [{"port": port, "protocol": protocol} for port, protocol in dict.fromkeys(listened)]}
+            ],
+            "egress": [{}],
+        },
+    }
+
+
+def restricts(values: Json) -> bool:
+    """Whether an installation asks for NetworkPolicies."""
+    return bool(dig(values, "global", "networkPolicy", "enabled"))

@@ -171,6 +171,7 @@ class GlobalValues(Config):
     default_pod_disruption_budget: Switch | None = None
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()
+    network_policy: Switch | None = None
     priority_class_name: str = ""
 
 
