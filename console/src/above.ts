@@ -42,6 +42,7 @@ export class Above {
     private marks: () => Marks | null,
   ) {
     this.ink = inks(host)
+    canvas.style.transformOrigin = '0 0' // as the graph's, whose zoom and pan the picture follows
   }
 
   destroy() {

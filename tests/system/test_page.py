@@ -462,3 +462,33 @@ def test_a_chart_takes_the_colours_of_the_theme_that_is_chosen_at_once(page, con
     for theme in ("dark", "light"):
         page.get_by_label("Colours").select_option(theme)
         page.wait_for_function(grid, timeout=5000)
+
+
+SLOW = """() => {
+    const fill = CanvasRenderingContext2D.prototype.fillText
+    CanvasRenderingContext2D.prototype.fillText = function (...given) {
+        for (const until = performance.now() + 4; performance.now() < until;);
+        return fill.apply(this, given)
+    }
+}"""
+"""What a graph of hundreds of nodes takes."""
+PLACED = """() => {
+    const [, canvas] = document.querySelectorAll('.canvas > canvas')
+    const seen = canvas.getBoundingClientRect(), stage = document.querySelector('.canvas').getBoundingClientRect()
+    return [seen.width / stage.width, seen.left + seen.width / 2 - stage.left - stage.width / 2]
+}"""
+
+
+def test_labels_stay_at_their_nodes_while_a_large_graph_is_zoomed(page, console):
+    """Until they are drawn anew, their picture moves along."""
+    page.goto(f"{console}#/graph?namespaces=default")
+    page.wait_for_function("+document.querySelector('.canvas').dataset.labels > 15")
+    page.evaluate(SLOW)
+    page.wait_for_timeout(2500)
+    for _ in range(2):
+        page.get_by_role("button", name="Zoom in").click()
+    scale, aside = page.wait_for_function(
+        f"(() => {{ const at = ({PLACED})(); return at[0] > 1.2 && at }})()"
+    ).json_value()
+    assert scale == pytest.approx(1.3**2, rel=0.25)
+    assert abs(aside) < 3, "the middle stays in the middle"
