@@ -4,6 +4,9 @@ import { asked } from './api'
 import { says } from './polled.svelte'
 import { arranged, type Dropped, type RawTrace } from './traces'
 
+/** What the store says of a trace that it does not have. */
+export const MISSING = 'trace not found'
+
 async function get<T>(path: string): Promise<T> {
   try {
     return ((await (await asked(`/tracing${path}`)).json()) as { data: T }).data

@@ -492,3 +492,32 @@ def test_labels_stay_at_their_nodes_while_a_large_graph_is_zoomed(page, console)
     ).json_value()
     assert scale == pytest.approx(1.3**2, rel=0.25)
     assert abs(aside) < 3, "the middle stays in the middle"
+
+
+def test_nobody_is_locked_out_because_the_collector_does_not_answer(page, console):
+    """It tells who has called; without it the form had nobody to choose, and offered to refuse everybody."""
+    page.expected = "a status of 502"
+    held = []
+    page.route("**/api/workloads", lambda route: held.append(route))
+    page.route("**/api/graph?*", lambda route: route.fulfill(status=502, body="the collector does not answer"))
+    page.goto(f"{console}#/services/default/ratings?tab=Actions")
+    page.get_by_role("combobox", name="Action", exact=True).select_option("callers")
+    page.get_by_text("Loading.").wait_for()
+    assert page.get_by_role("button", name="Show the YAML").is_disabled()
+    assert page.get_by_text("Nobody is chosen").count() == 0
+    while not held:
+        page.wait_for_timeout(50)
+    held[0].continue_()
+    page.get_by_text("is not known: the collector does not answer").wait_for()
+    page.get_by_label("default/reviews-v2").check()
+    page.get_by_role("button", name="Show the YAML").click()
+    page.get_by_label("YAML").wait_for()
+    assert "sa/bookinfo-reviews" in page.get_by_label("YAML").input_value()
+
+
+@pytest.mark.parametrize(("trace", "old"), [("ab" * 16, True), ("zz", False)])
+def test_a_trace_that_is_not_there_may_be_too_old_and_others_are_no_traces(page, console, trace, old):
+    page.expected = "a status of 40"
+    page.goto(f"{console}#/traces/{trace}")
+    page.get_by_role("alert").get_by_text("not found" if old else "is not a trace id").wait_for()
+    assert page.get_by_text("It may be older than what is kept").count() == old
