@@ -29,9 +29,9 @@ def test_pods_that_have_ended_take_no_place(kubelet, monkeypatch):
     for p in found:
         kubelet._informer.objects["default", p["metadata"]["name"]] = p
         kubelet.pods[p["metadata"]["uid"]] = None  # its worker stays until the pod is deleted
-    assert unfit(pod("new", node=""), 0) == ""
+    assert unfit(pod("new", node=""), []) == ""
     kubelet.pods["removed"] = None  # its object is gone, its containers may not be
-    assert unfit(pod("new", node=""), 0) == "0/1 nodes are available: 1 Too many pods."
+    assert unfit(pod("new", node=""), []) == "0/1 nodes are available: 1 Too many pods."
 
 
 def test_the_end_of_a_pod_makes_room_at_once(kubelet):
@@ -62,3 +62,23 @@ def test_a_pod_that_does_not_fit_is_told_so_once_for_each_reason(kubelet, monkey
 
     asyncio.run(work())
     assert [says.rpartition(": 1 ")[2] for says in told] == ["Insufficient cpu.", "node(s) were unschedulable."]
+
+
+def test_what_an_administrator_has_told_the_node_of_is_given_once(kubelet):
+    """As in Kubernetes' tasks about extended resources, which add them to the node's capacity."""
+
+    def wants(name, count, node="lateen", phase="Running"):
+        made = pod(name, phase, node)
+        made["spec"]["containers"] = [{"name": "c", "resources": {"limits": {"example.com/dongle": str(count)}}}]
+        return made
+
+    status = {"capacity": {"example.com/dongle": "4", "cpu": "2"}, "allocatable": {"cpu": "2"}}
+    kubelet._scheduler._nodes.objects["", "lateen"] = {"metadata": {"name": "lateen"}, "status": status}
+    unfit = kubelet._scheduler._unfit
+    assert unfit(wants("a", 3, ""), []) == ""
+    assert unfit(wants("b", 2, ""), [wants("a", 3)]) == "0/1 nodes are available: 1 Insufficient example.com/dongle."
+    kubelet._informer.objects["default", "a"] = wants("a", 3)
+    assert "Insufficient example.com/dongle" in unfit(wants("b", 2, ""), [])
+    assert unfit(wants("b", 1, ""), []) == ""
+    kubelet._informer.objects["default", "a"] = wants("a", 3, phase="Succeeded")
+    assert unfit(wants("b", 2, ""), []) == ""

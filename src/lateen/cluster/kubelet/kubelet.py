@@ -31,7 +31,8 @@ class Kubelet:
         self._adopted: dict[str, dict[str, Json]] = {}
         mine = "" if schedules else f"spec.nodeName={node.name}"
         self._informer = Informer(node.client, kinds.POD, self._changed, fields=mine)
-        self._scheduler = Scheduler(node, self._informer.objects.get, self._count) if schedules else None
+        newest = self._informer.objects.get
+        self._scheduler = Scheduler(node, newest, self._there, self._count) if schedules else None
         self._refused: set[str] = set()
 
     async def run(self) -> None:
@@ -118,6 +119,10 @@ class Kubelet:
             self.pods.pop(uid, None)
             if self._scheduler:
                 self._scheduler.wake()
+
+    def _there(self) -> list[Json]:
+        """Pods of this node that have not ended."""
+        return [p for p in self._informer.objects.values() if self._mine(p) and not is_finished(p)]
 
     def _count(self) -> int:
         """Pods of this node that have not ended, and those that are still being removed."""

@@ -14,7 +14,7 @@ from lateen.api import kinds
 from lateen.api.kinds import Kind
 from lateen.cluster.kubelet.events import Recorder
 from lateen.cluster.kubelet.sandbox import Node
-from lateen.cluster.rules import fitting, storage
+from lateen.cluster.rules import amounts, fitting, storage
 from lateen.kit import times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import KubeError
@@ -33,10 +33,17 @@ GROUP = 16
 
 
 class Scheduler:
-    """``newest``: the latest object of a pod; ``count``: the number of pods on the node."""
+    """``newest``: the latest object of a pod; ``there``: the pods on the node that have not ended; ``count``: their
+    number, with those that are being removed."""
 
-    def __init__(self, node: Node, newest: Callable[[Key], Json | None], count: Callable[[], int]) -> None:
-        self._node, self._newest, self._count = node, newest, count
+    def __init__(
+        self,
+        node: Node,
+        newest: Callable[[Key], Json | None],
+        there: Callable[[], list[Json]],
+        count: Callable[[], int],
+    ) -> None:
+        self._node, self._newest, self._there, self._count = node, newest, there, count
         self._events = Recorder(node.client, SCHEDULER)
         self._pending: dict[str, Json] = {}
         self._told: dict[str, tuple[str, float]] = {}
@@ -80,7 +87,7 @@ class Scheduler:
                 continue
             if newest["metadata"].get("deletionTimestamp") or newest["spec"].get("schedulingGates"):
                 continue
-            if why := self._unfit(newest, len(fit)):
+            if why := self._unfit(newest, fit):
                 self._tell(newest, why)
                 await self._unschedulable(newest, why)
                 self._pending[uid] = newest
@@ -97,15 +104,18 @@ class Scheduler:
             self._told[uid] = why, now
             self._events.event(pod, "Warning", "FailedScheduling", why)
 
-    def _unfit(self, pod: Json, more: int) -> str:
+    def _unfit(self, pod: Json, more: list[Json]) -> str:
         """Why the node does not fit, in kube-scheduler's words; empty if it does. ``more``: pods that it is about to
         get."""
         node = self._nodes.objects.get(("", self._node.name))
         if node is None:
             return "0/0 nodes are available: no nodes available to schedule pods."
-        if self._count() + more >= MAX_PODS:
+        if self._count() + len(more) >= MAX_PODS:
             return "0/1 nodes are available: 1 Too many pods."
-        return fitting.unfit(pod, node) or self._unclaimed(pod)
+        counts = any(map(fitting.is_extended, amounts.of_pod(pod["spec"], "requests")))
+        others = [*self._there(), *more] if counts else []
+        taken = amounts.total(amounts.of_pod(p["spec"], "requests") for p in others)
+        return fitting.unfit(pod, node, taken) or self._unclaimed(pod)
 
     def _unclaimed(self, pod: Json) -> str:
         """Which claim the pod still waits for."""

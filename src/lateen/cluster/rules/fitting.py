@@ -88,11 +88,18 @@ def _matches(e: Json, values: Json) -> bool:
     return False
 
 
-def unfit(pod: Json, node: Json) -> str:
+def is_extended(name: str) -> bool:
+    """Whether a resource is one that administrators have told nodes of (``example.com/dongle``)."""
+    domain, slash, _ = name.partition("/")
+    return bool(slash) and domain != "kubernetes.io" and not domain.endswith(".kubernetes.io")
+
+
+def unfit(pod: Json, node: Json, taken: amounts.Amounts | None = None) -> str:
     """Why the only node does not fit, in kube-scheduler's words; empty if it does.
 
     A pod that asks for more than the node has fits nowhere. What all pods together ask for is not added up: they share
-    the user's own machine, and nothing is reserved on it.
+    the user's own machine, and nothing is reserved on it. Extended resources are counted: ``taken`` are those that
+    other pods have.
     """
     spec, said = pod["spec"], "0/1 nodes are available: 1 "
     cordoned = {**node, "spec": {"unschedulable": dig(node, "spec", "unschedulable")}}
@@ -102,8 +109,9 @@ def unfit(pod: Json, node: Json) -> str:
         return f"{said}node(s) didn't match Pod's node affinity/selector."
     if taint := untolerated(spec, node, ("NoSchedule", "NoExecute")):
         return f"{said}node(s) had untolerated taint {{{taint['key']}: {taint.get('value') or ''}}}."
-    has = amounts.of(dig(node, "status", "allocatable", default={}))
+    has = {**dig(node, "status", "capacity", default={}), **dig(node, "status", "allocatable", default={})}
     for name, amount in sorted(amounts.of_pod(spec, "requests").items()):
-        if amount and amount > has.get(name, 0):
+        used = (taken or {}).get(name, amounts.ZERO) if is_extended(name) else amounts.ZERO
+        if amount and amount + used > amounts.parse(has.get(name, "0")):
             return f"{said}Insufficient {name}."
     return ""
