@@ -191,10 +191,10 @@ def _env(given: tuple[x.EnvVar, ...], at: str) -> Findings:
 def _match(selectors: tuple[x.TrafficSelector, ...]) -> Findings:
     for i, m in enumerate(selectors):
         for j, port in enumerate(m.ports):
-            where = f"spec.Match[{i}].Ports[{j}]"
+            where, says = f"spec.match[{i}].ports[{j}]", f"spec.Match[{i}].Ports[{j}]"
             if port is None:
-                yield no(where, f"{where} is nil")
+                yield no(where, f"{says} is nil")
             elif not 1 <= port.number <= 65535:
-                yield no(where, f"{where} is out of range: {port.number}")
+                yield no(where, f"{says} is out of range: {port.number}")
             elif port in m.ports[:j]:
                 yield no(where, f"Duplicate value: port {port.number} is named before")
