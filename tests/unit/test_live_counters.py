@@ -11,6 +11,7 @@ from lateen.cli import foreign
 from lateen.cli.live import counters
 from lateen.cli.live.counters import Sums, by
 from lateen.cli.live.logs import Shown, _batches
+from lateen.cli.output import CliError
 from lateen.console.metrics import Flow, Sample, Workload
 from lateen.dump.requests import BadFilter, statuses
 
@@ -75,6 +76,23 @@ def test_stat_counts_a_burst_of_errors_at_a_pod_of_hours_and_no_calls_of_the_pas
         ("idle", "200"): 1,
     }
     assert ["idle" in path for path in asked] == [True, False]
+
+
+def test_a_pod_that_does_not_answer_is_left_out_of_stat_and_named(monkeypatch, capsys):
+    async def lines(_client, pod, _path):
+        if pod["metadata"]["name"] == "starting":
+            raise CliError("the agent of pod starting does not answer on port 15020")
+        yield line(value=5)
+
+    monkeypatch.setattr(counters.selecting, "lines", lines)
+    web, starting = (
+        {"metadata": {"name": name, "uid": name}, "status": {"startTime": "2020-01-01T00:00:00Z"}}
+        for name in ("web-1", "starting")
+    )
+    assert sum(asyncio.run(counters.read(None, [web, starting], 0)).values()) == 5
+    assert capsys.readouterr().err.count("the agent of pod starting does not answer on port 15020") == 1
+    with pytest.raises(CliError, match="does not answer on port 15020"):
+        asyncio.run(counters.read(None, [starting], 0))
 
 
 @pytest.mark.parametrize("text", ["9xx", "600", "42", "599-500", "200-999"])

@@ -17,7 +17,7 @@ from lateen.cli.base import command
 from lateen.cli.connect import Target
 from lateen.cli.live import selecting, watching
 from lateen.cli.live.requests import ms
-from lateen.cli.output import say, table, warn
+from lateen.cli.output import CliError, say, table, warn
 from lateen.console.metrics import UNKNOWN, Added, Sample, Security, Workload, failed, quantile
 from lateen.console.metrics import Target as Counted
 from lateen.console.reports import Reports
@@ -72,19 +72,22 @@ class Sums:
 
 async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
     """What the proxies of ``pods`` count during the next ``seconds``; with 0, what their agents tell
-    of what they have counted since their start."""
+    of what they have counted since their start. A pod that does not answer, such as one that has just started or is
+    ending, is left out with a warning. Raises CliError where none answers."""
     now = time.time()
     counted = {str(p["metadata"]["uid"]): Counted.of(p, now if seconds else -inf, now) for p in pods}
     added: Added = {}
+    silent: dict[str, str] = {}
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(pod: Json, path: str) -> None:
         async with gate:
             try:
                 text = b"\n".join([line async for line in selecting.lines(client, pod, path)]) + b"\n"
-            except (KubeError, Unreachable, TimeoutError) as e:
-                warn(f"{pod['metadata']['name']}: {str(e) or 'timeout'}")
+            except (CliError, KubeError, Unreachable, TimeoutError) as e:
+                silent[pod["metadata"]["uid"]] = f"{pod['metadata']['name']}: {str(e) or 'timeout'}"
                 return
+        silent.pop(pod["metadata"]["uid"], None)
         proxy = counted[str(pod["metadata"]["uid"])]
         shown, idle = left_out(text)
         if idle is not None:
@@ -95,6 +98,10 @@ async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
     if seconds:
         await asyncio.sleep(seconds)
         await asyncio.gather(*(one(p, PATH) for p in pods))
+    if pods and len(silent) == len(pods):
+        raise CliError(next(iter(silent.values())))
+    for message in silent.values():
+        warn(message)
     return added
 
 
