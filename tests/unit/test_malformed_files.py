@@ -109,3 +109,41 @@ def test_an_unreadable_document_alone_fails_unless_it_is_to_be_ignored(tmp_path)
 def test_an_installations_settings_are_validated_as_by_install(tmp_path, spec, says):
     head = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: x}\nspec: "
     assert says in asked(validate, tmp_path, f"{head}{spec}\n")
+
+
+def test_a_port_that_is_none_is_named_with_its_line(tmp_path):
+    plugin = "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a}\nspec:\n  url: oci://a\n"
+    told = asked(validate, tmp_path, plugin + "  match:\n  - ports:\n    - number: 0\n")
+    assert ":8:7: " in told
+    assert "is out of range" in told
+
+
+INCOMPLETE = """\
+apiVersion: v1
+kind: Service
+metadata:
+  name: a
+  labels: {app: }
+  annotations: {networking.istio.io/exportTo: }
+spec:
+  selector: {app: a}
+  ports: [{name: http}, {name: other, port: 80}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec: {template: {metadata: {labels: {app: a, sidecar.istio.io/inject: "true"}}}}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: a}
+spec: {tracing: [null], accessLogging: [null]}
+---
+"""
+
+
+def test_what_is_missing_is_no_internal_error(tmp_path):
+    route = VS % "{hosts: [a], http: [{route: [{destination: {host: a}}]}]}"
+    told = asked(analyze, tmp_path, INCOMPLETE + route, "--use-kube=false")
+    assert "IST0118" in told
+    assert "IST0001" not in told
