@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lateen.api import crds
 from lateen.api.values import overlay, read
 from lateen.inject import settings as injection
 from lateen.inject.gotemplate import render
@@ -409,6 +410,16 @@ def test_the_base_has_the_definitions_the_reader_and_the_default_revision():
     tagged = helm("base", {"defaultRevision": "1-32"})
     hook = tagged["MutatingWebhookConfiguration", "istio-revision-tag-default"]["webhooks"][0]
     assert hook["clientConfig"]["service"]["name"] == "istiod-1-32"
+
+
+def test_helm_never_deletes_a_definition():
+    """helm uninstall istio-base, helm upgrade --set base.enableGatewayAPI=false: users' objects would go with it."""
+    names = set()
+    for file in ("base/files/crds.yaml", "base/files/gateway-api.yaml"):
+        for crd in yamldoc.objects(FILES[file]):
+            assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+            names.add(crd["metadata"]["name"])
+    assert names == {c["metadata"]["name"] for c in crds.crds(False)}
 
 
 def test_addons_are_installed_one_by_one():
