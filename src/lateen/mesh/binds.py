@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from lateen.api import objects as o
-from lateen.api.networking import IstioEgressListener, SidecarPort
+from lateen.api.networking import IstioEgressListener
 from lateen.mesh.clients import Client
 from lateen.mesh.outbound_view import Bind, HostView
-from lateen.mesh.protocols import HTTP, protocol
+from lateen.mesh.protocols import HTTP, of_listener, protocol
 from lateen.mesh.scope import Bound, has_address, is_proxy
 from lateen.mesh.workloads import IPV6
 from lateen.wire import names
@@ -38,7 +38,7 @@ def binds(found: Iterable[Bound], client: Client, view: View, ruled: Iterable[Ho
             hosts = [h for s in one.services if (h := view(s)) is not None]
             if proxy := is_proxy(listener) or not listener.port.number:
                 hosts += [h for h in ruled if one.imports.shows(h.namespace, h.host)]
-            spoken = "http" if is_proxy(listener) else protocol(as_port(listener.port))
+            spoken = "http" if is_proxy(listener) else of_listener(listener.port)
             place = (listener.port.number, listener.bind or loopback(client), _captured(listener, client))
             out.append(Bind(*place, spoken, tuple(hosts), client.namespace, proxy))
     return tuple(out)
@@ -46,10 +46,6 @@ def binds(found: Iterable[Bound], client: Client, view: View, ruled: Iterable[Ho
 
 def _captured(listener: IstioEgressListener, client: Client) -> bool:
     return client.captured and listener.capture_mode != "NONE" and not listener.bind.startswith("unix://")
-
-
-def as_port(p: SidecarPort) -> o.ServicePort:
-    return o.ServicePort(p.name, p.number, p.target_port or p.number, "TCP", p.protocol.lower() or "auto")
 
 
 def _every(one: Bound, client: Client, view: View) -> Iterator[Bind]:

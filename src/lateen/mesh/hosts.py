@@ -40,13 +40,13 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
     ports = [p for p in service.ports if only.ports is None or p.port in only.ports]
     if service.elsewhere and not client.gateway:
         # it has no address here, so that only requests identify their destination
-        ports = [p for p in ports if protocol(p) in HTTP]
+        ports = [p for p in ports if only.protocol(p) in HTTP]
     behind = [mesh.endpoints(service, p) for p in ports]
     originated = mesh.backend_tls(service) if client.gateway else ()
     sending = mesh.sending_to(service)
     plain = frozenset(number for number, _ in originated)
-    shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, rules, ports, behind, plain)
-    asked = {p.number: p.protocol for p in shown}
+    shown, security, endpoints, weighted = _clusters(mesh, shared, client, service, only, rules, ports, behind, plain)
+    asked = {p.number: p.spoken for p in shown}
     routes = mesh.routes_of(service.host, virtual, asked, client.namespace, client.labels)
     aliases = ((a, _routed(mesh, client, a.host, asked, seen)) for a in mesh.aliases(service.host))
     called = [(service, frozenset[int]()), *((a, routed) for a, routed in aliases if not routed.issuperset(asked))]
@@ -56,7 +56,7 @@ def of_service(mesh: Mesh, shared: Shared, client: Client, service: o.Service, o
     instances = [
         (p.port, a)
         for p, found in zip(ports, behind, strict=True)
-        if headless and protocol(p) not in HTTP
+        if headless and only.protocol(p) not in HTTP
         for i in found
         for a in (i.address, *i.more)
         if i.network in ("", client.network) and not (service.elsewhere or (i.cluster and not i.network))
@@ -118,7 +118,7 @@ def of_rules(
     """A host that rules name although no service is visible, or an alias, at the ports where they route these clients'
     requests."""
     namespace, name = (alias.namespace, alias.name) if alias else (found[0].ref.namespace, host)
-    routes = mesh.routes_of(host, found, {p.number: p.protocol for p in ports}, client.namespace, client.labels)
+    routes = mesh.routes_of(host, found, {p.number: p.spoken for p in ports}, client.namespace, client.labels)
     routed = {r.port for r in routes if r.requests}
     kept = tuple(p for p in ports if p.number in routed)
     values: dict[str, Any] = {
@@ -167,6 +167,7 @@ def _clusters(
     shared: Shared,
     client: Client,
     service: o.Service,
+    only: Shown,
     rules: Traffic,
     ports: Sequence[o.ServicePort],
     behind: Sequence[Instances],
@@ -184,7 +185,7 @@ def _clusters(
         kind = protocol(p)
         if kind == "udp":
             continue
-        shown.append(Port(p.port, p.name, kind, _kept(service, p)))
+        shown.append(Port(p.port, p.name, kind, _kept(service, p), dict(only.spoken).get(p.port, "")))
         for subset, wanted in subsets.items():
             chosen = _select(found, wanted)
             settings = policy.merged(rules, subset, p.port)

@@ -27,6 +27,13 @@ class Port:
     protocol: str
     target: int = 0
     """Where connections that keep their destination's address go instead; 0: the port that they are for."""
+    listener: str = ""
+    """The protocol of the clients' own listener, where a Sidecar declares one; else empty."""
+
+    @property
+    def spoken(self) -> str:
+        """What clients speak there. Clusters have the service's ``protocol``, whoever sends to them."""
+        return self.listener or self.protocol
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ class HostView(Cached):
     def sniffed(self, port: Port) -> tuple[str, ...]:
         """The addresses at which whoever calls a port of unknown protocol means the host, whatever host requests name,
         unless other hosts have the address, too. As in Istio."""
-        return self._single if port.protocol == "auto" and self.called else ()
+        return self._single if port.spoken == "auto" and self.called else ()
 
     @property
     def _single(self) -> tuple[str, ...]:

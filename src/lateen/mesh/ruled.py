@@ -10,7 +10,7 @@ from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.outbound_view import Port
 from lateen.mesh.patterns import covers
-from lateen.mesh.protocols import HTTP, protocol
+from lateen.mesh.protocols import HTTP, REQUESTS
 from lateen.mesh.rules import Rule
 from lateen.mesh.scope import Shown
 from lateen.mesh.settings import OutboundPolicy
@@ -27,8 +27,8 @@ def ports_beside(mesh: Mesh, rules: tuple[Rule, ...], client: Client, known: Kno
     decides."""
     out: dict[int, Port] = {}
     for vs in rules:
-        beside = [p for host in _hosts_of(mesh, vs, known) for p in _requested(mesh, host, client, known[host])]
-        out |= {p.port: Port(p.port, "http", "http") for p in beside if protocol(p) in HTTP}
+        beside = [r for host in _hosts_of(mesh, vs, known) for r in _requested(mesh, host, client, known[host])]
+        out |= {number: Port(number, "http", "http") for number, kind in beside if kind in HTTP}
         out |= {} if beside else {p.number: p for p in RULES_ONLY}
     return tuple(out[number] for number in sorted(out))
 
@@ -42,12 +42,13 @@ def _hosts_of(mesh: Mesh, vs: Rule, known: Known) -> Iterator[str]:
             yield host
 
 
-def _requested(mesh: Mesh, host: str, client: Client, only: Shown) -> Iterator[o.ServicePort]:
-    """The visible ports of a service that are, or may be, for requests."""
+def _requested(mesh: Mesh, host: str, client: Client, only: Shown) -> Iterator[tuple[int, str]]:
+    """(number, protocol) of a service's visible ports that are, or may be, for requests."""
     service = mesh.service(host, client.namespace)
     for p in service.ports if service else ():
-        if protocol(p) in (*HTTP, "auto") and (only.called is None or p.port in only.called):
-            yield p
+        kind = only.protocol(p)
+        if kind in REQUESTS and (only.called is None or p.port in only.called):
+            yield p.port, kind
 
 
 def policy(mesh: Mesh, sidecar: o.Resource[Sidecar] | None, namespace: str) -> OutboundPolicy:

@@ -14,6 +14,7 @@ from lateen.api.networking import IstioEgressListener, Sidecar
 from lateen.mesh.clients import Client
 from lateen.mesh.model import Mesh
 from lateen.mesh.patterns import covers, overlap
+from lateen.mesh.protocols import REQUESTS, of_listener, protocol
 
 Pattern = tuple[str, str]
 """(namespace or ``*``, host pattern)"""
@@ -51,6 +52,12 @@ class Shown(NamedTuple):
     called: frozenset[int] | None = None
     """Those at which it calls the service by its own name or address; None for all. The others are reached by routes,
     or through a listener with an address of its own."""
+    spoken: tuple[tuple[int, str], ...] = ()
+    """(port, protocol) where the client's own listener says how it calls the service."""
+
+    def protocol(self, port: o.ServicePort) -> str:
+        """The one that the client speaks there."""
+        return next((kind for number, kind in self.spoken if number == port.port), protocol(port))
 
 
 ALL = Shown()
@@ -91,6 +98,8 @@ def _pattern(text: str, namespace: str) -> Pattern:
 def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
     found: dict[tuple[str, str], tuple[set[int], set[int]]] = {}
     """(namespace, host) -> (ports with clusters, ports that are called); 0 for all"""
+    spoken: dict[tuple[str, str], dict[int, str]] = {}
+    """(namespace, host) -> protocols, by port"""
     listeners = _listeners(sidecar, namespace)
     rules: set[o.Ref] = set()
     led: dict[str, None] = {}
@@ -104,6 +113,7 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
                 mine = found.setdefault((s.namespace, s.host), (set(), set()))
                 mine[0].update(there)
                 mine[1].update(called)
+                spoken.setdefault((s.namespace, s.host), {}).update(_spoken(s, listener))
     for host in sorted({host for _, host in found}):
         led |= dict.fromkeys(sorted(mesh.route_targets(host, namespace)))
     for host in led:
@@ -111,8 +121,9 @@ def scope(mesh: Mesh, sidecar: Sidecar, namespace: str) -> Scope:
         if seen is not None:
             found.setdefault((seen.namespace, host), (set(), set()))[0].add(0)
     groups: dict[tuple[str, int], list[tuple[str, Shown]]] = {}
-    for (space, host), sets in sorted(found.items()):
-        shown = Shown(*(None if 0 in ports else frozenset(ports) for ports in sets))
+    for (space, host), numbers in sorted(found.items()):
+        visible, addressed = (None if 0 in ports else frozenset(ports) for ports in numbers)
+        shown = Shown(visible, addressed, tuple(sorted(spoken.get((space, host), {}).items())))
         groups.setdefault((space, mesh.group_of(space, host)), []).append((host, shown))
     return Scope({k: tuple(v) for k, v in groups.items()}, frozenset(rules))
 
@@ -131,6 +142,21 @@ def _shown(
         return {0}, set() if has_address(listener) else {0}
     there = {reached(numbers, number) or number}
     return there, there & {number}
+
+
+def _spoken(service: o.Service, listener: IstioEgressListener) -> dict[int, str]:
+    """The protocol of a captured listener, where the service's port has another one. For connections it precedes the
+    service's, as in Istio; requests need a port that may have some: servers of others take no upgraded protocol."""
+    port = listener.port
+    if port is None or not port.protocol or is_proxy(listener) or has_address(listener):
+        return {}
+    kind = of_listener(port)
+    own = next((protocol(p) for p in service.ports if p.port == port.number), kind)
+    return (
+        {}
+        if kind in (own, "udp") or own == "udp" or (kind in REQUESTS and own not in REQUESTS)
+        else {port.number: kind}
+    )
 
 
 def has_address(listener: IstioEgressListener) -> bool:

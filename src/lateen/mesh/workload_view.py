@@ -13,11 +13,10 @@ from lateen.api.networking.traffic_policy import ConnectionPool
 from lateen.kit.derived import Shared
 from lateen.kit.digits import digits
 from lateen.mesh import policy
-from lateen.mesh.binds import as_port
 from lateen.mesh.inbound_view import Checks, InboundPort, InboundView
 from lateen.mesh.model import Mesh
 from lateen.mesh.outbound_view import Port
-from lateen.mesh.protocols import protocol
+from lateen.mesh.protocols import of_listener, protocol
 from lateen.mesh.workloads import Seat, container_port, identity
 
 
@@ -118,7 +117,7 @@ def _ingress(i: IstioIngressListener, pod: o.Pod, mesh: Mesh, pool: Any, capture
         (None, 0),
     )
     # if the proxy terminates HTTPS, policies and metrics see HTTP requests
-    spoken = "http" if i.tls and i.port.protocol.upper() == "HTTPS" else protocol(as_port(i.port))
+    spoken = "http" if i.tls and i.port.protocol.upper() == "HTTPS" else of_listener(i.port)
     port = Port(i.port.number, i.port.name, spoken)
     bind = (i.bind or pod.address) if i.capture_mode == "NONE" or not captured else ""
     own = i.connection_pool or pool

@@ -117,6 +117,8 @@ class Connections:
     """Whether the protocol ``redis`` is balanced by commands."""
     resolved: tuple[str, int] | None = None
     """The SNI is resolved (``HostView.lookup``), and connected to at this port; None: it is not."""
+    bytes_on_http: bool = False
+    """Whether the cluster is one for requests, while connections may hold anything."""
 
 
 def http_filter(name: str, config: Any, disabled: bool = False) -> hcm.HttpFilter:

@@ -56,6 +56,7 @@ NETWORK = (
     plugins.connections_after,  # on what is let in
     sni_cluster.network,  # chooses the cluster
     sni_forward.network,  # finds the address
+    protocol_mark.network,  # before the proxy connects
     mongo.network,  # only observes
     redis.network,  # replaces the proxy, so that commands are balanced instead of connections
     tcp_proxy.network,  # forwards: nothing can follow it

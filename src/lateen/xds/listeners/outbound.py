@@ -15,6 +15,7 @@ from envoy.config.listener.v3 import listener_pb2
 from lateen.kit.derived import Shared, derived, held
 from lateen.mesh.observability import Side
 from lateen.mesh.outbound_view import Bind, HostSpace, HostView, OutboundView, Spaces
+from lateen.mesh.policy import merged, originates
 from lateen.mesh.protocols import HTTP
 from lateen.mesh.scope import reached
 from lateen.mesh.settings import OutboundPolicy
@@ -80,7 +81,8 @@ def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) 
     """Of one service's port. ``anywhere``: the listener is for every address; ``named``: its TLS connections must ask
     for the service's name, since others share the listener. Returns also the user's objects that these come from."""
 
-    kind = next(p.protocol for p in host.ports if p.number == port)
+    called = next(p for p in host.ports if p.number == port)
+    kind = called.spoken
     ranges = tuple(a for a in host.addresses if "/" in a) if anywhere else ()
     routed = host.routed(port)
     by_name = [r for r in routed.by_name if connections.clusters(r)]
@@ -100,7 +102,9 @@ def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) 
         sni = host.server_names if named and kind == "tls" and host.host != "*" else ()
         own = ((names.outbound(host.host, port), 100),)
         resolved = (host.lookup, port) if host.resolution == "DYNAMIC_DNS" else None
-        out.append(Chain(sni, ranges, tcp.to(seen, own, kind, options, redis=redis, resolved=resolved)))
+        marked = called.protocol in HTTP and not originates(merged(host.rules, "", port).tls)
+        filters = tcp.to(seen, own, kind, options, redis=redis, resolved=resolved, bytes_on_http=marked)
+        out.append(Chain(sni, ranges, filters))
     causes = dict.fromkeys([*(str(r.rule) for r in (*by_name, *by_place)), *host.origins])
     causes |= dict.fromkeys(str(dr.ref) for _, _, found in host.onward for dr in found)
     return out, tuple(causes)
@@ -271,10 +275,10 @@ def _listening(part: HostSpace) -> Listening:
         own = [a for a in host.addresses if "/" not in a]
         ranges = len(own) < len(host.addresses)
         for port in host.called_ports:
-            mine = host.by_address(port.number) if port.protocol in (*HTTP, "auto") else ()
+            mine = host.by_address(port.number) if port.spoken in (*HTTP, "auto") else ()
             owned += [((a, port.number), names.at_address(host.host, port.number)) for a in mine]
             sniffed += [((a, port.number), names.at_address(host.host, port.number)) for a in host.sniffed(port)]
-            if port.protocol in HTTP:
+            if port.spoken in HTTP:
                 requests.add((ANYWHERE, port.number))
                 continue
             places = own
@@ -284,7 +288,7 @@ def _listening(part: HostSpace) -> Listening:
                 places = [*own, ANYWHERE]
             for address in places:
                 takers.append(((address, port.number), host))
-                if port.protocol == "auto":
+                if port.spoken == "auto":
                     requests.add((address, port.number))
     made = (frozenset(requests), tuple(takers), tuple(owned), tuple(sniffed))
     return _shared(("listening", made), lambda: Listening(*made))

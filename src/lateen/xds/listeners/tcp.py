@@ -81,11 +81,22 @@ def to(
     *,
     redis: bool = False,
     resolved: tuple[str, int] | None = None,
+    bytes_on_http: bool = False,
 ) -> list[Any]:
     """Network filters of a client's connections; of several clusters the first one's settings hold. See
     ``filters.chain.Connections``."""
     option = next((found[name] for name, _ in clusters if name in found), None)
-    return order.network(Connections(seen, clusters, protocol, option=option, redis=redis, resolved=resolved))
+    return order.network(
+        Connections(
+            seen,
+            clusters,
+            protocol,
+            option=option,
+            redis=redis,
+            resolved=resolved,
+            bytes_on_http=bytes_on_http,
+        )
+    )
 
 
 @cache

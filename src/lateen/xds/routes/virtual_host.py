@@ -195,7 +195,7 @@ def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resou
 def _ports(part: HostSpace) -> tuple[frozenset[int], frozenset[int]]:
     """(ports with routed requests, ports where some host matches everything) of one namespace."""
     called = [h for h in part.members if h.resolution != "RULES" and h.called]
-    found = {p.number for h in called for p in h.called_ports if p.protocol in ROUTED}
+    found = {p.number for h in called for p in h.called_ports if p.spoken in ROUTED}
     whole = {p.number for h in part.members if h.host == "*" for p in h.ports}
     return frozenset(found), frozenset(whole)
 
@@ -251,7 +251,7 @@ def _of_addresses(part: HostSpace) -> tuple[Resource, ...]:
         _of_address(h, p)
         for h in part.members
         for p in h.called_ports
-        if h.sniffed(p) or (p.protocol in ROUTED and h.by_address(p.number))
+        if h.sniffed(p) or (p.spoken in ROUTED and h.by_address(p.number))
     )
 
 
@@ -282,7 +282,7 @@ def hosts(part: DomainSpace) -> tuple[Resource, ...]:
         for h in part.hosts.members
         if h.called
         for port in h.called_ports
-        if port.protocol in ROUTED and (part.bound or not h.by_address(port.number))
+        if port.spoken in ROUTED and (part.bound or not h.by_address(port.number))
     )
 
 
