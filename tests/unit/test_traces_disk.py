@@ -149,3 +149,31 @@ def test_a_collector_of_the_user_s_own_gets_every_span_also_after_an_outage(tmp_
     sent = asyncio.run(work())
     shown = [(s.trace, s.id, s.service, s.name, s.kind, s.start, s.duration, s.tags["k"], s.error) for s in sent]
     assert [(s.trace, s.id, s.service, s.name, s.kind, s.start, s.duration, s.tags["k"], s.error) for s in got] == shown
+
+
+@pytest.mark.parametrize("harm", ["cut", "overwritten"])
+@pytest.mark.parametrize("first", ["write", "question", "tidying"])
+def test_a_damaged_file_is_begun_anew_and_named(tmp_path, harm, first):
+    """It lay in a volume, so the add-on failed at each start until somebody deleted it."""
+    path, old = tmp_path / "traces.sqlite", 400
+    before = Store(path, 50_000_000, 86_400)
+    for i in range(old):
+        before.add(
+            [Span(f"{i + 1:032x}", "1" * 16, "", "shop", "get", "SERVER", NOW, 5, {"k": "v" * 99}, [], False)], NOW
+        )
+    before.close()
+    data = path.read_bytes()
+    bad = {"cut": data[: len(data) // 3], "overwritten": data[:4096] + b"\xaa" * len(data)}
+    path.write_bytes(bad[harm])
+    for log in tmp_path.glob("*-wal"):
+        log.unlink()
+    store = Store(path, 50_000_000, 86_400)
+    if first == "question":
+        assert len(store.within(10, lambda: store.find(Query(limit=1000)))) < old
+    if first == "tidying":
+        store.tidy(NOW)
+    new = Span("f" * 32, "1" * 16, "", "cart", "get", "SERVER", NOW, 5, {}, [], False)
+    store.add([new], NOW)
+    assert store.within(10, lambda: store.trace("f" * 32)) == [new]
+    assert f"{path} was damaged" in store.problem
+    store.close()

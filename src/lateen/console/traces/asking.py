@@ -89,6 +89,9 @@ class TooMuch(Exception):
 class Asking:
     _db: apsw.Connection
 
+    def _renew(self, why: apsw.Error) -> None:
+        raise NotImplementedError
+
     def _one(self, sql: str, *values: Any) -> Any:
         return next(iter(self._db.execute(sql, values)))[0]
 
@@ -97,6 +100,9 @@ class Asking:
         deadline = time.monotonic() + limit_s
         self._db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
         try:
+            return work()
+        except apsw.CorruptError as e:
+            self._renew(e)
             return work()
         except apsw.InterruptError:
             raise TooMuch(f"it takes more than {limit_s:g} s; ask for a shorter time or one service") from None

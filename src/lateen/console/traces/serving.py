@@ -76,7 +76,7 @@ class Traces:
                 await loop.run_in_executor(self._executor, partial(self._store.add, batch, now))
             if time.monotonic() - trimmed > TRIM_S:
                 trimmed = time.monotonic()
-                await loop.run_in_executor(self._executor, partial(self._store.trim, now, True))
+                await loop.run_in_executor(self._executor, partial(self._store.tidy, now, True))
 
     async def export(self) -> None:
         """Forward every span; those that the other collector does not accept after three attempts are counted. Never

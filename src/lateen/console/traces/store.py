@@ -62,14 +62,26 @@ class Store(Asking):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._hold_room()
             self._db = apsw.Connection(str(path))
-            if self._one("PRAGMA user_version") != VERSION:
-                self._begin_anew()
-            self._set(
-                "journal_mode=WAL", "synchronous=NORMAL", f"wal_autocheckpoint={LOG}", f"journal_size_limit={RESERVE}"
-            )
-            self._db.execute(SCHEMA)
+            try:
+                if self._one("PRAGMA user_version") != VERSION:
+                    self._begin_anew()
+                self._prepare()
+            except apsw.CorruptError as e:
+                self._renew(e)
         except apsw.Error as e:
             raise OSError(f"{path} cannot be used for traces: {e}") from e
+
+    def _prepare(self) -> None:
+        self._set(
+            "journal_mode=WAL", "synchronous=NORMAL", f"wal_autocheckpoint={LOG}", f"journal_size_limit={RESERVE}"
+        )
+        self._db.execute(SCHEMA)
+
+    def _renew(self, why: apsw.Error) -> None:
+        """In place of a file that is damaged."""
+        self._complain(f"{self._path} was damaged, and the traces in it are lost: {why}")
+        self._begin_anew()
+        self._prepare()
 
     def _begin_anew(self) -> None:
         """With an empty file, since a file that has tables never becomes one that can shrink."""
@@ -98,7 +110,7 @@ class Store(Asking):
         old traces make room, and what does not fit then is counted in ``lost``."""
         for at in range(0, len(spans), AT_ONCE):
             self._add(spans[at : at + AT_ONCE], now)
-        self._quietly_trim(now, only_if_needed=True)
+        self.tidy(now, only_if_needed=True)
 
     def _add(self, spans: Sequence[Span], now: int) -> None:
         for again in (False, True):
@@ -106,6 +118,10 @@ class Store(Asking):
                 with self._db:
                     self._insert(spans)
                 break
+            except apsw.CorruptError as e:
+                if again:
+                    raise
+                self._renew(e)
             except (apsw.FullError, apsw.IOError) as e:
                 if again:
                     self.lost += len(spans)
@@ -166,9 +182,12 @@ class Store(Asking):
                 (s.trace, s.start, stop, s.service, s.name, int(s.error), new, grown),
             )
 
-    def _quietly_trim(self, now: int, only_if_needed: bool = False) -> None:
+    def tidy(self, now: int, only_if_needed: bool = False) -> None:
+        """``trim``, as far as the disk lets it."""
         try:
             self.trim(now, only_if_needed)
+        except apsw.CorruptError as e:
+            self._renew(e)
         except apsw.Error as e:
             log.warning("old traces cannot be removed: %s", e)
 
