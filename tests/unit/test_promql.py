@@ -400,6 +400,12 @@ def test_steady_counters_answer_what_counters_with_gaps_and_resets_beside_them_a
             assert value == pytest.approx(expected)
 
 
+def test_a_parameter_may_be_another_one_at_each_step():
+    store = loaded(1, level=list(range(100)), part=[i / 100 for i in range(100)])
+    found = ask(store, "quantile_over_time(scalar(part), level[11s])", 50, 99, 1)[""]
+    assert found == pytest.approx({float(s): s - 10 + 10 * s / 100 for s in range(50, 100)})
+
+
 def test_one_instant_is_looked_up_exactly_however_far_apart_the_steps_are():
     """Samples of every second; those of 30 s are enough for steps of a minute only where they move with these."""
     store = loaded(1, level=list(range(200)))

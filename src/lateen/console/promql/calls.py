@@ -54,21 +54,24 @@ def _over_range(e: Evaluator, name: str, args: list[ast.Expr], steps: Steps) -> 
         function = functions.RANGES[name]
     elif name in functions.EACH:
         each, least = functions.EACH[name]
-        function = _each(e, each, least)
+        function = _timed(e, lambda w: windows.one_by_one(w, each, least))
     elif name == "quantile_over_time":
-        function = _each(e, partial(_quantile, float(e.scalar(args[0], steps)[0])), 1)
+        q = e.scalar(args[0], steps)
+        return _windowed(e, e.ranges(args[1], steps), _timed(e, lambda w: _quantiles(w, q)), name)
     else:  # predict_linear: from the step's time on, wherever the window is
         ahead = e.scalar(args[1], steps)
-        return _windowed(e, e.ranges(args[0], steps), lambda w: _predicted(w, steps, ahead), name)
-    return _windowed(e, e.ranges(args[-1 if name == "quantile_over_time" else 0], steps), function, name)
+        return _windowed(e, e.ranges(args[0], steps), _timed(e, lambda w: _predicted(w, steps, ahead)), name)
+    return _windowed(e, e.ranges(args[0], steps), function, name)
 
 
-def _each(e: Evaluator, each: windows.Each, least: int) -> Callable[[Windows], windows.Result]:
-    def function(some: Windows) -> windows.Result:
+def _timed(e: Evaluator, function: Callable[[Windows], windows.Result]) -> Callable[[Windows], windows.Result]:
+    """For what takes long: a few series at a time."""
+
+    def timed(some: Windows) -> windows.Result:
         e.in_time()
-        return windows.one_by_one(some, each, least)
+        return function(some)
 
-    return function
+    return timed
 
 
 def _windowed(e: Evaluator, found: Ranges, function: Callable[[Windows], windows.Result], name: str) -> Vector:
@@ -160,21 +163,33 @@ _SPECIAL: dict[str, Callable[[Evaluator, list[ast.Expr], Steps], Value]] = {
 }
 
 
+def _quantiles(w: Windows, q: Scalar) -> windows.Result:
+    if (q == q[0]).all():
+        return windows.one_by_one(w, partial(_quantile, float(q[0])))
+    return _stepwise(w, [partial(_quantile, one) for one in q.tolist()], 1)
+
+
 def _quantile(q: float, _: codec.Floats, values: codec.Floats) -> float:
     return windows.quantile(q, values)
 
 
 def _predicted(w: Windows, steps: Steps, ahead: Scalar) -> windows.Result:
     """``ahead``: seconds from each step on."""
-    values, there = np.zeros((len(w.values), len(w.ends))), np.zeros((len(w.values), len(w.ends)), np.bool_)
     until = (steps.times - w.times[0]) / 1000 + ahead
-    for step, at in enumerate(until.tolist()):
+    return _stepwise(w, [partial(_at, one) for one in until.tolist()], 2)
+
+
+def _at(at: float, times: codec.Floats, values: codec.Floats) -> float:
+    return windows.slope(times, values, at)[1]
+
+
+def _stepwise(w: Windows, functions: list[windows.Each], least: int) -> windows.Result:
+    """With a function of its own for each step."""
+    shape = len(w.values), len(w.ends)
+    values, there = np.zeros(shape), np.zeros(shape, np.bool_)
+    for step, function in enumerate(functions):
         one = replace(w, ends=w.ends[step : step + 1])
-
-        def value(times: codec.Floats, found: codec.Floats, at: float = at) -> float:
-            return windows.slope(times, found, at)[1]
-
-        column, present = windows.one_by_one(one, value, 2)
+        column, present = windows.one_by_one(one, function, least)
         values[:, step], there[:, step] = column[:, 0], present[:, 0]
     return values, there
 
