@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from chart_gateway import LISTENED, OF_PODS, gateway
@@ -65,19 +66,37 @@ def _kept(crd: Json) -> Json:
     return {**crd, "metadata": {**meta, "annotations": {**meta.get("annotations", {}), **KEPT}}}
 
 
+SHARED = """\
+{{{{- if .Values.base.enableGatewayAPI }}}}
+{{{{- range $name := {} }}}}
+{{{{- $there := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" $name }}}}
+{{{{- if or (not $there) (eq $.Release.Name (dig "metadata" "annotations" "meta.helm.sh/release-name" "" $there)) }}}}
+---
+{{{{ $.Files.Get (printf "files/%s.yaml" $name) }}}}
+{{{{- end }}}}
+{{{{- end }}}}
+{{{{- end }}}}
+"""
+"""Definitions of other projects, without those that somebody else has installed, such as cert-manager: Helm would
+refuse the release because of them."""
+
+
+def _list(names: Iterable[str]) -> str:
+    return f"list {' '.join(json.dumps(name) for name in sorted(names))}"
+
+
 def base() -> dict[str, str]:
     ours = [c for c in crds.crds(False) if not c["metadata"].get("labels", {}).get(crds.OURS)]
-    gateway_api = [c for c in crds.crds(False) if c not in ours]
-    crd = '{{{{- if .Values.base.{0} }}}}\n{{{{ .Files.Get "files/{1}" }}}}\n{{{{- end }}}}\n'
+    shared = {c["metadata"]["name"]: yamldoc.dump(_kept(c)) for c in crds.crds(False) if c not in ours}
     tags = templated(webhooks.tagged(DEFAULT, Revision(REVISION))).replace(
         ".Values.revision", ".Values.defaultRevision"
     )
     named = f'{{{{- if not (has .Values.defaultRevision (list "" "{DEFAULT}")) }}}}\n'
     return {
         "files/crds.yaml": "---\n".join(yamldoc.dump(_kept(c)) for c in ours),
-        "files/gateway-api.yaml": "---\n".join(yamldoc.dump(_kept(c)) for c in gateway_api),
-        "templates/crds.yaml": crd.format("enableCRDs", "crds.yaml"),
-        "templates/gateway-api.yaml": crd.format("enableGatewayAPI", "gateway-api.yaml"),
+        **{f"files/{name}.yaml": text for name, text in shared.items()},
+        "templates/crds.yaml": '{{- if .Values.base.enableCRDs }}\n{{ .Files.Get "files/crds.yaml" }}\n{{- end }}\n',
+        "templates/gateway-api.yaml": SHARED.format(_list(shared)),
         "templates/reader.yaml": GUARD + templated(readers.objects()),
         "templates/default.yaml": f"{named}{tags}{{{{- end }}}}\n",
     }

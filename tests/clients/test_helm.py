@@ -105,9 +105,32 @@ def test_istios_own_defaults_change_nothing(helm, chart, tmp_path):
     ]
 
 
+THEIRS = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: certificates.cert-manager.io, labels: {app.kubernetes.io/name: cert-manager}}
+spec:
+  group: cert-manager.io
+  names: {kind: Certificate, plural: certificates, singular: certificate, listKind: CertificateList}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"""
+
+
 def test_charts_install_a_mesh_that_serves(helm):
+    """Also beside cert-manager, whose definitions are its own."""
     mesh = helm.mesh
+    mesh.apply(THEIRS)
     helm("install", "istio-base", "base", "--create-namespace")
+    labels = ("crd", "certificates.cert-manager.io", "-o", "jsonpath={.metadata.labels}")
+    assert "Helm" not in mesh.get(*labels), "it is left to cert-manager"
+    assert "httproutes" in mesh.get("crd", "httproutes.gateway.networking.k8s.io", "-o", "name")
+    helm("upgrade", "istio-base", "base")
+    assert "httproutes" in mesh.get("crd", "httproutes.gateway.networking.k8s.io", "-o", "name")
     helm("install", "istiod", "istiod", "--wait", "--set", "pilot.resources=null")
     helm("install", "istio-ingressgateway", "gateway", "--wait", "--set", "resources=null")
     mesh.kubectl("label", "namespace", "default", "istio-injection=enabled")

@@ -415,7 +415,7 @@ def test_the_base_has_the_definitions_the_reader_and_the_default_revision():
 def test_helm_never_deletes_a_definition():
     """helm uninstall istio-base, helm upgrade --set base.enableGatewayAPI=false: users' objects would go with it."""
     names = set()
-    for file in ("base/files/crds.yaml", "base/files/gateway-api.yaml"):
+    for file in (at for at in FILES if at.startswith("base/files/")):
         for crd in yamldoc.objects(FILES[file]):
             assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
             names.add(crd["metadata"]["name"])
