@@ -521,3 +521,29 @@ def test_a_trace_that_is_not_there_may_be_too_old_and_others_are_no_traces(page,
     page.goto(f"{console}#/traces/{trace}")
     page.get_by_role("alert").get_by_text("not found" if old else "is not a trace id").wait_for()
     assert page.get_by_text("It may be older than what is kept").count() == old
+
+
+def test_what_is_selected_in_the_graph_is_in_the_address_and_no_step_to_go_back_to(page, console):
+    page.goto(f"{console}#/")
+    page.get_by_role("link", name="Graph").first.click()
+    page.get_by_text("As a table").click()
+    page.locator('#nodes tr[data-node="service/default/reviews"] button').click()
+    panel = page.get_by_role("complementary", name="Details")
+    panel.get_by_role("heading", name="reviews service").wait_for()
+    shared = page.url
+    page.get_by_label("Edge labels").select_option("errors")
+    panel.get_by_role("heading", name="reviews service").wait_for()
+    page.go_back()
+    page.go_back()
+    page.get_by_role("heading", name="Namespaces").wait_for()
+    page.goto("about:blank")
+    page.goto(shared)
+    panel.get_by_role("heading", name="reviews service").wait_for()
+    page.get_by_label("Graph type").select_option("workload")
+    panel.wait_for(state="detached")
+    assert "selected" not in page.url
+    page.go_back()
+    panel.get_by_role("heading", name="reviews service").wait_for()
+    panel.get_by_role("button", name="Close").click()
+    panel.wait_for(state="detached")
+    assert "selected" not in page.url
