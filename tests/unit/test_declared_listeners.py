@@ -22,6 +22,12 @@ spec:
   tcp: [{route: [{destination: {host: ratings}}]}]
   http: [{route: [{destination: {host: productpage}}]}]
 """
+ORIGINATED = """---
+kind: DestinationRule
+metadata: {name: reviews}
+spec: {host: reviews, trafficPolicy: {tls: {mode: SIMPLE}}}
+"""
+TOLD = ["istio-peer-exchange,istio"]
 AT_ADDRESS = "10.96.0.2_9080"
 ANYWHERE = "0.0.0.0_9080"
 
@@ -65,12 +71,9 @@ def test_the_listeners_protocol_precedes_the_services(spoken, service, place, tm
 
 def test_servers_are_told_of_bytes_for_a_port_of_http():
     """Its cluster announces a version of HTTP, which the bytes need not be; others announce none."""
-    for service, wanted in (("http", ["istio-peer-exchange,istio"]), ("auto", []), ("tcp", [])):
+    for service, wanted in (("http", TOLD), ("auto", []), ("tcp", [])):
         assert marked(listeners(made("TCP", service))[AT_ADDRESS]) == wanted
-    originated = (
-        "---\nkind: DestinationRule\nmetadata: {name: r}\nspec: {host: reviews, trafficPolicy: {tls: {mode: SIMPLE}}}\n"
-    )
-    assert marked(listeners(made("TCP", "http", originated))[AT_ADDRESS]) == []
+    assert marked(listeners(made("TCP", "http", ORIGINATED))[AT_ADDRESS]) == []
 
 
 @pytest.mark.parametrize(("spoken", "target"), [("TCP", "ratings"), ("HTTP", "productpage")])
@@ -93,3 +96,38 @@ def test_the_services_own_address_is_not_that_of_a_listener_with_another_one(lis
 def test_requests_need_a_port_that_may_have_some():
     """Servers of other protocols would get requests of a version that their applications do not know."""
     assert list(listeners(made("HTTP", "tcp"))) == [AT_ADDRESS]
+
+
+ROUTE = """
+kind: ServiceEntry
+metadata: {name: db}
+spec:
+  hosts: [db.test]
+  addresses: [10.9.0.1]
+  ports: [{number: 7000, name: tcp, protocol: TCP}]
+  resolution: STATIC
+  endpoints: [{address: 10.9.9.9}]
+---
+kind: Gateway
+metadata: {name: gw}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 31400, name: tcp, protocol: TCP}, hosts: ["*"]}]
+---
+kind: VirtualService
+metadata: {name: db}
+spec:
+  hosts: [db.test]
+  gateways: [mesh, gw]
+  tcp: [{route: [{destination: {host: reviews, port: {number: 9080}}}]}]
+"""
+
+
+@pytest.mark.parametrize(("service", "more", "wanted"), [("http", "", TOLD), ("tcp", "", []), ("http", ORIGINATED, [])])
+def test_servers_are_told_of_bytes_that_a_rule_leads_to_a_port_of_http(service, more, wanted, tmp_path):
+    """From sidecars and gateways."""
+    found = mesh.objects(ROUTE + more, protocol=service)
+    sidecar, gateway = mesh.view(found), mesh.view(found, "ingress", "istio-system")
+    judge.validate(sidecar, tmp_path)
+    assert marked(judge.messages(sidecar)[names.LDS]["10.9.0.1_7000"]) == wanted
+    assert marked(judge.messages(gateway)[names.LDS]["0.0.0.0_31400"]) == wanted

@@ -21,6 +21,7 @@ from lateen.mesh.dialects.gateway_api import templates
 from lateen.mesh.dialects.gateway_api.listeners import FOR_REQUESTS
 from lateen.mesh.objects import Key, Labels
 from lateen.mesh.outcomes import Outcome, Problem
+from lateen.mesh.protocols import HTTP, protocol
 from lateen.mesh.rivals import Chosen
 from lateen.mesh.routing import (
     Attached,
@@ -85,9 +86,10 @@ class Attachments(Securing):
     def connections_at(self, listener: Listener, pod: o.Pod) -> tuple[ConnectionRoute, ...]:
         """The destinations of a listener's connections."""
         if listener.source.group_kind == kinds.KUBERNETES_GATEWAY.id:
-            return self.gateway_connections(listener)
-        find = self._finder(pod.namespace)
-        return gateway.connections(listener, self._rules_at(listener, pod), find)
+            found = self.gateway_connections(listener)
+        else:
+            found = gateway.connections(listener, self._rules_at(listener, pod), self._finder(pod.namespace))
+        return self._told_of_bytes(found, pod.namespace, pod.labels, gateway=True)
 
     def datagrams_at(self, listener: Listener) -> tuple[DatagramRoute, ...]:
         """The destinations of a UDP listener's datagrams. Only the Gateway API has such listeners."""
@@ -107,15 +109,16 @@ class Attachments(Securing):
         find, changed = self._finder(namespace), self._changes(namespace, labels)
         mine = tuple(source.narrowed(vs, namespace, dict(labels)) for vs in rules)
         out = []
-        for port, protocol in ports.items():
-            made, requests = istio.of_host(mine, port, protocol, find), own.get(port)
+        for port, kind in ports.items():
+            made, requests = istio.of_host(mine, port, kind, find), own.get(port)
             if requests is not None:
                 made = replace(made, requests=requests, by_address=True)
             if changed:
                 made = replace(made, requests=changed(made.requests))
             if (connections := connected.get(port)) is not None:
                 made = replace(made, by_name=connections[0], by_place=connections[1])
-            out.append(made)
+            by_name = self._told_of_bytes(made.by_name, namespace, labels)
+            out.append(replace(made, by_name=by_name, by_place=self._told_of_bytes(made.by_place, namespace, labels)))
         return tuple(out)
 
     def _changes(
@@ -136,6 +139,23 @@ class Attachments(Securing):
             return replace(backend, hashed=True) if hashed else backend
 
         return lambda routes: tuple(_with(r, tuple(map(changed, r.backends))) for r in routes)
+
+    def _told_of_bytes(
+        self, routes: tuple[ConnectionRoute, ...], namespace: str, labels: Labels, gateway: bool = False
+    ) -> tuple[ConnectionRoute, ...]:
+        """With what servers must be told (see ``ConnectionRoute``), unless the clients begin TLS of the user's own."""
+
+        def told(route: ConnectionRoute) -> bool:
+            there = [b for b in route.backends if not b.broken]
+            return any(self._takes_requests(b, namespace) for b in there) and not any(
+                self._begins_tls(b, namespace, labels, gateway) for b in there
+            )
+
+        return tuple(replace(r, bytes_on_http=True) if told(r) else r for r in routes)
+
+    def _takes_requests(self, backend: Backend, namespace: str) -> bool:
+        service = self.service(backend.host, namespace) or self.service(backend.host)
+        return service is not None and any(p.port == backend.port and protocol(p) in HTTP for p in service.ports)
 
     def _begins_tls(self, backend: Backend, namespace: str, labels: Labels, gateway: bool) -> bool:
         """Whether the clients begin TLS of the user's own towards a backend."""

@@ -151,6 +151,8 @@ class ConnectionRoute:
     rule: o.Ref
     name: str = ""
     """For rules of the Gateway API: the name given by the user, otherwise ``namespace.name.number``."""
+    bytes_on_http: bool = False
+    """Whether it leads to a port of HTTP, whose sidecar must be told that connections may hold anything."""
 
 
 @dataclass(frozen=True)

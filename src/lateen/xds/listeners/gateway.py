@@ -65,7 +65,7 @@ def _connections(server: GatewayServer, seen: Side, screen: Screen) -> list[Foun
         clusters = connections.clusters(route)
         if not clusters:
             continue
-        filters = tcp.weighted(seen, clusters, screen=screen)
+        filters = tcp.weighted(seen, clusters, screen=screen, bytes_on_http=route.bytes_on_http)
         made = origins.metadata(route.rule, route.name)
         chain = lc.FilterChain(name=server.name, filters=filters, metadata=made)
         if server.tls:

@@ -93,7 +93,7 @@ def _chains(seen: Side, host: HostView, port: int, anywhere: bool, named: bool) 
         Chain(
             r.sni,
             r.subnets or ranges,
-            tcp.to(seen, connections.clusters(r), kind, options, redis=redis),
+            tcp.to(seen, connections.clusters(r), kind, options, redis=redis, bytes_on_http=r.bytes_on_http),
             origins.metadata(r.rule),
         )
         for r in (*by_name, *by_place)

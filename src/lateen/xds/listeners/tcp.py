@@ -63,9 +63,12 @@ def weighted(
     server: telemetry.Server | None = None,
     option: Option | None = None,
     screen: Screen = OPEN,
+    bytes_on_http: bool = False,
 ) -> list[Any]:
     """Network filters of connections to one cluster, or to several by their weights."""
-    return order.network(Connections(seen, clusters, server=server, option=option, screen=screen))
+    return order.network(
+        Connections(seen, clusters, server=server, option=option, screen=screen, bytes_on_http=bytes_on_http)
+    )
 
 
 def proxy(seen: Side, cluster: str, server: telemetry.Server | None = None, screen: Screen = OPEN) -> list[Any]:
