@@ -93,7 +93,7 @@ def test_a_token_of_a_pod_says_on_which_node_that_runs(cluster):
 @pytest.mark.parametrize(
     ("ref", "code", "says"),
     [
-        ({"kind": "ConfigMap", "apiVersion": "v1", "name": "c"}, 400, "cannot bind token to object of type v1, Kind="),
+        ({"kind": "ConfigMap", "apiVersion": "v1", "name": "c"}, 400, "cannot bind token to object of type /v1, Kind="),
         ({"kind": "Secret", "apiVersion": "v1", "name": "none"}, 404, 'secrets "none" not found'),
         ({"kind": "Node", "apiVersion": "v1", "name": "none"}, 404, 'nodes "none" not found'),
     ],

@@ -8,6 +8,7 @@ from lateen.cluster.apiserver import workload_defaults
 from lateen.cluster.apiserver.resources import Resource
 from lateen.cluster.apiserver.workload_defaults import fill
 from lateen.cluster.rules import amounts
+from lateen.kit import times
 from lateen.kit.jsons import Json
 
 GATED = {
@@ -15,7 +16,6 @@ GATED = {
     "status": "False",
     "reason": "SchedulingGated",
     "message": "Scheduling is blocked due to non-empty scheduling gates",
-    "lastTransitionTime": None,
 }
 """What a pod with scheduling gates says of itself from the start."""
 
@@ -50,7 +50,7 @@ def apply(r: Resource, obj: Json) -> None:
         obj.setdefault("status", {}).setdefault("phase", "Pending")
         obj["status"].setdefault("qosClass", amounts.qos(spec))
         if spec.get("schedulingGates"):
-            obj["status"].setdefault("conditions", [dict(GATED)])
+            obj["status"].setdefault("conditions", [GATED | {"lastTransitionTime": times.stamp()}])
 
 
 def _request_limits(container: Json) -> None:

@@ -93,9 +93,9 @@ def _bound(store: Store, c: Call, ref: Json) -> dict[str, Json]:
     if not ref:
         return {}
     kind, name = str(ref.get("kind") or ""), str(ref.get("name") or "")
-    group = str(ref.get("apiVersion") or "").rpartition("/")[0]
+    group, _, version = str(ref.get("apiVersion") or "").rpartition("/")
     if group or kind not in ("Pod", "Secret", "Node"):
-        raise bad_request(f"cannot bind token to object of type {ref.get('apiVersion') or ''}, Kind={kind}")
+        raise bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
     collection, within = BOUND[kind.lower()]
     live = store.get(collection, c.namespace if within else "", name)
     if live is None:
@@ -110,6 +110,6 @@ def _bound(store: Store, c: Call, ref: Json) -> dict[str, Json]:
             f"the UID in the bound object reference ({ref['uid']}) does not match the UID in record. The object might "
             "have been deleted and then recreated"
         )
-        raise errors.conflict(collection, name, "", why)
+        raise errors.conflict(kind, name, "", why)
     node = store.get("nodes", "", str(dig(live.obj, "spec", "nodeName", default=""))) if kind == "Pod" else None
     return {kind.lower(): live.obj["metadata"]} | ({"node": node.obj["metadata"]} if node is not None else {})
