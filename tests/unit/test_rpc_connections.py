@@ -224,6 +224,22 @@ def test_who_is_known_by_a_certificate_is_disconnected_when_it_ends(monkeypatch,
     assert "the certificate of a client has expired" in caplog.text
 
 
+def test_a_client_that_has_been_connected_for_long_is_told_to_connect_anew(monkeypatch):
+    monkeypatch.setattr(http2, "PING_S", 0.05)
+    monkeypatch.setattr(http2, "MAX_AGE_S", 0.2)
+
+    async def run():
+        async with listening(CERTIFICATE.http2) as (server, port, _), channel(port) as made:
+            for each in (b"1", b"2"):
+                call = made.stream_stream("/test/Echo")(wait_for_ready=True)
+                await call.write(each)
+                assert await call.read() == each
+                assert (await call.code()) is grpc.StatusCode.UNAVAILABLE
+            await settled(server)
+
+    asyncio.run(run())
+
+
 def test_clients_connect_again_when_a_root_is_no_longer_trusted_and_not_for_a_mere_renewal(monkeypatch):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
 import time
 from collections.abc import Mapping
+from math import inf
 from typing import Protocol
 
 from h2.errors import ErrorCodes
@@ -52,6 +54,10 @@ log = logging.getLogger("lateen.ads")
 
 PING_S, PONG_S = 30.0, 10.0
 """Seconds without a frame after which the client is pinged, and seconds that it then has to send one."""
+MAX_AGE_S, SPREAD = 1800.0, 0.1
+"""Seconds after which a client is told to connect anew, so that replicas that are added get proxies, and the share by
+which they vary: Istio's ``keepaliveMaxServerConnectionAge`` and gRPC's jitter. A proxy says what it has when it comes
+back, and gets what has changed."""
 MAX_NOISE = 1000
 """The most frames in that time that carry no messages (pings, settings, resets, empty DATA)."""
 MAX_PARTIAL = 2 * MAX_MESSAGE
@@ -84,6 +90,7 @@ class Connection(Streams):
         """Whether ``h2`` may have data to send."""
         self._heard, self._asked, self._noise = True, False, 0
         self._known_until: float | None = None
+        self._old_at = inf
         self._watch: asyncio.TimerHandle | None = None
 
     # --- the connection itself -------------------------------------------------------------------------------
@@ -95,14 +102,19 @@ class Connection(Streams):
         self._flush()
         self._grant(0, ROOM - CALL_ROOM)
         self._known_until = self.valid_until()
+        self._old_at = time.monotonic() + MAX_AGE_S * random.uniform(1 - SPREAD, 1 + SPREAD)
         self._check()
 
     def _check(self) -> None:
-        """Check that the client is alive and that its certificate is still valid."""
+        """Check that the client is alive, that its certificate is still valid, and that it has not stayed too long."""
         if self.closing:
             return
         if self._known_until is not None and time.time() > self._known_until:
             log.info("the certificate of a client has expired; its connection is closed")
+            self.stop()
+            return
+        if time.monotonic() > self._old_at:
+            log.debug("a client has been connected for %g min; it is told to connect anew", MAX_AGE_S / 60)
             self.stop()
             return
         if self._asked and not self._heard:

@@ -33,7 +33,7 @@ VALUES: dict[str, dict[str, str]] = {
         "pilot.taint": "nodes do not wait for the CNI plugin; it deletes broken pods (`repair.enabled`)",
         "pilot.trustedZtunnelName": _AMBIENT,
         "pilot.jwksResolverExtraRootCA": "istiod trusts the authorities of its image",
-        "pilot.keepaliveMaxServerConnectionAge": "connections of proxies are kept",
+        "pilot.keepaliveMaxServerConnectionAge": "proxies connect anew after 30 minutes",
         "pilot.configMap": "the ConfigMap is always made",
         "pilot.trustedZtunnelNamespace": _AMBIENT,
         "sidecarInjectorWebhook.reinvocationPolicy": _WEBHOOK,
