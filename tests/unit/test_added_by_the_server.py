@@ -185,3 +185,20 @@ def test_the_nodes_of_a_pod_may_be_narrowed_while_it_has_gates(cluster, before, 
     pod(cluster, "free", **before)
     assert cluster.ask("PATCH", f"{CORE}/pods/gated", {"spec": change})[0] == code
     assert cluster.ask("PATCH", f"{CORE}/pods/free", {"spec": change})[0] == 422
+
+
+# --- quotas ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_quota_of_devices_or_storage_lets_in_pods_that_ask_for_none(cluster):
+    """Only where CPU or memory is limited, each container has to say how much it wants."""
+    hard = {"requests.nvidia.com/gpu": "1", "requests.ephemeral-storage": "1Gi"}
+    cluster.must("POST", f"{CORE}/resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+    pod(cluster, "none")
+    gpu = {"name": "c", "image": "lateen/sleep", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    pod(cluster, "one", containers=[gpu])
+    body = {"metadata": {"name": "two"}, "spec": {"containers": [gpu]}}
+    assert "exceeded quota: q" in cluster.ask("POST", f"{CORE}/pods", body)[1]["message"]
+    cluster.must("PATCH", f"{CORE}/resourcequotas/q", {"spec": {"hard": {"requests.cpu": "1"}}})
+    body = {"metadata": {"name": "three"}, "spec": {"containers": [{"name": "c", "image": "lateen/sleep"}]}}
+    assert "must specify requests.cpu for: c" in cluster.ask("POST", f"{CORE}/pods", body)[1]["message"]

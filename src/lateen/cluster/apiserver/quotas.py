@@ -35,7 +35,7 @@ def admit(r: Resource, obj: Json, old: Json | None, store: Store) -> None:
 
 
 def _complete(r: Resource, pod: Json, quota: Json) -> None:
-    """Where amounts are limited, every container has to say how much it wants."""
+    """Where CPU or memory is limited, every container has to say how much it wants."""
     missing = []
     if not quotas.in_scope(quota, "pods", pod):
         return
@@ -43,8 +43,8 @@ def _complete(r: Resource, pod: Json, quota: Json) -> None:
         part, _, name = key.rpartition(".")
         if key.startswith("count/") or quotas.collection_of(key) != "pods" or key == "pods":
             continue
-        if (part or "requests") not in ("requests", "limits"):
-            continue
+        if (part or "requests") not in ("requests", "limits") or name not in ("cpu", "memory"):
+            continue  # of other resources, what a pod does not ask for is none
         without = [
             str(c["name"])
             for c in amounts.containers(pod["spec"])

@@ -219,7 +219,7 @@ def _has_address(spec: Json) -> bool:
 
 
 _NEEDED: dict[str, Callable[[Json], bool]] = {
-    **dict.fromkeys(OF_ADDRESSES, _has_address),
+    **dict.fromkeys((*OF_ADDRESSES, "internalTrafficPolicy"), _has_address),
     "externalTrafficPolicy": lambda s: (
         _has_node_ports(s) or (s.get("type") == "ClusterIP" and bool(s.get("externalIPs")))
     ),
