@@ -79,8 +79,16 @@ class Graph:
                 elif counts:
                     _add(edge, sample.metric, sample.detail, counts)
         live = [e for e in self.edges.values() if e.requests or e.opened or e.sent or e.received]
-        used = {e.source for e in live} | {e.target for e in live}
-        nodes = [self._with_traffic(n, live, window_s) for n in self.nodes.values() if n["id"] in used]
+        inward: dict[str, list[Edge]] = {}
+        outward: dict[str, list[Edge]] = {}
+        for edge in live:
+            inward.setdefault(edge.target, []).append(edge)
+            outward.setdefault(edge.source, []).append(edge)
+        nodes = [
+            _with_traffic(n, inward.get(n["id"], []), outward.get(n["id"], []), window_s)
+            for n in self.nodes.values()
+            if n["id"] in inward or n["id"] in outward
+        ]
         boxes = {n["parent"] for n in nodes if "parent" in n}
         return {
             "at": 0.0,
@@ -149,14 +157,13 @@ class Graph:
             self.nodes[node] = new
         return node
 
-    def _with_traffic(self, node: shapes.Node, edges: list[Edge], window_s: float) -> shapes.Node:
-        inward = [e for e in edges if e.target == node["id"]]
-        outward = [e for e in edges if e.source == node["id"]]
-        requests = sum(e.requests for e in inward)
-        node["rateIn"] = requests / window_s
-        node["rateOut"] = sum(e.requests for e in outward) / window_s
-        node["errorRate"] = sum(e.errors for e in inward) / requests if requests else 0.0
-        return node
+
+def _with_traffic(node: shapes.Node, inward: list[Edge], outward: list[Edge], window_s: float) -> shapes.Node:
+    requests = sum(e.requests for e in inward)
+    node["rateIn"] = requests / window_s
+    node["rateOut"] = sum(e.requests for e in outward) / window_s
+    node["errorRate"] = sum(e.errors for e in inward) / requests if requests else 0.0
+    return node
 
 
 def _count(edge: Edge, sample: Sample, value: float) -> None:
