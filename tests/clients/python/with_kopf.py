@@ -73,7 +73,8 @@ try:
     toy.create()
     maps, toys = (k.objects(api).filter(namespace=NS) for k in (pykube.ConfigMap, Toy))
     until(lambda: maps.get_by_name("child").obj["data"] == {"size": "3"}, "the operator has not made the child")
-    until(lambda: toys.get_by_name("t").obj["status"]["created"] == {"size": 3}, "the status has not been written")
+    written = {"created": {"size": 3}}
+    until(lambda: written.items() <= toys.get_by_name("t").obj.get("status", {}).items(), "the status was not written")
     toy.delete()
     until(gone.is_set, "the deletion has not been handled")
     until(lambda: not [m for m in maps.all() if m.name == "child"], "the child has not been collected")
