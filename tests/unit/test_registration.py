@@ -218,3 +218,15 @@ def test_machines_of_a_group_without_a_service_account_run_as_default(mesh):
             assert not istiod.registrar.admits("default", "vms", "somebody")
 
     asyncio.run(work())
+
+
+def test_a_machine_is_no_gateway(mesh):
+    """Any pod with the account of a group could say that it is such a machine, and get Secrets for gateways."""
+
+    async def work():
+        async with Istiod(mesh, "a") as istiod:
+            node = NodeId("router", "10.0.0.9", "vm", "default", "default.svc.cluster.local")
+            assert "are no gateways" in istiod.registrar.refuses(node, {GROUP: "vms"}, "default")
+            assert istiod.registrar.refuses(node, {}, "default") is None
+
+    asyncio.run(work())

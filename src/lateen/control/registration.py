@@ -22,7 +22,7 @@ from lateen.kit import tasks, times
 from lateen.kit.jsons import Json, dig
 from lateen.kube.client import Client, KubeError, Unreachable
 from lateen.mesh import registry
-from lateen.wire.node import NodeId
+from lateen.wire.node import ROUTER, NodeId
 
 log = logging.getLogger("lateen.control.registration")
 
@@ -134,6 +134,8 @@ class Registrar:
             return f"there is no WorkloadGroup {node.namespace}/{name}; create it first"
         if _account(found) != account:
             return f"machines of the WorkloadGroup {name} run as {_account(found)}, not {account}"
+        if node.kind == ROUTER:  # nobody says of a machine that it is a gateway, which gets Secrets of its namespace
+            return f"machines of the WorkloadGroup {name} are no gateways: their proxies run as sidecar"
         return None
 
     def workload(self, connection: Connection) -> o.Pod | None:
