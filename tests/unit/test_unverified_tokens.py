@@ -125,6 +125,13 @@ def test_several_cookies_and_those_with_long_names_are_there_once(value, wanted)
     )
 
 
+def test_the_rules_of_many_issuers_may_name_any_number_of_cookies():
+    """Each rule names at most 16 of them."""
+    many = [{"fromCookies": [f"session-{i}-{k}" for k in range(16)]} for i in range(16)]
+    assert refused(rules(*many), cookie="session-15-15=x; session-15-15=y")
+    assert not refused(rules(*many), cookie="session-0-0=x; session-15-15=y")
+
+
 @pytest.mark.parametrize(
     ("path", "wanted"),
     [

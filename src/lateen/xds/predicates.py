@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import re2
@@ -130,15 +131,16 @@ def called(function: str, left: Cel, value: str) -> Cel:
 
 def whole(expression: Cel) -> Cel:
     """An expression that is no part of another one."""
-    return _numbered(expression, iter(range(1, 10_000)))
+    return _numbered(expression, itertools.count(1))
 
 
-def either(expressions: Iterable[Cel]) -> Cel:
-    """Whether one of some expressions is true; of at least one."""
-    first, *rest = expressions
-    for one in rest:
-        first = {"call_expr": {"function": "_||_", "args": [first, one]}}
-    return first
+def either(expressions: Sequence[Cel]) -> Cel:
+    """Whether one of some expressions is true; of at least one. Halves of halves, since protobuf takes messages within
+    messages only to a depth of 100."""
+    if len(expressions) == 1:
+        return expressions[0]
+    half = len(expressions) // 2
+    return {"call_expr": {"function": "_||_", "args": [either(expressions[:half]), either(expressions[half:])]}}
 
 
 def cel_is(left: Cel, value: str) -> Predicate:

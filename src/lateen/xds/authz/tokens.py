@@ -68,7 +68,7 @@ def unverified(given: Places) -> Iterator[tuple[str, rbac_pb2.Policy]]:
         # Envoy's RBAC compares each line of a header by itself, but expressions have all of them, with commas.
         of_header = predicates.entry(predicates.field("request", "headers"), "cookie")
         out = _policy([rbac_pb2.Permission(header=rc.HeaderMatcher(name="cookie", present_match=True))])
-        each = (predicates.called("matches", of_header, _cookie(name)) for name in given.cookies)
+        each = [predicates.called("matches", of_header, _cookie(name)) for name in given.cookies]
         json_format.ParseDict(predicates.whole(predicates.either(each)), out.condition)
         yield names.UNVERIFIED_COOKIES, out
 
