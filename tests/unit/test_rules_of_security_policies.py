@@ -32,6 +32,10 @@ def passing(optional, **provider):
     return oidc(passThroughAuthHeader=True) | {"jwt": jwt}
 
 
+def asking(**http):
+    return spec(extAuth={"http": {"backendRefs": [{"name": "a", "port": 1}], **http}})
+
+
 def ends(**given):
     some = {"authorizationEndpoint": "https://a.test/authorize", "tokenEndpoint": "https://a.test/token"}
     return oidc(provider={"issuer": "https://a.test", **some, **given})
@@ -88,6 +92,9 @@ def rule(**principal):
         (spec(extAuth={"http": {}}), "no name the service that is asked"),
         (spec(extAuth={"http": {"backendRefs": [{"name": "a", "port": 0}]}}), "no port number 0"),
         (spec(extAuth={"http": {"backendRefs": [{"name": "a", "port": 1}] * 2}}), "no name one"),
+        (asking(headersToBackend=["*"]), "no is no pattern"),
+        (asking(headersToBackend=["x-*"]), "no is no pattern"),
+        (asking(headersToBackend=["x-user"]), None),
         (rule(clientCIDRs=["10.0.0.0/99"]), "no is not a valid CIDR block"),
         (rule(), "no at least one of clientCIDRs"),
         (rule(jwt={"provider": "a", "scopes": ["x"]}), "no is not the name of a provider"),

@@ -224,10 +224,10 @@ def _ext_auth(ext: sp.ExtAuth, own: str) -> Findings:
             yield no(f"{at}.{name}.backendRefs", "the Service must be in the policy's own namespace")
         yield from s.port(backend.port, f"{at}.{name}.backendRefs")
     for i, header in enumerate(ext.headers_to_ext_auth):
-        yield from s.header_name(header, f"{at}.headersToExtAuth[{i}]")
+        yield from _whole_name(header, f"{at}.headersToExtAuth[{i}]")
     if ext.http is not None:
         for i, header in enumerate(ext.http.headers_to_backend):
-            yield from s.header_name(header, f"{at}.http.headersToBackend[{i}]")
+            yield from _whole_name(header, f"{at}.http.headersToBackend[{i}]")
         if ext.http.path and not ext.http.path.startswith("/"):
             yield no(f"{at}.http.path", f'"{ext.http.path[:80]}" is not a path: it begins with /')
     if ext.body_to_ext_auth is not None and ext.body_to_ext_auth.max_request_bytes < 1:
@@ -235,6 +235,12 @@ def _ext_auth(ext: sp.ExtAuth, own: str) -> Findings:
     if ext.status_on_error is not None:
         yield from s.status(ext.status_on_error, f"{at}.statusOnError")
     yield from s.duration(ext.timeout, f"{at}.timeout")
+
+
+def _whole_name(header: str, at: str) -> Findings:
+    yield from s.header_name(header, at)
+    if "*" in header:
+        yield no(at, f'"{header[:80]}" is no pattern: name each header')
 
 
 def _authorization(given: sp.Authorization, jwt: sp.JWT | None) -> Findings:
