@@ -202,3 +202,31 @@ def test_a_quota_of_devices_or_storage_lets_in_pods_that_ask_for_none(cluster):
     cluster.must("PATCH", f"{CORE}/resourcequotas/q", {"spec": {"hard": {"requests.cpu": "1"}}})
     body = {"metadata": {"name": "three"}, "spec": {"containers": [{"name": "c", "image": "lateen/sleep"}]}}
     assert "must specify requests.cpu for: c" in cluster.ask("POST", f"{CORE}/pods", body)[1]["message"]
+
+
+def test_a_quota_for_a_class_of_pods_is_about_nothing_else(cluster):
+    match = {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
+    spec = {"hard": {"pods": "1", "services": "1"}, "scopeSelector": {"matchExpressions": [match]}}
+    code, answer = cluster.ask("POST", f"{CORE}/resourcequotas", {"metadata": {"name": "q"}, "spec": spec})
+    assert (code, answer["details"]["causes"][0]["field"]) == (422, "spec.scopeSelector.matchExpressions")
+    del spec["hard"]["services"]
+    cluster.must("POST", f"{CORE}/resourcequotas", {"metadata": {"name": "q"}, "spec": spec})
+
+
+def test_ports_of_pods_on_the_nodes_network_are_ports_of_the_node(cluster):
+    def with_port(name, **port):
+        container = {"name": "c", "image": "lateen/sleep", "ports": [{"containerPort": 80, **port}]}
+        body = {"metadata": {"name": name}, "spec": {"hostNetwork": True, "containers": [container]}}
+        return cluster.ask("POST", f"{CORE}/pods", body)
+
+    assert with_port("a")[1]["spec"]["containers"][0]["ports"][0]["hostPort"] == 80
+    code, answer = with_port("b", hostPort=81)
+    assert (code, "must match `containerPort`" in answer["message"]) == (422, True)
+
+
+def test_what_is_orphaned_names_no_owners(cluster):
+    owner = cluster.must("POST", f"{CORE}/configmaps", {"metadata": {"name": "owner"}})
+    ref = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+    cluster.must("POST", f"{CORE}/configmaps", {"metadata": {"name": "part", "ownerReferences": [ref]}})
+    cluster.must("DELETE", f"{CORE}/configmaps/owner", {"propagationPolicy": "Orphan"})
+    assert "ownerReferences" not in cluster.must("GET", f"{CORE}/configmaps/part")["metadata"]

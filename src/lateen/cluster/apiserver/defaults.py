@@ -47,6 +47,8 @@ def apply(r: Resource, obj: Json) -> None:
         fill(spec, enableServiceLinks=True)
         for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
             _request_limits(container)
+            for port in (container.get("ports") or []) if spec.get("hostNetwork") else ():
+                port["hostPort"] = port.get("hostPort") or port.get("containerPort")
         obj.setdefault("status", {}).setdefault("phase", "Pending")
         obj["status"].setdefault("qosClass", amounts.qos(spec))
         if spec.get("schedulingGates"):

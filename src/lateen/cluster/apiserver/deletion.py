@@ -106,7 +106,9 @@ class Deleter:
                 refs = dig(e.obj, "metadata", "ownerReferences", default=[])
                 if any(ref.get("uid") == uid for ref in refs):
                     obj = jsons.copy(e.obj)
-                    obj["metadata"]["ownerReferences"] = [ref for ref in refs if ref.get("uid") != uid]
+                    del obj["metadata"]["ownerReferences"]
+                    kept = [ref for ref in refs if ref.get("uid") != uid]
+                    obj["metadata"] |= {"ownerReferences": kept} if kept else {}
                     self._store.update(collection, e.namespace, e.name, obj, e)
 
     async def delete_collection(self, c: Call) -> Json:

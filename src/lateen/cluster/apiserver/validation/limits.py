@@ -122,7 +122,11 @@ def quota(obj: Json, old: Json | None) -> Causes:
         out.append(bad("spec.scopes", scopes, "unsupported scope applied to resource"))
     if any(set(pair) <= set(scopes) for pair in _OPPOSITE):
         out.append(bad("spec.scopes", scopes, "conflicting scopes"))
-    for i, match in enumerate((spec.get("scopeSelector") or {}).get("matchExpressions") or []):
+    selected = (spec.get("scopeSelector") or {}).get("matchExpressions") or []
+    if any(match.get("scopeName") in _SCOPES for match in selected) and not all(map(_of_pods, hard)):
+        why = "unsupported scope applied to resource"
+        out.append(bad("spec.scopeSelector.matchExpressions", spec["scopeSelector"], why))
+    for i, match in enumerate(selected):
         at = f"spec.scopeSelector.matchExpressions[{i}]"
         if match.get("scopeName") not in _SCOPES:
             where = "spec.scopeSelector.matchExpressions.scopeName"

@@ -40,13 +40,25 @@ def spec(value: Json, path: str) -> Causes:
     ):
         if value.get(key):
             out += [bad(f"{path}.{key}", value[key], s) for s in valid(value[key])]
-    out += _numbers(value, path) + _sleeps(value, path)
+    out += _numbers(value, path) + _sleeps(value, path) + _host_ports(value, path)
     out += meta.labels(value.get("nodeSelector") or {}, f"{path}.nodeSelector")
     out += containers.security(value.get("securityContext") or {}, f"{path}.securityContext")
     out += _sysctls(value, path)
     if value.get("os") and value["os"].get("name") not in _SYSTEMS:
         out.append(unsupported(f"{path}.os", value["os"].get("name") or "", _SYSTEMS))
     return out + _addresses(value, path) + placing.check(value, path) + _claims(value, path)
+
+
+def _host_ports(value: Json, path: str) -> Causes:
+    """On the node's network a port has one number."""
+    says = "must match `containerPort` when `hostNetwork` is true"
+    return [
+        bad(f"{path}.{key}[{i}].ports[{j}].hostPort", port["hostPort"], says)
+        for key in (("containers", "initContainers") if value.get("hostNetwork") else ())
+        for i, container in enumerate(value.get(key) or [])
+        for j, port in enumerate(container.get("ports") or [])
+        if port.get("hostPort") and port["hostPort"] != port.get("containerPort")
+    ]
 
 
 def _numbers(value: Json, path: str) -> Causes:
