@@ -1,4 +1,5 @@
-"""Istio's security tasks that change the whole mesh: another trust domain, and certificates of an external signer."""
+"""Istio's security tasks that change the whole mesh: another trust domain, certificates of an external signer, and a
+minimum version of TLS."""
 
 import base64
 import contextlib
@@ -73,6 +74,25 @@ def test_policies_hold_while_the_trust_domain_changes(one_version):
         install(mesh, "meshConfig.trustDomain=new.example")
         admits("new.example", "sleep", 200, "new certificates under the new name")
         admits("old.example", "sleep", 403, "the end of the old name")
+
+
+def test_workloads_accept_no_version_of_tls_below_the_minimum(one_version):
+    mesh, found = one_version.mesh, one_version
+    address = mesh.get("endpoints", "httpbin", "-n", NS, "-o", "jsonpath={.subsets[0].addresses[0].ip}")
+    own = "-cert /etc/istio/proxy/cert-chain.pem -key /etc/istio/proxy/key.pem"
+
+    def negotiated(version):
+        """What openssl says of the handshake."""
+        client = f"openssl s_client -alpn istio -{version} {own} -connect {address}:8080"
+        return found.sh(f"{client} </dev/null 2>&1 | grep -a 'Cipher is'", "sleep", "istio-proxy")
+
+    with found.applied(STRICT):
+        assert "TLSv1.2, Cipher is ECDHE" in negotiated("tls1_2")
+        assert "TLSv1.3, Cipher is TLS" in negotiated("tls1_3")
+        install(mesh, "meshConfig.meshMTLS.minProtocolVersion=TLSV1_3")
+        found.until(lambda: "Cipher is (NONE)" in negotiated("tls1_2"), 20, "the refusal of TLS 1.2")
+        assert "TLSv1.3, Cipher is TLS" in negotiated("tls1_3")
+        assert found.get("httpbin:8000/get")[0] == 200, "the proxies speak TLS 1.3"
 
 
 SIGNER = "signers.example.com"
