@@ -6,6 +6,7 @@ import pytest
 from apiserver import Cluster
 
 from lateen.cluster.apiserver import verbs
+from lateen.kit import jsons
 
 CORE = "/api/v1/namespaces/default"
 CLASSES = "/apis/networking.k8s.io/v1/ingressclasses"
@@ -230,3 +231,21 @@ def test_what_is_orphaned_names_no_owners(cluster):
     cluster.must("POST", f"{CORE}/configmaps", {"metadata": {"name": "part", "ownerReferences": [ref]}})
     cluster.must("DELETE", f"{CORE}/configmaps/owner", {"propagationPolicy": "Orphan"})
     assert "ownerReferences" not in cluster.must("GET", f"{CORE}/configmaps/part")["metadata"]
+
+
+def test_pods_of_an_earlier_version_can_be_changed_although_there_are_more_defaults_now(cluster):
+    """Objects are kept when the embedded cluster is upgraded; hostPort has been added since."""
+    container = {"name": "c", "image": "lateen/sleep", "ports": [{"containerPort": 80}]}
+    pod(cluster, "old", hostNetwork=True, containers=[container])
+    entry = cluster.store.get("pods", "default", "old")
+    before = jsons.copy(entry.obj)
+    del before["spec"]["containers"][0]["ports"][0]["hostPort"]
+    cluster.store.update("pods", "default", "old", before, entry)
+    labelled = cluster.must("PATCH", f"{CORE}/pods/old", {"metadata": {"labels": {"a": "b"}}})
+    assert labelled["metadata"]["labels"] == {"a": "b"}
+    other = {"containers": [{**container, "ports": [{"containerPort": 81}]}]}
+    code, answer = cluster.ask("PATCH", f"{CORE}/pods/old", {"spec": other})
+    assert (code, answer["details"]["causes"][0]["message"][:43]) == (
+        422,
+        "Forbidden: pod updates may not change field",
+    )

@@ -181,8 +181,9 @@ class Committer:
         elif c.subresource == "ephemeralcontainers":
             causes = pods.ephemeral(obj["spec"], (old or {})["spec"])
         else:
-            causes = validation.check(r.group, r.kind, obj, old) + strategies.check(
-                r, obj, old, self._store, self._allocator
+            before = _with_defaults(r, old) if old is not None else None
+            causes = validation.check(r.group, r.kind, obj, before) + strategies.check(
+                r, obj, before, self._store, self._allocator
             )
         if r.custom and not causes and (rules := decoding.schema_of(r, c.version)):
             causes += custom_rules.check(rules, obj, old)
@@ -258,6 +259,14 @@ def finished(r: Resource, obj: Json) -> bool:
     if r.kind == "Namespace":
         return not dig(obj, "spec", "finalizers", default=[])
     return r.kind != "Pod" or not dig(obj, "metadata", "deletionGracePeriodSeconds", default=0)
+
+
+def _with_defaults(r: Resource, old: Json) -> Json:
+    """An object that may have been stored by a version with fewer defaults, as kube-apiserver reads it: what has been
+    added since is no change of the user's."""
+    out = jsons.copy(old)
+    defaults.apply(r, out)
+    return out
 
 
 def _changes(r: Resource, obj: Json, old: Json) -> bool:
