@@ -12,7 +12,7 @@ from test_controllers import play, until
 from lateen.api import kinds
 from lateen.cluster import bootstrap
 from lateen.cluster.apiserver.direct import DirectClient
-from lateen.cluster.kubelet import claims
+from lateen.cluster.kubelet import claims, volumes
 from lateen.cluster.rules import amounts
 from lateen.kit.jsons import dig
 from lateen.kube.client import KubeError
@@ -167,16 +167,19 @@ def test_a_claim_that_cannot_be_met_says_why():
 # --- directories -----------------------------------------------------------------------------------------------------
 
 
+async def bound(client, pv):
+    made = await client.create(CLAIM, claim(volumeName="pv", storageClassName=""))
+    pv["spec"]["claimRef"] = {"namespace": "default", "name": "c", "uid": made["metadata"]["uid"]}
+    await client.create(VOLUME, pv)
+    await client.patch(CLAIM, "default", "c", {"status": {"phase": "Bound"}}, "status")
+
+
 def backing(tmp_path, pv, read_only=False):
     cluster = Cluster()
     client = DirectClient(cluster.api, "test")
 
     async def run():
-        made = await client.create(CLAIM, claim(volumeName="pv", storageClassName=""))
-        ref = {"namespace": "default", "name": "c", "uid": made["metadata"]["uid"]}
-        pv["spec"]["claimRef"] = ref
-        await client.create(VOLUME, pv)
-        await client.patch(CLAIM, "default", "c", {"status": {"phase": "Bound"}}, "status")
+        await bound(client, pv)
         pod = using("p")
         source = pod["spec"]["volumes"][0]
         source["persistentVolumeClaim"]["readOnly"] = read_only
@@ -197,6 +200,28 @@ def test_a_folder_is_made_below_the_state_directory(tmp_path):
     assert (found.path, found.own, found.read_only) == (tmp_path / "volumes" / "mine", True, True)
     assert found.path.is_dir()
     assert found.path.stat().st_mode & 0o777 == 0o777
+
+
+def test_pods_with_different_groups_do_not_take_the_files_of_a_volume_from_each_other_again_and_again(
+    tmp_path, monkeypatch
+):
+    """Volumes are looked after while containers run; files change their group only when a pod begins to use them."""
+    given = []
+    monkeypatch.setattr(claims.ownership, "give", lambda _, group: given.append(group))
+    client = DirectClient(Cluster().api, "test")
+
+    async def run():
+        await bound(client, folder("mine"))
+        pods = [using(name) for name in "ab"]
+        seen = [volumes.Volumes(client, tmp_path / name, tmp_path / "volumes") for name in "ab"]
+        for pod, group in zip(pods, (1, 2), strict=True):
+            pod["spec"]["securityContext"] = {"fsGroup": group}
+        for _ in range(3):
+            for pod, of_pod in zip(pods, seen, strict=True):
+                await of_pod.prepare(pod)
+
+    asyncio.run(run())
+    assert given == [1, 2]
 
 
 @pytest.mark.parametrize("handle", ["../../etc", "/etc", "a/b", "..", "a\n", "UPPER"])

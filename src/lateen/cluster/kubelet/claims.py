@@ -55,7 +55,8 @@ async def backing(client: Client, pod: Json, volume: Json, folders: Path, group:
     read_only = bool(dig(volume, "persistentVolumeClaim", "readOnly"))
     spec = pv["spec"]
     if dig(spec, "csi", "driver") == storage.DRIVER:
-        return Backing(_folder(folders, handle(pv), group), True, read_only or bool(spec["csi"].get("readOnly")))
+        folder = await asyncio.to_thread(_folder, folders, handle(pv), group)  # it may have any number of files
+        return Backing(folder, True, read_only or bool(spec["csi"].get("readOnly")))
     for kind in ("hostPath", "local"):
         if kind in spec:
             try:

@@ -13,8 +13,8 @@ def give(top: int, group: int) -> None:
     """Give everything below an open directory to a group, unless the directory itself belongs to it already: that of
     a pod without ``fsGroup``, or with another one. Raises OSError.
 
-    Source: pkg/volume/volume_linux.go (SetVolumeOwnership), with the policy OnRootMismatch for every pod, because
-    volumes are looked after again and again while containers write to them.
+    Source: pkg/volume/volume_linux.go (SetVolumeOwnership), with the policy OnRootMismatch for every pod, because a
+    node daemon that starts again prepares the volumes of containers that go on writing to them.
     """
     if os.fstat(top).st_gid == group:
         return

@@ -124,11 +124,8 @@ class Volumes:
             host_path(self._at(volume["hostPath"]["path"]), volume["hostPath"].get("type") or "")
             return
         if volume["name"] in storage.claims_of(pod):
-            try:
-                found = await claims.backing(self._client, pod, volume, self._folders, group)
-            except claims.Unbound as e:
-                raise NotReady(str(e)) from None
-            self._claimed[volume["name"]] = found
+            if volume["name"] not in self._claimed:  # once: another pod may give the same files to its own group
+                self._claimed[volume["name"]] = await self._backing(pod, volume, group)
             return
         if "emptyDir" in volume:
             files = None
@@ -149,6 +146,12 @@ class Volumes:
             if files is not None:
                 _owned(directory, 0o755, group)
                 publish(directory, files, group)
+
+    async def _backing(self, pod: Json, volume: Json, group: int) -> claims.Backing:
+        try:
+            return await claims.backing(self._client, pod, volume, self._folders, group)
+        except claims.Unbound as e:
+            raise NotReady(str(e)) from None
 
     async def _files(self, pod: Json, volume: Json) -> Files:
         if "configMap" in volume:
