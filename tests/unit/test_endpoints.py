@@ -131,6 +131,10 @@ def test_endpoints_of_a_service_without_a_selector_are_mirrored_to_slices():
         }
         assert made["metadata"]["ownerReferences"][0]["kind"] == "Endpoints"
         assert [e["conditions"]["ready"] for e in made["endpoints"]] == [True, False]
+        await client.patch(kinds.ENDPOINTS, "default", "db", {"metadata": {"annotations": {"owner": "me"}}})
+        await until(lambda: noted(client, {"owner": "me"}))
+        await client.patch(kinds.ENDPOINTS, "default", "db", {"metadata": {"annotations": {"owner": None}}})
+        await until(lambda: noted(client, {}))
         change = {"subsets": [subset(ADDRESSES[:1]), subset(ADDRESSES[1:], port=5432)]}
         await client.patch(kinds.ENDPOINTS, "default", "db", change)
         await until(lambda: has(client, [(5432, [ADDRESSES[1]]), (9376, [ADDRESSES[0]])]))
@@ -139,6 +143,10 @@ def test_endpoints_of_a_service_without_a_selector_are_mirrored_to_slices():
 
     async def has(client, wanted):
         return await slices(client) == wanted
+
+    async def noted(client, wanted):
+        (made,) = (await client.list(kinds.ENDPOINT_SLICE, "default"))[0]
+        return made["metadata"].get("annotations", {}) == wanted
 
     async def gone(client):
         found, _ = await client.list(kinds.ENDPOINT_SLICE, "default")

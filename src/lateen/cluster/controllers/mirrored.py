@@ -77,7 +77,7 @@ def of(endpoints: Json) -> list[Json]:
             piece["endpoints"].append(_endpoint(address, ready))
     annotations = {k: v for k, v in (meta.get("annotations") or {}).items() if k not in _OWN}
     for piece in found.values():
-        piece["metadata"] |= {"annotations": annotations} if annotations else {}
+        piece["metadata"]["annotations"] = annotations
     return list(found.values())
 
 
