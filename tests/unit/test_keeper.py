@@ -149,6 +149,13 @@ def test_the_delay_of_a_probe_counts_from_the_start_of_the_container(monkeypatch
     assert not asyncio.run(work(10))
 
 
+def test_a_clock_that_is_turned_back_does_not_make_the_delay_of_a_probe_longer():
+    probe = {"initialDelaySeconds": 60}
+    c = Container({"name": "c", "image": "i"}, Role.MAIN, lambda: None)
+    c.starts(0, "k", time.time() + 3600, {})
+    assert Prober(SimpleNamespace(address=""), c, lambda *_: None)._delay_s(probe) == 60
+
+
 @pytest.mark.parametrize(
     ("program", "command", "arguments", "words"),
     [

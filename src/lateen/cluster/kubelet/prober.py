@@ -76,10 +76,11 @@ class Prober:
 
     def _delay_s(self, probe: Json) -> float:
         """What is left of the initial delay, which counts from the start of the container, also of one that took long
-        to pass its startup probe, or has outlived a node daemon."""
+        to pass its startup probe, or has outlived a node daemon. After the clock was turned back, it is never longer
+        than the whole delay."""
         running = self._c.running
         passed = time.time() - running.started_at if running else 0.0
-        return max(0.0, float(probe.get("initialDelaySeconds") or 0) - passed)
+        return max(0.0, float(probe.get("initialDelaySeconds") or 0) - max(0.0, passed))
 
     async def _verdict(self, probe: Json, kind: str, thresholds: probes.Threshold) -> bool | None:
         """After one more check; None while undecided. One that goes wrong itself does not count, as in Kubernetes, and
