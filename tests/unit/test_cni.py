@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from apiserver import Cluster
+from test_controllers import until
 
 from lateen.api import kinds
 from lateen.cluster.apiserver.direct import DirectClient
@@ -294,14 +295,17 @@ def test_a_pod_that_was_broken_before_the_plugin_was_there_is_repaired_then():
         found.installed("there is no network configuration in /etc/cni/net.d yet")
         await asyncio.sleep(0.02)
         untouched = client.failures
-        for _ in range(4):  # every two seconds
-            found.installed("")
-            await asyncio.sleep(0.02)
-        await tasks.cancel(watching)
-        left = await client.get(kinds.POD, "default", "job-1")
-        return untouched, client.failures, left is None or "deletionTimestamp" in left["metadata"]
 
-    assert asyncio.run(story()) == (2, 0, True)
+        async def is_going():
+            found.installed("")  # every two seconds
+            left = await client.get(kinds.POD, "default", "job-1")
+            return left is None or "deletionTimestamp" in left["metadata"]
+
+        await until(is_going)
+        await tasks.cancel(watching)
+        return untouched, client.failures
+
+    assert asyncio.run(story()) == (2, 0)
 
 
 def test_preconditions_of_a_deletion_are_sent_to_the_api_server():
