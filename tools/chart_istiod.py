@@ -222,7 +222,8 @@ def _classes() -> str:
     """The ConfigMaps of GatewayClasses."""
     (made,) = core.classes({"xclassx": {"xkindx": {}}}, Revision(REVISION))
     (made,) = manifests.labelled([made], "Pilot")
-    text = templated([made]).replace("xclassx", "{{ $class }}").replace(".Values", "$.Values")
+    text = templated([made]).replace(": xclassx\n", ': "xclassx"\n')  # a class may be named like a number
+    text = text.replace("xclassx", "{{ $class }}").replace(".Values", "$.Values")
     given = "{{- range $kind, $given := $overlays }}\n  {{ $kind }}: {{ $given | toJson | quote }}\n  {{- end }}"
     one = text.replace("xkindx: '{}'", given)
     unknown = (

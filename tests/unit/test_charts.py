@@ -137,10 +137,16 @@ CASES = {
     "parameters of a class of gateways": (
         {
             "gatewayClasses": {
-                "istio": {"service": {"spec": {"type": "ClusterIP"}}, "deployment": {"spec": {"replicas": 2}}}
+                "istio": {"service": {"spec": {"type": "ClusterIP"}}, "deployment": {"spec": {"replicas": 2}}},
+                "42": {"service": {"spec": {"type": "NodePort"}}},
+                "of-a-team-with-a-long-name-that-no-label-has-a-place-beside": {
+                    "service": {"spec": {"type": "NodePort"}}
+                },
             }
         },
         (
+            "values.gatewayClasses.42.service.spec.type=NodePort",
+            "values.gatewayClasses.of-a-team-with-a-long-name-that-no-label-has-a-place-beside.service.spec.type=NodePort",
             "values.gatewayClasses.istio.service.spec.type=ClusterIP",
             "values.gatewayClasses.istio.deployment.spec.replicas=2",
         ),

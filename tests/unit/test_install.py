@@ -10,7 +10,7 @@ from lateen.api import crds, kinds
 from lateen.cli.install import carry_out
 from lateen.cli.output import CliError
 from lateen.cluster.apiserver import patch
-from lateen.install import installer, manifests, operator, paths, reader, state, webhooks
+from lateen.install import core, installer, manifests, operator, paths, reader, state, webhooks
 from lateen.install.operator import OperatorError, resolve
 from lateen.kit import selectors
 from lateen.wire.revision import Revision
@@ -570,11 +570,18 @@ def test_definitions_of_other_projects_that_are_there_are_left_as_they_are(kind)
         ({"istio": {"secret": {}}}, "gatewayClasses.istio.secret: there is no such object; there are: deployment, "),
         ({"istio": {"service": "ClusterIP"}}, "gatewayClasses.istio.service: expected a map"),
         ({"Not A Name": {}}, '"Not A Name" is not the name of a class'),
+        ({"Istio": {}}, '"Istio" is not the name of a class'),
+        ({"a" * 64: {}}, "use at most 63 lower-case letters"),
     ],
 )
 def test_parameters_of_a_class_that_would_leave_its_gateways_without_proxies(given, says):
     with pytest.raises(OperatorError, match=re.escape(says)):
         resolve("default", [{"values": {"gatewayClasses": given}}], [])
+
+
+def test_the_name_of_a_class_may_be_as_long_as_a_label():
+    (made,) = core.classes({"c" * 63: {}}, Revision("1-32"))
+    assert max(map(len, made["metadata"]["labels"].values())) == 63
 
 
 def test_ports_are_open_where_the_network_denies_by_default():

@@ -193,7 +193,7 @@ def classes(given: Json, revision: Revision) -> list[Json]:
             revision,
             {kind: jsons.canonical(overlay).decode() for kind, overlay in sorted((overlays or {}).items())},
         )
-        made["metadata"]["labels"][deployment.CLASS_DEFAULTS] = name
+        made["metadata"]["labels"] |= {"app": "istiod", deployment.CLASS_DEFAULTS: name}
         out.append(made)
     return out
 

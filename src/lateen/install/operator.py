@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from lateen.api import values
+from lateen.api.canonical import MAX_LABEL
 from lateen.api.config import fields
 from lateen.api.mesh import MeshConfig, effect
 from lateen.api.mesh.networks import MeshNetworks
 from lateen.api.mesh.reading import Invalid, canonical, problems, read, spoken, type_at
-from lateen.api.validate.scalars import is_label
 from lateen.inject.deployment import OVERLAYS
 from lateen.install import effects, options, paths, pod_rules, remote, service_rules
 from lateen.install.profiles import PROFILES
@@ -22,6 +23,8 @@ from lateen.kit.jsons import Json, dig
 from lateen.wire.revision import Revision
 
 API_VERSION = "install.istio.io/v1alpha1"
+_CLASS = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""A GatewayClass's name, which is also a label's value and a part of a ConfigMap's name."""
 
 
 class OperatorError(ValueError):
@@ -149,8 +152,9 @@ def _of_classes(given: Any) -> Iterator[str]:
         yield f"{at}: expected a map, got {spoken(given)}"
         return
     for name, overlays in given.items():
-        if not is_label(str(name)):
-            yield f'{at}: "{name}" is not the name of a class'
+        if len(str(name)) > MAX_LABEL or not _CLASS.fullmatch(str(name)):
+            says = f"use at most {MAX_LABEL} lower-case letters, digits, hyphens and dots"
+            yield f'{at}: "{name}" is not the name of a class that can have parameters; {says}'
         elif not isinstance(overlays, dict):
             yield f"{at}.{name}: expected a map, got {spoken(overlays)}"
         else:
