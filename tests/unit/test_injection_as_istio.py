@@ -154,6 +154,7 @@ def test_a_copy_of_istios_own_template_works_as_a_template_of_the_user():
             '{{ kindIs "map" .a }} {{ kindOf "s" }} {{ int "7" }} {{ int "7x" }} {{ any 0 "" 1 }}',
             "true string 7 0 true",
         ),
+        ('{{ regexReplaceAll "a(x*)b" "-ab-" "[$1x$2$$]" }} {{ dict "a" 1 "b" | toJson }}', '-[$]- {"a":1,"b":""}'),
         ('{{ strdict "a" "b" "c" | toJsonMap }} {{ omitNil .n | toJson }}', '{"a":"b","c":""} {"y":[1]}'),
     ],
 )
@@ -168,6 +169,10 @@ def test_templates_have_sprigs_functions(text, made):
         "{{ until 99999999999 }}",
         '{{ $x := repeat 1000000 "a" }}{{ regexReplaceAll "a" $x $x }}',
         '{{ $x := repeat 1000000 "a" }}{{ replace "" $x $x }}',
+        '{{ regexReplaceAll "a+" (repeat 1000000 "a") (repeat 100000 "$0") }}',
+        '{{ $x := "ab" }}{{ range until 40 }}{{ $x = print $x $x }}{{ end }}',
+        "{{ $x := list 1 }}{{ range until 40 }}{{ $x = concat $x $x }}{{ end }}",
+        "{{ $x := list 1 }}{{ range until 5000 }}{{ $x = list $x }}{{ end }}{{ $x }}",
     ],
 )
 def test_what_a_template_cannot_compute_or_would_not_end_is_an_error(text):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lateen.inject.environment import DEFAULT_CONFIG
-from lateen.inject.gotemplate.sprig import SPRIG
+from lateen.inject.gotemplate.sprig import SPRIG, mapping
 from lateen.inject.gotemplate.values import go_text, truth
 from lateen.inject.networks import with_network
 from lateen.kit import jsons, yamldoc
@@ -141,7 +141,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = (
         "omit": lambda mapping, *keys: {k: v for k, v in (mapping or {}).items() if k not in keys},
         "omitNil": _without_nil,
         "protoToJSON": _proto,
-        "strdict": lambda *pairs: dict(zip(pairs[::2], [*pairs[1::2], ""], strict=False)),
+        "strdict": mapping,
         "structToJSON": lambda v: jsons.dumps(v or {}).decode(),
         "toJSON": lambda v: jsons.dumps(v or {}).decode(),
         "toJson": lambda v: jsons.dumps(v).decode(),

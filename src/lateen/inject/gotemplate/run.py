@@ -36,7 +36,7 @@ class _Run:
                 self._node(node, dot, variables)
             except TemplateError:
                 raise
-            except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as e:
+            except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as e:
                 raise TemplateError(f"line {node.line}: {e}") from e
         self.depth -= 1
 
@@ -110,7 +110,7 @@ class _Run:
             if name not in FUNCTIONS:
                 raise TemplateError(f'line {line}: there is no function "{name}"')
             values = [self._operand(t, dot, variables, line) for t in command[1:]]
-            return FUNCTIONS[name](*values, *last)
+            return _bounded(FUNCTIONS[name](*values, *last))
         value = self._operand(command[0], dot, variables, line)
         if callable(value):
             return value(*(self._operand(t, dot, variables, line) for t in command[1:]), *last)
@@ -136,6 +136,13 @@ class _Run:
             case "word" if token[1] in FUNCTIONS:
                 return FUNCTIONS[token[1]]()
         raise TemplateError(f"line {line}: {token[1]!r} cannot stand here")
+
+
+def _bounded(value: Any) -> Any:
+    """What a function has returned: a few that double what they get would fill any memory. Raises ValueError."""
+    if isinstance(value, str | list | dict) and len(value) > MAX_TEXT:
+        raise ValueError("the value becomes too large")
+    return value
 
 
 class _Scope(dict[str, Any]):

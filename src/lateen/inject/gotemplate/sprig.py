@@ -75,8 +75,9 @@ def _default(default: Any, *given: Any) -> Any:
     return given[0] if given and truth(given[0]) else default
 
 
-def _dict(*pairs: Any) -> dict[str, Any]:
-    return dict(zip(pairs[::2], pairs[1::2], strict=False))
+def mapping(*pairs: Any) -> dict[str, Any]:
+    """A last key without a value has an empty one."""
+    return dict(zip(pairs[::2], [*pairs[1::2], ""], strict=False))
 
 
 def _dig(*given: Any) -> Any:
@@ -105,11 +106,21 @@ def _is_kind(kind: str, value: Any) -> bool:
 
 
 def _replaced(pattern: str, text: Any, by: str) -> str:
-    """``$1`` and ``${1}`` in the replacement are groups. Raises ValueError."""
+    """``$1`` and ``${1}`` in the replacement are groups; those that there are not are empty, as in Go. Raises
+    ValueError."""
     expression, given = regex.compiled(pattern), go_text(text)
-    _bounded(sum(1 for _ in expression.finditer(given)), by)
-    template = _GROUP.sub(lambda m: "$" if m[3] else rf"\g<{m[1] or m[2]}>", by.replace("\\", r"\\"))
-    return str(expression.sub(template, given))
+    count = sum(1 for _ in expression.finditer(given))
+    if count * len(by) + by.count("$") * len(given) > MAX_TEXT:  # groups are parts of their match
+        raise ValueError("the text becomes too long")
+    return str(expression.sub(lambda m: _GROUP.sub(lambda reference: _group(m, reference), by), given))
+
+
+def _group(found: Any, reference: re.Match[str]) -> str:
+    if reference[3]:
+        return "$"
+    name = reference[1] or reference[2]
+    groups = {str(i): text for i, text in enumerate((found[0], *found.groups()))} | found.groupdict()
+    return groups.get(name) or ""
 
 
 def _found(pattern: str, text: Any) -> str:
@@ -188,7 +199,7 @@ SPRIG: dict[str, Callable[..., Any]] = {
     "uniq": _unique,
     "without": lambda items, *gone: [i for i in items or [] if i not in gone],
     # mappings
-    "dict": _dict,
+    "dict": mapping,
     "dig": _dig,
     "get": lambda mapping, key: (mapping or {}).get(key, ""),
     "hasKey": lambda mapping, key: key in (mapping or {}),

@@ -10,7 +10,7 @@ def truth(value: Any) -> bool:
 
 
 def go_text(value: Any) -> str:
-    """A value roughly as Go's ``fmt`` prints it; mappings are printed as JSON."""
+    """A value roughly as Go's ``fmt`` prints it."""
     match value:
         case None:
             return ""
