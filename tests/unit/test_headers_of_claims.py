@@ -65,6 +65,7 @@ def test_a_preflight_needs_no_token_but_what_it_has_is_verified(tmp_path):
         assert ask("OPTIONS", x_user="root", **PREFLIGHT) == (200, {})
         assert ask("OPTIONS", authorization="Bearer nonsense", **PREFLIGHT)[0] == 401
         assert ask("GET", **PREFLIGHT)[0] == 401
+        assert ask("OPTIONS", **{**PREFLIGHT, "origin": ""})[0] == 401
 
 
 BY_HEADER, BY_COOKIE = rule("a", **output("x-user")), rule("c", fromCookies=["session"], **output("x-user"))

@@ -51,11 +51,12 @@ def configuration(found: Authentication, gateway: bool, claims: bool = True) -> 
 
 
 def _preflight() -> rc.RouteMatch:
-    """As Envoy's CORS filter knows them."""
-    method = rc.HeaderMatcher(name=":method")
-    method.string_match.exact = "OPTIONS"
-    others = (rc.HeaderMatcher(name=n, present_match=True) for n in ("origin", "access-control-request-method"))
-    return rc.RouteMatch(prefix="", headers=[method, *others])
+    """As Envoy's CORS filter knows them, to which an empty header is none."""
+    out = rc.RouteMatch(prefix="")
+    out.headers.add(name=":method").string_match.exact = "OPTIONS"
+    for name in ("origin", "access-control-request-method"):
+        out.headers.add(name=name).string_match.safe_regex.regex = r"\C+"
+    return out
 
 
 def claimed_headers(rules: Sequence[JWTRule]) -> tuple[str, ...]:
