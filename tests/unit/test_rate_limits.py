@@ -166,6 +166,12 @@ kind: Service
 metadata: {name: outside, namespace: default}
 spec: {ports: [{name: http, port: 80}]}
 """
+WITHOUT_PORTS = """
+apiVersion: v1
+kind: Service
+metadata: {name: peers, namespace: default}
+spec: {clusterIP: None, selector: {app: peers}}
+"""
 OF_MESH = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -181,6 +187,7 @@ OF_A_ROUTE = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}"
         (PRODUCTPAGE, "", "tcp", "port tcp is not HTTP, and only requests are counted"),
         (PRODUCTPAGE, "", "", None),
         ('{group: "", kind: Service, name: outside}', WITHOUT_PODS, "http", 'the Service "outside" has no selector'),
+        ('{group: "", kind: Service, name: peers}', WITHOUT_PORTS, "http", "Service default/peers has no ports"),
         (OF_A_ROUTE, OF_MESH, "http", "HTTPRoute default/r has no Gateway among its parents"),
         (OF_A_ROUTE, OF_MESH.replace('group: "", kind: Service, name: reviews', "name: web"), "http", None),
     ],

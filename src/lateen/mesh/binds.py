@@ -12,7 +12,7 @@ from lateen.api import objects as o
 from lateen.api.networking import IstioEgressListener
 from lateen.mesh.clients import Client
 from lateen.mesh.outbound_view import Bind, HostView
-from lateen.mesh.protocols import HTTP, of_listener, protocol
+from lateen.mesh.protocols import HTTP, REQUESTS, of_listener, protocol
 from lateen.mesh.scope import Bound, has_address, is_proxy
 from lateen.mesh.workloads import IPV6
 from lateen.wire import names
@@ -60,7 +60,7 @@ def _every(one: Bound, client: Client, view: View) -> Iterator[Bind]:
     for number, found in sorted(at.items()):
         spoken = {kind for _, kind in found}
         taken = [h for s, kind in found if kind not in HTTP and (h := view(s)) is not None]
-        kind = "http" if spoken.issubset(HTTP) else "tcp" if spoken.isdisjoint((*HTTP, "auto")) else "auto"
+        kind = "http" if spoken.issubset(HTTP) else "tcp" if spoken.isdisjoint(REQUESTS) else "auto"
         place = (number, one.listener.bind or loopback(client), captured)
         yield Bind(*place, kind, tuple(taken), client.namespace, own=_own(taken, number) if len(found) == 1 else "")
 

@@ -13,7 +13,7 @@ from lateen.mesh.objects import Key
 from lateen.mesh.outbound_view import Limits
 from lateen.mesh.outcomes import Outcome, Problem
 from lateen.mesh.policies import Policies
-from lateen.mesh.protocols import HTTP, protocol
+from lateen.mesh.protocols import REQUESTS, protocol
 from lateen.mesh.standings import FRONTS
 from lateen.mesh.workloads import container_port
 
@@ -72,9 +72,10 @@ class Limiting(Policies):
             return why
         if target.group_kind == kinds.SERVICE.id:
             meant = self.ports_meant(ref, target)
-            if all(protocol(p) not in (*HTTP, "auto") for p in meant):
+            if not any(protocol(p) in REQUESTS for p in meant):
                 ports = ", ".join(p.name or str(p.port) for p in meant)
-                return f"port {ports} is not HTTP, and only requests are counted"
+                says = f"port {ports} is not HTTP" if ports else f"{target} has no ports"
+                return f"{says}, and only requests are counted"
         elif ref.section_name:
             return f"the whole of {target} is limited: sectionName is for ports of Services"
         return older(policy, ref, target, (p for p in self._traffic_policies_at.get(target) if is_limiting(p.spec)))

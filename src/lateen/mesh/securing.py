@@ -17,7 +17,7 @@ from lateen.mesh.authentication import KeySource
 from lateen.mesh.limiting import Limiting, aimed, older, target_of
 from lateen.mesh.objects import Key
 from lateen.mesh.outcomes import Outcome, Problem
-from lateen.mesh.protocols import HTTP, protocol
+from lateen.mesh.protocols import REQUESTS, protocol
 from lateen.mesh.routing import HostRoutes
 from lateen.mesh.secured import Broken, Login, Policy, Secured
 from lateen.mesh.workloads import container_port
@@ -173,7 +173,7 @@ class Securing(Limiting):
             return f"it does nothing here: {why}"
         if target.group_kind == kinds.SERVICE.id:
             meant = self.ports_meant(ref, target)
-            if plain := [p.name or str(p.port) for p in meant if protocol(p) not in (*HTTP, "auto")]:
+            if plain := [p.name or str(p.port) for p in meant if protocol(p) not in REQUESTS]:
                 return f"port {', '.join(plain)} is not HTTP, so it is closed"
         elif ref.section_name and ref.section_name not in self._sections(target):
             return f'it does nothing here: {target} has nothing named "{ref.section_name}"'

@@ -14,7 +14,7 @@ from lateen.kit.derived import derived, held
 from lateen.mesh import policy
 from lateen.mesh.gateway_view import GatewayServer
 from lateen.mesh.outbound_view import HostView, Port
-from lateen.mesh.protocols import HTTP
+from lateen.mesh.protocols import REQUESTS
 from lateen.mesh.secured import Outside
 from lateen.mesh.settings import OutboundPolicy, Transport
 from lateen.mesh.workloads import UNKNOWN
@@ -50,7 +50,7 @@ def subsets(view: HostView) -> list[str]:
 def _message(view: HostView, port: Port, subset: str, found: api.TrafficPolicy) -> tuple[Any, tuple[str, ...], bool]:
     """The cluster without its transport socket, the ALPN values of mesh TLS, and whether it speaks HTTP/2 alone."""
     pool = found.connection_pool
-    http = port.protocol in (*HTTP, "auto")
+    http = port.protocol in REQUESTS
     meshed = view.secured(port.number, subset).meshed
     as_client = bool(pool and pool.http and pool.http.use_client_protocol)
     h2 = not as_client and _is_http2(port, pool, view.transport, meshed)

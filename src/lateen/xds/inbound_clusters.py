@@ -9,7 +9,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from lateen.api.networking import traffic_policy as api
 from lateen.mesh.inbound_view import InboundPort, InboundView
 from lateen.mesh.outbound_view import Port
-from lateen.mesh.protocols import HTTP
+from lateen.mesh.protocols import REQUESTS
 from lateen.wire import names, ports
 from lateen.wire.resource import Resource
 from lateen.xds import clusters, pb, pools
@@ -57,7 +57,7 @@ def _own(view: InboundView, i: InboundPort) -> Any:
     address, or a Unix socket."""
     protocol = i.port.protocol
     http = i.pool.http if i.pool else None
-    if protocol not in (*HTTP, "auto"):
+    if protocol not in REQUESTS:
         kind = ""
     elif protocol == "auto" or (http and http.use_client_protocol):
         kind = "downstream"

@@ -107,47 +107,44 @@ def _has_nil(value: Any) -> bool:
     return value is None or any(map(_has_nil, inside))
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = (
-    SPRIG
-    | {
-        # Go
-        "and": _and,
-        "or": _or,
-        "not": lambda v: not truth(v),
-        "len": lambda v: len(v or ()),
-        "index": _index,
-        "eq": _eq,
-        "ne": lambda a, b: not _eq(a, b),
-        "lt": _compare(lambda a, b: a < b),
-        "le": _compare(lambda a, b: a <= b),
-        "gt": _compare(lambda a, b: a > b),
-        "ge": _compare(lambda a, b: a >= b),
-        "print": lambda *v: "".join(go_text(i) for i in v),
-        "printf": _printf,
-        # Istio's injector
-        "annotation": _annotation,
-        "appendMultusNetwork": with_network,
-        "applicationPorts": lambda containers: _ports_of(containers, "istio-proxy"),
-        "contains": lambda needle, text: go_text(needle) in go_text(text),
-        "directory": lambda path: path.rpartition("/")[0] + "/" if "/" in path else "",
-        "env": lambda *named: named[-1],  # always the default: templates have no access to istiod's environment
-        "excludeInboundPort": _exclude_port,
-        "formatDuration": go_text,
-        "fromJSON": lambda text: jsons.loads(text),
-        "includeInboundPorts": _ports_of,
-        "indent": _istio_indent,
-        "isset": lambda mapping, key: key in (mapping or {}),
-        "kubevirtInterfaces": go_text,
-        "omit": lambda mapping, *keys: {k: v for k, v in (mapping or {}).items() if k not in keys},
-        "omitNil": _without_nil,
-        "protoToJSON": _proto,
-        "strdict": mapping,
-        "structToJSON": lambda v: jsons.dumps(v or {}).decode(),
-        "toJSON": lambda v: jsons.dumps(v or {}).decode(),
-        "toJson": lambda v: jsons.dumps(v).decode(),
-        "toJsonMap": lambda *maps: jsons.dumps({k: v for m in maps for k, v in (m or {}).items()}).decode(),
-        "toLower": lambda text: go_text(text).lower(),
-        "toYaml": _yaml,
-        "valueOrDefault": lambda value, default: default if value in ("", None) else value,
-    }
-)
+FUNCTIONS: dict[str, Callable[..., Any]] = SPRIG | {
+    # Go
+    "and": _and,
+    "or": _or,
+    "not": lambda v: not truth(v),
+    "len": lambda v: len(v or ()),
+    "index": _index,
+    "eq": _eq,
+    "ne": lambda a, b: not _eq(a, b),
+    "lt": _compare(lambda a, b: a < b),
+    "le": _compare(lambda a, b: a <= b),
+    "gt": _compare(lambda a, b: a > b),
+    "ge": _compare(lambda a, b: a >= b),
+    "print": lambda *v: "".join(go_text(i) for i in v),
+    "printf": _printf,
+    # Istio's injector
+    "annotation": _annotation,
+    "appendMultusNetwork": with_network,
+    "applicationPorts": lambda containers: _ports_of(containers, "istio-proxy"),
+    "contains": lambda needle, text: go_text(needle) in go_text(text),
+    "directory": lambda path: path.rpartition("/")[0] + "/" if "/" in path else "",
+    "env": lambda *named: named[-1],  # always the default: templates have no access to istiod's environment
+    "excludeInboundPort": _exclude_port,
+    "formatDuration": go_text,
+    "fromJSON": lambda text: jsons.loads(text),
+    "includeInboundPorts": _ports_of,
+    "indent": _istio_indent,
+    "isset": lambda mapping, key: key in (mapping or {}),
+    "kubevirtInterfaces": go_text,
+    "omit": lambda mapping, *keys: {k: v for k, v in (mapping or {}).items() if k not in keys},
+    "omitNil": _without_nil,
+    "protoToJSON": _proto,
+    "strdict": mapping,
+    "structToJSON": lambda v: jsons.dumps(v or {}).decode(),
+    "toJSON": lambda v: jsons.dumps(v or {}).decode(),
+    "toJson": lambda v: jsons.dumps(v).decode(),
+    "toJsonMap": lambda *maps: jsons.dumps({k: v for m in maps for k, v in (m or {}).items()}).decode(),
+    "toLower": lambda text: go_text(text).lower(),
+    "toYaml": _yaml,
+    "valueOrDefault": lambda value, default: default if value in ("", None) else value,
+}

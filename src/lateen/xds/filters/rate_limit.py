@@ -14,7 +14,7 @@ from envoy.config.core.v3 import extension_pb2
 from lateen.api import envoy_gateway as eg
 from lateen.mesh.inbound_view import InboundPort
 from lateen.mesh.outbound_view import Limits
-from lateen.mesh.protocols import HTTP
+from lateen.mesh.protocols import REQUESTS
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import pb
@@ -46,7 +46,7 @@ def http(chain: Requests) -> list[HttpFilter]:
 
 def slots(port: InboundPort) -> tuple[str, ...]:
     """The name of a port's slot, if it takes requests."""
-    return (f"{SLOT}/{port.port.number}",) if port.port.protocol in (*HTTP, "auto") else ()
+    return (f"{SLOT}/{port.port.number}",) if port.port.protocol in REQUESTS else ()
 
 
 def extensions(port: InboundPort, workload: str = "") -> Iterator[Resource]:

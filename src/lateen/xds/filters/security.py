@@ -27,7 +27,7 @@ from google.protobuf import any_pb2
 from lateen.api.security import JWTRule
 from lateen.mesh.gateway_view import GatewayServer, GatewayView
 from lateen.mesh.inbound_view import InboundPort, InboundView
-from lateen.mesh.protocols import HTTP
+from lateen.mesh.protocols import REQUESTS
 from lateen.mesh.secured import Outside, Secured, jwt_rules
 from lateen.wire import names
 from lateen.wire.names import SECURITY
@@ -76,7 +76,7 @@ def _login(guard: Guard, workload: str, off: bool) -> HttpFilter:
 
 
 def at_port(port: InboundPort) -> tuple[Guard, ...]:
-    if port.port.protocol not in (*HTTP, "auto"):
+    if port.port.protocol not in REQUESTS:
         return ()
     logins = [one for one in port.secured if one.policy.spec.oidc]
     first, *then, ruled = _slots(port, logins)
@@ -106,7 +106,7 @@ def _slots(port: InboundPort, logins: Sequence[Secured]) -> tuple[str, ...]:
 
 def of_port(port: InboundPort, workload: str) -> Iterator[Resource]:
     """The contents of a port's slots."""
-    if port.port.protocol not in (*HTTP, "auto"):
+    if port.port.protocol not in REQUESTS:
         return
     logins = [one for one in port.secured if one.policy.spec.oidc]
     _, *more = _asking(port) or (None,)

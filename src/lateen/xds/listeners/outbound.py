@@ -16,7 +16,7 @@ from lateen.kit.derived import Shared, derived, held
 from lateen.mesh.observability import Side
 from lateen.mesh.outbound_view import Bind, HostSpace, HostView, OutboundView, Spaces
 from lateen.mesh.policy import merged, originates
-from lateen.mesh.protocols import HTTP
+from lateen.mesh.protocols import HTTP, REQUESTS
 from lateen.mesh.scope import reached
 from lateen.mesh.settings import OutboundPolicy
 from lateen.mesh.workloads import ALONE, Seat
@@ -183,7 +183,7 @@ def _bound(
     if bind.address.startswith("unix://"):
         out.address.pipe.path = bind.address.removeprefix("unix://")
     asked = Requests("outbound", dynamic=_dynamic(policy, bind.hosts), paths=paths)
-    if bind.protocol in (*HTTP, "auto"):
+    if bind.protocol in REQUESTS:
         out.filter_chains.add(filters=http.filters(seen, asked, f"outbound_{name}", rds=bind.routes))
     if bind.protocol == "auto":
         out.filter_chains[0].filter_chain_match.CopyFrom(_looks_like_http(seen))
@@ -275,7 +275,7 @@ def _listening(part: HostSpace) -> Listening:
         own = [a for a in host.addresses if "/" not in a]
         ranges = len(own) < len(host.addresses)
         for port in host.called_ports:
-            mine = host.by_address(port.number) if port.spoken in (*HTTP, "auto") else ()
+            mine = host.by_address(port.number) if port.spoken in REQUESTS else ()
             owned += [((a, port.number), names.at_address(host.host, port.number)) for a in mine]
             sniffed += [((a, port.number), names.at_address(host.host, port.number)) for a in host.sniffed(port)]
             if port.spoken in HTTP:

@@ -14,16 +14,13 @@ from lateen.api.networking.http import HTTPRetry
 from lateen.kit.derived import derived, held
 from lateen.mesh import policy
 from lateen.mesh.outbound_view import Bind, DomainSpace, HostSpace, HostView, OutboundView, Port, Spaces
-from lateen.mesh.protocols import HTTP
+from lateen.mesh.protocols import REQUESTS
 from lateen.mesh.routing import Route
 from lateen.mesh.settings import OutboundPolicy
 from lateen.wire import names
 from lateen.wire.resource import Resource
 from lateen.xds import origins, pb
 from lateen.xds.routes import action, match, sessions
-
-ROUTED = (*HTTP, "auto")
-"""Protocols of ports whose requests are routed."""
 
 
 def layered(routes: Any) -> None:
@@ -195,7 +192,7 @@ def _configuration(port: int, policy: OutboundPolicy, everything: bool) -> Resou
 def _ports(part: HostSpace) -> tuple[frozenset[int], frozenset[int]]:
     """(ports with routed requests, ports where some host matches everything) of one namespace."""
     called = [h for h in part.members if h.resolution != "RULES" and h.called]
-    found = {p.number for h in called for p in h.called_ports if p.spoken in ROUTED}
+    found = {p.number for h in called for p in h.called_ports if p.spoken in REQUESTS}
     whole = {p.number for h in part.members if h.host == "*" for p in h.ports}
     return frozenset(found), frozenset(whole)
 
@@ -209,7 +206,7 @@ def _all_ports(spaces: Spaces[HostSpace]) -> tuple[frozenset[int], frozenset[int
 def outbound(view: OutboundView) -> tuple[Resource, ...]:
     """One route configuration for each HTTP port of the mesh."""
     ports, whole = _all_ports(view.host_spaces)
-    binds = [b for b in view.binds if b.protocol in ROUTED]
+    binds = [b for b in view.binds if b.protocol in REQUESTS]
     found = ports | {b.port for b in binds if not b.proxy}
     shared = (_configuration(n, view.policy, n in whole) for n in sorted(found))
     proxies = (_of_proxy(b, view.policy) for b in binds if b.proxy)
@@ -223,7 +220,7 @@ def _of_proxy(bind: Bind, policy: OutboundPolicy) -> Resource:
     taken = {"*"}
     causes: dict[str, None] = {}
     for view in bind.hosts:
-        for i, port in enumerate(p for p in view.ports if p.protocol in ROUTED):
+        for i, port in enumerate(p for p in view.ports if p.protocol in REQUESTS):
             spelled = domains(view, port, bind.viewer)
             wanted = [f"{d}:{port.number}" for d in spelled] + (spelled if i == 0 else [])
             own = [d for d in wanted if d not in taken]
@@ -251,7 +248,7 @@ def _of_addresses(part: HostSpace) -> tuple[Resource, ...]:
         _of_address(h, p)
         for h in part.members
         for p in h.called_ports
-        if h.sniffed(p) or (p.spoken in ROUTED and h.by_address(p.number))
+        if h.sniffed(p) or (p.spoken in REQUESTS and h.by_address(p.number))
     )
 
 
@@ -282,7 +279,7 @@ def hosts(part: DomainSpace) -> tuple[Resource, ...]:
         for h in part.hosts.members
         if h.called
         for port in h.called_ports
-        if port.spoken in ROUTED and (part.bound or not h.by_address(port.number))
+        if port.spoken in REQUESTS and (part.bound or not h.by_address(port.number))
     )
 
 
