@@ -82,3 +82,31 @@ def test_what_an_administrator_has_told_the_node_of_is_given_once(kubelet):
     assert unfit(wants("b", 1, ""), []) == ""
     kubelet._informer.objects["default", "a"] = wants("a", 3, phase="Succeeded")
     assert unfit(wants("b", 2, ""), []) == ""
+
+
+def test_what_a_pod_has_just_been_given_is_not_given_again(kubelet, monkeypatch):
+    """The next pod comes before the kubelet has heard of the binding."""
+    found, bound = kubelet._scheduler, []
+
+    async def request(_, __, name, *___):
+        bound.append(name)
+
+    kubelet.node.client = SimpleNamespace(request=request)
+    monkeypatch.setattr(found, "_events", SimpleNamespace(event=lambda *_: None))
+    monkeypatch.setattr(found, "_unschedulable", lambda *_: asyncio.sleep(0))
+    status = {"allocatable": {"cpu": "2"}, "capacity": {"example.com/dongle": "1"}}
+    found._nodes.objects["", "lateen"] = {"metadata": {"name": "lateen"}, "status": status}
+
+    async def work():
+        for name in ("first", "second", "first"):
+            made = pod(name, "Pending", node="")
+            made["spec"]["containers"] = [{"name": "c", "resources": {"limits": {"example.com/dongle": "1"}}}]
+            kubelet._informer.objects["default", name] = made
+            found.add(name, made)
+            await found._round()
+        kubelet._informer.objects["default", "first"] = pod("first", "Succeeded")
+        await found._round()
+
+    asyncio.run(work())
+    assert bound == ["first", "second"]
+    assert list(found._assumed) == ["second"]

@@ -46,6 +46,8 @@ class Scheduler:
         self._node, self._newest, self._there, self._count = node, newest, there, count
         self._events = Recorder(node.client, SCHEDULER)
         self._pending: dict[str, Json] = {}
+        self._assumed: dict[str, Json] = {}
+        """By uid: pods that have been bound, until their latest objects say so."""
         self._told: dict[str, tuple[str, float]] = {}
         """By uid: why a pod does not fit, and when it was told so."""
         self._soon = asyncio.Event()
@@ -79,15 +81,13 @@ class Scheduler:
 
     async def _round(self) -> None:
         waiting, self._pending = self._pending, {}
+        self._assumed = {uid: pod for uid, pod in self._assumed.items() if self._unbound(uid, pod)}
         fit: list[Json] = []
         for uid, pod in sorted(waiting.items(), key=lambda item: -int(item[1]["spec"].get("priority") or 0)):
-            key = (str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"]))
-            newest = self._newest(key)
-            if newest is None or newest["metadata"]["uid"] != uid or dig(newest, "spec", "nodeName"):
+            newest = self._unbound(uid, pod)
+            if newest is None or uid in self._assumed or newest["spec"].get("schedulingGates"):
                 continue
-            if newest["metadata"].get("deletionTimestamp") or newest["spec"].get("schedulingGates"):
-                continue
-            if why := self._unfit(newest, fit):
+            if why := self._unfit(newest, [*self._assumed.values(), *fit]):
                 self._tell(newest, why)
                 await self._unschedulable(newest, why)
                 self._pending[uid] = newest
@@ -96,6 +96,13 @@ class Scheduler:
         self._told = {uid: told for uid, told in self._told.items() if uid in self._pending}
         for i in range(0, len(fit), GROUP):
             await asyncio.gather(*(self._bind(p) for p in fit[i : i + GROUP]))
+
+    def _unbound(self, uid: str, pod: Json) -> Json | None:
+        """Its latest object, if it still has no node and is not being deleted."""
+        newest = self._newest((str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"])))
+        if newest is None or newest["metadata"]["uid"] != uid or dig(newest, "spec", "nodeName"):
+            return None
+        return None if newest["metadata"].get("deletionTimestamp") else newest
 
     def _tell(self, pod: Json, why: str) -> None:
         uid, now = str(pod["metadata"]["uid"]), asyncio.get_running_loop().time()
@@ -154,6 +161,7 @@ class Scheduler:
             binding = {"apiVersion": "v1", "kind": "Binding", "target": target}
             meta = {"name": name, "namespace": namespace, "uid": pod["metadata"]["uid"]}
             await self._node.client.request(kinds.POD, namespace, name, "binding", {**binding, "metadata": meta})
+            self._assumed[meta["uid"]] = pod
             said = f"Successfully assigned {namespace}/{name} to {self._node.name}"
             self._events.event(pod, "Normal", "Scheduled", said)
         except KubeError as e:
