@@ -111,7 +111,7 @@ def test_the_clusters_own_scheduler_binds(cluster):
 
     async def run():
         node = SimpleNamespace(client=DirectClient(cluster.api, "kube-scheduler"), name="lateen")
-        made = Scheduler(node, lambda key: cluster.store.get("pods", *key).obj, lambda: 0)
+        made = Scheduler(node, lambda key: cluster.store.get("pods", *key).obj, list, lambda: 0)
         made.add(found["metadata"]["uid"], found)
         task = tasks.spawn(made.run(), "scheduler")
         async with asyncio.timeout(20):
