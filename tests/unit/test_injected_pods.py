@@ -270,6 +270,15 @@ def test_an_image_type_is_the_end_of_a_tag():
         injected({"sidecar.istio.io/proxyImageType": "a:b"})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("proxyImageType", "debug\n"), ("proxyImage", "h/p:1\n"), ("proxyCPU", "100m\n")]
+)
+def test_a_line_break_at_the_end_is_part_of_a_value(name, value):
+    """As of a block in YAML. It ended up in the pod, which the API server then refused."""
+    with pytest.raises(ValueError, match=f"sidecar.istio.io/{name}"):
+        injected({f"sidecar.istio.io/{name}": value})
+
+
 def test_a_strategic_merge_matches_items_by_name():
     base = {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}], "args": ["a"], "x": 1}
     patch = {"env": [{"name": "B", "value": "2"}, {"name": "C", "value": "3"}], "args": ["b"], "x": None}

@@ -13,11 +13,11 @@ from lateen.kit import duration, jsons, regex
 from lateen.kit.booleans import boolean
 from lateen.kit.digits import digits
 
-_QUANTITY = re.compile(r"[+-]?\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$")
-_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$")
+_QUANTITY = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?")
+_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*")
 _LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-_IMAGE_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,100}$")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_IMAGE_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 IMAGE_TYPES = ("distroless", "debug")
 """The ends of the tags of Istio's images"""
 _INTERFACE = re.compile(r"[^\s/,]{1,15}$")
@@ -69,18 +69,18 @@ def truth(text: str) -> None:
 
 
 def quantity(text: str) -> None:
-    if not _QUANTITY.match(text):
+    if not _QUANTITY.fullmatch(text):
         raise ValueError(f'"{text}" is not a quantity such as 100m or 128Mi')
 
 
 def image(text: str) -> None:
-    if not _IMAGE.match(text):
+    if not _IMAGE.fullmatch(text):
         raise ValueError(f'"{text}" is not the name of an image')
 
 
 def image_type(text: str) -> None:
     """The end of an image's tag, as in Istio: hubs may have other types than Istio's."""
-    if text and not _IMAGE_TYPE.match(text):
+    if text and not _IMAGE_TYPE.fullmatch(text):
         raise ValueError(f'"{text}" cannot be the end of an image\'s tag')
 
 
@@ -168,7 +168,7 @@ def names(text: str) -> None:
 
 
 def config_map(text: str) -> None:
-    if len(text) > 253 or not all(map(_LABEL.match, text.split("."))):
+    if len(text) > 253 or not all(map(_LABEL.fullmatch, text.split("."))):
         raise ValueError(f'"{text}" is not the name of a ConfigMap')
 
 
