@@ -275,7 +275,7 @@ GATEWAY_APIS = (GATEWAY_API, GATEWAY_API_X)
 OTHERS = (*GATEWAY_APIS, CERT_MANAGER)
 """Groups whose CRDs may be missing, or installed by somebody else."""
 SHARED = (*OTHERS, ENVOY_GATEWAY)
-"""Groups of other projects, of whose objects other controllers may have some."""
+"""API groups of other projects: an object may be for another controller."""
 
 
 def _gateway_api(

@@ -269,7 +269,7 @@ def secrets(policy: SecurityPolicy) -> tuple[SecretReference, ...]:
 
 
 def token_headers(jwt: JWT | None) -> tuple[HeaderToken, ...]:
-    """The headers in which the providers look for tokens; without a word of it in ``Authorization: Bearer``."""
+    """The headers in which the providers look for tokens: by default, ``Authorization`` with the prefix ``Bearer ``."""
     found: dict[HeaderToken, None] = {}
     for p in jwt.providers if jwt else ():
         own = p.extract_from or TokenSource()

@@ -21,7 +21,7 @@ AGAIN_S, LONGEST_S = 1.0, 60.0
 """Seconds after which a failed fetch is retried: initially, and at most."""
 RETRIES = 4
 """How many sources that have failed are tried again at a time: fewer than are fetched at once (``fetching.AT_ONCE``),
-so that whoever names any number of servers that do not answer does not hold up those of others."""
+so that servers that do not answer hold up others only until each has failed once."""
 S = TypeVar("S", bound=Hashable)
 A = TypeVar("A")
 V = TypeVar("V")

@@ -30,7 +30,7 @@ ENFORCED = (
 )
 """What the proxies of a Service's pods ask of requests"""
 SELECTORS = {"Service": "selector", "ServiceEntry": "workloadSelector"}
-"""The fields of targets by which they have workloads"""
+"""The field of a target that selects its workloads"""
 
 
 @analyzer("policy.TargetAnalyzer", "Checks that the targets of policies exist, and have workloads")
@@ -63,8 +63,8 @@ def unenforced(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _without_proxy(snapshot: Snapshot, namespace: str, name: str) -> str:
-    """How many pods of a Service have no proxy, in words that seldom change; empty if all have one, or there are
-    none."""
+    """Whether no pod of a Service has a proxy, or not every one, as a subject of a sentence, which does not change with
+    every pod; empty if all have one, or there are none."""
     service = snapshot.get(str(kinds.SERVICE.id), namespace, name)
     selector = service.spec.get("selector") if service else None
     found = snapshot.pods(selector, namespace) if selector else []

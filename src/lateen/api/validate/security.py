@@ -19,7 +19,8 @@ from lateen.kit.jsons import Json
 
 MAX_URI, MAX_CLAIMS = 2048, 64
 MAX_PLACES, MAX_PLACE = 16, 256
-"""How many parameters or cookies have tokens, and the bytes of a name"""
+"""The most parameters, or cookies, in which one rule looks for tokens, and the most bytes of a name: proxies have a
+regular expression for each."""
 
 
 def peer_authentication(pa: sec.PeerAuthentication, _: Json) -> Findings:
@@ -62,7 +63,7 @@ def _jwt(r: sec.JWTRule, at: str) -> Findings:
 
 
 def places(names: tuple[str, ...], at: str) -> Findings:
-    """Parameters or cookies with tokens, of which Envoy gets one regular expression."""
+    """``names``: of parameters or cookies with tokens."""
     for i, name in enumerate(names):
         yield from s.compared(name, f"{at}[{i}]", MAX_PLACE)
     if len(names) > MAX_PLACES:

@@ -21,7 +21,7 @@ from lateen.kit.jsons import Json
 
 MAX_RULES = 64
 MAX_ORIGIN = 253
-"""Of Envoy Gateway"""
+"""Bytes of an origin, as in the CRD of Envoy Gateway"""
 MAX_KEY_NAME = 1024
 """Characters of the name of a header, parameter or cookie with an API key, in Envoy"""
 _ORIGIN = re.compile(

@@ -57,7 +57,7 @@ NULLS = {
 NEGATIVE = {"weight": "weight {} < 0", "attempts": "attempts cannot be negative, is {}"}
 """Istio's words for a negative number of some fields; of others, they must be non-negative."""
 SIGNED = ("priority",)
-HALF = {
+INT32 = {
     "attempts",
     "concurrency",
     "consecutiveErrors",
@@ -73,7 +73,8 @@ HALF = {
     "successThreshold",
     "timeoutSeconds",
 }
-"""Signed in protobuf, though they cannot be negative; likewise the weights of routes, other than those of endpoints."""
+"""Fields of protobuf's type int32, though they cannot be negative; likewise the weights of routes, other than those of
+endpoints."""
 WIDE = ("tableSize", "minimumRingSize")
 MOST = 2**32 - 1
 
@@ -148,4 +149,4 @@ def _number(value: int, path: str) -> Findings:
 def _most(name: str, path: str) -> int:
     if name in WIDE:
         return 2**64 - 1
-    return MOST // 2 if name in HALF or (name == "weight" and "].route[" in path) else MOST
+    return MOST // 2 if name in INT32 or (name == "weight" and "].route[" in path) else MOST
