@@ -13,7 +13,7 @@ from lateen.console.collector import Collector
 from lateen.console.graph import Graph
 from lateen.console.graph import health as traffic
 from lateen.console.metrics import Target, began, quantile
-from lateen.console.series.scrape import samples
+from lateen.console.series.scrape import LeftOut, samples
 
 
 def test_only_increments_since_the_last_reading_are_added():
@@ -175,13 +175,13 @@ def test_what_an_old_proxy_leaves_out_when_counting_begins_is_not_taken_for_new(
 
 def test_a_burst_of_errors_at_an_old_proxy_is_seen_once_it_has_told_what_it_leaves_out(monkeypatch):
     target, out = Target(fresh=False, old=True), {}
-    target.told(samples(line(target="idle", value=1000) + b"istio_build 1\n"))
+    target.told(LeftOut(samples(line(target="idle", value=1000) + b"istio_build 1\n"), complete=True))
     target.read(samples(line(value=5)), out)
     target.read(samples(line(value=5) + line(target="idle", value=1001) + line(code=503, value=20)), out)
     assert {(s.flow.destination.name, s.detail): n for s, n in out.items()} == {("idle", "200"): 1, ("cart", "503"): 20}
     monkeypatch.setattr(metrics, "MAX_ABSENT", 1)
     many = Target(fresh=False, old=True)
-    many.told(samples(line(target="a") + line(target="b")))
+    many.told(LeftOut(samples(line(target="a") + line(target="b")), complete=True))
     assert (many.old, many._absent) == (True, {}), "too many to be remembered: one may come back"
 
 
@@ -196,6 +196,26 @@ def test_an_old_proxy_is_asked_once_for_what_it_leaves_out():
     found = asyncio.run(collected(answer, rounds=3, started="2020-01-01T00:00:00Z"))
     assert asked == [True, False, False]
     assert {s.detail: n for s, n in found.added(60).items()} == {"503": 20}
+
+
+def test_a_proxy_with_too_much_to_tell_of_what_it_leaves_out_is_not_asked_again_and_again(monkeypatch):
+    """What it shows is complete all the same, and what appears later is not known to be new."""
+    monkeypatch.setattr(scraping, "MAX_TEXT", 500_000)
+    asked = []
+
+    def answer(query):
+        asked.append("idle" in query)
+        idle = b"".join(line(target=f"idle-{i}", value=1000) for i in range(4000))
+        return (
+            line(value=len(asked))
+            + (line(target="idle-0", value=1001) if len(asked) > 2 else b"")
+            + (IDLE + b"\n" + idle if "idle" in query else b"")
+        )
+
+    found = asyncio.run(collected(answer, rounds=3, started="2020-01-01T00:00:00Z"))
+    assert asked == [True, False, False]
+    assert found.intake.dropped == set()
+    assert {s.flow.destination.name: n for s, n in found.added(60).items()} == {"cart": 2}
 
 
 class Pods:

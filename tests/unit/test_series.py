@@ -10,7 +10,7 @@ from lateen.console import calls
 from lateen.console.series import codec, scrape, store
 from lateen.console.series.disk import Disk
 from lateen.console.series.intake import Intake, Look
-from lateen.console.series.scrape import labels_of, samples
+from lateen.console.series.scrape import LeftOut, labels_of, samples
 from lateen.console.series.selection import TooMany
 from lateen.console.series.store import Store
 
@@ -276,7 +276,7 @@ def test_the_first_calls_at_a_pod_of_hours_count_once_it_has_told_what_it_leaves
     for i in range(60):
         text = b"a 1\n" + (error % (20, 20) if i >= 30 else b"") + (CALLS % 501 if i >= 40 else b"")
         found = look(text) if i >= missed else look(b"", problem="timeout")
-        idle = samples(CALLS % 500) if i == missed else None
+        idle = LeftOut(samples(CALLS % 500), complete=True) if i == missed else None
         assert intake.unsure(key) == (i <= missed)
         intake.frame(since + 5 * i, {key: found._replace(began=START / 1000 - 7200, idle=idle)}, {key})
     found = ask(intake.store, "sum by (response_code) (increase(istio_requests_total[5m]))", 295.0)
@@ -289,7 +289,7 @@ def test_what_a_target_tells_of_idle_series_is_bounded(monkeypatch):
     monkeypatch.setattr(scrape, "MAX_TOLD", 5)
     for count, begun in ((5, 1), (6, 0)):
         found = scrape.Scraped({}, lambda labels: hash(labels["i"]), age=scrape.Age(fresh=False, old=True))
-        found.told([(b'istio_requests_total{i="%d"}' % i, 1.0) for i in range(count)])
+        found.told(LeftOut([(b'istio_requests_total{i="%d"}' % i, 1.0) for i in range(count)], complete=True))
         for text in ([], [(b'istio_requests_total{i="new"}', 3.0)]):
             found.read(text, True, {})
         assert len(found._told) == count * begun

@@ -14,7 +14,7 @@ from math import isnan
 from typing import NamedTuple
 
 from lateen.api.canonical import LATEST
-from lateen.console.series.scrape import Age, Pair
+from lateen.console.series.scrape import Age, LeftOut, Pair
 from lateen.dump import failures
 from lateen.kit.digits import digits
 from lateen.kit.jsons import Json, dig
@@ -191,10 +191,10 @@ class Target:
         age = Age.of(began(pod), since, now)
         return cls(age.fresh, age.old)
 
-    def told(self, idle: Iterable[Pair]) -> None:
+    def told(self, idle: LeftOut) -> None:
         """What the proxy leaves out: everything else that appears from now on is new."""
-        found = {hash(key): value for key, value in idle if meaning(key) is not None}
-        self.old = len(found) > MAX_ABSENT
+        found = {hash(key): value for key, value in idle.pairs if meaning(key) is not None}
+        self.old = not idle.complete or len(found) > MAX_ABSENT
         if not self.old:
             self._absent |= found
 

@@ -73,7 +73,8 @@ async def read(
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         problem = str(e) or "timeout"
     complete = complete and (not text or text.endswith(b"\n"))
-    text, told = left_out(text) if idle and complete else (text, None)
+    text, told = left_out(text, complete) if idle else (text, None)
+    complete = complete or told is not None  # what was cut off comes after what is shown
     pairs = samples(text, meta if whole else None)
     labels, seconds = target_labels(process.pod, process.port), time.monotonic() - asked
     return Look(labels, url, pairs, whole, seconds, problem, complete, began(process.pod), told)

@@ -14,7 +14,7 @@ from lateen.console.series import codec
 from lateen.console.series.codec import Labels
 from lateen.console.series.disk import Disk
 from lateen.console.series.registry import Selector
-from lateen.console.series.scrape import COUNTER, JOB, Age, Meta, Pair, Scraped
+from lateen.console.series.scrape import COUNTER, JOB, Age, LeftOut, Meta, Pair, Scraped
 from lateen.console.series.selection import TooMany
 from lateen.console.series.store import Store
 from lateen.kit.jsons import Json
@@ -44,7 +44,7 @@ class Look(NamedTuple):
     problem: str = ""
     complete: bool = True
     began: float = 0.0
-    idle: list[Pair] | None = None
+    idle: LeftOut | None = None
 
 
 def _disk(folder: Path) -> Disk | None:

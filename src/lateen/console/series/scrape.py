@@ -54,6 +54,14 @@ class Meta(NamedTuple):
     help: str
 
 
+class LeftOut(NamedTuple):
+    """The idle series of a proxy."""
+
+    pairs: list[Pair]
+    complete: bool
+    """Whether these are all of them: otherwise one that appears is not known to be new."""
+
+
 def samples(text: bytes, into: dict[str, Meta] | None = None) -> list[Pair]:
     """(name and labels as written, value) of each line; an incomplete last line was cut off and does not count.
 
@@ -72,10 +80,11 @@ def samples(text: bytes, into: dict[str, Meta] | None = None) -> list[Pair]:
     return out
 
 
-def left_out(text: bytes) -> tuple[bytes, list[Pair] | None]:
-    """(what a proxy shows, what it says that it leaves out otherwise; None if it does not say it)."""
+def left_out(text: bytes, complete: bool = True) -> tuple[bytes, LeftOut | None]:
+    """(what a proxy shows, what it says that it leaves out otherwise; None if it does not say it). ``complete``: the
+    text was not cut off."""
     shown, told, rest = text.partition(IDLE + b"\n")
-    return shown, samples(rest, None) if told else None
+    return shown, LeftOut(samples(rest), complete) if told else None
 
 
 def _comment(line: bytes, into: dict[str, Meta]) -> None:
@@ -168,10 +177,11 @@ class Scraped:
         """Of the series that have not ended."""
         return [*(number for number in self._known.values() if number is not None), *self.idle]
 
-    def told(self, idle: Iterable[Pair]) -> None:
+    def told(self, idle: LeftOut) -> None:
         """What the target leaves out: of everything else that appears from now on, nothing was there before."""
-        self.unsure = self._old = self._old_histograms = False
-        for key, value in idle:
+        self.unsure = False
+        self._old = self._old_histograms = not idle.complete
+        for key, value in idle.pairs:
             if HISTOGRAM.fullmatch(_name(key)):
                 self._rest(key, value)
             elif COUNTER.fullmatch(_name(key)):
