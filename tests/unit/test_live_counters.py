@@ -95,6 +95,25 @@ def test_a_pod_that_does_not_answer_is_left_out_of_stat_and_named(monkeypatch, c
         asyncio.run(counters.read(None, [starting], 0))
 
 
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_pod_that_answers_only_once_is_named_since_nothing_of_it_can_be_counted(monkeypatch, capsys, silent):
+    asked = {"web": 0, "other": 0}
+
+    async def lines(_client, pod, _path):
+        name = pod["metadata"]["name"]
+        asked[name] += 1
+        if name == "other" and asked[name] == silent + 1:
+            raise CliError("the agent of pod other does not answer on port 15020")
+        yield line(value=5 * asked[name])
+
+    monkeypatch.setattr(counters.selecting, "lines", lines)
+    pods = [
+        {"metadata": {"name": name, "uid": name}, "status": {"startTime": "2020-01-01T00:00:00Z"}} for name in asked
+    ]
+    assert sum(asyncio.run(counters.read(None, pods, 0.001)).values()) == 5
+    assert capsys.readouterr().err.count("the agent of pod other does not answer") == 1
+
+
 @pytest.mark.parametrize("text", ["9xx", "600", "42", "599-500", "200-999"])
 def test_a_status_that_no_response_has_is_refused(text):
     with pytest.raises(BadFilter, match="no response has"):

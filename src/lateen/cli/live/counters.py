@@ -73,7 +73,8 @@ class Sums:
 async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
     """What the proxies of ``pods`` count during the next ``seconds``; with 0, what their agents tell
     of what they have counted since their start. A pod that does not answer, such as one that has just started or is
-    ending, is left out with a warning. Raises CliError where none answers."""
+    ending, is left out with a warning; so is one that answers at the end only, of which it is not known what it had
+    counted before. Raises CliError where none answers."""
     now = time.time()
     counted = {str(p["metadata"]["uid"]): Counted.of(p, now if seconds else -inf, now) for p in pods}
     added: Added = {}
@@ -85,21 +86,19 @@ async def read(client: HttpClient, pods: list[Json], seconds: float) -> Added:
             try:
                 text = b"\n".join([line async for line in selecting.lines(client, pod, path)]) + b"\n"
             except (CliError, KubeError, Unreachable, TimeoutError) as e:
-                silent[pod["metadata"]["uid"]] = f"{pod['metadata']['name']}: {str(e) or 'timeout'}"
+                silent[str(pod["metadata"]["uid"])] = f"{pod['metadata']['name']}: {str(e) or 'timeout'}"
                 return
-        silent.pop(pod["metadata"]["uid"], None)
         proxy = counted[str(pod["metadata"]["uid"])]
         shown, idle = left_out(text)
         if idle is not None:
             proxy.told(idle)
         proxy.read(samples(shown), added)
 
-    await asyncio.gather(*(one(p, FIRST if seconds else PATH) for p in pods))
-    if seconds:
-        await asyncio.sleep(seconds)
-        await asyncio.gather(*(one(p, PATH) for p in pods))
-    if pods and len(silent) == len(pods):
-        raise CliError(next(iter(silent.values())))
+    for path, pause in ((FIRST, seconds), (PATH, 0)) if seconds else ((PATH, 0),):
+        await asyncio.gather(*(one(p, path) for p in pods if p["metadata"]["uid"] not in silent))
+        if pods and len(silent) == len(pods):
+            raise CliError(next(iter(silent.values())))
+        await asyncio.sleep(pause)
     for message in silent.values():
         warn(message)
     return added
