@@ -151,7 +151,7 @@ def test_a_collector_of_the_user_s_own_gets_every_span_also_after_an_outage(tmp_
     assert [(s.trace, s.id, s.service, s.name, s.kind, s.start, s.duration, s.tags["k"], s.error) for s in got] == shown
 
 
-@pytest.mark.parametrize("harm", ["cut", "overwritten"])
+@pytest.mark.parametrize("harm", ["cut", "overwritten", "overwritten at its beginning"])
 @pytest.mark.parametrize("first", ["write", "question", "tidying"])
 def test_a_damaged_file_is_begun_anew_and_named(tmp_path, harm, first):
     """It lay in a volume, so the add-on failed at each start until somebody deleted it."""
@@ -163,7 +163,11 @@ def test_a_damaged_file_is_begun_anew_and_named(tmp_path, harm, first):
         )
     before.close()
     data = path.read_bytes()
-    bad = {"cut": data[: len(data) // 3], "overwritten": data[:4096] + b"\xaa" * len(data)}
+    bad = {
+        "cut": data[: len(data) // 3],
+        "overwritten": data[:4096] + b"\xaa" * len(data),
+        "overwritten at its beginning": bytes(4096) + data[4096:],
+    }
     path.write_bytes(bad[harm])
     for log in tmp_path.glob("*-wal"):
         log.unlink()

@@ -14,6 +14,8 @@ from lateen.console.traces.spans import Span
 
 T = TypeVar("T")
 
+DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+"""What SQLite says of a file that is damaged, in the middle or at its beginning."""
 SCANNED = 2000
 """Traces that a query looks at, the latest first."""
 STEPS = 10_000
@@ -101,7 +103,7 @@ class Asking:
         self._db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
         try:
             return work()
-        except apsw.CorruptError as e:
+        except DAMAGED as e:
             self._renew(e)
             return work()
         except apsw.InterruptError:

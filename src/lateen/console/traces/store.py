@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from lateen.console.traces.asking import Asking
+from lateen.console.traces.asking import DAMAGED, Asking
 from lateen.console.traces.packing import pack
 from lateen.console.traces.spans import Span
 
@@ -66,7 +66,7 @@ class Store(Asking):
                 if self._one("PRAGMA user_version") != VERSION:
                     self._begin_anew()
                 self._prepare()
-            except apsw.CorruptError as e:
+            except DAMAGED as e:
                 self._renew(e)
         except apsw.Error as e:
             raise OSError(f"{path} cannot be used for traces: {e}") from e
@@ -118,9 +118,9 @@ class Store(Asking):
                 with self._db:
                     self._insert(spans)
                 break
-            except apsw.CorruptError as e:
+            except DAMAGED as e:
                 if again:
-                    raise
+                    self.lost += len(spans)
                 self._renew(e)
             except (apsw.FullError, apsw.IOError) as e:
                 if again:
@@ -186,7 +186,7 @@ class Store(Asking):
         """``trim``, as far as the disk lets it."""
         try:
             self.trim(now, only_if_needed)
-        except apsw.CorruptError as e:
+        except DAMAGED as e:
             self._renew(e)
         except apsw.Error as e:
             log.warning("old traces cannot be removed: %s", e)
