@@ -92,10 +92,10 @@ def test_connections_are_shifted_where_proxies_see_no_requests():
 @pytest.mark.parametrize(
     ("wizard", "form", "says"),
     [
-        ("limits", {"timeout": "3s"}, "no port of the service carries HTTP"),
-        ("fault", {"aborted": 10}, "no port of the service carries HTTP"),
+        ("limits", {"timeout": "3s"}, "no port of the service is HTTP"),
+        ("fault", {"aborted": 10}, "no port of the service is HTTP"),
         ("expose", {"host": "shop.example", "port": 5432}, "port 5432 carries tcp, not HTTP"),
-        ("weights", {"weights": {"v1": 100}}, "TLS of its clients"),
+        ("weights", {"weights": {"v1": 100}}, "all ports of the service are TLS or UDP"),
     ],
 )
 def test_what_would_have_no_effect_on_a_port_is_refused(wizard, form, says):

@@ -1,4 +1,4 @@
-"""Answers on their way to clients, who may read slowly: each is in memory until it has been read."""
+"""Bounds on responses whose clients read slowly: each is in memory until it has been read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ LIMIT_S = 60.0
 
 
 def bounded(most: int = MOST, limit_s: float = LIMIT_S) -> Middleware:
-    """For one server. An answer for which there is no room while others are read is a 503; the connection of a client
-    that takes too long is cut."""
+    """For one server: a response for which the others leave no room becomes a 503, and the connection of a client that
+    takes longer than ``limit_s`` to read one is cut. One that is larger than ``most`` is sent when no other waits."""
     left = most
 
     @web.middleware
@@ -26,7 +26,9 @@ def bounded(most: int = MOST, limit_s: float = LIMIT_S) -> Middleware:
         if not size:  # streams wait for their readers piece by piece
             return answer
         if left < min(size, most):
-            raise web.HTTPServiceUnavailable(text="too many answers wait for their readers; try again later")
+            raise web.HTTPServiceUnavailable(
+                text="clients have not read many earlier responses yet, and there is no room for more; try again later"
+            )
         left -= size
         try:
             async with asyncio.timeout(limit_s):

@@ -119,9 +119,7 @@ class Wizards:
         if missing := sorted(form.weights.keys() - known):
             raise ValueError(f"no pod of the service has version {', '.join(missing)}; there are {', '.join(known)}")
         if not _routes(service):
-            raise ValueError(
-                "all ports of the service carry TLS of its clients or UDP; no share of it can be routed here"
-            )
+            raise ValueError("all ports of the service are TLS or UDP; for TLS, write a VirtualService with tls routes")
         rule, traffic = self.rule(service), self.traffic(service)
         subsets = traffic["spec"].setdefault("subsets", [])
         names = {version: _subset(subsets, version, known[version]) for version in form.weights}
@@ -237,7 +235,9 @@ class Wizards:
     def _requests(self, service: Json) -> Json:
         """``rule`` of a service whose proxies see requests."""
         if _routes(service) != "http":
-            raise ValueError("no port of the service carries HTTP, so proxies see connections there, and no requests")
+            raise ValueError(
+                "no port of the service is HTTP; proxies see its connections, not requests, so this has no effect"
+            )
         return self.rule(service)
 
     def traffic(self, service: Json) -> Json:
