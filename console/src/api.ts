@@ -1,6 +1,6 @@
 // Asking the console's server; the shapes of its answers are written by tools/shapes.py.
 
-import { whenTurned } from './polled.svelte'
+import { onVisibility } from './polled.svelte'
 import { authorization, ended } from './session.svelte'
 import type {
   Applied,
@@ -75,8 +75,8 @@ export const check = (text: string) => get<Check[]>('/check', { method: 'POST', 
 export const effect = (text: string, gone: boolean) => 
   get<Effect>(`/effect?delete=${gone}`, { method: 'POST', body: text, headers: authorization() })
 
-/** Asks once for what does not change; again where that failed. */
 const kept = new Map<string, Promise<unknown>>()
+/** Asks once for what does not change; again where that failed. */
 function once<T>(path: string): Promise<T> {
   const found = kept.get(path) ?? get<T>(path)
   kept.set(path, found)
@@ -164,7 +164,7 @@ export function pods(node: Node): Promise<Pod[]> {
 }
 
 /** Calls `seen` with each new graph; returns how to stop. A page in the background has no connection: a browser opens only
- * six of them to one server, and those who look at the seventh page would wait for ever. */
+ * six of them to one server, and the seventh page would wait for ever. */
 export function watchGraph(
   question: { kind: GraphKind; namespaces: string[]; window: number },
   seen: (graph: Graph) => void,
@@ -176,15 +176,15 @@ export function watchGraph(
     window: String(question.window),
   })
   let source: EventSource | null = null
-  const turn = (inSight: boolean) => {
+  const follow = (visible: boolean) => {
     source?.close()
-    source = inSight ? new EventSource(`${ROOT}/graph/stream?${query}`) : null
+    source = visible ? new EventSource(`${ROOT}/graph/stream?${query}`) : null
     if (!source) return
     source.onmessage = (event) => seen(JSON.parse(event.data as string) as Graph)
     source.onerror = () => failed('The collector does not answer. Install it with: lateen addons apply')
   }
-  turn(!document.hidden)
-  const stop = whenTurned(turn)
+  follow(!document.hidden)
+  const stop = onVisibility(follow)
   return () => {
     stop()
     source?.close()

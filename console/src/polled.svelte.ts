@@ -2,19 +2,19 @@
 
 export const says = (e: unknown) => (e instanceof Error ? e.message : String(e))
 
-/** Calls `turned` whenever the page comes into sight or goes out of it; returns how to stop. */
-export function whenTurned(turned: (seen: boolean) => void): () => void {
-  const turn = () => turned(!document.hidden)
-  document.addEventListener('visibilitychange', turn)
-  return () => document.removeEventListener('visibilitychange', turn)
+/** Calls `changed` whenever the page comes to the foreground or goes to the background; returns how to stop. */
+export function onVisibility(changed: (visible: boolean) => void): () => void {
+  const listener = () => changed(!document.hidden)
+  document.addEventListener('visibilitychange', listener)
+  return () => document.removeEventListener('visibilitychange', listener)
 }
 
-/** Calls at once and then in steps, not before the former call has ended, and not while the page is in the background;
- * returns how to stop. */
+/** Calls at once, and then in steps while the page is in the foreground, never before the former call has ended; returns how
+ * to stop. The first call is also made in the background: effects depend on what it reads. */
 export function every(ms: number, ask: () => unknown): () => void {
   let asking = false
   const look = async () => {
-    if (asking || document.hidden) return
+    if (asking) return
     asking = true
     try {
       await ask()
@@ -22,9 +22,12 @@ export function every(ms: number, ask: () => unknown): () => void {
       asking = false
     }
   }
+  const again = () => {
+    if (!document.hidden) void look()
+  }
   void look()
-  const timer = setInterval(() => void look(), ms)
-  const stop = whenTurned(() => void look())
+  const timer = setInterval(again, ms)
+  const stop = onVisibility(again)
   return () => {
     clearInterval(timer)
     stop()

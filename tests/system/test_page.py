@@ -430,6 +430,15 @@ def test_a_page_in_the_background_has_no_connection_and_asks_for_nothing(page, c
         page.evaluate(TURN, False)
 
 
+def test_a_page_that_is_opened_in_the_background_shows_what_its_address_says(page, console):
+    """Once, and again when the address changes; in between it asks for nothing."""
+    page.add_init_script("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.goto(f"{console}#/services/default/reviews")
+    page.get_by_text("reviews.default.svc.cluster.local").first.wait_for()
+    page.evaluate("location.hash = '#/services/default/ratings'")
+    page.get_by_text("ratings.default.svc.cluster.local").first.wait_for()
+
+
 EXTENT = """axis => {
     const all = document.querySelector('.canvas').dataset.places.split('; ').map(p => +p.split(' ').at(axis))
     return Math.max(...all) - Math.min(...all)
