@@ -15,8 +15,8 @@ from lateen.analysis.standing import Standing
 from lateen.api import crds, effective, kind, kinds, validate
 from lateen.api.config import Config
 from lateen.api.validate.findings import no
-from lateen.cli.analyze import validate as validate_command
 from lateen.cli.output import BAD_DATA
+from lateen.cli.validate import validate as validate_command
 from lateen.control import conditions
 from lateen.control.world import World
 from lateen.install import manifests

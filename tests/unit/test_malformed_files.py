@@ -3,7 +3,8 @@
 import pytest
 from click.testing import CliRunner
 
-from lateen.cli.analyze import analyze, validate
+from lateen.cli.analyze import analyze
+from lateen.cli.validate import validate
 
 VS = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: %s\n"
 

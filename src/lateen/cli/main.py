@@ -27,7 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "upgrade": ("lateen.cli.install:upgrade", "Upgrade a control plane and keep its settings."),
     "verify-install": ("lateen.cli.manifest:verify_install", "Verify that an installation is complete and ready."),
     "analyze": ("lateen.cli.analyze:analyze", "Analyze configuration in files or in a cluster and report problems."),
-    "validate": ("lateen.cli.analyze:validate", "Validate configuration files."),
+    "validate": ("lateen.cli.validate:validate", "Validate configuration files."),
     "cluster": ("lateen.cli.cluster:cluster", "Start, stop and inspect the embedded cluster."),
     "create-remote-secret": (
         "lateen.cli.remote:create_remote_secret",
