@@ -217,8 +217,8 @@ def test_an_istiod_whose_ca_has_expired_starts_and_gets_the_next_one():
 def test_a_certificate_that_could_not_be_replaced_is_replaced_later(monkeypatch):
     mesh = Mesh()
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+    def full(*_):
+        raise OSError(24, "Too many open files")
 
     async def work():
         istiod = await mesh.istiod()
@@ -226,8 +226,8 @@ def test_a_certificate_that_could_not_be_replaced_is_replaced_later(monkeypatch)
         served = serving.Certificate(istiod.authority, ["localhost"], me)
         before, context = served.pair, served.mutual
         with monkeypatch.context() as m:
-            m.setattr(serving.tempfile, "NamedTemporaryFile", full)
-            with pytest.raises(OSError, match="No space"):
+            m.setattr(serving, "memory_file", full)
+            with pytest.raises(OSError, match="Too many open files"):
                 served.replace()
         assert (served.pair, served.mutual) == (before, context)  # so that the next look finds it due again
         served.replace()
