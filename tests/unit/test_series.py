@@ -285,6 +285,21 @@ def test_the_first_calls_at_a_pod_of_hours_count_once_it_has_told_what_it_leaves
     assert histogram == pytest.approx({"": 20}, rel=0.1)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_after_a_silence_the_first_calls_count_once_the_target_has_told_what_it_leaves_out(told):
+    """What it had shown before and leaves out now would otherwise be missing for ever."""
+    intake, key, since = Intake(None), ("shop", "web-1", "u"), START // 1000
+    error = b'istio_requests_total{response_code="503"} 20\n'
+    for i in range(60):
+        text = b"a 1\n" + (CALLS % 500 if i < 10 else CALLS % 501 if i >= 40 else b"") + (error if i >= 30 else b"")
+        found = look(text) if i != 10 else look(b"", problem="timeout")
+        assert intake.unsure(key) == (i == 0 or i == 11 or (i > 11 and not told))
+        idle = LeftOut(samples(CALLS % 500 if i else b""), complete=True) if i == 0 or (i == 11 and told) else None
+        intake.frame(since + 5 * i, {key: since_a_minute(found)._replace(idle=idle)}, {key})
+    found = ask(intake.store, "sum by (response_code) (increase(istio_requests_total[5m]))", 295.0)
+    assert found == pytest.approx({"response_code=503": 20 if told else 0, "": 1}, rel=0.1)
+
+
 def test_what_a_target_tells_of_idle_series_is_bounded(monkeypatch):
     monkeypatch.setattr(scrape, "MAX_TOLD", 5)
     for count, begun in ((5, 1), (6, 0)):

@@ -179,7 +179,7 @@ class Scraped:
 
     def told(self, idle: LeftOut) -> None:
         """What the target leaves out: of everything else that appears from now on, nothing was there before."""
-        self.unsure = False
+        self.unsure, self._lost = False, set()
         self._old = self._old_histograms = not idle.complete
         for key, value in idle.pairs:
             if HISTOGRAM.fullmatch(_name(key)):
@@ -259,7 +259,7 @@ class Scraped:
         if self._whole:
             into |= dict.fromkeys(self.idle, STALE)
             self._lost = {k for k in self._whole if COUNTER.fullmatch(_name(k)) or HISTOGRAM.fullmatch(_name(k))}
-            self._follows = False
+            self._follows, self.unsure = False, True
         self._whole = {}
 
     def end_idle(self, into: dict[int, float]) -> None:
