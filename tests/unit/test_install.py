@@ -493,6 +493,34 @@ def test_what_the_settings_no_longer_ask_for_is_removed(monkeypatch):
     assert of(client, "ingress") >= {("Deployment", "istio-ingressgateway"), ("Service", "istio-ingressgateway")}
 
 
+def test_what_was_to_be_removed_is_removed_by_the_next_attempt_if_one_fails(monkeypatch):
+    """A slow cluster: the settings that named the egress gateway have been replaced by then."""
+    fails = False
+
+    async def available(*_):
+        if fails:
+            raise TimeoutError("not ready after 120 s: istiod")
+
+    monkeypatch.setattr(installer, "wait_available", available)
+    client = Objects()
+
+    def attempt(settings, before):
+        parts = manifests.render(resolve("demo", [], settings))
+        asyncio.run(installer.install(client, parts, lambda _: contextlib.nullcontext(), 1, before))
+        return parts
+
+    first = attempt([], [])
+    fails, changed = True, ["profile=default"]
+    with pytest.raises(TimeoutError):
+        attempt(changed, first)
+    assert ("Deployment", "istio-egressgateway") in of(client, "egress")
+    fails = False
+    attempt(changed, manifests.render(resolve("demo", [], changed)))  # what is recorded now
+    assert of(client, "egress") == set()
+    record = client.kept["ConfigMap", "istio-system", Revision().installation]
+    assert installer.LEAVING not in record["metadata"].get("annotations", {})
+
+
 def test_a_gateway_that_moves_leaves_its_namespace_unless_another_one_is_there(monkeypatch):
     async def available(*_):
         pass

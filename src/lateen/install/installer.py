@@ -9,6 +9,7 @@ from lateen.api import crds, kinds
 from lateen.install import reader, webhooks
 from lateen.install.manifests import Part
 from lateen.install.objects import NAMESPACE
+from lateen.kit import jsons
 from lateen.kit.jsons import Json, dig
 from lateen.kube.apply import apply, kind_of, wait_available
 from lateen.kube.client import Client
@@ -38,6 +39,9 @@ OWN = (
 """Kinds of which each revision has objects of its own, in whatever namespace."""
 GATEWAYS = ("IngressGateways", "EgressGateways")
 """Istio's names of the components that are gateways."""
+LEAVING = "lateen.dev/leaving"
+"""The annotation of an installation's record with the objects that are still to be removed (JSON): an attempt that
+fails before that has replaced the settings that they can be told by."""
 HOOKS = (kinds.MUTATING_WEBHOOK, kinds.VALIDATING_WEBHOOK)
 
 
@@ -46,17 +50,19 @@ async def install(
 ) -> list[str]:
     """Apply the parts in order and wait for each; returns what the user should know about definitions that stay as
     they are. ``before``: the parts of the installation that this one replaces; what its objects have been given and
-    are no longer is taken away, and objects that are no longer asked for are deleted, as by istioctl. Raises KubeError,
-    TimeoutError."""
+    are no longer is taken away, and objects that are no longer asked for are deleted, as by istioctl, also those that
+    an attempt that has failed was to delete. Raises KubeError, TimeoutError."""
     kept: dict[str, list[str]] = {}
-    was = _by_name(before)
+    was, record = _by_name(before), _record(parts)
+    leaving = dropped([await _left_over(client, record), *before], parts)
     for part in parts:
         with step(f"{part.title} installed"):
             await _delete_obsolete(client, part)
             for obj in part.objects:
                 why = await _stays(client, obj)
                 if why is None:
-                    await apply(client, obj, _replaced(obj, was))
+                    wanted = _noting(leaving, obj) if leaving and obj is record else obj
+                    await apply(client, wanted, _replaced(obj, was))
                 elif why:
                     kept.setdefault(why, []).append(str(dig(obj, "spec", "names", "kind")))
             for namespace in dict.fromkeys(ns for ns, _ in part.deployments):
@@ -64,9 +70,12 @@ async def install(
                 await wait_available(client, namespace, names, limit_s)
             for namespace, name in part.daemons:
                 await wait_available(client, namespace, [name], limit_s, kinds.DAEMON_SET)
-    if leaving := dropped(before, parts):
+    if leaving:
         with step(f"{', '.join(workloads(leaving)) or 'Objects that are no longer asked for'} removed"):
             await _delete(client, leaving)
+            if record is not None:
+                done = {"metadata": {"annotations": {LEAVING: None}}}
+                await client.patch(kinds.CONFIG_MAP, *_key(record)[1:], done)
     return [f"the cluster's CRDs {', '.join(names)} are left unchanged: {why}" for why, names in kept.items()]
 
 
@@ -88,6 +97,34 @@ def dropped(before: Iterable[Part], now: Iterable[Part]) -> list[Json]:
 def workloads(objects: Iterable[Json]) -> list[str]:
     """``Deployment istio-system/istio-egressgateway`` for each that runs pods."""
     return [" ".join((k, f"{ns}/{n}")) for k, ns, n in map(_key, objects) if k in ("Deployment", "DaemonSet")]
+
+
+def _record(parts: Iterable[Part]) -> Json | None:
+    """The ConfigMap with the settings of the installation; None of gateways beside one."""
+    for obj in (o for part in parts for o in part.objects if o["kind"] == "ConfigMap"):
+        if obj["metadata"]["name"] == Revision(obj["metadata"]["labels"][LABEL]).installation:
+            return obj
+    return None
+
+
+def _noting(leaving: Iterable[Json], record: Json) -> Json:
+    named = [
+        {
+            "apiVersion": o["apiVersion"],
+            "kind": o["kind"],
+            "metadata": {k: v for k, v in o["metadata"].items() if k in ("name", "namespace", "labels")},
+        }
+        for o in leaving
+    ]
+    annotations = {**record["metadata"].get("annotations", {}), LEAVING: jsons.dumps(named).decode()}
+    return {**record, "metadata": {**record["metadata"], "annotations": annotations}}
+
+
+async def _left_over(client: Client, record: Json | None) -> Part:
+    """What earlier attempts have not come to remove."""
+    found = await client.get(kinds.CONFIG_MAP, *_key(record)[1:]) if record is not None else None
+    note = dig(found, "metadata", "annotations", LEAVING)
+    return Part("Left over", tuple(o for o in jsons.loads(note) if kinds.of(o)) if note else ())
 
 
 async def _delete(client: Client, objects: Iterable[Json]) -> None:
