@@ -149,6 +149,9 @@ spec: {replicas: 4, template: {spec: {containers: [{name: istio-proxy, resources
         (gateway(), {"deployment": "a: ["}, "deployment of its parameters cannot be parsed"),
         (gateway(), {"service": "[]"}, None),
         (gateway(), {"service": "7"}, "service of its parameters must be a mapping"),
+        (gateway(), {"serviceAccount": "kind: RoleBinding"}, "must have the kind ServiceAccount, or none"),
+        (gateway(), {"deployment": "kind:"}, "must have the kind Deployment, or none"),
+        (gateway(), {"podDisruptionBudget": "apiVersion: v1"}, "must have the apiVersion policy/v1, or none"),
     ],
 )
 def test_what_cannot_be_made_is_said_in_one_sentence(given, parameters, says):

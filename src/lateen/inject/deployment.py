@@ -154,9 +154,13 @@ def _overlay(made: dict[str, Json], data: Json) -> None:
         if not isinstance(patch, dict):
             raise Unusable(f"{key} of its parameters must be a mapping")
         kind = OVERLAYS[key]
+        typed = {field: made[kind][field] for field in ("apiVersion", "kind")}
+        for field, own in typed.items():  # else istiod would write whatever it may, such as a RoleBinding
+            if patch.get(field, own) != own:
+                raise Unusable(f"{key} of its parameters must have the {field} {own}, or none")
         kept = {k: v for k, v in made[kind]["metadata"].items() if k not in ("labels", "annotations")}
         merged = merge(made[kind], patch)
-        made[kind] = {**merged, "metadata": {**(merged.get("metadata") or {}), **kept}}
+        made[kind] = {**merged, **typed, "metadata": {**(merged.get("metadata") or {}), **kept}}
 
 
 def _handed_down(gateway: Json, what: str) -> dict[str, str]:
