@@ -226,6 +226,44 @@ def test_what_nobody_asks_for_is_forgotten():
     assert len(quotas) == 0
 
 
+def burst_of(quotas, limit, now):
+    """The requests that a proxy gets at once whose first request comes now."""
+    quotas.report("again", BUCKET, limit, 0, 1, 0, now)
+    return quotas.divide(BUCKET, now)["again"].burst
+
+
+@pytest.mark.parametrize(("idle_s", "wanted"), [(1, 1), (1200, 20), (7200, 60)])
+@pytest.mark.parametrize("idle", [False, True], ids=["connects anew", "waits until it is idle"])
+def test_the_requests_of_an_hour_are_not_given_again_to_who_waits_or_connects_anew(idle, idle_s, wanted):
+    quotas, limit = Quotas(), Limit(60, "Hour")
+    quotas.report("a", BUCKET, limit, 0, 1, 0, 0.0)
+    quotas.report("a", BUCKET, limit, 5, 59, 0, 5.0)
+    now = 5.0 + idle_s
+    if idle:
+        now += dividing.IDLE_S
+        assert quotas.divide(BUCKET, now) == {"a": None}
+        wanted = min(60, wanted + 10)
+    else:
+        quotas.left("a")
+    assert len(quotas) == 0
+    assert burst_of(quotas, limit, now) == pytest.approx(wanted, abs=2)
+
+
+def test_only_what_is_not_full_is_remembered_and_not_beyond_a_limit(monkeypatch):
+    monkeypatch.setattr(dividing, "MOST_KEPT", 2)
+    quotas, limit = Quotas(), Limit(60, "Hour")
+    for i in range(4):
+        quotas.report("a", Bucket("default/p/0", str(i)), limit, 0, 40, 0, float(i))
+    quotas.report("a", Bucket("default/p/1"), Limit(60, "Second"), 0, 1, 0, 5.0)
+    quotas.left("a")
+    assert len(quotas._kept) == 2
+    quotas.report("b", BUCKET, limit, 0, 1, 0, 9999.0)
+    quotas.left("b")
+    assert list(quotas._kept) == [BUCKET]
+    quotas.limited(BUCKET.rule, None)
+    assert not quotas._kept
+
+
 def test_a_proxy_holds_so_many_buckets_and_no_more(monkeypatch):
     monkeypatch.setattr(dividing, "MOST_BUCKETS", 3)
     quotas, limit = Quotas(), Limit(100, "Second")

@@ -33,6 +33,8 @@ SPARE = 1.04
 MOST_TOKENS = 2**32 - 1
 MOST_BUCKETS = 10_000
 """The limit for one proxy; where each caller has its own limit, each takes a bucket."""
+MOST_KEPT = 50_000
+"""The most buckets without proxies whose tokens are remembered; beyond it, those that were dropped first are not."""
 LEAST = 0.02
 """The fraction of a limit that all proxies without requests hold together, so that first requests pass."""
 
@@ -88,6 +90,16 @@ class _Divided:
     holders: dict[Hashable, _Holder] = field(default_factory=dict)
 
 
+class _Kept(NamedTuple):
+    limit: Limit
+    level: float
+    at: float
+
+    def now(self, now: float) -> float:
+        """The tokens left."""
+        return min(self.limit.requests, self.level + self.limit.rate * (now - self.at))
+
+
 class Quotas:
     """The state of all buckets. ``now`` is in seconds, monotonic."""
 
@@ -97,6 +109,9 @@ class Quotas:
         self._buckets: dict[Bucket, _Divided] = {}
         self._held: dict[Hashable, set[Bucket]] = {}
         """By proxy."""
+        self._kept: dict[Bucket, _Kept] = {}
+        """What is left of buckets that no proxy holds, which is not the whole limit yet. Otherwise who waits until a
+        bucket is idle, or whose proxy connects anew, would have all of an hour's requests once more."""
         self.allowed: dict[str, int] = {}
         self.denied: dict[str, int] = {}
         """By rule: requests that were refused, or would have been in shadow mode."""
@@ -116,7 +131,7 @@ class Quotas:
         held = self._buckets.get(bucket)
         if held is None:
             settled = now + SETTLE_S if now - self.began < BEGINS_S else now
-            held = self._buckets[bucket] = _Divided(limit, limit.requests, now, now, settled)
+            held = self._buckets[bucket] = _Divided(limit, self._remembered(bucket, limit, now), now, now, settled)
         elif held.limit != limit:
             self._limited(held, limit)
         holder = held.holders.get(proxy)
@@ -145,6 +160,23 @@ class Quotas:
         self.allowed[bucket.rule] = self.allowed.get(bucket.rule, 0) + allowed - (over if limit.shadow else 0)
         self.denied[bucket.rule] = self.denied.get(bucket.rule, 0) + over
 
+    def _remembered(self, bucket: Bucket, limit: Limit, now: float) -> float:
+        """The tokens left of a bucket that no proxy has held until now."""
+        kept = self._kept.pop(bucket, None)
+        return limit.requests if kept is None or kept.limit != limit else kept.now(now)
+
+    def _remember(self, bucket: Bucket, held: _Divided) -> None:
+        """Called with a bucket that no proxy holds any more. One of a second is full again before anybody asks."""
+        if held.limit.unit == "Second":
+            return
+        self._kept[bucket] = _Kept(held.limit, held.level, held.at)
+        while self._kept:  # the first are those that have been filling for longest
+            first = next(iter(self._kept))
+            kept = self._kept[first]
+            if len(self._kept) <= MOST_KEPT and kept.now(held.at) < kept.limit.requests:
+                break
+            del self._kept[first]
+
     def left(self, proxy: Hashable) -> list[Bucket]:
         """Forget a proxy that has disconnected; returns the buckets that it had a share of."""
         found = list(self._held.pop(proxy, ()))
@@ -153,10 +185,11 @@ class Quotas:
         return found
 
     def _release(self, bucket: Bucket, proxy: Hashable) -> None:
-        holders = self._buckets[bucket].holders
-        del holders[proxy]
-        if not holders:
+        held = self._buckets[bucket]
+        del held.holders[proxy]
+        if not held.holders:
             del self._buckets[bucket]
+            self._remember(bucket, held)
         if (mine := self._held.get(proxy)) is not None:
             mine.discard(bucket)
             if not mine:
@@ -207,6 +240,7 @@ class Quotas:
         """Set a rule's limit (None: the rule was removed). Returns the buckets that have to be divided again."""
         mine = [b for b in self._buckets if b.rule == rule]
         if limit is None:
+            self._kept = {b: kept for b, kept in self._kept.items() if b.rule != rule}
             for bucket in mine:
                 for proxy in list(self._buckets[bucket].holders):
                     self._release(bucket, proxy)
