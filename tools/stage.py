@@ -414,9 +414,10 @@ async def stage(port: int = 0) -> AsyncIterator[str]:
     runners.append(runner)
 
     with tempfile.TemporaryDirectory() as folder:
-        traces = Traces(Store(Path(folder) / "traces.sqlite", 50_000_000, 86_400))
+        stored = Store(Path(folder) / "traces.sqlite", 50_000_000, 86_400)
         now = time.time_ns() // 1000
-        traces.take([s for i in range(60) for s in spans(now - i * 9_000_000, i)])
+        stored.add([s for i in range(60) for s in spans(now - i * 9_000_000, i)], now)
+        traces = Traces(stored)
         jobs.append(tasks.spawn(traces.run(), "traces"))
         runner, traces_port = await _site(traces.app())
         runners.append(runner)
