@@ -556,3 +556,9 @@ def test_what_is_selected_in_the_graph_is_in_the_address_and_no_step_to_go_back_
     panel.get_by_role("button", name="Close").click()
     panel.wait_for(state="detached")
     assert "selected" not in page.url
+    page.goto(f"{console}#/graph")
+    page.get_by_text("As a table").click()
+    page.locator('#nodes tr[data-node="service/default/reviews"] button').click()
+    panel.get_by_role("heading", name="reviews service").wait_for()
+    page.get_by_role("link", name="Graph").first.click()
+    panel.wait_for(state="detached")
