@@ -206,6 +206,12 @@ def test_an_answer_that_takes_long_and_a_failure_are_given_again_as_well(monkeyp
     assert looks == [1]
 
 
+def test_an_answer_of_the_collector_that_is_too_long_is_not_taken_for_none(monkeypatch):
+    monkeypatch.setattr(plain_callers, "MAX_ANSWER", 1 << 20)
+    found, _ = asked({**SEEN, "warnings": ["x" * (1 << 20)]}, "")
+    assert found == [(502, "the collector's answer has more than 1 MB: too many services have such callers")]
+
+
 @pytest.mark.parametrize("answer", [{"status": "error", "error": "too many series"}, []])
 def test_a_collector_that_cannot_answer_is_said_to_be_missing(answer):
     ((status, text),), _ = asked(answer, "")

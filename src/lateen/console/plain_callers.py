@@ -57,6 +57,8 @@ class PlainCallers:
             return rows(await plaintext.look(self._client, self._ask, self._root, SECONDS, namespace, logs=logs))
         except (KubeError, Unreachable) as e:
             return str(e)
+        except bodies.TooLong:
+            return f"the collector's answer has more than {MAX_ANSWER >> 20} MB: too many services have such callers"
         except (aiohttp.ClientError, TimeoutError, ValueError, LookupError) as e:
             return f"the collector does not answer ({why(e)}); install it with: lateen addons apply"
 
