@@ -9,6 +9,7 @@ from lateen.control.deployments import Deployments, Istiod
 from lateen.inject import deployment, pods
 from lateen.inject.deployment import Unusable
 from lateen.install import core
+from lateen.kit import tasks
 from lateen.kube.client import KubeError
 from lateen.mesh.dialects.gateway_api.listeners import CONTROLLER
 
@@ -150,6 +151,19 @@ spec: {replicas: 4, template: {spec: {containers: [{name: istio-proxy, resources
         (gateway(), {"service": "[]"}, None),
         (gateway(), {"service": "7"}, "service of its parameters must be a mapping"),
         (gateway(), {"serviceAccount": "kind: RoleBinding"}, "must have the kind ServiceAccount, or none"),
+        (gateway(), {"deployment": "spec: 7"}, "deployment of its parameters: spec must be a mapping"),
+        (gateway(), {"deployment": "spec:"}, "deployment of its parameters: spec is missing"),
+        (gateway(), {"service": "metadata: [x]"}, "service of its parameters: metadata must be a mapping"),
+        (
+            gateway(),
+            {"deployment": "spec: {template: {spec: {containers: [7]}}}"},
+            "spec.template.spec.containers must be a list of mappings",
+        ),
+        (
+            gateway(),
+            {"deployment": "spec: {template: {spec: {containers: [{name: istio-proxy, env: 7}]}}}"},
+            r"spec.template.spec.containers\[0\].env must be a list of mappings",
+        ),
         (gateway(), {"deployment": "kind:"}, "must have the kind Deployment, or none"),
         (gateway(), {"podDisruptionBudget": "apiVersion: v1"}, "must have the apiVersion policy/v1, or none"),
     ],
@@ -267,6 +281,31 @@ def test_a_refusal_of_the_api_is_told_and_tried_again():
         await world.deployments.reconcile(("shop", "web"))
         assert world.api.applied == ALL
         assert world.deployments.problems == {}
+
+    asyncio.run(run())
+
+
+def test_a_gateway_that_cannot_be_deployed_keeps_no_other_one_from_its_proxies(monkeypatch):
+    """All are looked at when an istiod becomes the leader."""
+    made = deployment.objects
+
+    def objects(gateway, *given):
+        if gateway["metadata"]["name"] == "a":
+            raise ZeroDivisionError("of one Gateway")
+        return made(gateway, *given)
+
+    monkeypatch.setattr(deployment, "objects", objects)
+
+    async def run():
+        world = World()
+        for name in ("a", "web"):
+            world.set(kinds.KUBERNETES_GATEWAY, gateway(name))
+        running = tasks.spawn(world.deployments.run(), "deployments")
+        async with asyncio.timeout(20):
+            while world.api.applied != ALL:
+                await asyncio.sleep(0.01)
+        await tasks.cancel(running)
+        assert "ZeroDivisionError" in world.deployments.problems["shop", "a"][1]
 
     asyncio.run(run())
 

@@ -230,6 +230,9 @@ class Deployments:
         except (KubeError, Unreachable) as e:
             self._problem(key, f"its proxies cannot be deployed: {e}")
             asyncio.get_running_loop().call_later(AGAIN_S, self._mark, [key])
+        except Exception as e:  # a mistake of ours about one Gateway must not keep the others from their proxies
+            log.exception("%s/%s cannot be deployed", *key)
+            self._problem(key, f"its proxies cannot be deployed: {type(e).__name__}: {e}")
 
     async def show(self, place: Place) -> None:
         """Let istiod read the Secrets that a ReferenceGrant covers, or that a ListenerSet names."""

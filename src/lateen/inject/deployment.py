@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lateen.api.canonical import MAX_LABEL
-from lateen.inject import pods
+from lateen.inject import pods, structure
 from lateen.inject.context import PROXY
 from lateen.inject.merge import merge
 from lateen.inject.settings import Settings
@@ -159,8 +159,10 @@ def _overlay(made: dict[str, Json], data: Json) -> None:
             if patch.get(field, own) != own:
                 raise Unusable(f"{key} of its parameters must have the {field} {own}, or none")
         kept = {k: v for k, v in made[kind]["metadata"].items() if k not in ("labels", "annotations")}
-        merged = merge(made[kind], patch)
-        made[kind] = {**merged, **typed, "metadata": {**(merged.get("metadata") or {}), **kept}}
+        merged = {**merge(made[kind], patch), **typed}
+        if wrong := structure.problem(merged):
+            raise Unusable(f"{key} of its parameters: {wrong}")
+        made[kind] = {**merged, "metadata": {**(merged.get("metadata") or {}), **kept}}
 
 
 def _handed_down(gateway: Json, what: str) -> dict[str, str]:
