@@ -442,15 +442,32 @@ def test_metrics_go_on_after_a_clock_that_was_wrong_was_turned_back(tmp_path, re
     if restarted:
         s.flush()
         s = Store(Disk(tmp_path))
-    fill(s, 200, since=START + 300_000)
+    fill(s, 321, since=START + 300_000)
     found = read(s, START, START + 60 * HOUR)
-    assert max(found) == START + 499_000
-    assert {START + 300_000, START + 499_000} <= found.keys()
+    assert max(found) == START + 620_000
+    assert {START + 420_000, START + 619_000} <= found.keys()
     assert all(value == at - START for at, value in found.items())
     assert "the clock was turned back by" in s.problem
     before = len(found)
-    s.put(START + 498_500, np.array([0]), np.array([1.0]))
+    s.put(START + 619_500, np.array([0]), np.array([1.0]))
     assert len(read(s, START, START + 60 * HOUR)) == before, "a step of less than a minute loses a frame"
+
+
+def test_a_clock_that_is_wrong_until_it_hears_of_the_time_costs_no_metrics(tmp_path):
+    """As on a machine without a battery for its clock: it starts in the past."""
+    s = Store(Disk(tmp_path))
+    fill(s, 300, since=START + 12 * HOUR)
+    s.flush()
+    before = read(Store(Disk(tmp_path)), START, START + 60 * HOUR)
+    s = Store(Disk(tmp_path))
+    fill(s, 60)
+    assert "the clock was turned back by" in s.problem
+    fill(s, 60, since=START + 12 * HOUR + 400_000)
+    assert s.problem == ""
+    fill(s, 100)
+    found = read(s, START, START + 60 * HOUR)
+    assert before.items() <= found.items()
+    assert START + 12 * HOUR + 459_000 in found
 
 
 def test_the_limits_are_those_of_the_documentation():

@@ -35,7 +35,10 @@ MAX_KNOWN = 100_000
 MAX_DECODED = 64 * 1024 * 1024
 """Bytes of blocks that are kept ready for the next query."""
 BACK_MS = 60_000
-"""A clock that was turned back by more than that was wrong before."""
+"""A clock that was turned back by more than that was wrong before, or is wrong now."""
+SURE_MS = 120_000
+"""How long a clock must go on with the earlier time until it is believed: one that has just started may be wrong until
+it hears of the time, and what is stored would be deleted for nothing."""
 SUFFIX = ".block"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -48,6 +51,8 @@ class Store:
         self.tiers = [Tier(step, keep, self.registry) for step, keep in RESOLUTIONS]
         self._lock = threading.RLock()
         self._decoded: OrderedDict[Block, Decoded] = OrderedDict()
+        self._earlier_since: int | None = None
+        """The first time after the clock was turned back, while that is not believed yet."""
         self.problem = ""
         """Why data is lost or not on disk; empty if all is well."""
         if disk is not None:
@@ -60,7 +65,12 @@ class Store:
         ``begun``: those of counters that have begun since the frame before, in which they were 0."""
         with self._lock:
             newest = max(tier.newest for tier in self.tiers)
-            if at_ms < newest - BACK_MS:
+            if at_ms >= newest - BACK_MS:
+                if self._earlier_since is not None:
+                    self._earlier_since, self.problem = None, ""
+            elif not self._is_sure(at_ms, newest):
+                return
+            else:
                 self._forget_later(at_ms, newest)
             if not len(ids) or at_ms <= self.tiers[0].newest:
                 return
@@ -118,9 +128,20 @@ class Store:
         while (self.size > self._max_bytes or len(self.registry) > self._max_known) and self._drop_oldest():
             pass
 
+    def _is_sure(self, at_ms: int, newest: int) -> bool:
+        """Whether the clock has told the earlier time for long enough."""
+        if self._earlier_since is None or at_ms < self._earlier_since:
+            self._earlier_since = at_ms
+            self._complain(
+                f"the clock was turned back by {(newest - at_ms) // 1000} s; if it stays so for"
+                f" {SURE_MS // 1000} s, metrics of later times are deleted"
+            )
+        return at_ms - self._earlier_since >= SURE_MS
+
     def _forget_later(self, at_ms: int, newest: int) -> None:
         """The clock was wrong: what was stored under later times would be in the way of everything until then."""
         self._complain(f"the clock was turned back by {(newest - at_ms) // 1000} s; metrics of later times are deleted")
+        self._earlier_since = None
         for tier in self.tiers:
             while tier.blocks and tier.blocks[-1].end > at_ms:
                 self._drop(tier.blocks.pop())
