@@ -285,6 +285,27 @@ def test_a_refusal_of_the_api_is_told_and_tried_again():
     asyncio.run(run())
 
 
+def test_what_the_api_refuses_for_good_is_tried_less_and_less_often():
+    """Such as a Deployment with replicas that are no number; each change of the Gateway is tried at once."""
+
+    async def run():
+        world, key, timers = World(), ("shop", "web"), []
+        world.api.fails = KubeError(422, "Invalid", "spec.replicas: Invalid value")
+        for i in range(8):
+            world.set(kinds.KUBERNETES_GATEWAY, gateway(labels={"try": str(i)}))
+            before = asyncio.get_running_loop().time()
+            await world.deployments.reconcile(key)
+            ((refusals, timer),) = world.deployments._retries.values()
+            timers.append(timer)
+            assert (refusals, timer.when() - before >= min(2 * 2**i, 60)) == (i + 1, True)
+        assert [t.cancelled() for t in timers] == [True] * 7 + [False]
+        world.api.fails = None
+        await world.deployments.reconcile(key)
+        assert (world.deployments._retries, timers[-1].cancelled()) == ({}, True)
+
+    asyncio.run(run())
+
+
 def test_a_gateway_that_cannot_be_deployed_keeps_no_other_one_from_its_proxies(monkeypatch):
     """All are looked at when an istiod becomes the leader."""
     made = deployment.objects

@@ -28,7 +28,8 @@ from lateen.wire.revision import Revision
 log = logging.getLogger("lateen.control.deployments")
 
 FIELD_MANAGER = "istio.io/gateway-controller"
-AGAIN_S = 2.0
+AGAIN_S, LONGEST_S = 2.0, 60.0
+"""Seconds until a refused Gateway is tried again, doubled by each further refusal, and the most."""
 Ports = tuple[tuple[str, int, str], ...]
 """(name, port, protocol) of listeners"""
 Place = tuple[kinds.Kind, Key]
@@ -76,6 +77,8 @@ class Deployments:
         """Name -> controller."""
         self._maps: dict[Key, Json] = {}
         self._applied: dict[Key, list[Json]] = {}
+        self._retries: dict[Key, tuple[int, asyncio.TimerHandle]] = {}
+        """How often the API has refused a Gateway's objects in a row, and what will try again."""
         self._due: set[Key] = set()
         self._due_sharing: set[Place] = set()
         self._dirty = asyncio.Event()
@@ -108,6 +111,7 @@ class Deployments:
         if new is None:
             self._applied.pop(key, None)
             self.problems.pop(key, None)
+            self._settled(key)
             return
         self._gateways[key] = new
         if before is None or _substance(before) != _substance(new):
@@ -212,6 +216,7 @@ class Deployments:
         gateway = self._gateways.get(key)
         if gateway is None or not self._serves(gateway):
             self._problem(key, "")
+            self._settled(key)
             return
         try:
             more = [{"name": n, "port": p, "protocol": protocol} for n, p, protocol in self._added.get(key, ())]
@@ -225,14 +230,28 @@ class Deployments:
                 await self._apply(gateway, wanted)
                 self._applied[key] = wanted
             self._problem(key, "")
+            self._settled(key)
         except ValueError as e:  # the Gateway itself is at fault: retry when it changes
             self._problem(key, str(e), "InvalidParameters" if isinstance(e, BadParameters) else "Invalid")
+            self._settled(key)
         except (KubeError, Unreachable) as e:
             self._problem(key, f"its proxies cannot be deployed: {e}")
-            asyncio.get_running_loop().call_later(AGAIN_S, self._mark, [key])
+            self._retry(key)
         except Exception as e:  # a mistake of ours about one Gateway must not keep the others from their proxies
             log.exception("%s/%s cannot be deployed", *key)
             self._problem(key, f"its proxies cannot be deployed: {type(e).__name__}: {e}")
+
+    def _retry(self, key: Key) -> None:
+        """Later, once: a Gateway that changes while it waits is tried at once, and does not wait twice."""
+        refusals, timer = self._retries.get(key, (0, None))
+        if timer is not None:
+            timer.cancel()
+        wait = min(AGAIN_S * 2 ** min(refusals, 10), LONGEST_S)
+        self._retries[key] = refusals + 1, asyncio.get_running_loop().call_later(wait, self._mark, [key])
+
+    def _settled(self, key: Key) -> None:
+        if (waiting := self._retries.pop(key, None)) is not None:
+            waiting[1].cancel()
 
     async def show(self, place: Place) -> None:
         """Let istiod read the Secrets that a ReferenceGrant covers, or that a ListenerSet names."""
