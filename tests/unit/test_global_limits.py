@@ -260,6 +260,7 @@ def test_only_what_is_not_full_is_remembered_and_not_beyond_a_limit(monkeypatch)
     quotas.report("b", BUCKET, limit, 0, 1, 0, 9999.0)
     quotas.left("b")
     assert list(quotas._kept) == [BUCKET]
+    quotas.report("b", BUCKET._replace(value="held"), limit, 0, 1, 0, 9999.0)
     quotas.limited(BUCKET.rule, None)
     assert not quotas._kept
 

@@ -240,10 +240,10 @@ class Quotas:
         """Set a rule's limit (None: the rule was removed). Returns the buckets that have to be divided again."""
         mine = [b for b in self._buckets if b.rule == rule]
         if limit is None:
-            self._kept = {b: kept for b, kept in self._kept.items() if b.rule != rule}
             for bucket in mine:
                 for proxy in list(self._buckets[bucket].holders):
                     self._release(bucket, proxy)
+            self._kept = {b: kept for b, kept in self._kept.items() if b.rule != rule}
             self.allowed.pop(rule, None)
             self.denied.pop(rule, None)
             return []
