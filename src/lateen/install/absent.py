@@ -6,7 +6,7 @@ from typing import Any
 
 from lateen.install.objects import NAMESPACE
 
-_AMBIENT = "the ambient mode is not there"
+_AMBIENT = "there is no ambient mode"
 _VARIANT = "there is one variant of the images"
 _REMOTE = "mesh objects are validated in the cluster of the control plane"
 _PLATFORM = "there is no difference between platforms"
@@ -14,7 +14,7 @@ _COMPATIBILITY = "there is one behaviour, that of this version"
 _PROFILE = "set the values of a profile one by one"
 _NETWORK_POLICY = "its pods have the node's network, for which there are no NetworkPolicies"
 _NFTABLES = "rules are written by iptables, which uses nftables where the kernel has them"
-_WEBHOOK = "the webhooks are as they are: in Istio's default form"
+_WEBHOOK = "the webhooks have Istio's default settings"
 VALUES: dict[str, dict[str, str]] = {
     "base": {
         "base.enableCRDTemplates": "`base.enableCRDs`",
@@ -40,8 +40,8 @@ VALUES: dict[str, dict[str, str]] = {
         "sidecarInjectorWebhook.enableNamespacesByDefault": _WEBHOOK,
         "sidecarInjectorWebhookAnnotations": _WEBHOOK,
         "istiodRemote.injectionCABundle": "the control plane writes its roots into the webhook",
-        "telemetry": "a Telemetry object switches metrics",
-        "ownerName": "it is Helm's business alone",
+        "telemetry": "a Telemetry object switches metrics on and off",
+        "ownerName": "only Helm uses it",
         "experimental.stableValidationPolicy": "istiod's webhook validates",
         "global.certSigners": "it takes `lateen install`, which grants what approving takes",
         "global.configValidation": "configuration is always validated",
@@ -61,7 +61,7 @@ VALUES: dict[str, dict[str, str]] = {
         "global.waypoint": _AMBIENT,
         "global.platform": _PLATFORM,
         "global.nativeNftables": _NFTABLES,
-        "global.trustBundleName": "it is istio-ca-root-cert",
+        "global.trustBundleName": "the ConfigMap is always istio-ca-root-cert",
         "global.resourceScope": "a release installs all its objects",
         "base.enableIstioConfigCRDs": "`base.enableCRDs` of the chart base",
         "deploymentAnnotations": "`lateen install` has `components.pilot.k8s.deploymentAnnotations`",
@@ -72,7 +72,7 @@ VALUES: dict[str, dict[str, str]] = {
         "kind": "a gateway is a Deployment",
         "rbac.enabled": "istiod may read the Secrets of a gateway's namespace",
         "autoscaling.targetMemoryUtilizationPercentage": "an autoscaler goes by the CPU; write one for another metric",
-        "service.selectorLabels": "the selector is `labels`",
+        "service.selectorLabels": "the pods are selected by `labels.app` and `labels.istio`",
         "lifecycle": "a gateway drains before it ends; `terminationGracePeriodSeconds` says how long it may",
         "compatibilityVersion": _COMPATIBILITY,
         "profile": _PROFILE,
@@ -81,7 +81,7 @@ VALUES: dict[str, dict[str, str]] = {
         "service.healthCheckNodePort": "Kubernetes chooses one",
         "dnsPolicy": "patch the Deployment after Helm (post-renderer)",
         "dnsConfig": "patch the Deployment after Helm (post-renderer)",
-        "unprivilegedPort": "targetPort says it",
+        "unprivilegedPort": "`service.ports[].targetPort`",
     },
     "cni": {
         "variant": _VARIANT,
@@ -99,17 +99,17 @@ VALUES: dict[str, dict[str, str]] = {
         "repair.tag": "`tag`: pods are repaired by the daemon",
         "istioOwnedCNIConfig": "the plugin is appended to the cluster's own configuration",
         "istioOwnedCNIConfigFileName": "the plugin is appended to the cluster's own configuration",
-        "global.logging.level": "the daemon writes what it changes, and why pods are deleted",
+        "global.logging.level": "the daemon always logs what it changes, and which pods it deletes",
         "global.logAsJson": "the daemon's log is text",
         "global.networkPolicy.enabled": _NETWORK_POLICY,
         "global.nativeNftables": _NFTABLES,
         "resourceQuotas": "write a ResourceQuota",
         "useAppArmorAnnotation": "the daemon needs no exception from AppArmor's profiles",
         "global.resourceScope": "a release installs all its objects",
-        "logLevel": "the plugin's words are in the daemon's log",
-        "logging.level": "the plugin's words are in the daemon's log",
+        "logLevel": "the plugin's messages are in the daemon's log",
+        "logging.level": "the plugin's messages are in the daemon's log",
         "privileged": "the daemon runs without privileges",
-        "ownerName": "it is Helm's business alone",
+        "ownerName": "only Helm uses it",
         "global.variant": _VARIANT,
         "global.defaultResources": "`resources`",
         "psp_cluster_role": "Kubernetes has no such policies any more",
