@@ -5,8 +5,10 @@ import socket
 from types import SimpleNamespace
 
 from lateen.api.reading import HOST_PORTS
-from lateen.cluster.controllers.service_proxy import Proxy, hosts, source_ranges
+from lateen.cluster.controllers.pod_ports import PodPort
+from lateen.cluster.controllers.service_proxy import HOST, Proxy, hosts, source_ranges
 from lateen.cluster.network import datagrams, portal
+from lateen.kube.client import KubeError
 
 
 def service(address, created, asked="", reported=""):
@@ -149,3 +151,40 @@ def test_a_service_that_is_no_load_balancer_any_more_has_no_address_outside():
         ("was", "status", {"status": {"loadBalancer": {"ingress": None}}}),
         ("was", "", {"metadata": {"annotations": {HOST_PORTS: None}}}),
     ]
+
+
+def test_a_service_whose_status_is_refused_keeps_no_other_one_from_its_ports():
+    """By a webhook of the user's; it is written once that lets it pass."""
+    refused, patches = True, []
+
+    class Client:
+        async def patch(self, _, __, name, ___, part=""):
+            if refused and name == "was":
+                raise KubeError(403, "Forbidden", "admission webhook denied the request")
+            patches.append((name, part))
+
+    opened, closed = [], []
+
+    async def open_(_, port, *__):
+        opened.append(port)
+        return port
+
+    forwarder = SimpleNamespace(opened=lambda: {(HOST, 8080, "TCP")}, open=open_, close=closed.append)
+    proxy = Proxy(Client(), forwarder, None)
+    for name, notes in (("was", {HOST_PORTS: "80=8080"}), ("other", {HOST_PORTS: "80=80"})):
+        meta = {"name": name, "namespace": "n", "uid": name, "annotations": notes}
+        spec = {"type": "ClusterIP", "clusterIP": "10.96.0.7", "ports": [{"port": 80}]}
+        proxy._services.objects["n", name] = {"kind": "Service", "metadata": meta, "spec": spec}
+    pod = {"metadata": {"name": "p", "namespace": "n", "uid": "p"}, "kind": "Pod"}
+    port = PodPort(pod, HOST, 9090, "TCP", ("10.244.0.9", 9090))
+
+    async def run():
+        nonlocal refused
+        await proxy._host_ports([port])
+        assert (patches, opened, closed) == ([("other", "status"), ("other", "")], [9090], [(HOST, 8080, "TCP")])
+        refused = False
+        await asyncio.wait_for(proxy._dirty.wait(), 20)
+        await proxy._host_ports([])
+        assert patches[2:4] == [("was", "status"), ("was", "")]
+
+    asyncio.run(run())

@@ -21,6 +21,8 @@ log = logging.getLogger("lateen.controllers.proxy")
 
 HOST = "127.0.0.1"
 MAX_ALIASES = 8
+AGAIN_S = 1.0
+"""Seconds until what has failed is tried again."""
 FALLBACK = 8000
 """A LoadBalancer port below 1024 that is not available is tried again this much higher (80 -> 8080 is 80 + 8000)."""
 
@@ -90,7 +92,7 @@ class Proxy:
                     await self._sync()
                 except (OSError, TimeoutError) as e:
                     log.error("service rules could not be written: %s", e)
-                    asyncio.get_running_loop().call_later(1.0, self._dirty.set)
+                    asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
                 await asyncio.sleep(0.02)
 
     async def _sync(self) -> None:
@@ -274,16 +276,21 @@ class Proxy:
 
     async def _withdraw(self, service: Json) -> None:
         """A Service that is of another type now has no address outside of the cluster any more."""
-        await self._write(service, {"status": {"loadBalancer": {"ingress": None}}}, "status")
-        await self._write(service, {"metadata": {"annotations": {HOST_PORTS: None}}})
+        if await self._write(service, {"status": {"loadBalancer": {"ingress": None}}}, "status"):
+            await self._write(service, {"metadata": {"annotations": {HOST_PORTS: None}}})
 
-    async def _write(self, service: Json, change: Json, part: str = "") -> None:
+    async def _write(self, service: Json, change: Json, part: str = "") -> bool:
+        """False if it has to be tried again: a webhook or policy may refuse what is written about one Service, which
+        must not keep the others from their ports."""
         meta = service["metadata"]
         try:
             await self._client.patch(kinds.SERVICE, meta["namespace"], meta["name"], change, part)
         except KubeError as e:
             if e.code != 404:
-                raise OSError(str(e)) from e
+                log.warning("the addresses of the service %s/%s: %s", meta["namespace"], meta["name"], e)
+                asyncio.get_running_loop().call_later(AGAIN_S, self._dirty.set)
+                return False
+        return True
 
 
 def behind(ports: Sequence[services.ServicePort], neighbours: Sequence[str]) -> dict[tuple[str, int, str], int]:
