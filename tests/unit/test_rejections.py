@@ -2,7 +2,7 @@
 
 import pytest
 from conversing import ack, connected, sent, sets
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lateen.ads.conversation import Request
@@ -183,8 +183,14 @@ class Envoy:
         self.pending += self.session.receive(request)[0]
 
 
+FOUR = {"one": "1", "two": "1", "three": "1", "bad": "1"}
+REFUSED = [("answer", False), ("offer", FOUR, {}), ("answer", False), ("answer", False)]
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=14))
+@example([*REFUSED, ("offer", {"bad": "2"}, {})])
+@example([*REFUSED, ("offer", {}, {}), ("answer", False), ("answer", False), ("offer", {"two": "1"}, {})])
 def test_whatever_happens_a_proxy_ends_with_what_it_wants_and_takes(events):
     envoy = Envoy()
     for event, *about in [*events, ("answers",)]:

@@ -265,6 +265,7 @@ class Session(Conversation):
     def _respond(self, type_url: str, state: Subscription, sets: Sets) -> Response | None:
         """The response for one type; None if there is nothing to send. The first request is always answered, because
         Envoy waits for it."""
+        part = bool(state.batches)
         content = state.common(sets)
         if content is None:
             content, asked = self._own_content(type_url, state, sets)
@@ -272,7 +273,8 @@ class Session(Conversation):
         else:
             asked = False
         if not (content.resources or content.removed or asked) and state.answering:
-            return self._respond(type_url, state, sets) if state.batches else None
+            # After a part of which nothing is left comes the next one, or what had to wait for it.
+            return self._respond(type_url, state, sets) if part else None
         return self._response(type_url, content)
 
     def _own_content(self, type_url: str, state: Subscription, sets: Sets) -> tuple[Content, bool]:
