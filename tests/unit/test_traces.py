@@ -213,9 +213,9 @@ def test_a_trace_without_end_is_bounded_and_says_so(store):
     assert store.lost == 10
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path):
+def test_a_place_that_cannot_be_a_file_is_named(tmp_path):
     path = tmp_path / "traces.sqlite"
-    path.write_bytes(b"no database" * 1000)
+    path.mkdir()
     with pytest.raises(OSError, match=r"traces\.sqlite cannot be used for traces"):
         Store(path, 1000, 10)
 
