@@ -1,6 +1,7 @@
 """What a real Prometheus without Kubernetes discovery is told of a cluster, and the configuration that it gets."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,18 @@ def test_a_configuration_of_the_wrong_shape_is_refused_by_a_sentence(config):
         scrape_config.translated(config, Path("/"), "u", "own")
 
 
+STAND_IN = f"""#!{sys.executable}
+import pathlib, signal, sys
+config = pathlib.Path(sys.argv[1].partition("=")[2])
+place = pathlib.Path(__file__).parent
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+(place / "ready").touch()
+while True:
+    signal.sigwait([signal.SIGHUP])
+    (place / "seen").write_text(config.read_text())
+"""
+
+
 def test_a_wrong_configuration_is_reported_and_the_next_right_one_is_taken(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(launcher, "LOOK_S", 0.01)
     monkeypatch.setattr(launcher, "TOKEN_DIR", tmp_path)
@@ -243,10 +256,7 @@ def test_a_wrong_configuration_is_reported_and_the_next_right_one_is_taken(tmp_p
     config.write_text("scrape_configs: []")
     program = tmp_path / "program"
     # It stands for Prometheus: on SIGHUP it shows what its configuration file has now.
-    program.write_text(
-        f"#!/bin/bash\ntrap 'cat ${{1#*=}} >> {tmp_path}/seen' HUP\n"
-        f"touch {tmp_path}/ready\nwhile true; do sleep 0.05; done\n"
-    )
+    program.write_text(STAND_IN)
     program.chmod(0o755)
 
     async def run():
