@@ -25,7 +25,7 @@ lateen() { case "$1" in install|upgrade) command lateen "$@" --dry-run;; *) comm
 """
 VARIES = {  # what differs from one run to the next, and what stands for it
     r"…": ".*",
-    r"-[0-9a-z]{9,10}-[0-9a-f]{5}\b": "-[0-9a-z]{9,10}-[0-9a-f]{5}",  # a pod's name
+    r"-[0-9a-z]{9,10}-[0-9a-z]{5}\b": "-[0-9a-z]{9,10}-[0-9a-z]{5}",  # a pod's name
     r"\b(\d+[smhd])+\b": r"(\d+[smhd])+",  # an age
     r"\d+": r"\d+",
 }
