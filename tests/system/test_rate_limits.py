@@ -46,6 +46,15 @@ def answers(found, times, *curl, path="/get"):
     return found.codes(f"httpbin.{NS}:8000{path}", times, *curl)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fresh(tasks):  # noqa: F811
+    """A connection for each request: those to a listener that has been replaced keep its limits until they are drained,
+    and which of them a request takes depends on the client proxy's worker that gets it."""
+    pool = "{connectionPool: {http: {maxRequestsPerConnection: 1}}}"
+    with tasks.applied(obj("DestinationRule", "fresh", f"{{host: httpbin, trafficPolicy: {pool}}}")):
+        yield
+
+
 @pytest.fixture(scope="module")
 def one(tasks):  # noqa: F811
     """httpbin with a single pod, and with a policy."""
